@@ -1,0 +1,1 @@
+"""The endpoints that the router itself answers, one file a group."""

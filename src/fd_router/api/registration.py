@@ -1,0 +1,73 @@
+"""Who is registered: ``/register``, ``/registered``, ``/registered_number``, ``/decode_instances``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qs
+
+from fd_router.instances.log import Log
+from fd_router.instances.prober import Outcome
+from fd_router.instances.registration import (
+    ROLES,
+    Registration,
+    RegistrationError,
+    decode_registration,
+    require_role,
+)
+from fd_router.instances.registry import Registry
+from fd_router.messages import Request, Response, Routes, json_response
+
+Check = Callable[[Registration], Awaitable[Outcome]]
+"""Probes an instance that wants to register."""
+
+
+class RegistrationApi:
+    """The endpoints by which instances register and are listed. Two heartbeats of one instance may overlap."""
+
+    def __init__(self, registry: Registry, check: Check, *, splitwise: bool, log: Log) -> None:
+        self._registry = registry
+        self._check = check
+        self._splitwise = splitwise
+        self._log = log
+
+    def routes(self) -> Routes:
+        """Return the handlers."""
+        return {
+            "/register": {"POST": self._register},
+            "/registered": {"GET": self._registered},
+            "/registered_number": {"GET": self._registered_number},
+            "/decode_instances": {"GET": self._decode_instances},
+        }
+
+    async def _register(self, request: Request) -> Response:
+        try:
+            registration = decode_registration(request.body)
+            require_role(registration, splitwise=self._splitwise)
+        except RegistrationError as error:
+            return self._refuse(400, error.message)
+        outcome = await self._check(registration)
+        if not outcome.healthy:
+            return self._refuse(503, f"{registration.url} service is not healthy", f" ({outcome.detail})")
+        self._registry.register(registration)
+        return json_response(200, {"code": 200, "msg": "Register success"})
+
+    def _refuse(self, status: int, message: str, why: str = "") -> Response:
+        self._log.error(f"Failed to register instance: {message}{why}")
+        return json_response(status, {"code": status, "msg": message})
+
+    async def _registered(self, _request: Request) -> Response:
+        entries = {role: [x.registration.as_registered() for x in self._registry.in_service(role)] for role in ROLES}
+        return json_response(200, {"code": 200, "msg": "success"} | entries)
+
+    async def _registered_number(self, _request: Request) -> Response:
+        return json_response(200, self._registry.counts())
+
+    async def _decode_instances(self, request: Request) -> Response:
+        version = parse_qs(request.query).get("version", [""])[-1]
+        registrations = [x.registration for x in self._registry.available("decode")]
+        return json_response(200, [x.as_json() for x in registrations if _fits(x, version)])
+
+
+def _fits(registration: Registration, version: str) -> bool:
+    """Tell whether a prefill instance of model ``version`` may connect to it: unless both tell one, and another one."""
+    return not version or not registration.version or registration.version == version

@@ -1,0 +1,268 @@
+"""The composition root: the one place that builds the router's objects, connects them, starts and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from fd_router.api.health import HealthApi
+from fd_router.api.metrics import metrics_routes
+from fd_router.api.registration import RegistrationApi
+from fd_router.api.routes import merge_routes
+from fd_router.config import Config
+from fd_router.errors import ConfigError, FdRouterError
+from fd_router.instances.health import Thresholds
+from fd_router.instances.instance import Instance
+from fd_router.instances.prober import HealthMonitor
+from fd_router.instances.register_file import keep_instances
+from fd_router.instances.registry import Registry
+from fd_router.messages import Request
+from fd_router.proxy.deadlines import DeadlineSweeper
+from fd_router.proxy.exchange import Client, Exchange, ExchangeServices
+from fd_router.proxy.fetch import fetch
+from fd_router.proxy.pool import Pools
+from fd_router.proxy.server import ServerConnection, Site
+from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.policies import make_policy
+from fd_router.scheduling.scheduler import Scheduler
+from fd_router.telemetry.log import RouterLog
+from fd_router.telemetry.metrics import Metrics
+from fd_router.telemetry.opening import open_log
+from fd_router.telemetry.record import RequestRecord
+from fd_router.telemetry.stats import StatsLine
+from fd_router.telemetry.telemetry import Telemetry
+
+DRAIN_SECONDS = 30.0
+"""How long running requests may go on after the first signal to stop."""
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: a burst of clients shouldn't be refused."""
+
+INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions")
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """An address that isn't an instance's (yet)."""
+
+    key: str
+    host: str
+    port: int
+
+
+class Router:
+    """One running router: built from a configuration on the loop that runs it."""
+
+    def __init__(self, config: Config, log: RouterLog) -> None:
+        self._config = config
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._random = random.Random()
+        self._telemetry = Telemetry(log, Metrics())
+        self._sweeper = DeadlineSweeper(self._loop)
+        self._pools = Pools(config.proxy, self._sweeper)
+        self._registry = self._make_registry()
+        self._monitor = self._make_monitor()
+        self._site = self._make_site()
+        self._server: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # building
+
+    def _make_registry(self) -> Registry:
+        manager, metrics = self._config.manager, self._telemetry.metrics
+        registry = Registry(
+            clock=time.monotonic,
+            log=self._log,
+            thresholds=Thresholds(failures=manager.health_failure_threshold, successes=manager.health_success_threshold),
+            expiry_secs=manager.instance_expiry_secs,
+        )
+        registry.on_removed(lambda instance: self._pools.retire(instance.key))
+        registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
+        metrics.watch_instances(registry.all)
+        return registry
+
+    def _make_monitor(self) -> HealthMonitor:
+        manager = self._config.manager
+        return HealthMonitor(
+            self._registry,
+            self._get_status,
+            clock=time.monotonic,
+            rng=self._random,
+            interval=manager.health_check_interval_secs,
+            timeout=manager.health_check_timeout_secs,
+            endpoint=manager.health_check_endpoint,
+        )
+
+    def _make_site(self) -> Site:
+        start = self._start_exchange
+        splitwise = self._config.server.splitwise
+        registration = RegistrationApi(self._registry, self._monitor.check, splitwise=splitwise, log=self._log)
+        routes = merge_routes(
+            registration.routes(),
+            HealthApi(self._monitor.probe_all, log=self._log).routes(),
+            metrics_routes(self._telemetry.metrics.render),
+        )
+        self._services = self._make_services()
+        return Site(
+            routes,
+            dict.fromkeys(INFERENCE_PATHS, start),
+            self._config.proxy,
+            self._sweeper,
+            self._telemetry,
+            time.monotonic,
+            self._make_id,
+        )
+
+    def _make_services(self) -> ExchangeServices:
+        policy = make_policy(self._config.scheduler.policy, Environment(time.monotonic, self._random))
+        scheduler = Scheduler[Instance](lambda: self._registry.available("mixed"), policy, self._why_none)
+        return ExchangeServices(
+            select=scheduler.select,
+            connection_failed=self._registry.connection_failed,
+            pools=self._pools,
+            telemetry=self._telemetry,
+            clock=time.monotonic,
+            max_attempts=self._config.proxy.max_attempts,
+        )
+
+    # small services
+
+    def _start_exchange(self, request: Request, client: Client, record: RequestRecord) -> Exchange:
+        return Exchange(request, client, record, self._services)
+
+    def _make_id(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def _why_none(self) -> str:
+        known = self._registry.all()
+        if not known:
+            return "no instance has registered yet"
+        states = ", ".join(f"{x.url} is {x.health.value}" for x in known[:5])
+        return f"none of {len(known)} registered instances may be chosen ({states}{', …' if len(known) > 5 else ''})"
+
+    async def _get_status(self, host: str, port: int, path: str, timeout: float) -> int:  # noqa: ASYNC109
+        """Probe: over a kept connection for members, over one of its own for who isn't one (yet)."""
+        key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        known = self._registry.get(key)
+        pool = self._pools.of(known) if known is not None else self._pools.single_use(Endpoint(key, host, port))
+        status, _ = await fetch(pool, "GET", path, time_limit=timeout)
+        return status
+
+    async def _log_stats(self) -> None:
+        metrics = self._telemetry.metrics
+        line = StatsLine(lambda: self._registry.all(), metrics.cache_counts)
+        while True:
+            await asyncio.sleep(self._config.scheduler.stats_interval_secs)
+            self._log.info(line.next())
+
+    def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback raised: say so in the log. The connection concerned is closed by the loop."""
+        error = context.get("exception")
+        what = f"{type(error).__name__}: {error}" if error is not None else context.get("message", "unknown")
+        place = ""
+        if error is not None and (trace := error.__traceback__) is not None:
+            while trace.tb_next is not None:
+                trace = trace.tb_next
+            place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        self._log.error(f"A bug in the router: {what}{place}")
+
+    # life
+
+    async def start(self) -> None:
+        """Listen, probe, register what register.yaml names. Raises FdRouterError when the address can't be had."""
+        self._loop.set_exception_handler(self._on_bug)
+        self._log.start(self._loop)
+        self._sweeper.start()
+        server = self._config.server
+        self._log.info(f"Starting server on {server.host}:{server.port}")
+        try:
+            self._server = await self._loop.create_server(
+                lambda: ServerConnection(self._site), server.host or None, server.port, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise FdRouterError(_why_not_listening(server.host, server.port, error)) from None
+        if path := self._config.manager.register_path:
+            keep_instances(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
+        self._tasks = [self._loop.create_task(self._monitor.run()), self._loop.create_task(self._log_stats())]
+
+    async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Accept no more, and wait until running requests are over, for ``seconds`` at most or until ``hurry``."""
+        if self._server is not None:
+            self._server.close()
+        self._site.drain()
+        until = self._loop.time() + seconds
+        while self._site.busy and self._loop.time() < until and not hurry.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), 0.05)
+
+    async def stop(self) -> None:
+        """End everything that still runs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._site.connections):
+            connection.abort()
+        self._pools.close()
+        await asyncio.sleep(0)  # let the transports tell that they are closed
+        self._sweeper.stop()
+
+
+def _why_not_listening(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use by another program; stop it, or choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} may not be used by this user; choose one above 1023"
+    return f"can't listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+
+
+async def _serve(config: Config, log: RouterLog) -> None:
+    loop = asyncio.get_running_loop()
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            hurry.set()
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    router = Router(config, log)
+    try:
+        await router.start()
+        gc.collect()
+        gc.freeze()  # what was built so far stays for good: the collector needn't look at it again
+        await stopping.wait()
+        log.info("Stopping: no new connections; running requests go on")
+        await router.drain(DRAIN_SECONDS, hurry)
+    finally:
+        await router.stop()
+        log.info("Stopped")
+
+
+def run(config: Config, warnings: Sequence[str] = ()) -> int:
+    """Run a router until a signal ends it. Returns the exit status. Raises FdRouterError when it can't start."""
+    if config.server.splitwise:
+        raise ConfigError("server.splitwise is not available in this version")
+    options = {name: getattr(config.log, name) for name in config.log.__struct_fields__}
+    log = open_log(**options)
+    for warning in warnings:
+        log.warn(warning)
+    try:
+        uvloop.run(_serve(config, log))
+    finally:
+        log.close()
+    return 0

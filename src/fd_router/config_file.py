@@ -1,0 +1,169 @@
+"""YAML files with the line of everything in them. Knows YAML, not the options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from fd_router.errors import ConfigError
+
+_NULL: Final = "tag:yaml.org,2002:null"
+_MERGE: Final = "tag:yaml.org,2002:merge"
+
+Pair = tuple[yaml.Node, yaml.Node]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One ``key: value`` of a section. ``text`` is the value as it is written, None for nothing (``key:``, null)."""
+
+    key: str
+    line: int
+    text: str | None = None
+    nested: bool = False  # a list or mapping stands where one value should
+
+
+class Section(msgspec.Struct, frozen=True):
+    """One key of the top level. ``text`` is set when a single value stands where a mapping should."""
+
+    name: str
+    line: int
+    entries: tuple[Entry, ...] = ()
+    text: str | None = None
+    nested: bool = False  # a list stands where a mapping should
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A settings file: its sections, and what is wrong with it as YAML (lines that name file and line)."""
+
+    sections: tuple[Section, ...]
+    problems: tuple[str, ...]
+
+
+class InstanceEntry(msgspec.Struct, frozen=True):
+    """One instance of a register file: where it stands (``register.yaml:3``), and its keys and values."""
+
+    place: str
+    mapping: Mapping[str, Any]
+
+
+def read_sections(path: str) -> Document:
+    """Read a settings file. Raises ConfigError, with one line, when it can't be read or isn't YAML."""
+    root = _compose(path)
+    if root is None or root.tag == _NULL:
+        return Document((), ())
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{_place(path, root)}: the top level is not a mapping of sections (server:, scheduler:, …)")
+    problems: list[str] = []
+    sections = tuple(_section(path, key, value, problems) for key, value in _pairs(path, root, problems))
+    return Document(sections, tuple(problems))
+
+
+def read_instances(path: str) -> tuple[InstanceEntry, ...]:
+    """Read a register file: a mapping with ``instances``, a list of mappings.
+
+    Raises ConfigError with a line for each thing that is wrong. The entries themselves aren't judged.
+    """
+    root = _compose(path)
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path}: not a mapping with the key 'instances'")
+    problems: list[str] = []
+    found = {_key(key): value for key, value in _pairs(path, root, problems)}
+    instances = found.get("instances")
+    if instances is None:
+        raise ConfigError(f"{path}: the key 'instances' is missing")
+    if instances.tag == _NULL:
+        return ()
+    if not isinstance(instances, yaml.SequenceNode):
+        raise ConfigError(f"{_place(path, instances)}: 'instances' is not a list")
+    entries = [_instance(path, node, problems) for node in instances.value]
+    if problems:
+        raise ConfigError(*problems)
+    return tuple(entry for entry in entries if entry is not None)
+
+
+def _compose(path: str) -> yaml.Node | None:
+    """Parse the first document of the file, as Go's YAML package does."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        loader = yaml.SafeLoader(text)
+        node: yaml.Node | None = loader.get_node() if loader.check_node() else None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"Failed to load config: failed to read config file: {path}: {reason}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_problem(path, error)) from None
+    return node
+
+
+def _yaml_problem(path: str, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        reason = getattr(error, "problem", None) or "not YAML"
+        return f"{path}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {reason}"
+    return f"{path}: not valid YAML: {' '.join(str(error).split())}"
+
+
+def _section(path: str, name: yaml.Node, value: yaml.Node, problems: list[str]) -> Section:
+    line = name.start_mark.line + 1
+    if isinstance(value, yaml.MappingNode):
+        entries = tuple(_entry(key, item) for key, item in _pairs(path, value, problems))
+        return Section(_key(name), line, entries)
+    return Section(_key(name), line, (), _text(value), not isinstance(value, yaml.ScalarNode))
+
+
+def _entry(key: yaml.Node, value: yaml.Node) -> Entry:
+    return Entry(_key(key), key.start_mark.line + 1, _text(value), not isinstance(value, yaml.ScalarNode))
+
+
+def _instance(path: str, node: yaml.Node, problems: list[str]) -> InstanceEntry | None:
+    if not isinstance(node, yaml.MappingNode):
+        problems.append(f"{_place(path, node)}: an instance is not a mapping (role:, host_ip:, port:, …)")
+        return None
+    list(_pairs(path, node, problems))  # for the duplicates: constructing would keep the last silently
+    try:
+        return InstanceEntry(_place(path, node), yaml.SafeLoader("").construct_document(node))
+    except yaml.YAMLError as error:
+        problems.append(_yaml_problem(path, error))
+        return None
+
+
+def _pairs(path: str, node: yaml.MappingNode, problems: list[str]) -> Iterator[Pair]:
+    """Give the pairs of a mapping, those merged with ``<<`` last and only where not overridden. Notes duplicates."""
+    seen: dict[str, int] = {}
+    merged: list[Pair] = []
+    for key, value in node.value:
+        if key.tag == _MERGE:
+            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            merged += [pair for source in sources if isinstance(source, yaml.MappingNode) for pair in source.value]
+            continue
+        name = _key(key)
+        if name in seen:
+            problems.append(f"{_place(path, key)}: the key '{name}' stands here again, first in line {seen[name]}")
+            continue
+        seen[name] = key.start_mark.line + 1
+        yield key, value
+    for key, value in merged:
+        if _key(key) not in seen and key.tag != _MERGE:
+            seen[_key(key)] = key.start_mark.line + 1
+            yield key, value
+
+
+def _key(node: yaml.Node) -> str:
+    """Return a key's text in kebab-case, for ``waiting_weight`` and ``waiting-weight`` are the same option."""
+    return str(node.value).replace("_", "-") if isinstance(node, yaml.ScalarNode) else "(not a name)"
+
+
+def _text(node: yaml.Node) -> str | None:
+    return None if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL else str(node.value)
+
+
+def _place(path: str, node: yaml.Node) -> str:
+    return f"{path}:{node.start_mark.line + 1}"

@@ -1,0 +1,1 @@
+"""What differs between inference engines: one dialect a file, FastDeploy first."""

@@ -1,0 +1,90 @@
+"""One tree of errors. An error knows its HTTP status, its OpenAI type and code, and whether a retry is safe."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Retry(Enum):
+    """When a failed attempt may be made again, at another instance or on another connection."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class FdRouterError(Exception):
+    """The root of everything that this package raises on purpose."""
+
+
+class ConfigError(FdRouterError):
+    """The configuration can't be used. ``problems`` holds one clear line for each fault found."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class HttpError(FdRouterError):
+    """An error that a client sees: ``status`` with an OpenAI-shaped body.
+
+    ``message`` begins with the text FastDeploy's router uses for the case, then the reason and the remedy.
+    """
+
+    status = 500
+    type = "internal_error"
+    code: str | None = None
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if status is not None:
+            self.status = status
+        if code is not None:
+            self.code = code
+        self.headers: tuple[tuple[str, str], ...] = ()
+
+
+class BadRequestError(HttpError):
+    """The client's request can't be served as it is: 400 unless told otherwise (405, 408, 413, 431 …)."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class NoInstanceError(HttpError):
+    """No instance can be chosen for the request."""
+
+    status = 502
+    type = "service_unavailable"
+    code = "no_instance"
+
+
+class UpstreamError(HttpError):
+    """An instance failed an attempt.
+
+    ``reason`` is a short word for metrics and logs (one of the ``REASONS``); ``retry`` says whether the
+    same request may be sent again elsewhere; ``instance`` is the URL of the guilty one.
+    """
+
+    status = 502
+    type = "upstream_error"
+
+    REASONS = (
+        "refused",  # nobody listens there
+        "unreachable",  # no route, name or address
+        "connect_timeout",
+        "reset",  # the connection was reset or closed before the first byte of an answer
+        "first_byte_timeout",
+        "stalled",  # no byte for too long in the middle of an answer
+        "cut_off",  # the connection ended in the middle of an answer
+        "protocol",  # what came back isn't HTTP/1.1
+    )
+
+    def __init__(
+        self, reason: str, detail: str, *, instance: str, retry: Retry = Retry.ALWAYS, status: int | None = None
+    ) -> None:
+        super().__init__(f"Failed to connect to backend service: {instance}: {detail}", status=status, code=reason)
+        self.reason = reason
+        self.detail = detail
+        self.instance = instance
+        self.retry = retry

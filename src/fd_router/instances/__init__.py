@@ -1,0 +1,1 @@
+"""Who can serve: registration, registry, health, loads."""

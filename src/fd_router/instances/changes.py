@@ -1,0 +1,38 @@
+"""What the registry tells its listeners."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from fd_router.instances.instance import Instance
+
+
+class ChangeKind(Enum):
+    """What happened to an instance's membership."""
+
+    ADDED = "added"  # it is a member now, whatever its health
+    FIRST_UP = "first up"  # healthy for the first time as a member
+    UP = "up"  # healthy again
+    NOT_UP = "not up"  # one from register.yaml failed its first probe; told once
+    SUSPECT = "suspect"  # a connection failed while serving: probe it now
+    DOWN = "down"  # unhealthy
+    ROLE = "role"  # it registered again in another role
+    PAUSED = "paused"  # it takes no new requests, by its own word
+    RESUMED = "resumed"
+    REMOVED = "removed"  # no member any more
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One change, told after it was made. ``index`` is the place in register.yaml, None for a self-registered one."""
+
+    kind: ChangeKind
+    instance: Instance
+    detail: str = ""  # why, in a few words
+    index: int | None = None
+
+    @property
+    def role(self) -> str:
+        """The instance's role after the change."""
+        return self.instance.registration.role

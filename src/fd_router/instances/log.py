@@ -1,0 +1,64 @@
+"""The log as the instances' room needs it, and the lines that tell of membership."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Protocol
+
+from fd_router.instances.changes import Change, ChangeKind
+
+
+class Log(Protocol):
+    """Takes one message, without level, time or line end."""
+
+    def info(self, message: str, /) -> None:
+        """Log ``message`` at INFO."""
+
+    def warn(self, message: str, /) -> None:
+        """Log ``message`` at WARN."""
+
+    def error(self, message: str, /) -> None:
+        """Log ``message`` at ERROR."""
+
+
+Line = Callable[[Log, Change], None]
+
+
+def _first_up(log: Log, change: Change) -> None:
+    if change.index is not None:
+        log.info(f"Successfully registered instance from index {change.index}: {change.instance.url}")
+    else:
+        log.info(f"Successfully registered {change.role} instance: {change.instance.url}")
+
+
+def _not_up(log: Log, change: Change) -> None:
+    why = f"{change.instance.url} is not healthy ({change.detail}); kept and probed until it is"
+    log.error(f"Failed to register instance from index {change.index}: {why}")
+
+
+# Operators' scripts look for "Removed unhealthy ROLE instance: URL", "URL is not healthy", "URL is healthy" and take
+# the URL that stands right there: more text may follow, nothing may come in between.
+_LINES: MappingProxyType[ChangeKind, Line] = MappingProxyType({
+    ChangeKind.FIRST_UP: _first_up,
+    ChangeKind.NOT_UP: _not_up,
+    ChangeKind.UP: lambda log, change: log.info(f"Server {change.instance.url} is healthy"),
+    ChangeKind.SUSPECT: lambda log, change: log.warn(f"Server {change.instance.url} is not healthy ({change.detail})"),
+    ChangeKind.DOWN: lambda log, change: log.error(
+        f"Removed unhealthy {change.role} instance: {change.instance.url} ({change.detail})"
+    ),
+    ChangeKind.ROLE: lambda log, change: log.info(
+        f"Role of {change.instance.url} is now {change.role} ({change.detail})"
+    ),
+    ChangeKind.PAUSED: lambda log, change: log.info(f"Server {change.instance.url} is paused: no new requests"),
+    ChangeKind.RESUMED: lambda log, change: log.info(f"Server {change.instance.url} is no longer paused"),
+    ChangeKind.REMOVED: lambda log, change: log.info(
+        f"Forgot {change.role} instance: {change.instance.url} ({change.detail})"
+    ),
+})  # fmt: skip
+
+
+def log_change(log: Log, change: Change) -> None:
+    """Write the line for ``change``, if it has one."""
+    if (line := _LINES.get(change.kind)) is not None:
+        line(log, change)

@@ -1,0 +1,185 @@
+"""Asks every instance, again and again, whether it is healthy."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from fd_router.errors import UpstreamError
+from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.instance import Health, Instance
+from fd_router.instances.registration import Registration
+from fd_router.instances.registry import Registry
+
+Get = Callable[[str, int, str, float], Awaitable[int]]
+"""(host, port, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What one probe found: ``detail`` is "status 200", or why there was none; ``seconds`` how long it took."""
+
+    healthy: bool
+    detail: str
+    seconds: float
+
+
+class HealthMonitor:
+    """Probes each instance once an interval, each at its own moment, and at once when a connection to it failed.
+
+    At most one probe of an instance is under way: who asks for another gets the result of that one. What a probe finds
+    goes to the registry. Probes don't wait for each other, up to ``max_concurrent`` of them.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        get: Get,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random,
+        interval: float = 5.0,
+        timeout: float = 5.0,
+        endpoint: str = "/health",
+        max_concurrent: int = 512,
+    ) -> None:
+        self._registry = registry
+        self._get = get
+        self._clock = clock
+        self._random = rng
+        self._interval = interval
+        self._timeout = timeout
+        self._endpoint = endpoint
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._loop: asyncio.AbstractEventLoop | None = None  # set while running
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._probes: dict[str, asyncio.Task[Outcome]] = {}
+        self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
+        registry.on_change(self._on_change)
+
+    async def run(self) -> None:
+        """Watch the registry's members, and drop the expired ones, until cancelled; no probe outlives it."""
+        self._loop = asyncio.get_running_loop()
+        for instance in self._registry.all():
+            self._watch(instance)
+        try:
+            while True:
+                await asyncio.sleep(self._interval)
+                self._registry.expire()
+        finally:
+            self._loop = None
+            await self._stop()
+
+    async def probe(self, instance: Instance) -> Outcome:
+        """Probe ``instance`` now, or join the probe that is under way."""
+        return await asyncio.shield(self._start(instance.key, instance.host, instance.port))
+
+    async def probe_all(self) -> list[tuple[Instance, Outcome]]:
+        """Probe all members now, concurrently. The results are ordered by URL."""
+        instances = self._registry.all()
+        outcomes = await asyncio.gather(*map(self.probe, instances))
+        return list(zip(instances, outcomes, strict=True))
+
+    async def check(self, registration: Registration) -> Outcome:
+        """Probe an instance that wants to register.
+
+        One that isn't known to be healthy must succeed as often as the success threshold asks, in a row.
+        """
+        known = self._registry.get(registration.key)
+        rounds = 1 if known is not None and known.health is Health.HEALTHY else self._registry.thresholds.successes
+        while True:
+            outcome = await asyncio.shield(self._start(registration.key, registration.host_ip, registration.port))
+            rounds -= 1
+            if rounds <= 0 or not outcome.healthy:
+                return outcome
+
+    def _on_change(self, change: Change) -> None:
+        if self._loop is None:
+            return
+        if change.kind is ChangeKind.ADDED:
+            self._watch(change.instance)
+        elif change.kind is ChangeKind.REMOVED:
+            self._unwatch(change.instance.key)
+        elif change.kind is ChangeKind.SUSPECT:
+            self._doubt(change.instance)
+
+    def _watch(self, instance: Instance) -> None:
+        # One that isn't known to be healthy is probed at once. The second probe comes at a random moment of the
+        # interval, so that a fleet which registered or was started at one time isn't probed at one time for ever.
+        phase = self._interval * self._random.random()
+        first, second = (phase, self._interval) if instance.health is Health.HEALTHY else (0.0, phase)
+        self._set_timer(first, instance, second)
+
+    def _unwatch(self, key: str) -> None:
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+
+    def _set_timer(self, delay: float, instance: Instance, following: float) -> None:
+        self._unwatch(instance.key)
+        if self._loop is not None:
+            self._timers[instance.key] = self._loop.call_later(delay, self._on_due, instance, following)
+
+    def _on_due(self, instance: Instance, following: float) -> None:
+        self._set_timer(following, instance, self._interval)
+        self._start(instance.key, instance.host, instance.port)
+
+    def _doubt(self, instance: Instance) -> None:
+        """Probe a suspect now. A probe under way may have been answered before the connection failed: its yes is void."""
+        if (task := self._probes.get(instance.key)) is not None and not task.done():
+            self._doubted.add(instance.key)
+        self._start(instance.key, instance.host, instance.port)
+
+    def _start(self, key: str, host: str, port: int) -> asyncio.Task[Outcome]:
+        task = self._probes.get(key)
+        if task is None or task.done():
+            task = asyncio.get_running_loop().create_task(self._run_probe(key, host, port), name=f"probe {key}")
+            self._probes[key] = task
+            task.add_done_callback(lambda done: self._on_done(key, done))
+        return task
+
+    def _on_done(self, key: str, task: asyncio.Task[Outcome]) -> None:
+        if self._probes.get(key) is task:
+            del self._probes[key]
+
+    async def _run_probe(self, key: str, host: str, port: int) -> Outcome:
+        while True:
+            self._doubted.discard(key)
+            outcome = await self._ask(host, port)
+            if not outcome.healthy or key not in self._doubted:
+                break
+        self._doubted.discard(key)
+        if (instance := self._registry.get(key)) is not None:
+            if outcome.healthy:
+                self._registry.probe_succeeded(instance)
+            else:
+                self._registry.probe_failed(instance, outcome.detail)
+        return outcome
+
+    async def _ask(self, host: str, port: int) -> Outcome:
+        async with self._slots:
+            started = self._clock()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    status = await self._get(host, port, self._endpoint, self._timeout)
+                healthy, detail = status == 200, f"status {status}"
+            except TimeoutError:
+                healthy, detail = False, f"no answer within {self._timeout:g} s"
+            except UpstreamError as error:
+                healthy, detail = False, error.detail
+            except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")
+                healthy, detail = False, f"{type(error).__name__}: {error}"
+            return Outcome(healthy, detail, max(0.0, self._clock() - started))
+
+    async def _stop(self) -> None:
+        for key in tuple(self._timers):
+            self._unwatch(key)
+        tasks = tuple(self._probes.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def __repr__(self) -> str:
+        state = "running" if self._loop is not None else "stopped"
+        return f"<HealthMonitor {state}, watches {len(self._timers)}, probes under way {len(self._probes)}>"

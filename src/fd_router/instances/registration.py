@@ -1,0 +1,338 @@
+"""What an instance tells of itself: the registration schema, its rules, and its two JSON forms."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from fd_router.errors import FdRouterError
+
+Role = Literal["mixed", "prefill", "decode"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""In the order of the integers 0, 1, 2 that mean the same."""
+
+PROTOCOLS = ("ipc", "rdma")
+
+_MAX_NESTING = 64
+_MAX_SHOWN = 100
+
+
+class RegistrationError(FdRouterError, ValueError):
+    """A registration that can't be accepted. ``reason`` is the bare fault, ``message`` the text of the 400 answer."""
+
+    prefix = "invalid InstanceInfo format: "
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    @property
+    def message(self) -> str:
+        """The fault as the HTTP answer and the log tell it."""
+        return self.prefix + self.reason
+
+
+class RegistrationSyntaxError(RegistrationError):
+    """Not JSON, not an object, or a value of the wrong type."""
+
+    prefix = "Invalid InstanceInfo JSON format: "
+
+
+class RoleNotServedError(RegistrationError):
+    """A valid registration whose role doesn't fit the router's mode."""
+
+    prefix = ""
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance's valid registration. Ports are ints, 0 meaning not told; ids and RDMA ports stay strings."""
+
+    role: Role
+    host_ip: str  # normalised literal: no brackets, v6 compressed
+    port: int
+    connector_port: int = 0
+    engine_worker_queue_ports: tuple[int, ...] = ()  # newer instances have one for each data-parallel rank
+    transfer_protocol: tuple[str, ...] = ()
+    rdma_ports: tuple[str, ...] = ()
+    device_ids: tuple[str, ...] = ()
+    metrics_port: int
+    tp_size: int = 1
+    version: str = ""  # of the model; "" when not told
+    is_paused: bool = False
+    connected_decodes: tuple[Any, ...] = ()
+    extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
+
+    @property
+    def key(self) -> str:
+        """``host_ip:port``, the identity: ``10.0.0.1:8000``, ``[::1]:8000``."""
+        return f"[{self.host_ip}]:{self.port}" if ":" in self.host_ip else f"{self.host_ip}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """``http://`` and the key."""
+        return "http://" + self.key
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the registration schema back; ``parse_registration`` of it is equal to this one."""
+        queue_ports = self.engine_worker_queue_ports
+        fields: dict[str, Any] = {
+            "role": self.role,
+            "host_ip": self.host_ip,
+            "port": self.port,
+            "connector_port": self.connector_port,
+            "engine_worker_queue_port": queue_ports[0] if len(queue_ports) == 1 else list(queue_ports),
+            "transfer_protocol": list(self.transfer_protocol),
+            "rdma_ports": list(self.rdma_ports),
+            "device_ids": list(self.device_ids),
+            "metrics_port": self.metrics_port,
+            "tp_size": self.tp_size,
+            "is_paused": self.is_paused,
+        }
+        if self.version:
+            fields["version"] = self.version
+        if self.connected_decodes:
+            fields["connected_decodes"] = list(self.connected_decodes)
+        return fields | self.extra
+
+    def as_registered(self) -> dict[str, Any]:
+        """Give the entry that ``GET /registered`` shows: ports and ids as strings, "" when not told."""
+        return {
+            "url": self.url,
+            "worker_type": self.role,
+            "connector_port": str(self.connector_port or ""),
+            "engine_worker_queue_port": ",".join(map(str, self.engine_worker_queue_ports)),
+            "transfer_protocol": list(self.transfer_protocol),
+            "rdma_ports": list(self.rdma_ports),
+            "device_ids": list(self.device_ids),
+            "metrics_port": str(self.metrics_port),
+        }
+
+
+_KNOWN = frozenset(Registration.__struct_fields__) - {"engine_worker_queue_ports", "extra"} | {
+    "engine_worker_queue_port"
+}
+
+
+def decode_registration(body: bytes) -> Registration:
+    """Read the body of ``POST /register``.
+
+    Raises RegistrationSyntaxError when it isn't a JSON object of the right types, RegistrationError when a rule is
+    broken.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RegistrationSyntaxError(str(error)) from None
+    if not isinstance(value, dict):
+        raise RegistrationSyntaxError(f"expected an object, got {_kind(value)}")
+    return parse_registration(value)
+
+
+def parse_registration(mapping: Mapping[str, object]) -> Registration:
+    """Check one entry in the registration schema, from JSON or YAML.
+
+    Raises RegistrationSyntaxError for a value of the wrong type, RegistrationError for one that breaks a rule.
+    """
+    role = _role(mapping.get("role"))
+    host_ip = _host_ip(mapping.get("host_ip"))
+    port = _serving_port(mapping.get("port"))
+    device_ids = _strings("device_ids", mapping.get("device_ids"))
+    registration = Registration(
+        role=role,
+        host_ip=host_ip,
+        port=port,
+        connector_port=_optional_port("connector_port", mapping.get("connector_port")),
+        engine_worker_queue_ports=_queue_ports(mapping.get("engine_worker_queue_port")),
+        transfer_protocol=_protocols(mapping.get("transfer_protocol")),
+        rdma_ports=_rdma_ports(mapping.get("rdma_ports")),
+        metrics_port=_optional_port("metrics_port", mapping.get("metrics_port")) or port,
+        device_ids=device_ids,
+        tp_size=_tp_size(mapping.get("tp_size")) or len(device_ids) or 1,
+        version=_version(mapping.get("version")),
+        is_paused=_flag("is_paused", mapping.get("is_paused")),
+        connected_decodes=_sequence("connected_decodes", mapping.get("connected_decodes")),
+        extra={str(key): value for key, value in mapping.items() if key not in _KNOWN},
+    )
+    _refuse_unprintable(registration)
+    return registration
+
+
+def require_role(registration: Registration, *, splitwise: bool) -> None:
+    """Raise RoleNotServedError unless the role fits: prefill or decode in splitwise mode, mixed otherwise."""
+    if splitwise and registration.role == "mixed":
+        raise RoleNotServedError("splitwise mode only supports PREFILL/DECODE instances")
+    if not splitwise and registration.role != "mixed":
+        raise RoleNotServedError("only MIXED instances are allowed")
+
+
+def _role(value: object) -> Role:
+    if value is None or value == "":
+        raise RegistrationError("role is required")
+    if isinstance(value, str):
+        for role in ROLES:
+            if role == value.lower():
+                return role
+    elif isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong_type("role", "a string or an integer", value)
+    elif 0 <= value < len(ROLES):
+        return ROLES[value]
+    raise RegistrationError(f"invalid role: {_shown(value)}")
+
+
+def _host_ip(value: object) -> str:
+    if value is None or value == "":
+        raise RegistrationError("host_ip is required")
+    if not isinstance(value, str):
+        raise _wrong_type("host_ip", "a string", value)
+    host = value.removeprefix("https://").removeprefix("http://")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise RegistrationError(f"invalid host_ip: {_shown(value)}") from None
+    if getattr(address, "scope_id", None):  # a zone means nothing on another host, and has no place in a Host header
+        raise RegistrationError(f"invalid host_ip: {_shown(value)}")
+    return str(address)
+
+
+def _serving_port(value: object) -> int:
+    if value is None or value == "":
+        raise RegistrationError("port is required")
+    return _port("port", value, "invalid port")
+
+
+def _optional_port(name: str, value: object) -> int:
+    if value is None or value in ("", "0") or (type(value) is int and value == 0):
+        return 0
+    return _port(name, value, f"invalid {name}")
+
+
+def _port(name: str, value: object, complaint: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise _wrong_type(name, "an integer or a string", value)
+    if isinstance(value, int):
+        port = value
+    else:
+        port = int(value) if len(value) <= 5 and value.isascii() and value.isdigit() else 0
+    if not 1 <= port <= 65535:
+        raise RegistrationError(f"{complaint}: {_shown(value)}")
+    return port
+
+
+def _queue_ports(value: object) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    values = value if isinstance(value, list | tuple) else [value]
+    ports = [_optional_port("engine_worker_queue_port", item) for item in values]
+    return tuple(port for port in ports if port)
+
+
+def _protocols(value: object) -> tuple[str, ...]:
+    protocols = _strings("transfer_protocol", value)
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            raise RegistrationError(f"invalid protocol: {_shown(protocol)}")
+    return protocols
+
+
+def _rdma_ports(value: object) -> tuple[str, ...]:
+    ports = _strings("rdma_ports", value)
+    for i, port in enumerate(ports):
+        _port("rdma_ports", port, f"rdma_ports[{i}] invalid port")
+    return ports
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    """Read a list of strings or ints, or a comma-separated string of them."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    strings = []
+    for item in _sequence(name, value):
+        if isinstance(item, bool) or not isinstance(item, int | str):
+            raise _wrong_type(f"each of {name}", "an integer or a string", item)
+        strings.append(item if isinstance(item, str) else _shown(item))
+    return tuple(strings)
+
+
+def _sequence(name: str, value: object) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise _wrong_type(name, "a list", value)
+    return tuple(value)
+
+
+def _tp_size(value: object) -> int:
+    if value is None or value == "":
+        return 0
+    if isinstance(value, str) and len(value) <= 5 and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+        raise _wrong_type("tp_size", "a small integer", value)
+    return value
+
+
+def _version(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _wrong_type("version", "a string", value)
+    return value if isinstance(value, str) else _shown(value)
+
+
+def _flag(name: str, value: object) -> bool:
+    if value is None:
+        return False
+    if not isinstance(value, bool | int):
+        raise _wrong_type(name, "a boolean", value)
+    return bool(value)
+
+
+def _refuse_unprintable(registration: Registration) -> None:
+    """Refuse what couldn't be shown again: one such entry would spoil the whole answer of ``/decode_instances``."""
+    if _nests_deeper((registration.connected_decodes, registration.extra), _MAX_NESTING):
+        raise RegistrationSyntaxError(f"nested deeper than {_MAX_NESTING} levels")
+    try:
+        msgspec.json.encode(registration.as_json())
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RegistrationSyntaxError(str(error)) from None
+
+
+def _nests_deeper(value: object, levels: int) -> bool:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, list | tuple):
+        return False
+    return levels == 0 or any(_nests_deeper(item, levels - 1) for item in value)
+
+
+def _wrong_type(name: str, expected: str, value: object) -> RegistrationSyntaxError:
+    return RegistrationSyntaxError(f"{name}: expected {expected}, got {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    """Name the JSON type of ``value``."""
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"the number {_shown(value)}"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "null" if value is None else "an object"
+
+
+def _shown(value: object) -> str:
+    """Print ``value`` for a message: on one line (it goes to the log) and bounded."""
+    try:
+        text = str(value)
+    except ValueError:  # CPython refuses to print an int of more than 4300 digits
+        return "a huge number"
+    if len(text) > _MAX_SHOWN:
+        text = text[:_MAX_SHOWN] + "…"
+    return "".join(char if char.isprintable() else "?" for char in text)

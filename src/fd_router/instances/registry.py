@@ -1,0 +1,211 @@
+"""The members of the fleet. Changes only through methods, tells its listeners, does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.health import Event, Status, Thresholds, advance
+from fd_router.instances.instance import Health, Instance
+from fd_router.instances.log import Log, log_change
+from fd_router.instances.registration import ROLES, Registration
+
+Listener = Callable[[Change], None]
+
+
+class _Member:
+    """What the registry keeps beside an instance."""
+
+    __slots__ = ("has_been_up", "index", "instance", "is_kept", "status", "told_not_up", "unhealthy_since")
+
+    def __init__(self, instance: Instance, now: float) -> None:
+        self.instance = instance
+        self.status = Status()
+        self.is_kept = False  # from register.yaml: never dropped
+        self.index: int | None = None
+        self.has_been_up = False
+        self.told_not_up = False
+        self.unhealthy_since = now
+
+
+class Registry:
+    """All instances by key, those that may be chosen by role, and every change of their health.
+
+    Not for threads: all methods are called on the loop's thread, and none of them waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        log: Log,
+        thresholds: Thresholds = Thresholds(),  # noqa: B008  (frozen)
+        expiry_secs: float = 300.0,
+    ) -> None:
+        self.thresholds = thresholds
+        self._clock = clock
+        self._expiry_secs = expiry_secs
+        self._members: dict[str, _Member] = {}
+        self._departed: dict[str, Instance] = {}  # no members any more, but requests still run there
+        self._available: dict[str, tuple[Instance, ...]] = {}
+        self._listeners: list[Listener] = [lambda change: log_change(log, change)]
+
+    def on_change(self, listener: Listener) -> None:
+        """Call ``listener`` after each change from now on."""
+        self._listeners.append(listener)
+
+    def on_removed(self, callback: Callable[[Instance], None]) -> None:
+        """Call ``callback`` with each instance that is no member any more."""
+        self.on_change(lambda change: callback(change.instance) if change.kind is ChangeKind.REMOVED else None)
+
+    def register(self, registration: Registration, *, kept: bool = False, index: int | None = None) -> Instance:
+        """Take an instance in, or replace the data of the one with the same key; its counts stay.
+
+        ``kept`` ones (from register.yaml, at ``index``) stay unhealthy until a probe succeeds and are never dropped.
+        The others have been probed by the caller, so they may be chosen from now on.
+        """
+        member = self._members.get(registration.key)
+        is_new = member is None
+        if member is None:
+            member = self._admit(registration)
+        else:
+            self._replace(member, registration)
+        if kept:
+            member.is_kept, member.index = True, index
+        else:
+            self._learn(member, Event.REGISTERED)
+        if is_new:
+            self._tell(ChangeKind.ADDED, member)
+        return member.instance
+
+    def remove(self, key: str, reason: str = "removed") -> Instance | None:
+        """Forget the instance with ``key``, whatever its state; requests running there go on. None if there is none."""
+        member = self._members.pop(key, None)
+        if member is None:
+            return None
+        instance = member.instance
+        instance.health = Health.UNHEALTHY
+        if _is_busy(instance):
+            self._departed[key] = instance
+        self._available.clear()
+        self._tell(ChangeKind.REMOVED, member, reason)
+        return instance
+
+    def get(self, key: str) -> Instance | None:
+        """Return the member with ``key`` (``10.0.0.1:8000``, ``[::1]:8000``), or None."""
+        member = self._members.get(key)
+        return member.instance if member is not None else None
+
+    def all(self) -> tuple[Instance, ...]:
+        """Return all members, whatever their health, ordered by URL."""
+        return tuple(sorted((member.instance for member in self._members.values()), key=_by_url))
+
+    def in_service(self, role: str) -> tuple[Instance, ...]:
+        """Return the members of ``role`` that aren't unhealthy, ordered by URL: what ``/registered`` shows."""
+        return tuple(x for x in self.all() if x.registration.role == role and x.health is not Health.UNHEALTHY)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many members are in service, by role."""
+        return {role: len(self.in_service(role)) for role in ROLES}
+
+    def available(self, role: str) -> tuple[Instance, ...]:
+        """Return the instances of ``role`` that may be chosen now: healthy, not paused; ordered by URL. Cached."""
+        chosen = self._available.get(role)
+        if chosen is None:
+            chosen = tuple(
+                x for x in self.in_service(role) if x.health is Health.HEALTHY and not x.registration.is_paused
+            )
+            self._available[role] = chosen
+        return chosen
+
+    def probe_succeeded(self, instance: Instance) -> None:
+        """Learn that a probe of ``instance`` succeeded."""
+        self._learn(self._member_of(instance), Event.PROBE_OK)
+
+    def probe_failed(self, instance: Instance, detail: str) -> None:
+        """Learn that a probe of ``instance`` failed, and why."""
+        self._learn(self._member_of(instance), Event.PROBE_FAILED, detail)
+
+    def connection_failed(self, instance: Instance, reason: str) -> None:
+        """Learn that a fresh connection to ``instance`` failed: it isn't chosen until a probe succeeds."""
+        self._learn(self._member_of(instance), Event.CONNECTION_FAILED, reason)
+
+    def expire(self) -> tuple[Instance, ...]:
+        """Drop the self-registered instances that have been unhealthy for too long, and return them."""
+        now = self._clock()
+        expired = [key for key, member in self._members.items() if self._has_expired(member, now)]
+        reason = f"unhealthy for {self._expiry_secs:g} s"
+        removed = tuple(x for key in expired if (x := self.remove(key, reason)) is not None)
+        self._departed = {key: instance for key, instance in self._departed.items() if _is_busy(instance)}
+        return removed
+
+    def _has_expired(self, member: _Member, now: float) -> bool:
+        if member.is_kept or member.status.health is not Health.UNHEALTHY:
+            return False
+        return now - member.unhealthy_since >= self._expiry_secs
+
+    def _admit(self, registration: Registration) -> _Member:
+        # The object that running requests will give their counts back to, if there still is one.
+        instance = self._departed.pop(registration.key, None)
+        if instance is None:
+            instance = Instance(registration)
+        instance.registration = registration
+        member = _Member(instance, self._clock())
+        self._members[registration.key] = member
+        return member
+
+    def _replace(self, member: _Member, registration: Registration) -> None:
+        before, member.instance.registration = member.instance.registration, registration
+        if before.role != registration.role:
+            self._available.clear()
+            self._tell(ChangeKind.ROLE, member, f"was {before.role}")
+        if before.is_paused != registration.is_paused:
+            self._available.clear()
+            self._tell(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)
+
+    def _member_of(self, instance: Instance) -> _Member | None:
+        """Find the member; None for an instance that was removed meanwhile: news of it come too late."""
+        member = self._members.get(instance.key)
+        return member if member is not None and member.instance is instance else None
+
+    def _learn(self, member: _Member | None, event: Event, detail: str = "") -> None:
+        if member is None:
+            return
+        before = member.status.health
+        member.status = advance(member.status, event, self.thresholds)
+        after = member.status.health
+        if after is not before:
+            member.instance.health = after
+            self._available.clear()
+            self._moved(member, after, detail)
+        elif event is Event.PROBE_FAILED and member.is_kept and not member.has_been_up and not member.told_not_up:
+            member.told_not_up = True
+            self._tell(ChangeKind.NOT_UP, member, detail)
+
+    def _moved(self, member: _Member, after: Health, detail: str) -> None:
+        if after is Health.HEALTHY:
+            kind = ChangeKind.UP if member.has_been_up else ChangeKind.FIRST_UP
+            member.has_been_up = True
+        elif after is Health.SUSPECT:
+            kind = ChangeKind.SUSPECT
+        else:
+            kind = ChangeKind.DOWN
+            member.unhealthy_since = self._clock()
+        self._tell(kind, member, detail)
+
+    def _tell(self, kind: ChangeKind, member: _Member, detail: str = "") -> None:
+        change = Change(kind, member.instance, detail, member.index)
+        for listener in tuple(self._listeners):
+            listener(change)
+
+    def __repr__(self) -> str:
+        available = ", ".join(f"{role}: {len(self.available(role))}" for role in ROLES)
+        return f"<Registry {len(self._members)} members, available {available}>"
+
+
+def _by_url(instance: Instance) -> str:
+    return instance.url
+
+
+def _is_busy(instance: Instance) -> bool:
+    return bool(instance.running or instance.tokens)

@@ -1,0 +1,69 @@
+"""Time limits without a timer each: connections carry a deadline, one sweep looks at all of them in turn.
+
+Setting a deadline is one attribute write, so the hot path can do it for every chunk. The price is
+precision: a deadline is noticed up to ``interval`` seconds late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+NEVER = float("inf")
+
+
+class Expiring(Protocol):
+    """Something with a time limit."""
+
+    deadline: float
+    """Monotonic seconds at which ``on_deadline`` is due, or ``NEVER``."""
+
+    def on_deadline(self) -> None:
+        """Act on the limit: close, answer 408, or set a new deadline. Called again while it stays past."""
+
+
+class DeadlineSweeper:
+    """Looks at every member once an ``interval`` (seconds), a slice at a time, so that no tick is long."""
+
+    SLICES = 8
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval: float = 0.2) -> None:
+        self._loop = loop
+        self._tick_seconds = interval / self.SLICES
+        self._slices: list[set[Expiring]] = [set() for _ in range(self.SLICES)]
+        self._turn = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.now = loop.time()
+        """The time of the last tick: a clock that costs an attribute read."""
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+
+    def stop(self) -> None:
+        """Stop ticking. Members stay."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def add(self, member: Expiring) -> None:
+        """Watch ``member`` until it is discarded."""
+        min(self._slices, key=len).add(member)
+
+    def discard(self, member: Expiring) -> None:
+        """Stop watching ``member``, if it is watched."""
+        for members in self._slices:
+            members.discard(member)
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+        self.now = now = self._loop.time()
+        self._turn = (self._turn + 1) % self.SLICES
+        for member in [m for m in self._slices[self._turn] if m.deadline <= now]:
+            member.on_deadline()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._slices))
+
+    def __repr__(self) -> str:
+        return f"<DeadlineSweeper {len(self)} members>"

@@ -1,0 +1,28 @@
+"""Chunked answers for HTTP/1.0 clients, who don't know chunks (RFC 9112 section 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httptools
+
+_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Dechunker:
+    """Takes a chunked body's bytes as they come and gives the content to ``write``."""
+
+    __slots__ = ("_parser", "_write")
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.feed_data(_HEAD)
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the body. Its syntax has been checked on the way in."""
+        self._parser.feed_data(data)
+
+    def on_body(self, content: bytes) -> None:
+        """Called by the parser."""
+        self._write(content)

@@ -1,0 +1,151 @@
+"""Kept-alive connections to the instances: one stack an instance, every step O(1)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from fd_router.config import ProxyConfig
+from fd_router.errors import Retry, UpstreamError
+from fd_router.proxy.deadlines import DeadlineSweeper
+from fd_router.proxy.upstream import UpstreamConnection
+
+
+class Address(Protocol):
+    """Where an instance listens."""
+
+    @property
+    def key(self) -> str:
+        """``host:port``, brackets around an IPv6 host."""
+
+    @property
+    def host(self) -> str:
+        """IP literal without brackets."""
+
+    @property
+    def port(self) -> int:
+        """TCP port."""
+
+
+Connected = Callable[[UpstreamConnection], None]
+Failed = Callable[[UpstreamError], None]
+
+
+class InstancePool:
+    """The connections to one instance. The one used last is used first, so that surplus ones grow old and go."""
+
+    def __init__(self, address: Address, settings: ProxyConfig, sweeper: DeadlineSweeper) -> None:
+        self.url = f"http://{address.key}"
+        self.authority = address.key.encode("ascii")
+        self._host, self._port = address.host, address.port
+        self._settings = settings
+        self._sweeper = sweeper
+        self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.open = 0  # connections, idle and busy
+        self.retired = False
+
+    def acquire(self) -> UpstreamConnection | None:
+        """Take an idle connection, if there is a live one."""
+        while self._idle:
+            connection, _ = self._idle.popitem()
+            if connection.is_idle:
+                return connection
+        return None
+
+    def connect(self, on_connected: Connected, on_failed: Failed) -> asyncio.Task[None]:
+        """Open a new connection; one of the callbacks is called, unless the returned task is cancelled."""
+        task = asyncio.get_running_loop().create_task(self._connect(on_connected, on_failed))
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _connect(self, on_connected: Connected, on_failed: Failed) -> None:
+        limit = self._settings.connect_timeout_secs
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limit):
+                _, connection = await loop.create_connection(self._make_connection, self._host, self._port)
+        except TimeoutError:
+            on_failed(self._error("connect_timeout", f"no connection within {limit:g} s"))
+        except ConnectionRefusedError:
+            on_failed(self._error("refused", "connection refused"))
+        except OSError as error:
+            on_failed(self._error("unreachable", str(error)))
+        else:
+            on_connected(connection)
+
+    def _make_connection(self) -> UpstreamConnection:
+        settings = self._settings
+        return UpstreamConnection(
+            self,
+            self._sweeper,
+            first_byte_timeout=settings.first_byte_timeout_secs,
+            stall_timeout=settings.stall_timeout_secs,
+        )
+
+    def _error(self, reason: str, detail: str) -> UpstreamError:
+        return UpstreamError(reason, detail, instance=self.url, retry=Retry.ALWAYS)
+
+    def on_opened(self, connection: UpstreamConnection) -> None:  # noqa: ARG002
+        """Count a new connection."""
+        self.open += 1
+
+    def on_reusable(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose answer is complete, or close it if there are enough."""
+        if self.retired or len(self._idle) >= self._settings.pool_max_idle:
+            connection.close()
+            return
+        connection.deadline = self._sweeper.now + self._settings.pool_idle_timeout_secs
+        self._idle[connection] = None
+
+    def on_closed(self, connection: UpstreamConnection) -> None:
+        """Forget a connection that is gone."""
+        self.open -= 1
+        self._idle.pop(connection, None)
+
+    def retire(self) -> None:
+        """Close what is idle; busy connections close after their answer."""
+        self.retired = True
+        for connection in list(self._idle):
+            connection.close()
+
+    def __repr__(self) -> str:
+        return f"<InstancePool {self.url} open={self.open} idle={len(self._idle)}>"
+
+
+class Pools:
+    """The pools of all instances, made when first needed."""
+
+    def __init__(self, settings: ProxyConfig, sweeper: DeadlineSweeper) -> None:
+        self._settings = settings
+        self._sweeper = sweeper
+        self._pools: dict[str, InstancePool] = {}
+
+    def of(self, address: Address) -> InstancePool:
+        """Return the pool of the instance at ``address``."""
+        pool = self._pools.get(address.key)
+        if pool is None:
+            pool = self._pools[address.key] = InstancePool(address, self._settings, self._sweeper)
+        return pool
+
+    def single_use(self, address: Address) -> InstancePool:
+        """Return a pool that keeps nothing, for an address that is no instance (yet)."""
+        pool = InstancePool(address, self._settings, self._sweeper)
+        pool.retired = True
+        return pool
+
+    def retire(self, key: str) -> None:
+        """The instance ``key`` was removed: keep no connection to it."""
+        if pool := self._pools.pop(key, None):
+            pool.retire()
+
+    def close(self) -> None:
+        """Retire every pool."""
+        for key in list(self._pools):
+            self.retire(key)
+
+    def __len__(self) -> int:
+        """Open connections of all pools."""
+        return sum(pool.open for pool in self._pools.values())

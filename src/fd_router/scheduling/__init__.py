@@ -1,0 +1,1 @@
+"""Who serves this one: the policies, and the scheduler that keeps their books. No I/O here."""

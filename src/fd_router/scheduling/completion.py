@@ -1,0 +1,140 @@
+"""What scheduling needs to know of a completion request's body: prompt text, stream or not, ids."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from fd_router.errors import BadRequestError
+
+TOKENS_PER_CHARACTER = 2
+"""FastDeploy's router estimates a prompt's tokens so; see section 4 of its protocol."""
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+
+
+class _Message(msgspec.Struct):
+    content: str | list[_Part] | None = None
+
+
+class _ExtraBody(msgspec.Struct):
+    session_id: str | int | None = None
+
+
+class _Body(msgspec.Struct):
+    """The keys that matter here. A well-formed request of any client fits; what doesn't takes the slow way."""
+
+    stream: bool | None = None
+    messages: list[_Message] | None = None
+    prompt: str | list[str | int | list[int]] | None = None
+    request_id: str | int | None = None
+    session_id: str | int | None = None
+    extra_body: _ExtraBody | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+class Completion:
+    """A completion request as the scheduler and its policies see it (``contract.RequestView``).
+
+    Raises BadRequestError when the body isn't a JSON object. Values of unexpected types are left for the
+    instance to judge: they count as absent here.
+    """
+
+    __slots__ = ("prompt", "request_id", "session_id", "stream", "tokens")
+
+    def __init__(self, body: bytes) -> None:
+        try:
+            fields = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # a ValidationError is a DecodeError
+            fields = _decode_tolerantly(body)
+        self.stream = fields.stream is True
+        self.prompt = _prompt(fields)
+        self.tokens = len(self.prompt) * TOKENS_PER_CHARACTER
+        self.request_id = _text(fields.request_id)
+        session = fields.session_id
+        if session is None and fields.extra_body is not None:
+            session = fields.extra_body.session_id
+        self.session_id = _text(session)
+
+
+def _text(value: str | int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _prompt(fields: _Body) -> str:
+    if fields.messages is not None:
+        return _join(_message_texts(fields.messages))
+    prompt = fields.prompt
+    if prompt is None:
+        return ""
+    if isinstance(prompt, str):
+        return prompt.strip()
+    return _join([item for item in prompt if isinstance(item, str)])
+
+
+def _message_texts(messages: list[_Message]) -> list[str]:
+    texts = []
+    for message in messages:
+        content = message.content
+        if isinstance(content, str):
+            texts.append(content)
+        elif content is not None:
+            texts += [part.text for part in content if part.type == "text"]
+    return texts
+
+
+def _join(texts: list[str]) -> str:
+    return " ".join([text for text in map(str.strip, texts) if text])
+
+
+def _decode_tolerantly(body: bytes) -> _Body:
+    """Take from an unusual body what has the right type.
+
+    By the standard library's decoder, which engines use: what they would accept (a lone surrogate, say) passes.
+    """
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
+    if not isinstance(raw, dict):
+        raise BadRequestError(
+            f"Invalid JSON format: the body must be a JSON object, not {_kind(raw)}", code="invalid_json"
+        )
+    return _Body(**{name: kept for name, value in raw.items() if (kept := _fit(name, value)) is not None})
+
+
+def _kind(value: object) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+def _fit(name: str, value: Any) -> Any:
+    if name == "messages" and isinstance(value, list):
+        return [_Message(_fit_content(item.get("content"))) for item in value if isinstance(item, dict)]
+    if name == "prompt" and isinstance(value, list):
+        return [item for item in value if isinstance(item, str)]
+    if name == "extra_body" and isinstance(value, dict):
+        return _ExtraBody(_fit("session_id", value.get("session_id")))
+    if name == "stream" and isinstance(value, bool):
+        return value
+    if name in ("prompt", "request_id", "session_id") and isinstance(value, str):
+        return value
+    if name in ("request_id", "session_id") and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return None
+
+
+def _fit_content(content: Any) -> str | list[_Part] | None:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return None
+    parts = [item for item in content if isinstance(item, dict)]
+    return [_Part("text", part["text"]) for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]

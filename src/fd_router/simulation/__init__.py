@@ -1,0 +1,1 @@
+"""Instances without GPUs: the engine model and the mock instance that serves it over HTTP."""

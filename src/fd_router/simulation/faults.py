@@ -1,0 +1,151 @@
+"""Faults on demand: what a mock instance does wrong, how often, and to which requests.
+
+=================  ==============================================================  =================================
+kind               what happens                                                    parameters
+=================  ==============================================================  =================================
+refuse             nobody listens for a time (open connections stay)               secs (default 5)
+unhealthy          /health answers 503, no heartbeats are sent                     secs (default: until changed)
+reset_before_head  the connection is reset instead of an answer
+hang_before_head   no answer ever comes
+cut_mid_body       the connection ends in the middle of the body                   after_tokens, after_bytes, how
+slow               extra delay before the head and before each token               head_secs, token_secs
+status             an OpenAI-shaped error                                          status
+garbage            bytes that aren't HTTP, then the connection ends
+close_idle         a good answer; the connection is closed right after it
+=================  ==============================================================  =================================
+
+All but the first two strike request by request and take ``probability`` (default 1), ``count`` (so many requests,
+then never again), ``match`` (``all``, ``stream``, ``whole``: answers that are streamed or not) and ``path`` (default:
+the completion endpoints).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from fd_router.errors import BadRequestError
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+_PER_REQUEST = ("probability", "count", "match", "path")
+PARAMETERS = {
+    "refuse": ("secs",),
+    "unhealthy": ("secs",),
+    "reset_before_head": _PER_REQUEST,
+    "hang_before_head": _PER_REQUEST,
+    "cut_mid_body": (*_PER_REQUEST, "after_tokens", "after_bytes", "how"),
+    "slow": (*_PER_REQUEST, "head_secs", "token_secs"),
+    "status": (*_PER_REQUEST, "status"),
+    "garbage": _PER_REQUEST,
+    "close_idle": _PER_REQUEST,
+}
+"""kind → the parameters it takes."""
+
+COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions")
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One fault, as the table above describes it."""
+
+    kind: Literal[
+        "refuse", "unhealthy", "reset_before_head", "hang_before_head", "cut_mid_body", "slow", "status", "garbage",
+        "close_idle",
+    ]  # fmt: skip
+    probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    count: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: no limit
+    match: Literal["all", "stream", "whole"] = "all"
+    path: str = ""
+    secs: Seconds | None = None
+    after_tokens: Annotated[int, msgspec.Meta(ge=0)] = 3  # of a stream
+    after_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None  # of a body that isn't streamed; default: half of it
+    how: Literal["rst", "fin"] = "rst"
+    head_secs: Seconds = 0.0
+    token_secs: Seconds = 0.0
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 500
+
+    @property
+    def is_per_request(self) -> bool:
+        """Whether it strikes single requests, rather than the instance as a whole."""
+        return self.kind not in {"refuse", "unhealthy"}
+
+    def fits(self, path: str, stream: bool) -> bool:
+        """Tell whether a request to ``path`` may be struck."""
+        at_path = path == self.path if self.path else path in COMPLETION_PATHS
+        return at_path and (self.match == "all" or (self.match == "stream") == stream)
+
+
+def parse_fault(spec: str | dict[str, Any]) -> Fault:
+    """Make a fault from ``kind:key=value,key=value`` or from its JSON object.
+
+    Raises BadRequestError that names what is wrong.
+    """
+    fields = _fields(spec) if isinstance(spec, str) else spec
+    kind = str(fields.get("kind"))
+    if kind not in PARAMETERS:
+        raise BadRequestError(f"unknown fault {kind!r}: there are {', '.join(PARAMETERS)}")
+    for key in fields:
+        if key != "kind" and key not in PARAMETERS[kind]:
+            raise BadRequestError(f"fault {kind} has no {key!r}: it takes {', '.join(PARAMETERS[kind])}")
+    try:
+        return msgspec.convert(fields, Fault, strict=not isinstance(spec, str))
+    except msgspec.ValidationError as error:
+        raise BadRequestError(f"fault {kind}: {error}") from None
+
+
+def _fields(spec: str) -> dict[str, Any]:
+    kind, _, rest = spec.partition(":")
+    fields: dict[str, Any] = {"kind": kind.strip()}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise BadRequestError(f"fault {kind}: {item!r} is not key=value")
+        fields[key.strip()] = value.strip()
+    return fields
+
+
+class FaultBox:
+    """The faults that are on now. Which requests they strike is decided by ``rng`` alone, so a seed repeats it."""
+
+    __slots__ = ("_faults", "_rng", "struck")
+
+    def __init__(self, faults: Iterable[Fault], rng: random.Random) -> None:
+        self._rng = rng
+        self._faults: list[list[Any]] = []  # [fault, how many requests are left or -1]
+        self.struck = 0
+        self.replace(faults)
+
+    def replace(self, faults: Iterable[Fault]) -> None:
+        """Turn off what was on, and ``faults`` on."""
+        self._faults = [[fault, fault.count or -1] for fault in faults]
+
+    def strike(self, path: str, stream: bool) -> Fault | None:
+        """Return the fault for a request to ``path``: the first that fits and whose dice say so."""
+        for entry in self._faults:
+            fault, left = entry
+            if left and fault.is_per_request and fault.fits(path, stream) and self._dice(fault.probability):
+                entry[1] = left - 1 if left > 0 else left
+                self.struck += 1
+                return fault  # type: ignore[no-any-return]
+        return None
+
+    def turn_off(self, kind: str) -> None:
+        """Forget the faults of this kind."""
+        self._faults = [entry for entry in self._faults if entry[0].kind != kind]
+
+    def find(self, kind: str) -> Fault | None:
+        """Return the first fault of this kind that is on."""
+        return next((fault for fault, _ in self._faults if fault.kind == kind), None)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """List the faults with what is left of their count (None: no limit)."""
+        return [{**msgspec.to_builtins(fault), "left": left if left >= 0 else None} for fault, left in self._faults]
+
+    def _dice(self, probability: float) -> bool:
+        return probability >= 1 or self._rng.random() < probability
+
+    def __repr__(self) -> str:
+        return f"<FaultBox {[fault.kind for fault, _ in self._faults]} struck={self.struck}>"

@@ -1,0 +1,77 @@
+"""The request line: what FastDeploy's log scripts read, then what only this router knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fd_router.telemetry.duration import go_duration
+from fd_router.telemetry.record import RequestRecord
+from fd_router.telemetry.sanitize import METHODS, shown_method, shown_path
+
+
+def access_line(record: RequestRecord) -> str:
+    """Make ``[POST] /v1/completions HTTP/1.1 200 2.798235ms 10.52.95.139``, then the extras, without tags or line end.
+
+    The extras follow the client's address, because the scripts allow nothing between what they read:
+    ``instance=`` (or ``prefill=`` and ``decode=``), ``ttft=``, ``bytes=``, ``attempts=``, and ``outcome=``
+    unless the request was completed.
+    """
+    method, path, client = record.method, record.path, record.client
+    if path != record.endpoint:  # else one of the router's own paths: nothing to escape
+        path = shown_path(path or record.endpoint)
+    if method not in METHODS:
+        method = shown_method(method)
+    if ":" in client or not client:
+        client = shown_client(client)
+    duration = go_duration(max(0.0, record.finished_at - record.started))
+    line = f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}"
+    if record.inference:
+        line += _inference_extras(record)
+    elif record.bytes_out:
+        line += f" bytes={record.bytes_out}"
+    return line if record.outcome == "completed" else f"{line} outcome={record.outcome}"
+
+
+def _inference_extras(record: RequestRecord) -> str:
+    chosen = " instance=" + record.mixed if record.mixed else ""
+    if record.prefill:
+        chosen = " prefill=" + record.prefill
+    if record.decode:
+        chosen += " decode=" + record.decode
+    if record.first_byte_at:
+        milliseconds = (record.first_byte_at - record.started) * 1e3
+        return f"{chosen} ttft={milliseconds:.1f}ms bytes={record.bytes_out} attempts={record.attempts}"
+    return f"{chosen} bytes={record.bytes_out} attempts={record.attempts}"
+
+
+def shown_client(client: str) -> str:
+    """Write an address as the scripts expect it: an IPv4 address mapped into v6 as the former, none as ``-``."""
+    if ":" in client:
+        return client.removeprefix("::ffff:")
+    return client or "-"
+
+
+def access_fields(record: RequestRecord) -> dict[str, Any]:
+    """Give the request line's content as fields for a JSON log. Milliseconds are rounded to a microsecond."""
+    fields: dict[str, Any] = {
+        "method": shown_method(record.method),
+        "path": shown_path(record.path or record.endpoint),
+        "http_version": record.http_version,
+        "status": record.status,
+        "duration_ms": _milliseconds(record.started, record.finished_at),
+        "client": shown_client(record.client),
+        "outcome": record.outcome,
+        "bytes": record.bytes_out,
+    }
+    if record.inference:
+        instances = {"instance": record.mixed, "prefill": record.prefill, "decode": record.decode}
+        fields.update((name, url) for name, url in instances.items() if url)
+        if record.first_byte_at:
+            fields["ttft_ms"] = _milliseconds(record.started, record.first_byte_at)
+        fields["stream"] = record.stream
+        fields["attempts"] = record.attempts
+    return fields
+
+
+def _milliseconds(start: float, end: float) -> float:
+    return round(max(0.0, end - start) * 1e3, 3)

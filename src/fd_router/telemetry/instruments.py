@@ -1,0 +1,102 @@
+"""Counters and histograms that cost one attribute to change, and the families that show them to Prometheus.
+
+``prometheus_client``'s own children take a lock and a method call each; everything here runs on one loop, so a plain
+number will do. The client library still writes the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+
+Labels = tuple[str, ...]
+
+
+class Counter:
+    """A number that only grows: ``counter.value += 1``."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def __repr__(self) -> str:
+        return f"<Counter {self.value}>"
+
+
+class Histogram:
+    """To observe x: ``histogram.counts[bisect_left(bounds, x)] += 1; histogram.sum += x``.
+
+    The last count is of what is above all bounds.
+    """
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Histogram {sum(self.counts)} values, sum {self.sum:g}>"
+
+
+class CounterFamily:
+    """Counters of one name, one for each set of label values; resolve a child once, and keep it."""
+
+    __slots__ = ("_children", "_help", "_labels", "_name")
+
+    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:  # noqa: A002 - Prometheus' word
+        self._name = name
+        self._help = help
+        self._labels = labels
+        self._children: dict[Labels, Counter] = {}
+
+    def child(self, *values: str) -> Counter:
+        """Return the counter with these label values, in the order of the family's labels."""
+        found = self._children.get(values)
+        if found is None:
+            found = self._children[values] = Counter()
+        return found
+
+    def forget(self, is_meant: Callable[[Labels], bool]) -> None:
+        """Drop the counters whose label values ``is_meant`` says yes to."""
+        for values in [values for values in self._children if is_meant(values)]:
+            del self._children[values]
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the family as Prometheus' client writes it."""
+        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        for values, counter in self._children.items():
+            family.add_metric(values, counter.value)
+        yield family
+
+
+class HistogramFamily:
+    """Histograms of one name and the same bounds, one for each set of label values."""
+
+    __slots__ = ("_bounds", "_children", "_help", "_labels", "_name")
+
+    def __init__(self, name: str, help: str, labels: Labels, bounds: tuple[float, ...]) -> None:  # noqa: A002
+        self._name = name
+        self._help = help
+        self._labels = labels
+        self._bounds = bounds
+        self._children: dict[Labels, Histogram] = {}
+
+    def child(self, *values: str) -> Histogram:
+        """Return the histogram with these label values, in the order of the family's labels."""
+        found = self._children.get(values)
+        if found is None:
+            found = self._children[values] = Histogram(self._bounds)
+        return found
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the family as Prometheus' client writes it."""
+        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        for values, histogram in self._children.items():
+            buckets = list(zip(names, accumulate(histogram.counts), strict=True))
+            family.add_metric(values, buckets, histogram.sum)
+        yield family

@@ -1,0 +1,194 @@
+"""The router's metrics: FastDeploy's names, which dashboards already use, and its own under ``fd_router_``."""
+
+from __future__ import annotations
+
+import platform
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+
+import msgspec
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from fd_router import __version__
+from fd_router.telemetry.fleet_metrics import FleetCollector, InstanceLike
+from fd_router.telemetry.instruments import Counter, CounterFamily, Histogram, HistogramFamily
+from fd_router.telemetry.record import RequestRecord
+from fd_router.telemetry.sanitize import METHODS
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+SECONDS_BOUNDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0,
+    1200.0, 1800.0,
+)  # fmt: skip
+"""From a cached answer of a ms to a generation of half an hour; the same for all, so one search serves two histograms."""
+
+
+class _Series(msgspec.Struct, gc=False):
+    """Everything that a request with the same labels changes, looked up once."""
+
+    http: Counter
+    duration: Histogram
+    inference: Counter
+    total: Histogram
+    first_byte: Histogram
+    bytes: Counter
+    gone: Counter
+
+
+class Metrics:
+    """Counts what happens, on a registry of its own. Only to be used from the loop's thread."""
+
+    def __init__(self) -> None:
+        worker_labels = ("mixed_worker", "prefill_worker", "decode_worker", "status_code")
+        self._http = CounterFamily(
+            "http_requests_total", "HTTP requests answered.", ("method", "endpoint", "status_code")
+        )
+        self._duration = HistogramFamily(
+            "http_request_duration_seconds", "From the head's first byte to the answer's last.",
+            ("method", "endpoint"), SECONDS_BOUNDS,
+        )  # fmt: skip
+        self._inference = CounterFamily("inference_requests_total", "Inference requests, by instance.", worker_labels)
+        self._cache_hits = CounterFamily("router_cache_hit_total", "Sessions sent to the instance they were at before.")
+        self._cache_requests = CounterFamily(
+            "router_cache_request_total", "Requests with a session, cache-aware policy."
+        )
+        self._total = HistogramFamily(
+            "fd_router_request_duration_seconds", "Whole inference requests.", ("stream",), SECONDS_BOUNDS
+        )
+        self._first_byte = HistogramFamily(
+            "fd_router_time_to_first_token_seconds", "From the head's first byte to the first byte of the answer.",
+            ("stream",), SECONDS_BOUNDS,
+        )  # fmt: skip
+        self._bytes = CounterFamily("fd_router_response_bytes_total", "Bytes of answers.", ("endpoint",))
+        self._gone = CounterFamily(
+            "fd_router_client_disconnects_total", "Clients that left before their answer was complete.", ("endpoint",)
+        )
+        self._upstream_errors = CounterFamily(
+            "fd_router_upstream_errors_total", "Attempts that an instance failed.", ("instance", "reason")
+        )
+        self._retries = CounterFamily("fd_router_retries_total", "Attempts after the first.", ("reason",))
+        self._hits = self._cache_hits.child()
+        self._lookups = self._cache_requests.child()
+        self._router = _RouterCollector()
+        self._fleet = FleetCollector()
+        self._series: dict[tuple[str, str, int, bool, str, str, str], _Series] = {}
+        self._registry = self._make_registry()
+
+    def _make_registry(self) -> CollectorRegistry:
+        registry = CollectorRegistry(auto_describe=False)
+        for family in (
+            self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
+            self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._fleet,
+            self._router,
+        ):  # fmt: skip
+            registry.register(family)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        return registry
+
+    # -- the hot path
+
+    def request_finished(self, record: RequestRecord) -> None:
+        """Count one request that is over, however it ended."""
+        try:
+            series = self._series[
+                record.method,
+                record.endpoint,
+                record.status,
+                record.stream,
+                record.mixed,
+                record.prefill,
+                record.decode,
+            ]
+        except KeyError:
+            series = self._resolve(record)
+        started = record.started
+        seconds = max(0.0, record.finished_at - started)
+        index = bisect_left(SECONDS_BOUNDS, seconds)
+        series.http.value += 1
+        series.duration.counts[index] += 1
+        series.duration.sum += seconds
+        series.bytes.value += record.bytes_out
+        if record.inference:
+            series.inference.value += 1
+            series.total.counts[index] += 1
+            series.total.sum += seconds
+            if record.first_byte_at:
+                seconds = record.first_byte_at - started
+                series.first_byte.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+                series.first_byte.sum += seconds
+        if record.outcome == "client_gone":
+            series.gone.value += 1
+
+    def _resolve(self, record: RequestRecord) -> _Series:
+        # A method is the client's to invent: it must not become a label, nor a key that is kept.
+        method = record.method if record.method in METHODS else "OTHER"
+        workers = (record.mixed, record.prefill, record.decode)
+        key = (method, record.endpoint, record.status, record.stream, *workers)
+        found = self._series.get(key)
+        if found is None:
+            stream, status = "true" if record.stream else "false", str(record.status)
+            found = self._series[key] = _Series(
+                http=self._http.child(method, record.endpoint, status),
+                duration=self._duration.child(method, record.endpoint),
+                inference=self._inference.child(*workers, status) if record.inference else Counter(),
+                total=self._total.child(stream),
+                first_byte=self._first_byte.child(stream),
+                bytes=self._bytes.child(record.endpoint),
+                gone=self._gone.child(record.endpoint),
+            )
+        return found
+
+    def upstream_failed(self, url: str, reason: str) -> None:
+        """Count an attempt that the instance ``url`` failed; ``reason`` is one of ``UpstreamError.REASONS``."""
+        self._upstream_errors.child(url, reason).value += 1
+
+    def retried(self, reason: str) -> None:
+        """Count another attempt, made because of ``reason``."""
+        self._retries.child(reason).value += 1
+
+    def cache_request(self, hit: bool) -> None:
+        """Count a request with a session under a cache-aware policy; ``hit``: it went where the session was before."""
+        self._lookups.value += 1
+        self._hits.value += hit
+
+    def cache_counts(self) -> tuple[int, int]:
+        """Return (hits, requests) counted by ``cache_request`` since the start."""
+        return self._hits.value, self._lookups.value
+
+    # -- the rest
+
+    def watch_instances(self, instances: Callable[[], Iterable[InstanceLike]]) -> None:
+        """Show the instances that ``instances()`` gives at each scrape."""
+        self._fleet.watch = instances
+
+    def watch_lines_lost(self, lines_lost: Callable[[], int]) -> None:
+        """Show what ``lines_lost()`` gives at each scrape."""
+        self._router.lines_lost = lines_lost
+
+    def forget_instance(self, url: str) -> None:
+        """Drop the series of an instance that was removed. A request that still runs there would begin them anew."""
+        self._inference.forget(lambda values: url in values[:3])
+        self._upstream_errors.forget(lambda values: values[0] == url)
+        for key in [key for key in self._series if url in key[4:]]:
+            del self._series[key]
+
+    def render(self) -> bytes:
+        """Write all metrics as text in Prometheus' format, of type ``CONTENT_TYPE``."""
+        return generate_latest(self._registry)
+
+
+class _RouterCollector:
+    """What is read, not counted: the version, and the lines that the log lost."""
+
+    def __init__(self) -> None:
+        self.lines_lost: Callable[[], int] = int
+
+    def collect(self) -> Iterable[Metric]:
+        build = GaugeMetricFamily("fd_router_build_info", "The router's version.", labels=("version", "python"))
+        build.add_metric((__version__, platform.python_version()), 1)
+        lost = "Log lines dropped because they could not be written."
+        return (build, CounterMetricFamily("fd_router_log_lines_dropped_total", lost, value=self.lines_lost()))
