@@ -87,13 +87,13 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All that can be said of a configuration. ``config`` is None when there are problems.
+    """All that can be said of a configuration. ``config`` is usable only when there are no problems.
 
     ``origins`` tells where each value that was given comes from: ``server.port`` → ``--port``,
     ``FD_ROUTER_SERVER_PORT`` or ``config.yaml:3``.
     """
 
-    config: Config | None
+    config: Config  # with the default where a value is wrong
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     origins: Mapping[str, str]
@@ -105,15 +105,27 @@ class _Given(msgspec.Struct, frozen=True):
     option: Declared
     text: str
     origin: str
+    nested: bool = False  # a list or mapping, which no option takes
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.nested and not self.text.strip()
+
+    def value(self) -> Any:
+        """Read the value. Raises ValueError with the reason."""
+        if self.nested:
+            raise ValueError(f"a list or mapping where {self.option.expected} is needed")
+        return self.option.parse(self.text)
 
 
 class _Notes:
     """What was found while the sources were read."""
 
-    __slots__ = ("problems", "warnings")
+    __slots__ = ("problems", "unreadable", "warnings")
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.unreadable = False  # nobody knows what the file would have given
         self.warnings: list[str] = []
 
 
@@ -124,7 +136,7 @@ def load(path: str | None, flags: Mapping[str, object], environ: Mapping[str, st
     value that a stronger source overrides is only a warning.
     """
     report = examine(path, flags, environ)
-    if report.config is None:
+    if report.problems:
         raise ConfigError(*report.problems)
     return Loaded(report.config, report.warnings)
 
@@ -133,13 +145,13 @@ def examine(path: str | None, flags: Mapping[str, object], environ: Mapping[str,
     """Do what ``load`` does, but report the problems, beside the warnings, instead of raising them."""
     notes = _Notes()
     given = [*_from_file(path, notes), *_from_environment(environ, notes), *_from_flags(flags)]
-    deciding = {one.option.key: one for one in given if one.text.strip()}
+    deciding = {one.option.key: one for one in given if not one.is_empty}
     values = _judge(given, deciding, notes)
-    if "server.port" not in deciding or values.get("server.port") == 0:
+    portless = "server.port" not in deciding or values.get("server.port") == 0
+    if portless and not notes.unreadable:
         notes.problems.append(_NO_PORT)
     origins = {key: one.origin for key, one in deciding.items()}
-    config = None if notes.problems else _build(values)
-    return Report(config, _in_order(notes.problems, path), _in_order(notes.warnings, path), origins)
+    return Report(_build(values), _in_order(notes.problems, path), _in_order(notes.warnings, path), origins)
 
 
 def _judge(given: Iterable[_Given], deciding: Mapping[str, _Given], notes: _Notes) -> dict[str, Any]:
@@ -147,10 +159,10 @@ def _judge(given: Iterable[_Given], deciding: Mapping[str, _Given], notes: _Note
     values: dict[str, Any] = {}
     for one in given:
         winner = deciding.get(one.option.key)
-        if winner is None or not one.text.strip():
+        if winner is None or one.is_empty:
             continue
         try:
-            value = one.option.parse(one.text)
+            value = one.value()
         except ValueError as error:
             line = f"{one.origin}: {one.option.key}: {error}"
             if winner is one:
@@ -184,6 +196,7 @@ def _from_file(path: str | None, notes: _Notes) -> Iterator[_Given]:
         document = config_file.read_sections(path)
     except ConfigError as error:
         notes.problems += error.problems
+        notes.unreadable = True
         return
     notes.problems += document.problems
     for section in document.sections:
@@ -202,10 +215,8 @@ def _from_entry(path: str, section: str, entry: Entry, notes: _Notes) -> Iterato
     option = _BY_KEY.get(key)
     if option is None:
         notes.warnings.append(f"{place}: unknown key '{key}', ignored{_nearest_key(section, entry.key)}")
-    elif entry.nested:
-        notes.problems.append(f"{place}: {key}: a list or mapping where {option.expected} is needed")
     else:
-        yield _Given(option, entry.text or "", place)
+        yield _Given(option, entry.text or "", place, entry.nested)
 
 
 def _from_environment(environ: Mapping[str, str], notes: _Notes) -> Iterator[_Given]:

@@ -71,8 +71,6 @@ def _row(option: Declared) -> str:
     allowed = option.expected
     if option.option.choices:
         allowed = ", ".join(f"`{choice}`" for choice in option.option.choices)
-    elif option.option.unit and option.option.unit not in allowed:
-        allowed += f" ({option.option.unit})"
     cells = (f"`{_name(option)}`{zero}", default, allowed, f"`{option.environment}`", option.option.help)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 

@@ -1,10 +1,10 @@
-"""YAML files with the line of everything in them. Knows YAML, not the options."""
+"""A settings file as YAML, with the line of everything in it. Knows nothing of the options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import yaml
@@ -43,13 +43,6 @@ class Document(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-class InstanceEntry(msgspec.Struct, frozen=True):
-    """One instance of a register file: where it stands (``register.yaml:3``), and its keys and values."""
-
-    place: str
-    mapping: Mapping[str, Any]
-
-
 def read_sections(path: str) -> Document:
     """Read a settings file. Raises ConfigError, with one line, when it can't be read or isn't YAML."""
     root = _compose(path)
@@ -60,29 +53,6 @@ def read_sections(path: str) -> Document:
     problems: list[str] = []
     sections = tuple(_section(path, key, value, problems) for key, value in _pairs(path, root, problems))
     return Document(sections, tuple(problems))
-
-
-def read_instances(path: str) -> tuple[InstanceEntry, ...]:
-    """Read a register file: a mapping with ``instances``, a list of mappings.
-
-    Raises ConfigError with a line for each thing that is wrong. The entries themselves aren't judged.
-    """
-    root = _compose(path)
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}: not a mapping with the key 'instances'")
-    problems: list[str] = []
-    found = {_key(key): value for key, value in _pairs(path, root, problems)}
-    instances = found.get("instances")
-    if instances is None:
-        raise ConfigError(f"{path}: the key 'instances' is missing")
-    if instances.tag == _NULL:
-        return ()
-    if not isinstance(instances, yaml.SequenceNode):
-        raise ConfigError(f"{_place(path, instances)}: 'instances' is not a list")
-    entries = [_instance(path, node, problems) for node in instances.value]
-    if problems:
-        raise ConfigError(*problems)
-    return tuple(entry for entry in entries if entry is not None)
 
 
 def _compose(path: str) -> yaml.Node | None:
@@ -121,18 +91,6 @@ def _section(path: str, name: yaml.Node, value: yaml.Node, problems: list[str]) 
 
 def _entry(key: yaml.Node, value: yaml.Node) -> Entry:
     return Entry(_key(key), key.start_mark.line + 1, _text(value), not isinstance(value, yaml.ScalarNode))
-
-
-def _instance(path: str, node: yaml.Node, problems: list[str]) -> InstanceEntry | None:
-    if not isinstance(node, yaml.MappingNode):
-        problems.append(f"{_place(path, node)}: an instance is not a mapping (role:, host_ip:, port:, …)")
-        return None
-    list(_pairs(path, node, problems))  # for the duplicates: constructing would keep the last silently
-    try:
-        return InstanceEntry(_place(path, node), yaml.SafeLoader("").construct_document(node))
-    except yaml.YAMLError as error:
-        problems.append(_yaml_problem(path, error))
-        return None
 
 
 def _pairs(path: str, node: yaml.MappingNode, problems: list[str]) -> Iterator[Pair]:

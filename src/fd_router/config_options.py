@@ -22,6 +22,7 @@ _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _SHOWN = 80  # characters of a wrong value that a message repeats
+_NEAR = 0.6  # likeness from 0 to 1 from which on a name is worth suggesting: difflib's own
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -96,15 +97,16 @@ class Declared(msgspec.Struct, frozen=True):
             return f"{words} of at least {number_text(option.minimum)}{unit}"
         if option.maximum is not None:
             return f"{words} of at most {number_text(option.maximum)}{unit}"
-        return words
+        return f"{words} in{unit}" if unit else words
 
     def parse(self, text: str) -> Any:
         """Read one value from ``text`` as files, environments and flags write it.
 
         Raises ValueError whose message names the value, what is allowed, and the nearest choice.
         """
+        text = text.strip()
         try:
-            value = _READERS[self.kind](text.strip())
+            value = _READERS[self.kind](text)
         except ValueError:
             raise ValueError(self._complaint(text)) from None
         if self.option.zero_is_default and value == 0:
@@ -171,9 +173,14 @@ def kebab(name: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the one of ``known`` that is most like ``word``, or nothing when none is near."""
-    near = difflib.get_close_matches(word.lower(), list(known), n=1)
-    return near[0] if near else ""
+    """Return the one of ``known`` that is most like ``word``, or nothing when none is near.
+
+    The words in a name may come in another order: FastDeploy's own examples have ``interval-cleanup-secs``.
+    """
+    word = word.lower()
+    likeness = {name: max(_likeness(word, name), _likeness(_sorted_words(word), _sorted_words(name))) for name in known}
+    best = max(likeness, key=likeness.__getitem__, default="")
+    return best if likeness.get(best, 0) >= _NEAR else ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -185,6 +192,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def number_text(number: float) -> str:
     """Write a number as a person would: ``5`` and not ``5.0``."""
     return str(int(number)) if float(number).is_integer() else repr(number)
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _sorted_words(name: str) -> str:
+    return "-".join(sorted(kebab(name).split("-")))
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:

@@ -75,7 +75,6 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
         float,
         Option(
             help="Cache-aware policies: loads are imbalanced when the highest exceeds the lowest by more …",
-            unit="requests",
             minimum=0,
             zero_is_default=True,
         ),
@@ -135,22 +134,11 @@ class ManagerConfig(msgspec.Struct, frozen=True):
         str, Option(help="YAML file with instances that are kept: probed until they are up, and again when they died.")
     ] = ""
     health_failure_threshold: Annotated[
-        int,
-        Option(
-            help="Failed probes in a row that make an instance unhealthy.",
-            unit="probes",
-            minimum=1,
-            zero_is_default=True,
-        ),
+        int, Option(help="Failed probes in a row that make an instance unhealthy.", minimum=1, zero_is_default=True)
     ] = 1
     health_success_threshold: Annotated[
         int,
-        Option(
-            help="Successful probes in a row that make an instance healthy again.",
-            unit="probes",
-            minimum=1,
-            zero_is_default=True,
-        ),
+        Option(help="Successful probes in a row that make an instance healthy again.", minimum=1, zero_is_default=True),
     ] = 1
     health_check_timeout_secs: Annotated[
         float, Option(help="How long a probe may take.", unit="s", minimum=0.001, zero_is_default=True)
@@ -203,12 +191,7 @@ class ProxyConfig(msgspec.Struct, frozen=True):
 
     max_attempts: Annotated[
         int,
-        Option(
-            help="Attempts for one request, each at another instance while there is one.",
-            unit="attempts",
-            minimum=1,
-            maximum=100,
-        ),
+        Option(help="Attempts for one request, each at another instance while there is one.", minimum=1, maximum=100),
     ] = 3
     connect_timeout_secs: Annotated[
         float, Option(help="How long connecting to an instance may take.", unit="s", minimum=0.001)
@@ -233,7 +216,7 @@ class ProxyConfig(msgspec.Struct, frozen=True):
         ),
     ] = 4.0
     pool_max_idle: Annotated[
-        int, Option(help="Unused connections kept for each instance.", unit="connections", minimum=0, maximum=1_000_000)
+        int, Option(help="Unused connections kept for each instance.", minimum=0, maximum=1_000_000)
     ] = 256
     max_body_mb: Annotated[
         int,

@@ -126,7 +126,7 @@ class HealthMonitor:
         self._start(instance.key, instance.host, instance.port)
 
     def _doubt(self, instance: Instance) -> None:
-        """Probe a suspect now. A probe under way may have been answered before the connection failed: its yes is void."""
+        """Probe a suspect now. The answer to a probe under way may be older than the failure, so its yes is void."""
         if (task := self._probes.get(instance.key)) is not None and not task.done():
             self._doubted.add(instance.key)
         self._start(instance.key, instance.host, instance.port)

@@ -68,7 +68,7 @@ class Exchange:
 
     __slots__ = (
         "_client", "_completion", "_connecting", "_connection", "_decision", "_delimited", "_ended", "_head_tail",
-        "_keep_alive", "_paused", "_relay", "_request", "_services", "_tried", "record",
+        "_is_dechunking", "_keep_alive", "_paused", "_relay", "_request", "_services", "_tried", "record",
     )  # fmt: skip
 
     def __init__(self, request: Request, client: Client, record: RequestRecord, services: ExchangeServices) -> None:
@@ -85,6 +85,7 @@ class Exchange:
         self._relay = client.write
         self._keep_alive = request.keep_alive
         self._delimited = True  # whether the client can tell a whole answer from a broken one
+        self._is_dechunking = False
         self._paused = False
         self._ended = False
 
@@ -211,17 +212,17 @@ class Exchange:
         elif not (self._delimited and self._keep_alive):
             self._keep_alive = False
             extra.append(b"connection: close\r\n")
-        self._client.write(head.to_bytes(*extra))
-        if body:
+        if not self._is_dechunking:  # one write, since each is a system call
+            self._client.write(head.to_bytes(*extra) + body)
+            if body:
+                self._count(body)
+        else:
+            self._client.write(head.to_bytes(*extra))
             self.on_data(body)
 
     def on_data(self, data: bytes) -> None:
         """Pass more of the body on."""
-        record = self.record
-        if not record.bytes_out and record.stream:
-            record.first_byte_at = self._services.clock()  # engines send a stream's head before its first token
-            self._prefill_done()
-        record.bytes_out += len(data)
+        self._count(data)
         self._relay(data)
 
     def on_complete(self) -> None:
@@ -244,9 +245,17 @@ class Exchange:
 
     # steps
 
+    def _count(self, data: bytes) -> None:
+        record = self.record
+        if not record.bytes_out and record.stream:
+            record.first_byte_at = self._services.clock()  # engines send a stream's head before its first token
+            self._prefill_done()
+        record.bytes_out += len(data)
+
     def _adapt_to_http_1_0(self, head: ResponseHead, extra: list[bytes]) -> None:
         if head.chunked:
             head.drop((b"transfer-encoding",))
+            self._is_dechunking = True
             self._relay = Dechunker(self._client.write).feed
         if head.length < 0:
             self._keep_alive = self._delimited = False

@@ -13,10 +13,12 @@ from fd_router.simulation.prompts import Prompt, prompt_from_hash_ids, prompt_fr
 
 DEFAULT_MAX_TOKENS = 16
 
-_WORDS = (
+_STORY = (
     "reads the prompt , looks up its blocks , computes the rest , and writes one word a token , one token a step , "
     "for as long as it was asked to : the queue moves on , the batch is full , and every stream gets its turn ."
-).split()
+)
+STORY_TOKENS = 1 + len(_STORY.split(" "))
+"""The tokens after which an instance has told who it is and what it does, and begins again."""
 
 
 class Part(msgspec.Struct):
@@ -84,7 +86,7 @@ def parse_body(data: bytes, *, chat: bool) -> Body:
 
 
 def prompt_of(body: Body, block_size: int, hash_id_tokens: int) -> Prompt:
-    """Return the prompt as the engine sees it: of ``mock_hash_ids`` and ``mock_input_length`` if given, else of the text."""
+    """Return the prompt as the engine sees it: of ``mock_hash_ids`` if given, else of the text or token ids."""
     if body.mock_hash_ids is not None:
         return prompt_from_hash_ids(body.mock_hash_ids, hash_id_tokens, body.mock_input_length)
     prompt = _text_or_ids(body, block_size)
@@ -116,25 +118,24 @@ class Words:
     __slots__ = ("_cycle", "_intro")
 
     def __init__(self, name: str) -> None:
-        intro = [name, *_WORDS]
-        self._intro = _spell(intro)
-        self._cycle = _spell([" " + _WORDS[0], *_WORDS[1:]])
+        story = _spell(_STORY.split(" "))
+        self._intro = [_encode(name)[1:-1], *story]
+        self._cycle = story
 
-    def token(self, index: int) -> bytes:
-        """Return token ``index`` (the first is 1) as the inside of a JSON string."""
-        index -= 1
+    def token(self, number: int) -> bytes:
+        """Return token ``number`` (the first is 1) as the inside of a JSON string."""
+        index = number - 1
         if index < len(self._intro):
             return self._intro[index]
         return self._cycle[(index - len(self._intro)) % len(self._cycle)]
 
     def text(self, tokens: int) -> bytes:
         """Return the first ``tokens`` tokens joined, as the inside of a JSON string."""
-        return b"".join([self.token(index) for index in range(1, tokens + 1)])
+        return b"".join([self.token(number) for number in range(1, tokens + 1)])
 
 
 def _spell(words: list[str]) -> list[bytes]:
-    spaced = [word if word in ",.:" or at == 0 else f" {word}" for at, word in enumerate(words)]
-    return [_encode(text)[1:-1] for text in spaced]
+    return [_encode(word if word in ",.:" else f" {word}")[1:-1] for word in words]
 
 
 class Answer:

@@ -2,7 +2,7 @@
 
 Prefills run one after the other, first come first served, at a fixed speed, and skip what the prefix cache
 holds. Their end gives the first token. Running requests then decode together in steps that give each of them one
-token; a step takes ``decode_secs + decode_secs_per_running × batch``. Prefill and decode don't slow each
+token; a step takes ``decode_secs + decode_secs_per_running * batch``. Prefill and decode don't slow each
 other down, as with a prefill cut into small chunks. A request joins the decode batch at its next step.
 
 Generated tokens aren't put into the prefix cache.
@@ -67,15 +67,16 @@ class Run:
         return self.state not in {RunState.FINISHED, RunState.ABORTED}
 
     def __repr__(self) -> str:
-        return f"<Run {self.state.value} {self.prompt.tokens} tokens ({self.cached_tokens} cached), {self.produced}/{self.max_new_tokens}>"
+        prompt = f"{self.prompt.tokens} tokens ({self.cached_tokens} cached)"
+        return f"<Run {self.state.value} {prompt}, {self.produced}/{self.max_new_tokens}>"
 
 
 class Token(NamedTuple):
-    """Token number ``index`` (the first is 1) of ``run`` was ready ``at``; ``is_last`` when the run ended with it."""
+    """Token ``number`` (the first is 1) of ``run`` was ready ``at``; ``is_last`` when the run ended with it."""
 
     at: float
     run: Run
-    index: int
+    number: int
     is_last: bool
 
 
@@ -143,8 +144,8 @@ class Engine:
         """Let time pass until ``now`` and return the tokens that became ready, in order."""
         tokens: list[Token] = []
         while (at := self.next_event_at()) <= now:
-            if at == self._prefill_done_at:
-                self._finish_prefill(at, tokens)
+            if self._prefilling is not None and at == self._prefill_done_at:
+                self._finish_prefill(self._prefilling, at, tokens)
             else:
                 self._finish_step(at, tokens)
             self._start_prefill(at)
@@ -166,12 +167,9 @@ class Engine:
         todo = run.prompt.tokens - run.cached_tokens
         self._prefill_done_at = run.prefill_at + todo / self._settings.prefill_tokens_per_sec
 
-    def _finish_prefill(self, at: float, tokens: list[Token]) -> None:
-        run = self._prefilling
+    def _finish_prefill(self, run: Run, at: float, tokens: list[Token]) -> None:
         self._prefilling = None
         self._prefill_done_at = math.inf
-        if run is None:
-            return
         self.cache.insert(run.prompt.blocks, run.prompt.block_tokens)
         run.first_token_at = at
         run.state = RunState.DECODING

@@ -159,11 +159,11 @@ class Generation:
 
     def _emit_event(self, token: Token) -> None:
         fault = self._fault
-        if fault is not None and fault.kind == "cut_mid_body" and (token.index > fault.after_tokens or token.is_last):
+        if fault is not None and fault.kind == "cut_mid_body" and (token.number > fault.after_tokens or token.is_last):
             self._cut(fault)
             return
-        pieces = [self._answer.event(self._words.token(token.index))]
-        if token.index == 1 and self._answer.chat:
+        pieces = [self._answer.event(self._words.token(token.number))]
+        if token.number == 1 and self._answer.chat:
             pieces.insert(0, self._answer.opening())
         if token.is_last:
             self._tally.finished += 1

@@ -66,11 +66,11 @@ class Heartbeat:
 
     async def _register(self) -> str:
         try:
-            answer = await fetch(self._host, self._port, "POST", "/register", self._body)
+            answer = await fetch(self._host, self._port, "POST", "/register", body=self._body)
         except TimeoutError:
             return "no answer in time"
         except OSError as error:
-            return str(error)
+            return error.strerror or str(error)
         if answer.status != 200:
             return f"{answer.status} {answer.body[:300].decode('utf-8', 'replace')}"
         self._succeeded_once = True

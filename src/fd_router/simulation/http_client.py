@@ -103,7 +103,7 @@ class OpenAnswer:
 
 
 async def send(
-    host: str, port: int, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    host: str, port: int, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> OpenAnswer:
     """Send a request and return its answer as soon as the head is here; use it in ``async with``.
 
@@ -126,9 +126,12 @@ async def send(
 
 
 async def fetch(
-    host: str, port: int, method: str, path: str, body: bytes = b"",
+    host: str, port: int, method: str, path: str, *, body: bytes = b"",
     headers: Mapping[str, str] | None = None, timeout_secs: float = 5.0,
 ) -> Answer:  # fmt: skip
     """Send a request and return its whole answer. Raises OSError (TimeoutError is one)."""
-    async with asyncio.timeout(timeout_secs), await send(host, port, method, path, body, headers) as answer:
+    async with (
+        asyncio.timeout(timeout_secs),
+        await send(host, port, method, path, body=body, headers=headers) as answer,
+    ):
         return Answer(answer.status, answer.headers, await answer.read())

@@ -1,8 +1,8 @@
 """A mock instance: a real HTTP server that behaves like a FastDeploy one, with an engine model behind it.
 
 Beside an instance's own endpoints it has some for tests: ``GET /mock/requests`` (what came, in order; ``DELETE``
-forgets it), ``GET`` and ``POST /mock/faults`` (``{"faults": ["slow:token_secs=0.1", …]}`` replaces those that are on) and
-``GET /mock/state``.
+forgets it), ``GET`` and ``POST /mock/faults`` (``{"faults": ["slow:token_secs=0.1", …]}`` replaces those that are
+on) and ``GET /mock/state``.
 """
 
 from __future__ import annotations
@@ -132,13 +132,10 @@ class MockInstance:
         if handle is None:
             _respond_error(call, _not_allowed(request.method, methods))
             return
-        try:
-            if is_test or request.path in COMPLETION_PATHS:  # a completion's fault depends on its body
-                handle(call)
-            else:
-                self._strike_then(call, handle)
-        except HttpError as error:
-            _respond_error(call, error)
+        if is_test or request.path in COMPLETION_PATHS:  # a completion's fault depends on its body
+            _try(handle, call)
+        else:
+            self._strike_then(call, handle)
 
     def _refuse(self, call: Call) -> None:
         _respond_error(call, BadRequestError("Invalid HTTP request"))
@@ -147,9 +144,9 @@ class MockInstance:
         fault = self._faults.strike(call.request.path, stream=False)
         if fault is None or not self._break(call, fault):
             if fault is not None and fault.head_secs:
-                asyncio.get_running_loop().call_later(fault.head_secs, handle, call)
+                asyncio.get_running_loop().call_later(fault.head_secs, _try, handle, call)
             else:
-                handle(call)
+                _try(handle, call)
 
     def _break(self, call: Call, fault: Fault) -> bool:
         """Do what ``fault`` does before any answer; False when the request goes on."""
@@ -341,6 +338,13 @@ def _say_aside(line: str) -> None:
     with contextlib.suppress(OSError):  # nobody may be reading any more
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+
+
+def _try(handle: Handle, call: Call) -> None:
+    try:
+        handle(call)
+    except HttpError as error:
+        _respond_error(call, error)
 
 
 def _decoded(call: Call, shape: type[T]) -> T:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
+from typing import cast
 
 import httptools
 
@@ -91,8 +92,9 @@ class Call:
             extra += "connection: close\r\n"
         elif self.request.http_1_0:
             extra += "connection: keep-alive\r\n"
-        start = f"HTTP/1.1 {status} {REASONS.get(status, '')}\r\n{self._connection.date}content-type: {content_type}\r\n{extra}"
-        return start.encode("latin-1", "replace") + framing + b"\r\n"
+        start = f"HTTP/1.1 {status} {REASONS.get(status, '')}\r\n{self._connection.date}"
+        lines = f"{start}content-type: {content_type}\r\n{extra}"
+        return lines.encode("latin-1", "replace") + framing + b"\r\n"
 
 
 class Connection(asyncio.Protocol):
@@ -100,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: MockServer, number: int) -> None:
         self._server = server
-        self._parser = httptools.HttpRequestParser(self)  # type: ignore[arg-type]
+        self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Call] = deque()
         self._current: Call | None = None
         self._serving = False
@@ -120,11 +122,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 — for the type checker: TCP it is
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's isn't a subclass
         self._server.connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The client left, or we did: nobody waits for the answers any more."""
         self._server.connections.discard(self)
         self._queue.clear()

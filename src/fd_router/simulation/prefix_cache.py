@@ -32,7 +32,7 @@ class PrefixCache:
 
         Of a prompt larger than the whole cache the leading blocks are kept: only they can be matched again.
         """
-        # From the last to the first, so that a chain is evicted from its end: a block without the ones before it is useless.
+        # From the last to the first, so that a chain is evicted from its end: a block is useless without those before.
         for block in reversed(blocks[: self._capacity // block_tokens]):
             if block in self._blocks:
                 self._blocks.move_to_end(block)

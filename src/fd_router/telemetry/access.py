@@ -23,7 +23,8 @@ def access_line(record: RequestRecord) -> str:
         method = shown_method(method)
     if ":" in client or not client:
         client = shown_client(client)
-    duration = go_duration(max(0.0, record.finished_at - record.started))
+    seconds = record.finished_at - record.started
+    duration = go_duration(seconds) if seconds > 0.0 else "0s"
     line = f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}"
     if record.inference:
         line += _inference_extras(record)

@@ -62,4 +62,5 @@ class JsonLog(RouterLog):
             "message": message.encode("utf-8", "backslashreplace").decode(),
             **fields,
         }
-        return msgspec.json.encode(entry).decode() + "\n"
+        # JSON allows DEL as it is; a line of a log doesn't.
+        return msgspec.json.encode(entry).decode().replace("\x7f", "\\u007f") + "\n"

@@ -22,17 +22,19 @@ def context_tags(trace_id: str = "", req_id: str = "", session_id: str = "", req
     Tags without a value are left out, so the result may be "". Control characters and brackets in
     values become ``_``; when all together are long, each value is cut at ``MAX_TAG`` characters.
     """
-    trace = f"[trace_id:{trace_id}] " if trace_id else ""
-    req = f"[req_id:{req_id}] " if req_id else ""
-    session = f"[session_id:{session_id}] " if session_id else ""
-    request = f"[request_id:{request_id}] " if request_id else ""
-    text = trace + req + session + request
-    # One look at the whole is cheaper than one at each value, and nearly always enough.
-    tags = (trace != "") + (req != "") + (session != "") + (request != "")
-    if len(text) <= _MAX_TAGS and text.isprintable() and text.count("[") == tags == text.count("]"):
-        return text
-    named = (("trace_id", trace_id), ("req_id", req_id), ("session_id", session_id), ("request_id", request_id))
-    return "".join(f"[{name}:{_tag_value(value)}] " for name, value in named if value)
+    # One look at all values is cheaper than one at each, and nearly always enough.
+    values = trace_id + req_id + session_id + request_id
+    if "[" in values or "]" in values or not values.isprintable() or len(values) > _MAX_TAGS:
+        trace_id, req_id = _tag_value(trace_id), _tag_value(req_id)
+        session_id, request_id = _tag_value(session_id), _tag_value(request_id)
+    tags = f"[trace_id:{trace_id}] " if trace_id else ""
+    if req_id:
+        tags += f"[req_id:{req_id}] "
+    if session_id:
+        tags += f"[session_id:{session_id}] "
+    if request_id:
+        tags += f"[request_id:{request_id}] "
+    return tags
 
 
 def _tag_value(value: str) -> str:

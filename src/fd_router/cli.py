@@ -1,0 +1,253 @@
+"""The command line: arguments → configuration → ``app``.
+
+The router's flags, and the mock's, are made from the declared options. What costs start-up time is imported where
+it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+from click.core import ParameterSource
+
+from fd_router import __version__
+from fd_router.config import CONFIG_PATH_VARIABLE, OPTIONS, Config, Declared, declared, examine, from_texts, load
+from fd_router.config_options import kebab, number_text
+from fd_router.errors import ConfigError, FdRouterError
+
+_FLAGS: Final = tuple(option for option in OPTIONS if option.option.flag)
+_SETTINGS: Final[dict[str, Any]] = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "token_normalize_func": kebab,  # --config-path is as good as --config_path
+}
+_METAVARS: Final[Mapping[type, str]] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
+
+_EPILOG: Final = f"""\
+Every option, also those without a flag, can be given in the environment as FD_ROUTER_<SECTION>_<KEY>
+(FD_ROUTER_SERVER_PORT), or in the file that --config_path or {CONFIG_PATH_VARIABLE} names. A flag wins over the
+environment, the environment over the file. docs/configuration.md lists them all. Go's single-dash forms
+(-port 30000) are understood.
+"""
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run ``arguments`` and return the exit code: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C.
+
+    An error is one clear line on stderr for each problem, never a traceback.
+    """
+    try:
+        code = _router.main(go_forms(arguments), prog_name="fd-router", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except (click.ClickException, FdRouterError, OSError) as error:
+        for line in _lines(error):
+            click.echo(f"fd-router: error: {line}", err=True)
+        return 2 if isinstance(error, click.UsageError) else 1
+    return int(code or 0)
+
+
+def _lines(error: Exception) -> Sequence[str]:
+    """Say ``error`` in one line, or one for each of its problems."""
+    if isinstance(error, ConfigError):
+        return error.problems
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "fd-router"
+        return (f"{error.format_message()} (see {command} --help)",)
+    if isinstance(error, OSError) and error.filename:
+        return (f"{error.filename}: {error.strerror}",)
+    return (error.format_message() if isinstance(error, click.ClickException) else str(error),)
+
+
+def go_forms(arguments: Iterable[str]) -> list[str]:
+    """Rewrite what Go's ``flag`` package takes and click doesn't.
+
+    ``-port 30000`` → ``--port 30000``, ``-splitwise=false`` → ``--no-splitwise``. Raises click.UsageError for a
+    truth value that is none.
+    """
+    known = {option.flag for option in _FLAGS} | {"--config-path", "--version", "--help"}
+    truths = {option.flag: option for option in _FLAGS if option.kind is bool}
+    rewritten = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        long = f"--{kebab(name.lstrip('-'))}"
+        if not name.startswith("-") or long not in known:
+            rewritten.append(argument)
+        elif equals and long in truths:
+            rewritten.append(_truth_flag(truths[long], value))
+        else:
+            rewritten.append(f"{long}{equals}{value}")
+    return rewritten
+
+
+def flags_for(options: Iterable[Declared]) -> list[click.Parameter]:
+    """Make a click flag of each declared option. Values come as texts, for the declaration checks them."""
+    return [_flag_for(option) for option in options]
+
+
+def _flag_for(option: Declared) -> click.Option:
+    if option.kind is bool:
+        names = f"{option.flag}/{_negated(option)}"
+        return click.Option([option.attribute, names], default=None, help=option.option.help)
+    metavar = "|".join(option.option.choices) or _METAVARS[option.kind]
+    return click.Option([option.attribute, option.flag], metavar=metavar, multiple=option.many, help=_help(option))
+
+
+def _help(option: Declared) -> str:
+    if option.many or not option.default:
+        return option.option.help
+    default = option.default if option.kind is str else number_text(option.default)
+    unit = f" {option.option.unit}" if option.option.unit else ""
+    return f"{option.option.help}  [default: {default}{unit}]"
+
+
+def _negated(option: Declared) -> str:
+    return f"--no-{kebab(option.attribute)}"
+
+
+def _truth_flag(option: Declared, text: str) -> str:
+    words = {"t": "true", "f": "false"}  # Go's flag package takes them as well
+    try:
+        value = option.parse(words.get(text.lower(), text))
+    except ValueError as error:
+        raise click.UsageError(f"{option.flag}: {error}") from None
+    return option.flag if value else _negated(option)
+
+
+def _router_flags() -> list[click.Parameter]:
+    path = click.Option(
+        ["--config_path"], metavar="FILE", envvar=CONFIG_PATH_VARIABLE, help="YAML file with the configuration."
+    )
+    return [path, *flags_for(_FLAGS)]
+
+
+def _given(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the router's flags among a command's ``values``, as ``config.load`` takes them."""
+    return {f"{option.section}.{option.attribute}": values[option.attribute] for option in _FLAGS}
+
+
+def _say_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        version = import_module("importlib.metadata").version
+        parts = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "httptools", "msgspec"))
+        python = ".".join(map(str, sys.version_info[:3]))
+        click.echo(f"fd-router {__version__} (Python {python}, {parts})")
+        context.exit()
+
+
+@click.group(
+    params=_router_flags(),
+    invoke_without_command=True,
+    context_settings=_SETTINGS,
+    epilog=_EPILOG,
+    subcommand_metavar="[COMMAND]",
+)
+@click.option(
+    "--version",
+    "-V",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Say the version and exit.",
+)
+@click.pass_context
+def _router(context: click.Context, /, config_path: str | None, **values: object) -> int:
+    """Start the router, or run a command."""
+    if context.invoked_subcommand:
+        for name in ("config_path", *values):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"--{name} belongs behind '{context.invoked_subcommand}'", context)
+        return 0
+    loaded = load(config_path, _given(values), os.environ)
+    code: int = import_module("fd_router.app").run(loaded.config, loaded.warnings)
+    return code
+
+
+@_router.command("check-config", params=_router_flags())
+@click.option("--show", is_flag=True, help="Print the configuration in force, and where each value comes from.")
+def _check_config(config_path: str | None, show: bool, **values: object) -> int:
+    """Say all that is wrong with a configuration.
+
+    Exits with 1 if anything is.
+    """
+    report = examine(config_path, _given(values), os.environ)
+    problems = [*report.problems, *_register_problems(report.config)]
+    comment = "# " if show else ""  # what --show prints is a YAML file
+    for warning in report.warnings:
+        click.echo(f"{comment}warning: {warning}")
+    for problem in problems:
+        click.echo(f"{comment}error: {problem}")
+    if show:
+        click.echo(import_module("fd_router.config_docs").in_force(report.config, report.origins), nl=False)
+    if not problems:
+        click.echo(f"{comment}OK")
+    return 1 if problems else 0
+
+
+def _register_problems(config: Config) -> list[str]:
+    """Check the file with the kept instances, with the registry's own eyes."""
+    path = config.manager.register_path
+    if not path:
+        return []
+    read = import_module("fd_router.instances.register_file").read_register_file
+    file = read(Path(path), splitwise=config.server.splitwise)
+    return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
+
+
+class _MockCommand(click.Command):
+    """A command whose flags are made when they are needed: the simulation is not imported to start a router."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        if not self.params:
+            self.params = flags_for(declared(import_module("fd_router.simulation.options").MockOptions))
+        return super().get_params(ctx)
+
+
+@_router.command("mock", cls=_MockCommand)
+def _mock(**values: Any) -> int:
+    """Run a mock instance.
+
+    It is a FastDeploy-like server with an engine model instead of a GPU, for tests and trials.
+    """
+    options = import_module("fd_router.simulation.options").MockOptions
+    given = {name: value for name, value in values.items() if value not in (None, ())}
+    try:
+        made = from_texts(options, {n: str(value) if isinstance(value, bool) else value for n, value in given.items()})
+    except ConfigError as error:
+        raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
+    code: int = import_module("fd_router.simulation.mock").run(made)
+    return code
+
+
+@_router.command("demo")
+@click.option("--keep", is_flag=True, help="Stay up afterwards, until Ctrl-C.")
+@click.option("--instances", type=click.IntRange(2, 64), default=3, show_default=True, help="Mock instances to start.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="The router's port; 0: a free one."
+)
+def _demo(keep: bool, instances: int, port: int) -> int:
+    """Show a router with mock instances.
+
+    Starts them, sends requests, kills an instance, and shows that nothing is lost.
+    """
+    code: int = import_module("fd_router.simulation.demo").run(keep=keep, instances=instances, port=port)
+    return code
+
+
+@_router.command("config-reference", hidden=True)
+def _config_reference() -> None:
+    """Print docs/configuration.md."""
+    click.echo(import_module("fd_router.config_docs").reference(), nl=False)
