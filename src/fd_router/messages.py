@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from fd_router.errors import HttpError
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 """(name, value) pairs in the order received; names keep the sender's case."""
 
 REASONS = {
@@ -21,36 +21,42 @@ REASONS = {
 }  # fmt: skip
 
 
-class Request:
+class RequestHead(msgspec.Struct, frozen=True, gc=False):
+    """A request's head as it was parsed. One object serves all requests of a connection that have the same head."""
+
+    method: str
+    path: str
+    query: str = ""  # without the question mark
+    headers: Headers = ()  # end-to-end ones, less those that the router writes itself
+    request_id: str = ""  # the client's x-request-id
+    traceparent: bytes = b""
+    is_http_1_0: bool = False
+    keep_alive: bool = True
+    forward: bytes = b""  # ``headers`` as the lines to send on
+
+    @property
+    def version(self) -> str:
+        """``1.1`` or ``1.0``."""
+        return "1.0" if self.is_http_1_0 else "1.1"
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One complete request from a client: head parsed, body whole (de-chunked), ready to be answered."""
 
-    __slots__ = (
-        "body", "client", "headers", "http_1_0", "keep_alive", "method", "path", "query", "received_at",
-        "request_id", "traceparent",
-    )  # fmt: skip
-
-    def __init__(self, method: str, path: str, query: str = "", headers: Headers | None = None, body: bytes = b"") -> None:
-        self.method = method
-        self.path = path
-        self.query = query  # without the question mark
-        self.headers: Headers = headers if headers is not None else []  # end-to-end ones only
-        self.body = body
-        self.client = ""  # the client's IP address
-        self.request_id = ""  # the client's x-request-id, or one made here
-        self.traceparent = b""
-        self.http_1_0 = False
-        self.keep_alive = True
-        self.received_at = 0.0  # monotonic seconds when the first byte of the head was read
+    head: RequestHead
+    body: bytes = b""
+    request_id: str = ""  # the client's, or one made here
+    received_at: float = 0.0  # monotonic seconds at which the head was complete
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of header ``name`` (lower case), or None."""
-        for key, value in self.headers:
+        for key, value in self.head.headers:
             if key.lower() == name:
                 return value
         return None
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.path} {len(self.body)} B from {self.client or '?'}>"
+        return f"<Request {self.head.method} {self.head.path} {len(self.body)} B>"
 
 
 class Response(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import pytest
 
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
-from fd_router.messages import Request, Routes
+from fd_router.messages import Request, RequestHead, Routes
 
 Ask = Callable[..., Awaitable[tuple[int, Any]]]
 
@@ -52,7 +52,7 @@ def ask() -> Ask:
     """Send one request to ``routes``; return the status and the decoded JSON body."""
 
     async def ask(routes: Routes, method: str, path: str, *, query: str = "", body: bytes = b"") -> tuple[int, Any]:
-        response = await routes[path][method](Request(method, path, query, body=body))
+        response = await routes[path][method](Request(RequestHead(method, path, query), body))
         assert response.content_type == "application/json"
         return response.status, json.loads(response.body)
 

@@ -15,7 +15,7 @@ from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry,
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request
 from fd_router.proxy.dechunk import Dechunker
-from fd_router.proxy.heads import ResponseHead, request_head_start, request_head_tail
+from fd_router.proxy.heads import ResponseHead, request_head
 from fd_router.proxy.pool import Pools
 from fd_router.proxy.upstream import UpstreamConnection
 from fd_router.scheduling.completion import Completion
@@ -30,6 +30,9 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of the answer."""
+
+    def write_chunk(self, data: bytes) -> None:
+        """Send more bytes of an answer that comes piece by piece."""
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
@@ -67,7 +70,7 @@ class Exchange:
     """Forwards one request to one instance, or to another one as long as no byte of an answer has come."""
 
     __slots__ = (
-        "_client", "_completion", "_connecting", "_connection", "_decision", "_delimited", "_ended", "_head_tail",
+        "_client", "_completion", "_connecting", "_connection", "_decision", "_delimited", "_ended", 
         "_is_dechunking", "_keep_alive", "_paused", "_relay", "_request", "_services", "_tried", "record",
     )  # fmt: skip
 
@@ -81,9 +84,8 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._tried: set[str] | None = None
-        self._head_tail = b""
-        self._relay = client.write
-        self._keep_alive = request.keep_alive
+        self._relay = client.write_chunk
+        self._keep_alive = request.head.keep_alive
         self._delimited = True  # whether the client can tell a whole answer from a broken one
         self._is_dechunking = False
         self._paused = False
@@ -106,7 +108,6 @@ class Exchange:
         log = self._services.telemetry.log
         if log.info_on:
             log.info("Parsing completed; starting worker selection.", record.tags)
-        self._head_tail = request_head_tail(request)
         try:
             self._attempt()
         except NoInstanceError as error:
@@ -166,7 +167,7 @@ class Exchange:
         self._connection = connection
         if self._paused:
             connection.pause()
-        head = request_head_start(self._request, self._decision.instance.key.encode()) + self._head_tail
+        head = request_head(self._request, self._decision.instance.key.encode())
         connection.send(self, head, self._request.body)
 
     def _on_attempt_failed(self, error: UpstreamError) -> None:
@@ -206,18 +207,21 @@ class Exchange:
         record.status = head.status
         record.first_byte_at = self._services.clock()
         self._delimited = head.is_delimited
-        extra = [b"x-request-id: ", request.request_id.encode("latin-1"), b"\r\n"]
-        if request.http_1_0:
-            self._adapt_to_http_1_0(head, extra)
+        framing, connection = head.framing, b""
+        if request.head.is_http_1_0:
+            framing, connection = self._adapt_to_http_1_0(head)
         elif not (self._delimited and self._keep_alive):
             self._keep_alive = False
-            extra.append(b"connection: close\r\n")
+            connection = b"connection: close\r\n"
+        start = b"%b%b%bx-request-id: %b\r\n\r\n" % (
+            head.forward, framing, connection, request.request_id.encode("latin-1"),
+        )  # fmt: skip
         if not self._is_dechunking:  # one write, since each is a system call
-            self._client.write(head.to_bytes(*extra) + body)
+            self._client.write(start + body)
             if body:
                 self._count(body)
         else:
-            self._client.write(head.to_bytes(*extra))
+            self._client.write(start)
             self.on_data(body)
 
     def on_data(self, data: bytes) -> None:
@@ -252,15 +256,15 @@ class Exchange:
             self._prefill_done()
         record.bytes_out += len(data)
 
-    def _adapt_to_http_1_0(self, head: ResponseHead, extra: list[bytes]) -> None:
+    def _adapt_to_http_1_0(self, head: ResponseHead) -> tuple[bytes, bytes]:
+        """Prepare for a client that knows no chunks. Returns the header lines for framing and connection."""
         if head.chunked:
-            head.drop((b"transfer-encoding",))
             self._is_dechunking = True
-            self._relay = Dechunker(self._client.write).feed
+            self._relay = Dechunker(self._client.write_chunk).feed
         if head.length < 0:
             self._keep_alive = self._delimited = False
-        if self._keep_alive:
-            extra.append(b"connection: keep-alive\r\n")
+            return b"", b""
+        return head.framing, b"connection: keep-alive\r\n" if self._keep_alive else b""
 
     def _refuse(self, error: HttpError) -> None:
         """End with an error answer of the router's own."""
@@ -316,9 +320,9 @@ class Exchange:
 
     def __repr__(self) -> str:
         where = self._decision.instance.key if self._decision is not None else "nowhere"
-        return f"<Exchange {self._request.method} {self._request.path} at {where}{' ended' if self._ended else ''}>"
+        return f"<Exchange {self._request.head.method} {self._request.head.path} at {where}{' ended' if self._ended else ''}>"
 
 
 def _tags(request: Request, body_request_id: str, session_id: str) -> str:
-    trace_id = request.traceparent[3:35].decode("latin-1") if request.traceparent else ""
+    trace_id = request.head.traceparent[3:35].decode("latin-1")
     return context_tags(trace_id, body_request_id, session_id, request.request_id)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+import msgspec
 
 from fd_router.messages import REASONS, Headers, Request, Response
 
@@ -16,10 +19,14 @@ HOP_BY_HOP = frozenset(
 
 VIA = b"via: 1.1 fd-router\r\n"
 
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
+
 
 def connection_options(value: bytes) -> frozenset[bytes]:
-    """Return the options of a ``Connection`` header, in lower case."""
-    return frozenset(option.strip().lower() for option in value.split(b","))
+    """Return the options of a ``Connection`` header, in lower case, that are headers to be dropped."""
+    if value.lower() in (b"keep-alive", b"close"):
+        return frozenset()
+    return frozenset(option.strip().lower() for option in value.split(b",")) - HOP_BY_HOP - {b"close"}
 
 
 def without(headers: Headers, names: Iterable[bytes]) -> Headers:
@@ -28,60 +35,74 @@ def without(headers: Headers, names: Iterable[bytes]) -> Headers:
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
-def request_head_tail(request: Request) -> bytes:
-    """Return the part of the head sent to an instance that is the same for every instance, blank line included."""
-    parts = [b"content-length: %d\r\nx-request-id: " % len(request.body), request.request_id.encode("latin-1"), CRLF, VIA]
-    for name, value in request.headers:
-        parts += (name, b": ", value, CRLF)
-    parts.append(CRLF)
-    return b"".join(parts)
+def header_lines(headers: Headers) -> bytes:
+    """Return ``headers`` as lines."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-def request_head_start(request: Request, authority: bytes) -> bytes:
-    """Return request line and ``Host`` for the instance at ``authority`` (``host:port``)."""
-    target = f"{request.path}?{request.query}" if request.query else request.path
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method.encode("ascii"), target.encode("latin-1"), authority)
+class KnownHead:
+    """A head seen before on a connection. Its sender mostly sends the same again, but for the length of the body.
+
+    What was learnt of the one holds for the other, without parsing it again.
+    """
+
+    __slots__ = ("_end", "_start")
+
+    def __init__(self, start: bytes, end: bytes) -> None:
+        self._start = start  # from the first byte to "Content-Length: "
+        self._end = end  # from the line end after the digits to the blank line
+
+    @classmethod
+    def learn(cls, message: bytes, length: int) -> KnownHead | None:
+        """Remember the head of a whole message with a sized body of ``length`` bytes, if it is that simple."""
+        end = message.find(END_OF_HEAD) + 4
+        at = _CONTENT_LENGTH.search(message, 0, end)
+        if at is None or len(message) != end + length or at[1] != b"%d" % length:
+            return None
+        return cls(message[: at.start(1)], message[at.end(1) : end])
+
+    def body_of(self, message: bytes) -> bytes | None:
+        """Return the body of ``message`` if it is a whole one with this head, else None."""
+        start, end = self._start, self._end
+        if not message.startswith(start):
+            return None
+        at = message.find(b"\r", len(start))
+        if not message.startswith(end, at):
+            return None
+        digits, body = message[len(start) : at], message[at + len(end) :]
+        return body if digits == b"%d" % len(body) else None
 
 
-class ResponseHead:
+def request_head(request: Request, authority: bytes) -> bytes:
+    """Return the head to send to the instance at ``authority`` (``host:port``)."""
+    head = request.head
+    target = f"{head.path}?{head.query}" if head.query else head.path
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
+        head.method.encode("ascii"), target.encode("latin-1"), authority, len(request.body),
+        request.request_id.encode("latin-1"), VIA, head.forward,
+    )  # fmt: skip
+
+
+class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     """The head of an instance's answer, less what concerns the connection to the instance only."""
 
-    __slots__ = ("chunked", "keep_alive", "length", "lines", "reason", "status")
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.reason = b""
-        self.lines: list[bytes] = []  # name, b": ", value, CRLF, name, …
-        self.chunked = False
-        self.length = -1  # of the body, in bytes; -1: not told
-        self.keep_alive = True  # whether the connection to the instance can serve again
+    status: int
+    forward: bytes  # status line and header lines, without framing and x-request-id
+    length: int = -1  # of the body, in bytes; -1: not told
+    chunked: bool = False
+    keep_alive: bool = True  # whether the connection to the instance can serve again
 
     @property
     def is_delimited(self) -> bool:
         """Whether the end of the body can be told from a connection that broke."""
         return self.chunked or self.length >= 0 or self.status in (204, 304)
 
-    def header(self, name: bytes) -> bytes | None:
-        """Return the first value of header ``name`` (lower case), or None."""
-        lines = self.lines
-        for i in range(0, len(lines), 4):
-            if lines[i].lower() == name:
-                return lines[i + 2]
-        return None
-
-    def drop(self, names: Iterable[bytes]) -> None:
-        """Take out the headers with these lower-case names."""
-        dropped, lines = frozenset(names), self.lines
-        kept = [lines[i : i + 4] for i in range(0, len(lines), 4) if lines[i].lower() not in dropped]
-        self.lines = [part for line in kept for part in line]
-
-    def to_bytes(self, *extra: bytes) -> bytes:
-        """Return the head for the client: status line, headers as they came, ``extra`` lines, blank line."""
-        return b"".join([b"HTTP/1.1 %d %b\r\n" % (self.status, self.reason), *self.lines, *extra, CRLF])
-
-    def __repr__(self) -> str:
-        framing = "chunked" if self.chunked else f"{self.length} B" if self.length >= 0 else "until close"
-        return f"<ResponseHead {self.status} {framing}>"
+    @property
+    def framing(self) -> bytes:
+        """The header line that tells how long the body is."""
+        if self.length >= 0:
+            return b"content-length: %d\r\n" % self.length
+        return b"transfer-encoding: chunked\r\n" if self.chunked else b""
 
 
 def response_bytes(response: Response, request_id: str, *, close: bool, keep_alive_1_0: bool, head_only: bool) -> bytes:

@@ -9,7 +9,8 @@ from typing import Protocol
 from fd_router.config import ProxyConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.proxy.deadlines import DeadlineSweeper
-from fd_router.proxy.upstream import UpstreamConnection
+from fd_router.proxy.outbox import Outbox
+from fd_router.proxy.upstream import UpstreamConnection, UpstreamSettings
 
 
 class Address(Protocol):
@@ -35,12 +36,12 @@ Failed = Callable[[UpstreamError], None]
 class InstancePool:
     """The connections to one instance. The one used last is used first, so that surplus ones grow old and go."""
 
-    def __init__(self, address: Address, settings: ProxyConfig, sweeper: DeadlineSweeper) -> None:
+    def __init__(self, address: Address, settings: ProxyConfig, upstream: UpstreamSettings) -> None:
         self.url = f"http://{address.key}"
         self.authority = address.key.encode("ascii")
         self._host, self._port = address.host, address.port
         self._settings = settings
-        self._sweeper = sweeper
+        self._upstream = upstream
         self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest
         self._tasks: set[asyncio.Task[None]] = set()
         self.open = 0  # connections, idle and busy
@@ -77,13 +78,7 @@ class InstancePool:
             on_connected(connection)
 
     def _make_connection(self) -> UpstreamConnection:
-        settings = self._settings
-        return UpstreamConnection(
-            self,
-            self._sweeper,
-            first_byte_timeout=settings.first_byte_timeout_secs,
-            stall_timeout=settings.stall_timeout_secs,
-        )
+        return UpstreamConnection(self, self._upstream)
 
     def _error(self, reason: str, detail: str) -> UpstreamError:
         return UpstreamError(reason, detail, instance=self.url, retry=Retry.ALWAYS)
@@ -97,7 +92,7 @@ class InstancePool:
         if self.retired or len(self._idle) >= self._settings.pool_max_idle:
             connection.close()
             return
-        connection.deadline = self._sweeper.now + self._settings.pool_idle_timeout_secs
+        connection.deadline = self._upstream.sweeper.now + self._settings.pool_idle_timeout_secs
         self._idle[connection] = None
 
     def on_closed(self, connection: UpstreamConnection) -> None:
@@ -118,21 +113,23 @@ class InstancePool:
 class Pools:
     """The pools of all instances, made when first needed."""
 
-    def __init__(self, settings: ProxyConfig, sweeper: DeadlineSweeper) -> None:
+    def __init__(self, settings: ProxyConfig, sweeper: DeadlineSweeper, outbox: Outbox) -> None:
         self._settings = settings
-        self._sweeper = sweeper
+        self._upstream = UpstreamSettings(
+            outbox, sweeper, settings.first_byte_timeout_secs, settings.stall_timeout_secs
+        )
         self._pools: dict[str, InstancePool] = {}
 
     def of(self, address: Address) -> InstancePool:
         """Return the pool of the instance at ``address``."""
         pool = self._pools.get(address.key)
         if pool is None:
-            pool = self._pools[address.key] = InstancePool(address, self._settings, self._sweeper)
+            pool = self._pools[address.key] = InstancePool(address, self._settings, self._upstream)
         return pool
 
     def single_use(self, address: Address) -> InstancePool:
         """Return a pool that keeps nothing, for an address that is no instance (yet)."""
-        pool = InstancePool(address, self._settings, self._sweeper)
+        pool = InstancePool(address, self._settings, self._upstream)
         pool.retired = True
         return pool
 

@@ -2,6 +2,9 @@
 
 llhttp checks syntax and framing strictly. A head is passed on as it was parsed, never as it was received,
 so that no byte sequence is read one way here and another way by an instance.
+
+A client mostly sends the same head again and again, but for the length of the body. A head that is the same
+as the one before on its connection has been parsed already (``_read_again``).
 """
 
 from __future__ import annotations
@@ -12,41 +15,52 @@ from collections.abc import Callable
 import httptools
 
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.messages import Headers, Request
-from fd_router.proxy.heads import HOP_BY_HOP, connection_options, without
+from fd_router.messages import Headers, Request, RequestHead
+from fd_router.proxy.heads import HOP_BY_HOP, KnownHead, connection_options, header_lines, without
 
-_INSPECTED = HOP_BY_HOP | {
-    b"content-length", b"expect", b"host", b"traceparent", b"trailer", b"transfer-encoding", b"x-request-id",
-}  # fmt: skip
+_INSPECTED = HOP_BY_HOP | {b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
+"""Headers that the router reads, and writes anew where they are needed."""
+
+
+class ReaderSettings:
+    """What the readers of all connections share.
+
+    ``body_limit(path)`` returns the most bytes that a body sent to ``path`` may have.
+    """
+
+    __slots__ = ("body_limit", "clock", "make_id", "max_head")
+
+    def __init__(
+        self, max_head: int, body_limit: Callable[[str], int], clock: Callable[[], float], make_id: Callable[[], str]
+    ) -> None:
+        self.max_head = max_head
+        self.body_limit = body_limit
+        self.clock = clock
+        self.make_id = make_id
 
 
 class RequestReader:
     """Reads the requests of one connection. ``ready`` holds what is complete, in order.
 
     An error is the last thing that ``ready`` gets: after it nothing on this connection can be understood.
-    ``body_limit(request)`` returns the most bytes that the body of a request may have, from its head.
     """
 
     __slots__ = (
-        "_body", "_body_limit", "_body_size", "_clock", "_headers", "_inspected", "_make_id", "_max_head", "_parser",
-        "_request", "_target", "head_size", "is_refused", "ready", "state", "wants_continue",
+        "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_known", "_limit", "_parser",
+        "_received_at", "_settings", "_target", "head_size", "is_refused", "ready", "state", "wants_continue",
     )  # fmt: skip
 
     IDLE, HEAD, BODY = range(3)
 
-    def __init__(
-        self,
-        max_head: int,
-        body_limit: Callable[[Request], int],
-        clock: Callable[[], float],
-        make_id: Callable[[], str],
-    ) -> None:
+    def __init__(self, settings: ReaderSettings) -> None:
+        self._settings = settings
         self._parser = httptools.HttpRequestParser(self)
-        self._max_head = max_head
-        self._body_limit = body_limit
-        self._clock = clock
-        self._make_id = make_id
-        self._request = Request("", "")
+        self._head = RequestHead("", "")
+        self._received_at = 0.0
+        self._limit = 0  # bytes of the body being read
+        self._known: KnownHead | None = None  # the last head, if it may be used again …
+        self._again = self._head  # … and what it means
+        self._first_read = b""  # what the parser was given last when it was idle
         self.ready: deque[Request | HttpError] = deque()
         self.is_refused = False
         self.wants_continue = False  # the client waits for leave to send the body
@@ -58,8 +72,32 @@ class RequestReader:
         """Take bytes as they were received, in pieces of any size."""
         if self.is_refused:
             return
+        if self.state == self.IDLE:
+            if self._known is not None and self._read_again(self._known, data):
+                return
+            self._first_read = data
         if self.state != self.BODY:
             self.head_size += len(data)
+        self._parse(data)
+        self._first_read = b""
+        if self.state != self.BODY and self.head_size > self._settings.max_head:
+            self.refuse(_head_too_large(self._settings.max_head))
+
+    def refuse(self, error: HttpError) -> None:
+        """Read no further; ``error`` answers what was being read."""
+        if not self.is_refused:
+            self.is_refused = True
+            self.ready.append(error)
+
+    def _read_again(self, known: KnownHead, data: bytes) -> bool:
+        """Take a whole request whose head is the known one. The parser, between two messages, needn't see it."""
+        body, head, settings = known.body_of(data), self._again, self._settings
+        if body is None or len(body) > settings.body_limit(head.path):
+            return False
+        self.ready.append(Request(head, body, head.request_id or settings.make_id(), settings.clock()))
+        return True
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -68,14 +106,6 @@ class RequestReader:
             raise  # a bug of ours, not the client's
         except httptools.HttpParserError as error:
             self.refuse(BadRequestError(f"Invalid HTTP request: {error}", code="invalid_http"))
-        if self.state != self.BODY and self.head_size > self._max_head:
-            self.refuse(_head_too_large(self._max_head))
-
-    def refuse(self, error: HttpError) -> None:
-        """Read no further; ``error`` answers what was being read."""
-        if not self.is_refused:
-            self.is_refused = True
-            self.ready.append(error)
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows. Java's client asks for h2c on every request."""
@@ -87,8 +117,8 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         self._target = b""
-        self._headers: Headers = []
-        self._inspected: Headers = []
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._inspected: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._body_size = 0
         self.state = self.HEAD
@@ -103,16 +133,11 @@ class RequestReader:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        parser = self._parser
-        path, _, query = self._target.decode("latin-1").partition("?")
-        request = Request(parser.get_method().decode("ascii"), path, query, self._headers)
-        request.received_at = self._clock()
-        request.keep_alive = parser.should_keep_alive()
-        self._request = request
+        self._received_at = self._settings.clock()
         self.head_size = 0
         self.state = self.BODY
         try:
-            self._check(request, parser.get_http_version())
+            self._head = self._read_head()
         except HttpError as error:
             self.refuse(error)
 
@@ -120,8 +145,8 @@ class RequestReader:
         if self.is_refused:
             return
         self._body_size += len(part)
-        if self._body_size > self._body_limit(self._request):
-            self.refuse(_body_too_large(self._body_limit(self._request)))
+        if self._body_size > self._limit:
+            self.refuse(_body_too_large(self._limit))
             self._body.clear()
         else:
             self._body.append(part)
@@ -129,67 +154,80 @@ class RequestReader:
     def on_message_complete(self) -> None:
         if self.is_refused:
             return
-        body = self._body
-        self._request.body = body[0] if len(body) == 1 else b"".join(body)
+        body, head = self._body, self._head
+        whole = body[0] if len(body) == 1 else b"".join(body)
         self._body = []
         self.state = self.IDLE
         self.wants_continue = False
-        self.ready.append(self._request)
+        self.ready.append(Request(head, whole, head.request_id or self._settings.make_id(), self._received_at))
+        self._learn(head, len(whole))
 
     # steps
 
-    def _check(self, request: Request, version: str) -> None:
-        """Look at the headers that concern this connection. Raises HttpError."""
-        hosts = 0
+    def _learn(self, head: RequestHead, length: int) -> None:
+        """Remember a head that came in one read with its sized body and nothing else, to know it again."""
+        first, self._first_read = self._first_read, b""
+        inspected = dict(self._inspected)
+        simple = b"content-length" in inspected and not inspected.keys() & {b"expect", b"upgrade", b"x-request-id"}
+        self._known = KnownHead.learn(first, length) if simple else None
+        self._again = head
+
+    def _read_head(self) -> RequestHead:
+        """Make the head of what was parsed. Raises HttpError for what can't be served."""
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise BadRequestError(f"HTTP version {version} is not supported; use HTTP/1.1", status=505)
+        path, _, query = _origin_form(self._target.decode("latin-1")).partition("?")
+        self._limit = self._settings.body_limit(path)
+        headers: Headers = self._headers
+        request_id, hosts = "", 0
         for name, value in self._inspected:
             if name == b"host":
                 hosts += 1
             elif name == b"content-length":
-                if int(value) > (limit := self._body_limit(request)):
-                    raise _body_too_large(limit)
+                self._check_length(int(value))
             elif name == b"x-request-id":
-                request.request_id = value.decode("latin-1")
-            elif name == b"traceparent":
-                request.traceparent = value
-                request.headers.append((name, value))
+                request_id = value.decode("latin-1")
             elif name == b"expect":
                 self._expect(value)
-            elif name == b"connection":
-                self._drop_connection_options(request, value)
-        if not request.request_id:
-            request.request_id = self._make_id()
-        request.http_1_0 = version == "1.0"
-        if version not in ("1.1", "1.0"):
-            raise BadRequestError(f"HTTP version {version} is not supported; use HTTP/1.1", status=505)
+            elif name == b"connection" and (options := connection_options(value)):
+                headers = without(headers, options)
         if hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112 section 3.2
             raise BadRequestError("Invalid HTTP request: exactly one Host header is needed", code="invalid_http")
-        if not request.path.startswith("/"):
-            _use_origin_form(request)
+        return RequestHead(
+            self._parser.get_method().decode("ascii"), path, query, headers, request_id, _traceparent(headers),
+            version == "1.0", self._parser.should_keep_alive(), header_lines(headers),
+        )  # fmt: skip
+
+    def _check_length(self, length: int) -> None:
+        if length > self._limit:
+            raise _body_too_large(self._limit)
 
     def _expect(self, value: bytes) -> None:
         if value.strip().lower() != b"100-continue":
             raise BadRequestError("The expectation in the Expect header can't be met", status=417)
         self.wants_continue = True
 
-    @staticmethod
-    def _drop_connection_options(request: Request, value: bytes) -> None:
-        """Headers named by ``Connection`` concern this connection only (RFC 9110 section 7.6.1)."""
-        if options := connection_options(value) - HOP_BY_HOP - {b"close"}:
-            request.headers = without(request.headers, options)
-
     def __repr__(self) -> str:
         state = "refused" if self.is_refused else ("idle", "head", "body")[self.state]
         return f"<RequestReader {state} ready={len(self.ready)}>"
 
 
-def _use_origin_form(request: Request) -> None:
+def _origin_form(target: str) -> str:
     """Reduce ``http://host/path`` to ``/path`` (RFC 9112 section 3.2.2); other forms have no meaning here."""
-    scheme, found, rest = request.path.partition("://")
-    if request.path == "*":
-        return
+    if target.startswith("/") or target == "*":
+        return target
+    scheme, found, rest = target.partition("://")
     if not found or scheme.lower() not in ("http", "https"):
         raise BadRequestError("Invalid HTTP request: the target must be a path", code="invalid_http")
-    request.path = "/" + rest.partition("/")[2]
+    return "/" + rest.partition("/")[2]
+
+
+def _traceparent(headers: Headers) -> bytes:
+    for name, value in headers:
+        if name.lower() == b"traceparent":
+            return value
+    return b""
 
 
 def _head_too_large(limit: int) -> BadRequestError:

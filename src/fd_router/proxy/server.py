@@ -8,12 +8,13 @@ from typing import Protocol, cast
 
 from fd_router.config import ProxyConfig
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.messages import Request, Response, Routes, error_response
+from fd_router.messages import Request, RequestHead, Response, Routes, error_response
 from fd_router.proxy.control import ControlAnswer
 from fd_router.proxy.deadlines import NEVER, DeadlineSweeper
 from fd_router.proxy.exchange import Client, Exchange
 from fd_router.proxy.heads import response_bytes
-from fd_router.proxy.reader import RequestReader
+from fd_router.proxy.outbox import Outbox
+from fd_router.proxy.reader import ReaderSettings, RequestReader
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -44,6 +45,7 @@ class Site:
         inference: Mapping[str, StartExchange],
         settings: ProxyConfig,
         sweeper: DeadlineSweeper,
+        outbox: Outbox,
         telemetry: Telemetry,
         clock: Callable[[], float],
         make_id: Callable[[], str],
@@ -52,16 +54,16 @@ class Site:
         self.inference = inference  # path → how an exchange for a POST there begins
         self.settings = settings
         self.sweeper = sweeper
+        self.outbox = outbox
         self.telemetry = telemetry
         self.clock = clock
-        self.make_id = make_id
-        self.max_head = settings.max_head_kb * 1024
+        self.reader = ReaderSettings(settings.max_head_kb * 1024, self.body_limit, clock, make_id)
         self.connections: set[ServerConnection] = set()
         self.is_draining = False
 
-    def body_limit(self, request: Request) -> int:
-        """Return the most bytes that this request's body may have."""
-        return self.settings.max_body_mb * 1024 * 1024 if request.path in self.inference else MAX_CONTROL_BODY
+    def body_limit(self, path: str) -> int:
+        """Return the most bytes that a body sent to ``path`` may have."""
+        return self.settings.max_body_mb * 1024 * 1024 if path in self.inference else MAX_CONTROL_BODY
 
     def allowed(self, path: str) -> list[str]:
         """Return the methods that ``path`` knows, none for an unknown path."""
@@ -102,7 +104,7 @@ class ServerConnection(asyncio.Protocol):
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._reader = RequestReader(site.max_head, site.body_limit, site.clock, site.make_id)
+        self._reader = RequestReader(site.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self._client = ""
         self._request: Request | None = None  # the one being answered
@@ -199,11 +201,11 @@ class ServerConnection(asyncio.Protocol):
             return
         site = self._site
         self._request = item
-        item.client = self._client
-        if item.method == "POST" and (start := site.inference.get(item.path)) is not None:
-            record = RequestRecord("POST", item.path, self._client, item.received_at)
+        head = item.head
+        if head.method == "POST" and (start := site.inference.get(head.path)) is not None:
+            record = RequestRecord("POST", head.path, self._client, item.received_at, head.path)
             record.inference = True
-            if item.http_1_0:
+            if head.is_http_1_0:
                 record.http_version = "1.0"
             exchange = start(item, self, record)
             self._answer = exchange
@@ -215,31 +217,27 @@ class ServerConnection(asyncio.Protocol):
 
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""
-        site = self._site
-        known = site.routes.get(request.path)
-        self._record = record = RequestRecord(
-            request.method, request.path if known is not None or request.path in site.inference else "unmatched", self._client,
-            request.received_at,
-        )  # fmt: skip
-        record.path = request.path
-        if request.http_1_0:
-            record.http_version = "1.0"
-        method = "GET" if request.method == "HEAD" else request.method
+        site, head = self._site, request.head
+        known = site.routes.get(head.path)
+        allowed = site.allowed(head.path)
+        endpoint = head.path if allowed else "unmatched"
+        self._record = record = RequestRecord(head.method, endpoint, self._client, request.received_at, head.path)
+        record.http_version = head.version
+        method = "GET" if head.method == "HEAD" else head.method
         if known is not None and (handler := known.get(method)) is not None:
             self._answer = ControlAnswer(handler, request, self._respond, site.telemetry.log)
-        elif allowed := site.allowed(request.path):
-            error = BadRequestError(f"{request.method} is not allowed for {request.path}", status=405)
+        elif allowed:
+            error = BadRequestError(f"{head.method} is not allowed for {head.path}", status=405)
             error.headers = (("allow", ", ".join(allowed)),)
             self._respond(error_response(error))
         else:
-            self._respond(error_response(BadRequestError(f"There is nothing at {request.path}", status=404, code="not_found")))
+            error = BadRequestError(f"There is nothing at {head.path}", status=404, code="not_found")
+            self._respond(error_response(error))
 
     def _refuse(self, error: HttpError) -> None:
         """Answer what could not be understood, and close."""
-        self._record = RequestRecord("-", "unmatched", self._client, self._site.clock())
-        self._record.path = "-"
-        self._request = Request("", "")
-        self._request.keep_alive = False
+        self._record = RequestRecord("-", "unmatched", self._client, self._site.clock(), "-")
+        self._request = Request(RequestHead("-", "-", keep_alive=False))
         self._respond(error_response(error))
 
     def _permit_body(self) -> None:
@@ -247,21 +245,21 @@ class ServerConnection(asyncio.Protocol):
         reader = self._reader
         if reader.wants_continue and self._request is None and not reader.ready and not reader.is_refused:
             reader.wants_continue = False
-            self._transport.write(CONTINUE)
+            self.write(CONTINUE)
 
     def _respond(self, response: Response) -> None:
         """Send a whole answer made here."""
         request = self._request
         assert request is not None
-        keep_alive = request.keep_alive and not self._site.is_draining
+        keep_alive = request.head.keep_alive and not self._site.is_draining
         data = response_bytes(
             response,
             request.request_id,
             close=not keep_alive,
-            keep_alive_1_0=request.http_1_0,
-            head_only=request.method == "HEAD",
+            keep_alive_1_0=request.head.is_http_1_0,
+            head_only=request.head.method == "HEAD",
         )
-        self._transport.write(data)
+        self.write(data)
         if self._record is not None:
             self._record.bytes_out = len(response.body)
             self._finish_record(response.status)
@@ -278,7 +276,11 @@ class ServerConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of the answer."""
-        self._transport.write(data)
+        self._site.outbox.write(self._transport, data)
+
+    def write_chunk(self, data: bytes) -> None:
+        """Send more bytes of an answer that comes piece by piece."""
+        self._site.outbox.write_soon(self._transport, data)
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
@@ -307,6 +309,7 @@ class ServerConnection(asyncio.Protocol):
         """
         self._answer = self._request = None
         self._reader.ready.clear()
+        self._site.outbox.flush()
         if delimited:
             self._transport.close()
         else:
@@ -331,6 +334,7 @@ class ServerConnection(asyncio.Protocol):
     def _close_gently(self) -> None:
         """Send what is written, then close; don't reset a client that is still sending."""
         self._reader.ready.clear()
+        self._site.outbox.flush()
         if self._reader.state == self._reader.IDLE and not self._reader.is_refused:
             self._transport.close()
             return

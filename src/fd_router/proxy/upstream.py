@@ -2,6 +2,9 @@
 
 llhttp checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received
 bytes, so a chunked stream keeps its framing and costs one parse and one write a read.
+
+An instance mostly sends the same head again and again, but for the length of the body. A head that is the
+same as the one before on its connection has been parsed already (``_receive_again``).
 """
 
 from __future__ import annotations
@@ -12,14 +15,24 @@ from typing import Protocol, cast
 import httptools
 
 from fd_router.errors import Retry, UpstreamError
+from fd_router.messages import Headers
 from fd_router.proxy.deadlines import NEVER, DeadlineSweeper
-from fd_router.proxy.heads import END_OF_HEAD, HOP_BY_HOP, ResponseHead, connection_options
+from fd_router.proxy.heads import (
+    END_OF_HEAD,
+    HOP_BY_HOP,
+    KnownHead,
+    ResponseHead,
+    connection_options,
+    header_lines,
+    without,
+)
+from fd_router.proxy.outbox import Outbox
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
 
-SMALL = 16 * 1024
-"""Up to here joining head and body is cheaper than a scatter write."""
+_INSPECTED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"x-request-id"}
+"""Headers that aren't handed on as they came. The request id is the router's to tell: it's the same one."""
 
 
 class Listener(Protocol):
@@ -53,6 +66,20 @@ class Owner(Protocol):
         """The connection is gone."""
 
 
+class UpstreamSettings:
+    """What the connections to all instances share. Timeouts in seconds."""
+
+    __slots__ = ("first_byte_timeout", "outbox", "stall_timeout", "sweeper")
+
+    def __init__(
+        self, outbox: Outbox, sweeper: DeadlineSweeper, first_byte_timeout: float, stall_timeout: float
+    ) -> None:
+        self.outbox = outbox
+        self.sweeper = sweeper
+        self.first_byte_timeout = first_byte_timeout
+        self.stall_timeout = stall_timeout
+
+
 class UpstreamConnection(asyncio.Protocol):
     """A connection to one instance, serving one request at a time.
 
@@ -60,31 +87,29 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_complete", "_connection_header", "_first_byte_timeout", "_head", "_head_bytes", "_in_body",
-        "_listener", "_owner", "_parser", "_paused", "_served", "_stall_timeout", "_sweeper", "_transport", "_url",
-        "deadline",
+        "_again", "_begun", "_complete", "_head", "_head_bytes", "_headers", "_in_body", "_inspected", "_known", "_listener",
+        "_owner", "_parser", "_paused", "_reason", "_served", "_settings", "_transport", "deadline",
     )  # fmt: skip
 
-    def __init__(
-        self, owner: Owner, sweeper: DeadlineSweeper, *, first_byte_timeout: float, stall_timeout: float
-    ) -> None:
+    def __init__(self, owner: Owner, settings: UpstreamSettings) -> None:
         self._owner = owner
-        self._url = owner.url
-        self._sweeper = sweeper
-        self._first_byte_timeout = first_byte_timeout
-        self._stall_timeout = stall_timeout
+        self._settings = settings
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
+        self._known: KnownHead | None = None  # the last head, if it may be used again …
+        self._again = ResponseHead(0, b"")  # … and what it means
         self._served = 0  # answers completed
         self._paused = False
         self.deadline = NEVER
         self._reset()
 
     def _reset(self) -> None:
-        self._head = ResponseHead()
+        self._head: ResponseHead | None = None
         self._head_bytes = b""  # of a head that came in pieces
-        self._connection_header = b""
+        self._reason = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._inspected: list[tuple[bytes, bytes]] = []
         self._begun = 0  # message beginnings seen since the request was sent
         self._complete = False
         self._in_body = False
@@ -93,15 +118,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def send(self, listener: Listener, head: bytes, body: bytes) -> None:
         """Send a request. The listener hears of the answer."""
-        transport = self._transport
-        assert transport is not None
-        assert self._listener is None
+        settings = self._settings
         self._listener = listener
-        self.deadline = self._sweeper.now + self._first_byte_timeout
-        if len(body) < SMALL:
-            transport.write(head + body)
-        else:
-            transport.writelines((head, body))
+        self.deadline = settings.sweeper.now + settings.first_byte_timeout
+        if self._transport is not None:
+            settings.outbox.write(self._transport, head + body)
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the instance."""
@@ -113,7 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Read again."""
         if self._paused and self._transport is not None:
             self._paused = False
-            self.deadline = self._sweeper.now + self._stall_timeout
+            self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
             self._transport.resume_reading()
 
     def cancel(self) -> None:
@@ -140,7 +161,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._sweeper.add(self)
+        self._settings.sweeper.add(self)
         self._owner.on_opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -148,39 +169,45 @@ class UpstreamConnection(asyncio.Protocol):
         if listener is None:  # an instance that speaks unasked is not to be trusted with a next request
             self.close()
             return
+        if self._known is not None and not self._begun and self._receive_again(self._known, data, listener):
+            return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            raise  # a bug of ours, not the instance's
         except httptools.HttpParserError as error:
             self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
             return
         if self._begun > 1:
             self._fail("protocol", "the answer is longer than it says")
             return
-        self.deadline = self._sweeper.now + self._stall_timeout
+        settings = self._settings
+        self.deadline = settings.sweeper.now + settings.stall_timeout
         if self._in_body:
             listener.on_data(data)
         else:
             self._receive_head(data, listener)
-        if self._complete and self._listener is listener:
-            self._finish(listener)
+        if self._complete and self._listener is listener and self._head is not None:
+            self._finish(listener, self._head.keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._sweeper.discard(self)
+        self._settings.sweeper.discard(self)
         if self._listener is not None:
             self._lost(exc)
         self._owner.on_closed(self)
 
     def on_deadline(self) -> None:
         """Called by the sweeper: idle for too long, or the instance (or the client it waits for) stalled."""
+        settings = self._settings
         if self._listener is None:
             self.close()
         elif self._paused:
-            self._fail("stalled", f"the client took nothing for {self._stall_timeout:g} s", Retry.NEVER)
+            self._fail("stalled", f"the client took nothing for {settings.stall_timeout:g} s")
         elif not self._begun:
-            self._fail("first_byte_timeout", f"no answer within {self._first_byte_timeout:g} s", status=504)
+            self._fail("first_byte_timeout", f"no answer within {settings.first_byte_timeout:g} s", status=504)
         else:
-            self._fail("stalled", f"nothing came for {self._stall_timeout:g} s in mid-answer", status=504)
+            self._fail("stalled", f"nothing came for {settings.stall_timeout:g} s in mid-answer", status=504)
 
     # what the parser calls
 
@@ -188,55 +215,69 @@ class UpstreamConnection(asyncio.Protocol):
         self._begun += 1
 
     def on_status(self, reason: bytes) -> None:
-        self._head.reason += reason
+        self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        head, lower = self._head, name.lower()
-        if lower in HOP_BY_HOP:
-            if lower == b"connection":
-                self._connection_header = value
-            return
-        if lower == b"content-length":
-            head.length = int(value)
-        elif lower == b"transfer-encoding":
-            head.chunked = value.strip().lower().endswith(b"chunked")
-        elif lower == b"x-request-id":  # the router's own, which is the same one, goes to the client
-            return
-        head.lines += (name, b": ", value, b"\r\n")
+        if (lower := name.lower()) in _INSPECTED:
+            self._inspected.append((lower, value))
+        else:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        head, parser = self._head, self._parser
-        head.status = parser.get_status_code()
-        head.keep_alive = parser.should_keep_alive()
-        if self._connection_header:
-            options = connection_options(self._connection_header) - HOP_BY_HOP - {b"close"}
-            if options:
-                head.drop(options)
+        headers: Headers = self._headers
+        length, chunked = -1, False
+        for name, value in self._inspected:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                chunked = True
+            elif name == b"connection" and (options := connection_options(value)):
+                headers = without(headers, options)
+        status = self._parser.get_status_code()
+        forward = b"HTTP/1.1 %d %b\r\n%b" % (status, self._reason, header_lines(headers))
+        self._head = ResponseHead(status, forward, length, chunked, self._parser.should_keep_alive())
 
     def on_message_complete(self) -> None:
-        if 100 <= self._head.status < 200:  # interim answers (RFC 9110 section 15.2) are nobody's business here
-            self._head = ResponseHead()
-            self._begun -= 1
+        if self._head is not None and 100 <= self._head.status < 200:
+            self._reset()  # an interim answer (RFC 9110 section 15.2) is nobody's business here
         else:
             self._complete = True
 
     # steps
 
+    def _receive_again(self, known: KnownHead, data: bytes, listener: Listener) -> bool:
+        """Take a whole answer whose head is the known one. The parser, between two messages, needn't see it."""
+        body = known.body_of(data)
+        if body is None:
+            return False
+        self._begun = 1
+        self._in_body = True
+        again = self._again
+        listener.on_head(ResponseHead(again.status, again.forward, len(body)), body)
+        if self._listener is listener:
+            self._finish(listener, reusable=True)
+        return True
+
     def _receive_head(self, data: bytes, listener: Listener) -> None:
-        if self._head_bytes:
-            data = self._head_bytes + data
-        if not self._head.status:
+        first = not self._head_bytes
+        data = self._head_bytes + data
+        head = self._head
+        if head is None:
             self._head_bytes = _after_interim_heads(data)
             if len(self._head_bytes) > MAX_HEAD:
                 self._fail("protocol", f"the answer's head is longer than {MAX_HEAD} bytes")
             return
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self._inspected):
+            self._fail("protocol", "the answer has a transfer coding that nobody asked for")
+            return
         self._head_bytes = b""
         data = _after_interim_heads(data)
         self._in_body = True
-        listener.on_head(self._head, data[data.index(END_OF_HEAD) + 4 :])
+        if first and self._complete and head.keep_alive and not head.chunked:
+            self._known, self._again = KnownHead.learn(data, head.length), head
+        listener.on_head(head, data[data.index(END_OF_HEAD) + 4 :])
 
-    def _finish(self, listener: Listener) -> None:
-        reusable = self._head.keep_alive
+    def _finish(self, listener: Listener, reusable: bool) -> None:
         self._listener = None
         self._served += 1
         if self._paused:
@@ -253,10 +294,9 @@ class UpstreamConnection(asyncio.Protocol):
         why = str(exc) if exc else "the connection was closed"
         if not self._begun:
             self._fail("reset", f"{why} before an answer", Retry.ALWAYS, stale=self.is_reused)
-        elif self._in_body and not self._head.is_delimited and exc is None:
-            self._complete, self._head.keep_alive = True, False
-            assert self._listener is not None
-            self._finish(self._listener)
+        elif self._in_body and exc is None and self._head is not None and not self._head.is_delimited:
+            if self._listener is not None:
+                self._finish(self._listener, reusable=False)
         else:
             self._fail("cut_off", f"{why} in mid-answer")
 
@@ -266,7 +306,7 @@ class UpstreamConnection(asyncio.Protocol):
         listener = self._listener
         self.cancel()
         if listener is not None:
-            error = UpstreamError(reason, detail, instance=self._url, retry=retry, status=status)
+            error = UpstreamError(reason, detail, instance=self._owner.url, retry=retry, status=status)
             listener.on_failed(error, stale=stale)
 
     def __repr__(self) -> str:
@@ -276,7 +316,7 @@ class UpstreamConnection(asyncio.Protocol):
             state = "idle"
         else:
             state = "body" if self._in_body else "head" if self._begun else "waiting"
-        return f"<UpstreamConnection {self._url} {state} served={self._served}>"
+        return f"<UpstreamConnection {self._owner.url} {state} served={self._served}>"
 
 
 def _after_interim_heads(data: bytes) -> bytes:

@@ -13,20 +13,20 @@ TOKENS_PER_CHARACTER = 2
 """FastDeploy's router estimates a prompt's tokens so; see section 4 of its protocol."""
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     type: str = ""
     text: str = ""
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: str | list[_Part] | None = None
 
 
-class _ExtraBody(msgspec.Struct):
+class _ExtraBody(msgspec.Struct, gc=False):
     session_id: str | int | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, gc=False):
     """The keys that matter here. A well-formed request of any client fits; what doesn't takes the slow way."""
 
     stream: bool | None = None
@@ -57,26 +57,21 @@ class Completion:
         self.stream = fields.stream is True
         self.prompt = _prompt(fields)
         self.tokens = len(self.prompt) * TOKENS_PER_CHARACTER
-        self.request_id = _text(fields.request_id)
         session = fields.session_id
         if session is None and fields.extra_body is not None:
             session = fields.extra_body.session_id
-        self.session_id = _text(session)
-
-
-def _text(value: str | int | None) -> str:
-    return "" if value is None else str(value)
+        self.request_id = "" if fields.request_id is None else str(fields.request_id)
+        self.session_id = "" if session is None else str(session)
 
 
 def _prompt(fields: _Body) -> str:
     if fields.messages is not None:
-        return _join(_message_texts(fields.messages))
-    prompt = fields.prompt
-    if prompt is None:
-        return ""
-    if isinstance(prompt, str):
-        return prompt.strip()
-    return _join([item for item in prompt if isinstance(item, str)])
+        texts = _message_texts(fields.messages)
+    elif isinstance(fields.prompt, str):
+        texts = [fields.prompt]
+    else:
+        texts = [item for item in fields.prompt or () if isinstance(item, str)]
+    return " ".join([stripped for text in texts if (stripped := text.strip())])
 
 
 def _message_texts(messages: list[_Message]) -> list[str]:
@@ -88,10 +83,6 @@ def _message_texts(messages: list[_Message]) -> list[str]:
         elif content is not None:
             texts += [part.text for part in content if part.type == "text"]
     return texts
-
-
-def _join(texts: list[str]) -> str:
-    return " ".join([text for text in map(str.strip, texts) if text])
 
 
 def _decode_tolerantly(body: bytes) -> _Body:

@@ -14,7 +14,6 @@ from fd_router.telemetry.sink import Sink
 LEVELS = ("debug", "info", "warn", "error")
 
 _BATCH_SECS = 0.05
-_CONTROLS = bytes(i for i in (*range(32), 127) if i not in b"\t\n")
 
 
 class RouterLog:
@@ -22,7 +21,9 @@ class RouterLog:
 
     Lines wait at most 50 ms to be written together; a warning or an error takes what waits along at once. Nothing
     runs while nothing is logged. Before ``start`` and after ``stop`` every line is written at once. No method
-    raises, waits, or lets a message begin a line of its own. ``tags`` come from ``context_tags``.
+    raises, waits, or lets a message begin a line of its own. ``tags`` come from ``context_tags``. Failures may quote
+    what others sent, so all control characters in warnings and errors are escaped; the messages of the other
+    levels are made of the router's own words, and only looked at for line feeds.
 
     ``sink`` takes all lines; errors go to ``error_sink`` instead when there is one (FastDeploy's router: stderr).
     ``clock`` gives seconds since 1970.
@@ -178,12 +179,12 @@ class RouterLog:
         self._debug_head = f"[DEBUG] {self._stamp} logger.go:79: "
 
     def _line(self, level: str, message: str, tags: str) -> str:
-        return f"[{level}] {self._stamp} logger.go:79: {tags}{message}\n"
+        return f"[{level}] {self._stamp} logger.go:79: {tags}{escape_controls(message)}\n"
 
 
 def _encode(lines: list[str]) -> bytes:
-    """Join lines, each of which ends with a line feed. One look at the batch finds any control character in it."""
+    """Join lines, each of which ends with a line feed. One look at the batch finds any other one."""
     data = "".join(lines).encode("utf-8", "backslashreplace")
-    if data.count(b"\n") == len(lines) and len(data.translate(None, _CONTROLS)) == len(data):
+    if data.count(b"\n") == len(lines):
         return data
     return "".join(escape_controls(line[:-1]) + "\n" for line in lines).encode("utf-8", "backslashreplace")
