@@ -36,7 +36,7 @@ class Stand:
         self.code = 0
 
     def module(self, name: str) -> Any:
-        if name not in {"fd_router.app", "fd_router.simulation.mock", "fd_router.simulation.demo"}:
+        if name not in {"fd_router.app", "fd_router.simulation.mock_run", "fd_router.simulation.demo"}:
             return importlib.import_module(name)
         stand = self
 

@@ -8,6 +8,7 @@ import errno
 import gc
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Sequence
@@ -18,37 +19,42 @@ from typing import Any
 import msgspec
 import uvloop
 
+from fd_router.api.abort import AbortApi
 from fd_router.api.health import HealthApi
 from fd_router.api.metrics import metrics_routes
 from fd_router.api.registration import RegistrationApi
 from fd_router.api.routes import merge_routes
+from fd_router.app_scheduling import SchedulingParts
 from fd_router.config import Config
-from fd_router.errors import ConfigError, FdRouterError
+from fd_router.engines.fastdeploy import can_pair
+from fd_router.errors import FdRouterError
 from fd_router.instances.health import Thresholds
 from fd_router.instances.instance import Instance
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.register_file import keep_instances
 from fd_router.instances.registry import Registry
-from fd_router.messages import Request
 from fd_router.proxy.deadlines import DeadlineSweeper
-from fd_router.proxy.exchange import Client, Exchange, ExchangeServices
+from fd_router.proxy.exchange import Exchange, ExchangeServices
 from fd_router.proxy.fetch import fetch
 from fd_router.proxy.ids import RequestIds
+from fd_router.proxy.in_flight import InFlight
 from fd_router.proxy.outbox import Outbox
+from fd_router.proxy.pair_exchange import PairExchange, PairServices
 from fd_router.proxy.pool import Pools
-from fd_router.proxy.server import ServerConnection, Site
-from fd_router.scheduling.contract import Environment
-from fd_router.scheduling.policies import make_policy
+from fd_router.proxy.server import ServerConnection, Site, StartExchange
+from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.telemetry.log import RouterLog
 from fd_router.telemetry.metrics import Metrics
 from fd_router.telemetry.opening import open_log
-from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.stats import StatsLine
 from fd_router.telemetry.telemetry import Telemetry
 
 DRAIN_SECONDS = 30.0
 """How long running requests may go on after the first signal to stop."""
+
+CONTROL_SECONDS = 5.0
+"""How long an instance may take to answer a request of the router's own, an abort for one."""
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a burst of clients shouldn't be refused."""
@@ -75,9 +81,12 @@ class Router:
         self._telemetry = Telemetry(log, Metrics())
         self._sweeper = DeadlineSweeper(self._loop)
         self._outbox = Outbox(self._loop)
+        self._ids = RequestIds()
+        self._in_flight = InFlight()
         self._pools = Pools(config.proxy, self._sweeper, self._outbox)
         self._registry = self._make_registry()
         self._monitor = self._make_monitor()
+        self._scheduling = SchedulingParts(config, self._registry, self._pools, self._telemetry, self._random)
         self._site = self._make_site()
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -89,7 +98,9 @@ class Router:
         registry = Registry(
             clock=time.monotonic,
             log=self._log,
-            thresholds=Thresholds(failures=manager.health_failure_threshold, successes=manager.health_success_threshold),
+            thresholds=Thresholds(
+                failures=manager.health_failure_threshold, successes=manager.health_success_threshold
+            ),
             expiry_secs=manager.instance_expiry_secs,
         )
         registry.on_removed(lambda instance: self._pools.retire(instance.key))
@@ -110,15 +121,15 @@ class Router:
         )
 
     def _make_site(self) -> Site:
-        start = self._start_exchange
         splitwise = self._config.server.splitwise
+        start = self._start_pairs() if splitwise else self._start_singles()
         registration = RegistrationApi(self._registry, self._monitor.check, splitwise=splitwise, log=self._log)
         routes = merge_routes(
             registration.routes(),
             HealthApi(self._monitor.probe_all, log=self._log).routes(),
             metrics_routes(self._telemetry.metrics.render),
+            AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
         )
-        self._services = self._make_services()
         return Site(
             routes,
             dict.fromkeys(INFERENCE_PATHS, start),
@@ -127,25 +138,49 @@ class Router:
             self._outbox,
             self._telemetry,
             time.monotonic,
-            RequestIds().next,
+            self._ids.next,
         )
 
-    def _make_services(self) -> ExchangeServices:
-        policy = make_policy(self._config.scheduler.policy, Environment(time.monotonic, self._random))
+    def _start_singles(self) -> StartExchange:
+        """Centralized mode: how the forwarding of a request to one instance begins."""
+        policy = self._scheduling.make_policy(self._config.scheduler.policy)
         scheduler = Scheduler[Instance](partial(self._registry.available, "mixed"), policy, self._why_none)
-        return ExchangeServices(
+        services = ExchangeServices(
             select=scheduler.select,
             connection_failed=self._registry.connection_failed,
             pools=self._pools,
             telemetry=self._telemetry,
             clock=time.monotonic,
             max_attempts=self._config.proxy.max_attempts,
+            in_flight=self._in_flight,
         )
+        services.prepare = self._scheduling.prepare
+        return lambda request, client, record: Exchange(request, client, record, services)
+
+    def _start_pairs(self) -> StartExchange:
+        """Splitwise mode: how the forwarding of a request to a pair begins."""
+        proxy, scheduler = self._config.proxy, self._config.scheduler
+        pairs = PairScheduler[Instance](
+            Side(partial(self._registry.available, "prefill"), self._scheduling.make_policy(scheduler.prefill_policy)),
+            Side(partial(self._registry.available, "decode"), self._scheduling.make_policy(scheduler.decode_policy)),
+            lambda prefill, decode: can_pair(prefill.registration, decode.registration),
+        )
+        services = PairServices(
+            select_pair=pairs.select,
+            connection_failed=self._registry.connection_failed,
+            pools=self._pools,
+            telemetry=self._telemetry,
+            clock=time.monotonic,
+            max_attempts=proxy.max_attempts,
+            make_id=self._ids.next,
+            in_flight=self._in_flight,
+            prefill_timeout=proxy.prefill_timeout_secs,
+            expose_instances=proxy.expose_instances,
+        )
+        services.prepare = self._scheduling.prepare
+        return lambda request, client, record: PairExchange(request, client, record, services)
 
     # small services
-
-    def _start_exchange(self, request: Request, client: Client, record: RequestRecord) -> Exchange:
-        return Exchange(request, client, record, self._services)
 
     def _why_none(self) -> str:
         known = self._registry.all()
@@ -161,6 +196,9 @@ class Router:
         pool = self._pools.of(known) if known is not None else self._pools.single_use(Endpoint(key, host, port))
         status, _ = await fetch(pool, "GET", path, time_limit=timeout)
         return status
+
+    async def _post(self, instance: Instance, path: str, body: bytes) -> tuple[int, bytes]:
+        return await fetch(self._pools.of(instance), "POST", path, body, time_limit=CONTROL_SECONDS)
 
     async def _log_stats(self) -> None:
         metrics = self._telemetry.metrics
@@ -197,7 +235,8 @@ class Router:
             raise FdRouterError(_why_not_listening(server.host, server.port, error)) from None
         if path := self._config.manager.register_path:
             keep_instances(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
-        self._tasks = [self._loop.create_task(self._monitor.run()), self._loop.create_task(self._log_stats())]
+        work = (self._monitor.run(), self._log_stats(), *self._scheduling.tasks())
+        self._tasks = [self._loop.create_task(task) for task in work]
 
     async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
         """Accept no more, and wait until running requests are over, for ``seconds`` at most or until ``hurry``."""
@@ -242,6 +281,17 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def _allow_many_connections() -> None:
+    """Raise the limit of open files as far as the system lets us.
+
+    A stream takes two, one at each side; shells and systemd mostly begin with 1,024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _serve(config: Config, log: RouterLog) -> None:
     loop = asyncio.get_running_loop()
     stopping, hurry = asyncio.Event(), asyncio.Event()
@@ -267,8 +317,7 @@ async def _serve(config: Config, log: RouterLog) -> None:
 
 def run(config: Config, warnings: Sequence[str] = ()) -> int:
     """Run a router until a signal ends it. Returns the exit status. Raises FdRouterError when it can't start."""
-    if config.server.splitwise:
-        raise ConfigError("server.splitwise is not available in this version")
+    _allow_many_connections()
     options = {name: getattr(config.log, name) for name in config.log.__struct_fields__}
     log = open_log(**options)
     for warning in warnings:

@@ -228,7 +228,7 @@ def _mock(**values: Any) -> int:
         made = from_texts(options, {n: str(value) if isinstance(value, bool) else value for n, value in given.items()})
     except ConfigError as error:
         raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
-    code: int = import_module("fd_router.simulation.mock").run(made)
+    code: int = import_module("fd_router.simulation.mock_run").run(made)
     return code
 
 

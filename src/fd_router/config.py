@@ -23,8 +23,6 @@ from fd_router.config_options import (
     nearest,
 )
 from fd_router.config_sections import (
-    BUILT_POLICIES,
-    LATER_POLICIES,
     OPTIONS,
     POLICIES,
     SECTIONS,
@@ -41,9 +39,7 @@ if TYPE_CHECKING:
     from fd_router.config_file import Entry
 
 __all__ = [
-    "BUILT_POLICIES",
     "CONFIG_PATH_VARIABLE",
-    "LATER_POLICIES",
     "OPTIONS",
     "POLICIES",
     "SECTIONS",

@@ -9,13 +9,18 @@ import msgspec
 
 from fd_router.config_options import Option, declared
 
-BUILT_POLICIES: Final = ("random", "round_robin", "power_of_two", "process_tokens", "request_num")
-"""The scheduling policies that can be used."""
-
-LATER_POLICIES: Final = ("fd_metrics_score", "fd_remote_metrics_score", "cache_aware", "remote_cache_aware")
-"""FastDeploy's other policies: valid names, not built yet."""
-
-POLICIES: Final = BUILT_POLICIES + LATER_POLICIES
+POLICIES: Final = (
+    "random",
+    "round_robin",
+    "power_of_two",
+    "process_tokens",
+    "request_num",
+    "fd_metrics_score",
+    "fd_remote_metrics_score",
+    "cache_aware",
+    "remote_cache_aware",
+)
+"""The scheduling policies, FastDeploy's names."""
 
 
 class ServerConfig(msgspec.Struct, frozen=True):
@@ -103,16 +108,55 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
             zero_is_default=True,
         ),
     ] = 64
+    cache_index_max_blocks: Annotated[
+        int,
+        Option(
+            help="Hard limit on the blocks of a prefix index; beyond it the least recently used go.",
+            unit="blocks",
+            minimum=1,
+            zero_is_default=True,
+        ),
+    ] = 1_000_000
+    cache_instance_max_blocks: Annotated[
+        int,
+        Option(
+            help="Blocks remembered for one instance: what its cache holds. 0: as many as a remote policy's "
+            "available_gpu_block_num tells, else no limit.",
+            unit="blocks",
+            minimum=0,
+        ),
+    ] = 0
     tokenizer_url: Annotated[
         str,
         Option(
             help="Tokenizer service for the cache-aware policies. Without one, characters count as tokens.",
-            pattern=r"(https?://\S+)?",
+            pattern=r"(http://\S+)?",
             form="an http:// URL",
         ),
     ] = ""
     tokenizer_timeout_secs: Annotated[
         float, Option(help="How long the tokenizer service may take.", unit="s", minimum=0.001, zero_is_default=True)
+    ] = 2.0
+    tokenizer_max_concurrent: Annotated[
+        int, Option(help="Requests to the tokenizer service at one time; others wait.", minimum=1, zero_is_default=True)
+    ] = 32
+    load_scrape_interval_secs: Annotated[
+        float,
+        Option(
+            help="Remote policies: how often each instance's /metrics is read.",
+            unit="s",
+            minimum=0.01,
+            zero_is_default=True,
+        ),
+    ] = 0.2
+    load_max_age_secs: Annotated[
+        float,
+        Option(
+            help="Remote policies: figures older than this count as absent; the router's own counts are used instead.",
+            unit="s",
+            minimum=0.01,
+            zero_is_default=True,
+        ),
     ] = 2.0
     waiting_weight: Annotated[
         float,
@@ -204,6 +248,17 @@ class ProxyConfig(msgspec.Struct, frozen=True):
             minimum=0.001,
         ),
     ] = 1800.0
+    prefill_timeout_secs: Annotated[
+        float,
+        Option(
+            help="Splitwise: how long a prefill instance may take to begin its answer; then another pair is tried.",
+            unit="s",
+            minimum=0.001,
+        ),
+    ] = 120.0
+    expose_instances: Annotated[
+        bool, Option(help="Splitwise: tell the chosen pair in X-Router-Prefill-URL and X-Router-Decode-URL.")
+    ] = True
     stall_timeout_secs: Annotated[
         float, Option(help="How long an instance may pause in the middle of its answer.", unit="s", minimum=0.001)
     ] = 600.0

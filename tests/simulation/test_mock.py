@@ -115,12 +115,6 @@ async def test_cached_tokens_of_a_repeated_prompt():
         assert (await state(instance))["cache"]["blocks"] == 13
 
 
-async def test_a_prefill_instance_answers_with_one_token():
-    async with mock(role="prefill") as instance:
-        value = json.loads((await post(instance, CHAT, chat(max_tokens=50))).body)
-        assert value["usage"]["completion_tokens"] == 1
-
-
 async def test_errors_have_openais_shape():
     async with mock() as instance:
         for answer, status in [

@@ -156,6 +156,14 @@ def test_no_message_begins_a_line_of_its_own(messages: list[str]) -> None:
     data = b"".join(setting.outlet.writes)
     assert data.count(b"\n") == len(messages)
     assert all(line.startswith(b"[INFO] 2026/") for line in data.split(b"\n")[:-1])
+
+
+@given(st.text(st.characters(), max_size=30))
+def test_warnings_which_may_quote_what_others_sent_have_no_control_characters(message: str) -> None:
+    setting = Setting()
+    setting.log.warn(message)
+    data = b"".join(setting.outlet.writes)
+    assert data.count(b"\n") == 1
     assert not re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", data)
 
 

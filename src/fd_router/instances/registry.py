@@ -159,6 +159,8 @@ class Registry:
         if before.role != registration.role:
             self._available.clear()
             self._tell(ChangeKind.ROLE, member, f"was {before.role}")
+        if (before.tp_size, before.version) != (registration.tp_size, registration.version):
+            self._available.clear()  # who can pair with whom has changed
         if before.is_paused != registration.is_paused:
             self._available.clear()
             self._tell(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.proxy.dechunk import Dechunker
@@ -44,7 +45,7 @@ class _Reply:
         self._connecting: asyncio.Task[None] | None = None
         self._status = 0
         self._received: list[bytes] = []
-        self._take = self._gather
+        self._take: Callable[[bytes], None] = self._gather
         self._size = 0
 
     async def receive(self) -> tuple[int, bytes]:

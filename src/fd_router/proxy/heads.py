@@ -73,12 +73,12 @@ class KnownHead:
         return body if digits == b"%d" % len(body) else None
 
 
-def request_head(request: Request, authority: bytes) -> bytes:
-    """Return the head to send to the instance at ``authority`` (``host:port``)."""
+def request_head(request: Request, authority: bytes, length: int) -> bytes:
+    """Return the head to send to the instance at ``authority`` (``host:port``), with ``length`` bytes of body."""
     head = request.head
     target = f"{head.path}?{head.query}" if head.query else head.path
     return b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
-        head.method.encode("ascii"), target.encode("latin-1"), authority, len(request.body),
+        head.method.encode("ascii"), target.encode("latin-1"), authority, length,
         request.request_id.encode("latin-1"), VIA, head.forward,
     )  # fmt: skip
 

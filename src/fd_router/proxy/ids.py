@@ -25,3 +25,8 @@ class RequestIds:
             at = 0
         self._at = at + _DIGITS
         return self._digits[at : at + _DIGITS]
+
+
+def as_uuid4(digits: str) -> str:
+    """Write 32 random hexadecimal digits as a UUIDv4 (RFC 9562 section 5.4)."""
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

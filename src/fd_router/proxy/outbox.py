@@ -25,20 +25,11 @@ class Outbox:
             self._call_soon(self.flush)
         self._waiting.append((transport, data))
 
-    def write_soon(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write ``data`` now if nothing waits, else in its turn.
-
-        For the chunks of streams: they come one by one, with turns too small for waiting to gain what it costs.
-        """
-        if self._waiting:
-            self._waiting.append((transport, data))
-        else:
-            transport.write(data)
-
     def flush(self) -> None:
         """Write what waits now: before a transport is closed, for one."""
         waiting = self._waiting
         if waiting:
             self._waiting = []
             for transport, data in waiting:
-                transport.write(data)
+                if not transport.is_closing():  # it may have been closed since, and closed ones raise
+                    transport.write(data)

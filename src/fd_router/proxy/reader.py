@@ -9,6 +9,7 @@ as the one before on its connection has been parsed already (``_read_again``).
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ from fd_router.proxy.heads import HOP_BY_HOP, KnownHead, connection_options, hea
 
 _INSPECTED = HOP_BY_HOP | {b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
 """Headers that the router reads, and writes anew where they are needed."""
+
+_AUTHORITY = re.compile(r"[^/?#]*")
 
 
 class ReaderSettings:
@@ -46,8 +49,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_known", "_limit", "_parser",
-        "_received_at", "_settings", "_target", "head_size", "is_refused", "ready", "state", "wants_continue",
+        "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_known", "_limit",
+        "_parser", "_received_at", "_settings", "_target", "_useless", "is_refused", "ready", "state", "wants_continue",
     )  # fmt: skip
 
     IDLE, HEAD, BODY = range(3)
@@ -64,7 +67,7 @@ class RequestReader:
         self.ready: deque[Request | HttpError] = deque()
         self.is_refused = False
         self.wants_continue = False  # the client waits for leave to send the body
-        self.head_size = 0
+        self._useless = 0  # bytes received since a head or a part of a body was complete
         self.on_message_begin()
         self.state = self.IDLE
 
@@ -76,11 +79,10 @@ class RequestReader:
             if self._known is not None and self._read_again(self._known, data):
                 return
             self._first_read = data
-        if self.state != self.BODY:
-            self.head_size += len(data)
+        self._useless += len(data)
         self._parse(data)
         self._first_read = b""
-        if self.state != self.BODY and self.head_size > self._settings.max_head:
+        if self._useless > self._settings.max_head:  # an endless head, or endless trailers
             self.refuse(_head_too_large(self._settings.max_head))
 
     def refuse(self, error: HttpError) -> None:
@@ -98,20 +100,37 @@ class RequestReader:
         return True
 
     def _parse(self, data: bytes) -> None:
+        rest: bytes | memoryview | None = data
+        while rest:
+            rest = self._parse_on(rest)
+
+    def _parse_on(self, data: bytes | memoryview) -> memoryview | None:
+        """Give the parser ``data``. Returns what is still to be parsed after a declined upgrade, else None."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            if not self.is_refused:
+                self._decline_upgrade()
+                return memoryview(data)[upgrade.args[0] :]  # no copies: there may be many requests in one read
         except httptools.HttpParserCallbackError:
             raise  # a bug of ours, not the client's
         except httptools.HttpParserError as error:
             self.refuse(BadRequestError(f"Invalid HTTP request: {error}", code="invalid_http"))
+        return None
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows. Java's client asks for h2c on every request."""
+    def _decline_upgrade(self) -> None:
+        """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows: read the head again as if it didn't ask for more.
+
+        Java's client asks for h2c on every request. The parser takes what follows for another protocol's, but
+        it is the request's body.
+        """
+        lines = header_lines([header for header in self._inspected if header[0] != b"upgrade"] + self._headers)
+        start = b"%b %b HTTP/%b\r\n" % (
+            self._parser.get_method(), self._target, self._parser.get_http_version().encode("ascii"),
+        )  # fmt: skip
+        self._first_read = b""
         self._parser = httptools.HttpRequestParser(self)
-        if rest:
-            self.feed(rest)
+        self._parser.feed_data(b"%b%b\r\n" % (start, lines))
 
     # what the parser calls
 
@@ -127,6 +146,8 @@ class RequestReader:
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.state == self.BODY:  # a trailer: nobody's business (RFC 9110 section 6.5.1)
+            return
         if (lower := name.lower()) in _INSPECTED:
             self._inspected.append((lower, value))
         else:
@@ -134,9 +155,11 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         self._received_at = self._settings.clock()
-        self.head_size = 0
+        received, self._useless = self._useless, 0
         self.state = self.BODY
         try:
+            if received > self._settings.max_head:  # this read included, which may bring a body too
+                self._check_head_size()
             self._head = self._read_head()
         except HttpError as error:
             self.refuse(error)
@@ -144,6 +167,7 @@ class RequestReader:
     def on_body(self, part: bytes) -> None:
         if self.is_refused:
             return
+        self._useless = 0
         self._body_size += len(part)
         if self._body_size > self._limit:
             self.refuse(_body_too_large(self._limit))
@@ -152,11 +176,12 @@ class RequestReader:
             self._body.append(part)
 
     def on_message_complete(self) -> None:
-        if self.is_refused:
+        if self.is_refused or self._parser.should_upgrade():
             return
         body, head = self._body, self._head
         whole = body[0] if len(body) == 1 else b"".join(body)
         self._body = []
+        self._useless = 0
         self.state = self.IDLE
         self.wants_continue = False
         self.ready.append(Request(head, whole, head.request_id or self._settings.make_id(), self._received_at))
@@ -169,7 +194,7 @@ class RequestReader:
         first, self._first_read = self._first_read, b""
         inspected = dict(self._inspected)
         simple = b"content-length" in inspected and not inspected.keys() & {b"expect", b"upgrade", b"x-request-id"}
-        self._known = KnownHead.learn(first, length) if simple else None
+        self._known = KnownHead.learn(first, length) if simple and head.keep_alive else None
         self._again = head
 
     def _read_head(self) -> RequestHead:
@@ -177,6 +202,7 @@ class RequestReader:
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise BadRequestError(f"HTTP version {version} is not supported; use HTTP/1.1", status=505)
+        method = self._read_method()
         path, _, query = _origin_form(self._target.decode("latin-1")).partition("?")
         self._limit = self._settings.body_limit(path)
         headers: Headers = self._headers
@@ -188,16 +214,29 @@ class RequestReader:
                 self._check_length(int(value))
             elif name == b"x-request-id":
                 request_id = value.decode("latin-1")
-            elif name == b"expect":
+            elif name == b"transfer-encoding":
+                _check_coding(value, version)
+            elif name == b"expect" and version == "1.1":  # to be ignored in HTTP/1.0: RFC 9110 section 10.1.1
                 self._expect(value)
             elif name == b"connection" and (options := connection_options(value)):
                 headers = without(headers, options)
         if hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112 section 3.2
             raise BadRequestError("Invalid HTTP request: exactly one Host header is needed", code="invalid_http")
         return RequestHead(
-            self._parser.get_method().decode("ascii"), path, query, headers, request_id, _traceparent(headers),
+            method, path, query, headers, request_id, _traceparent(headers),
             version == "1.0", self._parser.should_keep_alive(), header_lines(headers),
         )  # fmt: skip
+
+    def _read_method(self) -> str:
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            raise BadRequestError("Invalid HTTP request: this is no proxy for CONNECT", status=501)
+        return method.decode("ascii")
+
+    def _check_head_size(self) -> None:
+        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._inspected + self._headers)
+        if size > self._settings.max_head:
+            raise _head_too_large(self._settings.max_head)
 
     def _check_length(self, length: int) -> None:
         if length > self._limit:
@@ -220,7 +259,16 @@ def _origin_form(target: str) -> str:
     scheme, found, rest = target.partition("://")
     if not found or scheme.lower() not in ("http", "https"):
         raise BadRequestError("Invalid HTTP request: the target must be a path", code="invalid_http")
-    return "/" + rest.partition("/")[2]
+    path = _AUTHORITY.sub("", rest, count=1)
+    return path if path.startswith("/") else "/" + path
+
+
+def _check_coding(value: bytes, version: str) -> None:
+    """Refuse a body that was encoded for the way to here in more than chunks, since nobody behind could read it."""
+    if version == "1.0":  # RFC 9112 section 6.1: faulty framing
+        raise BadRequestError("Invalid HTTP request: HTTP/1.0 knows no Transfer-Encoding", code="invalid_http")
+    if value.strip().lower() != b"chunked":
+        raise BadRequestError("The only Transfer-Encoding that is supported is chunked", status=501)
 
 
 def _traceparent(headers: Headers) -> bytes:

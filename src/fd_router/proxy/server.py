@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
@@ -11,7 +14,7 @@ from fd_router.errors import BadRequestError, HttpError
 from fd_router.messages import Request, RequestHead, Response, Routes, error_response
 from fd_router.proxy.control import ControlAnswer
 from fd_router.proxy.deadlines import NEVER, DeadlineSweeper
-from fd_router.proxy.exchange import Client, Exchange
+from fd_router.proxy.forwarding import Client, Forwarding
 from fd_router.proxy.heads import response_bytes
 from fd_router.proxy.outbox import Outbox
 from fd_router.proxy.reader import ReaderSettings, RequestReader
@@ -30,9 +33,12 @@ LINGER_SECONDS = 2.0
 Closing while it still sends would reset the connection, and the client would lose the error it should read.
 """
 
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""The value of SO_LINGER (on, 0 seconds) that makes a close send RST."""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-StartExchange = Callable[[Request, Client, RequestRecord], Exchange]
+StartExchange = Callable[[Request, Client, RequestRecord], Forwarding]
 """Begins the forwarding of a request."""
 
 
@@ -134,7 +140,9 @@ class ServerConnection(asyncio.Protocol):
         reader.feed(data)
         if self._request is None and reader.ready:
             self._serve()
-        if reader.state == reader.BODY:
+        if reader.is_refused:
+            pass  # nothing more is expected; the time to linger is set
+        elif reader.state == reader.BODY:
             self._permit_body()
             self.deadline = site.sweeper.now + site.settings.client_body_timeout_secs
         elif reader.state == reader.HEAD and (was != reader.HEAD or self.deadline == NEVER):
@@ -169,7 +177,7 @@ class ServerConnection(asyncio.Protocol):
         reader, settings = self._reader, self._site.settings
         if self._request is not None:  # what follows it is late; it is not
             self.deadline = NEVER
-        elif reader.state == reader.IDLE or reader.is_refused or self._is_lingering:
+        elif reader.state == reader.IDLE or reader.is_refused or self._is_lingering or self._transport.is_closing():
             self._transport.abort()
         else:
             in_body = reader.state == reader.BODY
@@ -278,10 +286,6 @@ class ServerConnection(asyncio.Protocol):
         """Send bytes of the answer."""
         self._site.outbox.write(self._transport, data)
 
-    def write_chunk(self, data: bytes) -> None:
-        """Send more bytes of an answer that comes piece by piece."""
-        self._site.outbox.write_soon(self._transport, data)
-
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
         self._respond(error_response(error))
@@ -311,9 +315,9 @@ class ServerConnection(asyncio.Protocol):
         self._reader.ready.clear()
         self._site.outbox.flush()
         if delimited:
-            self._transport.close()
+            self._close()
         else:
-            self._transport.abort()
+            self._reset()
 
     # closing
 
@@ -329,14 +333,29 @@ class ServerConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
+        if self._request is not None:
+            self._reset()
+        else:
+            self._transport.abort()
+
+    def _reset(self) -> None:
+        """Close by RST: a plain close sends FIN, which ends an answer without a length as if it were whole."""
+        if (sock := self._transport.get_extra_info("socket")) is not None:
+            with contextlib.suppress(OSError):  # the client may have been faster
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._transport.abort()
+
+    def _close(self) -> None:
+        """Close once everything is sent, which a client that takes nothing may put off, but not for ever."""
+        self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
+        self._transport.close()
 
     def _close_gently(self) -> None:
         """Send what is written, then close; don't reset a client that is still sending."""
         self._reader.ready.clear()
         self._site.outbox.flush()
         if self._reader.state == self._reader.IDLE and not self._reader.is_refused:
-            self._transport.close()
+            self._close()
             return
         self._is_lingering = True
         self.deadline = self._site.sweeper.now + LINGER_SECONDS

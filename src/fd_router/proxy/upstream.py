@@ -10,6 +10,7 @@ same as the one before on its connection has been parsed already (``_receive_aga
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Protocol, cast
 
 import httptools
@@ -33,6 +34,11 @@ MAX_HEAD = 64 * 1024
 
 _INSPECTED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"x-request-id"}
 """Headers that aren't handed on as they came. The request id is the router's to tell: it's the same one."""
+
+_INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
+
+_NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
+"""Control characters, which the parser lets pass in a reason phrase only."""
 
 
 class Listener(Protocol):
@@ -88,7 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_again", "_begun", "_complete", "_head", "_head_bytes", "_headers", "_in_body", "_inspected", "_known", "_listener",
-        "_owner", "_parser", "_paused", "_reason", "_served", "_settings", "_transport", "deadline",
+        "_owner", "_parser", "_paused", "_reason", "_served", "_settings", "_time_limit", "_transport", "deadline",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, settings: UpstreamSettings) -> None:
@@ -101,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._again = ResponseHead(0, b"")  # … and what it means
         self._served = 0  # answers completed
         self._paused = False
+        self._time_limit = 0.0
         self.deadline = NEVER
         self._reset()
 
@@ -116,13 +123,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     # what the listener calls
 
-    def send(self, listener: Listener, head: bytes, body: bytes) -> None:
-        """Send a request. The listener hears of the answer."""
+    def send(self, listener: Listener, head: bytes, body: bytes, time_limit: float = 0.0) -> None:
+        """Send a request. The listener hears of the answer, whose first byte may take ``time_limit`` (0: as usual)."""
         settings = self._settings
         self._listener = listener
-        self.deadline = settings.sweeper.now + settings.first_byte_timeout
+        self._time_limit = time_limit or settings.first_byte_timeout
+        self.deadline = settings.sweeper.now + self._time_limit
         if self._transport is not None:
             settings.outbox.write(self._transport, head + body)
+        else:
+            self._lost(None)
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the instance."""
@@ -175,14 +185,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
             raise  # a bug of ours, not the instance's
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
             return
         if self._begun > 1:
             self._fail("protocol", "the answer is longer than it says")
             return
-        settings = self._settings
-        self.deadline = settings.sweeper.now + settings.stall_timeout
+        if self._begun:  # not by an interim answer
+            self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
         if self._in_body:
             listener.on_data(data)
         else:
@@ -205,7 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._paused:
             self._fail("stalled", f"the client took nothing for {settings.stall_timeout:g} s")
         elif not self._begun:
-            self._fail("first_byte_timeout", f"no answer within {settings.first_byte_timeout:g} s", status=504)
+            self._fail("first_byte_timeout", f"no answer within {self._time_limit:g} s", status=504)
         else:
             self._fail("stalled", f"nothing came for {settings.stall_timeout:g} s in mid-answer", status=504)
 
@@ -234,12 +244,14 @@ class UpstreamConnection(asyncio.Protocol):
             elif name == b"connection" and (options := connection_options(value)):
                 headers = without(headers, options)
         status = self._parser.get_status_code()
-        forward = b"HTTP/1.1 %d %b\r\n%b" % (status, self._reason, header_lines(headers))
+        forward = b"HTTP/1.1 %d %b\r\n%b" % (status, _NOT_IN_REASON.sub(b"", self._reason), header_lines(headers))
         self._head = ResponseHead(status, forward, length, chunked, self._parser.should_keep_alive())
 
     def on_message_complete(self) -> None:
         if self._head is not None and 100 <= self._head.status < 200:
+            so_far = self._head_bytes
             self._reset()  # an interim answer (RFC 9110 section 15.2) is nobody's business here
+            self._head_bytes = so_far  # where it ends is seen when the rest of it is there
         else:
             self._complete = True
 
@@ -270,10 +282,13 @@ class UpstreamConnection(asyncio.Protocol):
         if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self._inspected):
             self._fail("protocol", "the answer has a transfer coding that nobody asked for")
             return
+        if head.status < 200:  # a final one, or it would not be here
+            self._fail("protocol", f"the answer's status is {head.status}")
+            return
         self._head_bytes = b""
         data = _after_interim_heads(data)
         self._in_body = True
-        if first and self._complete and head.keep_alive and not head.chunked:
+        if first and self._complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
         listener.on_head(head, data[data.index(END_OF_HEAD) + 4 :])
 
@@ -320,7 +335,8 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 def _after_interim_heads(data: bytes) -> bytes:
-    """Cut off 1xx heads that came before the real one."""
-    while data.startswith(b"HTTP/1.1 1") and (end := data.find(END_OF_HEAD)) >= 0:
-        data = data[end + 4 :]
+    """Cut off 1xx heads, and blank lines, that came before the real one."""
+    data = data.lstrip(b"\r\n")
+    while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
+        data = data[end + 4 :].lstrip(b"\r\n")
     return data

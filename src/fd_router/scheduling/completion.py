@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -32,9 +35,10 @@ class _Body(msgspec.Struct, gc=False):
     stream: bool | None = None
     messages: list[_Message] | None = None
     prompt: str | list[str | int | list[int]] | None = None
-    request_id: str | int | None = None
+    request_id: str | int | None | msgspec.UnsetType = msgspec.UNSET
     session_id: str | int | None = None
     extra_body: _ExtraBody | None = None
+    disaggregate_info: Any = msgspec.UNSET
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -44,15 +48,26 @@ class Completion:
     """A completion request as the scheduler and its policies see it (``contract.RequestView``).
 
     Raises BadRequestError when the body isn't a JSON object. Values of unexpected types are left for the
-    instance to judge: they count as absent here.
+    instance to judge: they count as absent here. ``has_reserved``: it has a ``disaggregate_info``, or a
+    ``request_id`` that is none.
     """
 
-    __slots__ = ("prompt", "request_id", "session_id", "stream", "tokens")
+    __slots__ = (
+        "has_reserved",
+        "prompt",
+        "request_id",
+        "selections",
+        "session_id",
+        "stream",
+        "tags",
+        "token_ids",
+        "tokens",
+    )
 
     def __init__(self, body: bytes) -> None:
         try:
             fields = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # a ValidationError is a DecodeError
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
             fields = _decode_tolerantly(body)
         self.stream = fields.stream is True
         self.prompt = _prompt(fields)
@@ -60,8 +75,15 @@ class Completion:
         session = fields.session_id
         if session is None and fields.extra_body is not None:
             session = fields.extra_body.session_id
-        self.request_id = "" if fields.request_id is None else str(fields.request_id)
+        given = fields.request_id
+        self.request_id = str(given) if given is not msgspec.UNSET and given is not None else ""
+        self.has_reserved = fields.disaggregate_info is not msgspec.UNSET or (
+            given is not msgspec.UNSET and not self.request_id
+        )
         self.session_id = "" if session is None else str(session)
+        self.token_ids: array[int] | None = None  # from a tokenizer, before the selection
+        self.tags = ""  # of its log lines
+        self.selections = 0  # cache-aware ones so far: attempts after the first don't count as requests
 
 
 def _prompt(fields: _Body) -> str:
@@ -98,7 +120,11 @@ def _decode_tolerantly(body: bytes) -> _Body:
         raise BadRequestError(
             f"Invalid JSON format: the body must be a JSON object, not {_kind(raw)}", code="invalid_json"
         )
-    return _Body(**{name: kept for name, value in raw.items() if (kept := _fit(name, value)) is not None})
+    fields = {name: fitted for name, fit in _FITTING.items() if (fitted := fit(raw.get(name))) is not None}
+    for name in ("disaggregate_info", "request_id"):
+        if name in raw:
+            fields.setdefault(name, None)
+    return _Body(**fields)
 
 
 def _kind(value: object) -> str:
@@ -106,20 +132,10 @@ def _kind(value: object) -> str:
     return names.get(type(value), "null")
 
 
-def _fit(name: str, value: Any) -> Any:
-    if name == "messages" and isinstance(value, list):
-        return [_Message(_fit_content(item.get("content"))) for item in value if isinstance(item, dict)]
-    if name == "prompt" and isinstance(value, list):
-        return [item for item in value if isinstance(item, str)]
-    if name == "extra_body" and isinstance(value, dict):
-        return _ExtraBody(_fit("session_id", value.get("session_id")))
-    if name == "stream" and isinstance(value, bool):
-        return value
-    if name in ("prompt", "request_id", "session_id") and isinstance(value, str):
-        return value
-    if name in ("request_id", "session_id") and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return None
+def _fit_messages(value: Any) -> list[_Message] | None:
+    if not isinstance(value, list):
+        return None
+    return [_Message(_fit_content(item.get("content"))) for item in value if isinstance(item, dict)]
 
 
 def _fit_content(content: Any) -> str | list[_Part] | None:
@@ -127,5 +143,35 @@ def _fit_content(content: Any) -> str | list[_Part] | None:
         return content
     if not isinstance(content, list):
         return None
-    parts = [item for item in content if isinstance(item, dict)]
-    return [_Part("text", part["text"]) for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]
+    parts = [item for item in content if isinstance(item, dict) and item.get("type") == "text"]
+    return [_Part("text", part["text"]) for part in parts if isinstance(part.get("text"), str)]
+
+
+def _fit_prompt(value: Any) -> str | list[str | int | list[int]] | None:
+    if isinstance(value, list):
+        return [item for item in value if isinstance(item, str)]
+    return value if isinstance(value, str) else None
+
+
+def _fit_extra_body(value: Any) -> _ExtraBody | None:
+    return _ExtraBody(_fit_id(value.get("session_id"))) if isinstance(value, dict) else None
+
+
+def _fit_stream(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _fit_id(value: Any) -> str | int | None:
+    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+_FITTING: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "stream": _fit_stream,
+        "messages": _fit_messages,
+        "prompt": _fit_prompt,
+        "request_id": _fit_id,
+        "session_id": _fit_id,
+        "extra_body": _fit_extra_body,
+    }
+)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
+
+import msgspec
 
 
 class Candidate(Protocol):
@@ -34,6 +37,23 @@ class RequestView(Protocol):
     def tokens(self) -> int:
         """Estimated prompt tokens: characters × 2, as FastDeploy's router counts."""
 
+    @property
+    def token_ids(self) -> array[int] | None:
+        """The prompt's tokens as 32-bit unsigned numbers, when a tokenizer told them."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """How a cache-aware policy came to its choice, for the log and the session metrics."""
+
+    selected: str  # the URL
+    reason: str  # why the prefix didn't decide; "" when it did
+    candidates: Sequence[Candidate]
+    loads: Sequence[float]  # of the candidates, in their order
+    hit_ratios: Mapping[str, int]  # URL → percent of the prompt's blocks known there, where there are any
+
+
+OnChoice = Callable[[RequestView, Choice], None]
+
 
 class Policy(Protocol):
     """Chooses one of the candidates. Pure: no I/O, no globals; its own state only."""
@@ -43,13 +63,14 @@ class Policy(Protocol):
 
 
 class Environment:
-    """What a policy is built with: the clock (monotonic seconds) and the source of randomness."""
+    """What a policy is built with: clock (monotonic seconds), randomness, and whom to tell of a cache-aware choice."""
 
-    __slots__ = ("clock", "random")
+    __slots__ = ("clock", "on_choice", "random")
 
-    def __init__(self, clock: Callable[[], float], rng: random.Random) -> None:
+    def __init__(self, clock: Callable[[], float], rng: random.Random, on_choice: OnChoice | None = None) -> None:
         self.clock = clock
         self.random = rng
+        self.on_choice = on_choice
 
 
 class Countable(Candidate, Protocol):

@@ -33,5 +33,5 @@ class Scheduler(Generic[InstanceT]):
             candidates = [c for c in candidates if c.key not in tried] or candidates
         if not candidates:
             raise NoInstanceError(f"Failed to select worker: {self._why_none()}")
-        chosen = self._policy.choose(request, candidates) if len(candidates) > 1 else candidates[0]
+        chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
         return Decision(chosen, request.tokens)  # type: ignore[arg-type]  # a policy returns one of what it was given

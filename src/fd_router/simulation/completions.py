@@ -17,6 +17,7 @@ _STORY = (
     "reads the prompt , looks up its blocks , computes the rest , and writes one word a token , one token a step , "
     "for as long as it was asked to : the queue moves on , the batch is full , and every stream gets its turn ."
 )
+_FIRST_TOKEN_ID = 1000
 STORY_TOKENS = 1 + len(_STORY.split(" "))
 """The tokens after which an instance has told who it is and what it does, and begins again."""
 
@@ -53,6 +54,8 @@ class Body(msgspec.Struct):
     stream_options: StreamOptions | None = None
     request_id: str | int | None = None
     n: int | None = None
+    disaggregate_info: msgspec.Raw = msgspec.Raw()  # only instances with a role read it
+    completion_token_ids: list[int] | None = None  # generated before the request was scheduled again
     mock_hash_ids: list[int] | None = None  # the prompt's chained block hashes, from a trace
     mock_input_length: int | None = None  # … and its length in tokens
 
@@ -83,6 +86,19 @@ def parse_body(data: bytes, *, chat: bool) -> Body:
     if body.n not in {None, 1}:
         raise BadRequestError("Invalid request: a mock instance gives one choice only")
     return body
+
+
+def token_id(number: int) -> int:
+    """Return the id of the token that is word ``number`` (the first is 1) of every instance's answer."""
+    return _FIRST_TOKEN_ID + number - 1
+
+
+def given_tokens(body: Body) -> int:
+    """Return how many tokens were generated before. Raises BadRequestError unless they are the first ones."""
+    ids = body.completion_token_ids or []
+    if ids != [token_id(number) for number in range(1, len(ids) + 1)]:
+        raise BadRequestError("Invalid request: completion_token_ids are not the first tokens of the answer")
+    return len(ids)
 
 
 def prompt_of(body: Body, block_size: int, hash_id_tokens: int) -> Prompt:
@@ -171,16 +187,26 @@ class Answer:
             events += self._start + b'[],"usage":' + _encode(usage) + b"}\n\n"
         return events + b"data: [DONE]\n\n"
 
-    def whole(self, text: bytes, finish_reason: str, usage: dict[str, Any]) -> bytes:
+    def failure(self, message: str) -> bytes:
+        """Return the events of a stream that can't go on: an error object instead of a chunk, then the end."""
+        error = {"message": message, "type": "internal_error", "param": None, "code": None}
+        return b"data: " + _encode({"error": error}) + b"\n\ndata: [DONE]\n\n"
+
+    def whole(
+        self, text: bytes, finish_reason: str, usage: dict[str, Any], token_ids: list[int] | None = None
+    ) -> bytes:
         """Return the body of an answer that isn't streamed; ``text`` is the inside of a JSON string."""
         quoted = msgspec.Raw(b'"' + text + b'"')
         content: Any = {"role": "assistant", "content": quoted} if self.chat else quoted
+        choice = _choice("message", content, finish_reason, chat=self.chat)
+        if token_ids is not None:
+            (content if self.chat else choice)["completion_token_ids"] = token_ids
         return _encode({
             "id": self.id,
             "object": "chat.completion" if self.chat else "text_completion",
             "created": self._created,
             "model": self.model,
-            "choices": [_choice("message", content, finish_reason, chat=self.chat)],
+            "choices": [choice],
             "usage": usage,
         })  # fmt: skip
 

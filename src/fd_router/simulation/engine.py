@@ -45,8 +45,8 @@ class Run:
     """One request in the engine. Times are the caller's clock in seconds; NaN means not yet."""
 
     __slots__ = (
-        "cached_tokens", "finished_at", "first_token_at", "max_new_tokens", "owner", "prefill_at", "produced",
-        "prompt", "state", "submitted_at",
+        "cached_tokens", "finished_at", "first_token_at", "is_prefilled", "max_new_tokens", "owner", "prefill_at",
+        "produced", "prompt", "state", "submitted_at",
     )  # fmt: skip
 
     def __init__(self, prompt: Prompt, max_new_tokens: int, owner: object, submitted_at: float) -> None:
@@ -54,6 +54,7 @@ class Run:
         self.max_new_tokens = max_new_tokens
         self.owner = owner  # whatever the caller wants to find again in a Token
         self.state = RunState.WAITING
+        self.is_prefilled = False  # another engine did the prefill
         self.cached_tokens = 0  # known from the prefill's start on
         self.produced = 0
         self.submitted_at = submitted_at
@@ -113,11 +114,19 @@ class Engine:
         decoding = sum(run.prompt.tokens + run.produced for run in self._decoding)
         return decoding + (self._prefilling.prompt.tokens if self._prefilling else 0)
 
-    def submit(self, prompt: Prompt, max_new_tokens: int, now: float, owner: object = None) -> Run:
-        """Queue a request that gives ``max_new_tokens`` (at least 1) tokens."""
+    def submit(
+        self, prompt: Prompt, max_new_tokens: int, now: float, owner: object = None, *, prefilled: int | None = None
+    ) -> Run:
+        """Queue a request that gives ``max_new_tokens`` (at least 1) tokens.
+
+        ``prefilled``: another engine did the prefill, with so many tokens from its cache; the first token is there
+        as soon as there is a place.
+        """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         run = Run(prompt, max_new_tokens, owner, now)
+        if prefilled is not None:
+            run.is_prefilled, run.cached_tokens = True, prefilled
         self._waiting[run] = None
         self._start_prefill(now)
         return run
@@ -161,6 +170,9 @@ class Engine:
         run.state = RunState.PREFILLING
         # A place that became free before the caller told of this request can't be taken before that.
         run.prefill_at = max(at, run.submitted_at)
+        if run.is_prefilled:
+            self._prefill_done_at = run.prefill_at
+            return
         # The last token is always computed: its result is the first new token.
         held = self.cache.match(run.prompt.blocks) * run.prompt.block_tokens
         run.cached_tokens = min(held, run.prompt.tokens - 1)
@@ -170,7 +182,8 @@ class Engine:
     def _finish_prefill(self, run: Run, at: float, tokens: list[Token]) -> None:
         self._prefilling = None
         self._prefill_done_at = math.inf
-        self.cache.insert(run.prompt.blocks, run.prompt.block_tokens)
+        if not run.is_prefilled:
+            self.cache.insert(run.prompt.blocks, run.prompt.block_tokens)
         run.first_token_at = at
         run.state = RunState.DECODING
         self._decoding[run] = None

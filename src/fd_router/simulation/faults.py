@@ -12,6 +12,10 @@ slow               extra delay before the head and before each token            
 status             an OpenAI-shaped error                                          status
 garbage            bytes that aren't HTTP, then the connection ends
 close_idle         a good answer; the connection is closed right after it
+reschedule         the request is given back for want of memory, as decode         after_tokens, form
+                   instances do: finish reason pd_reschedule and the tokens so
+                   far (form=finish), or a "PD Error" (form=error)
+error_event        an error object in the middle of a stream (else status 500)     after_tokens
 =================  ==============================================================  =================================
 
 All but the first two strike request by request and take ``probability`` (default 1), ``count`` (so many requests,
@@ -42,6 +46,8 @@ PARAMETERS = {
     "status": (*_PER_REQUEST, "status"),
     "garbage": _PER_REQUEST,
     "close_idle": _PER_REQUEST,
+    "reschedule": (*_PER_REQUEST, "after_tokens", "form"),
+    "error_event": (*_PER_REQUEST, "after_tokens"),
 }
 """kind → the parameters it takes."""
 
@@ -53,16 +59,17 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     kind: Literal[
         "refuse", "unhealthy", "reset_before_head", "hang_before_head", "cut_mid_body", "slow", "status", "garbage",
-        "close_idle",
+        "close_idle", "reschedule", "error_event",
     ]  # fmt: skip
     probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     count: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: no limit
     match: Literal["all", "stream", "whole"] = "all"
     path: str = ""
     secs: Seconds | None = None
-    after_tokens: Annotated[int, msgspec.Meta(ge=0)] = 3  # of a stream
+    after_tokens: Annotated[int, msgspec.Meta(ge=0)] = 3  # of a stream, or those of a rescheduled answer
     after_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None  # of a body that isn't streamed; default: half of it
     how: Literal["rst", "fin"] = "rst"
+    form: Literal["finish", "error"] = "finish"
     head_secs: Seconds = 0.0
     token_secs: Seconds = 0.0
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 500

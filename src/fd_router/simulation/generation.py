@@ -6,7 +6,9 @@ import asyncio
 import math
 import time
 
-from fd_router.simulation.completions import Answer, Words, usage_of
+from fd_router.errors import HttpError
+from fd_router.messages import error_response
+from fd_router.simulation.completions import Answer, Words, token_id, usage_of
 from fd_router.simulation.engine import Engine, Run, Token
 from fd_router.simulation.faults import Fault
 from fd_router.simulation.mock_http import Call
@@ -24,7 +26,9 @@ class EngineDriver:
 
     def submit(self, generation: Generation) -> Run:
         """Give a generation's prompt to the engine."""
-        run = self.engine.submit(generation.prompt, generation.max_tokens, time.monotonic(), generation)
+        left = max(1, generation.max_tokens - generation.given)
+        now = time.monotonic()
+        run = self.engine.submit(generation.prompt, left, now, generation, prefilled=generation.prefilled)
         self._schedule()
         return run
 
@@ -74,23 +78,26 @@ class Tally:
 class Generation:
     """One completion: its prompt, its client, and what of it has been written.
 
-    ``fault`` is the one that strikes it, if any. A role that must wait for something before it may
-    begin (a decode instance for its prefill) delays ``start``.
+    ``fault`` is the one that strikes it, if any. ``given`` tokens were generated before, elsewhere: the answer
+    tells them too.
     """
 
     __slots__ = (
         "_answer", "_call", "_driver", "_fault", "_lag", "_reason", "_run", "_tally", "_usage_wanted", "_words",
-        "engine_id", "is_done", "max_tokens", "prompt", "stream",
+        "engine_id", "given", "is_done", "max_tokens", "prefilled", "prompt", "stream",
     )  # fmt: skip
 
     def __init__(
         self, call: Call, answer: Answer, words: Words, driver: EngineDriver, tally: Tally, *, prompt: Prompt,
         max_tokens: int, reason: str, stream: bool, usage_wanted: bool, engine_id: str, fault: Fault | None,
+        given: int = 0,
     ) -> None:  # fmt: skip
         self.prompt = prompt
         self.max_tokens = max_tokens
         self.stream = stream
         self.engine_id = engine_id
+        self.given = given
+        self.prefilled: int | None = None  # another instance did the prefill, with so many cached tokens
         self.is_done = False
         self._call = call
         self._answer = answer
@@ -107,19 +114,36 @@ class Generation:
 
     @property
     def produced(self) -> int:
-        """Tokens that the engine has made."""
-        return self._run.produced if self._run is not None else 0
+        """Tokens that there are: those given, and those that the engine has made."""
+        return self.given + (self._run.produced if self._run is not None else 0)
 
     def is_named(self, name: str) -> bool:
         """Tell whether ``name`` is this generation's id, as the client, the engine or the answer knows it."""
         return name in {self.engine_id, self._answer.id, f"{self.engine_id}_0", f"{self._answer.id}_0"}
 
+    def begin(self) -> None:
+        """Begin, after the delay that a fault demands."""
+        if self._head_secs:
+            asyncio.get_running_loop().call_later(self._head_secs, self.start)
+        else:
+            self.start()
+
+    @property
+    def _head_secs(self) -> float:
+        return self._fault.head_secs if self._fault is not None else 0.0
+
     def start(self) -> None:
         """Begin the answer and the work. A stream's head goes out at once, as engines do it."""
         if self.is_done:
             return
+        self._open()
+        self._submit()
+
+    def _open(self) -> None:
         if self.stream:
             self._call.begin(200, "text/event-stream; charset=utf-8", request_headers(self._call))
+
+    def _submit(self) -> None:
         self._run = self._driver.submit(self)
 
     def on_token(self, token: Token) -> None:
@@ -134,13 +158,11 @@ class Generation:
         """The client left: nobody wants the rest."""
         self._end()
         self._tally.disconnected += 1
-        if self._run is not None:
-            self._driver.abort(self._run)
+        self._stop_run()
 
     def abort(self) -> None:
         """Stop on demand; the client gets what there is, with finish reason ``abort``."""
-        if self._run is not None:
-            self._driver.abort(self._run)
+        self._stop_run()
         self._reason = "abort"
         self._tally.aborted += 1
         if self.stream and self._call.head_sent:
@@ -148,8 +170,19 @@ class Generation:
         else:
             self._respond()
 
+    def fail(self, message: str) -> None:
+        """End with an error: as an answer if none has begun, else as a stream's error event."""
+        self._stop_run()
+        self._end()
+        if self._call.head_sent:
+            self._call.send(self._answer.failure(message))
+            self._call.end()
+        else:
+            response = error_response(HttpError(message))
+            self._call.respond(response.status, response.body, headers=request_headers(self._call))
+
     def _emit(self, token: Token) -> None:
-        if self.is_done:
+        if self.is_done or self._strike(token):
             return
         if self.stream:
             self._emit_event(token)
@@ -157,19 +190,51 @@ class Generation:
             self._tally.finished += 1
             self._respond()
 
-    def _emit_event(self, token: Token) -> None:
+    def _strike(self, token: Token) -> bool:
+        """Do what the fault demands at this token; False if nothing."""
         fault = self._fault
-        if fault is not None and fault.kind == "cut_mid_body" and (token.number > fault.after_tokens or token.is_last):
+        if fault is None or not (token.is_last or token.number > fault.after_tokens):
+            return False
+        if fault.kind == "cut_mid_body" and self.stream:
             self._cut(fault)
+        elif fault.kind == "reschedule":
+            self._give_back(fault, min(token.number, fault.after_tokens))
+        elif fault.kind == "error_event":
+            self.fail("injected fault: error event")
+        else:
+            return False
+        return True
+
+    def _give_back(self, fault: Fault, produced: int) -> None:
+        """End as a decode instance does that has no memory for this request any more."""
+        if fault.form == "error":
+            self.fail("PD Error: injected fault: no memory left")
             return
-        pieces = [self._answer.event(self._words.token(token.number))]
-        if token.number == 1 and self._answer.chat:
-            pieces.insert(0, self._answer.opening())
+        self._stop_run()
+        self._reason = "pd_reschedule"
+        if self.stream:
+            self._close_stream([])
+            return
+        number = self.given + produced
+        ids = [token_id(each) for each in range(1, number + 1)]
+        body = self._answer.whole(self._words.text(number), self._reason, self._usage(), ids)
+        self._end()
+        self._call.respond(200, body, headers=request_headers(self._call))
+
+    def _emit_event(self, token: Token) -> None:
+        pieces = [self._answer.event(self._words.token(self.given + token.number))]
+        if token.number == 1:
+            pieces = [*self._opening(), *pieces]
         if token.is_last:
             self._tally.finished += 1
             self._close_stream(pieces)
         else:
             self._call.send(*pieces)
+
+    def _opening(self) -> list[bytes]:
+        """Return what a stream begins with: the role (chat), and the tokens given."""
+        given = [self._answer.event(self._words.token(number)) for number in range(1, self.given + 1)]
+        return [self._answer.opening(), *given] if self._answer.chat else given
 
     def _close_stream(self, pieces: list[bytes]) -> None:
         usage = self._usage() if self._usage_wanted else None
@@ -191,9 +256,12 @@ class Generation:
 
     def _cut(self, fault: Fault) -> None:
         self._end()
+        self._stop_run()
+        self._call.drop(reset=fault.how == "rst")
+
+    def _stop_run(self) -> None:
         if self._run is not None:
             self._driver.abort(self._run)
-        self._call.drop(reset=fault.how == "rst")
 
     def _usage(self) -> dict[str, object]:
         cached = self._run.cached_tokens if self._run is not None else 0

@@ -17,20 +17,21 @@ FIRST_RETRY_SECS = 0.5
 
 def registration(options: MockOptions, port: int) -> dict[str, Any]:
     """Return what an instance serving at ``port`` registers."""
+    connector_port = options.connector_port or port
     anyone = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
     return {
         "role": options.role,
         "host_ip": anyone.get(options.host, options.host),
         "port": port,
-        "connector_port": options.connector_port,
+        "connector_port": connector_port,
         "engine_worker_queue_port": 0,
-        "transfer_protocol": ["ipc", "rdma"],
-        "rdma_ports": [],
+        "transfer_protocol": options.transfer_protocol.split(","),
+        "rdma_ports": [str(connector_port)] * options.tp_size,
         "device_ids": [str(index) for index in range(options.tp_size)],
         "metrics_port": port,
         "tp_size": options.tp_size,
         "version": options.version,
-        "is_paused": False,
+        "is_paused": options.paused,
         "connected_decodes": [],
     }
 

@@ -8,26 +8,43 @@ on) and ``GET /mock/state``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import random
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
-import uvloop
 
-from fd_router.errors import BadRequestError, HttpError
-from fd_router.messages import error_response
-from fd_router.simulation.completions import DEFAULT_MAX_TOKENS, Answer, Body, Ids, Words, parse_body, prompt_of
+from fd_router.errors import BadRequestError
+from fd_router.simulation.completions import (
+    DEFAULT_MAX_TOKENS,
+    Answer,
+    Body,
+    Ids,
+    Words,
+    given_tokens,
+    parse_body,
+    prompt_of,
+)
+from fd_router.simulation.disaggregation import Member, Pairing
 from fd_router.simulation.engine import Engine
 from fd_router.simulation.faults import COMPLETION_PATHS, Fault, FaultBox, parse_fault
-from fd_router.simulation.generation import EngineDriver, Generation, Tally, request_headers
-from fd_router.simulation.heartbeat import Heartbeat
+from fd_router.simulation.generation import EngineDriver, Generation, Tally
+from fd_router.simulation.heartbeat import Heartbeat, registration
+from fd_router.simulation.kv_link import PATH as KV_PATH
+from fd_router.simulation.mock_answers import (
+    Handle,
+    decoded,
+    injected,
+    not_allowed,
+    respond,
+    respond_error,
+    try_handle,
+)
 from fd_router.simulation.mock_http import Call, MockServer
 from fd_router.simulation.options import MockOptions
+from fd_router.simulation.pd_role import PdRole
 from fd_router.simulation.request_log import RequestLog
 
 REFUSE_SECS = 5.0
@@ -35,8 +52,8 @@ REFUSE_SECS = 5.0
 
 _GARBAGE = b"\x16\x03\x01 this is not HTTP \x00\xff\r\n\r\n"
 
-Handle = Callable[[Call], None]
-T = TypeVar("T")
+DUPLICATE_GRACE_SECS = 0.05
+"""How long a request waits for one with the same id that is just being cancelled: the two come on two connections."""
 
 
 class _AbortBody(msgspec.Struct):
@@ -58,13 +75,15 @@ class MockInstance:
         self._options = options
         self._log = log
         self._faults = FaultBox([parse_fault(spec) for spec in options.fault], random.Random(options.seed))
-        self._requests = RequestLog(options.record)
+        self._requests = RequestLog(options.record, bodies=options.record_bodies)
         self._tally = Tally()
         self._server = MockServer(self._handle, self._refuse, options.keep_alive_secs)
         self._routes = self._make_routes()
         self._fault_timers: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._heartbeat: Heartbeat | None = None
+        self._pd: PdRole | None = None
+        self._connector: MockServer | None = None  # when KV caches are handed over at a port of their own
         self._driver: EngineDriver
         self.name = options.name
         self._words: Words
@@ -88,10 +107,19 @@ class MockInstance:
         self.name = self._options.name or f"mock-{self.port}"
         self._words = Words(self.name)
         self._ids = Ids(self.name)
+        await self._take_role()
         self._apply_standing_faults()
         if self._options.router:
             self._heartbeat = Heartbeat(self._options, self.port, self._is_healthy, self._log)
             self._spawn(self._heartbeat.run())
+
+    async def _take_role(self) -> None:
+        options = self._options
+        if options.role != "mixed":
+            self._pd = PdRole(Member.of(options, registration(options, self.port)), options.kv_wait_secs)
+        if options.connector_port not in {0, self.port}:
+            self._connector = MockServer(self._handle, self._refuse, options.keep_alive_secs)
+            await self._connector.open(options.host, options.connector_port)
 
     async def stop(self) -> None:
         """End everything at once, running requests too."""
@@ -101,6 +129,10 @@ class MockInstance:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._server.close()
+        if self._connector is not None:
+            self._connector.close()
+        if self._pd is not None:
+            self._pd.close()
         self._driver.close()
         await asyncio.sleep(0)  # for the connections' last callbacks
 
@@ -111,12 +143,13 @@ class MockInstance:
             "/v1/chat/completions": {"POST": lambda call: self._complete(call, chat=True)},
             "/v1/completions": {"POST": lambda call: self._complete(call, chat=False)},
             "/v1/abort_requests": {"POST": self._abort},
+            KV_PATH: {"POST": self._receive_kv},
             "/v1/models": {"GET": self._models},
             "/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
             "/mock/requests": {"GET": self._show_requests, "DELETE": self._forget_requests},
-            "/mock/faults": {"GET": self._show_faults, "POST": self._set_faults},
-            "/mock/state": {"GET": self._show_state},
+            "/mock/faults": {"GET": self._show_faults, "POST": self._change_faults},
+            "/mock/state": {"GET": lambda call: respond(call, self.state())},
         }
 
     def _handle(self, call: Call, connection: int) -> None:
@@ -126,83 +159,108 @@ class MockInstance:
             self._requests.add(request, connection)
         methods = self._routes.get(request.path)
         if methods is None:
-            _respond_error(call, BadRequestError(f"no such path: {request.path}", status=404))
+            respond_error(call, BadRequestError(f"no such path: {request.path}", status=404))
             return
         handle = methods.get(request.method)
         if handle is None:
-            _respond_error(call, _not_allowed(request.method, methods))
+            respond_error(call, not_allowed(request.method, methods))
             return
         if is_test or request.path in COMPLETION_PATHS:  # a completion's fault depends on its body
-            _try(handle, call)
+            try_handle(handle, call)
         else:
             self._strike_then(call, handle)
 
     def _refuse(self, call: Call) -> None:
-        _respond_error(call, BadRequestError("Invalid HTTP request"))
+        respond_error(call, BadRequestError("Invalid HTTP request"))
 
     def _strike_then(self, call: Call, handle: Handle) -> None:
         fault = self._faults.strike(call.request.path, stream=False)
         if fault is None or not self._break(call, fault):
             if fault is not None and fault.head_secs:
-                asyncio.get_running_loop().call_later(fault.head_secs, _try, handle, call)
+                asyncio.get_running_loop().call_later(fault.head_secs, try_handle, handle, call)
             else:
-                _try(handle, call)
+                try_handle(handle, call)
 
-    def _break(self, call: Call, fault: Fault) -> bool:
+    def _break(self, call: Call, fault: Fault, pairing: Pairing | None = None) -> bool:
         """Do what ``fault`` does before any answer; False when the request goes on."""
         if fault.kind == "reset_before_head":
             call.drop(reset=True)
         elif fault.kind == "hang_before_head":
-            call.on_gone = self._count_disconnect
+            call.on_gone = functools.partial(self._count_disconnect, pairing)
+            return True
         elif fault.kind == "garbage":
             call.raw(_GARBAGE)
             call.drop(reset=False)
         elif fault.kind == "status":
-            _respond_error(call, _injected(fault.status))
+            respond_error(call, injected(fault.status))
         else:
             call.close_silently = fault.kind == "close_idle"
             return False
+        self._forget(pairing)
         return True
 
-    def _count_disconnect(self) -> None:
+    def _count_disconnect(self, pairing: Pairing | None) -> None:
         self._tally.disconnected += 1
+        self._forget(pairing)
+
+    def _forget(self, pairing: Pairing | None) -> None:
+        if self._pd is not None and pairing is not None:
+            self._pd.forget(pairing)
 
     def _complete(self, call: Call, *, chat: bool) -> None:
         body = parse_body(call.request.body, chat=chat)
-        stream = body.stream is True
-        fault = self._faults.strike(call.request.path, stream)
-        if fault is not None and self._break(call, fault):
-            return
-        generation = self._generation(call, body, fault, chat=chat, stream=stream)
-        if fault is not None and fault.head_secs:
-            asyncio.get_running_loop().call_later(fault.head_secs, generation.start)
+        pairing = self._pd.read(body, call.request.body) if self._pd is not None else None
+        if pairing is not None and self._is_running(pairing.request_id):
+            again = functools.partial(self._complete_once, body=body, pairing=pairing, chat=chat)
+            asyncio.get_running_loop().call_later(DUPLICATE_GRACE_SECS, try_handle, again, call)
         else:
-            generation.start()
+            self._complete_once(call, body, pairing, chat=chat)
 
-    def _generation(self, call: Call, body: Body, fault: Fault | None, *, chat: bool, stream: bool) -> Generation:
+    def _is_running(self, request_id: str) -> bool:
+        return any(each.engine_id == request_id for each in self._tally.live)
+
+    def _complete_once(self, call: Call, body: Body, pairing: Pairing | None, *, chat: bool) -> None:
+        if pairing is not None and self._pd is not None and self._is_running(pairing.request_id):
+            raise self._pd.refuse_duplicate(pairing.request_id)
+        fault = self._faults.strike(call.request.path, body.stream is True)
+        if fault is not None and self._break(call, fault, pairing):
+            return
+        self._generation(call, body, fault, pairing, chat=chat).begin()
+
+    def _generation(
+        self, call: Call, body: Body, fault: Fault | None, pairing: Pairing | None, *, chat: bool
+    ) -> Generation:
         options = self._options
         request_id = "" if body.request_id is None else str(body.request_id)
         response_id = self._ids.response_id(request_id, chat=chat)
-        limit = 1 if options.role == "prefill" else body.limit or DEFAULT_MAX_TOKENS
-        return Generation(
-            call,
-            Answer(response_id, body.model or options.model, chat=chat),
-            self._words,
-            self._driver,
-            self._tally,
-            prompt=prompt_of(body, options.block_size, options.hash_id_tokens),
-            max_tokens=limit,
-            reason="stop" if body.limit is None else "length",
-            stream=stream,
-            usage_wanted=body.stream_options is not None and body.stream_options.include_usage,
-            engine_id=request_id or response_id,
-            fault=fault,
-        )
+        given = given_tokens(body)
+        limit = given + 1 if options.role == "prefill" else body.limit or DEFAULT_MAX_TOKENS
+        arguments = (
+            call, Answer(response_id, body.model or options.model, chat=chat), self._words, self._driver, self._tally,
+        )  # fmt: skip
+        details: dict[str, Any] = {
+            "prompt": prompt_of(body, options.block_size, options.hash_id_tokens),
+            "max_tokens": limit,
+            "reason": "stop" if body.limit is None else "length",
+            "stream": body.stream is True,
+            "usage_wanted": body.stream_options is not None and body.stream_options.include_usage,
+            "engine_id": request_id or response_id,
+            "fault": fault,
+            "given": given,
+        }
+        if self._pd is not None and pairing is not None:
+            return self._pd.generation(pairing, *arguments, **details)
+        return Generation(*arguments, **details)
+
+    def _receive_kv(self, call: Call) -> None:
+        if self._pd is None:
+            raise BadRequestError("a mixed instance takes no KV caches")
+        self._pd.receive(call)
 
     # An instance's other endpoints.
 
     def _abort(self, call: Call) -> None:
-        wanted = _decoded(call, _AbortBody)
+        wanted = decoded(call, _AbortBody)
         if not wanted.abort_all and not wanted.req_ids:
             raise BadRequestError("either req_ids or abort_all is required")
         names = wanted.req_ids or []
@@ -213,7 +271,7 @@ class MockInstance:
         aborted = [{"request_id": each.engine_id, "output_token_count": each.produced} for each in chosen]
         for each in chosen:
             each.abort()
-        _respond(call, {
+        respond(call, {
             "request_id": f"control-{self._ids.response_id('', chat=False)}",
             "status": "success",
             "error_msg": None,
@@ -227,11 +285,11 @@ class MockInstance:
             "created": int(time.time()),
             "owned_by": "fd-router mock",
         }
-        _respond(call, {"object": "list", "data": [model]})
+        respond(call, {"object": "list", "data": [model]})
 
     def _health(self, call: Call) -> None:
         healthy = self._is_healthy()
-        _respond(call, {"status": "healthy" if healthy else "unhealthy"}, status=200 if healthy else 503)
+        respond(call, {"status": "healthy" if healthy else "unhealthy"}, status=200 if healthy else 503)
 
     def _metrics(self, call: Call) -> None:
         engine, options = self._driver.engine, self._options
@@ -246,26 +304,21 @@ class MockInstance:
 
     # For tests.
 
-    def _show_requests(self, call: Call) -> None:
-        _respond(call, self._requests.describe())
+    def requests(self) -> list[dict[str, Any]]:
+        """Return the last requests, oldest first, as ``GET /mock/requests`` does."""
+        entries: list[dict[str, Any]] = self._requests.describe()["requests"]
+        return entries
 
-    def _forget_requests(self, call: Call) -> None:
-        self._requests.clear()
-        _respond(call, self._requests.describe())
-
-    def _show_faults(self, call: Call) -> None:
-        _respond(call, {"faults": self._faults.describe(), "struck": self._faults.struck})
-
-    def _set_faults(self, call: Call) -> None:
-        faults = [parse_fault(spec) for spec in _decoded(call, _FaultsBody).faults]
-        self._faults.replace(faults)
+    def set_faults(self, *specs: str | dict[str, Any]) -> None:
+        """Replace the faults that are on. Raises BadRequestError when one can't be understood."""
+        self._faults.replace([parse_fault(spec) for spec in specs])
         self._apply_standing_faults()
-        self._show_faults(call)
 
-    def _show_state(self, call: Call) -> None:
+    def state(self) -> dict[str, Any]:
+        """Return what ``GET /mock/state`` shows."""
         engine, tally = self._driver.engine, self._tally
         connections = self._server.connections
-        _respond(call, {
+        return {
             "name": self.name,
             "role": self._options.role,
             "registered": self._heartbeat is not None and self._heartbeat.is_registered,
@@ -276,11 +329,27 @@ class MockInstance:
             "disconnected": tally.disconnected,
             "aborted": tally.aborted,
             "struck": self._faults.struck,
+            "in_flight": sum(each.serves in COMPLETION_PATHS for each in connections),
             "connections": len(connections),
             "accepted": self._server.accepted,
             "unsent_bytes": sum(each.transport.get_write_buffer_size() for each in connections),
+            **(self._pd.describe() if self._pd is not None else {}),
             "cache": {"blocks": len(engine.cache), "tokens": engine.cache.used_tokens},
-        })  # fmt: skip
+        }
+
+    def _show_requests(self, call: Call) -> None:
+        respond(call, self._requests.describe())
+
+    def _forget_requests(self, call: Call) -> None:
+        self._requests.clear()
+        self._show_requests(call)
+
+    def _show_faults(self, call: Call) -> None:
+        respond(call, {"faults": self._faults.describe(), "struck": self._faults.struck})
+
+    def _change_faults(self, call: Call) -> None:
+        self.set_faults(*decoded(call, _FaultsBody).faults)
+        self._show_faults(call)
 
     # Faults that stand for a time.
 
@@ -313,62 +382,3 @@ class MockInstance:
 
     def __repr__(self) -> str:
         return f"<MockInstance {self.name} {self._options.role} at {self.url}>"
-
-
-def run(options: MockOptions) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises OSError when the address can't be had."""
-    return uvloop.run(_serve(options))
-
-
-async def _serve(options: MockOptions) -> int:
-    instance = MockInstance(options, log=_say_aside)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    await instance.start()
-    sys.stdout.write(f"mock {options.role} instance on {instance.url}\n")
-    sys.stdout.flush()
-    await stopped.wait()
-    await instance.stop()
-    return 0
-
-
-def _say_aside(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody may be reading any more
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-
-
-def _try(handle: Handle, call: Call) -> None:
-    try:
-        handle(call)
-    except HttpError as error:
-        _respond_error(call, error)
-
-
-def _decoded(call: Call, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(call.request.body, type=shape)
-    except msgspec.DecodeError as error:
-        raise BadRequestError(f"Invalid JSON format: {error}") from None
-
-
-def _respond(call: Call, value: Any, status: int = 200) -> None:
-    call.respond(status, msgspec.json.encode(value), headers=request_headers(call))
-
-
-def _respond_error(call: Call, error: HttpError) -> None:
-    response = error_response(error)
-    call.respond(response.status, response.body, headers=[*response.headers, *request_headers(call)])
-
-
-def _not_allowed(method: str, allowed: Iterable[str]) -> HttpError:
-    error = BadRequestError(f"{method} is not allowed here", status=405)
-    error.headers = (("allow", ", ".join(allowed)),)
-    return error
-
-
-def _injected(status: int) -> HttpError:
-    shape = BadRequestError if status < 500 else HttpError
-    return shape(f"injected fault: {status}", status=status, code="injected_fault")

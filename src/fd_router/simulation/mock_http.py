@@ -18,7 +18,8 @@ from typing import cast
 
 import httptools
 
-from fd_router.messages import REASONS, Request
+from fd_router.messages import REASONS
+from fd_router.simulation.mock_request import MockRequest
 
 MAX_PIPELINED = 64
 """Requests of one connection that may wait before reading pauses."""
@@ -34,7 +35,7 @@ class Call:
 
     __slots__ = ("_chunked", "_connection", "close_silently", "head_sent", "on_gone", "request")
 
-    def __init__(self, connection: Connection, request: Request) -> None:
+    def __init__(self, connection: Connection, request: MockRequest) -> None:
         self._connection = connection
         self._chunked = False
         self.request = request
@@ -146,7 +147,7 @@ class Connection(asyncio.Protocol):
                 self._queue[-1].request.keep_alive = False
         except httptools.HttpParserError:
             self._bad = True
-            request = Request("", "")
+            request = MockRequest("", "")
             request.keep_alive = False
             self._queue.append(Call(self, request))
         self._serve()
@@ -183,7 +184,9 @@ class Connection(asyncio.Protocol):
         if not target.startswith("/"):  # absolute-form
             target = "/" + target.partition("://")[2].partition("/")[2]
         path, _, query = target.partition("?")
-        request = Request(self._parser.get_method().decode("ascii"), path, query, self._headers, b"".join(self._body))
+        request = MockRequest(
+            self._parser.get_method().decode("ascii"), path, query, self._headers, b"".join(self._body)
+        )
         request.http_1_0 = self._parser.get_http_version() == "1.0"
         request.keep_alive = self._parser.should_keep_alive()
         self._queue.append(Call(self, request))
@@ -222,6 +225,11 @@ class Connection(asyncio.Protocol):
         with contextlib.suppress(OSError):  # the client may have been faster
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.transport.abort()
+
+    @property
+    def serves(self) -> str:
+        """The path of the request that is being answered; "" if none is."""
+        return self._current.request.path if self._current is not None else ""
 
     def is_idle(self, since: float) -> bool:
         """Whether nothing is being answered, and nothing came since then."""

@@ -36,8 +36,27 @@ class MockOptions(msgspec.Struct, frozen=True):
     version: Annotated[str, Option(help="The version it registers with.")] = "mock"
     tp_size: Annotated[int, Option(help="The tensor-parallel size it registers with.", minimum=1, maximum=1024)] = 1
     connector_port: Annotated[
-        int, Option(help="The connector port it registers with (PD).", minimum=0, maximum=65535)
+        int,
+        Option(
+            help="Port where KV caches are handed over (PD), which it registers with; 0: the serving port.",
+            minimum=0,
+            maximum=65535,
+        ),
     ] = 0
+    transfer_protocol: Annotated[
+        str, Option(help="How KV caches can come, as it registers.", choices=("ipc,rdma", "ipc", "rdma"))
+    ] = "ipc,rdma"
+    paused: Annotated[bool, Option(help="Register as paused: the router shall send nothing new.")] = False
+    known_prefill: Annotated[
+        tuple[str, ...],
+        Option(
+            help="IP:PORT of the connector of a prefill instance that a decode instance works with; may be given "
+            "often. Default: any."
+        ),
+    ] = ()
+    kv_wait_secs: Annotated[
+        float, Option(help="How long a decode instance waits for the KV cache.", unit="s", minimum=0.001)
+    ] = 10.0
     prefill_tokens_per_sec: Annotated[float, Option(help="Prefill speed.", unit="tokens/s", minimum=0.001)] = 20_000.0
     decode_ms_per_token: Annotated[
         float, Option(help="Time between two tokens of a request.", unit="ms", minimum=0)
@@ -60,6 +79,7 @@ class MockOptions(msgspec.Struct, frozen=True):
     record: Annotated[
         int, Option(help="How many of the last requests GET /mock/requests remembers.", unit="requests", minimum=0)
     ] = 1000
+    record_bodies: Annotated[bool, Option(help="Remember the requests' bodies too, not only their SHA-256.")] = False
     seed: Annotated[int, Option(help="Seed of the faults' dice.")] = 0
     fault: Annotated[
         tuple[str, ...], Option(help="A fault to begin with, as KIND or KIND:key=value,key=value; may be given often.")

@@ -6,24 +6,27 @@ import hashlib
 from collections import deque
 from typing import Any
 
-from fd_router.messages import Request
+from fd_router.simulation.mock_request import MockRequest
 
 
 class RequestLog:
-    """Remembers the last ``size`` requests: heads whole, bodies by length and SHA-256."""
+    """Remembers the last ``size`` requests: heads whole, bodies by length and SHA-256; with ``bodies`` as text too."""
 
-    __slots__ = ("_entries", "_total")
+    __slots__ = ("_bodies", "_entries", "_total")
 
-    def __init__(self, size: int) -> None:
-        self._entries: deque[tuple[int, int, Request, int, str]] = deque(maxlen=size)
+    def __init__(self, size: int, *, bodies: bool = False) -> None:
+        self._bodies = bodies
+        self._entries: deque[tuple[int, int, MockRequest, int, str]] = deque(maxlen=size)
         self._total = 0
 
-    def add(self, request: Request, connection: int) -> None:
+    def add(self, request: MockRequest, connection: int) -> None:
         """Note a request that came on connection number ``connection``."""
         self._total += 1
         if self._entries.maxlen:
             digest = hashlib.sha256(request.body).hexdigest()
-            head = Request(request.method, request.path, request.query, request.headers)  # without the body
+            head = MockRequest(request.method, request.path, request.query, request.headers)
+            if self._bodies:
+                head.body = request.body
             head.http_1_0 = request.http_1_0
             self._entries.append((self._total, connection, head, len(request.body), digest))
 
@@ -36,8 +39,8 @@ class RequestLog:
         return {"total": self._total, "requests": [_describe(*entry) for entry in self._entries]}
 
 
-def _describe(order: int, connection: int, head: Request, length: int, digest: str) -> dict[str, Any]:
-    return {
+def _describe(order: int, connection: int, head: MockRequest, length: int, digest: str) -> dict[str, Any]:
+    described = {
         "order": order,
         "connection": connection,
         "method": head.method,
@@ -48,3 +51,6 @@ def _describe(order: int, connection: int, head: Request, length: int, digest: s
         "length": length,
         "sha256": digest,
     }
+    if head.body:
+        described["body"] = head.body.decode("utf-8", "replace")
+    return described

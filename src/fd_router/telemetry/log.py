@@ -81,12 +81,13 @@ class RouterLog:
                 self._wake()
             self._append(f"{self._debug_head}{tags}{message}\n")
 
-    def warn(self, message: str, tags: str = "") -> None:
-        """Log what is not as it should be but was dealt with; written at once."""
+    def warn(self, message: str, tags: str = "", *, at_once: bool = True) -> None:
+        """Log what is not as it should be but was dealt with; ``at_once`` unless it may come with every request."""
         if self.warn_on:
             self._wake()
             self._append(self._line("WARN", message, tags))
-            self.flush()
+            if at_once:
+                self.flush()
 
     def error(self, message: str, tags: str = "") -> None:
         """Log a failure; written at once."""

@@ -69,6 +69,13 @@ class Metrics:
             "fd_router_upstream_errors_total", "Attempts that an instance failed.", ("instance", "reason")
         )
         self._retries = CounterFamily("fd_router_retries_total", "Attempts after the first.", ("reason",))
+        self._leg_failures = CounterFamily(
+            "fd_router_leg_failures_total", "Legs of disaggregated requests that failed.", ("role", "reason")
+        )
+        self._leg_first_byte = HistogramFamily(
+            "fd_router_leg_time_to_first_token_seconds", "From sending to a leg's first byte (prefill: its work done).",
+            ("role",), SECONDS_BOUNDS,
+        )  # fmt: skip
         self._hits = self._cache_hits.child()
         self._lookups = self._cache_requests.child()
         self._router = _RouterCollector()
@@ -80,7 +87,8 @@ class Metrics:
         registry = CollectorRegistry(auto_describe=False)
         for family in (
             self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
-            self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._fleet,
+            self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._leg_failures,
+            self._leg_first_byte, self._fleet,
             self._router,
         ):  # fmt: skip
             registry.register(family)
@@ -151,6 +159,16 @@ class Metrics:
     def retried(self, reason: str) -> None:
         """Count another attempt, made because of ``reason``."""
         self._retries.child(reason).value += 1
+
+    def leg_failed(self, role: str, reason: str) -> None:
+        """Count a leg that failed; ``role`` is prefill or decode."""
+        self._leg_failures.child(role, reason).value += 1
+
+    def leg_began(self, role: str, seconds: float) -> None:
+        """Note how long the ``role`` leg of a pair took to its first byte."""
+        histogram = self._leg_first_byte.child(role)
+        histogram.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+        histogram.sum += seconds
 
     def cache_request(self, hit: bool) -> None:
         """Count a request with a session under a cache-aware policy; ``hit``: it went where the session was before."""

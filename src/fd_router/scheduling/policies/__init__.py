@@ -5,27 +5,93 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import msgspec
+
+from fd_router.config import SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.scheduling.contract import Environment, Policy
+from fd_router.scheduling.loads import Figures, Loads, running
 from fd_router.scheduling.policies.least import ProcessTokensPolicy, RequestNumPolicy
+from fd_router.scheduling.policies.metrics_score import MetricsScorePolicy, RemoteMetricsScorePolicy
 from fd_router.scheduling.policies.power_of_two import PowerOfTwoPolicy
 from fd_router.scheduling.policies.random import RandomPolicy
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
+from fd_router.scheduling.prefix_index import PrefixIndex
 
-POLICIES: Mapping[str, Callable[[Environment], Policy]] = MappingProxyType(
-    {
-        "power_of_two": PowerOfTwoPolicy,
-        "process_tokens": ProcessTokensPolicy,
-        "random": RandomPolicy,
-        "request_num": RequestNumPolicy,
-        "round_robin": RoundRobinPolicy,
-    }
-)
+CACHE_AWARE = frozenset({"cache_aware", "remote_cache_aware"})
+"""Those that need a prefix index."""
+
+REMOTE = frozenset({"fd_remote_metrics_score", "remote_cache_aware"})
+"""Those that need figures from the instances."""
 
 
-def make_policy(name: str, environment: Environment) -> Policy:
-    """Build the policy called ``name``. Raises ConfigError with the list of names for an unknown one."""
+class Ingredients(msgspec.Struct, frozen=True):
+    """What policies are made of. The policies of one router share the figures and the index."""
+
+    environment: Environment
+    options: SchedulerConfig
+    figures: Figures
+    index: PrefixIndex
+
+
+Factory = Callable[[Ingredients], Policy]
+
+
+def _cache_aware(given: Ingredients, loads: Loads) -> Policy:
+    # NumPy takes a tenth of a second to import: only who needs it pays.
+    from fd_router.scheduling.block_hashes import BlockHasher  # noqa: PLC0415
+    from fd_router.scheduling.policies.cache_aware import CacheAwarePolicy, CacheAwareWeights  # noqa: PLC0415
+
+    options = given.options
+    weights = CacheAwareWeights(
+        options.hit_ratio_weight,
+        options.load_balance_weight,
+        options.balance_abs_threshold,
+        options.balance_rel_threshold,
+    )
+    return CacheAwarePolicy(given.environment, given.index, BlockHasher(options.cache_block_size), loads, weights)
+
+
+POLICIES: Mapping[str, Factory] = MappingProxyType({
+    "cache_aware": lambda given: _cache_aware(given, running),
+    "fd_metrics_score": lambda given: MetricsScorePolicy(given.environment),
+    "fd_remote_metrics_score": lambda given: RemoteMetricsScorePolicy(
+        given.environment, given.figures, given.options.waiting_weight
+    ),
+    "power_of_two": lambda given: PowerOfTwoPolicy(given.environment),
+    "process_tokens": lambda given: ProcessTokensPolicy(given.environment),
+    "random": lambda given: RandomPolicy(given.environment),
+    # A waiting request is one of an instance's concurrent requests, as those in memory are, so it counts as one.
+    "remote_cache_aware": lambda given: _cache_aware(given, given.figures.loads(1.0)),
+    "request_num": lambda given: RequestNumPolicy(given.environment),
+    "round_robin": lambda given: RoundRobinPolicy(given.environment),
+})  # fmt: skip
+
+
+def make_policy(
+    name: str,
+    environment: Environment,
+    options: SchedulerConfig = SchedulerConfig(),  # noqa: B008  (frozen)
+    *,
+    figures: Figures | None = None,
+    index: PrefixIndex | None = None,
+) -> Policy:
+    """Build the policy called ``name``. Raises ConfigError with the list of names for an unknown one.
+
+    ``figures`` and ``index`` are for those in ``REMOTE`` and ``CACHE_AWARE``; without them they get empty ones.
+    """
     factory = POLICIES.get(name)
     if factory is None:
         raise ConfigError(f"scheduler policy {name!r} is not available; choose one of: {', '.join(sorted(POLICIES))}")
-    return factory(environment)
+    figures = figures or Figures(environment.clock, options.load_max_age_secs)
+    return factory(Ingredients(environment, options, figures, index or make_index(environment, options)))
+
+
+def make_index(environment: Environment, options: SchedulerConfig) -> PrefixIndex:
+    """Build the prefix index, which all roles may share: no instance has two roles at a time."""
+    return PrefixIndex(
+        environment.clock,
+        max_blocks=options.cache_index_max_blocks,
+        duration=options.eviction_duration_mins * 60,
+        instance_blocks=options.cache_instance_max_blocks,
+    )

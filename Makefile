@@ -1,0 +1,60 @@
+# What is run by hand and by CI is the same: .ci/run calls these targets.
+# Everything is installed into .venv, from the lock file, when the lock file has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+COVERAGE := 90
+
+.PHONY: help demo test check lint types walls format lock docs bench clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 9
+
+demo: $(INSTALLED) ## Start a router and three mock instances, send requests, kill an instance
+	@$(BIN)/fd-router demo
+
+test: $(INSTALLED) ## Run the whole test suite, with branch coverage
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE)
+
+check: lint types walls ## Run all checks that need no running code
+
+lint: $(INSTALLED) ## Check style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(INSTALLED) ## Check types, strictly
+	$(BIN)/mypy
+
+walls: $(INSTALLED) ## Check who may import whom
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## Format all code, mend what can be mended
+	$(BIN)/ruff check --fix --exit-zero --silent
+	$(BIN)/ruff format
+
+docs: $(INSTALLED) ## Make docs/configuration.md anew from the declared options
+	$(BIN)/fd-router config-reference > docs/configuration.md
+
+bench: $(INSTALLED) ## Measure start-up, memory, and CPU beside other routers (see benchmarks/README.md)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/compare.py $(if $(PEERS),--peers $(PEERS))
+
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --no-header
+
+lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer versions
+	$(COMPILE) $(UPGRADE) --output-file requirements.lock
+	$(COMPILE) $(UPGRADE) --constraint requirements.lock --group dev --output-file requirements-dev.lock
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(INSTALLED)

@@ -1,0 +1,121 @@
+"""Reads the instances' own figures again and again, so that no decision has to wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from fd_router.errors import UpstreamError
+from fd_router.instances.engine_gauges import Gauges, read_gauges
+from fd_router.instances.instance import Instance
+from fd_router.instances.log import Log
+
+GetMetrics = Callable[[Instance, float], Awaitable[tuple[int, bytes]]]
+"""(instance, time limit in seconds) → status and body of its ``/metrics``. Raises UpstreamError."""
+
+OnCapacity = Callable[[Instance, int], None]
+"""(instance, KV-cache blocks): called when an instance turns out to hold more than it was known to."""
+
+
+class Figures(Protocol):
+    """Where the figures go."""
+
+    def report(self, url: str, running: float, waiting: float, own: int) -> None:
+        """Take in what an instance said; ``own`` were this router's requests there when it was asked."""
+
+
+class LoadScraper:
+    """Asks all instances at once, every ``interval`` seconds; one that hasn't answered yet isn't asked again.
+
+    An instance without an answer for ``max_age`` seconds is named in one warning, until it answers again.
+    """
+
+    def __init__(
+        self,
+        instances: Callable[[], Iterable[Instance]],
+        get_metrics: GetMetrics,
+        figures: Figures,
+        *,
+        clock: Callable[[], float],
+        log: Log,
+        interval: float = 0.2,
+        max_age: float = 2.0,
+        max_concurrent: int = 128,
+        on_capacity: OnCapacity | None = None,
+    ) -> None:
+        self._instances = instances
+        self._get_metrics = get_metrics
+        self._figures = figures
+        self._clock = clock
+        self._log = log
+        self._interval = interval
+        self._max_age = max_age
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._on_capacity = on_capacity
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._answered: dict[str, float] = {}  # when; of one that never did, when it was first asked
+        self._silent: set[str] = set()  # those in a warning
+        self._capacity: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Scrape until cancelled; no request outlives it."""
+        try:
+            while True:
+                self._start_round()
+                await asyncio.sleep(self._interval)
+        finally:
+            tasks = tuple(self._under_way.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def forget(self, instance: Instance) -> None:
+        """The instance is no member any more, or begins anew with an empty cache."""
+        self._answered.pop(instance.url, None)
+        self._capacity.pop(instance.url, None)
+        self._silent.discard(instance.url)
+
+    def _start_round(self) -> None:
+        now = self._clock()
+        for instance in self._instances():
+            answered = self._answered.setdefault(instance.url, now)
+            if now - answered > self._max_age and instance.url not in self._silent:
+                self._silent.add(instance.url)
+                self._log.warn(
+                    f"No load figures from {instance.url} for {now - answered:.1f} s; this router's own counts are used"
+                )
+            if instance.url not in self._under_way:
+                task = asyncio.get_running_loop().create_task(self._scrape(instance), name=f"scrape {instance.key}")
+                self._under_way[instance.url] = task
+                task.add_done_callback(lambda _, url=instance.url: self._under_way.pop(url, None))  # type: ignore[misc]
+
+    async def _scrape(self, instance: Instance) -> None:
+        async with self._slots:
+            own = instance.running  # what is sent from now on may be missing in the answer
+            try:
+                status, page = await self._get_metrics(instance, self._max_age)
+            except UpstreamError:
+                return
+        gauges = read_gauges(page) if status == 200 else None
+        if gauges is not None and instance.url in self._answered:
+            self._take(instance, gauges, own)
+
+    def _take(self, instance: Instance, gauges: Gauges, own: int) -> None:
+        url = instance.url
+        self._figures.report(url, gauges.running, gauges.waiting, own)
+        self._answered[url] = self._clock()
+        if url in self._silent:
+            self._silent.discard(url)
+            self._log.info(f"Load figures from {url} again")
+        # An engine tells how many blocks are free or only cached; the most it ever told is what it has.
+        blocks = int(gauges.free_blocks or 0)
+        if blocks > self._capacity.get(url, 0):
+            self._capacity[url] = blocks
+            if self._on_capacity is not None:
+                self._on_capacity(instance, blocks)
+
+    def __repr__(self) -> str:
+        return (
+            f"<LoadScraper {len(self._answered)} instances, {len(self._under_way)} asked, {len(self._silent)} silent>"
+        )

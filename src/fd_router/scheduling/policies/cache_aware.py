@@ -1,0 +1,197 @@
+"""``cache_aware`` and ``remote_cache_aware``: where the prompt's prefix is cached, as far as the loads allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from fd_router.scheduling.block_hashes import BlockHasher
+from fd_router.scheduling.contract import Candidate, Choice, Environment, RequestView
+from fd_router.scheduling.loads import FEW, Loads, lowest_places
+from fd_router.scheduling.policies.least import ProcessTokensPolicy
+from fd_router.scheduling.prefix_index import Group, Match, PrefixIndex
+
+IMBALANCED = "load imbalanced"
+EMPTY = "tokenize failed: empty prompt for tokenizer"
+
+
+class CacheAwareWeights(msgspec.Struct, frozen=True):
+    """The options of the same names, section ``scheduler``."""
+
+    hit_ratio_weight: float = 1.0
+    load_balance_weight: float = 1.0
+    balance_abs_threshold: float = 1.0
+    balance_rel_threshold: float = 0.2
+
+
+class CacheAwarePolicy:
+    """``cache_aware``: lowest ``(100 − hit%)/100 × hit-ratio-weight + load/maxload × load-balance-weight``.
+
+    Section 4 of FastDeploy's router protocol. hit% = known blocks × 100 / blocks of the prompt, rounded down; load =
+    concurrent requests (``remote_cache_aware``: running and waiting ones, as the instance tells, and what was sent
+    since); load/maxload is 0 while all are idle. Ties: fewer tokens being processed, then any. If ``max − min > abs``
+    and ``(max − min)/max > rel`` over the loads, ``process_tokens`` decides instead, and so it does for an
+    empty prompt. However it was chosen, the index remembers who was sent the prompt.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        index: PrefixIndex,
+        hasher: BlockHasher,
+        loads: Loads,
+        weights: CacheAwareWeights,
+    ) -> None:
+        self._random = environment.random
+        self._on_choice = environment.on_choice
+        self._index = index
+        self._hasher = hasher
+        self._loads = loads
+        self._weights = weights
+        self._fallback = ProcessTokensPolicy(environment)
+        self._places = _Places(index)
+
+    def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
+        """Return the candidate with the lowest score, or ``process_tokens``' when the loads are imbalanced."""
+        loads = self._loads(candidates)
+        low, high = _extremes(loads)
+        match = self._index.match(self._keys(request))
+        hits: dict[str, int] = {}
+        reason = IMBALANCED if self._is_imbalanced(low, high) else EMPTY if not request.prompt else ""
+        if reason:
+            chosen = self._fallback.choose(request, candidates)
+        else:
+            fleet = self._places.refresh(candidates)
+            scoring = _Scoring(self._weights, fleet, match, candidates, loads, low, high)
+            places = scoring.best(lowest_places(loads, low, self._random))
+            chosen = candidates[places[int(self._random.random() * len(places))]]
+            hits = scoring.hit_ratios() if self._on_choice is not None else {}
+        self._index.insert(match, chosen.url)
+        if self._on_choice is not None:
+            self._on_choice(request, Choice(chosen.url, reason, candidates, loads, hits))
+        return chosen
+
+    def _keys(self, request: RequestView) -> bytes:
+        if (ids := request.token_ids) is not None:
+            return self._hasher.of_tokens(ids)
+        return self._hasher.of_text(request.prompt)
+
+    def _is_imbalanced(self, low: float, high: float) -> bool:
+        spread, weights = high - low, self._weights
+        return spread > weights.balance_abs_threshold and spread / high > weights.balance_rel_threshold
+
+
+class _Places:
+    """At which place of the candidates each holder of the index stands; made anew when either changes."""
+
+    __slots__ = ("_candidates", "_index", "_version", "holders", "of_holder")
+
+    def __init__(self, index: PrefixIndex) -> None:
+        self._index = index
+        self._candidates: Sequence[Candidate] = ()
+        self._version = -1
+        self.holders: list[int] = []  # by place; 0 where the candidate holds nothing
+        self.of_holder: dict[int, int] = {}
+
+    def refresh(self, candidates: Sequence[Candidate]) -> _Places:
+        """See to it that the places are those of ``candidates``."""
+        index = self._index
+        if candidates is not self._candidates or self._version != index.version:
+            self.holders = [index.id_of(candidate.url) for candidate in candidates]
+            self.of_holder = {holder: place for place, holder in enumerate(self.holders) if holder}
+            self._candidates, self._version = candidates, index.version
+        return self
+
+
+class _Scoring:
+    """One decision. Only candidates that can be best are scored: those with a hit, and the least loaded ones."""
+
+    __slots__ = ("_best", "_candidates", "_fleet", "_high", "_hits", "_least", "_loads", "_low", "_match", "_weights")
+
+    def __init__(
+        self,
+        weights: CacheAwareWeights,
+        fleet: _Places,
+        match: Match,
+        candidates: Sequence[Candidate],
+        loads: Sequence[float],
+        low: float,
+        high: float,
+    ) -> None:
+        self._weights = weights
+        self._fleet = fleet
+        self._match = match
+        self._candidates = candidates
+        self._loads = loads
+        self._low = low
+        self._high = high or 1
+        self._hits: dict[int, int] = {}  # place → percent
+        self._best: list[int] = []
+        self._least: tuple[float, int] = (math.inf, 0)  # score and tokens of the best
+
+    def best(self, idle: Sequence[int]) -> list[int]:
+        """Return the places of the best ones, equal in score and tokens; ``idle`` are the least loaded ones."""
+        for group in self._match.groups():
+            percent = group.depth * 100 // self._match.blocks
+            if self._score(percent, self._low) > self._least[0]:
+                break  # and so for all that follow: they hold less
+            for place in self._worth_a_look(group, idle):
+                if place not in self._hits:
+                    self._hits[place] = percent
+                    self._consider(place, percent)
+        missing = [place for place in idle if place not in self._hits] if self._hits else idle
+        if missing and self._score(0, self._low) <= self._least[0]:
+            # Equal in score, so only the one with the fewest tokens and its equals can count.
+            tokens = [self._candidates[place].tokens for place in missing]
+            fewest = min(tokens)
+            for place, count in zip(missing, tokens, strict=True):
+                if count == fewest:
+                    self._consider(place, 0)
+        return self._best
+
+    def hit_ratios(self) -> dict[str, int]:
+        """Return URL → hit% of the candidates with a hit; of very many, those that hold most."""
+        hits, match = self._hits, self._match
+        for group in match.groups():
+            percent = group.depth * 100 // match.blocks
+            for place in self._places_of(list(group.holders)[:FEW]):
+                hits.setdefault(place, percent)
+            if len(hits) >= FEW:
+                break
+        return {self._candidates[place].url: hits[place] for place in sorted(hits) if hits[place]}
+
+    def _worth_a_look(self, group: Group, idle: Sequence[int]) -> Iterable[int]:
+        """Return the places in a group that may be its best: in a large one, the least loaded of all if it has any."""
+        holders = group.holders
+        if len(holders) > FEW:
+            at = self._fleet.holders
+            least = [place for place in idle if at[place] in holders]
+            if least:
+                return least
+        return self._places_of(holders)
+
+    def _places_of(self, holders: Iterable[int]) -> list[int]:
+        places = self._fleet.of_holder
+        return [places[holder] for holder in holders if holder in places]
+
+    def _score(self, percent: int, load: float) -> float:
+        weights = self._weights
+        return (100 - percent) / 100 * weights.hit_ratio_weight + load / self._high * weights.load_balance_weight
+
+    def _consider(self, place: int, percent: int) -> None:
+        key = (self._score(percent, self._loads[place]), self._candidates[place].tokens)
+        if key < self._least:
+            self._least = key
+            self._best = [place]
+        elif key == self._least:
+            self._best.append(place)
+
+
+def _extremes(loads: Sequence[float]) -> tuple[float, float]:
+    if not isinstance(loads, list):
+        return loads.min(), loads.max()  # type: ignore[attr-defined]  # an array
+    # Many loads have few values between them, and a set of those is found faster than two extremes.
+    values = loads if len(loads) <= FEW else set(loads)
+    return min(values), max(values)

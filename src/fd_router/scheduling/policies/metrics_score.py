@@ -1,0 +1,29 @@
+"""``fd_metrics_score`` and ``fd_remote_metrics_score``: the candidate with the lowest score of running and waiting."""
+
+from __future__ import annotations
+
+from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.loads import Figures, running
+from fd_router.scheduling.policies.least import LeastLoadPolicy
+
+
+class MetricsScorePolicy(LeastLoadPolicy):
+    """``fd_metrics_score``: lowest ``running + waiting × waiting-weight`` of the counts kept in memory.
+
+    Section 4 of FastDeploy's router protocol. A router can't see which of its requests wait inside an instance, so
+    all that it has sent count as running and waiting is 0, as in FastDeploy's Go program.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment, running)
+
+
+class RemoteMetricsScorePolicy(LeastLoadPolicy):
+    """``fd_remote_metrics_score``: lowest ``running + waiting × waiting-weight`` of the instances' own gauges.
+
+    Section 4 of FastDeploy's router protocol. To the figures read last comes what this router has sent since and
+    not got back; without figures its own counts are used.
+    """
+
+    def __init__(self, environment: Environment, figures: Figures, waiting_weight: float) -> None:
+        super().__init__(environment, figures.loads(waiting_weight))

@@ -1,0 +1,406 @@
+"""Which instance was sent which prefixes: a radix tree over prefix keys, tagged with the time of last use.
+
+A key of eight bytes names a whole prefix (see ``block_hashes``), so a run of blocks that nobody leaves half-way is
+one edge, and two runs are equal as far as the last pair of equal keys: whole edges are compared at once, a
+difference is found by halving. Nothing loops over blocks.
+
+An instance (*holder*) that holds a prefix holds all shorter ones. This stays true because a use touches a path from
+its end to its root, and what is used least recently is dropped first: always an end. Changes go
+through ``insert``, ``remove`` and ``set_limit``, which a delta from another process could call as well.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+KEY_BYTES = 8
+"""Bytes of a key, as ``block_hashes`` makes them."""
+
+PURGED_AT_ONCE = 16
+"""Tags of removed instances that are freed with each insertion: removing must not hold up requests."""
+
+_BLOCKS_PER_TAG = 2.5
+"""Blocks of the limit for each tag allowed: a tag with its edge takes some 300 bytes, however short the edge."""
+
+
+# Without garbage collection: a tree of a million objects would stop the router for each full collection. Everything
+# that is dropped is unlinked by hand.
+class _Edge(msgspec.Struct, gc=False, eq=False):
+    """A run of blocks. ``tag`` when one instance holds it (the usual case, and the smaller), else ``tags``."""
+
+    keys: bytes
+    start: int  # blocks before the first one
+    parent: _Edge | None = None
+    children: dict[bytes, _Edge] | None = None
+    tag: _Tag | None = None
+    tags: dict[int, _Tag] | None = None
+
+    @property
+    def blocks(self) -> int:
+        return len(self.keys) // KEY_BYTES
+
+
+class _Tag(msgspec.Struct, gc=False, eq=False):
+    """One instance's mark on an edge, a link in its list by time of use."""
+
+    holder: _Holder
+    edge: _Edge
+    used: float
+    older: _Tag | None = None
+    newer: _Tag | None = None
+
+
+class _Holder(msgspec.Struct, gc=False, eq=False):
+    """An instance, from its first prefix until it is removed; back again, it is another one."""
+
+    id: int
+    name: str
+    blocks: int = 0
+    limit: float = math.inf
+    oldest: _Tag | None = None
+    newest: _Tag | None = None
+    is_queued: bool = False  # has an entry in the index's heap
+
+
+class Group(NamedTuple):
+    """Instances that hold the first ``depth`` blocks of a prompt."""
+
+    depth: int
+    holders: Collection[int]
+
+
+class Match:
+    """How far a prompt is known. Good for one ``insert``, as long as the index wasn't changed otherwise."""
+
+    __slots__ = ("_path", "blocks", "depth", "keys")
+
+    def __init__(self, keys: bytes, path: list[_Edge], depth: int) -> None:
+        self.keys = keys
+        self.blocks = len(keys) // KEY_BYTES  # of the prompt
+        self.depth = depth  # known ones
+        self._path = path
+
+    def groups(self) -> Iterator[Group]:
+        """Give who holds how much, the deepest first. A group contains those before it; equal ones come once."""
+        depth, before = self.depth, 0
+        for edge in reversed(self._path):
+            holders: Collection[int] = edge.tags if edge.tags is not None else (edge.tag.holder.id,) if edge.tag else ()
+            if len(holders) > before:
+                before = len(holders)
+                yield Group(depth, holders)
+            depth = edge.start
+
+    def take_path(self) -> list[_Edge]:
+        """Hand the path over to the index."""
+        path, self._path = self._path, []
+        return path
+
+
+class PrefixIndex:
+    """The tree. ``max_blocks`` is a hard limit on its nodes; ``duration`` the seconds an unused one is kept."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        max_blocks: int = 1_000_000,
+        duration: float = 1800.0,
+        instance_blocks: int = 0,
+    ) -> None:
+        self._clock = clock
+        self._max_blocks = max_blocks
+        self._max_tags = max(16, int(max_blocks / _BLOCKS_PER_TAG))
+        self._duration = duration
+        self._default_limit = instance_blocks or math.inf
+        self._root = _Edge(b"", 0)
+        self._holders: dict[str, _Holder] = {}
+        self._removed: list[_Holder] = []  # with tags still to be freed
+        self._heap: list[tuple[float, int, _Holder]] = []  # times not later than those of the oldest tags
+        self._last_id = 0
+        self.blocks = 0
+        self.tags = 0
+        self.version = 0  # changes when an instance comes or goes
+
+    # reading
+
+    def match(self, keys: bytes) -> Match:
+        """Find the longest known prefix."""
+        path: list[_Edge] = []
+        edge, at, size = self._root, 0, len(keys)
+        while at < size and edge.children is not None:
+            child = edge.children.get(keys[at : at + KEY_BYTES])
+            if child is None:
+                break
+            path.append(child)
+            length = len(child.keys)
+            common = min(length, size - at)
+            if child.keys[common - KEY_BYTES : common] != keys[at + common - KEY_BYTES : at + common]:
+                at += _common(child.keys, keys, at, common)
+                break
+            at += common
+            if common < length:
+                break
+            edge = child
+        return Match(keys, path, at // KEY_BYTES)
+
+    def id_of(self, name: str) -> int:
+        """Return the number by which groups name an instance, 0 when it holds nothing."""
+        holder = self._holders.get(name)
+        return holder.id if holder is not None else 0
+
+    def blocks_of(self, name: str) -> int:
+        """Return how many blocks an instance is tagged with."""
+        holder = self._holders.get(name)
+        return holder.blocks if holder is not None else 0
+
+    # changing
+
+    def insert(self, match: Match, name: str) -> None:
+        """Note that the instance ``name`` was sent the prompt of ``match`` now."""
+        if not match.blocks:
+            return
+        holder, now = self._holder(name), self._clock()
+        path = match.take_path()
+        if path and path[-1].start + path[-1].blocks > match.depth:
+            path[-1] = self._split(path[-1], match.depth)
+        if match.depth < match.blocks:
+            self._grow(path, match, holder)
+        for edge in reversed(path):
+            self._touch(edge, holder, now)
+        self._purge(PURGED_AT_ONCE)
+        self._shrink(holder)
+
+    def remove(self, name: str) -> None:
+        """Forget an instance: from now on it holds nothing, and when it comes back it begins anew."""
+        holder = self._holders.pop(name, None)
+        if holder is not None:
+            self.version += 1
+            if holder.oldest is not None:
+                self._removed.append(holder)
+
+    def set_limit(self, name: str, blocks: int) -> None:
+        """Remember no more than ``blocks`` for an instance, since its own cache holds no more. 0 = no limit."""
+        holder = self._holder(name)
+        holder.limit = blocks or math.inf
+        self._shrink(holder)
+
+    def sweep(self, most: int = 1000) -> bool:
+        """Drop what was unused for too long, ``most`` tags at a time. Returns whether there may be more."""
+        most = self._purge(most)
+        cutoff = self._clock() - self._duration
+        for _ in range(most):
+            tag = self._oldest()
+            if tag is None or tag.used > cutoff:
+                return False
+            self._untag(tag)
+        return True
+
+    # instances
+
+    def _holder(self, name: str) -> _Holder:
+        holder = self._holders.get(name)
+        if holder is None:
+            self._last_id += 1
+            self.version += 1
+            holder = self._holders[name] = _Holder(self._last_id, name, limit=self._default_limit)
+        return holder
+
+    # growing
+
+    def _grow(self, path: list[_Edge], match: Match, holder: _Holder) -> None:
+        """Append the unknown blocks: to the last edge where that is an end of this instance alone, else as an edge."""
+        keys = match.keys[match.depth * KEY_BYTES :]
+        count = match.blocks - match.depth
+        self.blocks += count
+        parent = path[-1] if path else self._root
+        if parent.tag is not None and parent.tag.holder is holder and parent.children is None:
+            parent.keys += keys
+            holder.blocks += count
+            return
+        edge = _Edge(keys, match.depth, parent)
+        if parent.children is None:
+            parent.children = {}
+        parent.children[keys[:KEY_BYTES]] = edge
+        path.append(edge)
+
+    def _split(self, edge: _Edge, depth: int) -> _Edge:
+        """Cut an edge in two at ``depth``; it becomes the lower part, the upper one is returned."""
+        cut = (depth - edge.start) * KEY_BYTES
+        upper, parent = _Edge(edge.keys[:cut], edge.start, edge.parent), edge.parent
+        assert parent is not None
+        assert parent.children is not None
+        parent.children[edge.keys[:KEY_BYTES]] = upper
+        edge.keys, edge.start, edge.parent = edge.keys[cut:], depth, upper
+        upper.children = {edge.keys[:KEY_BYTES]: edge}
+        for tag in _tags_of(edge):
+            twin = _Tag(tag.holder, upper, tag.used)
+            _link_after(twin, tag)
+            self._attach(twin, upper)
+        return upper
+
+    def _touch(self, edge: _Edge, holder: _Holder, now: float) -> None:
+        tag = _tag_of(edge, holder)
+        if tag is None:
+            tag = _Tag(holder, edge, now)
+            holder.blocks += edge.blocks
+            self._attach(tag, edge)
+        elif tag is holder.newest:
+            tag.used = now
+            return
+        else:
+            _unlink(tag)
+            tag.used = now
+        _link_after(tag, holder.newest)
+        if not holder.is_queued:
+            holder.is_queued = True
+            heapq.heappush(self._heap, (now, holder.id, holder))
+
+    def _attach(self, tag: _Tag, edge: _Edge) -> None:
+        self.tags += 1
+        if edge.tags is not None:
+            edge.tags[tag.holder.id] = tag
+        elif edge.tag is None:
+            edge.tag = tag
+        else:
+            edge.tags = {edge.tag.holder.id: edge.tag, tag.holder.id: tag}
+            edge.tag = None
+
+    # shrinking
+
+    def _shrink(self, holder: _Holder) -> None:
+        """Keep the three limits, dropping what was used least recently."""
+        while holder.blocks > holder.limit and holder.oldest is not None:
+            self._drop(holder.oldest, int(holder.blocks - holder.limit))
+        while self.blocks > self._max_blocks and (tag := self._oldest()) is not None:
+            self._drop(tag, self.blocks - self._max_blocks if tag.edge.tag is tag else tag.edge.blocks)
+        while self.tags > self._max_tags and (tag := self._oldest()) is not None:
+            self._untag(tag)
+
+    def _oldest(self) -> _Tag | None:
+        """Find the tag used least recently; those of removed instances come before all."""
+        while self._removed:
+            if (tag := self._removed[-1].oldest) is not None:
+                return tag
+            self._removed.pop()
+        while self._heap:
+            used, _, holder = self._heap[0]
+            tag = holder.oldest if self._holders.get(holder.name) is holder else None
+            if tag is None:
+                holder.is_queued = False
+                heapq.heappop(self._heap)
+            elif tag.used > used:
+                heapq.heapreplace(self._heap, (tag.used, holder.id, holder))
+            else:
+                return tag
+        return None
+
+    def _purge(self, most: int) -> int:
+        """Free tags of removed instances, ``most`` at a time. Returns how many more there could have been."""
+        while most and self._removed:
+            tag = self._removed[-1].oldest
+            if tag is None:
+                self._removed.pop()
+            else:
+                self._untag(tag)
+                most -= 1
+        return most
+
+    def _drop(self, tag: _Tag, blocks: int) -> None:
+        """Take a tag off the last ``blocks`` blocks of its edge (all, when it has no more)."""
+        edge = tag.edge
+        keep = edge.blocks - blocks
+        if keep <= 0:
+            self._untag(tag)
+        elif edge.tag is tag and edge.children is None:
+            edge.keys = edge.keys[: keep * KEY_BYTES]
+            tag.holder.blocks -= blocks
+            self.blocks -= blocks
+        else:
+            self._split(edge, edge.start + keep)
+            self._untag(tag)
+
+    def _untag(self, tag: _Tag) -> None:
+        """Take a tag off its edge, which goes with its last one."""
+        edge, holder = tag.edge, tag.holder
+        _unlink(tag)
+        holder.blocks -= edge.blocks
+        self.tags -= 1
+        if edge.tags is None:
+            edge.tag = None
+            self._delete(edge)
+            return
+        del edge.tags[holder.id]
+        if len(edge.tags) == 1:
+            (edge.tag,) = edge.tags.values()
+            edge.tags = None
+
+    def _delete(self, edge: _Edge) -> None:
+        parent = edge.parent
+        assert parent is not None
+        assert parent.children is not None
+        del parent.children[edge.keys[:KEY_BYTES]]
+        if not parent.children:
+            parent.children = None
+        edge.parent = None
+        self.blocks -= edge.blocks
+
+    def __repr__(self) -> str:
+        return f"<PrefixIndex {self.blocks} blocks, {self.tags} tags, {len(self._holders)} instances>"
+
+
+def _common(edge_keys: bytes, keys: bytes, at: int, length: int) -> int:
+    """Return how many bytes are equal, given that the first key is and the last of ``length`` bytes isn't."""
+    equal, different = 1, length // KEY_BYTES
+    while different - equal > 1:
+        middle = (equal + different) // 2
+        place = (middle - 1) * KEY_BYTES
+        if edge_keys[place : place + KEY_BYTES] == keys[at + place : at + place + KEY_BYTES]:
+            equal = middle
+        else:
+            different = middle
+    return equal * KEY_BYTES
+
+
+def _tags_of(edge: _Edge) -> list[_Tag]:
+    if edge.tags is not None:
+        return list(edge.tags.values())
+    return [edge.tag] if edge.tag is not None else []
+
+
+def _tag_of(edge: _Edge, holder: _Holder) -> _Tag | None:
+    if edge.tags is not None:
+        return edge.tags.get(holder.id)
+    return edge.tag if edge.tag is not None and edge.tag.holder is holder else None
+
+
+def _link_after(tag: _Tag, older: _Tag | None) -> None:
+    """Put a tag into its holder's list behind ``older``."""
+    holder = tag.holder
+    newer = older.newer if older is not None else holder.oldest
+    tag.older, tag.newer = older, newer
+    if older is None:
+        holder.oldest = tag
+    else:
+        older.newer = tag
+    if newer is None:
+        holder.newest = tag
+    else:
+        newer.older = tag
+
+
+def _unlink(tag: _Tag) -> None:
+    older, newer, holder = tag.older, tag.newer, tag.holder
+    if older is None:
+        holder.oldest = newer
+    else:
+        older.newer = newer
+    if newer is None:
+        holder.newest = older
+    else:
+        newer.older = older
+    tag.older = tag.newer = None
