@@ -201,7 +201,7 @@ def test_zero_means_the_default_where_it_does_in_go(option: Declared, write: Wri
 
 
 def test_the_zeros_that_mean_the_default_are_all_of_gos_numbers() -> None:
-    ours = {"manager.instance-expiry-secs"}
+    ours = {"manager.instance-expiry-secs", "scheduler.cache-instance-max-blocks"}  # where 0 has a meaning of its own
     for option in OPTIONS:
         numeric = option.kind in (int, float)
         assert option.option.zero_is_default == (numeric and option.section != "proxy" and option.key not in ours)

@@ -234,16 +234,23 @@ def _mock(**values: Any) -> int:
 
 @_router.command("demo")
 @click.option("--keep", is_flag=True, help="Stay up afterwards, until Ctrl-C.")
-@click.option("--instances", type=click.IntRange(2, 64), default=3, show_default=True, help="Mock instances to start.")
+@click.option(
+    "--instances",
+    type=click.IntRange(2, 64),
+    help="Mock instances to start; of each role with --splitwise.  [default: 3, with --splitwise 2]",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="The router's port; 0: a free one."
 )
-def _demo(keep: bool, instances: int, port: int) -> int:
+@click.option("--splitwise", is_flag=True, help="Show a PD-disaggregated fleet: prefill and decode instances in pairs.")
+def _demo(keep: bool, instances: int | None, port: int, splitwise: bool) -> int:
     """Show a router with mock instances.
 
-    Starts them, sends requests, kills an instance, and shows that nothing is lost.
+    Starts them, sends requests, kills an instance (one of each role with --splitwise), and shows that nothing is lost.
     """
-    code: int = import_module("fd_router.simulation.demo").run(keep=keep, instances=instances, port=port)
+    code: int = import_module("fd_router.simulation.demo").run(
+        keep=keep, instances=instances, port=port, splitwise=splitwise
+    )
     return code
 
 

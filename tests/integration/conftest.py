@@ -14,9 +14,7 @@ def fleet(request):
 @pytest.fixture(autouse=True)
 def reset(request):
     """Let no test find faults, or instances that are down, because of the one before."""
-    if "fleet" not in request.fixturenames:
-        yield
-        return
-    fleet = request.getfixturevalue("fleet")
     yield
-    fleet.reset()
+    for value in request.node.funcargs.values():
+        if isinstance(value, Fleet):
+            value.reset()

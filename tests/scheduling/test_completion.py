@@ -34,7 +34,10 @@ class TestPrompt:
             ({"prompt": {"a": "b"}}, ""),
             ({"prompt": ["a", None, 1.5, "b"]}, "a b"),
             ({"messages": [{"role": "user", "content": " one "}, {"role": "assistant", "content": "two"}]}, "one two"),
-            ({"messages": [{"content": "one"}, {"content": "  "}, {"content": None}, {}, {"content": "two"}]}, "one two"),
+            (
+                {"messages": [{"content": "one"}, {"content": "  "}, {"content": None}, {}, {"content": "two"}]},
+                "one two",
+            ),
             ({"messages": [{"content": [{"type": "text", "text": "a"}, {"type": "text", "text": " b"}]}]}, "a b"),
             ({"messages": [{"content": [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text"}]}]}, ""),
             ({"messages": [{"content": [{"type": "input_text", "text": "a"}, {"text": "b"}]}]}, ""),
@@ -109,7 +112,9 @@ class TestIds:
     ],
 )
 def test_only_an_object_is_a_request(body: bytes, kind: str) -> None:
-    with pytest.raises(BadRequestError, match=f"Invalid JSON format: the body must be a JSON object, not {kind}") as raised:
+    with pytest.raises(
+        BadRequestError, match=f"Invalid JSON format: the body must be a JSON object, not {kind}"
+    ) as raised:
         Completion(body)
     assert (raised.value.status, raised.value.code) == (400, "invalid_json")
 
@@ -124,7 +129,6 @@ def test_only_an_object_is_a_request(body: bytes, kind: str) -> None:
         b'{"a": 1,}',
         b"{'a': 1}",
         b'{"prompt": "\xff"}',
-        b'{"prompt": "\xed\xa0\x80"}',
         b'{"prompt": "a',
         b'{"prompt": "a\nb"}',
         b"\x00",
@@ -136,7 +140,7 @@ def test_only_an_object_is_a_request(body: bytes, kind: str) -> None:
     ],
 )
 def test_what_is_no_json_is_refused(body: bytes) -> None:
-    with pytest.raises(BadRequestError, match="^Invalid JSON format: "):
+    with pytest.raises(BadRequestError, match=r"^Invalid JSON format: "):
         Completion(body)
 
 
@@ -160,12 +164,15 @@ def test_what_engines_accept_is_read(body: bytes) -> None:
 
 
 def test_a_lone_surrogate_is_kept_as_it_is() -> None:
+    assert Completion(b'{"prompt": "\xed\xa0\x80"}').prompt == "\ud800"
     completion = Completion(b'{"prompt": "\\ud800", "session_id": "\\udfff"}')
     assert (completion.prompt, completion.tokens, completion.session_id) == ("\ud800", 2, "\udfff")
 
 
-texts = st.text(max_size=5)
-parts = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url", "x"])}, optional={"text": texts, "y": texts})
+texts = st.text("ab \n\"\\\t\x00é你\u2028🌍", max_size=5)  # all of Unicode takes seconds to prepare
+parts = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "image_url", "x"])}, optional={"text": texts, "y": texts}
+)
 contents = st.none() | texts | st.lists(parts, max_size=3)
 messages = st.lists(st.fixed_dictionaries({}, optional={"content": contents, "role": texts}), max_size=4)
 ids = st.none() | texts | st.integers(-(2**63), 2**63)
@@ -174,7 +181,9 @@ well_formed = st.fixed_dictionaries(
     optional={
         "stream": st.none() | st.booleans(),
         "messages": st.none() | messages,
-        "prompt": st.none() | texts | st.lists(texts | st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=2), max_size=3),
+        "prompt": st.none()
+        | texts
+        | st.lists(texts | st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=2), max_size=3),
         "request_id": ids,
         "session_id": ids,
         "extra_body": st.none() | st.fixed_dictionaries({}, optional={"session_id": ids}),

@@ -96,5 +96,5 @@ class TestRoundRobin:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(ConfigError, match="policy 'rondom' is not available.*power_of_two, process_tokens"):
+    with pytest.raises(ConfigError, match=r"policy 'rondom' is not available.*power_of_two, process_tokens"):
         make("rondom")

@@ -53,9 +53,7 @@ class FakeLoop:
 
 
 class FakeTimer:
-    def __init__(
-        self, loop: FakeLoop, when: float, callback: Callable[..., object], args: tuple[object, ...]
-    ) -> None:
+    def __init__(self, loop: FakeLoop, when: float, callback: Callable[..., object], args: tuple[object, ...]) -> None:
         self.loop = loop
         self.when = when
         self.callback = callback

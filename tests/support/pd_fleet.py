@@ -1,4 +1,4 @@
-"""A router with ``--splitwise`` and mock instances of both roles, all on the running loop, over real sockets."""
+"""A router and mock instances of any role, all on the running loop, over real sockets."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import json
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httptools
 
@@ -33,20 +34,24 @@ BUSY = ("in_flight", "live", "running", "waiting", "kv_expected", "kv_held")
 class PdFleet:
     """Use it in ``async with``. Options of a single mock by its name (``prefill_1={"tp_size": 2}``).
 
-    Round robin is the default policy: the first request goes to ``prefill-1`` and ``decode-1``.
+    Round robin is the default policy: the first request goes to ``prefill-1`` and ``decode-1``. With ``mixed``
+    instances, and no others, the router is a centralized one.
     """
 
+    bugs: ClassVar[list[str]] = []  # what was raised in callbacks; of all fleets, since they may share a loop
+
     def __init__(
-        self, prefills: int = 2, decodes: int = 2, *, proxy: dict[str, Any] | None = None,
+        self, prefills: int = 2, decodes: int = 2, mixed: int = 0, *, proxy: dict[str, Any] | None = None,
         scheduler: dict[str, Any] | None = None, mock: dict[str, Any] | None = None, **single: dict[str, Any],
     ) -> None:  # fmt: skip
         self.port = 0
         self._directory = tempfile.TemporaryDirectory(prefix="fd-router-pd-")
         self._proxy = proxy or {}
-        self._scheduler = {"prefill_policy": "round_robin", "decode_policy": "round_robin", **(scheduler or {})}
+        self._scheduler = {"prefill_policy": "round_robin", "decode_policy": "round_robin", "policy": "round_robin"}
+        self._scheduler |= scheduler or {}
         self._options = {**FAST, "record_bodies": True, **(mock or {})}
         self._single = single
-        self._numbers = {"prefill": prefills, "decode": decodes}
+        self._numbers = {"mixed": mixed} if mixed else {"prefill": prefills, "decode": decodes}
         self._made: list[tuple[MockInstance, MockOptions]] = []
         self.mocks: dict[str, MockInstance] = {}
         self._router: Router
@@ -94,7 +99,7 @@ class PdFleet:
         left = []
         for name, mock in self.mocks.items():
             state = mock.state()
-            left += [f"{name} {key} {state[key]}" for key in BUSY if state[key]]
+            left += [f"{name} {key} {state[key]}" for key in BUSY if state.get(key)]
         for name in ("fd_router_instance_running_requests", "fd_router_instance_tokens"):
             if number := await self.metric(name):
                 left.append(f"{name} {number:g}")
@@ -113,13 +118,21 @@ class PdFleet:
         self.port = free_port()
         # Probes at random moments would leave connections in the pools that a test doesn't expect.
         config = Config(
-            server=ServerConfig(host="127.0.0.1", port=self.port, splitwise=True),
+            server=ServerConfig(host="127.0.0.1", port=self.port, splitwise="mixed" not in self._numbers),
             scheduler=SchedulerConfig(**self._scheduler),
             manager=ManagerConfig(health_check_interval_secs=3600.0),
             proxy=ProxyConfig(**self._proxy),
         )
         self._router = Router(config, self._log)
-        await self._router.start()
+        try:
+            await self._router.start()
+        except FdRouterError:
+            await self._router.stop()
+            raise
+        asyncio.get_running_loop().set_exception_handler(self._note_bug)
+
+    def _note_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.bugs.append(repr(context.get("exception") or context.get("message")))
 
     async def _start_mocks(self, role: str, number: int) -> None:
         """Start the instances of a role; the order of their names is that of their URLs."""
@@ -143,9 +156,12 @@ class PdFleet:
         await self._router.stop()
         for mock, _options in self._made:
             await mock.stop()
-        asyncio.get_running_loop().set_exception_handler(None)
         self._log.close()
         self._directory.cleanup()
+        if self.bugs:
+            found = ", ".join(self.bugs)
+            self.bugs.clear()
+            raise RuntimeError(f"raised in a callback: {found}")
 
 
 async def _again(start: Callable[[], Awaitable[None]]) -> None:
@@ -214,9 +230,17 @@ class Streaming:
 _numbers = itertools.count(1)
 
 
-async def ask(port: int, *, stream: bool, max_tokens: int = 20, **extra: Any) -> Streaming:
-    """Send a chat completion and return the client, before anything was read."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def ask(port: int, *, stream: bool, max_tokens: int = 20, receive_buffer: int = 0, **extra: Any) -> Streaming:
+    """Send a chat completion and return the client, before anything was read.
+
+    ``receive_buffer`` bounds, in bytes, what the kernel takes for a client that doesn't read.
+    """
+    sock = socket.socket()
+    sock.setblocking(False)
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or 65_536)
     content = f"request {next(_numbers)}"
     value = {"messages": [{"role": "user", "content": content}], "max_tokens": max_tokens, "stream": stream, **extra}
     data = json.dumps(value).encode()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
@@ -13,6 +16,7 @@ from tests.support.mock_process import free_port
 
 HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _POLL_SECS = 0.05
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Script = Callable[[bytes, bytes], Iterable[bytes]]
 """(head, body) of a request → the pieces of the answer."""
@@ -26,12 +30,16 @@ def nothing(head: bytes, body: bytes) -> Iterable[bytes]:
 class ScriptedInstance:
     """Listens at ``port`` until closed. ``script`` answers what isn't a probe; ``stays_open`` is for after the answer.
 
+    A connection takes one request more than ``answers`` and closes instead of answering it, if that isn't None.
+    With ``resets``, it is reset after the answer.
     ``heads`` are those of the requests it was sent, ``sent`` the bytes of answers that the kernel took.
     """
 
     def __init__(self) -> None:
         self.script: Script = nothing
         self.stays_open = True
+        self.answers: int | None = None
+        self.resets = False
         self.heads: list[bytes] = []
         self.sent = 0
         self._listener = socket.socket()
@@ -85,7 +93,7 @@ class ScriptedInstance:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as reader, contextlib.suppress(OSError):
-            while True:
+            for served in itertools.count():
                 head = _read_head(reader)
                 if not head:
                     return
@@ -94,10 +102,15 @@ class ScriptedInstance:
                     connection.sendall(HEALTHY)
                     return
                 self.heads.append(head)
+                if served == self.answers:
+                    return
                 for piece in self.script(head, body):
                     connection.sendall(piece)
                     self.sent += len(piece)
-                if not self.stays_open:
+                if self.resets:
+                    time.sleep(_POLL_SECS)  # what a reset overtakes is lost
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                if self.resets or not self.stays_open:
                     return
 
     def __enter__(self) -> Self:

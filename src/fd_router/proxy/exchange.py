@@ -64,8 +64,7 @@ class Exchange(Forwarding):
         instance = decision.instance
         record.attempts += 1
         record.mixed = instance.url
-        if (log := self._telemetry.log).info_on:
-            log.info(f"select worker (mixed): {instance.url}, count: {instance.running}", record.tags)
+        self._note(f"select worker (mixed): {instance.url}, count: {instance.running}")
         pool = self._services.pools.of(instance)
         body = self._request.body
         self._leg = leg = Leg(pool, self, request_head(self._request, pool.authority, len(body)), body)
@@ -121,7 +120,7 @@ class Exchange(Forwarding):
         else:
             telemetry = self._telemetry
             telemetry.metrics.upstream_failed(error.instance, error.reason)
-            telemetry.log.error(f"scanner error: {error.instance}: {error.detail}", self.record.tags)
+            self._log_error(f"scanner error: {error.instance}: {error.detail}")
             self._end("failed")
 
     # steps
@@ -129,6 +128,7 @@ class Exchange(Forwarding):
     def _on_first_data(self) -> None:
         if self.record.stream and self._decision is not None:
             self._prefill_done(self._decision)
+            self._log_notes()
 
     def _on_attempt_failed(self, error: UpstreamError) -> None:
         """An attempt failed before any byte of an answer came."""
@@ -137,7 +137,7 @@ class Exchange(Forwarding):
             return
         attempt = f"attempt {record.attempts}/{services.max_attempts}"
         telemetry.metrics.upstream_failed(error.instance, error.reason)
-        telemetry.log.error(f"Request failed ({attempt}): {error.instance}: {error.detail}", record.tags)
+        self._log_error(f"Request failed ({attempt}): {error.instance}: {error.detail}")
         self._release(decision)
         if error.retry is Retry.ALWAYS:
             services.connection_failed(decision.instance, error.reason)
@@ -154,4 +154,5 @@ class Exchange(Forwarding):
         except NoInstanceError:  # the failed one was the last: its failure says more
             self._refuse(error)
         else:
+            self._log_notes()
             self._telemetry.metrics.retried(error.reason)

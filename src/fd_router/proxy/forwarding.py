@@ -76,7 +76,7 @@ class Forwarding:
 
     __slots__ = (
         "_client", "_completion", "_is_delimited", "_is_dechunking", "_is_ended", "_is_full", "_keep_alive",
-        "_preparing", "_relay", "_request", "_services", "_tail", "_telemetry", "_tracked_id", "_tried", "record",
+        "_preparing", "_notes", "_relay", "_request", "_services", "_tail", "_telemetry", "_tracked_id", "_tried", "record",
     )  # fmt: skip
 
     def __init__(self, request: Request, client: Client, record: RequestRecord, services: Services) -> None:
@@ -96,6 +96,7 @@ class Forwarding:
         self._is_ended = False
         self._tracked_id = ""  # by which ``InFlight`` knows it
         self._tail = b""  # the last bytes of the body sent
+        self._notes: list[str] = []
 
     # what the client's connection calls
 
@@ -235,15 +236,30 @@ class Forwarding:
     # giving back
 
     def _prefill_done(self, decision: Decision[Instance]) -> None:
-        if decision.prefill_done() and (log := self._telemetry.log).info_on:
+        if decision.prefill_done():
             instance = decision.instance
-            log.info(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}", self.record.tags)
+            self._note(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}")
 
     def _release(self, decision: Decision[Instance]) -> None:
         self._prefill_done(decision)
-        if decision.release() and (log := self._telemetry.log).info_on:
+        if decision.release():
             instance = decision.instance
-            log.info(f"release worker: {instance.url}, count: {instance.running}", self.record.tags)
+            self._note(f"release worker: {instance.url}, count: {instance.running}")
+
+    # the log: lines that come in one turn are written in one go, which costs a fraction of one by one
+
+    def _note(self, message: str) -> None:
+        """Keep a line for the log, at info, until the end of this step."""
+        self._notes.append(message)
+
+    def _log_notes(self) -> None:
+        if self._notes:
+            notes, self._notes = self._notes, []
+            self._telemetry.log.info_all(notes, self.record.tags)
+
+    def _log_error(self, message: str) -> None:
+        self._log_notes()
+        self._telemetry.log.error(message, self.record.tags)
 
     # endings
 
@@ -259,29 +275,31 @@ class Forwarding:
         self._is_ended = True
         if self._tracked_id:
             self._services.in_flight.discard(self._tracked_id, self)
-        self._abandon()
-        record, telemetry = self.record, self._telemetry
-        self._log_ending(outcome, error)
+        try:
+            self._abandon()
+            self._write_down(outcome, error)
+        finally:  # not even a bug in the above leaves a client waiting
+            self._tell_client(outcome, error)
+
+    def _write_down(self, outcome: str, error: HttpError | None) -> None:
+        record = self.record
+        if error is not None and error.status >= 500:
+            self._log_error(error.message)
+        if outcome == "completed":
+            self._note("Request completed successfully.")
+        else:
+            self._note("Request completed with an error." + (f" {error.message}" if error is not None else ""))
         record.outcome = outcome
         record.finished_at = self._services.clock()
-        telemetry.finish(record)
+        self._telemetry.finish(record, self._notes)
+
+    def _tell_client(self, outcome: str, error: HttpError | None) -> None:
         if error is not None:
             self._client.respond_error(error)
         elif outcome == "completed":
             self._client.complete(keep_alive=self._keep_alive)
         elif outcome == "failed":
             self._client.cut_off(delimited=self._is_delimited)
-
-    def _log_ending(self, outcome: str, error: HttpError | None) -> None:
-        log, tags = self._telemetry.log, self.record.tags
-        if error is not None and error.status >= 500:
-            log.error(error.message, tags)
-        if not log.info_on:
-            return
-        if outcome == "completed":
-            log.info("Request completed successfully.", tags)
-        else:
-            log.info("Request completed with an error." + (f" {error.message}" if error is not None else ""), tags)
 
     def __repr__(self) -> str:
         head = self._request.head

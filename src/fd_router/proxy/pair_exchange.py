@@ -116,9 +116,8 @@ class PairExchange(Forwarding):
     def _tell_choice(self, prefill: Instance, decode: Instance) -> None:
         record = self.record
         record.prefill, record.decode = prefill.url, decode.url
-        if (log := self._telemetry.log).info_on:
-            log.info(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}", record.tags)
-            log.info(f"select worker (decode): {decode.url}, count: {decode.running}", record.tags)
+        self._note(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
+        self._note(f"select worker (decode): {decode.url}, count: {decode.running}")
 
     def _start_leg(self, leg: PairLeg, body: bytes, time_limit: float = 0.0) -> None:
         pool = self._services.pools.of(leg.instance)
@@ -160,6 +159,7 @@ class PairExchange(Forwarding):
         """Give the prefill instance's counts back; it may still be answering."""
         self._telemetry.metrics.leg_began("prefill", self._services.clock() - self._sent_at)
         self._release(leg.decision)
+        self._log_notes()
 
     def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Pass decode's first bytes on."""
@@ -207,7 +207,7 @@ class PairExchange(Forwarding):
         self._telemetry.metrics.upstream_failed(error.instance, error.reason)
         self._log_failure(leg, error.detail)
         if self._has_begun:
-            self._telemetry.log.error(f"scanner error: {error.instance}: {error.detail}", self.record.tags)
+            self._log_error(f"scanner error: {error.instance}: {error.detail}")
             self._end("failed")
         else:
             self._on_attempt_failed(leg, error)
@@ -220,9 +220,7 @@ class PairExchange(Forwarding):
         if error.retry is Retry.ALWAYS:
             services.connection_failed(leg.instance, error.reason)
         attempt = f"attempt {record.attempts}/{services.max_attempts}"
-        self._telemetry.log.error(
-            f"Request failed ({attempt}): {leg.role} {error.instance}: {error.detail}", record.tags
-        )
+        self._log_error(f"Request failed ({attempt}): {leg.role} {error.instance}: {error.detail}")
         refusal = _blame(leg, error)
         if record.attempts >= services.max_attempts:
             self._refuse(refusal)
@@ -236,6 +234,8 @@ class PairExchange(Forwarding):
             self._attempt()
         except NoInstanceError:  # the failed one was the last: its failure says more
             self._refuse(refusal)
+        else:
+            self._log_notes()
 
     def _reschedule(self, leg: DecodeLeg, body: bytes) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
@@ -251,6 +251,7 @@ class PairExchange(Forwarding):
         except NoInstanceError:
             self._prefill, self._decode = held
             return False
+        self._log_notes()
         self._telemetry.metrics.retried("pd_reschedule")
         return True
 
@@ -263,7 +264,7 @@ class PairExchange(Forwarding):
         )  # fmt: skip
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
-        self._telemetry.log.error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}", self.record.tags)
+        self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")
 
 
 def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:

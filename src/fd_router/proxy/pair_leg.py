@@ -177,7 +177,8 @@ class PrefillLeg(PairLeg):
             self._pair.on_prefill_done(self)
 
     def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
-        self._pair.on_prefill_done(self)
+        if not (self._stream and self._has_begun):  # else it was told at the first byte
+            self._pair.on_prefill_done(self)
 
 
 class DecodeLeg(PairLeg):

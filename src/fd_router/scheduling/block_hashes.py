@@ -89,7 +89,7 @@ class BlockHasher:
         if count > len(self._places):
             self._places = _odd_numbers(3, 1 << count.bit_length())
         hashes *= self._places[:count]
-        np.cumsum(hashes, out=hashes)
+        np.add.accumulate(hashes, out=hashes)  # a wrapping sum; ``cumsum`` costs twice as much for few blocks
         return hashes.tobytes()
 
 

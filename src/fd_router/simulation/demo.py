@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,26 +28,26 @@ WIDEST = 100
 _INTERRUPTED = 130  # as shells count SIGINT
 
 
-def run(*, keep: bool, instances: int, port: int) -> int:
+def run(*, keep: bool, instances: int | None, port: int, splitwise: bool = False) -> int:
     """Show it all; return 0, or 1 if a request was lost. With ``keep``, stay up until Ctrl-C. ``port`` 0: a free one.
 
-    Raises DemoError when a process can't be started, OSError when the router doesn't answer.
+    ``splitwise``: with pairs, and so many ``instances`` of each role. Raises DemoError when a process can't be started, OSError when the router doesn't answer.
     """
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)
     try:
-        return asyncio.run(_main(console, keep=keep, instances=instances, port=port))
+        return asyncio.run(_main(console, keep=keep, instances=instances, port=port, splitwise=splitwise))
     except asyncio.CancelledError:
         return _INTERRUPTED
 
 
-async def _main(console: Console, *, keep: bool, instances: int, port: int) -> int:
+async def _main(console: Console, *, keep: bool, instances: int | None, port: int, splitwise: bool) -> int:
     me = asyncio.current_task()
     if me is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, me.cancel)
     with Fleet(port) as fleet:
-        demo = Demo(console, fleet)
+        demo = PairDemo(console, fleet) if splitwise else Demo(console, fleet)
         await demo.show(instances)
         if keep:
             demo.tell_what_to_try()
@@ -59,32 +59,41 @@ async def _main(console: Console, *, keep: bool, instances: int, port: int) -> i
 class Demo:
     """The acts, one after the other. ``lost`` counts the requests without a good answer."""
 
+    _ROLES: tuple[str, ...] = ("mixed",)
+    _USUAL = 3  # instances of each role
+    _VICTIMS: tuple[str, ...] = ("mock-2",)
+    _PREFIXES: Mapping[str, str] = {"mixed": "mock"}  # role → what its instances' names begin with
+
     def __init__(self, console: Console, fleet: Fleet) -> None:
         self._console = console
         self._fleet = fleet
         self._sent = 0
         self.lost = 0
 
-    async def show(self, instances: int) -> None:
+    async def show(self, instances: int | None) -> None:
         """Play them all."""
         started = time.monotonic()
-        await self._start([f"mock-{number}" for number in range(1, instances + 1)])
+        await self._start(instances or self._USUAL)
         await self._ask_one_by_one()
         await self._stream()
         await self._ask_at_once()
-        await self._kill("mock-2")
+        for victim in self._VICTIMS:
+            await self._kill(victim)
         good = "[bold green]nothing was lost[/]" if not self.lost else f"[bold red]{self.lost} were lost[/]"
         seconds = time.monotonic() - started
         self._console.print(f"\n[bold]{self._sent} requests sent, {good}[/bold], in {seconds:.1f} s.")
 
-    async def _start(self, names: list[str]) -> None:
+    async def _start(self, number: int) -> None:
         self._title("A router and its instances")
-        await self._fleet.start_router()
-        await asyncio.gather(*[self._fleet.start_instance(name, DECODE_MS) for name in names])
-        await self._fleet.wait_until_registered(len(names))
+        roles = {
+            f"{self._PREFIXES.get(role, role)}-{index + 1}": role for role in self._ROLES for index in range(number)
+        }
+        await self._fleet.start_router(splitwise="mixed" not in self._ROLES)
+        await asyncio.gather(*[self._fleet.start_instance(name, DECODE_MS, role) for name, role in roles.items()])
+        await self._fleet.wait_until_registered(len(roles))
         table = _table("process", "serves at")
         table.add_row("router", self._fleet.url)
-        for name in names:
+        for name in roles:
             table.add_row(f"[cyan]{name}[/]", self._fleet.urls[name])
         self._console.print(table)
         self._console.print("The instances have registered themselves. They have no GPU, but speak real HTTP.")
@@ -95,10 +104,16 @@ class Demo:
         for prompt in PROMPTS:
             served = await self._try(prompt, 10)
             if served is not None:
-                table.add_row(
-                    prompt, f"[cyan]{served.instance}[/]", escape(served.text), f"{served.seconds * 1000:.0f} ms"
-                )
+                took = f"{served.seconds * 1000:.0f} ms"
+                table.add_row(prompt, f"[cyan]{self._who(served)}[/]", escape(served.text), took)
         self._console.print(table)
+
+    def _who(self, served: Served) -> str:
+        return served.instance
+
+    def _shares(self, answers: Iterable[Served | None]) -> Counter[str]:
+        """Count who served how many."""
+        return Counter(served.instance for served in answers if served is not None)
 
     async def _stream(self) -> None:
         self._title("A stream, as it arrives")
@@ -113,7 +128,7 @@ class Demo:
     async def _ask_at_once(self) -> None:
         self._title(f"{CONCURRENT} requests at once")
         answers = await asyncio.gather(*[self._try(PROMPTS[index % 3], 24) for index in range(CONCURRENT)])
-        self._show_shares([("answered", _shares(answers))])
+        self._show_shares([("answered", self._shares(answers))])
 
     async def _kill(self, victim: str) -> None:
         self._title(f"{victim} is killed while {FLOWING} requests flow")
@@ -126,7 +141,9 @@ class Demo:
             await asyncio.sleep(GAP_SECS)
         answers = await asyncio.gather(*flowing)
         before, after = answers[: FLOWING // 3], answers[FLOWING // 3 :]
-        self._show_shares([("of those sent before", _shares(before)), ("of those sent after", _shares(after))])
+        self._show_shares(
+            [("of those sent before", self._shares(before)), ("of those sent after", self._shares(after))]
+        )
         again = await metric(self._fleet.port, "retries") - retries
         answered = sum(served is not None for served in answers)
         self._console.print(
@@ -173,8 +190,20 @@ class Demo:
             self._console.print(line, markup=False, soft_wrap=True)
 
 
-def _shares(answers: Iterable[Served | None]) -> Counter[str]:
-    return Counter(served.instance for served in answers if served is not None)
+class PairDemo(Demo):
+    """The same acts with prefill and decode instances: each request is served by two, and one of each role dies."""
+
+    _ROLES = ("prefill", "decode")
+    _USUAL = 2
+    _VICTIMS = ("prefill-2", "decode-2")
+
+    def _who(self, served: Served) -> str:
+        names = [self._fleet.name_of(url) or "?" for url in (served.prefill_url, served.decode_url)]
+        return " + ".join(names)
+
+    def _shares(self, answers: Iterable[Served | None]) -> Counter[str]:
+        pairs = [(served.prefill_url, served.decode_url) for served in answers if served is not None]
+        return Counter(self._fleet.name_of(url) for pair in pairs for url in pair)
 
 
 def _table(*columns: str) -> Table:

@@ -20,6 +20,8 @@ class Served(msgspec.Struct, frozen=True):
     text: str
     instance: str
     seconds: float
+    prefill_url: str = ""  # the pair, as the router tells it
+    decode_url: str = ""
 
 
 class FailedError(Exception):
@@ -36,7 +38,8 @@ async def ask(port: int, prompt: str, max_tokens: int) -> Served:
     if answer.status != 200:
         raise FailedError(f"{answer.status} {answer.body[:200].decode('utf-8', 'replace')}")
     text: str = msgspec.json.decode(answer.body)["choices"][0]["message"]["content"]
-    return Served(text, text.partition(" ")[0], time.monotonic() - start)
+    pair = [answer.headers.get(f"x-router-{role}-url", "") for role in ("prefill", "decode")]
+    return Served(text, text.partition(" ")[0], time.monotonic() - start, *pair)
 
 
 async def stream(port: int, prompt: str, max_tokens: int) -> AsyncIterator[str]:

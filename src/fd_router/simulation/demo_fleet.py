@@ -48,10 +48,10 @@ class Fleet:
         """The router's log."""
         return self._directory / "logs" / "router.log"
 
-    async def start_router(self) -> None:
+    async def start_router(self, *, splitwise: bool = False) -> None:
         """Start the router with a configuration file and wait until it answers."""
         config = {
-            "server": {"host": "127.0.0.1", "port": self.port},
+            "server": {"host": "127.0.0.1", "port": self.port, "splitwise": splitwise},
             "scheduler": {"policy": "request_num"},
             "manager": {"health-check-interval-secs": 1},
             "log": {"output": "file", "path": str(self.log_path)},
@@ -61,11 +61,11 @@ class Fleet:
         self._spawn("router", "--config_path", str(path))
         await self._until(self._answers, "the router doesn't answer")
 
-    async def start_instance(self, name: str, decode_ms: float) -> None:
+    async def start_instance(self, name: str, decode_ms: float, role: str = "mixed") -> None:
         """Start an instance that registers itself, at a free port."""
-        self._spawn(
-            name, "mock", "--name", name, "--router", f"127.0.0.1:{self.port}", "--decode-ms-per-token", str(decode_ms)
-        )
+        router = f"127.0.0.1:{self.port}"
+        options = ("--role", role, "--router", router, "--decode-ms-per-token", str(decode_ms))
+        self._spawn(name, "mock", "--name", name, *options)
         output = self._output(name)
 
         async def is_up() -> bool:
@@ -81,6 +81,10 @@ class Fleet:
             return await self._registered() >= number
 
         await self._until(are_there, "the instances don't register")
+
+    def name_of(self, url: str) -> str:
+        """Return the name of the instance that serves at ``url``; "" if none does."""
+        return next((name for name, each in self.urls.items() if each == url), "")
 
     def kill(self, name: str) -> None:
         """End an instance by SIGKILL: no good-bye, connections cut."""
@@ -142,7 +146,7 @@ class Fleet:
 
     async def _registered(self) -> int:
         answer = await fetch("127.0.0.1", self.port, "GET", "/registered_number")
-        return msgspec.json.decode(answer.body, type=dict[str, int]).get("mixed", 0)
+        return sum(msgspec.json.decode(answer.body, type=dict[str, int]).values())
 
 
 def _free_port() -> int:

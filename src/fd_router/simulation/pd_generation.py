@@ -14,6 +14,10 @@ from fd_router.simulation.generation import Generation
 from fd_router.simulation.kv_desk import KvDesk, Transfer
 from fd_router.simulation.kv_link import KvLinks
 
+TRANSFER_SECS = 0.2
+"""How long it takes to see that a transfer fails. Real ones, over RDMA, don't fail at once either: the decode
+instance's own failure is known before its partner's."""
+
 
 class PrefillGeneration(Generation):
     """Hands its KV cache over before it answers. A slow head delays only the answer, not the work."""
@@ -49,6 +53,9 @@ class PrefillGeneration(Generation):
         """The prefill is done."""
         if self.is_done:
             return
+        if self._fault is not None and self._fault.kind == "error_event":  # an engine that failed has no cache to give
+            self.fail("injected fault: error event")
+            return
         self._handed = True
         run = token.run
         self._post(
@@ -63,11 +70,15 @@ class PrefillGeneration(Generation):
         if self.is_done:
             return
         if trouble:
-            self.fail(f"KV transfer failed: {trouble}")
+            asyncio.get_running_loop().call_later(TRANSFER_SECS, self._give_up, trouble)
         elif self._is_open:
             super().on_token(token)
         else:
             self._ready = token
+
+    def _give_up(self, trouble: str) -> None:
+        if not self.is_done:
+            self.fail(f"KV transfer failed: {trouble}")
 
     def on_gone(self) -> None:
         """The client left: the cache isn't needed."""

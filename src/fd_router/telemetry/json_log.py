@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -30,9 +31,15 @@ class JsonLog(RouterLog):
         if self.debug_on:
             self._add(self._line("DEBUG", message, tags))
 
-    def request(self, record: RequestRecord) -> None:
-        """Log a finished request, at info."""
+    def info_all(self, messages: Sequence[str], tags: str = "") -> None:
+        """Log several lines of one request."""
+        for message in messages:
+            self.info(message, tags)
+
+    def request(self, record: RequestRecord, before: Sequence[str] = ()) -> None:
+        """Log a finished request, at info, after what was still to be said of it."""
         if self.info_on:
+            self.info_all(before, record.tags)
             self._add(self._object("INFO", access_line(record), record.tags, access_fields(record)))
 
     def _add(self, line: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fd_router.telemetry.log import RouterLog
 from fd_router.telemetry.metrics import Metrics
 from fd_router.telemetry.record import RequestRecord
@@ -17,7 +19,10 @@ class Telemetry:
         self.metrics = metrics
         metrics.watch_lines_lost(lambda: log.lines_lost)
 
-    def finish(self, record: RequestRecord) -> None:
-        """Count the request and log its line; to be called once, when it is over and ``finished_at`` is set."""
+    def finish(self, record: RequestRecord, before: Sequence[str] = ()) -> None:
+        """Count the request and log its line; to be called once, when it is over and ``finished_at`` is set.
+
+        ``before`` are messages about it that are still to be logged, at info.
+        """
         self.metrics.request_finished(record)
-        self.log.request(record)
+        self.log.request(record, before)

@@ -1,0 +1,116 @@
+"""Start, drain and stop, as an operator's process manager does it."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from tests.support.fleet import QUICK, Fleet, chat, eventually
+from tests.support.mock_process import RouterProcess, call
+from tests.support.raw_client import IncompleteError, RawClient, request
+
+SLOW = {**QUICK, "decode_ms_per_token": 10}
+STREAM = json.dumps(chat(max_tokens=100, stream=True)).encode()  # a second
+ENDLESS = json.dumps(chat(max_tokens=1_000_000, stream=True)).encode()
+
+
+def refuses(fleet):
+    try:
+        RawClient(fleet.port).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.fixture
+def fleet():
+    with Fleet(1, mock=SLOW) as fleet:
+        yield fleet
+
+
+def begin(fleet, body):
+    client = RawClient(fleet.port)
+    client.send(request("/v1/chat/completions", body))
+    client.read_head()
+    client.read_chunk()
+    return client
+
+
+def test_a_router_told_to_stop_finishes_what_runs_and_takes_nothing_new(fleet):
+    process = fleet.router.process
+    with RawClient(fleet.port) as idle, begin(fleet, STREAM) as streaming, RawClient(fleet.port) as waiting:
+        waiting.send(request("/v1/chat/completions", json.dumps(chat(max_tokens=50)).encode()))
+        eventually(lambda: fleet.mocks[0].state()["live"] == 2)
+        process.terminate()
+        eventually(lambda: refuses(fleet))
+        assert idle.is_at_end()
+        assert process.poll() is None
+        assert waiting.read().json()["usage"]["completion_tokens"] == 50
+        assert waiting.is_at_end()
+        last = b""
+        while chunk := streaming.read_chunk():
+            last = chunk
+        assert last.endswith(b"data: [DONE]\n\n")
+        assert streaming.is_at_end()
+    assert process.wait(10) == 0
+    log = fleet.router.log
+    assert log.index("Stopping") < log.index("Stopped")
+    assert log.count("Request completed successfully.") == 2
+
+
+def test_a_second_signal_ends_it_at_once_and_visibly(fleet):
+    process = fleet.router.process
+    with begin(fleet, ENDLESS) as client:
+        process.send_signal(signal.SIGINT)
+        eventually(lambda: refuses(fleet))
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        with pytest.raises((IncompleteError, ConnectionResetError)):
+            while client.read_chunk():
+                pass
+    eventually(lambda: fleet.mocks[0].state()["live"] == 0)
+
+
+def test_a_request_half_sent_when_it_is_told_to_stop_is_still_answered(fleet):
+    data = request("/v1/chat/completions", json.dumps(chat(max_tokens=1)).encode())
+    with begin(fleet, STREAM) as streaming, RawClient(fleet.port) as client:
+        client.send(data[:40])
+        eventually(lambda: fleet.metric("process_open_fds"))  # one turn of the loop: the bytes are read
+        fleet.router.process.terminate()
+        eventually(lambda: refuses(fleet))
+        client.send(data[40:])
+        assert client.read().status == 200
+        assert client.is_at_end()
+        while streaming.read_chunk():
+            pass
+    assert fleet.router.process.wait(10) == 0
+
+
+def test_an_idle_router_stops_at_once(fleet):
+    started = time.monotonic()
+    assert fleet.router.stop() == 0
+    assert time.monotonic() - started < 5
+    assert "Traceback" not in fleet.router.output
+
+
+def test_its_port_can_be_had_again_right_away(fleet):
+    port = fleet.port
+    with begin(fleet, ENDLESS):
+        fleet.router.kill()
+    again = fleet.add(RouterProcess(port=port))
+    assert call(again.port, "GET", "/health")[0] == 200
+
+
+def test_a_port_in_use_is_one_clear_line(fleet):
+    second = RouterProcess(port=fleet.port)
+    try:
+        assert second.process.wait(20) == 1
+        lines = second.output.splitlines()
+        assert len([line for line in lines if not line.startswith("[INFO]")]) == 1, lines
+        assert str(fleet.port) in lines[-1]
+        assert "in use" in lines[-1]
+    finally:
+        second.end()
+    assert fleet.ask()[0] == 200

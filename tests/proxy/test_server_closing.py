@@ -1,0 +1,153 @@
+"""How a client's connection ends: too late, refused, cut off, drained."""
+
+from __future__ import annotations
+
+from tests.proxy.rig import Rig, answer, post
+from tests.proxy.test_server import ROUTES, get, message, statuses, talk
+
+
+class TestTimeLimits:
+    async def test_a_slow_head(self) -> None:
+        rig = Rig(client_head_timeout_secs=5)
+        client = rig.client()
+        await rig.pass_time(20)
+        for byte in b"POST / HT":
+            client.receive(bytes([byte]))
+            await rig.pass_time(0.5)
+        assert not client.written
+        client.receive(b"TP")
+        await rig.pass_time(1)
+        data = client.take()
+        assert statuses(data) == [408]
+        assert "head took more than 5 s" in message(data)
+        assert client.eof
+        await rig.pass_time(3)
+        assert client.aborted
+
+    async def test_a_slow_body(self) -> None:
+        rig = Rig(client_body_timeout_secs=5)
+        client = rig.client()
+        client.receive(post()[:-5])
+        for _ in range(4):
+            await rig.pass_time(3)
+            client.receive(b" ")
+        assert not client.written
+        await rig.pass_time(6)
+        data = client.take()
+        assert statuses(data) == [408]
+        assert "body took more than 5 s" in message(data)
+
+    async def test_the_answer_may_take_longer_than_the_client(self) -> None:
+        rig = Rig(client_idle_timeout_secs=5, client_head_timeout_secs=5, client_body_timeout_secs=5)
+        client = rig.client()
+        instance = await rig.ask(client)
+        client.receive(b"POST /half")
+        await rig.pass_time(100)
+        assert not client.is_closing()
+        instance.receive(answer())
+        await rig.settle()
+        assert statuses(client.take()) == [200]
+        await rig.pass_time(6)  # now the half request is late
+        assert statuses(client.take()) == [408]
+
+    async def test_a_408_comes_after_the_answers_before_it(self) -> None:
+        rig = Rig(routes=ROUTES, client_head_timeout_secs=5)
+        client, data = await talk(rig, get("/hello") + b"GET /he")
+        assert statuses(data) == [200]
+        await rig.pass_time(6)
+        assert statuses(client.take()) == [408]
+
+
+class TestClosing:
+    async def test_a_refused_client_may_finish_sending(self) -> None:
+        rig = Rig()
+        client, data = await talk(rig, b"nonsense\r\n\r\n")
+        assert statuses(data) == [400]
+        assert client.eof
+        assert not client.is_closing()
+        client.receive(b"more nonsense" * 1000)
+        await rig.settle()
+        assert client.take() == b""
+        client.lose()
+        assert not rig.site.connections
+        assert "[-] - HTTP/1.1 400" in rig.log_lines[-1]
+
+    async def test_but_not_for_ever(self) -> None:
+        rig = Rig()
+        client, _ = await talk(rig, b"nonsense\r\n\r\n")
+        await rig.pass_time(3)
+        assert client.aborted
+
+    async def test_a_last_answer_that_nobody_takes_is_given_up(self) -> None:
+        rig = Rig(routes=ROUTES, client_idle_timeout_secs=10)
+        client, _ = await talk(rig, b"")
+        client._end = lambda error: None  # type: ignore[method-assign]  # its buffer never gets empty
+        client.receive(get("/hello", "Connection: close\r\n"))
+        await rig.settle()
+        assert client.closed
+        await rig.pass_time(9)
+        assert not client.aborted
+        await rig.pass_time(2)
+        assert client.aborted
+
+    async def test_a_cut_off_answer_that_nobody_takes_is_given_up(self) -> None:
+        rig = Rig(client_idle_timeout_secs=10)
+        client = rig.client()
+        instance = await rig.ask(client)
+        client.receive(b"POST /half")
+        client._end = lambda error: None  # type: ignore[method-assign]
+        instance.receive(answer()[:-1])
+        instance.lose()
+        await rig.settle()
+        assert client.closed
+        assert not client.aborted
+        await rig.pass_time(11)
+        assert client.aborted
+
+    async def test_the_client_closes_while_requests_wait(self) -> None:
+        rig = Rig(routes=ROUTES)
+        client = rig.client()
+        await rig.ask(client)
+        client.receive(get("/hello") * 20)
+        client.lose()
+        await rig.settle()
+        assert [record.outcome for record in rig.records] == ["client_gone"]
+        assert not rig.site.connections
+        rig.assert_nothing_is_held()
+
+    async def test_abort(self) -> None:
+        rig = Rig()
+        client = rig.client()
+        await rig.ask(client)
+        client.protocol.abort()  # type: ignore[union-attr]
+        await rig.settle()
+        rig.assert_nothing_is_held()
+
+
+class TestDrain:
+    async def test_idle_ones_close_and_busy_ones_after_their_answer(self) -> None:
+        rig = Rig(routes=ROUTES)
+        idle, busy = rig.client(), rig.client()
+        instance = await rig.ask(busy)
+        assert rig.site.busy == 1
+        rig.site.drain()
+        await rig.settle()
+        assert idle.closed
+        assert not busy.is_closing()
+        instance.receive(answer(b"fine"))
+        await rig.settle()
+        assert busy.written.endswith(b"fine")
+        assert busy.closed
+        assert rig.site.busy == 0
+        assert not rig.site.connections
+
+    async def test_a_half_request_is_still_answered(self) -> None:
+        rig = Rig(routes=ROUTES)
+        client = rig.client()
+        client.receive(get("/hello")[:-4])
+        rig.site.drain()
+        client.receive(get("/hello")[-4:])
+        await rig.settle()
+        assert statuses(client.written) == [200]
+        assert b"connection: close" in client.written
+        assert client.closed
