@@ -322,7 +322,7 @@ def test_mock_gets_its_options(stand: Stand) -> None:
     arguments = ["mock", "--port", "0", "--role", "prefill", "--router", "[::1]:80", "--prefill_tokens_per_sec", "5"]
     assert run([*arguments, "--fault", "hang_before_head", "--fault", "status:code=500,count=2"]) == 0
     ((name, (options,), _),) = stand.calls
-    assert name == "mock"
+    assert name == "mock_run"
     assert (options.port, options.role, options.router, options.prefill_tokens_per_sec) == (
         0,
         "prefill",
@@ -344,10 +344,10 @@ def test_mock_help_is_made_from_the_declarations(capsys: pytest.CaptureFixture[s
 
 def test_demo_gets_its_options(stand: Stand) -> None:
     assert run(["demo"]) == 0
-    assert run(["demo", "--keep", "--instances", "4", "--port", "8080"]) == 0
+    assert run(["demo", "--keep", "--instances", "4", "--port", "8080", "--splitwise"]) == 0
     assert [(name, named) for name, _, named in stand.calls] == [
-        ("demo", {"keep": False, "instances": 3, "port": 0}),
-        ("demo", {"keep": True, "instances": 4, "port": 8080}),
+        ("demo", {"keep": False, "instances": None, "port": 0, "splitwise": False}),
+        ("demo", {"keep": True, "instances": 4, "port": 8080, "splitwise": True}),
     ]
 
 

@@ -202,7 +202,7 @@ class Router:
 
     async def _log_stats(self) -> None:
         metrics = self._telemetry.metrics
-        line = StatsLine(lambda: self._registry.all(), metrics.cache_counts)
+        line = StatsLine(self._registry.all, metrics.cache_counts)
         while True:
             await asyncio.sleep(self._config.scheduler.stats_interval_secs)
             self._log.info(line.next())

@@ -22,8 +22,8 @@ ODD_BODIES = {
     "escapes": b'{"messages":[{"role":"user","content":"\\u8bb2\\/\\ud83d\\ude00"}],"max_tokens":1}',
     "double keys": b'{"messages":[{"role":"user","content":"x"}],"max_tokens":1,"user":"a","user":"b"}',
     "raw UTF-8": '{"messages":[{"role":"user","content":"讲个故事 😀"}],"max_tokens":1}'.encode(),
-    "tools": b'{"messages":[{"role":"user","content":[{"type":"text","text":"x"},{"type":"image_url","image_url":{"url":'
-    b'"data:,"}}]}],"max_tokens":1,"tools":[{"type":"function","function":{"name":"f","parameters":{}}}]}',
+    "tools": b'{"messages":[{"role":"user","content":[{"type":"text","text":"x"},{"type":"image_url","image_url":'
+    b'{"url":"data:,"}}]}],"max_tokens":1,"tools":[{"type":"function","function":{"name":"f","parameters":{}}}]}',
     "large": json.dumps(chat("long " * 200_000, max_tokens=1)).encode(),
 }
 
@@ -108,7 +108,14 @@ def test_a_path_is_kept(fleet, path):
 
 
 def test_end_to_end_headers_are_kept_in_order_and_doubles_stay_two(fleet):
-    sent = ["X-Zebra: 1", "Authorization: Bearer top-secret", "x-list: a", "x-list: b", "User-Agent: tester/1", "Cookie: c=1; d=2"]
+    sent = [
+        "X-Zebra: 1",
+        "Authorization: Bearer top-secret",
+        "x-list: a",
+        "x-list: b",
+        "User-Agent: tester/1",
+        "Cookie: c=1; d=2",
+    ]
     post(fleet, *sent)
     kept = [f"{name}: {value}" for name, value in received(fleet)["headers"] if f"{name}: {value}" in sent]
     assert kept == sent
@@ -131,7 +138,16 @@ def test_hop_by_hop_headers_of_a_request_stay_here(fleet):
         "Trailer: X-Sum",
     )
     names = {name for name, _ in received_headers(fleet)}
-    gone = {"connection", "x-private", "keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "upgrade"}
+    gone = {
+        "connection",
+        "x-private",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "upgrade",
+    }
     assert not names & gone
     assert dict(received_headers(fleet))["via"] == "1.1 fd-router"
 
@@ -184,7 +200,8 @@ def test_an_http_1_0_client_is_spoken_for_in_1_1(fleet):
 def test_status_reason_headers_and_body_are_the_instances(odd_fleet, scripted):
     head = (
         b"HTTP/1.1 418 I'm a teapot, too\r\nX-CaSe: Kept\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
-        b"Content-Type: application/problem+json\r\nContent-Encoding: br\r\nRetry-After: 3\r\nContent-Length: 11\r\n\r\n"
+        b"Content-Type: application/problem+json\r\nContent-Encoding: br\r\nRetry-After: 3\r\n"
+        b"Content-Length: 11\r\n\r\n"
     )
     scripted.answer(head, b"\x00\xff not text")
     answer = post(odd_fleet)
@@ -203,8 +220,9 @@ def test_status_reason_headers_and_body_are_the_instances(odd_fleet, scripted):
 
 def test_hop_by_hop_headers_of_an_answer_stay_here(odd_fleet, scripted):
     scripted.answer(
-        b"HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Engine-Internal\r\nX-Engine-Internal: 1\r\nKeep-Alive: timeout=5\r\n"
-        b"Proxy-Authenticate: Basic\r\nUpgrade: h2c\r\nX-Kept: yes\r\nContent-Length: 2\r\n\r\nok"
+        b"HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Engine-Internal\r\nX-Engine-Internal: 1\r\n"
+        b"Keep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\nX-Kept: yes\r\n"
+        b"Content-Length: 2\r\n\r\nok"
     )
     answer = post(odd_fleet)
     assert answer.body == b"ok"

@@ -24,7 +24,9 @@ def start(fleet):
     started = []
 
     def start(number=1, **options):
-        new = [MockProcess(router=fleet.router.key, **{"heartbeat_secs": 0.2, **QUICK, **options}) for _ in range(number)]
+        new = [
+            MockProcess(router=fleet.router.key, **{"heartbeat_secs": 0.2, **QUICK, **options}) for _ in range(number)
+        ]
         started.extend(new)
         for each in new:
             each.wait_until_up()
@@ -60,10 +62,7 @@ def finish(streams, *mocks):
     endings = []
     for client in streams:
         with client:
-            last = b""
-            while chunk := client.read_chunk():
-                last = chunk
-            endings.append(last.endswith(b"data: [DONE]\n\n"))
+            endings.append(client.read_chunks([])[-1].endswith(b"data: [DONE]\n\n"))
     return all(endings)
 
 

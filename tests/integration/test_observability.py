@@ -1,5 +1,6 @@
 """What operators see: metrics by their names, log lines that FastDeploy's scripts can read, and never a prompt."""
 
+import contextlib
 import json
 import re
 import time
@@ -19,7 +20,9 @@ LINE = re.compile(
     r"\[(DEBUG|INFO|WARN|ERROR)\] (\d{4}/\d{2}/\d{2} \d{2}:\d{2}:\d{2}) logger\.go:\d+: ((?:\[\w+:[^\]]*\] )*)(.+)"
 )
 TAG = re.compile(r"\[(trace_id|req_id|session_id|request_id):([^\]]*)\]")
-HTTP = re.compile(r"\[(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS)\]\s+(/\S*)\s+HTTP/\d\.\d\s+(\d{3})\s+(\S+)\s+(\d+(?:\.\d+){3})")
+HTTP = re.compile(
+    r"\[(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS)\]\s+(/\S*)\s+HTTP/\d\.\d\s+(\d{3})\s+(\S+)\s+(\d+(?:\.\d+){3})"
+)
 DURATION = re.compile(r"(?:\d+h)?(?:\d+m)?(?:[\d.]+(?:s|ms|µs|us|ns))?")
 SELECT = re.compile(rf"select worker\s*(?:\((\w+)\))?:\s*{URL},\s*count:\s*(\d+)")
 RELEASE = re.compile(rf"release worker:\s*{URL},\s*count:\s*(\d+)")
@@ -126,7 +129,9 @@ def test_metrics_are_what_prometheus_asks_for():
         answer = httpx.get(f"{fleet.url}/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         for line in answer.text.splitlines():
-            assert line.startswith("# ") or re.fullmatch(r'[a-zA-Z_:]\w*(\{(\w+="[^"]*",?)*\})? [-+.\deINFa]+', line), line
+            assert line.startswith("# ") or re.fullmatch(r'[a-zA-Z_:]\w*(\{(\w+="[^"]*",?)*\})? [-+.\deINFa]+', line), (
+                line
+            )
 
 
 def test_what_clients_invent_becomes_no_label():
@@ -195,13 +200,13 @@ def test_start_membership_and_failures_have_their_lines():
 
 def test_selections_and_releases_balance_whatever_happens():
     """The scripts find leaks of the router's counters by comparing them."""
-    with Fleet(2, mock={**QUICK, "fault": ["cut_mid_body:probability=0.3", "reset_before_head:probability=0.3"]}) as fleet:
+    with Fleet(
+        2, mock={**QUICK, "fault": ["cut_mid_body:probability=0.3", "reset_before_head:probability=0.3"]}
+    ) as fleet:
         with httpx.Client() as client:
             for number in range(60):
-                try:
+                with contextlib.suppress(httpx.TransportError):
                     client.post(f"{fleet.url}{CHAT}", json=chat(max_tokens=6, stream=number % 2 == 0))
-                except httpx.TransportError:
-                    pass
                 if number % 10 == 0:
                     leave_stream_or_not(fleet)
         fleet.settle()
@@ -212,10 +217,8 @@ def test_selections_and_releases_balance_whatever_happens():
 def leave_stream_or_not(fleet):
     with RawClient(fleet.port) as client:
         client.send(request(CHAT, json.dumps(chat(max_tokens=1_000_000, stream=True)).encode()))
-        try:
+        with contextlib.suppress(IncompleteError, ConnectionResetError):
             client.read_head()
-        except (IncompleteError, ConnectionResetError):
-            pass
 
 
 def count(fleet, pattern):

@@ -97,10 +97,12 @@ async def test_many_async_streams_at_once_dont_mix(async_client):
 
 
 async def test_async_chat(async_client):
-    answers = await asyncio.gather(*[
-        async_client.chat.completions.create(model=f"model-{number}", messages=MESSAGES, max_tokens=3)
-        for number in range(40)
-    ])
+    answers = await asyncio.gather(
+        *[
+            async_client.chat.completions.create(model=f"model-{number}", messages=MESSAGES, max_tokens=3)
+            for number in range(40)
+        ]
+    )
     assert [answer.model for answer in answers] == [f"model-{number}" for number in range(40)]
 
 
@@ -149,8 +151,7 @@ def test_a_broken_answer_is_an_error_not_a_short_answer(client, fleet, stream):
     for how in ("rst", "fin"):
         set_faults(fleet, f"cut_mid_body:how={how}")
         with pytest.raises(openai.APIConnectionError):
-            answer = client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=50, stream=stream)
-            list(answer)
+            list(client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=50, stream=stream))
 
 
 def test_a_clients_timeout_ends_the_work(client, fleet):

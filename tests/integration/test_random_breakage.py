@@ -24,7 +24,7 @@ FAULTS = [
 
 
 async def exchange(port, dice):
-    """Send a request and read some or all of the answer, by one of the ways in which clients behave. Return what came."""
+    """Send a request and read some or all of the answer, as clients behave. Return what came."""
     body = json.dumps(chat("word " * dice.randrange(50), max_tokens=dice.randrange(1, 12), stream=dice.random() < 0.5))
     version = "1.0" if dice.random() < 0.1 else "1.1"
     data = request("/v1/chat/completions", body.encode(), "Connection: close", version=version)

@@ -1,5 +1,6 @@
-"""HTTP/1.1 as the RFCs have it, over a bare socket: pipelining, refusals, limits, methods, sloppy and hostile clients."""
+"""HTTP/1.1 as the RFCs have it, over a bare socket: pipelining, refusals, limits, methods, hostile clients."""
 
+import contextlib
 import json
 import threading
 
@@ -121,10 +122,8 @@ def test_a_body_that_says_it_is_too_large_is_413_at_once(client, fleet):
 
 def test_a_chunked_body_that_grows_too_large_is_413(client):
     def send():
-        try:
+        with contextlib.suppress(OSError):  # it need not be read to its end
             client.send(CHUNKED + b"\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 40)
-        except OSError:
-            pass  # it need not be read to its end
 
     sender = threading.Thread(target=send)
     sender.start()
@@ -159,7 +158,9 @@ def test_a_head_that_is_too_large_is_431(client, head):
 # methods and paths
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/models", "/v1/chat/completions/", "/v1", "/mock/state", "//health", "/../health"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/models", "/v1/chat/completions/", "/v1", "/mock/state", "//health", "/../health"]
+)
 def test_an_unknown_path_is_404_and_never_reaches_an_instance(client, fleet, path):
     before = fleet.mocks[0].state()["accepted"]
     client.send(request(path, method="GET"))
@@ -289,13 +290,13 @@ def test_a_client_that_leaves_in_the_middle_of_a_head_or_body_does_no_harm(fleet
     assert fleet.ask()[0] == 200
 
 
-def test_a_thousand_requests_of_one_client_leave_nothing_behind(fleet):
+def test_hundreds_of_requests_of_one_client_leave_nothing_behind(fleet):
     with httpx.Client() as client:
         opened = fleet.mocks[0].state()["accepted"]
-        for _ in range(300):
+        for _ in range(150):
             client.post(f"{fleet.url}/v1/completions", content=b'{"prompt":"x","max_tokens":1}').raise_for_status()
         assert fleet.mocks[0].state()["accepted"] <= opened + 20, "connections to the instance aren't used again"
         connections = fleet.metric("process_open_fds")
-        for _ in range(300):
+        for _ in range(150):
             client.post(f"{fleet.url}/v1/completions", content=b'{"prompt":"x","max_tokens":1}').raise_for_status()
         assert fleet.metric("process_open_fds") <= connections + 3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fd_router.errors import Retry
 from fd_router.proxy.heads import KnownHead
 from fd_router.proxy.upstream import UpstreamConnection
 from tests.proxy.line import OK, SIZED, Line, exchange
@@ -82,3 +84,14 @@ def test_the_second_of_two_equal_heads_is_not_parsed() -> None:
     line.receive(SIZED.replace(b"4\r\n\r\nfine", b"10\r\n\r\n0123456789"))
     assert (second.body, second.ending, second.head.length) == (b"0123456789", "complete", 10)
     assert second.head.forward == first.head.forward
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_a_length_without_a_body_is_not_learned(status: bytes) -> None:
+    head = b"HTTP/1.1 %b\r\nContent-Length: %%d\r\n\r\n" % status
+    line, _ = exchange(head % 0)
+    assert line.connection.is_idle
+    second = line.send()
+    line.receive(head % 3 + b"abc")
+    assert second.body == b""
+    assert second.ending == ("protocol", Retry.NEVER, 502)

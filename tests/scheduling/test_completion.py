@@ -169,7 +169,7 @@ def test_a_lone_surrogate_is_kept_as_it_is() -> None:
     assert (completion.prompt, completion.tokens, completion.session_id) == ("\ud800", 2, "\udfff")
 
 
-texts = st.text("ab \n\"\\\t\x00é你\u2028🌍", max_size=5)  # all of Unicode takes seconds to prepare
+texts = st.text('ab \n"\\\t\x00é你\u2028🌍', max_size=5)  # all of Unicode takes seconds to prepare
 parts = st.fixed_dictionaries(
     {"type": st.sampled_from(["text", "image_url", "x"])}, optional={"text": texts, "y": texts}
 )

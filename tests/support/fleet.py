@@ -46,8 +46,8 @@ def sample(text: str, name: str, **labels: str) -> float:
 class Fleet:
     """A router that keeps ``instances`` mocks (from register.yaml), and what stands at ``ports`` beside them.
 
-    ``mock`` are the mocks' options, ``config`` the router's sections over ``CALM``. Leaving it checks that every count is
-    back at zero and that the router saw no bug of its own.
+    ``mock`` are the mocks' options, ``config`` the router's sections over ``CALM``. Leaving it checks that every
+    count is back at zero and that the router saw no bug of its own.
     """
 
     def __init__(

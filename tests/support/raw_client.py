@@ -51,7 +51,7 @@ def request(path: str, body: bytes = b"", *headers: str, method: str = "POST", v
 
 
 class RawClient:
-    """One connection to 127.0.0.1. ``receive_buffer`` bounds, in bytes, what the kernel takes for a client that doesn't read."""
+    """One connection to 127.0.0.1. ``receive_buffer``, in bytes, is the kernel's for a client that doesn't read."""
 
     def __init__(self, port: int, *, timeout: float = 15.0, receive_buffer: int = 0) -> None:
         self.socket = socket.socket()
@@ -85,7 +85,7 @@ class RawClient:
         if head_only or answer.status < 200 or answer.status in (204, 304):
             pass
         elif answer.header("transfer-encoding") == "chunked":
-            answer.body = self._read_chunks()
+            answer.body = b"".join(self.read_chunks([]))
         elif length is not None:
             answer.body = self._exactly(int(length))
         else:
@@ -104,6 +104,12 @@ class RawClient:
             raise IncompleteError(f"a chunk of {size} bytes without its end")
         return data
 
+    def read_chunks(self, received: list[bytes]) -> list[bytes]:
+        """Read all chunks into ``received``, which has what came when it ends with an error, and return it."""
+        while chunk := self.read_chunk():
+            received.append(chunk)
+        return received
+
     def reset(self) -> None:
         """Leave by RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -113,12 +119,6 @@ class RawClient:
         """Leave."""
         self.reader.close()
         self.socket.close()
-
-    def _read_chunks(self) -> bytes:
-        chunks = []
-        while chunk := self.read_chunk():
-            chunks.append(chunk)
-        return b"".join(chunks)
 
     def _line(self) -> str:
         line = self.reader.readline(65536)

@@ -130,8 +130,10 @@ def _read_reply(instance: Instance, answer: bytes) -> _Reply:
         value = msgspec.json.decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _Reply(instance, error="the answer isn't JSON")
-    if not isinstance(value, dict) or value.get("error_msg"):
-        return _Reply(instance, error=str(value.get("error_msg") if isinstance(value, dict) else "the answer is no object"))
+    if not isinstance(value, dict):
+        return _Reply(instance, error="the answer is no object")
+    if message := value.get("error_msg"):
+        return _Reply(instance, error=str(message))
     result = value.get("result")
     if not isinstance(result, dict):
         return _Reply(instance, silent=True)

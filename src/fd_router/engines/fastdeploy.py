@@ -16,7 +16,9 @@ from fd_router.engines.splice import add_members, drop_members
 
 _OWN_MEMBERS = ("disaggregate_info", "request_id", "completion_token_ids")
 
-_ERROR_AT_START = re.compile(rb'\A(?:[0-9A-Fa-f]+[^\r\n]*\r\n)?\s*(?:data:\s*)?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error")')
+_ERROR_AT_START = re.compile(
+    rb'\A(?:[0-9A-Fa-f]+[^\r\n]*\r\n)?\s*(?:data:\s*)?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error")'
+)
 """A stream or an answer that begins with an error object, behind a chunk's size and an event's name."""
 
 _json_decoder = json.JSONDecoder()
@@ -57,7 +59,7 @@ class DisaggregateInfo(msgspec.Struct, frozen=True):
 
 def can_pair(prefill: PairMember, decode: PairMember) -> bool:
     """Whether the two can serve a request together: TP sizes equal or decode's 1, no two different versions."""
-    if prefill.tp_size != decode.tp_size and decode.tp_size != 1:
+    if decode.tp_size not in (prefill.tp_size, 1):
         return False
     return not prefill.version or not decode.version or prefill.version == decode.version
 
@@ -66,7 +68,7 @@ def disaggregate_info(prefill: PairMember, decode: PairMember) -> DisaggregateIn
     """Tell the pair of each other. ``ipc`` only on one host, when both know it and their TP sizes fit."""
     on_one_host = prefill.host_ip == decode.host_ip
     both_know_ipc = "ipc" in prefill.transfer_protocol and "ipc" in decode.transfer_protocol
-    sizes_fit = prefill.tp_size == decode.tp_size or decode.tp_size == 1
+    sizes_fit = decode.tp_size in (prefill.tp_size, 1)
     return DisaggregateInfo(
         prefill_ip=prefill.host_ip,
         decode_ip=decode.host_ip,
@@ -114,7 +116,7 @@ class PairBody:
         self._rest = b""  # the body without all that the router may write
         self.request_id = request_id or new_id
         if has_own:
-            self._body = drop_members(body, ("disaggregate_info",) if request_id else ("disaggregate_info", "request_id"))
+            self._body = drop_members(body, _OWN_MEMBERS[:1] if request_id else _OWN_MEMBERS[:2])
 
     def for_pair(self, info: bytes) -> bytes:
         """Return the body for a first attempt; ``info`` as ``PairInfos`` gives it."""

@@ -27,7 +27,8 @@ class ControlAnswer:
         except HttpError as error:
             response = error_response(error)
         except Exception as error:  # noqa: BLE001  # a bug in one endpoint must not take a connection's answer with it
-            log.error(f"{request.head.method} {request.head.path} failed in the router: {type(error).__name__}: {error}")
+            what = f"{request.head.method} {request.head.path}"
+            log.error(f"{what} failed in the router: {type(error).__name__}: {error}")
             response = error_response(HttpError("Internal server error: see the router's log"))
         self._respond(response)
 

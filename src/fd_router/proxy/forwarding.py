@@ -75,8 +75,9 @@ class Forwarding:
     """
 
     __slots__ = (
-        "_client", "_completion", "_is_delimited", "_is_dechunking", "_is_ended", "_is_full", "_keep_alive",
-        "_preparing", "_notes", "_relay", "_request", "_services", "_tail", "_telemetry", "_tracked_id", "_tried", "record",
+        "_client", "_completion", "_is_dechunking", "_is_delimited", "_is_ended", "_is_full", "_keep_alive",
+        "_notes", "_preparing", "_relay", "_request", "_services", "_tail", "_telemetry", "_tracked_id", "_tried",
+        "record",
     )  # fmt: skip
 
     def __init__(self, request: Request, client: Client, record: RequestRecord, services: Services) -> None:
@@ -114,11 +115,10 @@ class Forwarding:
         record.stream = completion.stream
         if completion.request_id:
             self._track(completion.request_id)
-        log = self._telemetry.log
-        if log.info_on:
-            log.info("Parsing completed; starting worker selection.", record.tags)
+        self._note("Parsing completed; starting worker selection.")
         prepare = self._services.prepare
         if prepare is not None and (preparation := prepare(completion)) is not None:
+            self._log_notes()
             self._preparing = asyncio.get_running_loop().create_task(self._begin_after(preparation))
         else:
             self._begin()
@@ -126,13 +126,16 @@ class Forwarding:
     async def _begin_after(self, preparation: Awaitable[None]) -> None:
         await preparation
         self._preparing = None
-        self._begin()
+        if not self._is_ended:  # the client may have left, or the request been aborted, meanwhile
+            self._begin()
 
     def _begin(self) -> None:
         try:
             self._attempt()
         except (BadRequestError, NoInstanceError) as error:
             self._refuse(error)
+        else:
+            self._log_notes()
 
     def _track(self, request_id: str) -> None:
         """Make this findable by the id that the instances know the request by."""

@@ -13,8 +13,11 @@ CRLF = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
 
 HOP_BY_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade")
-)
+    (
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+        b"upgrade",
+    )
+)  # fmt: skip
 """Headers that concern one connection only. ``Transfer-Encoding`` is the framing's matter and handled there."""
 
 VIA = b"via: 1.1 fd-router\r\n"
@@ -108,8 +111,8 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
 def response_bytes(response: Response, request_id: str, *, close: bool, keep_alive_1_0: bool, head_only: bool) -> bytes:
     """Return a whole answer made by the router itself."""
     lines = [
-        f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\n"
-        f"content-type: {response.content_type}\r\ncontent-length: {len(response.body)}\r\n"
+        f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\n",
+        f"content-type: {response.content_type}\r\ncontent-length: {len(response.body)}\r\n",
     ]
     if request_id:
         lines.append(f"x-request-id: {request_id}\r\n")

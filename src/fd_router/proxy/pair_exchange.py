@@ -197,7 +197,7 @@ class PairExchange(Forwarding):
         self._end("completed")
 
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
-        """Try another pair, or tell the client whose fault it was; a prefill's that is no longer needed only the log."""
+        """Try another pair, or tell the client whose fault it was. Prefill's, when decode has begun, is only logged."""
         if self._is_ended or (self._has_begun and leg is self._prefill):
             self._log_failure(leg, f"{error.detail}; the decode instance goes on")
             self._telemetry.metrics.leg_failed(leg.role, error.reason)

@@ -159,7 +159,7 @@ class PairLeg:
 
 
 class PrefillLeg(PairLeg):
-    """Its answer is drained. The first byte of a stream, or the end of another answer, tells that the prefill is done."""
+    """Its answer is drained. A stream's first byte, or the end of another answer, tells that the prefill is done."""
 
     __slots__ = ("_has_begun",)
 
@@ -167,7 +167,7 @@ class PrefillLeg(PairLeg):
         super().__init__("prefill", pair, decision, stream=stream)
         self._has_begun = False
 
-    def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
+    def _on_good_data(self, head: ResponseHead, data: bytes) -> None:  # noqa: ARG002
         if self._has_begun:
             return
         self._has_begun = True
@@ -176,7 +176,7 @@ class PrefillLeg(PairLeg):
         elif self._stream:
             self._pair.on_prefill_done(self)
 
-    def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
+    def _on_good_end(self, head: ResponseHead, body: bytes) -> None:  # noqa: ARG002
         if not (self._stream and self._has_begun):  # else it was told at the first byte
             self._pair.on_prefill_done(self)
 

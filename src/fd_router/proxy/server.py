@@ -181,7 +181,8 @@ class ServerConnection(asyncio.Protocol):
             self._transport.abort()
         else:
             in_body = reader.state == reader.BODY
-            what, limit = ("body", settings.client_body_timeout_secs) if in_body else ("head", settings.client_head_timeout_secs)
+            what = "body" if in_body else "head"
+            limit = settings.client_body_timeout_secs if in_body else settings.client_head_timeout_secs
             reader.refuse(BadRequestError(f"Request timeout: its {what} took more than {limit:g} s", status=408))
             self._serve()
 

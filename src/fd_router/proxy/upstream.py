@@ -93,7 +93,8 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_again", "_begun", "_complete", "_head", "_head_bytes", "_headers", "_in_body", "_inspected", "_known", "_listener",
+        "_again", "_begun", "_complete", "_head", "_head_bytes", "_headers", "_in_body", "_inspected", "_known",
+        "_listener",
         "_owner", "_parser", "_paused", "_reason", "_served", "_settings", "_time_limit", "_transport", "deadline",
     )  # fmt: skip
 

@@ -31,7 +31,8 @@ _INTERRUPTED = 130  # as shells count SIGINT
 def run(*, keep: bool, instances: int | None, port: int, splitwise: bool = False) -> int:
     """Show it all; return 0, or 1 if a request was lost. With ``keep``, stay up until Ctrl-C. ``port`` 0: a free one.
 
-    ``splitwise``: with pairs, and so many ``instances`` of each role. Raises DemoError when a process can't be started, OSError when the router doesn't answer.
+    ``splitwise``: with pairs, and so many ``instances`` of each role. Raises DemoError when a process can't be
+    started, OSError when the router doesn't answer.
     """
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)

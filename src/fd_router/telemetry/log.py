@@ -33,7 +33,8 @@ class RouterLog:
     """
 
     __slots__ = (
-        "_append", "_clock", "_debug_head", "_error_sink", "_idle", "_info_head", "_lines", "_loop", "_more", "_second", "_sink",
+        "_append", "_clock", "_debug_head", "_error_sink", "_idle", "_info_head", "_lines", "_loop", "_more", "_second",
+        "_sink",
         "_stamp", "_timer", "debug_on", "error_on", "info_on", "warn_on",
     )  # fmt: skip
 
@@ -72,7 +73,7 @@ class RouterLog:
             self._append(f"{self._info_head}{tags}{message}\n")
 
     def info_all(self, messages: Sequence[str], tags: str = "") -> None:
-        """Log several lines of one request at once, which costs little more than one. Made of the router's own words."""
+        """Log several lines of one request at once, which costs little more than one line."""
         if self.info_on and messages:
             if self._idle:
                 self._wake()
@@ -198,7 +199,7 @@ class RouterLog:
 
 
 def _encode(lines: list[str], more: int = 0) -> bytes:
-    """Join texts of one line each, but for ``more`` lines in all. One look at the batch finds any line feed too much."""
+    """Join texts of a line each, ``more`` lines not counted. One look at the batch finds any line feed too much."""
     data = "".join(lines).encode("utf-8", "backslashreplace")
     if data.count(b"\n") == len(lines) + more:
         return data

@@ -1,0 +1,179 @@
+"""The scraper: everybody at once, again and again, one warning for a silent one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from fd_router.errors import UpstreamError
+from fd_router.instances.instance import Instance
+from fd_router.instances.load_scraper import LoadScraper
+from fd_router.instances.registration import Registration
+from tests.support.waiting import until
+
+PAGE = "fastdeploy:num_requests_running {}\nfastdeploy:num_requests_waiting {}\navailable_gpu_block_num {}\n"
+
+
+class Setting:
+    """Instances with pages, and a scraper that reads them."""
+
+    def __init__(self, instances: list[Instance], log: Any, clock: Any, **options: Any) -> None:
+        self.instances = instances
+        self.clock = clock
+        self.pages: dict[str, str | Exception] = {}
+        self.status = 200
+        self.asked: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.most = self.now_asked = 0
+        self.reports: list[tuple[str, float, float, int]] = []
+        self.capacities: list[tuple[str, int]] = []
+        self.scraper = LoadScraper(
+            lambda: self.instances, self.get, self, clock=clock, log=log, interval=0.005, max_age=1.0,
+            on_capacity=lambda instance, blocks: self.capacities.append((instance.url, blocks)), **options,
+        )  # fmt: skip
+
+    def report(self, url: str, running: float, waiting: float, own: int) -> None:
+        self.reports.append((url, running, waiting, own))
+
+    async def get(self, instance: Instance, limit: float) -> tuple[int, bytes]:
+        assert limit == 1.0
+        self.asked.append(instance.url)
+        self.now_asked += 1
+        self.most = max(self.most, self.now_asked)
+        try:
+            await self.gate.wait()
+        finally:
+            self.now_asked -= 1
+        page = self.pages.get(instance.url, PAGE.format(1, 2, 0))
+        if isinstance(page, Exception):
+            raise page
+        return self.status, page.encode()
+
+    @asynccontextmanager
+    async def running(self) -> Any:
+        task = asyncio.create_task(self.scraper.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def make(describe: Callable[..., Registration], log: Any, clock: Any) -> Callable[..., Setting]:
+    def make(count: int = 1, **options: Any) -> Setting:
+        return Setting([Instance(describe(8001 + number)) for number in range(count)], log, clock, **options)
+
+    return make
+
+
+def refused(instance: Instance) -> UpstreamError:
+    return UpstreamError("refused", "connection refused", instance=instance.url)
+
+
+async def test_figures_are_reported_with_this_routers_own_count_when_it_asked(make: Callable[..., Setting]) -> None:
+    setting = make()
+    (instance,) = setting.instances
+    setting.pages[instance.url] = PAGE.format(7, 3, 0)
+    setting.gate.clear()
+    instance.take(10)
+    async with setting.running():
+        await until(lambda: bool(setting.asked))
+        instance.take(10)  # comes after the question: the answer may not know of it
+        setting.gate.set()
+        await until(lambda: len(setting.reports) >= 2)
+    assert setting.reports[:2] == [(instance.url, 7, 3, 1), (instance.url, 7, 3, 2)]
+
+
+async def test_all_are_asked_at_once_and_a_slow_one_not_twice(make: Callable[..., Setting], clock: Any) -> None:
+    setting = make(5)
+    setting.gate.clear()
+    async with setting.running():
+        await until(lambda: setting.now_asked == 5)
+        await asyncio.sleep(0.03)
+        assert len(setting.asked) == 5
+        setting.gate.set()
+        await until(lambda: len(setting.reports) >= 15)
+    assert setting.now_asked == 0
+
+
+async def test_no_more_than_allowed_are_asked_at_once(make: Callable[..., Setting]) -> None:
+    setting = make(9, max_concurrent=3)
+    async with setting.running():
+        await until(lambda: len(setting.reports) >= 18)
+    assert setting.most <= 3
+
+
+async def test_one_warning_for_a_silent_instance(make: Callable[..., Setting], log: Any, clock: Any) -> None:
+    setting = make(2)
+    silent, good = setting.instances
+    setting.pages[silent.url] = refused(silent)
+    async with setting.running():
+        await until(lambda: setting.asked.count(silent.url) >= 3)
+        assert log.lines == []
+        clock.now += 1.5
+        await until(lambda: len(log.lines) > 0)
+        asked = len(setting.asked)
+        await until(lambda: len(setting.asked) >= asked + 6)
+        assert [line for line in log.lines if silent.url in line[1]] == [
+            ("warn", f"No load figures from {silent.url} for 1.5 s; this router's own counts are used")
+        ]
+        setting.pages[silent.url] = PAGE.format(1, 1, 0)
+        await until(lambda: ("info", f"Load figures from {silent.url} again") in log.lines)
+    assert {url for url, *_ in setting.reports} == {silent.url, good.url}
+
+
+@pytest.mark.parametrize("page", ["", "nothing known 3\n"])
+async def test_a_page_without_the_gauges_is_no_figure(make: Callable[..., Setting], page: str) -> None:
+    setting = make()
+    setting.pages[setting.instances[0].url] = page
+    async with setting.running():
+        await until(lambda: len(setting.asked) >= 3)
+    assert setting.reports == []
+
+
+async def test_an_error_page_is_no_figure(make: Callable[..., Setting]) -> None:
+    setting = make()
+    setting.status = 503
+    async with setting.running():
+        await until(lambda: len(setting.asked) >= 3)
+    assert setting.reports == []
+
+
+async def test_the_most_blocks_ever_told_are_the_capacity(make: Callable[..., Setting]) -> None:
+    setting = make()
+    (instance,) = setting.instances
+    async with setting.running():
+        for blocks in (50, 20, 60):
+            setting.pages[instance.url] = PAGE.format(0, 0, blocks)
+            count = len(setting.reports)
+            await until(lambda count=count: len(setting.reports) >= count + 3)  # type: ignore[misc]
+    assert setting.capacities == [(instance.url, 50), (instance.url, 60)]
+
+
+async def test_an_instance_that_was_forgotten_meanwhile_reports_nothing(make: Callable[..., Setting]) -> None:
+    setting = make()
+    (instance,) = setting.instances
+    setting.gate.clear()
+    async with setting.running():
+        await until(lambda: bool(setting.asked))
+        setting.instances = []
+        setting.scraper.forget(instance)
+        setting.gate.set()
+        await until(lambda: setting.now_asked == 0)
+        await asyncio.sleep(0)
+        assert repr(setting.scraper) == "<LoadScraper 0 instances, 0 asked, 0 silent>"
+    assert setting.reports == []
+
+
+async def test_the_end_ends_what_is_under_way(make: Callable[..., Setting]) -> None:
+    setting = make(3)
+    setting.gate.clear()
+    async with setting.running():
+        await until(lambda: setting.now_asked == 3)
+    assert setting.now_asked == 0

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from fd_router.scheduling.sessions import Sessions
+
+
+def test_a_hit_is_the_same_instance_as_the_last_time() -> None:
+    sessions = Sessions()
+    visits = [("s", "a"), ("s", "a"), ("t", "a"), ("s", "b"), ("s", "a"), ("t", "a")]
+    assert [sessions.visit(*visit) for visit in visits] == [False, True, False, False, False, True]
+
+
+def test_the_sessions_seen_last_are_kept() -> None:
+    sessions = Sessions(limit=2)
+    for session in ("one", "two", "one", "three"):
+        sessions.visit(session, "a")
+    assert len(sessions) == 2
+    assert sessions.visit("one", "a")
+    assert not sessions.visit("two", "a")
