@@ -18,7 +18,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
-from tests.support.fault_matrix import FAULTS, LEFT_SECS, ROLES, Case, Outcome, run_all
+from tests.support.fault_matrix import FAULTS, LEFT_SECS, ROLES, Case, Outcome, run_all  # noqa: E402
 
 WIDTH = 140  # so that each field is one line
 

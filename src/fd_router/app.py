@@ -29,7 +29,7 @@ from fd_router.config import Config
 from fd_router.engines.fastdeploy import can_pair
 from fd_router.errors import FdRouterError
 from fd_router.instances.health import Thresholds
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Health, Instance
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.register_file import keep_instances
 from fd_router.instances.registry import Registry
@@ -190,10 +190,16 @@ class Router:
         return f"none of {len(known)} registered instances may be chosen ({states}{', …' if len(known) > 5 else ''})"
 
     async def _get_status(self, host: str, port: int, path: str, timeout: float) -> int:  # noqa: ASYNC109
-        """Probe: over a kept connection for members, over one of its own for who isn't one (yet)."""
+        """Probe: over a kept connection for healthy members, over one of its own for the others.
+
+        Kept connections may live on while an instance refuses new ones.
+        """
         key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         known = self._registry.get(key)
-        pool = self._pools.of(known) if known is not None else self._pools.single_use(Endpoint(key, host, port))
+        if known is not None and known.health is Health.HEALTHY:
+            pool = self._pools.of(known)
+        else:
+            pool = self._pools.single_use(Endpoint(key, host, port))
         status, _ = await fetch(pool, "GET", path, time_limit=timeout)
         return status
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -48,10 +49,9 @@ class SchedulingParts:
         self._registry = registry
         self._pools = pools
         self._telemetry = telemetry
-        self._sessions = Sessions()
-        self._environment = Environment(time.monotonic, rng, self._on_choice)
+        self._random = rng
         self._figures = Figures(time.monotonic, options.load_max_age_secs)
-        self._index = make_index(self._environment, options)
+        self._index = make_index(Environment(time.monotonic, rng), options)
         splitwise = config.server.splitwise
         names = {options.prefill_policy, options.decode_policy} if splitwise else {options.policy}
         self._is_cache_aware = bool(names & CACHE_AWARE)
@@ -60,8 +60,10 @@ class SchedulingParts:
         registry.on_change(self._on_change)
 
     def make_policy(self, name: str) -> Policy:
-        """Build a policy. Raises ConfigError for an unknown name."""
-        return make_policy(name, self._environment, self._options, figures=self._figures, index=self._index)
+        """Build a policy for one role. Raises ConfigError for an unknown name."""
+        # A session has an instance in each role, so each has sessions of its own.
+        environment = Environment(time.monotonic, self._random, partial(self._on_choice, Sessions()))
+        return make_policy(name, environment, self._options, figures=self._figures, index=self._index)
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
@@ -117,14 +119,14 @@ class SchedulingParts:
         if kind is ChangeKind.REMOVED:
             self._pools.retire(_metrics_address(instance).key)
 
-    def _on_choice(self, request: RequestView, choice: Choice) -> None:
+    def _on_choice(self, sessions: Sessions, request: RequestView, choice: Choice) -> None:
         completion, log = cast("Completion", request), self._telemetry.log
         if choice.reason and log.warn_on:
             log.warn(cache_line(choice, time.time()), completion.tags, at_once=False)
         elif log.info_on:
             log.info(cache_line(choice, time.time()), completion.tags)
         if completion.session_id:
-            is_hit = self._sessions.visit(completion.session_id, choice.selected)
+            is_hit = sessions.visit(completion.session_id, choice.selected)
             if not completion.selections:
                 self._telemetry.metrics.cache_request(is_hit)
         completion.selections += 1

@@ -63,8 +63,9 @@ def test_the_info_has_every_key_and_no_null():
     sent = json.loads(body.for_pair(PairInfos().of(prefill, decode)))
     assert sent == {
         "disaggregate_info": {
-            "prefill_ip": "10.0.0.1", "decode_ip": "10.0.0.2", "prefill_connector_port": 7001, "decode_connector_port": 0,
-            "decode_device_ids": ["3", "4"], "decode_rdma_ports": ["9"], "transfer_protocol": "rdma", "decode_tp_size": 1,
+            "prefill_ip": "10.0.0.1", "decode_ip": "10.0.0.2", "prefill_connector_port": 7001,
+            "decode_connector_port": 0, "decode_device_ids": ["3", "4"], "decode_rdma_ports": ["9"],
+            "transfer_protocol": "rdma", "decode_tp_size": 1,
         },
         "request_id": "new-id",
         "a": 1,

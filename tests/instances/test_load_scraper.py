@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.support.waiting import until
 
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.instances.load_scraper import LoadScraper
 from fd_router.instances.registration import Registration
-from tests.support.waiting import until
 
 PAGE = "fastdeploy:num_requests_running {}\nfastdeploy:num_requests_waiting {}\navailable_gpu_block_num {}\n"
 

@@ -19,8 +19,8 @@ LONG = "Tell me the story of the seven bridges, from its very beginning. " * 20
 CACHE = {"policy": "cache_aware", "cache_block_size": 16}
 LINE = re.compile(
     r"\[INFO\] \S+ \S+ logger\.go:79: (?P<tags>(?:\[\w+:[^\]]*\] )*)cache-aware prefill: final strategy: "
-    r"cache_aware_scoring, selected=(?P<selected>\S+), loads=map\[(?P<loads>[^\]]*)\], hitRatios=map\[(?P<hits>[^\]]*)\]\. "
-    r"ts_ms=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\n"
+    r"cache_aware_scoring, selected=(?P<selected>\S+), loads=map\[(?P<loads>[^\]]*)\], "
+    r"hitRatios=map\[(?P<hits>[^\]]*)\]\. ts_ms=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\n"
 )
 
 
@@ -86,7 +86,8 @@ async def test_sessions_are_counted_by_request_and_not_by_attempt() -> None:
 
 
 async def test_imbalanced_loads_and_an_empty_prompt_are_warned_of() -> None:
-    async with PdFleet(mixed=2, scheduler=CACHE, mock={"decode_ms_per_token": 50}) as fleet:
+    scheduler = {**CACHE, "load_balance_weight": 0.05}
+    async with PdFleet(mixed=2, scheduler=scheduler, mock={"decode_ms_per_token": 50}) as fleet:
         await ask(fleet, body(""))
         running = [asyncio.create_task(ask(fleet, body(LONG, max_tokens=40))) for _ in range(3)]
         await until(lambda: sum(counts(fleet)) == 4)
@@ -116,7 +117,9 @@ async def test_an_instance_that_was_started_again_has_lost_its_cache() -> None:
 async def test_prefill_and_decode_choose_by_cache_too() -> None:
     scheduler = {"prefill_policy": "cache_aware", "decode_policy": "remote_cache_aware", "cache_block_size": 16}
     async with PdFleet(3, 3, scheduler=scheduler) as fleet:
-        await ask(fleet, *[body(LONG)] * 4)
+        await ask(fleet, *[body(LONG, session_id="s")] * 4)
+        assert await fleet.metric("router_cache_request_total") == 4
+        assert await fleet.metric("router_cache_hit_total") == 3
         assert (sorted(counts(fleet, "prefill")), sorted(counts(fleet, "decode"))) == ([0, 0, 4], [0, 0, 4])
 
 
@@ -185,12 +188,13 @@ class TestTokenizer:
 
     async def test_a_client_that_leaves_meanwhile_leaves_nothing_behind(self) -> None:
         with ScriptedInstance() as service:
-            async with self.fleet(service, tokenizer_timeout_secs=5) as fleet:
+            async with self.fleet(service, tokenizer_timeout_secs=0.5) as fleet:
                 asking = asyncio.create_task(ask(fleet, body(LONG)))
                 await until(lambda: bool(service.heads))
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
                 await log_of(fleet)
                 await until(lambda: " 499 " in fleet.log)
+                await until(lambda: "tokenizer failed" in fleet.log)  # only now, and it is too late for anything
                 assert counts(fleet) == [0, 0, 0]
                 assert not await fleet.leftovers()

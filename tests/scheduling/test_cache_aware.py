@@ -1,4 +1,4 @@
-"""The formula of ``cache_aware`` on worked examples, its fallback, what it remembers, and that large fleets do the same."""
+"""The formula of ``cache_aware`` on worked examples, its fallback, what it remembers; in large fleets too."""
 
 from __future__ import annotations
 
@@ -225,6 +225,16 @@ def true_hits(bench: Bench, prompt: str) -> dict[int, int]:
         for holder in group.holders:
             hits.setdefault(numbers[holder], group.depth * 100 // match.blocks)
     return hits
+
+
+@pytest.mark.parametrize("high", [255, 256, 1000])
+def test_the_imbalance_of_a_large_fleet(high: int) -> None:
+    bench = Bench(*[(high - 1, 0)] * 99, (high, 0))
+    bench.choose("aaaa")
+    assert bench.told[-1].reason == ""
+    bench.fleet[0].running = 100
+    bench.choose("aaaa")
+    assert bench.told[-1].reason == "load imbalanced"
 
 
 def test_in_a_large_fleet_all_idle_ones_are_chosen_in_time() -> None:

@@ -67,6 +67,8 @@ class TestRemoteLoads:
         assert loads(candidates)[0] == 20
         candidates[0].running = 1
         assert loads(candidates)[0] == 16
+        candidates[0].running = 1000
+        assert loads(candidates)[0] == 1015
 
     def test_new_figures_count_at_once(self, figures: Figures, size: int) -> None:
         candidates = fleet(*[1] * size)

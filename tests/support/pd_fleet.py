@@ -182,7 +182,7 @@ class Streaming:
         self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.body = b""
+        self._body = bytearray()
         self.answers = 0  # whole ones
         self.error: Exception | None = None
         self.surplus = b""  # bytes behind the answer
@@ -194,7 +194,7 @@ class Streaming:
         self.status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
-        self.body += body
+        self._body += body
 
     def on_message_complete(self) -> None:
         self.answers += 1
@@ -216,6 +216,11 @@ class Streaming:
             while await self.read_some():
                 pass
         return self
+
+    @property
+    def body(self) -> bytes:
+        """What has come of the body."""
+        return bytes(self._body)
 
     def leave(self) -> None:
         """Close the connection, whatever has come."""

@@ -57,9 +57,7 @@ class _Reply(msgspec.Struct):
 class AbortApi:
     """The endpoint, over the instances of ``members()`` and the requests of ``in_flight``."""
 
-    def __init__(
-        self, members: Callable[[], Iterable[Instance]], in_flight: Requests, post: Post, *, log: Log
-    ) -> None:
+    def __init__(self, members: Callable[[], Iterable[Instance]], in_flight: Requests, post: Post, *, log: Log) -> None:
         self._members = members
         self._in_flight = in_flight
         self._post = post

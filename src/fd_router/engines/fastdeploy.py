@@ -22,7 +22,6 @@ _ERROR_AT_START = re.compile(
 """A stream or an answer that begins with an error object, behind a chunk's size and an event's name."""
 
 _json_decoder = json.JSONDecoder()
-_RESCHEDULE = (b"pd_reschedule", b"PD Error")
 
 
 class PairMember(Protocol):
@@ -135,7 +134,7 @@ class PairBody:
 
 def begins_with_error(piece: bytes) -> bool:
     """Whether the first piece of an answer's body (chunked or not, an event or not) is an error object."""
-    return _ERROR_AT_START.match(piece) is not None
+    return b'"error"' in piece[:128] and _ERROR_AT_START.match(piece) is not None
 
 
 def error_message(body: bytes) -> str:
@@ -152,7 +151,7 @@ def error_message(body: bytes) -> str:
 
 def is_rescheduled(body: bytes) -> bool:
     """Whether a decode instance gave a request back for want of memory. ``body``: a whole answer, not streamed."""
-    if not any(word in body for word in _RESCHEDULE):
+    if b"pd_reschedule" not in body and b"PD Error" not in body:  # nearly always: two searches and no parsing
         return False
     answer = _decode_object(body)
     if "PD Error" in error_message(body):

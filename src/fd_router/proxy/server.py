@@ -324,12 +324,12 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being answered or waits in line."""
-        return self._request is None and not self._reader.ready
+        """Whether no request is being received or answered, or waits in line."""
+        return self._request is None and not self._reader.ready and self._reader.state == self._reader.IDLE
 
     def close_if_idle(self) -> None:
         """Close unless a request is under way; then its answer is the last."""
-        if self.is_idle and self._reader.state == self._reader.IDLE:
+        if self.is_idle:
             self._transport.close()
 
     def abort(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fd_router.scheduling.prefix_index import KEY_BYTES
+from fd_router.scheduling.prefix_nodes import KEY_BYTES
 
 Words = npt.NDArray[np.uint64]
 

@@ -83,7 +83,7 @@ class Completion:
         self.session_id = "" if session is None else str(session)
         self.token_ids: array[int] | None = None  # from a tokenizer, before the selection
         self.tags = ""  # of its log lines
-        self.selections = 0  # cache-aware ones so far: attempts after the first don't count as requests
+        self.selections = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
 
 
 def _prompt(fields: _Body) -> str:

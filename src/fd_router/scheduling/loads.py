@@ -138,8 +138,7 @@ class RemoteLoads:
         own = [candidate.running for candidate in candidates]
         if isinstance(self._extra, list):
             return [max(0.0, extra + count) for extra, count in zip(self._extra, own, strict=True)]
-        loads = self._extra + own
-        return loads.clip(0, out=loads)  # type: ignore[return-value]  # an array
+        return _added(self._extra, own)  # type: ignore[return-value]  # an array
 
     def on_figure(self, url: str, figure: Figure | None) -> None:
         """Take new figures in; None: there are none any more."""
@@ -154,9 +153,22 @@ class RemoteLoads:
         self._candidates = candidates
         self._extra = extra
         if len(extra) > FEW:
-            import numpy as np  # noqa: PLC0415  for large fleets only: it costs start-up time and memory
+            import numpy as np  # noqa: PLC0415
 
             self._extra = np.array(extra)
 
     def _over(self, figure: Figure | None) -> float:
         return 0.0 if figure is None else float(figure.running + figure.waiting * self._weight - figure.own)
+
+
+def _added(extra: npt.NDArray[Any], own: list[int]) -> npt.NDArray[Any]:
+    """Return ``extra + own``, at least 0. By way of bytes, into which counts mostly fit, it is faster."""
+    import numpy as np  # noqa: PLC0415  for large fleets only: it costs start-up time and memory
+
+    loads: npt.NDArray[Any]
+    try:
+        loads = extra + np.frombuffer(bytes(own), np.uint8)
+    except ValueError:
+        loads = extra + own
+    np.maximum(loads, 0.0, out=loads)
+    return loads

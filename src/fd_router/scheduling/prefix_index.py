@@ -16,55 +16,13 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-import msgspec
-
-KEY_BYTES = 8
-"""Bytes of a key, as ``block_hashes`` makes them."""
+from fd_router.scheduling.prefix_nodes import KEY_BYTES, Edge, Holder, Tag, link_after, tag_of, tags_of, unlink
 
 PURGED_AT_ONCE = 16
 """Tags of removed instances that are freed with each insertion: removing must not hold up requests."""
 
 _BLOCKS_PER_TAG = 2.5
 """Blocks of the limit for each tag allowed: a tag with its edge takes some 300 bytes, however short the edge."""
-
-
-# Without garbage collection: a tree of a million objects would stop the router for each full collection. Everything
-# that is dropped is unlinked by hand.
-class _Edge(msgspec.Struct, gc=False, eq=False):
-    """A run of blocks. ``tag`` when one instance holds it (the usual case, and the smaller), else ``tags``."""
-
-    keys: bytes
-    start: int  # blocks before the first one
-    parent: _Edge | None = None
-    children: dict[bytes, _Edge] | None = None
-    tag: _Tag | None = None
-    tags: dict[int, _Tag] | None = None
-
-    @property
-    def blocks(self) -> int:
-        return len(self.keys) // KEY_BYTES
-
-
-class _Tag(msgspec.Struct, gc=False, eq=False):
-    """One instance's mark on an edge, a link in its list by time of use."""
-
-    holder: _Holder
-    edge: _Edge
-    used: float
-    older: _Tag | None = None
-    newer: _Tag | None = None
-
-
-class _Holder(msgspec.Struct, gc=False, eq=False):
-    """An instance, from its first prefix until it is removed; back again, it is another one."""
-
-    id: int
-    name: str
-    blocks: int = 0
-    limit: float = math.inf
-    oldest: _Tag | None = None
-    newest: _Tag | None = None
-    is_queued: bool = False  # has an entry in the index's heap
 
 
 class Group(NamedTuple):
@@ -79,7 +37,7 @@ class Match:
 
     __slots__ = ("_path", "blocks", "depth", "keys")
 
-    def __init__(self, keys: bytes, path: list[_Edge], depth: int) -> None:
+    def __init__(self, keys: bytes, path: list[Edge], depth: int) -> None:
         self.keys = keys
         self.blocks = len(keys) // KEY_BYTES  # of the prompt
         self.depth = depth  # known ones
@@ -95,7 +53,7 @@ class Match:
                 yield Group(depth, holders)
             depth = edge.start
 
-    def take_path(self) -> list[_Edge]:
+    def take_path(self) -> list[Edge]:
         """Hand the path over to the index."""
         path, self._path = self._path, []
         return path
@@ -117,10 +75,10 @@ class PrefixIndex:
         self._max_tags = max(16, int(max_blocks / _BLOCKS_PER_TAG))
         self._duration = duration
         self._default_limit = instance_blocks or math.inf
-        self._root = _Edge(b"", 0)
-        self._holders: dict[str, _Holder] = {}
-        self._removed: list[_Holder] = []  # with tags still to be freed
-        self._heap: list[tuple[float, int, _Holder]] = []  # times not later than those of the oldest tags
+        self._root = Edge(b"", 0)
+        self._holders: dict[str, Holder] = {}
+        self._removed: list[Holder] = []  # with tags still to be freed
+        self._heap: list[tuple[float, int, Holder]] = []  # times not later than those of the oldest tags
         self._last_id = 0
         self.blocks = 0
         self.tags = 0
@@ -130,7 +88,7 @@ class PrefixIndex:
 
     def match(self, keys: bytes) -> Match:
         """Find the longest known prefix."""
-        path: list[_Edge] = []
+        path: list[Edge] = []
         edge, at, size = self._root, 0, len(keys)
         while at < size and edge.children is not None:
             child = edge.children.get(keys[at : at + KEY_BYTES])
@@ -202,17 +160,17 @@ class PrefixIndex:
 
     # instances
 
-    def _holder(self, name: str) -> _Holder:
+    def _holder(self, name: str) -> Holder:
         holder = self._holders.get(name)
         if holder is None:
             self._last_id += 1
             self.version += 1
-            holder = self._holders[name] = _Holder(self._last_id, name, limit=self._default_limit)
+            holder = self._holders[name] = Holder(self._last_id, name, limit=self._default_limit)
         return holder
 
     # growing
 
-    def _grow(self, path: list[_Edge], match: Match, holder: _Holder) -> None:
+    def _grow(self, path: list[Edge], match: Match, holder: Holder) -> None:
         """Append the unknown blocks: to the last edge where that is an end of this instance alone, else as an edge."""
         keys = match.keys[match.depth * KEY_BYTES :]
         count = match.blocks - match.depth
@@ -222,45 +180,45 @@ class PrefixIndex:
             parent.keys += keys
             holder.blocks += count
             return
-        edge = _Edge(keys, match.depth, parent)
+        edge = Edge(keys, match.depth, parent)
         if parent.children is None:
             parent.children = {}
         parent.children[keys[:KEY_BYTES]] = edge
         path.append(edge)
 
-    def _split(self, edge: _Edge, depth: int) -> _Edge:
+    def _split(self, edge: Edge, depth: int) -> Edge:
         """Cut an edge in two at ``depth``; it becomes the lower part, the upper one is returned."""
         cut = (depth - edge.start) * KEY_BYTES
-        upper, parent = _Edge(edge.keys[:cut], edge.start, edge.parent), edge.parent
+        upper, parent = Edge(edge.keys[:cut], edge.start, edge.parent), edge.parent
         assert parent is not None
         assert parent.children is not None
         parent.children[edge.keys[:KEY_BYTES]] = upper
         edge.keys, edge.start, edge.parent = edge.keys[cut:], depth, upper
         upper.children = {edge.keys[:KEY_BYTES]: edge}
-        for tag in _tags_of(edge):
-            twin = _Tag(tag.holder, upper, tag.used)
-            _link_after(twin, tag)
+        for tag in tags_of(edge):
+            twin = Tag(tag.holder, upper, tag.used)
+            link_after(twin, tag)
             self._attach(twin, upper)
         return upper
 
-    def _touch(self, edge: _Edge, holder: _Holder, now: float) -> None:
-        tag = _tag_of(edge, holder)
+    def _touch(self, edge: Edge, holder: Holder, now: float) -> None:
+        tag = tag_of(edge, holder)
         if tag is None:
-            tag = _Tag(holder, edge, now)
+            tag = Tag(holder, edge, now)
             holder.blocks += edge.blocks
             self._attach(tag, edge)
         elif tag is holder.newest:
             tag.used = now
             return
         else:
-            _unlink(tag)
+            unlink(tag)
             tag.used = now
-        _link_after(tag, holder.newest)
+        link_after(tag, holder.newest)
         if not holder.is_queued:
             holder.is_queued = True
             heapq.heappush(self._heap, (now, holder.id, holder))
 
-    def _attach(self, tag: _Tag, edge: _Edge) -> None:
+    def _attach(self, tag: Tag, edge: Edge) -> None:
         self.tags += 1
         if edge.tags is not None:
             edge.tags[tag.holder.id] = tag
@@ -272,7 +230,7 @@ class PrefixIndex:
 
     # shrinking
 
-    def _shrink(self, holder: _Holder) -> None:
+    def _shrink(self, holder: Holder) -> None:
         """Keep the three limits, dropping what was used least recently."""
         while holder.blocks > holder.limit and holder.oldest is not None:
             self._drop(holder.oldest, int(holder.blocks - holder.limit))
@@ -281,7 +239,7 @@ class PrefixIndex:
         while self.tags > self._max_tags and (tag := self._oldest()) is not None:
             self._untag(tag)
 
-    def _oldest(self) -> _Tag | None:
+    def _oldest(self) -> Tag | None:
         """Find the tag used least recently; those of removed instances come before all."""
         while self._removed:
             if (tag := self._removed[-1].oldest) is not None:
@@ -310,7 +268,7 @@ class PrefixIndex:
                 most -= 1
         return most
 
-    def _drop(self, tag: _Tag, blocks: int) -> None:
+    def _drop(self, tag: Tag, blocks: int) -> None:
         """Take a tag off the last ``blocks`` blocks of its edge (all, when it has no more)."""
         edge = tag.edge
         keep = edge.blocks - blocks
@@ -324,10 +282,10 @@ class PrefixIndex:
             self._split(edge, edge.start + keep)
             self._untag(tag)
 
-    def _untag(self, tag: _Tag) -> None:
+    def _untag(self, tag: Tag) -> None:
         """Take a tag off its edge, which goes with its last one."""
         edge, holder = tag.edge, tag.holder
-        _unlink(tag)
+        unlink(tag)
         holder.blocks -= edge.blocks
         self.tags -= 1
         if edge.tags is None:
@@ -339,7 +297,7 @@ class PrefixIndex:
             (edge.tag,) = edge.tags.values()
             edge.tags = None
 
-    def _delete(self, edge: _Edge) -> None:
+    def _delete(self, edge: Edge) -> None:
         parent = edge.parent
         assert parent is not None
         assert parent.children is not None
@@ -364,43 +322,3 @@ def _common(edge_keys: bytes, keys: bytes, at: int, length: int) -> int:
         else:
             different = middle
     return equal * KEY_BYTES
-
-
-def _tags_of(edge: _Edge) -> list[_Tag]:
-    if edge.tags is not None:
-        return list(edge.tags.values())
-    return [edge.tag] if edge.tag is not None else []
-
-
-def _tag_of(edge: _Edge, holder: _Holder) -> _Tag | None:
-    if edge.tags is not None:
-        return edge.tags.get(holder.id)
-    return edge.tag if edge.tag is not None and edge.tag.holder is holder else None
-
-
-def _link_after(tag: _Tag, older: _Tag | None) -> None:
-    """Put a tag into its holder's list behind ``older``."""
-    holder = tag.holder
-    newer = older.newer if older is not None else holder.oldest
-    tag.older, tag.newer = older, newer
-    if older is None:
-        holder.oldest = tag
-    else:
-        older.newer = tag
-    if newer is None:
-        holder.newest = tag
-    else:
-        newer.older = tag
-
-
-def _unlink(tag: _Tag) -> None:
-    older, newer, holder = tag.older, tag.newer, tag.holder
-    if older is None:
-        holder.oldest = newer
-    else:
-        older.newer = newer
-    if newer is None:
-        holder.newest = older
-    else:
-        newer.older = older
-    tag.older = tag.newer = None

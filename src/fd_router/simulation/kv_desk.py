@@ -11,7 +11,7 @@ import msgspec
 Key = tuple[str, str]
 """Request id, and the prefill instance's connector."""
 
-LATE_SECS = 0.2
+LATE_SECS = 0.1
 """How long a KV cache is kept that comes after its request ended: another attempt may be on its way."""
 
 _REMEMBERED = 10_000

@@ -18,7 +18,6 @@ _BATCH_LINES = 256
 """So many lines don't wait for their 50 ms: they are still in the processor's cache, thousands wouldn't be."""
 
 
-
 class RouterLog:
     """Writes ``[INFO] 2026/03/30 20:16:57 logger.go:79: {tags}{message}`` at or above a level.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
+import numpy as np
 
 from fd_router.scheduling.block_hashes import BlockHasher
 from fd_router.scheduling.contract import Candidate, Choice, Environment, RequestView
@@ -181,7 +182,7 @@ class _Scoring:
         return (100 - percent) / 100 * weights.hit_ratio_weight + load / self._high * weights.load_balance_weight
 
     def _consider(self, place: int, percent: int) -> None:
-        key = (self._score(percent, self._loads[place]), self._candidates[place].tokens)
+        key = (self._score(percent, float(self._loads[place])), self._candidates[place].tokens)
         if key < self._least:
             self._least = key
             self._best = [place]
@@ -191,7 +192,11 @@ class _Scoring:
 
 def _extremes(loads: Sequence[float]) -> tuple[float, float]:
     if not isinstance(loads, list):
-        return loads.min(), loads.max()  # type: ignore[attr-defined]  # an array
-    # Many loads have few values between them, and a set of those is found faster than two extremes.
-    values = loads if len(loads) <= FEW else set(loads)
-    return min(values), max(values)
+        return float(loads.min()), float(loads.max())  # type: ignore[attr-defined]  # an array
+    if len(loads) <= FEW:
+        return min(loads), max(loads)
+    try:  # by way of bytes, into which counts mostly fit, it is faster
+        counts = np.frombuffer(bytes(loads), np.uint8)
+    except ValueError:
+        return min(loads), max(loads)
+    return int(counts.min()), int(counts.max())
