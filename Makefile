@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COVERAGE := 90
 
-.PHONY: help demo test check lint types walls format lock docs bench clean
+.PHONY: help demo test check lint types walls format lock docs bench fault-matrix pd-chaos clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 9
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(INSTALLED) ## Start a router and three mock instances, send requests, kill an instance
 	@$(BIN)/fd-router demo
@@ -41,6 +41,12 @@ bench: $(INSTALLED) ## Measure start-up, memory, and CPU beside other routers (s
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/compare.py $(if $(PEERS),--peers $(PEERS))
+
+fault-matrix: $(INSTALLED) ## Show what clients see of every fault of every role of a pair
+	$(BIN)/python benchmarks/fault_matrix.py
+
+pd-chaos: $(INSTALLED) ## Send 2,000 requests at once while instances of both roles are killed
+	$(BIN)/python benchmarks/pd_chaos.py
 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-header

@@ -20,13 +20,15 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from tests.support.pd_chaos import Plan, Report, run_chaos  # noqa: E402
 
-SHOWN = 10  # problems of a kind
+WIDTH = 120
+SHOWN = 5  # problems of a kind
 
 
 def main(arguments: list[str]) -> int:
     numbers = [float(argument) for argument in arguments]
     plan = Plan(*numbers[:1], *[int(number) for number in numbers[1:2]])
     console = Console(highlight=False)
+    console.width = max(console.width, WIDTH)
     console.print(
         f"{plan.concurrent} requests at once for {plan.seconds:g} s; {plan.instances} prefill and {plan.instances} "
         f"decode instances, of which one each is killed every {plan.kill_every_secs:g} s …"

@@ -1,5 +1,6 @@
 """Which pair serves a request, and what the pair and the client are told."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -172,7 +173,11 @@ async def test_a_client_that_does_not_read_holds_decode_up():
         client = await ask(fleet.port, stream=True, max_tokens=60_000, receive_buffer=65_536)
         decode = fleet.mocks["decode-1"]
         await until(lambda: decode.state()["finished"] == 1, 20)
-        assert decode.state()["unsent_bytes"] > 1_000_000  # what the client doesn't take stays where it was made
+        before = -1
+        while (unsent := decode.state()["unsent_bytes"]) != before:  # until nothing moves any more
+            before = unsent
+            await asyncio.sleep(0.1)
+        assert unsent > 1_000_000  # what the client doesn't take stays where it was made
         await client.read(20)
         client.leave()
         assert client.is_whole

@@ -1,6 +1,7 @@
 """The demo as users start it: a process with processes of its own."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -34,6 +35,22 @@ def test_shows_everything_and_loses_nothing(tmp_path):
         assert output.count(name) >= 3
     assert "every stream gets its turn." in " ".join(output.split())
     assert "60 of 60 were answered" in output
+    assert "nothing was lost" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_pairs_are_shown_and_one_of_each_role_is_killed(tmp_path):
+    with start_demo(tmp_path, "--splitwise") as demo:
+        try:
+            output, _ = demo.communicate(timeout=50)
+        finally:
+            demo.kill()
+    assert demo.returncode == 0, output
+    assert re.search(r"prefill-[12] \+ decode-[12]", output)
+    for victim in ("prefill-2", "decode-2"):
+        assert f"{victim} is killed" in output
+    assert output.count("60 of 60 were answered") == 2
     assert "nothing was lost" in output
     assert list(tmp_path.iterdir()) == []
 

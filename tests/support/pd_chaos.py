@@ -201,7 +201,7 @@ class _Worker:
             self._report.wrong.append(f"{request_id}: {answer.begins} answers, {bytes(answer.body[:120])!r}")
             return "wrong answer"
         if not answer.ends:
-            return "a stream that broke off, for the client to see"
+            return "a stream that broke off, as the client saw"
         if answer.status != 200:
             self._report.errors.append(f"{request_id}: {answer.status} {bytes(answer.body).decode('utf-8', 'replace')}")
             return f"an error, {answer.status}"

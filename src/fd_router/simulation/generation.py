@@ -66,10 +66,11 @@ class EngineDriver:
 class Tally:
     """How generations ended, and those that haven't."""
 
-    __slots__ = ("aborted", "disconnected", "finished", "live")
+    __slots__ = ("aborted", "disconnected", "finished", "ids", "live")
 
     def __init__(self) -> None:
         self.live: set[Generation] = set()
+        self.ids: set[str] = set()  # of the live ones; instances of a pair have no two with one id
         self.finished = 0
         self.aborted = 0  # by /v1/abort_requests
         self.disconnected = 0  # the client left first
@@ -110,6 +111,7 @@ class Generation:
         self._lag = 0.0  # seconds that a slow fault has put between the engine and the client
         self._run: Run | None = None
         tally.live.add(self)
+        tally.ids.add(engine_id)
         call.on_gone = self.on_gone
 
     @property
@@ -271,6 +273,7 @@ class Generation:
         self.is_done = True
         self._call.on_gone = None
         self._tally.live.discard(self)
+        self._tally.ids.discard(self.engine_id)
 
     def __repr__(self) -> str:
         return f"<Generation {self.engine_id} {self._run!r}>"

@@ -43,6 +43,11 @@ class Call:
         self.close_silently = False  # close after the answer, without saying so in its head
         self.on_gone: Callable[[], None] | None = None
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self._connection.transport.is_closing()
+
     def respond(
         self,
         status: int,
