@@ -185,9 +185,10 @@ class PairExchange(Forwarding):
 
     def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
         """Pass a 4xx on, once: it is about the request, and another pair would say the same."""
-        if leg is self._prefill and self._has_begun:
+        if self._is_ended or (self._has_begun and leg is self._prefill):
             self._log_failure(leg, f"status {head.status}; the decode instance goes on")
             self._release(leg.decision)
+            self._log_notes()
             return
         self._log_failure(leg, f"status {head.status}")
         self._has_begun = True
@@ -202,6 +203,7 @@ class PairExchange(Forwarding):
             self._log_failure(leg, f"{error.detail}; the decode instance goes on")
             self._telemetry.metrics.leg_failed(leg.role, error.reason)
             self._release(leg.decision)
+            self._log_notes()
             return
         self._telemetry.metrics.leg_failed(leg.role, error.reason)
         self._telemetry.metrics.upstream_failed(error.instance, error.reason)
