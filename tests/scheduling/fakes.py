@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.contract import Candidate, Environment, RequestView
 
 
 class FakeCandidate:
@@ -35,6 +36,7 @@ class FakeRequest:
         self.prompt = prompt
         self.tokens = len(prompt) * 2
         self.token_ids: array[int] | None = None
+        self.stream = True
 
 
 def make_environment(seed: int = 1) -> Environment:
@@ -44,3 +46,37 @@ def make_environment(seed: int = 1) -> Environment:
 def fleet(*running: int) -> list[FakeCandidate]:
     """Make candidates 1, 2, … with these running requests."""
     return [FakeCandidate(number, count) for number, count in enumerate(running, 1)]
+
+
+class Diary:
+    """A placement that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def on_first_token(self) -> None:
+        self.heard.append("first token")
+
+    def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
+        self.heard.append((prompt_tokens, cached_tokens))
+
+    def on_end(self) -> None:
+        self.heard.append("end")
+
+
+class LearningPolicy:
+    """Takes the first candidate and keeps the diaries of what it placed."""
+
+    def __init__(self) -> None:
+        self.placed: list[tuple[RequestView, Candidate, Diary]] = []
+
+    def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
+        return candidates[0]
+
+    def place(self, request: RequestView, candidate: Candidate) -> Diary:
+        self.placed.append((request, candidate, diary := Diary()))
+        return diary
+
+    @property
+    def heard(self) -> list[list[object]]:
+        return [diary.heard for _, _, diary in self.placed]

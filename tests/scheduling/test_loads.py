@@ -9,7 +9,7 @@ import pytest
 
 from fd_router.config import SchedulerConfig
 from fd_router.scheduling.contract import Environment
-from fd_router.scheduling.loads import TIES, Figures, lowest_places, running
+from fd_router.scheduling.loads import TIES, Figures, lowest_places, own_running
 from fd_router.scheduling.policies import make_policy
 from tests.scheduling.fakes import FakeCandidate, FakeRequest, fleet
 
@@ -148,4 +148,4 @@ def test_a_large_fleet_gets_its_requests_evenly(name: str, figures: Figures) -> 
 
 
 def test_running() -> None:
-    assert running(fleet(3, 0, 7)) == [3, 0, 7]
+    assert own_running(fleet(3, 0, 7)) == [3, 0, 7]

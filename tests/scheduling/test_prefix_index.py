@@ -57,10 +57,12 @@ class IndexMachine(RuleBasedStateMachine):
         self.index = PrefixIndex(self.clock, max_blocks=20, duration=10)
         self.index._max_tags = 10_000
         self.naive = NaiveIndex(20, 10)
+        self.learnt = 0  # blocks of instances
 
     @rule(name=st.sampled_from(NAMES), prompt=PROMPTS, pause=st.integers(1, 3))
     def use(self, name: str, prompt: tuple[int, ...], pause: int) -> None:
         self.clock.now += pause
+        self.learnt += len(prompt) - self.naive.depth(name, prompt)
         insert(self.index, keys_of(prompt), name)
         self.naive.insert(name, prompt, self.clock.now)
 
@@ -91,6 +93,8 @@ class IndexMachine(RuleBasedStateMachine):
         self.index._purge(1000)  # what removed instances left is freed in portions otherwise
         assert self.index.blocks == self.naive.blocks()
         assert [self.index.blocks_of(name) for name in NAMES] == [self.naive.blocks_of(name) for name in NAMES]
+        held = sum(self.index.blocks_of(name) for name in NAMES)
+        assert self.learnt == held + sum(self.index.forgotten.values())
         check_structure(self.index)
 
 
@@ -258,10 +262,10 @@ def test_a_match_that_ends_inside_an_edge_splits_it_only_when_inserted(clock: Cl
 def test_memory_stays_below_150_bytes_a_block_of_the_limit(clock: Clock, length: int) -> None:
     tracemalloc.start()
     try:
-        index = PrefixIndex(clock, max_blocks=60_000)
-        for seed in range(70_000 // length):
+        index = PrefixIndex(clock, max_blocks=20_000)
+        for seed in range(24_000 // length):
             insert(index, some(seed, length), NAMES[seed % 3])
-        assert tracemalloc.get_traced_memory()[0] < 150 * 60_000
+        assert tracemalloc.get_traced_memory()[0] < 150 * 20_000
     finally:
         tracemalloc.stop()
 
@@ -270,3 +274,18 @@ def test_repr_tells_the_size(clock: Clock) -> None:
     index = PrefixIndex(clock)
     insert(index, some(1, 4), "a")
     assert repr(index) == "<PrefixIndex 4 blocks, 1 tags, 1 instances>"
+
+
+def test_what_is_forgotten_is_counted_by_reason() -> None:
+    clock = Clock()
+    index = PrefixIndex(clock, max_blocks=10, duration=10)
+    insert(index, keys_of((1,) * 6), "a")
+    index.set_limit("a", 4)
+    insert(index, keys_of((0,) * 8), "b")
+    clock.now = 20
+    index.sweep()
+    insert(index, keys_of((0, 1, 0)), "a")
+    index.remove("a")
+    index.sweep()
+    assert index.forgotten == {"instance_limit": 2, "limit": 2, "age": 10, "gone": 3}
+    assert index.bytes_estimate == 0

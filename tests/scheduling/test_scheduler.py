@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.errors import NoInstanceError
+from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.contract import Decision
+from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.scheduler import Scheduler
-from tests.scheduling.fakes import FakeCandidate, FakeRequest, fleet, make_environment
+from tests.scheduling.fakes import Diary, FakeCandidate, FakeRequest, LearningPolicy, fleet, make_environment
 
 
 def make_scheduler(candidates: list[FakeCandidate], policy: str = "request_num") -> Scheduler[FakeCandidate]:
@@ -34,6 +35,12 @@ def test_nothing_to_choose_from() -> None:
     with pytest.raises(NoInstanceError, match="Failed to select worker: none has registered") as raised:
         make_scheduler([]).select(FakeRequest(), {"10.0.0.1:8000"})
     assert (raised.value.status, raised.value.code) == (502, "no_instance")
+
+
+def test_no_room_is_not_no_instance() -> None:
+    scheduler = Scheduler(lambda: (), make_policy("request_num", make_environment()), lambda: "none", lambda: True)
+    with pytest.raises(SaturatedError, match="each instance that may be chosen has as many requests as it may have"):
+        scheduler.select(FakeRequest())
 
 
 def test_only_those_available_now_are_candidates() -> None:
@@ -64,3 +71,50 @@ class TestDecision:
         assert decision.release()
         assert decision.prefill_done()
         assert (candidate.running, candidate.tokens) == (0, 0)
+
+
+class TestLearners:
+    """A policy with a ``place`` hears what becomes of its choices; one without costs nothing."""
+
+    def test_it_is_told_of_what_was_taken_only(self) -> None:
+        policy, (one, two) = LearningPolicy(), fleet(0, 0)
+        scheduler = Scheduler(lambda: [one, two], policy, lambda: "")
+        request = FakeRequest("abc")
+        decision = scheduler.select(request, {one.key})
+        assert [placed[:2] for placed in policy.placed] == [(request, two)]
+        assert decision.wants_usage
+
+    def test_both_sides_of_a_pair_are_told(self) -> None:
+        sides = [(LearningPolicy(), fleet(0)) for _ in range(2)]
+        prefill, decode = (Side(lambda found=found: found, policy) for policy, found in sides)
+        scheduler = PairScheduler(prefill, decode, lambda _prefill, _decode: True)
+        for decision in scheduler.select(FakeRequest("abc")):
+            decision.first_token()
+            decision.release()
+        assert [policy.heard for policy, _ in sides] == [[["first token", "end"]]] * 2
+
+    def test_each_thing_is_told_once(self) -> None:
+        diary = Diary()
+        decision = Decision(FakeCandidate(1), 10, diary)
+        for _ in range(2):
+            decision.first_token()
+            decision.prefill_done()
+            decision.usage(10, 4)
+            decision.release()
+        assert diary.heard == ["first token", (10, 4), "end"]
+        assert not decision.wants_usage
+
+    def test_after_the_end_only_the_usage_is_told(self) -> None:
+        diary = Diary()
+        decision = Decision(FakeCandidate(1), 10, diary)
+        decision.release()
+        decision.first_token()
+        decision.usage(10, 4)
+        assert diary.heard == ["end", (10, 4)]
+
+    def test_a_policy_that_does_not_learn_is_not_told(self) -> None:
+        decision = make_scheduler(fleet(0)).select(FakeRequest("abc"))
+        assert not decision.wants_usage
+        decision.first_token()
+        decision.usage(10, 4)
+        assert decision.release()

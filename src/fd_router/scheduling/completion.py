@@ -38,6 +38,8 @@ class _Body(msgspec.Struct, gc=False):
     request_id: str | int | msgspec.UnsetType | None = msgspec.UNSET
     session_id: str | int | None = None
     extra_body: _ExtraBody | None = None
+    model: str | None = None
+    service_tier: str | None = None
     disaggregate_info: Any = msgspec.UNSET
 
 
@@ -53,16 +55,9 @@ class Completion:
     """
 
     __slots__ = (
-        "has_reserved",
-        "prompt",
-        "request_id",
-        "selections",
-        "session_id",
-        "stream",
-        "tags",
-        "token_ids",
-        "tokens",
-    )
+        "_prompt", "_texts", "decisions", "has_reserved", "model", "request_id", "selections", "service_tier",
+        "session_id", "stream", "tags", "token_ids", "tokens",
+    )  # fmt: skip
 
     def __init__(self, body: bytes) -> None:
         try:
@@ -70,8 +65,11 @@ class Completion:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
             fields = _decode_tolerantly(body)
         self.stream = fields.stream is True
-        self.prompt = _prompt(fields)
-        self.tokens = len(self.prompt) * TOKENS_PER_CHARACTER
+        self.model = fields.model or ""
+        self.service_tier = fields.service_tier or ""
+        self._texts = texts = _texts(fields)
+        self._prompt: str | None = None
+        self.tokens = (sum(map(len, texts)) + len(texts) - 1) * TOKENS_PER_CHARACTER if texts else 0
         session = fields.session_id
         if session is None and fields.extra_body is not None:
             session = fields.extra_body.session_id
@@ -82,18 +80,27 @@ class Completion:
         )
         self.session_id = "" if session is None else str(session)
         self.token_ids: array[int] | None = None  # from a tokenizer, before the selection
+        self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
         self.selections = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
 
+    @property
+    def prompt(self) -> str:
+        """The prompt's text, put together when it is first asked for: most policies only want its length."""
+        if self._prompt is None:
+            self._prompt = " ".join(self._texts)
+        return self._prompt
 
-def _prompt(fields: _Body) -> str:
+
+def _texts(fields: _Body) -> list[str]:
+    """Return the prompt's texts, stripped, less those that are empty then."""
     if fields.messages is not None:
         texts = _message_texts(fields.messages)
     elif isinstance(fields.prompt, str):
-        texts = [fields.prompt]
+        texts = [fields.prompt.strip()]
     else:
-        texts = [item for item in fields.prompt or () if isinstance(item, str)]
-    return " ".join([stripped for text in texts if (stripped := text.strip())])
+        texts = [item.strip() for item in fields.prompt or () if isinstance(item, str)]
+    return texts if all(texts) else [text for text in texts if text]
 
 
 def _message_texts(messages: list[_Message]) -> list[str]:
@@ -101,9 +108,9 @@ def _message_texts(messages: list[_Message]) -> list[str]:
     for message in messages:
         content = message.content
         if isinstance(content, str):
-            texts.append(content)
+            texts.append(content.strip())
         elif content is not None:
-            texts += [part.text for part in content if part.type == "text"]
+            texts += [part.text.strip() for part in content if part.type == "text"]
     return texts
 
 
@@ -112,6 +119,8 @@ def _decode_tolerantly(body: bytes) -> _Body:
 
     By the standard library's decoder, which engines use: what they would accept (a lone surrogate, say) passes.
     """
+    if not json.detect_encoding(body).startswith("utf-8"):  # which an engine, and the splicing, may read otherwise
+        raise BadRequestError("Invalid JSON format: the body must be UTF-8 (RFC 8259)", code="invalid_json")
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -157,6 +166,10 @@ def _fit_extra_body(value: Any) -> _ExtraBody | None:
     return _ExtraBody(_fit_id(value.get("session_id"))) if isinstance(value, dict) else None
 
 
+def _fit_text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _fit_stream(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
@@ -168,6 +181,8 @@ def _fit_id(value: Any) -> str | int | None:
 _FITTING: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
         "stream": _fit_stream,
+        "model": _fit_text,
+        "service_tier": _fit_text,
         "messages": _fit_messages,
         "prompt": _fit_prompt,
         "request_id": _fit_id,

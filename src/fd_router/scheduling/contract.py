@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
+
+from fd_router.scheduling.board import CountBoard
 
 
 class Candidate(Protocol):
@@ -41,6 +43,10 @@ class RequestView(Protocol):
     def token_ids(self) -> array[int] | None:
         """The prompt's tokens as 32-bit unsigned numbers, when a tokenizer told them."""
 
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is a stream, so that its first token will be heard of."""
+
 
 class Choice(msgspec.Struct, frozen=True):
     """How a cache-aware policy came to its choice, for the log and the session metrics."""
@@ -50,6 +56,8 @@ class Choice(msgspec.Struct, frozen=True):
     candidates: Sequence[Candidate]
     loads: Sequence[float]  # of the candidates, in their order
     hit_ratios: Mapping[str, int]  # URL → percent of the prompt's blocks known there, where there are any
+    strategy: str = "cache_aware_scoring"  # what decided when there is no reason
+    hit: int = 0  # percent known where it goes, however that was decided
 
 
 OnChoice = Callable[[RequestView, Choice], None]
@@ -62,15 +70,94 @@ class Policy(Protocol):
         """Return one of ``candidates``, which is never empty and ordered by URL."""
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """What a policy makes of one candidate. None: it doesn't look at that."""
+
+    candidate: Candidate
+    hit: int | None = None  # percent of the prompt's blocks known there
+    load: float | None = None
+    score: float | None = None  # of all candidates' the lowest wins
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """How a policy would choose now."""
+
+    reason: str  # one sentence without anything of the prompt
+    standings: Sequence[Standing]  # of the candidates, in their order
+    best: Sequence[int]  # places of those that may be chosen: several when chance decides among them
+
+
+class Explaining(Protocol):
+    """A policy that can also say how it would choose. One that can't is shown with its candidates' counts."""
+
+    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
+        """Explain the choice that ``choose`` would make now, without changing anything: no index, no turn, no draw."""
+
+
+class Placement(Protocol):
+    """What a policy that learns keeps of a request it placed. Each is called at most once, ``on_end`` always.
+
+    A first token that comes after the end, or from an answer that is an error, isn't told.
+    """
+
+    def on_first_token(self) -> None:
+        """The prefill is done: the first byte of a stream came, or the answer of a prefill instance."""
+
+    def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
+        """The engine told how long the prompt was, and how much of it was cached; perhaps after ``on_end``."""
+
+    def on_end(self) -> None:
+        """The request is over here, however it ended."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What a policy may have besides ``choose``: it wants to hear what becomes of the requests it placed."""
+
+    def place(self, request: RequestView, candidate: Candidate) -> Placement:
+        """Note that ``request`` is being sent to ``candidate``, which ``choose`` returned just before."""
+
+
+class Predictions(Protocol):
+    """Who is told how good a policy's predictions were."""
+
+    def first_token(self, predicted: float, observed: float) -> None:
+        """A first token came ``observed`` seconds after the request was sent; ``predicted`` were said."""
+
+    def cached_tokens(self, predicted: int, told: int) -> None:
+        """The engine told that so many tokens of a prompt were cached; ``predicted`` were thought to be."""
+
+
 class Environment:
-    """What a policy is built with: clock (monotonic seconds), randomness, and whom to tell of a cache-aware choice."""
+    """What a policy is built with: clock (monotonic seconds), randomness, role, and whom to tell of what it does.
 
-    __slots__ = ("clock", "on_choice", "random")
+    ``board`` gives the counts of many candidates faster than they do themselves.
+    """
 
-    def __init__(self, clock: Callable[[], float], rng: random.Random, on_choice: OnChoice | None = None) -> None:
+    __slots__ = ("board", "clock", "on_choice", "predictions", "random", "role")
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        rng: random.Random,
+        on_choice: OnChoice | None = None,
+        *,
+        role: str = "mixed",
+        predictions: Predictions | None = None,
+    ) -> None:
+        self.board = CountBoard()
         self.clock = clock
         self.random = rng
         self.on_choice = on_choice
+        self.role = role  # of the candidates: mixed, prefill or decode
+        self.predictions = predictions
+
+
+class Mirrored(Candidate, Protocol):
+    """A candidate that tells ``board``, if it has one, of each change of its counts."""
+
+    board: CountBoard | None
+    place: int  # its own on the board
 
 
 class Countable(Candidate, Protocol):
@@ -97,17 +184,33 @@ class Decision(Generic[InstanceT]):
     """A request's place at an instance: counted when made, to be given back once.
 
     Both ways of giving back may be called again without effect, so that every ending of an exchange can
-    call them and none counts twice.
+    call them and none counts twice. ``placement`` is the policy's, when it wants to hear what becomes of this.
     """
 
-    __slots__ = ("_holds_request", "_holds_tokens", "instance", "tokens")
+    __slots__ = (
+        "_awaits_first", "_holds_request", "_holds_tokens", "_placement", "instance", "tokens", "wants_usage",
+    )  # fmt: skip
 
-    def __init__(self, instance: InstanceT, tokens: int) -> None:
+    def __init__(self, instance: InstanceT, tokens: int, placement: Placement | None = None) -> None:
         self.instance = instance
         self.tokens = tokens
         self._holds_request = True
         self._holds_tokens = tokens > 0
+        self._placement = placement
+        self._awaits_first = self.wants_usage = placement is not None
         instance.take(tokens)
+
+    def first_token(self) -> None:
+        """Tell the policy, once, that the prefill is done: an answer that isn't an error shows it."""
+        if self._awaits_first and self._placement is not None:
+            self._awaits_first = False
+            self._placement.on_first_token()
+
+    def usage(self, prompt_tokens: int, cached_tokens: int) -> None:
+        """Tell the policy what the engine said of the prompt."""
+        if self.wants_usage and self._placement is not None:
+            self.wants_usage = False
+            self._placement.on_usage(prompt_tokens, cached_tokens)
 
     def prefill_done(self) -> bool:
         """Give the tokens back. Returns whether they were still held."""
@@ -123,6 +226,9 @@ class Decision(Generic[InstanceT]):
             return False
         self._holds_request = False
         self.instance.give_back_request()
+        if self._placement is not None:
+            self._awaits_first = False
+            self._placement.on_end()
         return True
 
     def __repr__(self) -> str:

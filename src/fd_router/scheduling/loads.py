@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from fd_router.scheduling.board import FEW
 from fd_router.scheduling.contract import Candidate
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-FEW = 64
-"""Up to so many candidates plain lists are as fast as arrays."""
 
 TIES = 32
 """Of many candidates that are equal, so many are looked at closer."""
@@ -27,9 +25,15 @@ class Loads(Protocol):
         """Return the loads: a list, or an array when there are many."""
 
 
-def running(candidates: Sequence[Candidate]) -> list[int]:
+def own_running(candidates: Sequence[Candidate]) -> list[int]:
     """Return the concurrent requests of each candidate, as this router counts them."""
     return [candidate.running for candidate in candidates]
+
+
+def lowest(values: Sequence[float]) -> float:
+    """Return the lowest value of a list or an array."""
+    low: float = min(values) if isinstance(values, list) else values.min()  # type: ignore[attr-defined]
+    return low
 
 
 def lowest_places(values: Sequence[float], low: float, rng: random.Random) -> list[int]:
@@ -109,9 +113,9 @@ class Figures:
             self.forget(url)
         self._stale_from = min((figure.at for figure in self._figures.values()), default=float("inf")) + self.max_age
 
-    def loads(self, waiting_weight: float) -> RemoteLoads:
-        """Make loads of ``running + waiting × waiting_weight`` from the figures."""
-        view = RemoteLoads(self, waiting_weight)
+    def loads(self, waiting_weight: float, own: Loads = own_running) -> RemoteLoads:
+        """Make loads of ``running + waiting × waiting_weight`` from the figures; ``own`` gives this router's counts."""
+        view = RemoteLoads(self, waiting_weight, own)
         self._views.append(view)
         return view
 
@@ -123,8 +127,9 @@ class RemoteLoads:
     last call, so that a decision is one addition for each.
     """
 
-    def __init__(self, figures: Figures, waiting_weight: float) -> None:
+    def __init__(self, figures: Figures, waiting_weight: float, own: Loads = own_running) -> None:
         self._figures = figures
+        self._own = own
         self._weight = waiting_weight
         self._candidates: Sequence[Candidate] = ()
         self._places: dict[str, int] = {}
@@ -135,7 +140,7 @@ class RemoteLoads:
         self._figures.drop_stale()
         if candidates is not self._candidates:
             self._prepare(candidates)
-        own = [candidate.running for candidate in candidates]
+        own = self._own(candidates)
         if isinstance(self._extra, list):
             return [max(0.0, extra + count) for extra, count in zip(self._extra, own, strict=True)]
         return _added(self._extra, own)  # type: ignore[return-value]  # an array
@@ -161,14 +166,10 @@ class RemoteLoads:
         return 0.0 if figure is None else float(figure.running + figure.waiting * self._weight - figure.own)
 
 
-def _added(extra: npt.NDArray[Any], own: list[int]) -> npt.NDArray[Any]:
-    """Return ``extra + own``, at least 0. By way of bytes, into which counts mostly fit, it is faster."""
+def _added(extra: npt.NDArray[Any], own: Sequence[float]) -> npt.NDArray[Any]:
+    """Return ``extra + own``, at least 0."""
     import numpy as np  # noqa: PLC0415  for large fleets only: it costs start-up time and memory
 
-    loads: npt.NDArray[Any]
-    try:
-        loads = extra + np.frombuffer(bytes(own), np.uint8)
-    except ValueError:
-        loads = extra + own
+    loads: npt.NDArray[Any] = extra + own
     np.maximum(loads, 0.0, out=loads)
     return loads

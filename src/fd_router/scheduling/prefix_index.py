@@ -18,11 +18,18 @@ from typing import NamedTuple
 
 from fd_router.scheduling.prefix_nodes import KEY_BYTES, Edge, Holder, Tag, link_after, tag_of, tags_of, unlink
 
+CHARACTERS_PER_TOKEN = 3
+"""Without a tokenizer an instance's cache holds so many characters for each of its tokens, about."""
+
 PURGED_AT_ONCE = 16
 """Tags of removed instances that are freed with each insertion: removing must not hold up requests."""
 
 _BLOCKS_PER_TAG = 2.5
 """Blocks of the limit for each tag allowed: a tag with its edge takes some 300 bytes, however short the edge."""
+
+
+_BYTES_PER_TAG = 300
+"""Of a tag and its share of an edge, measured for short prompts."""
 
 
 class Group(NamedTuple):
@@ -83,6 +90,7 @@ class PrefixIndex:
         self.blocks = 0
         self.tags = 0
         self.version = 0  # changes when an instance comes or goes
+        self.forgotten = dict.fromkeys(("instance_limit", "limit", "age", "gone"), 0)  # blocks of instances, by reason
 
     # reading
 
@@ -115,6 +123,11 @@ class PrefixIndex:
         """Return how many blocks an instance is tagged with."""
         holder = self._holders.get(name)
         return holder.blocks if holder is not None else 0
+
+    @property
+    def bytes_estimate(self) -> int:
+        """Return what the tree takes in memory, about: eight bytes a key, and objects."""
+        return self.blocks * KEY_BYTES + self.tags * _BYTES_PER_TAG
 
     # changing
 
@@ -155,6 +168,7 @@ class PrefixIndex:
             tag = self._oldest()
             if tag is None or tag.used > cutoff:
                 return False
+            self.forgotten["age"] += tag.edge.blocks
             self._untag(tag)
         return True
 
@@ -233,11 +247,11 @@ class PrefixIndex:
     def _shrink(self, holder: Holder) -> None:
         """Keep the three limits, dropping what was used least recently."""
         while holder.blocks > holder.limit and holder.oldest is not None:
-            self._drop(holder.oldest, int(holder.blocks - holder.limit))
+            self._drop(holder.oldest, int(holder.blocks - holder.limit), "instance_limit")
         while self.blocks > self._max_blocks and (tag := self._oldest()) is not None:
-            self._drop(tag, self.blocks - self._max_blocks if tag.edge.tag is tag else tag.edge.blocks)
+            self._drop(tag, self.blocks - self._max_blocks if tag.edge.tag is tag else tag.edge.blocks, "limit")
         while self.tags > self._max_tags and (tag := self._oldest()) is not None:
-            self._untag(tag)
+            self._drop(tag, tag.edge.blocks, "limit")
 
     def _oldest(self) -> Tag | None:
         """Find the tag used least recently; those of removed instances come before all."""
@@ -264,14 +278,16 @@ class PrefixIndex:
             if tag is None:
                 self._removed.pop()
             else:
+                self.forgotten["gone"] += tag.edge.blocks
                 self._untag(tag)
                 most -= 1
         return most
 
-    def _drop(self, tag: Tag, blocks: int) -> None:
+    def _drop(self, tag: Tag, blocks: int, reason: str) -> None:
         """Take a tag off the last ``blocks`` blocks of its edge (all, when it has no more)."""
         edge = tag.edge
         keep = edge.blocks - blocks
+        self.forgotten[reason] += min(blocks, edge.blocks)
         if keep <= 0:
             self._untag(tag)
         elif edge.tag is tag and edge.children is None:

@@ -5,33 +5,71 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic
 
-from fd_router.errors import NoInstanceError
-from fd_router.scheduling.contract import Decision, InstanceT, Policy, RequestView
+from fd_router.errors import NoInstanceError, SaturatedError
+from fd_router.scheduling.contract import Candidate, Decision, InstanceT, Learner, Placement, Policy, RequestView
+from fd_router.scheduling.explanation import Draw, Verdict, explain
 
 Available = Callable[[], Sequence[InstanceT]]
 """The instances that may be chosen now, ordered by URL."""
+
+NO_ROOM = "has as many requests as it may have at once"
+
+
+def _never() -> bool:
+    return False
+
+
+Place = Callable[[RequestView, Candidate], Placement]
+"""Tells a policy that a request is being sent."""
+
+
+def place_of(policy: Policy) -> Place | None:
+    """Return whom to tell that a request is being sent: the policy, if it learns."""
+    return policy.place if isinstance(policy, Learner) else None
 
 
 class Scheduler(Generic[InstanceT]):
     """Chooses the instance for a request among those available now.
 
-    ``why_none`` tells, for the error, why there is nothing to choose from.
+    ``why_none`` tells, for the error, why there is nothing to choose from; ``is_full``, whether there would be, if only
+    it had room.
     """
 
-    def __init__(self, available: Available[InstanceT], policy: Policy, why_none: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        available: Available[InstanceT],
+        policy: Policy,
+        why_none: Callable[[], str],
+        is_full: Callable[[], bool] = _never,
+    ) -> None:
         self._available = available
         self._policy = policy
         self._why_none = why_none
+        self._is_full = is_full
+        self._place = place_of(policy)
 
     def select(self, request: RequestView, tried: Collection[str] = ()) -> Decision[InstanceT]:
         """Choose and count an instance, one not in ``tried`` (keys) as long as another is left.
 
-        Raises NoInstanceError when nothing is available.
+        Raises NoInstanceError when nothing is available, SaturatedError when nothing has room.
         """
         candidates = self._available()
-        if tried:
-            candidates = [c for c in candidates if c.key not in tried] or candidates
-        if not candidates:
-            raise NoInstanceError(f"Failed to select worker: {self._why_none()}")
+        if tried or not candidates:
+            candidates = self._left(candidates, tried)
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
-        return Decision(chosen, request.tokens)  # type: ignore[arg-type]  # a policy returns one of what it was given
+        placement = self._place(request, chosen) if self._place is not None else None
+        return Decision(chosen, request.tokens, placement)  # type: ignore[arg-type]  # one of what it was given
+
+    def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict]:
+        """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError."""
+        return (draw(explain(self._policy, request, self._left(self._available(), ()))),)
+
+    def _left(self, candidates: Sequence[InstanceT], tried: Collection[str]) -> Sequence[InstanceT]:
+        if not candidates:
+            raise self._none()
+        return [c for c in candidates if c.key not in tried] or candidates
+
+    def _none(self) -> NoInstanceError:
+        if self._is_full():
+            return SaturatedError(f"Failed to select worker: each instance that may be chosen {NO_ROOM}")
+        return NoInstanceError(f"Failed to select worker: {self._why_none()}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from fd_router.config import SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.scheduling.contract import Environment, Policy
-from fd_router.scheduling.loads import Figures, Loads, running
+from fd_router.scheduling.custom import CustomPolicy
+from fd_router.scheduling.loads import Figures, Loads
+from fd_router.scheduling.policies.decode_load import DecodeLoadPolicy
 from fd_router.scheduling.policies.least import ProcessTokensPolicy, RequestNumPolicy
 from fd_router.scheduling.policies.metrics_score import MetricsScorePolicy, RemoteMetricsScorePolicy
 from fd_router.scheduling.policies.power_of_two import PowerOfTwoPolicy
@@ -18,11 +21,25 @@ from fd_router.scheduling.policies.random import RandomPolicy
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from fd_router.scheduling.prefix_index import PrefixIndex
 
-CACHE_AWARE = frozenset({"cache_aware", "remote_cache_aware"})
+CACHE_AWARE = frozenset({"cache_aware", "remote_cache_aware", "ttft_aware"})
 """Those that need a prefix index."""
 
 REMOTE = frozenset({"fd_remote_metrics_score", "remote_cache_aware"})
 """Those that need figures from the instances."""
+
+
+def needs(names: Iterable[str], folder: str = "") -> frozenset[str]:
+    """Return what policies of these names need beside the candidates' counts: ``index``, ``figures``.
+
+    Raises ConfigError for one from elsewhere that can't be found.
+    """
+    found: set[str] = set()
+    for name in names:
+        if ":" in name:
+            found |= CustomPolicy(name, folder).needs & {"index", "figures"}
+        found |= {"index"} if name in CACHE_AWARE else set()
+        found |= {"figures"} if name in REMOTE else set()
+    return frozenset(found)
 
 
 class Ingredients(msgspec.Struct, frozen=True):
@@ -52,8 +69,22 @@ def _cache_aware(given: Ingredients, loads: Loads) -> Policy:
     return CacheAwarePolicy(given.environment, given.index, BlockHasher(options.cache_block_size), loads, weights)
 
 
+def _ttft_aware(given: Ingredients) -> Policy:
+    environment, options = given.environment, given.options
+    if environment.role == "decode":  # where nothing is prefilled
+        return DecodeLoadPolicy(environment)
+    from fd_router.scheduling.block_hashes import BlockHasher  # noqa: PLC0415
+    from fd_router.scheduling.policies.ttft_aware import TtftAwarePolicy, TtftAwareWeights  # noqa: PLC0415
+
+    weights = TtftAwareWeights(
+        options.ttft_recompute_weight, options.ttft_decode_weight_ms, options.ttft_prefill_tokens_per_sec
+    )
+    hasher, learns_sizes = BlockHasher(options.cache_block_size), not options.cache_instance_max_blocks
+    return TtftAwarePolicy(environment, given.index, hasher, weights, learns_sizes=learns_sizes)
+
+
 POLICIES: Mapping[str, Factory] = MappingProxyType({
-    "cache_aware": lambda given: _cache_aware(given, running),
+    "cache_aware": lambda given: _cache_aware(given, given.environment.board.running),
     "fd_metrics_score": lambda given: MetricsScorePolicy(given.environment),
     "fd_remote_metrics_score": lambda given: RemoteMetricsScorePolicy(
         given.environment, given.figures, given.options.waiting_weight
@@ -62,9 +93,10 @@ POLICIES: Mapping[str, Factory] = MappingProxyType({
     "process_tokens": lambda given: ProcessTokensPolicy(given.environment),
     "random": lambda given: RandomPolicy(given.environment),
     # A waiting request is one of an instance's concurrent requests, as those in memory are, so it counts as one.
-    "remote_cache_aware": lambda given: _cache_aware(given, given.figures.loads(1.0)),
+    "remote_cache_aware": lambda given: _cache_aware(given, given.figures.loads(1.0, given.environment.board.running)),
     "request_num": lambda given: RequestNumPolicy(given.environment),
     "round_robin": lambda given: RoundRobinPolicy(given.environment),
+    "ttft_aware": _ttft_aware,
 })  # fmt: skip
 
 
@@ -75,11 +107,18 @@ def make_policy(
     *,
     figures: Figures | None = None,
     index: PrefixIndex | None = None,
+    own_options: Mapping[str, Any] = MappingProxyType({}),
+    key: str = "scheduler.policy",
 ) -> Policy:
     """Build the policy called ``name``. Raises ConfigError with the list of names for an unknown one.
 
-    ``figures`` and ``index`` are for those in ``REMOTE`` and ``CACHE_AWARE``; without them they get empty ones.
+    ``figures`` and ``index`` are for those that need them; without them they get empty ones. A name with a colon is
+    that of a policy from elsewhere (see ``custom``), which gets ``own_options``; ``key`` is the option it was named by.
     """
+    if ":" in name:
+        figures = figures or Figures(environment.clock, options.load_max_age_secs)
+        given = {"environment": environment, "index": index or make_index(environment, options), "figures": figures}
+        return CustomPolicy(name, options.policy_folder, key).build(given, own_options)
     factory = POLICIES.get(name)
     if factory is None:
         raise ConfigError(f"scheduler policy {name!r} is not available; choose one of: {', '.join(sorted(POLICIES))}")

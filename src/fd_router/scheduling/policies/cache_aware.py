@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-import numpy as np
 
 from fd_router.scheduling.block_hashes import BlockHasher
-from fd_router.scheduling.contract import Candidate, Choice, Environment, RequestView
-from fd_router.scheduling.loads import FEW, Loads, lowest_places
+from fd_router.scheduling.board import FEW
+from fd_router.scheduling.contract import Candidate, Choice, Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.explanation import among
+from fd_router.scheduling.loads import Loads, lowest_places
+from fd_router.scheduling.places import Places
 from fd_router.scheduling.policies.least import ProcessTokensPolicy
 from fd_router.scheduling.prefix_index import Group, Match, PrefixIndex
 
@@ -25,6 +27,10 @@ class CacheAwareWeights(msgspec.Struct, frozen=True):
     load_balance_weight: float = 1.0
     balance_abs_threshold: float = 1.0
     balance_rel_threshold: float = 0.2
+
+    def score(self, percent: int, load: float, high: float) -> float:
+        """Return the score of a candidate with ``percent`` of the prompt and ``load`` where ``high`` is the highest."""
+        return (100 - percent) / 100 * self.hit_ratio_weight + load / (high or 1) * self.load_balance_weight
 
 
 class CacheAwarePolicy:
@@ -52,15 +58,15 @@ class CacheAwarePolicy:
         self._loads = loads
         self._weights = weights
         self._fallback = ProcessTokensPolicy(environment)
-        self._places = _Places(index)
+        self._places = Places(index)
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Return the candidate with the lowest score, or ``process_tokens``' when the loads are imbalanced."""
         loads = self._loads(candidates)
         low, high = _extremes(loads)
         match = self._index.match(self._keys(request))
-        hits: dict[str, int] = {}
-        reason = IMBALANCED if self._is_imbalanced(low, high) else EMPTY if not request.prompt else ""
+        hits: Mapping[str, int] = {}
+        reason = self._why_not(request, low, high)
         if reason:
             chosen = self._fallback.choose(request, candidates)
         else:
@@ -69,10 +75,57 @@ class CacheAwarePolicy:
             places = scoring.best(lowest_places(loads, low, self._random))
             chosen = candidates[places[int(self._random.random() * len(places))]]
             hits = scoring.hit_ratios() if self._on_choice is not None else {}
+        on_choice = self._on_choice
+        hit = (hits.get(chosen.url, 0) if not reason else self._hit(match, chosen)) if on_choice is not None else 0
         self._index.insert(match, chosen.url)
-        if self._on_choice is not None:
-            self._on_choice(request, Choice(chosen.url, reason, candidates, loads, hits))
+        if on_choice is not None:
+            on_choice(request, Choice(chosen.url, reason, candidates, loads, hits, hit=hit))
         return chosen
+
+    def _hit(self, match: Match, candidate: Candidate) -> int:
+        """Return how many percent of the prompt ``candidate`` knows."""
+        holder = self._index.id_of(candidate.url) if match.depth else 0
+        depth = next((group.depth for group in match.groups() if holder in group.holders), 0) if holder else 0
+        return depth * 100 // match.blocks if depth else 0
+
+    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
+        """Explain what the prefix and the loads say. Nothing is remembered."""
+        loads = self._loads(candidates)
+        low, high = _extremes(loads)
+        hits = self._hits(request, candidates)
+        if why_not := self._why_not(request, low, high):
+            other = self._fallback.explain(request, candidates)
+            standings = [
+                Standing(candidate, hit, float(load), candidate.tokens)
+                for candidate, hit, load in zip(candidates, hits, loads, strict=True)
+            ]
+            return Explanation(f"process_tokens, since {why_not}: {other.reason}", standings, other.best)
+        standings = [
+            Standing(candidate, hit, float(load), self._weights.score(hit, float(load), high))
+            for candidate, hit, load in zip(candidates, hits, loads, strict=True)
+        ]
+        keys = [(standing.score, standing.candidate.tokens) for standing in standings]
+        least = min(keys)
+        best = [place for place, key in enumerate(keys) if key == least]
+        one = standings[best[0]]
+        reason = f"lowest score {one.score:.4g}: {one.hit} % of the prompt known there, load {one.load:g} of {high:g}"
+        return Explanation(reason + among(best, candidates), standings, best)
+
+    def _hits(self, request: RequestView, candidates: Sequence[Candidate]) -> list[int]:
+        """Return how many percent of the prompt each candidate knows."""
+        match = self._index.match(self._keys(request))
+        places = self._places.refresh(candidates).of_holder
+        hits = [0] * len(candidates)
+        for group in match.groups():
+            percent = group.depth * 100 // match.blocks
+            for holder in group.holders:
+                if (place := places.get(holder)) is not None:
+                    hits[place] = max(hits[place], percent)
+        return hits
+
+    def _why_not(self, request: RequestView, low: float, high: float) -> str:
+        """Say why the prefix must not decide, or nothing."""
+        return IMBALANCED if self._is_imbalanced(low, high) else EMPTY if not request.prompt else ""
 
     def _keys(self, request: RequestView) -> bytes:
         if (ids := request.token_ids) is not None:
@@ -84,28 +137,6 @@ class CacheAwarePolicy:
         return spread > weights.balance_abs_threshold and spread / high > weights.balance_rel_threshold
 
 
-class _Places:
-    """At which place of the candidates each holder of the index stands; made anew when either changes."""
-
-    __slots__ = ("_candidates", "_index", "_version", "holders", "of_holder")
-
-    def __init__(self, index: PrefixIndex) -> None:
-        self._index = index
-        self._candidates: Sequence[Candidate] = ()
-        self._version = -1
-        self.holders: list[int] = []  # by place; 0 where the candidate holds nothing
-        self.of_holder: dict[int, int] = {}
-
-    def refresh(self, candidates: Sequence[Candidate]) -> _Places:
-        """See to it that the places are those of ``candidates``."""
-        index = self._index
-        if candidates is not self._candidates or self._version != index.version:
-            self.holders = [index.id_of(candidate.url) for candidate in candidates]
-            self.of_holder = {holder: place for place, holder in enumerate(self.holders) if holder}
-            self._candidates, self._version = candidates, index.version
-        return self
-
-
 class _Scoring:
     """One decision. Only candidates that can be best are scored: those with a hit, and the least loaded ones."""
 
@@ -114,7 +145,7 @@ class _Scoring:
     def __init__(
         self,
         weights: CacheAwareWeights,
-        fleet: _Places,
+        fleet: Places,
         match: Match,
         candidates: Sequence[Candidate],
         loads: Sequence[float],
@@ -178,8 +209,7 @@ class _Scoring:
         return [places[holder] for holder in holders if holder in places]
 
     def _score(self, percent: int, load: float) -> float:
-        weights = self._weights
-        return (100 - percent) / 100 * weights.hit_ratio_weight + load / self._high * weights.load_balance_weight
+        return self._weights.score(percent, load, self._high)
 
     def _consider(self, place: int, percent: int) -> None:
         key = (self._score(percent, float(self._loads[place])), self._candidates[place].tokens)
@@ -193,10 +223,4 @@ class _Scoring:
 def _extremes(loads: Sequence[float]) -> tuple[float, float]:
     if not isinstance(loads, list):
         return float(loads.min()), float(loads.max())  # type: ignore[attr-defined]  # an array
-    if len(loads) <= FEW:
-        return min(loads), max(loads)
-    try:  # by way of bytes, into which counts mostly fit, it is faster
-        counts = np.frombuffer(bytes(loads), np.uint8)
-    except ValueError:
-        return min(loads), max(loads)
-    return int(counts.min()), int(counts.max())
+    return min(loads), max(loads)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Environment, RequestView
-from fd_router.scheduling.loads import Loads, lowest_places, running
+from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.explanation import among, by_lowest
+from fd_router.scheduling.loads import Loads, lowest, lowest_places
 
 
 class LeastLoadPolicy:
     """Lowest load; which one of several equal ones is random."""
+
+    lowest = "fewest running requests"
 
     def __init__(self, environment: Environment, loads: Loads) -> None:
         self._random = environment.random
@@ -20,16 +23,19 @@ class LeastLoadPolicy:
         if len(candidates) == 1:
             return candidates[0]
         loads = self._loads(candidates)
-        low = min(loads) if isinstance(loads, list) else loads.min()  # type: ignore[attr-defined]  # an array
-        places = lowest_places(loads, low, self._random)
+        places = lowest_places(loads, lowest(loads), self._random)
         return candidates[places[int(self._random.random() * len(places))]]
+
+    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:  # noqa: ARG002
+        """Explain that the lowest load wins."""
+        return by_lowest(self.lowest, candidates, self._loads(candidates))
 
 
 class RequestNumPolicy(LeastLoadPolicy):
     """``request_num``: fewest concurrent requests (section 4 of FastDeploy's router protocol)."""
 
     def __init__(self, environment: Environment) -> None:
-        super().__init__(environment, running)
+        super().__init__(environment, environment.board.running)
 
 
 class ProcessTokensPolicy:
@@ -40,16 +46,26 @@ class ProcessTokensPolicy:
 
     def __init__(self, environment: Environment) -> None:
         self._random = environment.random
+        self._tokens = environment.board.tokens
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:  # noqa: ARG002
         """Return a candidate with the fewest tokens; among equals, one with the fewest requests."""
         if len(candidates) == 1:
             return candidates[0]
-        tokens = [candidate.tokens for candidate in candidates]
-        places = lowest_places(tokens, 0 if 0 in tokens else min(tokens), self._random)
+        tokens = self._tokens(candidates)
+        places = lowest_places(tokens, lowest(tokens), self._random)
         if len(places) == 1:
             return candidates[places[0]]
         counts = [candidates[place].running for place in places]
         fewest = min(counts)
         best = [place for place, count in zip(places, counts, strict=True) if count == fewest]
         return candidates[best[int(self._random.random() * len(best))]]
+
+    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:  # noqa: ARG002
+        """Explain that the fewest tokens win, then the fewest requests."""
+        fewest = min((candidate.tokens, candidate.running) for candidate in candidates)
+        best = [place for place, c in enumerate(candidates) if (c.tokens, c.running) == fewest]
+        tokens, count = fewest
+        reason = f"fewest prompt tokens being processed: {tokens}, with {count} running requests"
+        standings = [Standing(candidate, load=candidate.running, score=candidate.tokens) for candidate in candidates]
+        return Explanation(reason + among(best, candidates), standings, best)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fd_router.scheduling.contract import Environment
-from fd_router.scheduling.loads import Figures, running
+from fd_router.scheduling.loads import Figures
 from fd_router.scheduling.policies.least import LeastLoadPolicy
 
 
@@ -14,8 +14,10 @@ class MetricsScorePolicy(LeastLoadPolicy):
     all that it has sent count as running and waiting is 0, as in FastDeploy's Go program.
     """
 
+    lowest = "lowest score of running and waiting requests, as this router counts them"
+
     def __init__(self, environment: Environment) -> None:
-        super().__init__(environment, running)
+        super().__init__(environment, environment.board.running)
 
 
 class RemoteMetricsScorePolicy(LeastLoadPolicy):
@@ -25,5 +27,7 @@ class RemoteMetricsScorePolicy(LeastLoadPolicy):
     not got back; without figures its own counts are used.
     """
 
+    lowest = "lowest score of running and waiting requests, as the instances tell"
+
     def __init__(self, environment: Environment, figures: Figures, waiting_weight: float) -> None:
-        super().__init__(environment, figures.loads(waiting_weight))
+        super().__init__(environment, figures.loads(waiting_weight, environment.board.running))

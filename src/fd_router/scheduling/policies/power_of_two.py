@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Environment, RequestView
+from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView, Standing
 
 
 class PowerOfTwoPolicy:
@@ -23,3 +23,12 @@ class PowerOfTwoPolicy:
         second = (first + 1 + int(draw() * (count - 1))) % count
         one, other = candidates[first], candidates[second]
         return other if other.running < one.running else one
+
+    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:  # noqa: ARG002
+        """Explain that any but the busiest of all may be chosen."""
+        counts = [candidate.running for candidate in candidates]
+        high = max(counts)
+        is_alone = len(counts) > 1 and counts.count(high) == 1
+        best = [place for place, count in enumerate(counts) if not (is_alone and count == high)]
+        standings = [Standing(candidate, load=candidate.running, score=candidate.running) for candidate in candidates]
+        return Explanation("the one with fewer running requests of two drawn at random", standings, best)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Environment, RequestView
+from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView
+from fd_router.scheduling.explanation import by_chance
 
 
 class RandomPolicy:
@@ -16,3 +17,7 @@ class RandomPolicy:
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:  # noqa: ARG002
         """Return any of the candidates."""
         return candidates[int(self._random.random() * len(candidates))]
+
+    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:  # noqa: ARG002
+        """Explain that any of the candidates may be chosen."""
+        return by_chance(candidates, f"any of {len(candidates)} candidates, at random")

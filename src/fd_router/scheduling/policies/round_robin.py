@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
 
-from fd_router.scheduling.contract import Candidate, Environment, RequestView
+from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView, Standing
 
 _url = attrgetter("url")
 
@@ -23,7 +23,15 @@ class RoundRobinPolicy:
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:  # noqa: ARG002
         """Return the next candidate in the order of URLs (in which they come)."""
-        turn = bisect_right(candidates, self._last, key=_url)
-        chosen = candidates[turn if turn < len(candidates) else 0]
+        chosen = candidates[self._turn(candidates)]
         self._last = chosen.url
         return chosen
+
+    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:  # noqa: ARG002
+        """Explain whose turn it is."""
+        reason = f"next in turn after {self._last}" if self._last else "the first in turn"
+        return Explanation(reason, [Standing(candidate) for candidate in candidates], [self._turn(candidates)])
+
+    def _turn(self, candidates: Sequence[Candidate]) -> int:
+        turn = bisect_right(candidates, self._last, key=_url)
+        return turn if turn < len(candidates) else 0

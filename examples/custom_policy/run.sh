@@ -1,0 +1,5 @@
+#!/bin/sh
+# Starts the router with config/config.yaml; more flags may be given: ./run.sh --port 30000
+set -eu
+cd "$(dirname "$0")"
+exec fd-router --config_path config/config.yaml "$@"

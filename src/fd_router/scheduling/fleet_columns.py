@@ -1,0 +1,80 @@
+"""Figures of all instances as columns, so that a decision among a thousand is a few vector operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fd_router.scheduling.contract import Candidate
+
+Column = npt.NDArray[np.float64]
+
+SPARE = 64
+"""Slots that instances which are gone may keep, beside as many as there ever were candidates at a time."""
+
+
+class FleetColumns:
+    """``until``, ``behind`` (s), ``pace`` (s/token) and ``running`` of each instance, by its slot; see ``Backlog``."""
+
+    __slots__ = ("_candidates", "_free", "_most", "_order", "_size", "_slots", "behind", "pace", "running", "until")
+
+    def __init__(self) -> None:
+        self._slots: dict[str, int] = {}  # by URL
+        self._free: list[int] = []
+        self._most = 0  # candidates at a time: some lists leave out those that were tried, or are full
+        self._size = 0  # slots that were ever given
+        self._candidates: Sequence[Candidate] = ()
+        self._order: Any = slice(0)  # the candidates' slots: what the columns are indexed with
+        self.until, self.behind, self.pace, self.running = np.zeros((4, SPARE))
+
+    def slot(self, url: str) -> int:
+        """Return the slot of an instance, a new one if it has none."""
+        slot = self._slots.get(url)
+        if slot is None:
+            if self._free:
+                slot = self._free.pop()
+            else:
+                slot = self._size
+                self._size += 1
+                if slot == len(self.until):
+                    self._grow()
+            self._slots[url] = slot
+        return slot
+
+    def of(self, candidates: Sequence[Candidate]) -> tuple[Column, Column, Column, Column]:
+        """Return ``until``, ``behind``, ``pace`` and ``running`` of candidates that have slots, in their order."""
+        if candidates is not self._candidates:
+            slots = [self._slots[candidate.url] for candidate in candidates]
+            is_run = slots == list(range(len(slots)))
+            self._order = slice(len(slots)) if is_run else np.array(slots)
+            self._candidates = candidates
+        order = self._order
+        return self.until[order], self.behind[order], self.pace[order], self.running[order]
+
+    def gone(self, candidates: Sequence[Candidate]) -> list[str]:
+        """Return the URLs without a request that aren't among the candidates, once they are too many to be kept."""
+        self._most = max(self._most, len(candidates))
+        if len(self._slots) <= 2 * self._most + SPARE:
+            return []
+        present = {candidate.url for candidate in candidates}
+        return [url for url, slot in self._slots.items() if url not in present and not self.running[slot]]
+
+    def forget(self, url: str) -> None:
+        """Free the slot of an instance that is gone."""
+        self._free.append(self._slots.pop(url))
+        self._candidates = ()
+
+    def _grow(self) -> None:
+        old = len(self.until)
+        table = np.zeros((4, 2 * old))
+        table[:, :old] = self.until, self.behind, self.pace, self.running
+        self.until, self.behind, self.pace, self.running = table
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __repr__(self) -> str:
+        return f"<FleetColumns of {len(self._slots)} instances>"

@@ -1,0 +1,429 @@
+"""``ttft_aware``: worked examples of its formula, what it learns, and that its counts come back to nothing."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fd_router.config import SchedulerConfig
+from fd_router.scheduling.contract import Choice, Decision, Environment
+from fd_router.scheduling.policies import make_index, make_policy
+from fd_router.scheduling.policies.ttft_aware import Placed, TtftAwarePolicy
+from fd_router.scheduling.scheduler import Scheduler
+from tests.scheduling.fakes import FakeCandidate, FakeRequest
+
+SPEED = 1000.0  # tokens/s, of all instances until they tell otherwise
+TOKEN = 4  # characters, until told otherwise
+
+
+def text(tokens: int, name: str = "a") -> FakeRequest:
+    return FakeRequest(name * (tokens * TOKEN))
+
+
+class Log:
+    """What was said of the predictions."""
+
+    def __init__(self) -> None:
+        self.first_tokens: list[tuple[float, float]] = []
+        self.cached: list[tuple[int, int]] = []
+
+    def first_token(self, predicted: float, observed: float) -> None:
+        self.first_tokens.append((pytest.approx(predicted), pytest.approx(observed)))
+
+    def cached_tokens(self, predicted: int, told: int) -> None:
+        self.cached.append((predicted, told))
+
+
+class Bench:
+    """A policy, a fleet, and a clock in the hand."""
+
+    def __init__(self, instances: int = 2, *, role: str = "mixed", seed: int = 1, **options: Any) -> None:
+        settings = {"ttft_prefill_tokens_per_sec": SPEED, "ttft_decode_weight_ms": 0.0, "cache_block_size": 4}
+        self.now = 100.0
+        self.log = Log()
+        self.choices: list[Choice] = []
+        config = SchedulerConfig(**{**settings, **options})
+        environment = Environment(
+            lambda: self.now,
+            random.Random(seed),
+            lambda _, choice: self.choices.append(choice),
+            role=role,
+            predictions=self.log,
+        )
+        self.index = make_index(environment, config)
+        policy = make_policy("ttft_aware", environment, config, index=self.index)
+        assert isinstance(policy, TtftAwarePolicy)
+        self.policy = policy
+        self.fleet = [FakeCandidate(number) for number in range(1, instances + 1)]
+        self.scheduler = Scheduler(lambda: self.fleet, policy, lambda: "")
+
+    def send(self, request: FakeRequest, to: int | None = None) -> Decision[FakeCandidate]:
+        """Let the policy choose, among all or only ``to``."""
+        others = [] if to is None else [each.key for number, each in enumerate(self.fleet, 1) if number != to]
+        return self.scheduler.select(request, others)
+
+    def prefer(self, request: FakeRequest) -> int:
+        """Return the number of the instance that would be chosen for certain."""
+        explanation = self.policy.explain(request, self.fleet)
+        (place,) = explanation.best
+        return place + 1
+
+    def scores(self, request: FakeRequest) -> list[float]:
+        return [standing.score or 0.0 for standing in self.policy.explain(request, self.fleet).standings]
+
+    def queues(self) -> list[float]:
+        return [standing.load or 0.0 for standing in self.policy.explain(text(0), self.fleet).standings]
+
+    def serve(self, request: FakeRequest, secs: float, to: int | None = None, cached: int | None = None) -> None:
+        """Let a request's first token come after ``secs``, and its end at once."""
+        decision = self.send(request, to)
+        self.now += secs
+        decision.first_token()
+        if cached is not None:
+            decision.usage(len(request.prompt) // TOKEN, cached)
+        decision.release()
+
+
+class TestFormula:
+    def test_the_shorter_queue_wins(self) -> None:
+        bench = Bench()
+        bench.send(text(3000), to=1)
+        bench.send(text(1000, "b"), to=2)
+        assert bench.queues() == pytest.approx([3.0, 1.0])
+        assert bench.scores(text(500, "c")) == pytest.approx([3.5, 1.5])
+        assert bench.prefer(text(500, "c")) == 2
+
+    def test_what_is_cached_elsewhere_and_computed_again_counts_twice_more(self) -> None:
+        bench = Bench()
+        bench.serve(text(1000), 1.0, to=1)
+        bench.send(text(2900, "b"), to=1)
+        bench.send(text(100, "c"), to=2)
+        # 1: 2.9 s queued and nothing to do (but for the last token); 2: 0.1 s queued, 1 s to do + 2 × 1 s
+        assert bench.scores(text(1000)) == pytest.approx([2.9, 3.1], abs=0.01)
+        bench.send(text(300, "d"), to=1)
+        assert bench.scores(text(1000)) == pytest.approx([3.2, 3.1], abs=0.01)
+        assert bench.prefer(text(1000)) == 2  # so a hot prefix comes to a second instance
+
+    def test_the_fewer_are_busy_the_less_it_counts(self) -> None:
+        bench = Bench(4)
+        bench.serve(text(1000), 1.0, to=1)
+        assert bench.scores(text(1000)) == pytest.approx([0.0, 1.0, 1.0, 1.0], abs=0.01)
+        bench.send(text(1100, "b"), to=1)
+        extra = 2 / 4**2
+        assert bench.scores(text(1000)) == pytest.approx([1.1, 1 + extra, 1 + extra, 1 + extra], abs=0.01)
+        bench.send(text(100, "c"), to=2)
+        extra = 2 * (2 / 4) ** 2
+        assert bench.scores(text(1000)) == pytest.approx([1.1, 1.1 + extra, 1 + extra, 1 + extra], abs=0.01)
+
+    def test_the_weight_is_an_option(self) -> None:
+        bench = Bench(ttft_recompute_weight=0.0)
+        bench.serve(text(1000), 1.0, to=1)
+        bench.send(text(1100, "b"), to=1)
+        bench.send(text(100, "c"), to=2)
+        assert bench.scores(text(1000)) == pytest.approx([1.1, 1.1], abs=0.01)
+
+    def test_running_requests_count_a_little(self) -> None:
+        bench = Bench(ttft_decode_weight_ms=5.0)
+        decision = bench.send(text(100), to=1)
+        bench.now += 0.1
+        decision.first_token()
+        assert bench.scores(text(100, "b")) == pytest.approx([0.105, 0.1])
+        decision.release()
+        assert bench.scores(text(100, "b")) == pytest.approx([0.1, 0.1])
+
+    def test_a_part_of_the_prompt_may_be_cached(self) -> None:
+        bench = Bench()
+        bench.serve(text(1000), 1.0, to=1)
+        longer = FakeRequest("a" * 4000 + "b" * 2000)
+        assert bench.scores(longer) == pytest.approx([0.5, 1.5])  # nobody is busy, so the weight is 0
+        standings = bench.policy.explain(longer, bench.fleet).standings
+        assert [standing.hit for standing in standings] == [66, 0]
+
+    def test_the_time_spent_on_the_prompt_in_progress_is_credited(self) -> None:
+        bench = Bench()
+        bench.send(text(2000), to=1)
+        bench.send(text(1000, "b"), to=1)
+        bench.now += 1.5
+        assert bench.queues()[0] == pytest.approx(1.5)
+        bench.now += 1.5  # it should have been done long ago, but its first token hasn't come
+        assert bench.queues()[0] == pytest.approx(1.0)
+
+    def test_the_first_token_sets_the_queue_right(self) -> None:
+        bench = Bench()
+        slow = bench.send(text(2000), to=1)
+        bench.send(text(1000, "b"), to=1)
+        bench.now += 1.9
+        slow.first_token()
+        speed = (2000 + 2 * SPEED) / (1.9 + 2)
+        assert bench.queues()[0] == pytest.approx(1000 / SPEED)
+        bench.send(text(500, "c"), to=1)
+        assert bench.queues()[0] == pytest.approx(1000 / SPEED + 500 / speed, rel=0.01)
+
+    def test_a_tokenizers_tokens_are_taken_as_they_are(self) -> None:
+        bench = Bench()
+        request = FakeRequest("x" * 10)
+        request.token_ids = array("I", range(400))
+        assert bench.scores(request) == pytest.approx([0.4, 0.4])
+
+
+class TestTies:
+    def test_equals_are_chosen_by_chance_and_the_same_seed_chooses_the_same(self) -> None:
+        def chosen(seed: int) -> list[str]:
+            bench = Bench(8, seed=seed)
+            urls = []
+            for number in range(40):
+                decision = bench.send(text(10, chr(65 + number)))
+                urls.append(decision.instance.url)
+                bench.now += 0.01
+                decision.first_token()
+                decision.release()
+            return urls
+
+        assert chosen(1) == chosen(1) != chosen(2)
+        assert len(set(chosen(1))) == 8
+
+    def test_of_equals_the_one_with_the_fewest_running_requests(self) -> None:
+        bench = Bench(3)
+        for number, to in enumerate((1, 1, 2, 3, 3)):
+            decision = bench.send(text(10, chr(65 + number)), to)
+            bench.now += 1
+            decision.first_token()
+        assert bench.send(text(10, "z")).instance is bench.fleet[1]
+
+    def test_a_hair_decides_nothing(self) -> None:
+        bench = Bench(2)
+        bench.send(text(10), to=1)
+        assert {bench.send(text(10_000, name)).instance.url for name in "bc"} == {each.url for each in bench.fleet}
+
+
+class TestLearning:
+    def test_the_speed_of_each_instance(self) -> None:
+        bench = Bench(2)
+        for number in range(60):
+            bench.serve(text(1000, chr(65 + number)), 0.5, to=1)
+            bench.serve(text(1000, chr(65 + number)), 2.0, to=2)
+        assert bench.scores(text(1000, "\u1234"))[0] == pytest.approx(0.5, rel=0.1)
+        assert bench.scores(text(1000, "\u1234"))[1] == pytest.approx(2.0, rel=0.1)
+
+    def test_one_that_has_not_shown_its_speed_is_taken_to_be_as_fast_as_the_others(self) -> None:
+        bench = Bench(1)
+        for number in range(60):
+            bench.serve(text(1000, chr(65 + number)), 0.1)
+        bench.fleet = [*bench.fleet, FakeCandidate(2)]
+        known, new = bench.scores(text(1000, "\u1234"))
+        assert known == pytest.approx(0.1, rel=0.1)
+        assert new == pytest.approx(0.1, rel=0.4)
+
+    def test_a_first_request_that_takes_a_minute_does_not_condemn_its_instance(self) -> None:
+        bench = Bench(2)
+        bench.serve(text(1000), 60.0, to=1)
+        assert bench.scores(text(1000, "b"))[0] < 4.0
+
+    def test_waiting_is_not_prefilling(self) -> None:
+        bench = Bench(1)
+        decisions = [bench.send(text(1000, chr(65 + number))) for number in range(10)]
+        for decision in decisions:
+            bench.now += 1.0
+            decision.first_token()
+            decision.release()
+        assert bench.scores(text(1000, "z")) == pytest.approx([1.0])
+        assert bench.log.first_tokens[-1] == (10.0, 10.0)
+
+    def test_what_was_cached_there_makes_nobody_look_fast(self) -> None:
+        bench = Bench(1)
+        for number in range(30):
+            bench.serve(text(1000, chr(65 + number)), 0.01, cached=990)
+        assert bench.scores(text(1000, "z")) == pytest.approx([1.0], rel=0.2)
+
+    def test_tokens_per_character(self) -> None:
+        bench = Bench(1)
+        for number in range(200):
+            decision = bench.send(FakeRequest(chr(0x4E00 + number) * 10_000))
+            decision.usage(6_000, 0)
+            decision.release()
+        tokens = bench.policy.explain(FakeRequest("\u6000" * 10_000), bench.fleet).standings[0].score
+        assert tokens == pytest.approx(6.0, rel=0.05)
+
+    def test_the_predictions_are_told(self) -> None:
+        bench = Bench(1)
+        bench.serve(text(1000), 1.5, cached=0)
+        bench.serve(text(1000), 0.1, cached=896)
+        assert bench.log.first_tokens[0] == (1.0, 1.5)
+        assert bench.log.cached == [(0, 0), (999, 896)]
+
+
+class TestCacheSizes:
+    """An engine whose cache holds the ten prompts of 4,000 tokens used last, and forty prompts by chance."""
+
+    HOLDS = 10
+
+    def ask(self, bench: Bench, *, tells: bool, number: int = 400) -> None:
+        rng, cache = random.Random(5), list[int]()
+        for _ in range(number):
+            name = rng.randrange(40)
+            cached = 3999 if name in cache else 0
+            cache = [name, *(each for each in cache if each != name)][: self.HOLDS]
+            request = text(4000, chr(0x100 + name))
+            bench.serve(request, (4000 - cached) / SPEED, cached=cached if tells else None)
+
+    def size(self, bench: Bench) -> float:
+        """Return what the index holds of the only instance, in prompts."""
+        return bench.index.blocks_of(bench.fleet[0].url) / 4000
+
+    @pytest.mark.parametrize("tells", [True, False])
+    def test_they_are_learnt_from_the_usage_or_else_from_the_time(self, tells: bool) -> None:
+        bench = Bench(1)
+        self.ask(bench, tells=tells)
+        assert self.size(bench) == pytest.approx(self.HOLDS, rel=0.25)
+        assert bench.scores(text(1000, "z")) == pytest.approx([1.0], rel=0.25)  # the speed was not blamed
+
+    def test_one_that_was_configured_is_kept(self) -> None:
+        bench = Bench(1, cache_instance_max_blocks=80_000)
+        self.ask(bench, tells=True)
+        assert self.size(bench) == 20
+
+    def test_an_instance_that_comes_back_has_the_one_that_was_learnt(self) -> None:
+        bench = Bench(1)
+        self.ask(bench, tells=True)
+        bench.index.remove(bench.fleet[0].url)
+        for number in range(30):
+            bench.send(text(4000, chr(0x300 + number))).release()
+        assert self.size(bench) == pytest.approx(self.HOLDS, rel=0.25)
+
+    def test_an_engine_without_a_cache(self) -> None:
+        bench = Bench(1)
+        for _ in range(200):
+            bench.serve(text(4000), 4.0, cached=0)
+        assert bench.scores(text(4000)) == pytest.approx(
+            [4.0], rel=0.2
+        )  # but for what a block of an engine may explain
+
+
+class TestRoles:
+    def test_a_prefill_instances_answer_is_its_first_token_streamed_or_not(self) -> None:
+        bench = Bench(1, role="prefill")
+        bench.serve(text(1000), 1.0)
+        bench.policy.explain(text(1), bench.fleet)
+        request = text(1000, "b")
+        request.stream = False
+        bench.send(request)
+        bench.now += 60
+        bench.send(text(1000, "c"))
+        bench.now += 60
+        assert bench.queues() == pytest.approx([1.0])
+
+    def test_an_answer_that_is_no_stream_is_reckoned(self) -> None:
+        bench = Bench(1)
+        bench.serve(text(1000), 1.0)
+        request = text(1000, "b")
+        request.stream = False
+        decision = bench.send(request)
+        bench.now += 0.4
+        assert bench.queues() == pytest.approx([0.6])
+        bench.now += 10
+        assert bench.queues() == [0.0]
+        bench.send(text(1000, "c"))
+        assert bench.queues() == pytest.approx([1.0])
+        decision.release()
+        assert bench.queues() == pytest.approx([1.0])
+
+    def test_as_long_as_no_speed_is_known_it_counts_until_its_end(self) -> None:
+        bench = Bench(1)
+        for name in "ab":
+            request = text(1000, name)
+            request.stream = False
+            decision = bench.send(request)
+        bench.now += 1000
+        assert bench.queues() == pytest.approx([1.0])
+        decision.release()
+        assert bench.queues() == [0.0]
+
+
+class TestBookkeeping:
+    def test_a_retry_is_counted_where_it_is(self) -> None:
+        bench = Bench(2)
+        first = bench.send(text(1000))
+        first.release()
+        second = bench.scheduler.select(text(1000), {first.instance.key})
+        assert second.instance is not first.instance
+        assert sorted(bench.queues()) == pytest.approx([0.0, 1.0])
+
+    def test_the_choice_is_told(self) -> None:
+        bench = Bench(2)
+        bench.serve(text(1000), 1.0, to=2)
+        bench.send(text(1000))
+        choice = bench.choices[-1]
+        assert (choice.strategy, choice.selected, choice.reason) == ("ttft_aware", bench.fleet[1].url, "")
+        assert choice.hit_ratios == {bench.fleet[1].url: 99}
+
+    def test_instances_that_are_gone_are_forgotten(self) -> None:
+        bench = Bench(3)
+        for number in range(1000):
+            bench.fleet = [FakeCandidate(number), FakeCandidate(number + 1)]
+            bench.send(text(10)).release()
+        assert len(bench.policy._backlogs) < 80
+
+    def test_one_of_a_thousand(self) -> None:
+        bench = Bench(1000)
+        warm = bench.send(text(100), to=500)
+        bench.now += 0.1
+        warm.first_token()
+        assert bench.prefer(text(100)) == 500
+        for number in range(300):  # a prefix that hundreds have
+            bench.send(text(100), to=number + 1)
+        bench.now += 1
+        assert bench.send(text(100)).instance.key in {each.key for each in bench.fleet[:500]}
+
+    def test_equal_prompts_need_no_cache_to_be_chosen_for(self) -> None:
+        bench = Bench(2)
+        for _ in range(4):
+            bench.send(text(0))
+        assert sorted(each.running for each in bench.fleet) == [2, 2]
+
+    @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.floats(0, 3)), max_size=60), st.randoms())
+    def test_whatever_happens_nothing_is_left(self, steps: list[tuple[int, int, float]], rng: random.Random) -> None:
+        bench = Bench(3)
+        running: list[Decision[FakeCandidate]] = []
+        for what, which, secs in steps:
+            bench.now += secs
+            if what < 3:
+                request = text(which * 300, chr(65 + which))
+                request.stream = what < 2
+                running.append(bench.send(request))
+            elif running:
+                decision = running[which % len(running)]
+                if what == 3:
+                    decision.first_token()
+                if what == 4:
+                    decision.usage(which * 300 or 1, which * 100)
+                if what == 5:
+                    decision.release()
+            for queue, instance in zip(bench.queues(), bench.fleet, strict=True):
+                assert queue >= 0
+                backlog = bench.policy._backlogs[instance.url]
+                assert backlog.running == instance.running
+                assert backlog.tokens >= 0
+        rng.shuffle(running)
+        for decision in running:
+            decision.first_token()
+            decision.release()
+            decision.release()
+        assert [backlog.running for backlog in bench.policy._backlogs.values()] == [0] * len(bench.policy._backlogs)
+        assert all(backlog.tokens == 0 for backlog in bench.policy._backlogs.values())
+        if bench.policy._backlogs:
+            assert bench.queues() == [0.0, 0.0, 0.0]
+
+    def test_they_say_what_they_are(self) -> None:
+        bench = Bench(1)
+        bench.send(text(1000))
+        placed = bench.policy.place
+        assert repr(bench.policy) == "<TtftAwarePolicy 1 instances, <PrefillSpeed 1000 tokens/s>>"
+        assert repr(bench.policy._backlogs[bench.fleet[0].url]) == "<Backlog of 1 prompts, 1000 tokens, 1 running>"
+        bench.policy.choose(text(500), bench.fleet)
+        assert isinstance(again := placed(text(500), bench.fleet[0]), Placed)
+        assert repr(again) == "<Placed 1 tokens at http://10.0.0.1:8000>"
