@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.support.fake_log import FakeLog
 
 from fd_router.instances.changes import Change
 from fd_router.instances.health import Thresholds
@@ -17,22 +18,6 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class FakeLog:
-    """Keeps (level, message) pairs."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(("info", message))
-
-    def warn(self, message: str) -> None:
-        self.lines.append(("warn", message))
-
-    def error(self, message: str) -> None:
-        self.lines.append(("error", message))
 
 
 @pytest.fixture

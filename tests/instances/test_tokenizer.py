@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fd_router.errors import ConfigError, UpstreamError
-from fd_router.instances.tokenizer import Tokenizer, tokenizer_address
+from fd_router.instances.tokenizer import ServiceTokenizer, tokenizer_address
 from fd_router.scheduling.completion import Completion
 
 FALLBACK = "cache-aware prefill: tokenizer failed, fallback to char tokens: "
@@ -25,7 +25,7 @@ class Service:
         self.gate = asyncio.Event()
         self.gate.set()
         self.lines: list[tuple[str, str]] = []
-        self.tokenizer = Tokenizer(self.post, clock=lambda: self.now, log=self, **options)
+        self.tokenizer = ServiceTokenizer(self.post, clock=lambda: self.now, log=self, **options)
 
     def warn(self, message: str, tags: str = "") -> None:
         self.lines.append((tags, message))
@@ -64,7 +64,7 @@ async def test_the_last_answers_are_remembered() -> None:
         assert await prepare(service, prompt) == [ord(prompt)]
     assert [each["text"] for each in service.asked] == ["a", "b", "c", "b"]
     assert service.tokenizer.prepare(completion("b")) is None  # at once, nothing to wait for
-    assert repr(service.tokenizer) == "<Tokenizer 2 answers remembered>"
+    assert repr(service.tokenizer) == "<ServiceTokenizer 2 answers remembered>"
 
 
 async def test_an_empty_prompt_is_not_asked_for() -> None:

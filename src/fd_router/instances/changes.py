@@ -18,9 +18,15 @@ class ChangeKind(Enum):
     NOT_UP = "not up"  # one from register.yaml failed its first probe; told once
     SUSPECT = "suspect"  # a connection failed while serving: probe it now
     DOWN = "down"  # unhealthy
+    LIMIT = "limit"  # it registered again and takes another number of requests at once
     ROLE = "role"  # it registered again in another role
     PAUSED = "paused"  # it takes no new requests, by its own word
     RESUMED = "resumed"
+    DRAINING = "draining"  # it takes no new requests, by an admin's word
+    UNDRAINED = "undrained"
+    CIRCUIT_OPEN = "circuit open"  # too many of its requests failed: it gets none for a while
+    CIRCUIT_HALF_OPEN = "circuit half-open"  # one request on trial
+    CIRCUIT_CLOSED = "circuit closed"
     REMOVED = "removed"  # no member any more
 
 

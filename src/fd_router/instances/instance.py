@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 
+from fd_router.instances.breaker import Breaker
 from fd_router.instances.registration import Registration
 
 
@@ -15,6 +18,17 @@ class Health(Enum):
     UNHEALTHY = "unhealthy"  # probes failed, or none has succeeded yet
 
 
+def _ignore(instance: Instance, is_full: bool, /) -> None:
+    """Nobody wants to know."""
+
+
+class Board(Protocol):
+    """Wants to know the counts; see ``scheduling.board``."""
+
+    def update(self, place: int, running: int, tokens: int) -> None:
+        """Take in the counts of the instance at ``place``."""
+
+
 class Instance:
     """An identity (``host_ip:port``) whose data heartbeats replace and whose counts outlive them.
 
@@ -22,7 +36,10 @@ class Instance:
     ``give_back`` methods, so that a delta from another process could call them as well.
     """
 
-    __slots__ = ("health", "host", "key", "port", "registration", "running", "tokens", "url")
+    __slots__ = (
+        "board", "breaker", "health", "host", "is_barred", "is_draining", "key", "limit", "on_limit", "place", "port",
+        "registration", "running", "tokens", "url",
+    )  # fmt: skip
 
     def __init__(self, registration: Registration) -> None:
         self.key = registration.key  # "10.0.0.1:8000", "[::1]:8000"
@@ -31,22 +48,52 @@ class Instance:
         self.port = registration.port
         self.registration = registration
         self.health = Health.UNHEALTHY
+        self.is_draining = False  # by an admin's word: nothing new, until it is taken back
+        self.is_barred = False  # its circuit is open
+        self.breaker: Breaker | None = None
         self.running = 0
         self.tokens = 0
+        self.limit = 0  # of concurrent requests, 0 = none; set by ``Room``
+        self.on_limit: OnLimit = _ignore
+        self.board: Board | None = None  # in a large fleet: kept up to date at ``place``
+        self.place = 0
 
     def take(self, tokens: int) -> None:
         """Count one more request with ``tokens`` prompt tokens."""
-        self.running += 1
+        self.running = running = self.running + 1
         self.tokens += tokens
+        if self.board is not None:
+            self.board.update(self.place, running, self.tokens)
+        if running == self.limit:
+            self.on_limit(self, True)
 
     def give_back_tokens(self, tokens: int) -> None:
         """The prefill of a request with ``tokens`` prompt tokens is done, or will never be."""
         self.tokens -= tokens
+        if self.board is not None:
+            self.board.update(self.place, self.running, self.tokens)
 
     def give_back_request(self) -> None:
         """A request ended, however it did."""
-        self.running -= 1
+        running = self.running
+        self.running = running - 1
+        if self.board is not None:
+            self.board.update(self.place, running - 1, self.tokens)
+        if running == self.limit:
+            self.on_limit(self, False)
+
+    def failed(self, reason: str, *, begun: bool = False) -> None:
+        """A request failed by the instance's own making; ``begun``: in the middle of its answer.
+
+        One that is in doubt already isn't judged by what was on its way there.
+        """
+        if self.breaker is not None and self.health is Health.HEALTHY:
+            self.breaker.failed(reason, begun=begun)
 
     def __repr__(self) -> str:
         counts = f"running={self.running} tokens={self.tokens}"
         return f"<Instance {self.key} {self.registration.role} {self.health.value} {counts}>"
+
+
+OnLimit = Callable[[Instance, bool], None]
+"""Called when the running requests reach the limit (True), and when they come back below it (False)."""

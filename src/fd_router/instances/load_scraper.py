@@ -17,6 +17,9 @@ GetMetrics = Callable[[Instance, float], Awaitable[tuple[int, bytes]]]
 OnCapacity = Callable[[Instance, int], None]
 """(instance, KV-cache blocks): called when an instance turns out to hold more than it was known to."""
 
+OnCount = Callable[[Instance, float, int], None]
+"""(instance, requests there by its own word, by this router's count when it was asked)."""
+
 
 class Figures(Protocol):
     """Where the figures go."""
@@ -43,6 +46,7 @@ class LoadScraper:
         max_age: float = 2.0,
         max_concurrent: int = 128,
         on_capacity: OnCapacity | None = None,
+        on_count: OnCount | None = None,
     ) -> None:
         self._instances = instances
         self._get_metrics = get_metrics
@@ -53,6 +57,7 @@ class LoadScraper:
         self._max_age = max_age
         self._slots = asyncio.Semaphore(max_concurrent)
         self._on_capacity = on_capacity
+        self._on_count = on_count
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._answered: dict[str, float] = {}  # when; of one that never did, when it was first asked
         self._silent: set[str] = set()  # those in a warning
@@ -104,6 +109,8 @@ class LoadScraper:
     def _take(self, instance: Instance, gauges: Gauges, own: int) -> None:
         url = instance.url
         self._figures.report(url, gauges.running, gauges.waiting, own)
+        if self._on_count is not None:
+            self._on_count(instance, gauges.running + gauges.waiting, own)
         self._answered[url] = self._clock()
         if url in self._silent:
             self._silent.discard(url)

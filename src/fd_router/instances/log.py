@@ -47,11 +47,25 @@ _LINES: MappingProxyType[ChangeKind, Line] = MappingProxyType({
     ChangeKind.DOWN: lambda log, change: log.error(
         f"Removed unhealthy {change.role} instance: {change.instance.url} ({change.detail})"
     ),
+    ChangeKind.LIMIT: lambda log, change: log.info(
+        f"Limit of {change.instance.url} is now {change.instance.registration.max_requests} requests ({change.detail})"
+    ),
     ChangeKind.ROLE: lambda log, change: log.info(
         f"Role of {change.instance.url} is now {change.role} ({change.detail})"
     ),
     ChangeKind.PAUSED: lambda log, change: log.info(f"Server {change.instance.url} is paused: no new requests"),
     ChangeKind.RESUMED: lambda log, change: log.info(f"Server {change.instance.url} is no longer paused"),
+    ChangeKind.DRAINING: lambda log, change: log.info(
+        f"Server {change.instance.url} drains: no new requests, {change.instance.running} running"
+    ),
+    ChangeKind.UNDRAINED: lambda log, change: log.info(f"Server {change.instance.url} no longer drains"),
+    ChangeKind.CIRCUIT_OPEN: lambda log, change: log.warn(f"Circuit of {change.instance.url} opened: {change.detail}"),
+    ChangeKind.CIRCUIT_HALF_OPEN: lambda log, change: log.info(
+        f"Circuit of {change.instance.url} half-open {change.detail}: one request on trial"
+    ),
+    ChangeKind.CIRCUIT_CLOSED: lambda log, change: log.info(
+        f"Circuit of {change.instance.url} closed: {change.detail}"
+    ),
     ChangeKind.REMOVED: lambda log, change: log.info(
         f"Forgot {change.role} instance: {change.instance.url} ({change.detail})"
     ),

@@ -24,6 +24,7 @@ class Outcome(msgspec.Struct, frozen=True):
     healthy: bool
     detail: str
     seconds: float
+    says_nothing: bool = False  # the router couldn't ask
 
 
 class HealthMonitor:
@@ -58,6 +59,10 @@ class HealthMonitor:
         self._probes: dict[str, asyncio.Task[Outcome]] = {}
         self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
         registry.on_change(self._on_change)
+
+    def configure(self, *, interval: float, timeout: float, endpoint: str) -> None:
+        """Probe differently from each instance's next probe on."""
+        self._interval, self._timeout, self._endpoint = interval, timeout, endpoint
 
     async def run(self) -> None:
         """Watch the registry's members, and drop the expired ones, until cancelled; no probe outlives it."""
@@ -151,7 +156,9 @@ class HealthMonitor:
                 break
         self._doubted.discard(key)
         if (instance := self._registry.get(key)) is not None:
-            if outcome.healthy:
+            if outcome.says_nothing:
+                pass
+            elif outcome.healthy:
                 self._registry.probe_succeeded(instance)
             else:
                 self._registry.probe_failed(instance, outcome.detail)
@@ -159,7 +166,7 @@ class HealthMonitor:
 
     async def _ask(self, host: str, port: int) -> Outcome:
         async with self._slots:
-            started = self._clock()
+            started, says_nothing = self._clock(), False
             try:
                 async with asyncio.timeout(self._timeout):
                     status = await self._get(host, port, self._endpoint, self._timeout)
@@ -167,10 +174,10 @@ class HealthMonitor:
             except TimeoutError:
                 healthy, detail = False, f"no answer within {self._timeout:g} s"
             except UpstreamError as error:
-                healthy, detail = False, error.detail
+                healthy, detail, says_nothing = False, error.detail, error.reason == "exhausted"
             except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")
                 healthy, detail = False, f"{type(error).__name__}: {error}"
-            return Outcome(healthy, detail, max(0.0, self._clock() - started))
+            return Outcome(healthy, detail, max(0.0, self._clock() - started), says_nothing)
 
     async def _stop(self) -> None:
         for key in tuple(self._timers):

@@ -53,6 +53,20 @@ def keep_instances(path: Path, registry: Registry, *, splitwise: bool, log: Log)
     return file.problems
 
 
+def replace_kept(file: RegisterFile, registry: Registry, reason: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make ``file`` the list of kept instances. Returns the keys that are new, and those that were removed.
+
+    Those that the file doesn't name any more are removed; requests that run there go on.
+    """
+    before = {instance.key for instance in registry.kept()}
+    after = {registration.key for registration in file.entries.values()}
+    for key in sorted(before - after):
+        registry.remove(key, reason)
+    for index, registration in file.entries.items():
+        registry.register(registration, kept=True, index=index)
+    return tuple(sorted(after - before)), tuple(sorted(before - after))
+
+
 def _parse_entries(items: list[object], *, splitwise: bool) -> RegisterFile:
     entries: dict[int, Registration] = {}
     problems: list[str] = []

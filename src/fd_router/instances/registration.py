@@ -61,6 +61,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: int
     tp_size: int = 1
     version: str = ""  # of the model; "" when not told
+    max_requests: int = 0  # how many it takes at once; 0 when not told
     is_paused: bool = False
     connected_decodes: tuple[Any, ...] = ()
     extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
@@ -91,6 +92,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
             "tp_size": self.tp_size,
             "is_paused": self.is_paused,
         }
+        if self.max_requests:
+            fields["max_requests"] = self.max_requests
         if self.version:
             fields["version"] = self.version
         if self.connected_decodes:
@@ -152,6 +155,7 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
         device_ids=device_ids,
         tp_size=_tp_size(mapping.get("tp_size")) or len(device_ids) or 1,
         version=_version(mapping.get("version")),
+        max_requests=_max_requests(mapping.get("max_requests")),
         is_paused=_flag("is_paused", mapping.get("is_paused")),
         connected_decodes=_sequence("connected_decodes", mapping.get("connected_decodes")),
         extra={str(key): value for key, value in mapping.items() if key not in _KNOWN},
@@ -273,6 +277,18 @@ def _tp_size(value: object) -> int:
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
         raise _wrong_type("tp_size", "a small integer", value)
+    return value
+
+
+def _max_requests(value: object) -> int:
+    if value is None or value == "":
+        return 0
+    if isinstance(value, str) and len(value) <= 7 and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong_type("max_requests", "an integer", value)
+    if not 0 <= value <= 1_000_000:
+        raise RegistrationError(f"invalid max_requests: {_shown(value)}")
     return value
 
 

@@ -44,8 +44,9 @@ class Registry:
     ) -> None:
         self.thresholds = thresholds
         self._clock = clock
-        self._expiry_secs = expiry_secs
+        self.expiry_secs = expiry_secs
         self._members: dict[str, _Member] = {}
+        self._banned: dict[str, float] = {}  # key → when it may register again
         self._departed: dict[str, Instance] = {}  # no members any more, but requests still run there
         self._available: dict[str, tuple[Instance, ...]] = {}
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
@@ -91,6 +92,53 @@ class Registry:
         self._tell(ChangeKind.REMOVED, member, reason)
         return instance
 
+    def ban(self, key: str, seconds: float) -> None:
+        """Don't let ``key`` register itself for so long; ``banned_secs`` tells who asks. 0 lifts the ban."""
+        self._banned[key] = self._clock() + seconds
+
+    def banned_secs(self, key: str) -> float:
+        """Return how long ``key`` may not register itself yet, 0 if it may."""
+        left = self._banned.get(key, 0.0) - self._clock()
+        if left <= 0:
+            self._banned.pop(key, None)
+        return max(0.0, left)
+
+    def set_draining(self, key: str, draining: bool) -> Instance | None:
+        """Give the member with ``key`` nothing new, whatever it registers, or do so again. None if there is none."""
+        member = self._members.get(key)
+        if member is None:
+            return None
+        if member.instance.is_draining is not draining:
+            member.instance.is_draining = draining
+            self._available.clear()
+            self._tell(ChangeKind.DRAINING if draining else ChangeKind.UNDRAINED, member)
+        return member.instance
+
+    def is_kept(self, key: str) -> bool:
+        """Tell whether the member with ``key`` comes from register.yaml."""
+        member = self._members.get(key)
+        return member is not None and member.is_kept
+
+    def kept(self) -> tuple[Instance, ...]:
+        """Return the members from register.yaml, ordered by URL."""
+        return tuple(x for x in self.all() if self.is_kept(x.key))
+
+    def departed(self) -> tuple[Instance, ...]:
+        """Return the instances that are no members any more, but where requests still run, ordered by URL."""
+        return tuple(sorted((x for x in self._departed.values() if _is_busy(x)), key=_by_url))
+
+    def restore(self, registration: Registration, *, draining: bool = False) -> Instance | None:
+        """Take in an instance that registered itself before a restart; a probe must find it healthy first.
+
+        None if it is a member already.
+        """
+        if registration.key in self._members:
+            return None
+        member = self._admit(registration)
+        member.instance.is_draining = draining
+        self._tell(ChangeKind.ADDED, member)
+        return member.instance
+
     def get(self, key: str) -> Instance | None:
         """Return the member with ``key`` (``10.0.0.1:8000``, ``[::1]:8000``), or None."""
         member = self._members.get(key)
@@ -109,14 +157,31 @@ class Registry:
         return {role: len(self.in_service(role)) for role in ROLES}
 
     def available(self, role: str) -> tuple[Instance, ...]:
-        """Return the instances of ``role`` that may be chosen now: healthy, not paused; ordered by URL. Cached."""
+        """Return the instances of ``role`` that may be chosen: healthy, not paused, not draining; by URL. Cached."""
         chosen = self._available.get(role)
         if chosen is None:
             chosen = tuple(
-                x for x in self.in_service(role) if x.health is Health.HEALTHY and not x.registration.is_paused
+                x
+                for x in self.in_service(role)
+                if x.health is Health.HEALTHY and not (x.registration.is_paused or x.is_draining or x.is_barred)
             )
             self._available[role] = chosen
         return chosen
+
+    def proven(self, role: str) -> tuple[Instance, ...]:
+        """Return the members of ``role`` that have been up and aren't paused or draining."""
+        instances = (member.instance for member in self._members.values() if member.has_been_up)
+        return tuple(
+            x for x in instances if x.registration.role == role and not (x.registration.is_paused or x.is_draining)
+        )
+
+    def bar(self, instance: Instance, *, barred: bool, kind: ChangeKind, detail: str) -> None:
+        """Let a healthy instance not be chosen, or be chosen again, and tell of it as ``kind``."""
+        member = self._member_of(instance)
+        if member is not None:
+            instance.is_barred = barred
+            self._available.clear()
+            self._tell(kind, member, detail)
 
     def probe_succeeded(self, instance: Instance) -> None:
         """Learn that a probe of ``instance`` succeeded."""
@@ -134,7 +199,7 @@ class Registry:
         """Drop the self-registered instances that have been unhealthy for too long, and return them."""
         now = self._clock()
         expired = [key for key, member in self._members.items() if self._has_expired(member, now)]
-        reason = f"unhealthy for {self._expiry_secs:g} s"
+        reason = f"unhealthy for {self.expiry_secs:g} s"
         removed = tuple(x for key in expired if (x := self.remove(key, reason)) is not None)
         self._departed = {key: instance for key, instance in self._departed.items() if _is_busy(instance)}
         return removed
@@ -142,7 +207,7 @@ class Registry:
     def _has_expired(self, member: _Member, now: float) -> bool:
         if member.is_kept or member.status.health is not Health.UNHEALTHY:
             return False
-        return now - member.unhealthy_since >= self._expiry_secs
+        return now - member.unhealthy_since >= self.expiry_secs
 
     def _admit(self, registration: Registration) -> _Member:
         # The object that running requests will give their counts back to, if there still is one.
@@ -150,6 +215,7 @@ class Registry:
         if instance is None:
             instance = Instance(registration)
         instance.registration = registration
+        instance.is_draining = False
         member = _Member(instance, self._clock())
         self._members[registration.key] = member
         return member
@@ -161,6 +227,8 @@ class Registry:
             self._tell(ChangeKind.ROLE, member, f"was {before.role}")
         if (before.tp_size, before.version) != (registration.tp_size, registration.version):
             self._available.clear()  # who can pair with whom has changed
+        if before.max_requests != registration.max_requests:
+            self._tell(ChangeKind.LIMIT, member, f"was {before.max_requests}")
         if before.is_paused != registration.is_paused:
             self._available.clear()
             self._tell(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)

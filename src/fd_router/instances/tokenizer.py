@@ -1,4 +1,7 @@
-"""The tokenizer service: asked for a prompt's tokens before its instance is chosen, and done without when it fails."""
+"""A prompt's tokens, found out before its instance is chosen, and done without when that fails.
+
+Here: what all tokenizers have in common, and the one that asks a service. ``local_tokenizer`` works in this process.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ Post = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]
 """(JSON body, time limit in seconds) → status and body of the answer. Raises UpstreamError."""
 
 PAUSE_SECONDS = 1.0
-"""How long a service that didn't answer is left alone: meanwhile no request waits for it."""
+"""How long a tokenizer that didn't answer is left alone: meanwhile no request waits for it."""
 
 
 class TokenizerAddress(msgspec.Struct, frozen=True):
@@ -49,9 +52,12 @@ def tokenizer_address(url: str) -> TokenizerAddress:
 class Prepared(Protocol):
     """A completion, as far as the tokenizer is concerned."""
 
-    prompt: str
     tags: str
     token_ids: array[int] | None
+
+    @property
+    def prompt(self) -> str:
+        """The prompt's text."""
 
 
 class Log(Protocol):
@@ -77,14 +83,13 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 class Tokenizer:
-    """Asks the service, at most ``max_concurrent`` requests at a time, and remembers the last ``remembered`` answers.
+    """At most ``max_concurrent`` prompts at a time; remembers the last ``remembered`` answers.
 
     A request waits ``time_limit`` seconds at most, its turn included. Other requests never wait for it.
     """
 
     def __init__(
         self,
-        post: Post,
         *,
         clock: Callable[[], float],
         log: Log,
@@ -92,7 +97,6 @@ class Tokenizer:
         max_concurrent: int = 32,
         remembered: int = 256,
     ) -> None:
-        self._post = post
         self._clock = clock
         self._log = log
         self._time_limit = time_limit
@@ -108,15 +112,25 @@ class Tokenizer:
         digest = blake2b(completion.prompt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         known = self._answers.get(digest)
         if known is None:
-            return self._ask(completion, digest)
+            return self._find_out(completion, digest)
         self._answers.move_to_end(digest)
         completion.token_ids = known
         return None
 
+    def close(self) -> None:
+        """Let go of what it works with."""
+
+    async def tokenize(self, prompt: str) -> array[int]:
+        """Return the prompt's tokens. Raises UpstreamError, ValueError, OverflowError."""
+        raise NotImplementedError
+
+    def _find_out(self, completion: Prepared, digest: bytes) -> Awaitable[None] | None:
+        return self._ask(completion, digest)
+
     async def _ask(self, completion: Prepared, digest: bytes) -> None:
         try:
             async with asyncio.timeout(self._time_limit), self._slots:
-                ids = await self._tokenize(completion.prompt)
+                ids = await self.tokenize(completion.prompt)
         except TimeoutError:
             self._pause()
             self._warn(completion, f"no answer within {self._time_limit:g} s")
@@ -126,21 +140,13 @@ class Tokenizer:
         except (ValueError, OverflowError) as error:  # an answer that is none; DecodeError is a ValueError
             self._warn(completion, str(error))
         else:
-            completion.token_ids = ids
-            self._answers[digest] = ids
-            if len(self._answers) > self._remembered:
-                self._answers.popitem(last=False)
+            self._learn(completion, digest, ids)
 
-    async def _tokenize(self, prompt: str) -> array[int]:
-        # The service is asked with what JSON can carry; a lone surrogate becomes a question mark.
-        text = prompt.encode("utf-8", "replace").decode()
-        status, body = await self._post(msgspec.json.encode(_Question(text, text, text)), self._time_limit)
-        if status >= 300:
-            raise ValueError(f"status {status}")
-        ids = _decode(body).input_ids
-        if not ids:
-            raise ValueError("no tokens in the answer")
-        return array("I", ids)
+    def _learn(self, completion: Prepared, digest: bytes, ids: array[int]) -> None:
+        completion.token_ids = ids
+        self._answers[digest] = ids
+        if len(self._answers) > self._remembered:
+            self._answers.popitem(last=False)
 
     def _pause(self) -> None:
         self._paused_until = self._clock() + PAUSE_SECONDS
@@ -149,4 +155,39 @@ class Tokenizer:
         self._log.warn(f"cache-aware prefill: tokenizer failed, fallback to char tokens: {why}", completion.tags)
 
     def __repr__(self) -> str:
-        return f"<Tokenizer {len(self._answers)} answers remembered>"
+        return f"<{type(self).__name__} {len(self._answers)} answers remembered>"
+
+
+class ServiceTokenizer(Tokenizer):
+    """Asks the service behind ``post``. The options are those of ``Tokenizer``."""
+
+    def __init__(
+        self,
+        post: Post,
+        *,
+        clock: Callable[[], float],
+        log: Log,
+        time_limit: float = 2.0,
+        max_concurrent: int = 32,
+        remembered: int = 256,
+    ) -> None:
+        super().__init__(
+            clock=clock, log=log, time_limit=time_limit, max_concurrent=max_concurrent, remembered=remembered
+        )
+        self._post = post
+
+    async def tokenize(self, prompt: str) -> array[int]:
+        """Ask for the prompt's tokens."""
+        text = sendable(prompt)
+        status, body = await self._post(msgspec.json.encode(_Question(text, text, text)), self._time_limit)
+        if status >= 300:
+            raise ValueError(f"status {status}")
+        ids = _decode(body).input_ids
+        if not ids:
+            raise ValueError("no tokens in the answer")
+        return array("I", ids)
+
+
+def sendable(prompt: str) -> str:
+    """Return the prompt as UTF-8 can carry it: a lone surrogate becomes a question mark."""
+    return prompt.encode("utf-8", "replace").decode()

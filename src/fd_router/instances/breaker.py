@@ -1,0 +1,132 @@
+"""A circuit breaker: when an instance that fails its requests is given none. A table; no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from types import MappingProxyType
+
+import msgspec
+
+
+class Circuit(Enum):
+    """How requests get to an instance."""
+
+    CLOSED = "closed"  # as usual
+    OPEN = "open"  # not at all
+    HALF_OPEN = "half-open"  # one on trial
+
+
+class Signal(Enum):
+    """What moves a circuit."""
+
+    TRIPPED = "tripped"  # too many failures
+    WAITED = "waited"  # it has been open for long enough
+    SUCCEEDED = "succeeded"  # a request was answered
+    FAILED = "failed"  # a request failed, too few of them to trip
+    NEEDED = "needed"  # too few instances are left without it
+    RESTARTED = "restarted"  # the instance was down: what it did before tells nothing any more
+
+
+RULES: MappingProxyType[tuple[Circuit, Signal], Circuit] = MappingProxyType({
+    (Circuit.CLOSED, Signal.TRIPPED): Circuit.OPEN,
+    (Circuit.CLOSED, Signal.WAITED): Circuit.CLOSED,
+    (Circuit.CLOSED, Signal.SUCCEEDED): Circuit.CLOSED,
+    (Circuit.CLOSED, Signal.FAILED): Circuit.CLOSED,
+    (Circuit.CLOSED, Signal.NEEDED): Circuit.CLOSED,
+    (Circuit.CLOSED, Signal.RESTARTED): Circuit.CLOSED,
+    # What was sent before it opened may still end, either way.
+    (Circuit.OPEN, Signal.TRIPPED): Circuit.OPEN,
+    (Circuit.OPEN, Signal.WAITED): Circuit.HALF_OPEN,
+    (Circuit.OPEN, Signal.SUCCEEDED): Circuit.OPEN,
+    (Circuit.OPEN, Signal.FAILED): Circuit.OPEN,
+    (Circuit.OPEN, Signal.NEEDED): Circuit.CLOSED,
+    (Circuit.OPEN, Signal.RESTARTED): Circuit.CLOSED,
+    (Circuit.HALF_OPEN, Signal.TRIPPED): Circuit.OPEN,
+    (Circuit.HALF_OPEN, Signal.WAITED): Circuit.HALF_OPEN,
+    (Circuit.HALF_OPEN, Signal.SUCCEEDED): Circuit.CLOSED,
+    (Circuit.HALF_OPEN, Signal.FAILED): Circuit.OPEN,
+    (Circuit.HALF_OPEN, Signal.NEEDED): Circuit.CLOSED,
+    (Circuit.HALF_OPEN, Signal.RESTARTED): Circuit.CLOSED,
+})  # fmt: skip
+
+
+class TripLimits(msgspec.Struct, frozen=True):
+    """How many failures are too many: so many in a row, or that share of at least ``min_requests`` in the window."""
+
+    in_a_row: int = 5  # 0: any number
+    share: float = 0.5  # 0: any share
+    min_requests: int = 20
+    window: float = 10.0  # seconds; only told, the owner of the clock calls ``rotate``
+
+
+OnSignal = Callable[[Signal, str], None]
+"""(what happened, why in a few words): asks the owner to move the circuit."""
+
+
+class Breaker:
+    """Counts how an instance's requests come out, and signals when that says something.
+
+    The window slides in halves: ``rotate`` is called twice in its length. A success costs the hot path two additions.
+    """
+
+    __slots__ = ("_limits", "_older", "_on_signal", "circuit", "failures", "in_a_row", "requests")
+
+    def __init__(self, limits: TripLimits, on_signal: OnSignal) -> None:
+        self._limits = limits
+        self._on_signal = on_signal
+        self.circuit = Circuit.CLOSED
+        self._older = (0, 0)  # requests and failures of the window's older half
+        self.requests = 0
+        self.failures = 0
+        self.in_a_row = 0
+
+    def answered(self, status: int) -> None:
+        """Learn that an answer began. From 400 to 499 it is about the request and says nothing of the instance."""
+        if status < 400:
+            self.requests += 1
+            self.in_a_row = 0
+            if self.circuit is not Circuit.CLOSED:
+                self._on_signal(Signal.SUCCEEDED, f"status {status}")
+        elif status >= 500:
+            self.failed(f"status {status}")
+
+    def failed(self, reason: str, *, begun: bool = False) -> None:
+        """Learn that a request failed; ``begun``: in the middle of an answer that counted as a success before."""
+        self.requests += not begun
+        self.failures += 1
+        self.in_a_row += 1
+        if self.circuit is Circuit.CLOSED and (why := self._too_many()):
+            self._on_signal(Signal.TRIPPED, f"{why}, the last one: {reason}")
+        else:
+            self._on_signal(Signal.FAILED, reason)
+
+    def move(self, signal: Signal) -> bool:
+        """Follow the table. Returns whether the circuit changed; then the counts begin anew."""
+        before, self.circuit = self.circuit, RULES[self.circuit, signal]
+        if self.circuit is before:
+            return False
+        self.clear()
+        return True
+
+    def clear(self) -> None:
+        """Forget all counts."""
+        self._older = (0, 0)
+        self.requests = self.failures = self.in_a_row = 0
+
+    def rotate(self) -> None:
+        """Half a window has passed."""
+        self._older = (self.requests, self.failures)
+        self.requests = self.failures = 0
+
+    def _too_many(self) -> str:
+        limits = self._limits
+        if 0 < limits.in_a_row <= self.in_a_row:
+            return f"{self.in_a_row} failures in a row"
+        requests, failures = self.requests + self._older[0], self.failures + self._older[1]
+        if limits.share > 0 and requests >= limits.min_requests and failures >= limits.share * requests:
+            return f"{failures} of {requests} requests failed within {limits.window:g} s"
+        return ""
+
+    def __repr__(self) -> str:
+        return f"<Breaker {self.circuit.value}, {self.failures} of {self.requests} failed, {self.in_a_row} in a row>"

@@ -1,0 +1,129 @@
+"""The state file: instances that registered themselves, and which of them drain, outlive a restart of the router."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from fd_router.instances.log import Log
+from fd_router.instances.registration import RegistrationError, parse_registration, require_role
+from fd_router.instances.registry import Registry
+
+SAVE_SECS = 1.0
+"""How long a change may wait to be written: what a crash may lose, until the next heartbeat."""
+
+
+class Hosts(Protocol):
+    """Networks."""
+
+    def __contains__(self, host: str) -> bool:
+        """Tell whether the address ``host`` is in one of them."""
+
+
+class _State(msgspec.Struct):
+    """What the file holds. Registrations are in the schema of ``/register``."""
+
+    instances: list[dict[str, Any]] = []
+    draining: list[str] = []  # keys, also of instances from register.yaml
+    version: int = 1
+
+
+class StateFile:
+    """Keeps ``path`` equal to the registry's state. Only this object writes there, the whole file at a time.
+
+    Only instances whose addresses are in ``networks`` come back (None: all), as if they registered now.
+    """
+
+    def __init__(
+        self, path: Path, registry: Registry, *, splitwise: bool, log: Log, networks: Hosts | None = None
+    ) -> None:
+        self._networks = networks
+        self._path = path
+        self._registry = registry
+        self._splitwise = splitwise
+        self._log = log
+        self._written = b""
+        self._problem = ""
+        self._is_finished = False
+
+    def restore(self) -> int:
+        """Take in what the file names, to be probed; return how many instances. Never raises: it is only a help."""
+        try:
+            state = msgspec.json.decode(self._path.read_bytes(), type=_State)
+        except FileNotFoundError:
+            return 0
+        except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+            self._log.error(f"Failed to read state file {self._path}, starting without it: {error}")
+            return 0
+        draining = set(state.draining)
+        restored = sum(self._take_in(entry, draining) for entry in state.instances)
+        for key in draining:
+            self._registry.set_draining(key, True)
+        if restored:
+            self._log.info(f"{restored} instances known from {self._path}; each is probed before it is used")
+        return restored
+
+    def _take_in(self, entry: dict[str, Any], draining: set[str]) -> bool:
+        try:
+            registration = parse_registration(entry)
+            require_role(registration, splitwise=self._splitwise)
+            if self._networks is not None and registration.host_ip not in self._networks:
+                raise RegistrationError(f"{registration.host_ip} is in none of access.register-networks")
+        except RegistrationError as error:
+            self._log.warn(f"An instance of state file {self._path} is left out: {error.message}")
+            return False
+        return self._registry.restore(registration, draining=registration.key in draining) is not None
+
+    async def run(self) -> None:
+        """Write the file whenever the state has changed, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while not self._is_finished:
+            data = self._encoded()
+            if data != self._written:
+                self._note(data, await loop.run_in_executor(None, self._save, data))
+            await asyncio.sleep(SAVE_SECS)
+
+    def finish(self) -> None:
+        """Write the file for the last time, if the state has changed: from now on it is the next router's."""
+        self._is_finished = True
+        if (data := self._encoded()) != self._written:
+            self._note(data, self._save(data))
+
+    def _encoded(self) -> bytes:
+        members = self._registry.all()
+        state = _State(
+            [x.registration.as_json() for x in members if not self._registry.is_kept(x.key)],
+            [x.key for x in members if x.is_draining],
+        )
+        return msgspec.json.format(msgspec.json.encode(state), indent=1)
+
+    def _save(self, data: bytes) -> str:
+        """Replace the file as a whole: a reader, or a crash, finds the old state or the new one.
+
+        Returns what went wrong, if something did. It runs in a thread, so it touches nothing but the file.
+        """
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            return error.strerror or str(error)
+        return ""
+
+    def _note(self, data: bytes, problem: str) -> None:
+        if not problem:
+            self._written = data
+        elif problem != self._problem:  # once, not every second
+            self._log.error(f"Failed to write state file {self._path}: {problem}; trying on")
+        self._problem = problem
