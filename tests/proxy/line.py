@@ -88,7 +88,7 @@ class Line:
 
     def send(self) -> FakeListener:
         listener = FakeListener()
-        self.connection.send(listener, HEAD, b"body")
+        self.connection.send(listener, HEAD + b"body")
         self.loop.run_soon()
         return listener
 

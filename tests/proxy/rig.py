@@ -15,7 +15,8 @@ from fd_router.proxy.deadlines import DeadlineSweeper
 from fd_router.proxy.exchange import Exchange, ExchangeServices
 from fd_router.proxy.outbox import Outbox
 from fd_router.proxy.pool import Pools
-from fd_router.proxy.server import ServerConnection, Site
+from fd_router.proxy.server import ServerConnection
+from fd_router.proxy.site import Site
 from fd_router.scheduling.contract import Environment
 from fd_router.scheduling.policies.least import RequestNumPolicy
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy

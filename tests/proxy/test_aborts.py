@@ -67,6 +67,17 @@ class TestAborted:
         assert client.is_closing()
         rig.assert_nothing_is_held()
 
+    async def test_after_the_head_alone_the_stream_is_cut_off(self) -> None:
+        rig = Rig()
+        client = rig.client()
+        instance = await rig.ask(client, STREAMING)
+        instance.receive(STREAM_HEAD)
+        under_way(rig).on_aborted()
+        await rig.settle()
+        assert client.written.count(b"HTTP/1.1 ") == 1  # no second head
+        assert client.is_closing()
+        rig.assert_nothing_is_held()
+
     async def test_after_its_end_nothing_happens(self) -> None:
         rig = Rig()
         client = rig.client()

@@ -150,8 +150,10 @@ class TestBackpressure:
     async def test_also_when_it_was_slow_before_the_instance_was_reached(self) -> None:
         rig = Rig()
         client = rig.client()
+        client.receive(post())
         client.protocol.pause_writing()  # type: ignore[union-attr]
-        instance = await rig.ask(client)
+        await rig.settle()
+        (instance,) = rig.backend.opened
         assert instance.paused
         client.protocol.resume_writing()  # type: ignore[union-attr]
         assert not instance.paused

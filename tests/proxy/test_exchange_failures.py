@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from fd_router.instances.instance import Health
+from fd_router.proxy.forwarding import MAX_REFUSALS
 from tests.proxy.rig import STREAM_HEAD, Rig, answer, chunk, post
 from tests.proxy.test_exchange import STREAMING, error_of
 
@@ -22,7 +23,47 @@ class TestRetries:
         await rig.settle()
         assert b" 200 OK" in client.take()
         assert rig.failed == [("10.0.0.1:8000", "refused")]
-        assert rig.records[0].attempts == 2
+        assert rig.records[0].attempts == 1, "nothing was sent to the first"
+        rig.assert_nothing_is_held()
+
+    async def test_refusals_do_not_use_up_the_attempts(self) -> None:
+        """Most of a fleet is gone, and no probe has told yet."""
+        rig = Rig(9, max_attempts=2)
+        for host in range(1, 9):
+            rig.backend.failures[f"10.0.0.{host}"] = [ConnectionRefusedError()]
+        rig.client().receive(post())
+        for _ in range(4):
+            await rig.settle()
+        (instance,) = rig.backend.opened
+        assert instance.peer == ("10.0.0.9", 8000)
+        instance.receive(answer())
+        await rig.settle()
+        assert len(rig.failed) == 8
+        rig.assert_nothing_is_held()
+
+    async def test_refusals_are_bounded_in_a_fleet_of_any_size(self) -> None:
+        rig = Rig(200, max_attempts=2)
+        for host in range(1, 201):
+            rig.backend.failures[f"10.0.0.{host}"] = [ConnectionRefusedError()] * 9
+        client = rig.client()
+        client.receive(post())
+        for _ in range(50):
+            await rig.settle()
+        assert error_of(client.take())[0] == 502
+        assert len(rig.failed) == MAX_REFUSALS + 2
+        rig.assert_nothing_is_held()
+
+    async def test_resets_use_up_the_attempts(self) -> None:
+        """What was sent may have cost work: it isn't sent to a whole fleet."""
+        rig = Rig(9, max_attempts=2)
+        client = rig.client()
+        client.receive(post())
+        for _ in range(2):
+            await rig.settle()
+            rig.backend.opened[-1].lose(ConnectionResetError("reset by peer"))
+        await rig.settle()
+        assert error_of(client.take())[0] == 502
+        assert len(rig.backend.opened) == 2
         rig.assert_nothing_is_held()
 
     async def test_reset_before_an_answer_goes_to_another(self) -> None:
@@ -48,7 +89,7 @@ class TestRetries:
         client.receive(post())
         await rig.settle()
         await rig.settle()
-        assert sorted(key for key, _ in rig.failed) == [f"10.0.0.{n}:8000" for n in range(1, 5)]
+        assert sorted(key for key, _ in rig.failed[:4]) == [f"10.0.0.{n}:8000" for n in range(1, 5)]
         rig.assert_nothing_is_held()
 
     async def test_the_only_one_is_tried_again(self) -> None:
@@ -66,7 +107,7 @@ class TestRetries:
         client = rig.client()
         client.receive(post())
         await rig.settle()
-        assert len(rig.failed) == 3
+        assert len(rig.failed) == 4, "three attempts, and a first refusal that isn't one"
         status, message = error_of(client.take())
         assert status == 502
         assert message.startswith("Failed to connect to backend service: http://10.0.0.1:8000: connection refused")
@@ -154,11 +195,11 @@ class TestStale:
         await rig.settle()
         client.take()
         kept = await rig.ask(client)
-        rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()]
+        rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()] * 2
         kept.lose()
         await rig.settle()
         assert error_of(client.take())[0] == 502
-        assert rig.failed == [("10.0.0.1:8000", "refused")]
+        assert rig.failed == [("10.0.0.1:8000", "refused")] * 2
         rig.assert_nothing_is_held()
 
     async def test_one_that_died_in_the_pool_is_not_used(self) -> None:

@@ -73,11 +73,11 @@ class TestKnownHead:
 @pytest.mark.parametrize(
     ("head", "delimited", "framing"),
     [
-        (ResponseHead(200, b""), False, b""),
-        (ResponseHead(204, b""), True, b""),
-        (ResponseHead(304, b""), True, b""),
-        (ResponseHead(200, b"", 0), True, b"content-length: 0\r\n"),
-        (ResponseHead(200, b"", chunked=True), True, b"transfer-encoding: chunked\r\n"),
+        (ResponseHead.of(200, b""), False, b""),
+        (ResponseHead.of(204, b""), True, b""),
+        (ResponseHead.of(304, b""), True, b""),
+        (ResponseHead.of(200, b"", 0), True, b"content-length: 0\r\n"),
+        (ResponseHead.of(200, b"", chunked=True), True, b"transfer-encoding: chunked\r\n"),
     ],
 )
 def test_framing(head: ResponseHead, delimited: bool, framing: bytes) -> None:

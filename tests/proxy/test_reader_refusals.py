@@ -162,3 +162,16 @@ def test_no_control_character_gets_through_a_head(code: int, place: str) -> None
 def test_no_control_character_gets_through_a_target(code: int) -> None:
     for item in read(b"GET /a%bb HTTP/1.1\r\nHost: x\r\n\r\n" % bytes([code])):
         assert isinstance(item, HttpError)
+
+
+def test_a_body_of_tiny_chunks_takes_no_more_memory_than_it_has_bytes() -> None:
+    reader = RequestReader(ReaderSettings(MAX_HEAD, lambda path: 1_000_000, lambda: 0.0, lambda: "i"))
+    reader.feed(CHUNKED)
+    for number in range(20_000):
+        reader.feed(b"2\r\n%02d\r\n" % (number % 100))
+    assert len(reader._body) < 2_000
+    reader.feed(b"0\r\n\r\n")
+    (request,) = reader.ready
+    assert isinstance(request, Request)
+    assert type(request.body) is bytes
+    assert request.body == b"".join(b"%02d" % (number % 100) for number in range(20_000))

@@ -7,7 +7,8 @@ import json
 
 from fd_router.errors import BadRequestError
 from fd_router.messages import Request, Response, json_response
-from fd_router.proxy.server import MAX_CONTROL_BODY, MAX_PIPELINED
+from fd_router.proxy.server import MAX_PIPELINED
+from fd_router.proxy.site import MAX_CONTROL_BODY
 from tests.proxy.rig import PATH, Rig, answer, post
 from tests.support.fake_transport import FakeTransport
 

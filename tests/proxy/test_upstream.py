@@ -25,7 +25,7 @@ def test_head_and_body_of_a_request_are_written_together() -> None:
 class TestAnswers:
     def test_sized(self, step: int) -> None:
         line, listener = exchange(SIZED, step)
-        assert listener.head == ResponseHead(200, b"HTTP/1.1 200 OK\r\nA: b\r\n", 4, False, True)
+        assert listener.head == ResponseHead.of(200, b"HTTP/1.1 200 OK\r\nA: b\r\n", 4)
         assert (listener.body, listener.ending) == (b"fine", "complete")
         assert line.owner.events == ["opened", "reusable"]
         assert line.connection.is_idle

@@ -146,7 +146,7 @@ def test_a_listener_may_cancel_while_it_is_told() -> None:
 
     for _ in range(2):
         leaving = Leaving()
-        line.connection.send(leaving, HEAD, b"")
+        line.connection.send(leaving, HEAD)
         line.receive(SIZED)
         assert leaving.ending is None
         line = Line()

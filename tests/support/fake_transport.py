@@ -78,6 +78,7 @@ class FakeTransport(asyncio.Transport):
         self.aborted = False
         self.eof = False
         self.ended = False  # the protocol has been told
+        self.buffered = 0  # bytes that the other side hasn't taken
 
     def connect(self, protocol: asyncio.Protocol) -> None:
         """Become the transport of ``protocol``."""
@@ -116,6 +117,9 @@ class FakeTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.peer if name == "peername" else default
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
 
     def is_closing(self) -> bool:
         return self.closed or self.aborted

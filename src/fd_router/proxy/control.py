@@ -6,10 +6,30 @@ import asyncio
 from collections.abc import Callable
 
 from fd_router.errors import HttpError
-from fd_router.messages import Handler, Request, Response, error_response
+from fd_router.messages import Handler, Request, Response, Routes, error_response
 from fd_router.telemetry.log import RouterLog
 
 Respond = Callable[[Response], None]
+
+
+def find_route(routes: Routes, path: str) -> str:
+    """Return the key of ``routes`` that ``path`` fits, ``""`` for none.
+
+    A key may have a segment in braces, which any one segment fits: ``/instances/{key}/drain``. A plain key wins.
+    """
+    if path in routes:
+        return path
+    segments = path.split("/")
+    for template in routes:
+        if "{" in template and _fits(template.split("/"), segments):
+            return template
+    return ""
+
+
+def _fits(template: list[str], segments: list[str]) -> bool:
+    if len(template) != len(segments):
+        return False
+    return all(want == given or (want[:1] == "{" and given) for want, given in zip(template, segments, strict=True))
 
 
 class ControlAnswer:
@@ -41,3 +61,6 @@ class ControlAnswer:
 
     def on_client_drained(self) -> None:
         """Nothing was held back."""
+
+    def on_drain(self) -> None:
+        """An answer made here is written in one go: its head is yet to come."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from fd_router.errors import Retry, UpstreamError
 from fd_router.proxy.dechunk import Dechunker
 from fd_router.proxy.heads import ResponseHead
+from fd_router.proxy.leg import Leg
 from fd_router.proxy.pool import InstancePool
-from fd_router.proxy.upstream import UpstreamConnection
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of an answer. A /metrics page of an engine has some 100 KB."""
@@ -30,45 +30,32 @@ async def fetch(
         reply.close()
 
 
-class _Reply:
+class _Reply(Leg):
     """One request under way: a listener of its connection."""
 
     def __init__(self, pool: InstancePool, method: str, path: str, body: bytes) -> None:
         self._pool = pool
-        self._head = (
+        self._request = (
             b"%b %b HTTP/1.1\r\nhost: %b\r\naccept: */*\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
             % (method.encode("ascii"), path.encode("ascii"), self._pool.authority, len(body))
-        )
-        self._body = body
+        ) + body
         self._result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._is_full = False
         self._status = 0
         self._received: list[bytes] = []
         self._take: Callable[[bytes], None] = self._gather
         self._size = 0
 
     async def receive(self) -> tuple[int, bytes]:
-        connection = self._pool.acquire()
-        if connection is not None:
-            self._send(connection)
-        else:
-            self._connect()
+        self._dispatch(self._pool)
         return await self._result
 
     def close(self) -> None:
         """Give up what is still under way."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._connection is not None:
-            self._connection.cancel()
+        self._cancel()
 
-    def _connect(self) -> None:
-        self._connecting = self._pool.connect(self._send, self._refuse)
-
-    def _send(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
-        connection.send(self, self._head, self._body)
+    def _message(self) -> bytes:
+        return self._request
 
     def _refuse(self, error: UpstreamError) -> None:
         if not self._result.done():
@@ -99,6 +86,6 @@ class _Reply:
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         self._connection = None
         if stale:
-            self._connect()
+            self._replace()
         else:
             self._refuse(error)

@@ -8,64 +8,24 @@ given back in ``_end``, once, whatever ended it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable
 
-from fd_router.errors import BadRequestError, HttpError, NoInstanceError
+from fd_router.admission.gate import Gate, Visit
+from fd_router.errors import BadRequestError, HttpError, LimitError, NoInstanceError, SaturatedError
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request, error_response
 from fd_router.proxy.dechunk import Dechunker
 from fd_router.proxy.heads import ResponseHead
-from fd_router.proxy.in_flight import InFlight
-from fd_router.proxy.pool import Pools
+from fd_router.proxy.line import Line, Place
+from fd_router.proxy.services import Client, Services
+from fd_router.proxy.usage import UsageTail
 from fd_router.scheduling.completion import Completion
 from fd_router.scheduling.contract import Decision
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.sanitize import context_tags
-from fd_router.telemetry.telemetry import Telemetry
+from fd_router.telemetry.sanitize import escape_controls, request_tags
 
-
-class Client(Protocol):
-    """The connection a request came on, as its forwarding uses it."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes of the answer."""
-
-    def respond_error(self, error: HttpError) -> None:
-        """Send a whole error answer."""
-
-    def complete(self, *, keep_alive: bool) -> None:
-        """The answer has been written to its end; the connection may serve the next request."""
-
-    def cut_off(self, *, delimited: bool) -> None:
-        """End the connection so that the client sees that the answer is not whole."""
-
-
-Prepare = Callable[[Completion], Awaitable[None] | None]
-"""Makes a completion ready for its selection: at once (None), or by being awaited. Never fails."""
-
-
-class Services:
-    """What every forwarding needs, built once."""
-
-    __slots__ = ("clock", "connection_failed", "in_flight", "max_attempts", "pools", "prepare", "telemetry")
-
-    def __init__(
-        self,
-        connection_failed: Callable[[Instance, str], None],
-        pools: Pools,
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-        max_attempts: int,
-        in_flight: InFlight | None = None,
-    ) -> None:
-        self.in_flight = InFlight() if in_flight is None else in_flight
-        self.connection_failed = connection_failed
-        self.pools = pools
-        self.telemetry = telemetry
-        self.clock = clock
-        self.max_attempts = max_attempts
-        self.prepare: Prepare | None = None  # what must happen before a selection
+MAX_REFUSALS = 32
+"""Instances that may refuse one request's connection, beside its attempts: a bound for the time that it may take."""
 
 
 class Forwarding:
@@ -76,8 +36,8 @@ class Forwarding:
 
     __slots__ = (
         "_client", "_completion", "_is_dechunking", "_is_delimited", "_is_ended", "_is_full", "_keep_alive",
-        "_notes", "_preparing", "_relay", "_request", "_services", "_tail", "_telemetry", "_tracked_id", "_tried",
-        "record",
+        "_notes", "_place", "_preparing", "_relay", "_request", "_services", "_tail", "_telemetry", "_tracked_id",
+        "_tried", "_usage", "_visit", "record",
     )  # fmt: skip
 
     def __init__(self, request: Request, client: Client, record: RequestRecord, services: Services) -> None:
@@ -88,6 +48,8 @@ class Forwarding:
         self.record = record
         self._completion: Completion | None = None
         self._tried: tuple[str, ...] = ()  # keys of the instances that failed
+        self._place: Place | None = None  # in the line of those that wait for room
+        self._visit: Visit | None = None  # what counts against its API key
         self._preparing: asyncio.Task[None] | None = None
         self._relay = client.write
         self._keep_alive = request.head.keep_alive
@@ -97,6 +59,7 @@ class Forwarding:
         self._is_ended = False
         self._tracked_id = ""  # by which ``InFlight`` knows it
         self._tail = b""  # the last bytes of the body sent
+        self._usage: UsageTail | None = None  # for a policy that learns
         self._notes: list[str] = []
 
     # what the client's connection calls
@@ -104,24 +67,36 @@ class Forwarding:
     def start(self) -> None:
         """Read the request and send it where scheduling chooses."""
         record, request = self.record, self._request
+        gate = self._services.gate
         try:
-            completion = Completion(request.body)
-        except BadRequestError as error:
-            record.tags = _tags(request, "", "")
+            completion = Completion(request.body) if gate is None else self._enter(gate)
+        except HttpError as error:
+            record.tags = request_tags(request, "", "")
             self._refuse(error)
             return
         self._completion = completion
-        record.tags = completion.tags = _tags(request, completion.request_id, completion.session_id)
+        record.tags = completion.tags = request_tags(request, completion.request_id, completion.session_id)
         record.stream = completion.stream
         if completion.request_id:
             self._track(completion.request_id)
-        self._note("Parsing completed; starting worker selection.")
+        tells = self._services.tells_decisions
+        if tells != "off" and (tells == "always" or request.header(b"x-router-explain") == b"1"):
+            completion.decisions = {}
+        self._notes.append("Parsing completed; starting worker selection.")
         prepare = self._services.prepare
         if prepare is not None and (preparation := prepare(completion)) is not None:
             self._log_notes()
             self._preparing = asyncio.get_running_loop().create_task(self._begin_after(preparation))
         else:
             self._begin()
+
+    def _enter(self, gate: Gate) -> Completion:
+        """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
+        self._visit = visit = gate.identify(self._request.head.authorization)
+        self.record.key = visit.name
+        completion = Completion(self._request.body)
+        visit.begin(completion)
+        return completion
 
     async def _begin_after(self, preparation: Awaitable[None]) -> None:
         await preparation
@@ -130,12 +105,67 @@ class Forwarding:
             self._begin()
 
     def _begin(self) -> None:
+        line = self._services.line
+        if line is not None and line.waiting:  # nobody overtakes
+            self._wait(line)
+            return
         try:
             self._attempt()
+        except SaturatedError as error:
+            if line is None:
+                self._refuse(error)
+            else:
+                self._wait(line)
         except (BadRequestError, NoInstanceError) as error:
             self._refuse(error)
         else:
             self._log_notes()
+
+    def _wait(self, line: Line, *, again: bool = False) -> None:
+        """Wait for room; ``again``: it had been sent already, in vain."""
+        completion, visit = self._completion, self._visit
+        tier = completion.service_tier if completion is not None else ""
+        priority = line.priority_of(self._request, tier, visit.allowance.key.priority if visit is not None else None)
+        try:
+            self._place = line.enter(self, priority, again=again)
+        except LimitError as error:
+            self._refuse(error)
+        else:
+            self._notes.append(f"Waiting for room at an instance (priority {priority}, {line.waiting - 1} others wait)")
+            self._log_notes()
+
+    def _wait_again(self, refusal: HttpError) -> None:
+        """Wait for room after an attempt that failed with ``refusal``."""
+        line = self._services.line
+        if line is None:
+            self._refuse(refusal)
+        else:
+            self._wait(line, again=True)
+
+    # what the line calls
+
+    def on_turn(self) -> bool:
+        """Try to be sent now. Returns False when there is still no room, or no instance at all."""
+        try:
+            self._attempt()
+        except NoInstanceError:
+            return False
+        except BadRequestError as error:
+            self._place = None
+            self._refuse(error)
+            return True
+        except Exception:
+            self._refuse(HttpError("Internal server error: see the router's log"))
+            raise
+        self._place = None
+        self._notes.append("There is room now; waiting is over.")
+        self._log_notes()
+        return True
+
+    def on_waited_too_long(self, error: HttpError) -> None:
+        """There was no room in time."""
+        self._place = None
+        self._refuse(error)
 
     def _track(self, request_id: str) -> None:
         """Make this findable by the id that the instances know the request by."""
@@ -158,7 +188,16 @@ class Forwarding:
         self._is_full = False
         self._go_on()
 
+    def on_drain(self) -> None:
+        """The router is about to stop: the answer is the connection's last, and says so if its head is yet to come."""
+        self._keep_alive = False
+
     # what the abort endpoint calls
+
+    @property
+    def request_id(self) -> str:
+        """The id that its instances know it by."""
+        return self._tracked_id
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instances that work on the request now."""
@@ -169,7 +208,7 @@ class Forwarding:
         if self._is_ended:
             return
         error = HttpError("The request was aborted by a call of /v1/abort_requests", status=499, code="aborted")
-        if not self.record.bytes_out:
+        if not self.record.status:  # no head has gone to the client
             self._refuse(error)
             return
         whole_events = self.record.stream and self._tail.endswith(b"\n\n\r\n") and not self._is_dechunking
@@ -177,6 +216,20 @@ class Forwarding:
             event = b"data: %b\n\n" % error_response(error).body
             self._client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
         self._end("completed" if whole_events else "failed")
+
+    # what the sweep calls
+
+    def on_overdue(self, seconds: float) -> None:
+        """End: nothing has happened for ``seconds``, which no time limit allows."""
+        if self._is_ended:
+            return
+        self._log_error(
+            f"A request without a sign of life for {seconds:.0f} s was ended. This is a bug; please report it"
+        )
+        if self.record.status:  # the client has had a head
+            self._end("failed")
+        else:
+            self._refuse(HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue"))
 
     # what the modes differ in
 
@@ -196,6 +249,20 @@ class Forwarding:
         """Read the answer again."""
         raise NotImplementedError
 
+    # another attempt
+
+    def _leave_out(self, failed: Instance, reason: str) -> bool:
+        """Make no attempt at ``failed`` while there is another. Returns whether one more may be made.
+
+        A first refusal doesn't count: nothing was sent, and it took no time. When many instances die at once, three
+        attempts could all meet dead ones.
+        """
+        tried, record = self._tried, self.record
+        if reason == "refused" and len(tried) < MAX_REFUSALS and failed.key not in tried:
+            record.attempts -= 1
+        self._tried = (*tried, failed.key)
+        return record.attempts < self._services.max_attempts
+
     # the answer
 
     def _write_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
@@ -209,6 +276,8 @@ class Forwarding:
         elif not (self._is_delimited and self._keep_alive):
             self._keep_alive = False
             connection = b"connection: close\r\n"
+        if self._completion is not None and (decisions := self._completion.decisions):
+            extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
         start = b"%b%b%b%bx-request-id: %b\r\n\r\n" % (
             head.forward, framing, connection, extra, request.request_id.encode("latin-1"),
         )  # fmt: skip
@@ -219,6 +288,8 @@ class Forwarding:
             self._relay(body)
         else:  # one write, since each is a system call
             self._client.write(start + body)
+        if self._visit is not None and self._visit.counts_tokens:
+            self._watch_usage(body)
 
     def _write_data(self, data: bytes) -> None:
         """Pass more of the body on."""
@@ -236,24 +307,32 @@ class Forwarding:
             return b"", b""
         return head.framing, b"connection: keep-alive\r\n" if self._keep_alive else b""
 
+    # what a policy that learns, or an API key's limit, wants to know
+
+    def _watch_usage(self, first: bytes) -> None:
+        """Keep the end of the answer, of which ``first`` was passed on already."""
+        self._usage = UsageTail(first, self._relay)
+        self._relay = self._usage.feed
+
+    def _tell_usage(self, decision: Decision[Instance]) -> None:
+        """Tell the policy what the whole answer says of the prompt, if it does."""
+        if self._usage is not None and (usage := self._usage.usage()) is not None:
+            decision.usage(*usage)
+
     # giving back
 
     def _prefill_done(self, decision: Decision[Instance]) -> None:
         if decision.prefill_done():
             instance = decision.instance
-            self._note(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}")
+            self._notes.append(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}")
 
     def _release(self, decision: Decision[Instance]) -> None:
         self._prefill_done(decision)
         if decision.release():
             instance = decision.instance
-            self._note(f"release worker: {instance.url}, count: {instance.running}")
+            self._notes.append(f"release worker: {instance.url}, count: {instance.running}")
 
-    # the log: lines that come in one turn are written in one go, which costs a fraction of one by one
-
-    def _note(self, message: str) -> None:
-        """Keep a line for the log, at info, until the end of this step."""
-        self._notes.append(message)
+    # the log: lines that come in one turn are kept as notes and written in one go, at info
 
     def _log_notes(self) -> None:
         if self._notes:
@@ -278,6 +357,10 @@ class Forwarding:
         self._is_ended = True
         if self._tracked_id:
             self._services.in_flight.discard(self._tracked_id, self)
+        if self._place is not None:
+            self._place.leave()
+        if self._visit is not None:
+            self._visit.end(self._usage.tail() if self._usage is not None else self._tail)
         try:
             self._abandon()
             self._write_down(outcome, error)
@@ -289,12 +372,14 @@ class Forwarding:
         if error is not None and error.status >= 500:
             self._log_error(error.message)
         if outcome == "completed":
-            self._note("Request completed successfully.")
+            self._notes.append("Request completed successfully.")
         else:
-            self._note("Request completed with an error." + (f" {error.message}" if error is not None else ""))
+            why = f" {escape_controls(error.message)}" if error is not None else ""
+            self._notes.append(f"Request completed with an error.{why}")
         record.outcome = outcome
         record.finished_at = self._services.clock()
-        self._telemetry.finish(record, self._notes)
+        notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
+        self._telemetry.finish(record, notes)
 
     def _tell_client(self, outcome: str, error: HttpError | None) -> None:
         if error is not None:
@@ -307,8 +392,3 @@ class Forwarding:
     def __repr__(self) -> str:
         head = self._request.head
         return f"<{type(self).__name__} {head.method} {head.path}{' ended' if self._is_ended else ''}>"
-
-
-def _tags(request: Request, body_request_id: str, session_id: str) -> str:
-    trace_id = request.head.traceparent[3:35].decode("latin-1")
-    return context_tags(trace_id, body_request_id, session_id, request.request_id)

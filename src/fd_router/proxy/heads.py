@@ -49,9 +49,11 @@ class KnownHead:
     What was learnt of the one holds for the other, without parsing it again.
     """
 
-    __slots__ = ("_end", "_start")
+    __slots__ = ("_end", "_head", "_size", "_start")
 
-    def __init__(self, start: bytes, end: bytes) -> None:
+    def __init__(self, message: bytes, head: bytes, start: bytes, end: bytes) -> None:
+        self._size = len(message)
+        self._head = head
         self._start = start  # from the first byte to "Content-Length: "
         self._end = end  # from the line end after the digits to the blank line
 
@@ -62,10 +64,12 @@ class KnownHead:
         at = _CONTENT_LENGTH.search(message, 0, end)
         if at is None or len(message) != end + length or at[1] != b"%d" % length:
             return None
-        return cls(message[: at.start(1)], message[at.end(1) : end])
+        return cls(message, message[:end], message[: at.start(1)], message[at.end(1) : end])
 
     def body_of(self, message: bytes) -> bytes | None:
         """Return the body of ``message`` if it is a whole one with this head, else None."""
+        if len(message) == self._size and message.startswith(self._head):
+            return message[len(self._head) :]
         start, end = self._start, self._end
         if not message.startswith(start):
             return None
@@ -79,11 +83,15 @@ class KnownHead:
 def request_head(request: Request, authority: bytes, length: int) -> bytes:
     """Return the head to send to the instance at ``authority`` (``host:port``), with ``length`` bytes of body."""
     head = request.head
-    target = f"{head.path}?{head.query}" if head.query else head.path
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
-        head.method.encode("ascii"), target.encode("latin-1"), authority, length,
-        request.request_id.encode("latin-1"), VIA, head.forward,
+    return b"%bhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
+        head.start, authority, length, request.request_id.encode("latin-1"), VIA, head.forward,
     )  # fmt: skip
+
+
+def start_line(method: str, path: str, query: str) -> bytes:
+    """Return a request's first line."""
+    target = f"{path}?{query}" if query else path
+    return b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target.encode("latin-1"))
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
@@ -94,18 +102,25 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     length: int = -1  # of the body, in bytes; -1: not told
     chunked: bool = False
     keep_alive: bool = True  # whether the connection to the instance can serve again
+    framing: bytes = b""  # the header line that tells how long the body is
+    is_delimited: bool = False  # whether the end of the body can be told from a connection that broke
 
-    @property
-    def is_delimited(self) -> bool:
-        """Whether the end of the body can be told from a connection that broke."""
-        return self.chunked or self.length >= 0 or self.status in (204, 304)
+    @classmethod
+    def of(
+        cls, status: int, forward: bytes, length: int = -1, *, chunked: bool = False, keep_alive: bool = True
+    ) -> ResponseHead:
+        """Make a head, with what follows from the rest."""
+        if length >= 0:
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing = b"transfer-encoding: chunked\r\n" if chunked else b""
+        is_delimited = bool(framing) or status in (204, 304)
+        return cls(status, forward, length, chunked, keep_alive, framing, is_delimited)
 
-    @property
-    def framing(self) -> bytes:
-        """The header line that tells how long the body is."""
-        if self.length >= 0:
-            return b"content-length: %d\r\n" % self.length
-        return b"transfer-encoding: chunked\r\n" if self.chunked else b""
+    def with_length(self, length: int) -> ResponseHead:
+        """Return the same head before a body of ``length`` bytes."""
+        framing = b"content-length: %d\r\n" % length
+        return ResponseHead(self.status, self.forward, length, False, self.keep_alive, framing, True)
 
 
 def response_bytes(response: Response, request_id: str, *, close: bool, keep_alive_1_0: bool, head_only: bool) -> bytes:

@@ -10,6 +10,10 @@ from fd_router.instances.instance import Instance
 class Abortable(Protocol):
     """A request under way."""
 
+    @property
+    def request_id(self) -> str:
+        """The id that its instances know it by."""
+
     def instances(self) -> tuple[Instance, ...]:
         """Return where it runs; the one whose word counts last."""
 
@@ -21,27 +25,33 @@ class InFlight:
     """Finds requests by id. Two with one id are both found: ids are the clients' to choose."""
 
     def __init__(self) -> None:
-        self._requests: dict[str, list[Abortable]] = {}
+        self._requests: dict[str, Abortable] = {}
+        self._twins: dict[str, list[Abortable]] = {}  # those whose id was taken when they began
 
     def add(self, request_id: str, request: Abortable) -> None:
         """A request begins."""
-        self._requests.setdefault(request_id, []).append(request)
+        if self._requests.setdefault(request_id, request) is not request:
+            self._twins.setdefault(request_id, []).append(request)
 
     def discard(self, request_id: str, request: Abortable) -> None:
         """A request is over."""
-        found = self._requests.get(request_id)
-        if found is not None and request in found:
-            found.remove(request)
-            if not found:
-                del self._requests[request_id]
+        if not self._twins and self._requests.get(request_id) is request:  # nearly always
+            del self._requests[request_id]
+            return
+        left = [other for other in self.find(request_id) if other is not request]
+        self._requests.pop(request_id, None)
+        self._twins.pop(request_id, None)
+        for other in left:
+            self.add(request_id, other)
 
     def find(self, request_id: str) -> tuple[Abortable, ...]:
         """Return the requests with this id."""
-        return tuple(self._requests.get(request_id, ()))
+        first = self._requests.get(request_id)
+        return () if first is None else (first, *self._twins.get(request_id, ()))
 
     def all(self) -> tuple[Abortable, ...]:
         """Return all requests."""
-        return tuple(request for found in self._requests.values() for request in found)
+        return tuple(request for request_id in self._requests for request in self.find(request_id))
 
     def __len__(self) -> int:
-        return sum(map(len, self._requests.values()))
+        return len(self._requests) + sum(map(len, self._twins.values()))

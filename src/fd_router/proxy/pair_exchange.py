@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from fd_router.config import ProxyConfig
 from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled
-from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, UpstreamError
+from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request
-from fd_router.proxy.forwarding import Client, Forwarding, Services
-from fd_router.proxy.heads import ResponseHead, request_head
+from fd_router.proxy.forwarding import Forwarding
+from fd_router.proxy.heads import ResponseHead
 from fd_router.proxy.ids import as_uuid4
 from fd_router.proxy.in_flight import InFlight
 from fd_router.proxy.pair_leg import DecodeLeg, PairLeg, PrefillLeg
 from fd_router.proxy.pool import Pools
+from fd_router.proxy.services import Client, Services
 from fd_router.scheduling.contract import Decision, RequestView
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
@@ -55,6 +57,12 @@ class PairServices(Services):
         self.prefill_timeout = prefill_timeout
         self.expose_instances = expose_instances
 
+    def use(self, settings: ProxyConfig) -> None:
+        """Go by other limits from the next request on."""
+        super().use(settings)
+        self.prefill_timeout = settings.prefill_timeout_secs
+        self.expose_instances = settings.expose_instances
+
 
 class PairExchange(Forwarding):
     """Forwards one request to a pair of instances."""
@@ -91,10 +99,11 @@ class PairExchange(Forwarding):
         self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
         self._sent_at = self._services.clock()
         body = self._body_for(self._pairing.infos.of(prefill.instance.registration, decode.instance.registration))
-        self._start_leg(prefill_leg, body, self._pairing.prefill_timeout)
-        self._start_leg(decode_leg, body)
+        pools = self._services.pools
+        prefill_leg.start(pools, self._request, body, self._pairing.prefill_timeout)
         if self._is_full:
             decode_leg.pause()
+        decode_leg.start(pools, self._request, body)
 
     def _make_body(self, request_id: str, *, has_own: bool) -> PairBody:
         new_id = "" if request_id else as_uuid4(self._pairing.make_id())
@@ -116,12 +125,8 @@ class PairExchange(Forwarding):
     def _tell_choice(self, prefill: Instance, decode: Instance) -> None:
         record = self.record
         record.prefill, record.decode = prefill.url, decode.url
-        self._note(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
-        self._note(f"select worker (decode): {decode.url}, count: {decode.running}")
-
-    def _start_leg(self, leg: PairLeg, body: bytes, time_limit: float = 0.0) -> None:
-        pool = self._services.pools.of(leg.instance)
-        leg.start(pool, request_head(self._request, pool.authority, len(body)), body, time_limit)
+        self._notes.append(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
+        self._notes.append(f"select worker (decode): {decode.url}, count: {decode.running}")
 
     # being held up, abandoned
 
@@ -158,6 +163,7 @@ class PairExchange(Forwarding):
     def on_prefill_done(self, leg: PrefillLeg) -> None:
         """Give the prefill instance's counts back; it may still be answering."""
         self._telemetry.metrics.leg_began("prefill", self._services.clock() - self._sent_at)
+        leg.decision.first_token()
         self._release(leg.decision)
         self._log_notes()
 
@@ -166,7 +172,11 @@ class PairExchange(Forwarding):
         self._has_begun = True
         self.record.first_byte_at = now = self._services.clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
+        if self.record.stream and head.status < 400:
+            leg.decision.first_token()
         self._write_head(head, body, self._pair_headers(leg))
+        if self._prefill is not None and self._prefill.decision.wants_usage:  # decode's answer tells of both
+            self._watch_usage(body)
 
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
@@ -177,10 +187,12 @@ class PairExchange(Forwarding):
         if self._reschedules < MAX_RESCHEDULES and is_rescheduled(body) and self._reschedule(leg, body):
             return
         self.on_decode_begun(leg, head, body)
-        self._end("completed")
+        self.on_decode_complete(leg)
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:  # noqa: ARG002
         """Decode's answer is whole, and so is the client's."""
+        if self._usage is not None and self._prefill is not None:
+            self._tell_usage(self._prefill.decision)
         self._end("completed")
 
     def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
@@ -224,16 +236,17 @@ class PairExchange(Forwarding):
         attempt = f"attempt {record.attempts}/{services.max_attempts}"
         self._log_error(f"Request failed ({attempt}): {leg.role} {error.instance}: {error.detail}")
         refusal = _blame(leg, error)
-        if record.attempts >= services.max_attempts:
+        if self._leave_out(leg.instance, error.reason):
+            self._try_again(error.reason, refusal)
+        else:
             self._refuse(refusal)
-            return
-        self._tried = (*self._tried, leg.instance.key)
-        self._try_again(error.reason, refusal)
 
     def _try_again(self, reason: str, refusal: HttpError) -> None:
         self._telemetry.metrics.retried(reason)
         try:
             self._attempt()
+        except SaturatedError:
+            self._wait_again(refusal)
         except NoInstanceError:  # the failed one was the last: its failure says more
             self._refuse(refusal)
         else:

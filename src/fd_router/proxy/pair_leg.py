@@ -10,9 +10,10 @@ from typing import Protocol
 from fd_router.engines.fastdeploy import begins_with_error, error_message, is_rescheduled
 from fd_router.errors import Retry, UpstreamError
 from fd_router.instances.instance import Instance
-from fd_router.proxy.heads import ResponseHead
+from fd_router.messages import Request
+from fd_router.proxy.heads import ResponseHead, request_head
 from fd_router.proxy.leg import Leg
-from fd_router.proxy.pool import InstancePool
+from fd_router.proxy.pool import Pools
 from fd_router.scheduling.contract import Decision
 
 MAX_GATHERED = 8 * 1024 * 1024
@@ -44,54 +45,64 @@ class Pair(Protocol):
         """The answer that had begun is complete."""
 
 
-class PairLeg:
+class PairLeg(Leg):
     """One leg: a ``Listener`` of its connection that holds back bytes until it is known what they mean."""
 
-    __slots__ = ("_gathered", "_head", "_leg", "_pair", "_size", "_stream", "decision", "is_over", "role")
+    __slots__ = (
+        "_body", "_connecting", "_connection", "_gathered", "_has_begun", "_head", "_is_full", "_pair", "_pool",
+        "_request", "_size", "_stream", "_time_limit", "decision", "is_over",
+    )  # fmt: skip
 
-    def __init__(self, role: str, pair: Pair, decision: Decision[Instance], *, stream: bool) -> None:
-        self.role = role
+    role = ""
+
+    def __init__(self, pair: Pair, decision: Decision[Instance], *, stream: bool) -> None:
         self.decision = decision
         self.is_over = False  # its answer came to an end, or it was cancelled
         self._pair = pair
         self._stream = stream
+        self._has_begun = False  # something of its body came, and wasn't an error
         self._head: ResponseHead | None = None
         self._gathered: list[bytes] = []
         self._size = 0
-        self._leg: Leg | None = None
+        self._is_full = False
+        self._connection = self._connecting = None
 
     @property
     def instance(self) -> Instance:
         """The instance that was chosen."""
         return self.decision.instance
 
-    def start(self, pool: InstancePool, head: bytes, body: bytes, time_limit: float = 0.0) -> None:
-        """Send the request."""
-        self._leg = Leg(pool, self, head, body, time_limit)
-        self._leg.start()
+    def start(self, pools: Pools, request: Request, body: bytes, time_limit: float = 0.0) -> None:
+        """Send the request, with the ``body`` that is the pair's. ``time_limit`` as ``_dispatch`` takes it."""
+        self._request = request
+        self._body = body
+        self._dispatch(pools.of(self.decision.instance), time_limit)
+
+    def _message(self) -> bytes:
+        return request_head(self._request, self._pool.authority, len(self._body)) + self._body
 
     def cancel(self) -> None:
         """Close the connection at once."""
         self.is_over = True
-        if self._leg is not None:
-            leg, self._leg = self._leg, None
-            leg.cancel()
+        self._cancel()
 
     def pause(self) -> None:
         """Stop reading."""
-        if self._leg is not None:
-            self._leg.pause()
+        self._is_full = True
+        self._hold_up()
 
     def resume(self) -> None:
         """Read on."""
-        if self._leg is not None:
-            self._leg.resume()
+        self._is_full = False
+        self._go_on()
 
     # what the connection calls
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
         self._head = head
+        if (breaker := self.decision.instance.breaker) is not None and head.status < 500:  # what is more: at its end
+            breaker.answered(head.status)
         if body:
             self.on_data(body)
 
@@ -107,7 +118,7 @@ class PairLeg:
 
     def on_complete(self) -> None:
         """Say what the whole answer means."""
-        self.is_over, self._leg = True, None
+        self.is_over, self._connection = True, None
         head = self._head
         if head is None:
             return
@@ -119,14 +130,18 @@ class PairLeg:
 
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """Replace a kept connection that turned out dead, or say that the instance failed."""
-        if stale and self._leg is not None:
-            self._leg.replace()
+        self._connection = None
+        if stale:
+            self._replace()
             return
-        self.is_over, self._leg = True, None
+        self.is_over = True
+        if not (self._is_full and error.reason == "stalled"):  # then it only waited for a client that took nothing
+            self.instance.failed(error.reason, begun=self._head is not None and self._head.status < 400)
         self._pair.on_leg_failed(self, error)
 
     def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
         if head.status >= 500:
+            self.instance.failed(f"status {head.status}")
             self._fail(f"status {head.status}", body, head.status)
         else:
             self._pair.on_leg_refused(self, head, body)
@@ -161,11 +176,9 @@ class PairLeg:
 class PrefillLeg(PairLeg):
     """Its answer is drained. A stream's first byte, or the end of another answer, tells that the prefill is done."""
 
-    __slots__ = ("_has_begun",)
+    __slots__ = ()
 
-    def __init__(self, pair: Pair, decision: Decision[Instance], *, stream: bool) -> None:
-        super().__init__("prefill", pair, decision, stream=stream)
-        self._has_begun = False
+    role = "prefill"
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:  # noqa: ARG002
         if self._has_begun:
@@ -184,11 +197,9 @@ class PrefillLeg(PairLeg):
 class DecodeLeg(PairLeg):
     """Its answer is the client's: a stream's from the first bytes on, another one's when it is whole."""
 
-    __slots__ = ("_has_begun",)
+    __slots__ = ()
 
-    def __init__(self, pair: Pair, decision: Decision[Instance], *, stream: bool) -> None:
-        super().__init__("decode", pair, decision, stream=stream)
-        self._has_begun = False
+    role = "decode"
 
     def on_data(self, data: bytes) -> None:
         """Take more of the body."""

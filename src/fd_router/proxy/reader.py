@@ -17,25 +17,39 @@ import httptools
 
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.messages import Headers, Request, RequestHead
-from fd_router.proxy.heads import HOP_BY_HOP, KnownHead, connection_options, header_lines, without
+from fd_router.proxy.heads import HOP_BY_HOP, KnownHead, connection_options, header_lines, start_line, without
 
 _INSPECTED = HOP_BY_HOP | {b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
 """Headers that the router reads, and writes anew where they are needed."""
 
 _AUTHORITY = re.compile(r"[^/?#]*")
 
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$&'()*+,;=%._~-]*)(?::[0-9]*)?")
+"""RFC 9110 section 7.2, RFC 3986 section 3.2.2."""
+
+_MANY_PARTS = 1024
+"""Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
+
 
 class ReaderSettings:
     """What the readers of all connections share.
 
-    ``body_limit(path)`` returns the most bytes that a body sent to ``path`` may have.
+    ``body_limit(path)`` returns the most bytes that a body sent to ``path`` may have. ``keep_authorization``: the
+    Authorization header is sent on.
     """
 
-    __slots__ = ("body_limit", "clock", "make_id", "max_head")
+    __slots__ = ("body_limit", "clock", "keep_authorization", "make_id", "max_head")
 
     def __init__(
-        self, max_head: int, body_limit: Callable[[str], int], clock: Callable[[], float], make_id: Callable[[], str]
+        self,
+        max_head: int,
+        body_limit: Callable[[str], int],
+        clock: Callable[[], float],
+        make_id: Callable[[], str],
+        *,
+        keep_authorization: bool = True,
     ) -> None:
+        self.keep_authorization = keep_authorization
         self.max_head = max_head
         self.body_limit = body_limit
         self.clock = clock
@@ -50,7 +64,7 @@ class RequestReader:
 
     __slots__ = (
         "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_known", "_limit",
-        "_parser", "_received_at", "_settings", "_target", "_useless", "is_refused", "ready", "state", "wants_continue",
+        "_parser", "_settings", "_target", "_useless", "head_at", "is_refused", "ready", "state", "wants_continue",
     )  # fmt: skip
 
     IDLE, HEAD, BODY = range(3)
@@ -59,7 +73,7 @@ class RequestReader:
         self._settings = settings
         self._parser = httptools.HttpRequestParser(self)
         self._head = RequestHead("", "")
-        self._received_at = 0.0
+        self.head_at = 0.0  # when the last head was complete, by the clock
         self._limit = 0  # bytes of the body being read
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = self._head  # … and what it means
@@ -91,10 +105,21 @@ class RequestReader:
             self.is_refused = True
             self.ready.append(error)
 
+    def close(self) -> None:
+        """The connection is gone. The parser and its reader hold each other, which only the collector would end."""
+        del self._parser
+
+    @property
+    def held(self) -> int:
+        """Bytes of bodies that wait here, or are still coming."""
+        return self._body_size * (self.state == self.BODY) + sum(
+            len(item.body) for item in self.ready if isinstance(item, Request)
+        )
+
     def _read_again(self, known: KnownHead, data: bytes) -> bool:
         """Take a whole request whose head is the known one. The parser, between two messages, needn't see it."""
         body, head, settings = known.body_of(data), self._again, self._settings
-        if body is None or len(body) > settings.body_limit(head.path):
+        if body is None or len(body) > self._limit:  # the path's, so still the right one
             return False
         self.ready.append(Request(head, body, head.request_id or settings.make_id(), settings.clock()))
         return True
@@ -138,7 +163,7 @@ class RequestReader:
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._inspected: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []
         self._body_size = 0
         self.state = self.HEAD
 
@@ -154,7 +179,7 @@ class RequestReader:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._received_at = self._settings.clock()
+        self.head_at = self._settings.clock()
         received, self._useless = self._useless, 0
         self.state = self.BODY
         try:
@@ -174,20 +199,28 @@ class RequestReader:
             self._body.clear()
         else:
             self._body.append(part)
+            if len(self._body) > _MANY_PARTS:
+                self._merge_parts()
 
     def on_message_complete(self) -> None:
         if self.is_refused or self._parser.should_upgrade():
             return
         body, head = self._body, self._head
-        whole = body[0] if len(body) == 1 else b"".join(body)
+        whole = bytes(body[0]) if len(body) == 1 else b"".join(body)  # bytes of bytes are no copy
         self._body = []
         self._useless = 0
         self.state = self.IDLE
         self.wants_continue = False
-        self.ready.append(Request(head, whole, head.request_id or self._settings.make_id(), self._received_at))
+        self.ready.append(Request(head, whole, head.request_id or self._settings.make_id(), self.head_at))
         self._learn(head, len(whole))
 
     # steps
+
+    def _merge_parts(self) -> None:
+        first, *others = self._body
+        merged = first if isinstance(first, bytearray) else bytearray(first)
+        merged += b"".join(others)
+        self._body = [merged]
 
     def _learn(self, head: RequestHead, length: int) -> None:
         """Remember a head that came in one read with its sized body and nothing else, to know it again."""
@@ -209,7 +242,7 @@ class RequestReader:
         request_id, hosts = "", 0
         for name, value in self._inspected:
             if name == b"host":
-                hosts += 1
+                hosts += 1 if _HOST.fullmatch(value) else 2
             elif name == b"content-length":
                 self._check_length(int(value))
             elif name == b"x-request-id":
@@ -221,10 +254,20 @@ class RequestReader:
             elif name == b"connection" and (options := connection_options(value)):
                 headers = without(headers, options)
         if hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112 section 3.2
-            raise BadRequestError("Invalid HTTP request: exactly one Host header is needed", code="invalid_http")
+            message = "Invalid HTTP request: exactly one Host header is needed, with a host and perhaps a port"
+            raise BadRequestError(message, code="invalid_http")
+        return self._make_head(method, (path, query), headers, request_id, is_http_1_0=version == "1.0")
+
+    def _make_head(
+        self, method: str, target: tuple[str, str], headers: Headers, request_id: str, *, is_http_1_0: bool
+    ) -> RequestHead:
+        authorization = _authorization(self._headers)
+        if not self._settings.keep_authorization:
+            headers = without(headers, (b"authorization",))
         return RequestHead(
-            method, path, query, headers, request_id, _traceparent(headers),
-            version == "1.0", self._parser.should_keep_alive(), header_lines(headers),
+            method, *target, headers, request_id, _traceparent(headers),
+            is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), authorization,
+            start_line(method, *target),
         )  # fmt: skip
 
     def _read_method(self) -> str:
@@ -269,6 +312,12 @@ def _check_coding(value: bytes, version: str) -> None:
         raise BadRequestError("Invalid HTTP request: HTTP/1.0 knows no Transfer-Encoding", code="invalid_http")
     if value.strip().lower() != b"chunked":
         raise BadRequestError("The only Transfer-Encoding that is supported is chunked", status=501)
+
+
+def _authorization(headers: Headers) -> bytes:
+    """Return the credentials, none when there are several: two readers might go by different ones."""
+    found = [value for name, value in headers if name.lower() == b"authorization"]
+    return found[0] if len(found) == 1 else b""
 
 
 def _traceparent(headers: Headers) -> bytes:

@@ -6,26 +6,26 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from fd_router.config import ProxyConfig
+import msgspec
+
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.messages import Request, RequestHead, Response, Routes, error_response
-from fd_router.proxy.control import ControlAnswer
-from fd_router.proxy.deadlines import NEVER, DeadlineSweeper
-from fd_router.proxy.forwarding import Client, Forwarding
+from fd_router.messages import Request, RequestHead, Response, error_response
+from fd_router.proxy.control import ControlAnswer, find_route
+from fd_router.proxy.crowd import SPARE
+from fd_router.proxy.deadlines import NEVER
+from fd_router.proxy.forwarding import Forwarding
 from fd_router.proxy.heads import response_bytes
-from fd_router.proxy.outbox import Outbox
-from fd_router.proxy.reader import ReaderSettings, RequestReader
+from fd_router.proxy.reader import RequestReader
+from fd_router.proxy.site import Site
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.telemetry import Telemetry
 
 MAX_PIPELINED = 16
 """Requests that may wait behind the one being answered; then reading stops."""
 
-MAX_CONTROL_BODY = 1024 * 1024
-"""Bytes of a body sent to an endpoint that the router itself answers."""
+MAX_HELD = 1024 * 1024
+"""Bytes of their bodies that may be there before reading stops."""
 
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending before it is cut off.
@@ -33,63 +33,16 @@ LINGER_SECONDS = 2.0
 Closing while it still sends would reset the connection, and the client would lose the error it should read.
 """
 
+LAST_CALL_SECONDS = 1.0
+"""How long an idle connection of a draining router may still bring a request.
+
+One that is closed at once may have a request on its way, which would be lost; a busy client never pauses so long.
+"""
+
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """The value of SO_LINGER (on, 0 seconds) that makes a close send RST."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-StartExchange = Callable[[Request, Client, RequestRecord], Forwarding]
-"""Begins the forwarding of a request."""
-
-
-class Site:
-    """What all connections share: routes, limits, clocks, telemetry, and the set of the connections."""
-
-    def __init__(
-        self,
-        routes: Routes,
-        inference: Mapping[str, StartExchange],
-        settings: ProxyConfig,
-        sweeper: DeadlineSweeper,
-        outbox: Outbox,
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-        make_id: Callable[[], str],
-    ) -> None:
-        self.routes = routes
-        self.inference = inference  # path → how an exchange for a POST there begins
-        self.settings = settings
-        self.sweeper = sweeper
-        self.outbox = outbox
-        self.telemetry = telemetry
-        self.clock = clock
-        self.reader = ReaderSettings(settings.max_head_kb * 1024, self.body_limit, clock, make_id)
-        self.connections: set[ServerConnection] = set()
-        self.is_draining = False
-
-    def body_limit(self, path: str) -> int:
-        """Return the most bytes that a body sent to ``path`` may have."""
-        return self.settings.max_body_mb * 1024 * 1024 if path in self.inference else MAX_CONTROL_BODY
-
-    def allowed(self, path: str) -> list[str]:
-        """Return the methods that ``path`` knows, none for an unknown path."""
-        methods = set(self.routes.get(path, ()))
-        if "GET" in methods:
-            methods.add("HEAD")
-        if path in self.inference:
-            methods.add("POST")
-        return sorted(methods)
-
-    def drain(self) -> None:
-        """Close idle connections now, and the others after the answer they are waiting for."""
-        self.is_draining = True
-        for connection in list(self.connections):
-            connection.close_if_idle()
-
-    @property
-    def busy(self) -> int:
-        """Connections with a request under way."""
-        return sum(not connection.is_idle for connection in self.connections)
 
 
 class _Answer(Protocol):
@@ -98,14 +51,15 @@ class _Answer(Protocol):
     def on_client_gone(self) -> None: ...
     def on_client_full(self) -> None: ...
     def on_client_drained(self) -> None: ...
+    def on_drain(self) -> None: ...
 
 
 class ServerConnection(asyncio.Protocol):
     """One client's connection. The reader turns bytes into requests; they are answered one at a time."""
 
     __slots__ = (
-        "_answer", "_client", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record", "_request", "_serving",
-        "_site", "_transport", "deadline",
+        "_answer", "_client", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record", "_request",
+        "_serving", "_site", "_transport", "deadline",
     )  # fmt: skip
 
     def __init__(self, site: Site) -> None:
@@ -120,6 +74,7 @@ class ServerConnection(asyncio.Protocol):
         self._is_paused = False  # reading, because of too many requests in line
         self._is_full = False  # the client takes less than it is sent
         self._is_lingering = False
+        self._is_extra = False  # there was no room for it: it is for the router's own endpoints
         self.deadline = NEVER
 
     # what asyncio calls
@@ -127,10 +82,12 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self._client = peer[0] if peer else ""
-        self._site.connections.add(self)
+        self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
+        self._take_place()
         self._site.sweeper.add(self)
         self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
+        if self._site.is_last_call:
+            self.on_last_call()
 
     def data_received(self, data: bytes) -> None:
         reader, site = self._reader, self._site
@@ -144,10 +101,13 @@ class ServerConnection(asyncio.Protocol):
             pass  # nothing more is expected; the time to linger is set
         elif reader.state == reader.BODY:
             self._permit_body()
-            self.deadline = site.sweeper.now + site.settings.client_body_timeout_secs
+            limits = site.settings
+            self.deadline = min(
+                site.sweeper.now + limits.client_body_timeout_secs, reader.head_at + limits.client_request_timeout_secs
+            )
         elif reader.state == reader.HEAD and (was != reader.HEAD or self.deadline == NEVER):
             self.deadline = site.sweeper.now + site.settings.client_head_timeout_secs
-        if len(reader.ready) > MAX_PIPELINED and not self._is_paused:
+        if (reader.ready or reader.state == reader.BODY) and not self._is_paused and self._is_ahead():
             self._is_paused = True
             self._transport.pause_reading()
 
@@ -155,6 +115,7 @@ class ServerConnection(asyncio.Protocol):
         self._site.connections.discard(self)
         self._site.sweeper.discard(self)
         self._reader.ready.clear()
+        self._reader.close()
         if self._answer is not None:
             answer, self._answer = self._answer, None
             answer.on_client_gone()
@@ -171,20 +132,27 @@ class ServerConnection(asyncio.Protocol):
         self._is_full = False
         if self._answer is not None:
             self._answer.on_client_drained()
+        elif self._request is None:
+            self._serve()  # what waited for room for its answer
 
     def on_deadline(self) -> None:
         """Called by the sweeper: the client was too slow, or idle for too long."""
-        reader, settings = self._reader, self._site.settings
+        reader = self._reader
         if self._request is not None:  # what follows it is late; it is not
             self.deadline = NEVER
         elif reader.state == reader.IDLE or reader.is_refused or self._is_lingering or self._transport.is_closing():
             self._transport.abort()
         else:
-            in_body = reader.state == reader.BODY
-            what = "body" if in_body else "head"
-            limit = settings.client_body_timeout_secs if in_body else settings.client_head_timeout_secs
-            reader.refuse(BadRequestError(f"Request timeout: its {what} took more than {limit:g} s", status=408))
+            reader.refuse(BadRequestError(f"Request timeout: {self._why_late()}", status=408))
             self._serve()
+
+    def _why_late(self) -> str:
+        reader, settings = self._reader, self._site.settings
+        if reader.state != reader.BODY:
+            return f"its head took more than {settings.client_head_timeout_secs:g} s"
+        if self._site.sweeper.now >= reader.head_at + settings.client_request_timeout_secs:
+            return f"its body took more than {settings.client_request_timeout_secs:g} s"
+        return f"its body paused for more than {settings.client_body_timeout_secs:g} s"
 
     # serving
 
@@ -195,11 +163,22 @@ class ServerConnection(asyncio.Protocol):
         self._serving = True
         ready = self._reader.ready
         try:
-            while ready and self._request is None and not self._transport.is_closing():
+            while ready and self._request is None and not self._is_full and not self._transport.is_closing():
                 self._begin(ready.popleft())
         finally:
             self._serving = False
-        if self._is_paused and not ready and not self._transport.is_closing():
+        if self._is_paused:
+            self._read_on()
+
+    def _is_ahead(self) -> bool:
+        """Whether the client has sent more than may wait: it is answered, or takes no answers."""
+        if self._request is None and not self._is_full:
+            return False
+        return len(self._reader.ready) > MAX_PIPELINED or self._reader.held > MAX_HELD
+
+    def _read_on(self) -> None:
+        """Read again, if all that waited is under way."""
+        if not self._reader.ready and not self._is_ahead() and not self._transport.is_closing():
             self._is_paused = False
             self._transport.resume_reading()
 
@@ -216,10 +195,16 @@ class ServerConnection(asyncio.Protocol):
             record.inference = True
             if head.is_http_1_0:
                 record.http_version = "1.0"
+            if self._is_extra and len(site.connections) > site.crowd.most:
+                self._record = record
+                self.respond_error(site.crowd.refusal())
+                return
             exchange = start(item, self, record)
             self._answer = exchange
             if self._is_full:
                 exchange.on_client_full()
+            if site.is_draining:
+                exchange.on_drain()
             exchange.start()
         else:
             self._control(item)
@@ -227,13 +212,15 @@ class ServerConnection(asyncio.Protocol):
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""
         site, head = self._site, request.head
-        known = site.routes.get(head.path)
+        route = find_route(site.routes, head.path)
+        known = site.routes.get(route)
         allowed = site.allowed(head.path)
-        endpoint = head.path if allowed else "unmatched"
+        endpoint = route or (head.path if allowed else "unmatched")
         self._record = record = RequestRecord(head.method, endpoint, self._client, request.received_at, head.path)
         record.http_version = head.version
         method = "GET" if head.method == "HEAD" else head.method
         if known is not None and (handler := known.get(method)) is not None:
+            request = msgspec.structs.replace(request, client=self._client)
             self._answer = ControlAnswer(handler, request, self._respond, site.telemetry.log)
         elif allowed:
             error = BadRequestError(f"{head.method} is not allowed for {head.path}", status=405)
@@ -281,6 +268,11 @@ class ServerConnection(asyncio.Protocol):
             record.finished_at = self._site.clock()
             self._site.telemetry.finish(record)
 
+    @property
+    def exchange(self) -> Forwarding | None:
+        """The request that is being forwarded, if one is."""
+        return self._answer if isinstance(self._answer, Forwarding) else None
+
     # what an exchange calls
 
     def write(self, data: bytes) -> None:
@@ -298,13 +290,15 @@ class ServerConnection(asyncio.Protocol):
             self._close_gently()
             return
         reader = self._reader
-        if reader.ready:
+        if reader.ready and not self._is_full:
             self._serve()
-        elif reader.state == reader.IDLE:
+        elif reader.state == reader.IDLE or self._is_full:
             self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
         else:  # the next request is half here
             self.deadline = self._site.sweeper.now + self._site.settings.client_head_timeout_secs
             self._permit_body()
+            if self._is_paused:
+                self._read_on()
 
     def cut_off(self, *, delimited: bool) -> None:
         """End the connection in mid-answer.
@@ -322,15 +316,41 @@ class ServerConnection(asyncio.Protocol):
 
     # closing
 
+    def _take_place(self) -> None:
+        """Be one of the site's connections, in another one's place if there are too many."""
+        guests, crowd = self._site.connections, self._site.crowd
+        if len(guests) >= crowd.most and not crowd.make_room(guests):
+            self._is_extra = True
+            if len(guests) >= crowd.most + SPARE:
+                self._transport.abort()
+        guests.add(self)
+
+    def yield_place(self) -> bool:
+        """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
+        if self._request is not None or self._reader.ready or self._transport.is_closing():
+            return False
+        self._transport.abort()
+        return True
+
     @property
     def is_idle(self) -> bool:
         """Whether no request is being received or answered, or waits in line."""
         return self._request is None and not self._reader.ready and self._reader.state == self._reader.IDLE
 
-    def close_if_idle(self) -> None:
-        """Close unless a request is under way; then its answer is the last."""
-        if self.is_idle:
-            self._transport.close()
+    def on_drain(self) -> None:
+        """The answer under way, if there is one, is the last."""
+        if self._answer is not None:
+            self._answer.on_drain()
+
+    def on_last_call(self) -> None:
+        """Close soon, unless a request is under way or comes."""
+        if not self.is_idle or self._transport.is_closing():
+            return
+        self._site.outbox.flush()
+        if self._transport.get_write_buffer_size():  # its client is still taking the last answer
+            self._close()
+        else:
+            self.deadline = min(self.deadline, self._site.sweeper.now + LAST_CALL_SECONDS)
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""

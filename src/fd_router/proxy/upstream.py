@@ -95,7 +95,8 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_again", "_begun", "_complete", "_head", "_head_bytes", "_headers", "_in_body", "_inspected", "_known",
         "_listener",
-        "_owner", "_parser", "_paused", "_reason", "_served", "_settings", "_time_limit", "_transport", "deadline",
+        "_owner", "_parser", "_paused", "_reason", "_served", "_settings", "_time_limit", "_transport", "_unfit",
+        "deadline",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, settings: UpstreamSettings) -> None:
@@ -121,17 +122,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._begun = 0  # message beginnings seen since the request was sent
         self._complete = False
         self._in_body = False
+        self._unfit = ""  # why an answer can't be passed on that the parser found nothing wrong with
 
     # what the listener calls
 
-    def send(self, listener: Listener, head: bytes, body: bytes, time_limit: float = 0.0) -> None:
+    def send(self, listener: Listener, message: bytes, time_limit: float = 0.0) -> None:
         """Send a request. The listener hears of the answer, whose first byte may take ``time_limit`` (0: as usual)."""
         settings = self._settings
         self._listener = listener
         self._time_limit = time_limit or settings.first_byte_timeout
         self.deadline = settings.sweeper.now + self._time_limit
         if self._transport is not None:
-            settings.outbox.write(self._transport, head + body)
+            settings.outbox.write(self._transport, message)
         else:
             self._lost(None)
 
@@ -236,20 +238,24 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         headers: Headers = self._headers
-        length, chunked = -1, False
+        length, chunked, reusable = -1, False, self._parser.should_keep_alive()
         for name, value in self._inspected:
             if name == b"content-length":
                 length = int(value)
             elif name == b"transfer-encoding":
+                if chunked or value.lower() != b"chunked":
+                    self._unfit = "the answer has a transfer coding that nobody asked for"
                 chunked = True
             elif name == b"connection" and (options := connection_options(value)):
                 headers = without(headers, options)
         status = self._parser.get_status_code()
+        if status in (204, 304) and (chunked or length >= 0):  # who says so may send a body all the same
+            length, chunked, reusable = -1, False, False
         forward = b"HTTP/1.1 %d %b\r\n%b" % (status, _NOT_IN_REASON.sub(b"", self._reason), header_lines(headers))
-        self._head = ResponseHead(status, forward, length, chunked, self._parser.should_keep_alive())
+        self._head = ResponseHead.of(status, forward, length, chunked=chunked, keep_alive=reusable)
 
     def on_message_complete(self) -> None:
-        if self._head is not None and 100 <= self._head.status < 200:
+        if self._head is not None and 100 <= self._head.status < 200 and self._begun == 1:  # not behind a final one
             so_far = self._head_bytes
             self._reset()  # an interim answer (RFC 9110 section 15.2) is nobody's business here
             self._head_bytes = so_far  # where it ends is seen when the rest of it is there
@@ -265,10 +271,12 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         self._begun = 1
         self._in_body = True
-        again = self._again
-        listener.on_head(ResponseHead(again.status, again.forward, len(body)), body)
+        head = self._again
+        listener.on_head(head if len(body) == head.length else head.with_length(len(body)), body)
         if self._listener is listener:
-            self._finish(listener, reusable=True)
+            self._begun = 0
+            self._in_body = False
+            self._give_back(listener, reusable=True)
         return True
 
     def _receive_head(self, data: bytes, listener: Listener) -> None:
@@ -280,25 +288,43 @@ class UpstreamConnection(asyncio.Protocol):
             if len(self._head_bytes) > MAX_HEAD:
                 self._fail("protocol", f"the answer's head is longer than {MAX_HEAD} bytes")
             return
-        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self._inspected):
-            self._fail("protocol", "the answer has a transfer coding that nobody asked for")
-            return
         if head.status < 200:  # a final one, or it would not be here
             self._fail("protocol", f"the answer's status is {head.status}")
             return
         self._head_bytes = b""
         data = _after_interim_heads(data)
+        at = data.index(END_OF_HEAD) + 4
+        if why := self._unfit or self._why_unfit(head, data, at):
+            self._fail("protocol", why)
+            return
         self._in_body = True
         if first and self._complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
-        listener.on_head(head, data[data.index(END_OF_HEAD) + 4 :])
+        listener.on_head(head, data[at:])
+
+    def _why_unfit(self, head: ResponseHead, data: bytes, at: int) -> str:
+        """Say what is wrong with an answer whose body begins at ``at``, although the parser let it pass."""
+        if not data.startswith(b"HTTP/1.1 "):
+            if not data.startswith(b"HTTP/1.0 "):
+                return "the answer isn't HTTP/1.1"  # the parser knows RTSP and HTTP/2.0 as well
+            if head.chunked:
+                return "the answer is chunked, which HTTP/1.0 doesn't know"  # RFC 9112 section 6.1: faulty framing
+        if at > MAX_HEAD:
+            return f"the answer's head is longer than {MAX_HEAD} bytes"
+        if 0 <= head.length < len(data) - at or (head.chunked and self._complete and data.endswith(b"\r\n\r\n\r\n")):
+            return "the answer is longer than it says"  # by a line end, which the parser skips
+        return ""
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
+        self._reset()
+        self._give_back(listener, reusable)
+
+    def _give_back(self, listener: Listener, reusable: bool) -> None:
+        """The answer is complete, and the connection another's to use, if it can be used again."""
         self._listener = None
         self._served += 1
         if self._paused:
             self.resume()
-        self._reset()
         self.deadline = NEVER
         if not reusable:
             self.close()

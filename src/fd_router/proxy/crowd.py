@@ -1,0 +1,65 @@
+"""How many clients may be connected, and who goes when there are more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Protocol
+
+from fd_router.errors import SaturatedError
+
+SPARE = 64
+"""Connections beyond the limit that are taken for the router's own endpoints: a health check must not fail then."""
+
+LOOKS = 64
+"""Connections that are looked at, at most, to find one that can go."""
+
+RETRY_AFTER_SECS = 1
+
+
+class Guest(Protocol):
+    """A client's connection."""
+
+    def yield_place(self) -> bool:
+        """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
+
+
+class Crowd:
+    """Keeps the number of connections below ``most``.
+
+    A connection on which nothing is being answered makes room for a new one: idle ones, and those of clients that
+    send their requests too slowly. They are looked at in turn, so that a new one isn't the next to go.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._turn: Iterator[Guest] = iter(())
+
+    def make_room(self, guests: Collection[Guest]) -> bool:
+        """Let one of ``guests`` go. Returns False when all that were looked at are being served."""
+        for _ in range(LOOKS):
+            guest = next(self._turn, None)
+            if guest is None:
+                self._turn = iter(tuple(guests))
+            elif guest.yield_place():
+                return True
+        return False
+
+    def refusal(self) -> SaturatedError:
+        """Make the answer to a request for which there is no place."""
+        error = SaturatedError(f"The router has as many connections as it may have ({self.most}); try again")
+        error.code = "too_many_connections"
+        error.headers = (("retry-after", str(RETRY_AFTER_SECS)),)
+        return error
+
+    def __repr__(self) -> str:
+        return f"<Crowd most={self.most}>"
+
+
+def most_connections(configured: int, open_files: int) -> int:
+    """Return how many clients may be connected, with a limit of ``open_files``.
+
+    By default (0) three quarters of that: the others are for instances, since a request takes one at each side.
+    """
+    if configured:
+        return configured
+    return max(SPARE, open_files // 4 * 3 - 2 * SPARE)
