@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.support.fake_log import FakeLog
 
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
@@ -13,30 +14,28 @@ from fd_router.messages import Request, RequestHead, Routes
 Ask = Callable[..., Awaitable[tuple[int, Any]]]
 
 
-class FakeLog:
-    """Keeps (level, message) pairs."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(("info", message))
-
-    def warn(self, message: str) -> None:
-        self.lines.append(("warn", message))
-
-    def error(self, message: str) -> None:
-        self.lines.append(("error", message))
-
-
 @pytest.fixture
 def log() -> FakeLog:
     return FakeLog()
 
 
+class FakeClock:
+    """Stands still unless a test moves ``now``."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def registry() -> Registry:
-    return Registry(clock=lambda: 0.0, log=FakeLog())
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def registry(clock: FakeClock) -> Registry:
+    return Registry(clock=clock, log=FakeLog())
 
 
 @pytest.fixture

@@ -13,11 +13,16 @@ async def test_the_routers_own_health_asks_nobody(ask, log) -> None:
     async def fail() -> list[tuple[Instance, Outcome]]:
         raise AssertionError
 
-    assert await ask(HealthApi(fail, log=log).routes(), "GET", "/health") == (200, {"status": "healthy"})
+    assert await ask(HealthApi(fail, lambda: False, log=log).routes(), "GET", "/health") == (200, {"status": "healthy"})
+
+
+async def test_a_draining_router_says_so(ask, log) -> None:
+    routes = HealthApi(no_probes, lambda: True, log=log).routes()
+    assert await ask(routes, "GET", "/health") == (503, {"status": "draining"})
 
 
 async def test_health_generate_without_instances(ask, log) -> None:
-    answer = await ask(HealthApi(no_probes, log=log).routes(), "GET", "/health_generate")
+    answer = await ask(HealthApi(no_probes, lambda: False, log=log).routes(), "GET", "/health_generate")
     assert answer == (200, {"code": 200, "msg": "Health check complete", "instances": []})
 
 
@@ -28,7 +33,7 @@ async def test_health_generate_tells_of_each_instance(ask, log, registry, descri
         registry.probe_failed(dead, "connection refused")
         return [(well, Outcome(True, "status 200", 0.0012345678)), (dead, Outcome(False, "connection refused", 0.5))]
 
-    status, body = await ask(HealthApi(probe_all, log=log).routes(), "GET", "/health_generate")
+    status, body = await ask(HealthApi(probe_all, lambda: False, log=log).routes(), "GET", "/health_generate")
     assert status == 200
     assert body == {
         "code": 200,

@@ -54,6 +54,25 @@ async def test_a_healthy_instance_is_registered(routes, ask, registry, check, lo
     assert log.lines == []
 
 
+async def test_a_banned_one_is_refused_for_its_time(routes, ask, registry, clock) -> None:
+    registry.ban("10.0.0.1:8000", 60)
+    body = json.dumps(MIXED).encode()
+    message = "http://10.0.0.1:8000 was removed by an admin, and banned for 60 s more"
+    assert await ask(routes, "POST", "/register", body=body) == (403, {"code": 403, "msg": message})
+    assert registry.all() == ()
+    clock.now += 60
+    assert (await ask(routes, "POST", "/register", body=body))[0] == 200
+
+
+async def test_one_that_is_banned_while_it_is_probed_is_refused(routes, ask, registry, check) -> None:
+    check.gate = asyncio.Event()
+    answer = asyncio.ensure_future(ask(routes, "POST", "/register", body=json.dumps(MIXED).encode()))
+    await asyncio.sleep(0)
+    registry.ban("10.0.0.1:8000", 60)
+    check.gate.set()
+    assert (await answer)[0] == 403
+
+
 async def test_an_unhealthy_one_is_not(routes, ask, registry, check, log) -> None:
     check.outcome = ILL
     body = json.dumps(MIXED | {"host_ip": "::1"}).encode()

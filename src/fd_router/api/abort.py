@@ -25,6 +25,8 @@ _CHOICE = re.compile(r"_[0-9]+\Z")
 class Running(Protocol):
     """A request under way."""
 
+    @property
+    def request_id(self) -> str: ...
     def instances(self) -> tuple[Instance, ...]: ...
     def on_aborted(self) -> None: ...
 
@@ -75,9 +77,12 @@ class AbortApi:
         else:
             running = tuple(one for request_id in order.req_ids for one in self._in_flight.find(request_id))
             orders = self._orders(order.req_ids)
+        waiting = [one for one in running if not one.instances()]
+        for one in waiting:  # no instance knows of it yet
+            one.on_aborted()
         replies = await asyncio.gather(*(self._tell(instance, body) for instance, body in orders))
         self._end(running, replies)
-        result = _merge(order.req_ids, replies)
+        result = _merge(order.req_ids, replies, [one.request_id for one in waiting])
         self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
         return json_response(200, _envelope(result, replies))
 
@@ -86,8 +91,9 @@ class AbortApi:
         members = tuple(self._members())
         told: dict[str, tuple[Instance, list[str]]] = {}
         for request_id in dict.fromkeys(req_ids):
-            own = [instance for one in self._in_flight.find(request_id) for instance in one.instances()]
-            for instance in own or members:
+            known = self._in_flight.find(request_id)
+            own = [instance for one in known for instance in one.instances()]
+            for instance in own if known else members:
                 ids = told.setdefault(instance.key, (instance, []))[1]
                 if request_id not in ids:
                     ids.append(request_id)
@@ -140,12 +146,16 @@ def _read_reply(instance: Instance, answer: bytes) -> _Reply:
     return _Reply(instance, entries)
 
 
-def _merge(req_ids: Sequence[str], replies: Sequence[_Reply]) -> dict[str, Any]:
-    """What decode and mixed instances aborted counts; an id is unknown only when no instance knew it."""
-    known = {_bare(entry) for reply in replies for entry in reply.aborted}
+def _merge(req_ids: Sequence[str], replies: Sequence[_Reply], waited: Sequence[str]) -> dict[str, Any]:
+    """What decode and mixed instances aborted counts; an id is unknown only when no instance knew it.
+
+    ``waited`` are those of requests that no instance had.
+    """
+    known = {_bare(entry) for reply in replies for entry in reply.aborted} | set(waited)
+    own = [{"request_id": request_id, "output_token_count": 0} for request_id in waited]
     told_nothing = any(reply.silent for reply in replies)
     return {
-        "aborted": [e for r in replies if r.instance.registration.role != "prefill" for e in r.aborted],
+        "aborted": own + [e for r in replies if r.instance.registration.role != "prefill" for e in r.aborted],
         "not_found": [] if told_nothing else [one for one in dict.fromkeys(req_ids) if one not in known],
         "errors": [{"server": reply.instance.url, "error": reply.error} for reply in replies if reply.error],
     }

@@ -17,8 +17,9 @@ ProbeAll = Callable[[], Awaitable[list[tuple[Instance, Outcome]]]]
 class HealthApi:
     """The endpoints that tell of health."""
 
-    def __init__(self, probe_all: ProbeAll, *, log: Log) -> None:
+    def __init__(self, probe_all: ProbeAll, is_draining: Callable[[], bool], *, log: Log) -> None:
         self._probe_all = probe_all
+        self._is_draining = is_draining
         self._log = log
 
     def routes(self) -> Routes:
@@ -26,6 +27,8 @@ class HealthApi:
         return {"/health": {"GET": self._health}, "/health_generate": {"GET": self._health_generate}}
 
     async def _health(self, _request: Request) -> Response:
+        if self._is_draining():
+            return json_response(503, {"status": "draining"})
         return json_response(200, {"status": "healthy"})
 
     async def _health_generate(self, _request: Request) -> Response:

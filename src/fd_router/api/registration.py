@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
+from fd_router.admission.networks import Networks
 from fd_router.instances.log import Log
 from fd_router.instances.prober import Outcome
 from fd_router.instances.registration import (
@@ -22,9 +23,15 @@ Check = Callable[[Registration], Awaitable[Outcome]]
 
 
 class RegistrationApi:
-    """The endpoints by which instances register and are listed. Two heartbeats of one instance may overlap."""
+    """The endpoints by which instances register and are listed. Two heartbeats of one instance may overlap.
 
-    def __init__(self, registry: Registry, check: Check, *, splitwise: bool, log: Log) -> None:
+    Only instances in ``networks`` are taken in (None: all): prompts are sent there, and so is the probe before.
+    """
+
+    def __init__(
+        self, registry: Registry, check: Check, *, splitwise: bool, log: Log, networks: Networks | None = None
+    ) -> None:
+        self._networks = networks
         self._registry = registry
         self._check = check
         self._splitwise = splitwise
@@ -45,9 +52,13 @@ class RegistrationApi:
             require_role(registration, splitwise=self._splitwise)
         except RegistrationError as error:
             return self._refuse(400, error.message)
+        if self._networks is not None and registration.host_ip not in self._networks:
+            return self._refuse(403, f"{registration.host_ip} is in none of access.register-networks")
         outcome = await self._check(registration)
         if not outcome.healthy:
             return self._refuse(503, f"{registration.url} service is not healthy", f" ({outcome.detail})")
+        if (left := self._registry.banned_secs(registration.key)) > 0:
+            return self._refuse(403, f"{registration.url} was removed by an admin, and banned for {left:.0f} s more")
         self._registry.register(registration)
         return json_response(200, {"code": 200, "msg": "Register success"})
 

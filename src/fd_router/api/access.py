@@ -1,0 +1,115 @@
+"""Who may call which of the router's own endpoints: one table, applied to every route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from fd_router.admission.networks import Networks
+from fd_router.admission.tokens import Token
+from fd_router.errors import AccessError
+from fd_router.instances.log import Log
+from fd_router.messages import Handler, Request, Response, Routes
+
+
+class Group(Enum):
+    """Endpoints with the same rule."""
+
+    OPEN = "open"  # anybody
+    REGISTER = "register"  # instances, by the register token, from their networks; the admin token will do too
+    ADMIN = "admin"  # what changes the fleet or reveals it: the admin token
+    METRICS = "metrics"  # the admin token, where access.protect-metrics says so
+
+
+GROUPS: Final[Mapping[str, Group]] = MappingProxyType(
+    {
+        "/health": Group.OPEN,
+        "/register": Group.REGISTER,
+        "/decode_instances": Group.REGISTER,  # prefill instances ask for it as often as they register
+        "/metrics": Group.METRICS,
+        "/health_generate": Group.ADMIN,
+        "/registered": Group.ADMIN,
+        "/registered_number": Group.ADMIN,
+        "/v1/abort_requests": Group.ADMIN,
+        "/v1/explain": Group.ADMIN,
+        "/instances": Group.ADMIN,  # and all below it
+        "/admin": Group.ADMIN,  # and all below it
+    }
+)
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What is asked of those who call. None: nothing. A token that isn't set protects nothing."""
+
+    admin: Token | None = None
+    register: Token | None = None
+    networks: Networks | None = None
+    protect_metrics: bool = False
+
+    def tokens(self, group: Group) -> tuple[Token, ...]:
+        """Return the tokens of which a caller of ``group`` must show one; none: no token is needed."""
+        if group is Group.REGISTER and self.register is not None:
+            return (self.register,) if self.admin is None else (self.register, self.admin)
+        needs_admin = group is Group.ADMIN or (group is Group.METRICS and self.protect_metrics)
+        return (self.admin,) if needs_admin and self.admin is not None else ()
+
+
+def open_to_all(routes: Routes) -> Routes:
+    """Return those of ``routes`` that anybody may call."""
+    return {route: methods for route, methods in routes.items() if group_of(route) is Group.OPEN}
+
+
+def group_of(route: str) -> Group:
+    """Return the group of ``route``, a path or a pattern of paths. Raises ValueError when the table has none."""
+    first = "/".join(route.split("/")[:2])
+    group = GROUPS.get(route) or GROUPS.get(first)
+    if group is None or (group is Group.OPEN and route not in GROUPS):
+        raise ValueError(f"nothing says who may call {route}: put it into fd_router.api.access.GROUPS")
+    return group
+
+
+class Guard:
+    """Checks who calls. Its refusals are logged, without what was shown."""
+
+    def __init__(self, rules: Rules, log: Log) -> None:
+        self._rules = rules
+        self._log = log
+
+    def protect(self, routes: Routes) -> dict[str, dict[str, Handler]]:
+        """Return ``routes`` with handlers that check first. Raises ValueError for a route that no rule covers."""
+        return {
+            route: {method: self._protected(handler, group_of(route)) for method, handler in methods.items()}
+            for route, methods in routes.items()
+        }
+
+    def check(self, group: Group, request: Request) -> None:
+        """Raise AccessError unless ``request`` may call endpoints of ``group``."""
+        rules, head = self._rules, request.head
+        if group is Group.REGISTER and rules.networks is not None and request.client not in rules.networks:
+            raise self._refusal(request, 403, "this address is in none of access.register-networks")
+        tokens = rules.tokens(group)
+        if tokens and not any(token.is_in(head.authorization) for token in tokens):
+            what = "a wrong token" if head.authorization else "no token"
+            raise self._refusal(
+                request, 401, f"{what} in 'Authorization: Bearer TOKEN' (see access.{group.value}-token)"
+            )
+
+    def _protected(self, handler: Handler, group: Group) -> Handler:
+        if group is Group.OPEN:
+            return handler
+
+        async def checked(request: Request) -> Response:
+            self.check(group, request)
+            return await handler(request)
+
+        return checked
+
+    def _refusal(self, request: Request, status: int, why: str) -> AccessError:
+        head = request.head
+        self._log.warn(f"Refused {head.method} {head.path} from {request.client}: {why}")
+        code = "invalid_token" if status == 401 else "forbidden"
+        return AccessError(f"{head.method} {head.path} is refused: {why}", status=status, code=code)

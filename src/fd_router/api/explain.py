@@ -1,0 +1,139 @@
+"""``/v1/explain``: where a completion request would go now and why, without sending it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from fd_router.errors import BadRequestError, NoInstanceError
+from fd_router.instances.instance import Health, Instance
+from fd_router.messages import Request, Response, Routes, json_response
+from fd_router.scheduling.completion import Completion
+from fd_router.scheduling.contract import Standing
+from fd_router.scheduling.explanation import Verdict
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+
+Explain = Callable[[Completion], Sequence[Verdict]]
+"""Explains a choice: one verdict for each role. Raises NoInstanceError."""
+
+Prepare = Callable[[Completion], Awaitable[None] | None]
+"""What happens before a selection: the tokenizer's work."""
+
+
+class _Shape(msgspec.Struct):
+    messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode = msgspec.json.Decoder(_Shape).decode
+
+
+class ExplainApi:
+    """The endpoint. ``policies`` are the names of the policies by role, in the order of the verdicts."""
+
+    def __init__(
+        self,
+        explain: Explain,
+        members: Callable[[], Iterable[Instance]],
+        policies: Mapping[str, str],
+        prepare: Prepare | None = None,
+    ) -> None:
+        self._explain = explain
+        self._members = members
+        self._policies = policies
+        self._prepare = prepare
+
+    def routes(self) -> Routes:
+        """Return the handler."""
+        return {"/v1/explain": {"POST": self._answer}}
+
+    async def _answer(self, request: Request) -> Response:
+        completion = Completion(request.body)
+        path = _path(request)
+        if self._prepare is not None and (preparation := self._prepare(completion)) is not None:
+            await preparation
+        verdicts: Sequence[Verdict | None]
+        try:
+            verdicts, why_none = self._explain(completion), ""
+        except NoInstanceError as error:
+            verdicts, why_none = [None] * len(self._policies), error.message
+        members = tuple(self._members())
+        roles = [
+            _role(role, policy, verdict, why_none, [x for x in members if x.registration.role == role])
+            for (role, policy), verdict in zip(self._policies.items(), verdicts, strict=True)
+        ]
+        return json_response(200, {"path": path, "prompt": _prompt(completion), "roles": roles})
+
+
+def _path(request: Request) -> str:
+    """Tell for which endpoint the request is: as the query says, else by its shape."""
+    given = parse_qs(request.head.query).get("path")
+    if given is None:
+        return CHAT if _has_messages(request.body) else TEXT
+    if given[-1] not in {CHAT, TEXT}:
+        raise BadRequestError(f"path is {given[-1][:80]!r}; it may be {CHAT} or {TEXT}, or be left out")
+    return given[-1]
+
+
+def _has_messages(body: bytes) -> bool:
+    try:
+        return _decode(body).messages is not msgspec.UNSET
+    except (msgspec.DecodeError, RecursionError):  # what only the tolerant decoder reads
+        return b'"messages"' in body
+
+
+def _prompt(completion: Completion) -> dict[str, Any]:
+    ids = completion.token_ids
+    return {
+        "characters": len(completion.prompt),
+        "tokens": completion.tokens if ids is None else len(ids),
+        "estimated": ids is None,
+    }
+
+
+def _role(
+    role: str, policy: str, verdict: Verdict | None, why_none: str, members: Sequence[Instance]
+) -> dict[str, Any]:
+    if verdict is None:
+        candidates = [_entry(member, None, best=False) for member in members]
+        return {"role": role, "policy": policy, "choice": None, "reason": why_none, "candidates": candidates}
+    explanation = verdict.explanation
+    best = {explanation.standings[place].candidate.url for place in explanation.best}
+    standings = {standing.candidate.url: standing for standing in explanation.standings}
+    return {
+        "role": role,
+        "policy": policy,
+        "choice": explanation.standings[verdict.place].candidate.url,
+        "reason": explanation.reason,
+        "candidates": [_entry(member, standings.get(member.url), best=member.url in best) for member in members],
+    }
+
+
+def _entry(instance: Instance, standing: Standing | None, *, best: bool) -> dict[str, Any]:
+    return {
+        "url": instance.url,
+        "state": _state(instance),
+        "candidate": standing is not None,
+        "best": best,
+        "running": instance.running,
+        "tokens": instance.tokens,
+        "prefix_hit_percent": standing.hit if standing is not None else None,
+        "load": standing.load if standing is not None else None,
+        "score": standing.score if standing is not None else None,
+    }
+
+
+def _state(instance: Instance) -> str:
+    """Return its health, or why it gets nothing although it is healthy."""
+    if instance.health is not Health.HEALTHY:
+        return str(instance.health.value)
+    reasons = (
+        ("draining", instance.is_draining),
+        ("paused", instance.registration.is_paused),
+        ("circuit_open", instance.is_barred),
+        ("full", 0 < instance.limit <= instance.running),
+    )
+    return next((reason for reason, holds in reasons if holds), "healthy")

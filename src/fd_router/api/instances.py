@@ -1,0 +1,104 @@
+"""The fleet in an admin's hands: ``/instances``, to list, drain and remove instances while requests run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from fd_router.errors import BadRequestError
+from fd_router.instances.instance import Instance
+from fd_router.instances.log import Log
+from fd_router.instances.registry import Registry
+from fd_router.messages import Request, Response, Routes, json_response
+
+MAX_BAN_SECS = 30 * 24 * 3600
+"""A ban that is meant for ever belongs into the instance's own configuration: it ends with the router's process."""
+
+
+class InstancesApi:
+    """The endpoints by which a rollout takes instances out of service and waits until nothing runs there."""
+
+    def __init__(self, registry: Registry, *, log: Log) -> None:
+        self._registry = registry
+        self._log = log
+
+    def routes(self) -> Routes:
+        """Return the handlers. ``{key}`` is ``10.0.0.1:8000`` or ``[::1]:8000``, percent-encoded or not."""
+        return {
+            "/instances": {"GET": self._list},
+            "/instances/{key}": {"GET": self._get, "DELETE": self._remove},
+            "/instances/{key}/drain": {"POST": self._drain},
+            "/instances/{key}/undrain": {"POST": self._undrain},
+        }
+
+    async def _list(self, _request: Request) -> Response:
+        members = [self._entry(instance) for instance in self._registry.all()]
+        departed = [self._entry(instance, removed=True) for instance in self._registry.departed()]
+        return json_response(200, {"instances": members + departed})
+
+    async def _get(self, request: Request) -> Response:
+        key = _key(request)
+        if (instance := self._registry.get(key)) is not None:
+            return json_response(200, self._entry(instance))
+        for instance in self._registry.departed():
+            if instance.key == key:
+                return json_response(200, self._entry(instance, removed=True))
+        raise _unknown(key)
+
+    async def _drain(self, request: Request) -> Response:
+        return self._set_draining(_key(request), draining=True)
+
+    async def _undrain(self, request: Request) -> Response:
+        return self._set_draining(_key(request), draining=False)
+
+    def _set_draining(self, key: str, *, draining: bool) -> Response:
+        instance = self._registry.set_draining(key, draining)
+        if instance is None:
+            raise _unknown(key)
+        return json_response(200, self._entry(instance))
+
+    async def _remove(self, request: Request) -> Response:
+        key, ban_secs = _key(request), _ban_secs(request)
+        instance = self._registry.remove(key, "removed by an admin")
+        if instance is None and not ban_secs:
+            raise _unknown(key)
+        if ban_secs:
+            self._registry.ban(key, ban_secs)
+            self._log.info(f"{key} may not register itself for {ban_secs:g} s")
+        return json_response(200, {"removed": key, "running": instance.running if instance is not None else 0})
+
+    def _entry(self, instance: Instance, *, removed: bool = False) -> dict[str, Any]:
+        registration = instance.registration
+        return {
+            "key": instance.key,
+            "url": instance.url,
+            "role": registration.role,
+            "state": "removed" if removed else instance.health.value,
+            "draining": instance.is_draining,
+            "paused": registration.is_paused,
+            "kept": self._registry.is_kept(instance.key),  # from register.yaml
+            "running": instance.running,
+            "tokens": instance.tokens,
+        }
+
+
+def _key(request: Request) -> str:
+    return unquote(request.head.path.split("/")[2])
+
+
+def _unknown(key: str) -> BadRequestError:
+    return BadRequestError(
+        f"There is no instance {key}; GET /instances lists the keys (host_ip:port)", status=404, code="no_such_instance"
+    )
+
+
+def _ban_secs(request: Request) -> float:
+    text = parse_qs(request.head.query).get("ban_secs", ["0"])[-1]
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= MAX_BAN_SECS:
+        raise BadRequestError(f"ban_secs: {text[:80]!r} is not a number from 0 to {MAX_BAN_SECS}")
+    return seconds

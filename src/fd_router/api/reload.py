@@ -1,0 +1,40 @@
+"""``/admin/reload``: what ``SIGHUP`` does, with an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from fd_router.messages import Request, Response, Routes, json_response
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a reload did. With ``problems`` nothing has changed. Options by their keys: values may be secret."""
+
+    changed: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()  # differ from what is in force, and go on doing so
+    instances_added: tuple[str, ...] = ()  # to those kept from register.yaml, by key
+    instances_removed: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def in_words(self) -> str:
+        """Say what a successful one changed, for the log."""
+        parts = [f"{', '.join(self.changed) or 'no option'} changed"]
+        if self.instances_added or self.instances_removed:
+            parts.append(f"{len(self.instances_added)} instances added, {len(self.instances_removed)} removed")
+        if self.needs_restart:
+            parts.append(f"a restart is needed for {', '.join(self.needs_restart)}")
+        return "; ".join(parts)
+
+
+def reload_routes(reload: Callable[[], Awaitable[Outcome]]) -> Routes:
+    """Return the handler that has ``reload`` read everything anew."""
+
+    async def answer(_request: Request) -> Response:
+        outcome = await reload()
+        status = "unchanged" if outcome.problems else "reloaded"
+        return json_response(400 if outcome.problems else 200, {"status": status} | msgspec.structs.asdict(outcome))
+
+    return {"/admin/reload": {"POST": answer}}

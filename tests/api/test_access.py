@@ -1,0 +1,119 @@
+"""Who may call what: every endpoint of a whole router has a rule, and the rules hold."""
+
+from __future__ import annotations
+
+import pytest
+from tests.proxy.rig import make_telemetry
+from tests.support.fake_log import FakeLog
+
+from fd_router.admission.networks import Networks
+from fd_router.admission.tokens import Token
+from fd_router.api.access import GROUPS, Group, Guard, Rules, group_of
+from fd_router.app import Router
+from fd_router.config import AccessConfig, Config, ServerConfig
+from fd_router.errors import AccessError
+from fd_router.messages import Request, RequestHead, Response, Routes
+
+ADMIN, REGISTER = "admin-token-0123456789", "register-token-0123456789"
+EXPECTED = {
+    ("/health", "GET"): Group.OPEN,
+    ("/metrics", "GET"): Group.METRICS,
+    ("/register", "POST"): Group.REGISTER,
+    ("/decode_instances", "GET"): Group.REGISTER,
+}
+"""All others are for administrators."""
+
+
+def request(path: str, method: str = "GET", token: str = "", client: str = "10.0.0.1") -> Request:
+    shown = f"Bearer {token}".encode() if token else b""
+    return Request(RequestHead(method, path, authorization=shown), b"{}", client=client)
+
+
+async def routes_of_a_whole_router() -> Routes:
+    telemetry, _ = make_telemetry()
+    access = AccessConfig(admin_token=ADMIN, register_token=REGISTER, register_networks="10.0.0.0/8")
+    config = Config(server=ServerConfig(port=1, host="127.0.0.1"), access=access)
+    return Router(config, telemetry.log)._site.routes
+
+
+async def test_every_route_has_the_rule_that_is_expected() -> None:
+    routes = await routes_of_a_whole_router()
+    assert {path for path, _ in EXPECTED} <= routes.keys()
+    for route, methods in routes.items():
+        for method in methods:
+            assert group_of(route) is EXPECTED.get((route, method), Group.ADMIN), route
+
+
+async def test_every_handler_of_a_whole_router_is_guarded() -> None:
+    for route, methods in (await routes_of_a_whole_router()).items():
+        for method, handler in methods.items():
+            group = group_of(route)
+            if group in {Group.OPEN, Group.METRICS}:
+                assert (await handler(request(route, method))).status == 200
+                continue
+            with pytest.raises(AccessError) as caught:
+                await handler(request(route, method))
+            assert caught.value.status == 401
+            assert caught.value.headers == (("www-authenticate", "Bearer"),)
+            if group is Group.REGISTER:
+                with pytest.raises(AccessError) as caught:
+                    await handler(request(route, method, REGISTER, client="192.0.2.1"))
+                assert caught.value.status == 403
+
+
+def test_a_route_that_no_rule_covers_can_not_be_served() -> None:
+    async def handler(_: Request) -> Response:
+        return Response(200)
+
+    with pytest.raises(ValueError, match="nothing says who may call /new/thing"):
+        Guard(Rules(), FakeLog()).protect({"/new/thing": {"GET": handler}})
+    with pytest.raises(ValueError):
+        group_of("/health/more")  # what is open is open by its whole name
+    assert group_of("/instances/{key}/drain") is Group.ADMIN
+    assert set(GROUPS.values()) == set(Group)
+
+
+ALL = Rules(Token(ADMIN), Token(REGISTER), Networks.parse("10.0.0.0/8", "x"), protect_metrics=True)
+
+
+@pytest.mark.parametrize(
+    ("rules", "group", "shown", "client", "status"),
+    [
+        (Rules(), Group.ADMIN, "", "192.0.2.1", 200),
+        (Rules(), Group.REGISTER, "", "192.0.2.1", 200),
+        (ALL, Group.OPEN, "", "192.0.2.1", 200),
+        (ALL, Group.ADMIN, "", "10.0.0.1", 401),
+        (ALL, Group.ADMIN, REGISTER, "10.0.0.1", 401),
+        (ALL, Group.ADMIN, ADMIN, "192.0.2.1", 200),
+        (ALL, Group.METRICS, "", "10.0.0.1", 401),
+        (ALL, Group.METRICS, ADMIN, "10.0.0.1", 200),
+        (ALL, Group.REGISTER, "", "10.0.0.1", 401),
+        (ALL, Group.REGISTER, REGISTER, "10.0.0.1", 200),
+        (ALL, Group.REGISTER, ADMIN, "10.0.0.1", 200),
+        (ALL, Group.REGISTER, REGISTER, "192.0.2.1", 403),
+        (Rules(admin=Token(ADMIN)), Group.METRICS, "", "10.0.0.1", 200),
+        (Rules(admin=Token(ADMIN)), Group.REGISTER, "", "10.0.0.1", 200),
+        (Rules(register=Token(REGISTER)), Group.ADMIN, "", "10.0.0.1", 200),
+    ],
+)
+def test_rules(rules: Rules, group: Group, shown: str, client: str, status: int) -> None:
+    guard, asked = Guard(rules, FakeLog()), request("/x", token=shown, client=client)
+    if status == 200:
+        guard.check(group, asked)
+        return
+    with pytest.raises(AccessError) as caught:
+        guard.check(group, asked)
+    assert caught.value.status == status
+    assert ADMIN not in caught.value.message
+    assert REGISTER not in caught.value.message
+
+
+def test_a_refusal_is_logged_without_what_was_shown() -> None:
+    log = FakeLog()
+    guard = Guard(ALL, log)
+    with pytest.raises(AccessError, match="access.admin-token"):
+        guard.check(Group.ADMIN, request("/registered", token="some-other-secret"))
+    (line,) = [text for level, text in log.lines if level == "warn"]
+    assert line == (
+        "Refused GET /registered from 10.0.0.1: a wrong token in 'Authorization: Bearer TOKEN' (see access.admin-token)"
+    )

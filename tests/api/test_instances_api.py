@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from fd_router.api.instances import InstancesApi
+from fd_router.errors import HttpError
+
+KEY = "10.0.0.1:8000"
+
+
+@pytest.fixture
+def api(registry, log):
+    routes = InstancesApi(registry, log=log).routes()
+
+    async def call(ask, method: str, path: str, **more):
+        template = {2: "/instances", 3: "/instances/{key}"}.get(len(path.split("/")))
+        template = template or f"/instances/{{key}}/{path.rpartition('/')[2]}"
+        return await ask({path: routes[template]}, method, path, **more)
+
+    return call
+
+
+async def test_the_list_shows_state_and_counts(api, ask, registry, describe) -> None:
+    registry.register(describe(8000)).take(7)
+    registry.register(describe(8001), kept=True, index=0)
+    assert await api(ask, "GET", "/instances") == (
+        200,
+        {
+            "instances": [
+                {
+                    "key": KEY, "url": f"http://{KEY}", "role": "mixed", "state": "healthy", "draining": False,
+                    "paused": False, "kept": False, "running": 1, "tokens": 7,
+                },
+                {
+                    "key": "10.0.0.1:8001", "url": "http://10.0.0.1:8001", "role": "mixed", "state": "unhealthy",
+                    "draining": False, "paused": False, "kept": True, "running": 0, "tokens": 0,
+                },
+            ]
+        },
+    )  # fmt: skip
+
+
+async def test_a_drained_one_gets_nothing_new_until_it_is_undrained(api, ask, registry, describe) -> None:
+    registry.register(describe(8000))
+    status, entry = await api(ask, "POST", f"/instances/{KEY}/drain")
+    assert (status, entry["draining"], entry["state"]) == (200, True, "healthy")
+    assert registry.available("mixed") == ()
+    registry.register(describe(8000))  # a heartbeat
+    assert registry.available("mixed") == ()
+    assert (await api(ask, "GET", f"/instances/{KEY}"))[1]["draining"] is True
+    assert (await api(ask, "POST", f"/instances/{KEY}/undrain"))[1]["draining"] is False
+    assert [x.key for x in registry.available("mixed")] == [KEY]
+
+
+@pytest.mark.parametrize("written", ["[2001:db8::1]:8000", "%5B2001:db8::1%5D:8000", "%5b2001%3Adb8%3A%3A1%5d%3A8000"])
+async def test_a_v6_key_percent_encoded_or_not(api, ask, registry, describe, written: str) -> None:
+    registry.register(describe(8000, host_ip="2001:db8::1"))
+    assert (await api(ask, "GET", f"/instances/{written}"))[1]["key"] == "[2001:db8::1]:8000"
+    assert (await api(ask, "DELETE", f"/instances/{written}"))[0] == 200
+    assert registry.all() == ()
+
+
+async def test_a_removed_one_is_listed_as_long_as_requests_run_there(api, ask, registry, describe) -> None:
+    instance = registry.register(describe(8000))
+    instance.take(5)
+    assert await api(ask, "DELETE", f"/instances/{KEY}") == (200, {"removed": KEY, "running": 1})
+    _, listed = await api(ask, "GET", "/instances")
+    assert [(x["state"], x["running"]) for x in listed["instances"]] == [("removed", 1)]
+    assert (await api(ask, "GET", f"/instances/{KEY}"))[1]["state"] == "removed"
+    instance.give_back_tokens(5)
+    instance.give_back_request()
+    assert await api(ask, "GET", "/instances") == (200, {"instances": []})
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/instances/10.0.0.9:1"),
+        ("DELETE", "/instances/10.0.0.9:1"),
+        ("POST", "/instances/10.0.0.9:1/drain"),
+        ("POST", "/instances/10.0.0.9:1/undrain"),
+    ],
+)
+async def test_one_that_is_unknown(api, ask, method: str, path: str) -> None:
+    with pytest.raises(HttpError, match=r"There is no instance 10\.0\.0\.9:1; GET /instances lists the keys") as raised:
+        await api(ask, method, path)
+    assert raised.value.status == 404
+
+
+async def test_a_ban_keeps_it_away_for_its_time(api, ask, registry, describe, clock) -> None:
+    registry.register(describe(8000))
+    assert (await api(ask, "DELETE", f"/instances/{KEY}", query="ban_secs=60"))[0] == 200
+    clock.now += 59
+    assert registry.banned_secs(KEY) == 1
+    assert (await api(ask, "DELETE", f"/instances/{KEY}", query="ban_secs=10"))[1]["running"] == 0  # again, and longer
+    clock.now += 10
+    assert registry.banned_secs(KEY) == 0
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "nan", "inf", "1e9"])
+async def test_a_ban_that_is_no_time(api, ask, registry, describe, text: str) -> None:
+    registry.register(describe(8000))
+    with pytest.raises(HttpError, match=rf"ban_secs: '{text}' is not a number from 0 to"):
+        await api(ask, "DELETE", f"/instances/{KEY}", query=f"ban_secs={text}")
+    assert registry.get(KEY) is not None
