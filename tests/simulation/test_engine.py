@@ -189,3 +189,43 @@ def test_whatever_happens_every_request_ends_and_time_goes_forward(events, max_r
         assert run.state is RunState.ABORTED or run.produced == run.max_new_tokens
         assert [token.number for token in tokens if token.run is run] == list(range(1, run.produced + 1))
         assert run.cached_tokens < run.prompt.tokens
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 60), st.integers(1, 40), st.integers(1, 30), st.one_of(st.none(), st.integers(0, 90))),
+        min_size=1,
+        max_size=12,
+    ),
+    st.sampled_from([0.0, 0.2517]),
+    st.integers(1, 4),
+)
+def test_first_and_last_tokens_alone_come_at_the_same_times(arrivals, per_running, max_running):
+    # Odd speeds, so that no prefill ends together with a step: which is first would be a matter of rounding.
+    settings = EngineSettings(
+        prefill_tokens_per_sec=7, decode_secs=0.49937, decode_secs_per_running=per_running, max_running=max_running
+    )
+    runs = {True: [], False: []}
+    for every_token, found in runs.items():
+        engine = Engine(settings, every_token=every_token)
+        tokens, aborts = [], []
+        for at, length, new, abort_after in sorted(arrivals, key=lambda each: each[0]):
+            for due, run in sorted(aborts, key=lambda each: each[0]):
+                if due <= at:
+                    tokens += engine.advance(due)
+                    engine.abort(run, due)
+            aborts = [each for each in aborts if each[0] > at]
+            tokens += engine.advance(at)
+            found.append(engine.submit(prompt(length), new, at))
+            if abort_after is not None:
+                aborts.append((at + abort_after + 0.1, found[-1]))
+        tokens += engine.advance(1e6)
+        wanted = [token for token in tokens if token.number == 1 or token.is_last]
+        found.append([(token.number, token.is_last) for token in wanted])
+        if not every_token:
+            assert wanted == tokens
+    for one, other in zip(runs[True][:-1], runs[False][:-1], strict=True):
+        assert one.state is other.state
+        assert one.first_token_at == pytest.approx(other.first_token_at, nan_ok=True)
+        assert one.finished_at == pytest.approx(other.finished_at, nan_ok=True)
+    assert sorted(runs[True][-1]) == sorted(runs[False][-1])
