@@ -13,8 +13,8 @@ def access_line(record: RequestRecord) -> str:
     """Make ``[POST] /v1/completions HTTP/1.1 200 2.798235ms 10.52.95.139``, then the extras, without tags or line end.
 
     The extras follow the client's address, because the scripts allow nothing between what they read:
-    ``instance=`` (or ``prefill=`` and ``decode=``), ``ttft=``, ``bytes=``, ``attempts=``, and ``outcome=``
-    unless the request was completed.
+    ``instance=`` (or ``prefill=`` and ``decode=``), ``ttft=``, ``bytes=``, ``attempts=``, ``key=`` where API keys are
+    needed, and ``outcome=`` unless the request was completed.
     """
     method, path, client = record.method, record.path, record.client
     if path != record.endpoint:  # else one of the router's own paths: nothing to escape
@@ -25,24 +25,20 @@ def access_line(record: RequestRecord) -> str:
         client = shown_client(client)
     seconds = record.finished_at - record.started
     duration = go_duration(seconds) if seconds > 0.0 else "0s"
-    line = f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}"
+    end = "" if record.outcome == "completed" else f" outcome={record.outcome}"
+    begin = f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}"
     if record.inference:
-        line += _inference_extras(record)
-    elif record.bytes_out:
-        line += f" bytes={record.bytes_out}"
-    return line if record.outcome == "completed" else f"{line} outcome={record.outcome}"
+        chosen = f" instance={record.mixed}" if record.mixed else _pair(record)
+        first = f" ttft={(record.first_byte_at - record.started) * 1e3:.1f}ms" if record.first_byte_at else ""
+        if record.key:
+            end = f" key={record.key}{end}"
+        return f"{begin}{chosen}{first} bytes={record.bytes_out} attempts={record.attempts}{end}"
+    return f"{begin} bytes={record.bytes_out}{end}" if record.bytes_out else begin + end
 
 
-def _inference_extras(record: RequestRecord) -> str:
-    chosen = " instance=" + record.mixed if record.mixed else ""
-    if record.prefill:
-        chosen = " prefill=" + record.prefill
-    if record.decode:
-        chosen += " decode=" + record.decode
-    if record.first_byte_at:
-        milliseconds = (record.first_byte_at - record.started) * 1e3
-        return f"{chosen} ttft={milliseconds:.1f}ms bytes={record.bytes_out} attempts={record.attempts}"
-    return f"{chosen} bytes={record.bytes_out} attempts={record.attempts}"
+def _pair(record: RequestRecord) -> str:
+    prefill = f" prefill={record.prefill}" if record.prefill else ""
+    return f"{prefill} decode={record.decode}" if record.decode else prefill
 
 
 def shown_client(client: str) -> str:
@@ -71,6 +67,8 @@ def access_fields(record: RequestRecord) -> dict[str, Any]:
             fields["ttft_ms"] = _milliseconds(record.started, record.first_byte_at)
         fields["stream"] = record.stream
         fields["attempts"] = record.attempts
+        if record.key:
+            fields["key"] = record.key
     return fields
 
 

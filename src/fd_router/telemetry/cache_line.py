@@ -42,6 +42,10 @@ class ChoiceLike(Protocol):
     def hit_ratios(self) -> Mapping[str, int]:
         """URL → percent."""
 
+    @property
+    def strategy(self) -> str:
+        """What decided when there is no reason."""
+
 
 def cache_line(choice: ChoiceLike, now: float) -> str:
     """Write ``cache-aware prefill: final strategy: …``; ``now`` is seconds since 1970."""
@@ -50,7 +54,7 @@ def cache_line(choice: ChoiceLike, now: float) -> str:
         how = f"process_tokens, reason: {choice.reason}, loads={loads}"
     else:
         hits = _go_map(choice.hit_ratios.items())
-        how = f"cache_aware_scoring, selected={choice.selected}, loads={loads}, hitRatios={hits}"
+        how = f"{choice.strategy}, selected={choice.selected}, loads={loads}, hitRatios={hits}"
     second = int(now)
     return (
         f"cache-aware prefill: final strategy: {how}. ts_ms={_stamp(second)}.{min(int((now - second) * 1000), 999):03d}"

@@ -14,8 +14,8 @@ from fd_router.telemetry.sink import Sink
 LEVELS = ("debug", "info", "warn", "error")
 
 _BATCH_SECS = 0.05
-_BATCH_LINES = 256
-"""So many lines don't wait for their 50 ms: they are still in the processor's cache, thousands wouldn't be."""
+_BATCH_PIECES = 64
+"""So many pieces of text don't wait for their 50 ms: they are still in the processor's cache, hundreds wouldn't be."""
 
 
 class RouterLog:
@@ -25,15 +25,15 @@ class RouterLog:
     runs while nothing is logged. Before ``start`` and after ``stop`` every line is written at once. No method
     raises, waits, or lets a message begin a line of its own. ``tags`` come from ``context_tags``. Failures may quote
     what others sent, so all control characters in warnings and errors are escaped; the messages of the other
-    levels are made of the router's own words, and only looked at for line feeds.
+    levels are made of the router's own words, and only looked at for line feeds; those of ``info_all``, which every
+    request logs, aren't even looked at: who makes one of what others sent escapes that.
 
     ``sink`` takes all lines; errors go to ``error_sink`` instead when there is one (FastDeploy's router: stderr).
     ``clock`` gives seconds since 1970.
     """
 
     __slots__ = (
-        "_append", "_clock", "_debug_head", "_error_sink", "_idle", "_info_head", "_lines", "_loop", "_more", "_second",
-        "_sink",
+        "_append", "_clock", "_debug_head", "_error_sink", "_idle", "_info_head", "_lines", "_loop", "_second", "_sink",
         "_stamp", "_timer", "debug_on", "error_on", "info_on", "warn_on",
     )  # fmt: skip
 
@@ -45,22 +45,25 @@ class RouterLog:
         error_sink: Sink | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        threshold = LEVELS.index(level)
-        self.debug_on = threshold <= 0  # ask before a costly message is built
-        self.info_on = threshold <= 1
-        self.warn_on = threshold <= 2
         self.error_on = True
+        self.set_level(level)
         self._sink = sink
         self._error_sink = error_sink or sink
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._lines: list[str] = []
-        self._more = 0  # lines in ``_lines`` beyond one each
         self._append: Callable[[str], None] = self._write_now
         self._idle = True  # no flush is due, so the time stamp may be old
         self._second = -1
         self._stamp = self._info_head = self._debug_head = ""
+
+    def set_level(self, level: str) -> None:
+        """Log nothing below ``level`` from now on."""
+        threshold = LEVELS.index(level)
+        self.debug_on = threshold <= 0  # ask before a costly message is built
+        self.info_on = threshold <= 1
+        self.warn_on = threshold <= 2
 
     # -- what the router calls
 
@@ -69,7 +72,7 @@ class RouterLog:
         if self.info_on:
             if self._idle:
                 self._wake()
-            self._append(f"{self._info_head}{tags}{message}\n")
+            self._append(f"{self._info_head}{tags}{_one_line(message)}\n")
 
     def info_all(self, messages: Sequence[str], tags: str = "") -> None:
         """Log several lines of one request at once, which costs little more than one line."""
@@ -77,14 +80,16 @@ class RouterLog:
             if self._idle:
                 self._wake()
             head = self._info_head + tags
-            self._more += len(messages) - 1
             self._append(head + ("\n" + head).join(messages) + "\n")
 
     def request(self, record: RequestRecord, before: Sequence[str] = ()) -> None:
         """Log the line of a finished request, at info, after what was still to be said of it."""
         if self.info_on:
-            self.info_all((*before, access_line(record)), record.tags)
-            if len(self._lines) >= _BATCH_LINES:
+            if self._idle:
+                self._wake()
+            head = self._info_head + record.tags
+            self._append(head + ("\n" + head).join((*before, access_line(record))) + "\n")
+            if len(self._lines) >= _BATCH_PIECES:
                 self.flush()
 
     def debug(self, message: str, tags: str = "") -> None:
@@ -92,7 +97,7 @@ class RouterLog:
         if self.debug_on:
             if self._idle:
                 self._wake()
-            self._append(f"{self._debug_head}{tags}{message}\n")
+            self._append(f"{self._debug_head}{tags}{_one_line(message)}\n")
 
     def warn(self, message: str, tags: str = "", *, at_once: bool = True) -> None:
         """Log what is not as it should be but was dealt with; ``at_once`` unless it may come with every request."""
@@ -145,9 +150,8 @@ class RouterLog:
     def flush(self) -> None:
         """Write now what waits."""
         if self._lines:
-            data = _encode(self._lines, self._more)
+            data = _encode(self._lines)
             self._lines.clear()
-            self._more = 0
             self._sink.write(data)
         if news := self._sink.take_news() or self._error_sink.take_news():
             self._refresh()
@@ -197,9 +201,9 @@ class RouterLog:
         return f"[{level}] {self._stamp} logger.go:79: {tags}{escape_controls(message)}\n"
 
 
-def _encode(lines: list[str], more: int = 0) -> bytes:
-    """Join texts of a line each, ``more`` lines not counted. One look at the batch finds any line feed too much."""
-    data = "".join(lines).encode("utf-8", "backslashreplace")
-    if data.count(b"\n") == len(lines) + more:
-        return data
-    return "".join(escape_controls(line[:-1]) + "\n" for line in lines).encode("utf-8", "backslashreplace")
+def _one_line(message: str) -> str:
+    return escape_controls(message) if "\n" in message else message
+
+
+def _encode(lines: list[str]) -> bytes:
+    return "".join(lines).encode("utf-8", "backslashreplace")

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from fd_router import __version__
 from fd_router.telemetry.fleet_metrics import FleetCollector, InstanceLike
 from fd_router.telemetry.instruments import Counter, CounterFamily, Histogram, HistogramFamily
+from fd_router.telemetry.prediction_metrics import PredictionMetrics
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.sanitize import METHODS
+from fd_router.telemetry.scheduling_metrics import SchedulingMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -78,6 +81,8 @@ class Metrics:
         )  # fmt: skip
         self._hits = self._cache_hits.child()
         self._lookups = self._cache_requests.child()
+        self.predictions = PredictionMetrics(SECONDS_BOUNDS)
+        self.scheduling = SchedulingMetrics()
         self._router = _RouterCollector()
         self._fleet = FleetCollector()
         self._series: dict[tuple[str, str, int, bool, str, str, str], _Series] = {}
@@ -88,10 +93,10 @@ class Metrics:
         for family in (
             self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
             self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._leg_failures,
-            self._leg_first_byte, self._fleet,
-            self._router,
+            self._leg_first_byte, self._fleet, self._router, self.predictions,
         ):  # fmt: skip
             registry.register(family)
+        self.scheduling.register(registry)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -188,6 +193,10 @@ class Metrics:
     def watch_lines_lost(self, lines_lost: Callable[[], int]) -> None:
         """Show what ``lines_lost()`` gives at each scrape."""
         self._router.lines_lost = lines_lost
+
+    def show(self, collector: Collector) -> None:
+        """Show what ``collector`` gives at each scrape, too."""
+        self._registry.register(collector)
 
     def forget_instance(self, url: str) -> None:
         """Drop the series of an instance that was removed. A request that still runs there would begin them anew."""

@@ -30,4 +30,5 @@ class RequestRecord(msgspec.Struct, gc=False):
     prefill: str = ""
     decode: str = ""
     attempts: int = 0
+    key: str = ""  # the name of the client's API key, "" = none was needed
     bytes_out: int = 0  # bytes of the answer handed to the client's connection
