@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import gc
-import os
 import random
 import resource
-import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvloop
 
 from fd_router.api.abort import AbortApi
 from fd_router.api.health import HealthApi
+from fd_router.api.instances import InstancesApi
 from fd_router.api.metrics import metrics_routes
 from fd_router.api.registration import RegistrationApi
+from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
+from fd_router.app_admission import AdmissionParts, open_control
+from fd_router.app_protection import ProtectionParts
+from fd_router.app_reload import Load, Prepare, Reloader
 from fd_router.app_scheduling import SchedulingParts
-from fd_router.config import Config
+from fd_router.app_serving import drain, make_listener
+from fd_router.config import Config, Loaded
 from fd_router.engines.fastdeploy import can_pair
 from fd_router.errors import FdRouterError
 from fd_router.instances.health import Thresholds
@@ -33,33 +34,38 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.register_file import keep_instances
 from fd_router.instances.registry import Registry
+from fd_router.instances.state_file import StateFile
 from fd_router.proxy.deadlines import DeadlineSweeper
 from fd_router.proxy.exchange import Exchange, ExchangeServices
 from fd_router.proxy.fetch import fetch
 from fd_router.proxy.ids import RequestIds
 from fd_router.proxy.in_flight import InFlight
+from fd_router.proxy.listener import Listener, why_not_listening
 from fd_router.proxy.outbox import Outbox
 from fd_router.proxy.pair_exchange import PairExchange, PairServices
 from fd_router.proxy.pool import Pools
-from fd_router.proxy.server import ServerConnection, Site, StartExchange
+from fd_router.proxy.services import Services
+from fd_router.proxy.site import Site, StartExchange
+from fd_router.proxy.tls import ClientSide, InstanceSide
+from fd_router.scheduling.explanation import Verdict
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.telemetry.log import RouterLog
 from fd_router.telemetry.metrics import Metrics
-from fd_router.telemetry.opening import open_log
 from fd_router.telemetry.stats import StatsLine
 from fd_router.telemetry.telemetry import Telemetry
-
-DRAIN_SECONDS = 30.0
-"""How long running requests may go on after the first signal to stop."""
 
 CONTROL_SECONDS = 5.0
 """How long an instance may take to answer a request of the router's own, an abort for one."""
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted: a burst of clients shouldn't be refused."""
+FIRST_PROBES_SECONDS = 2.0
+"""How long a router that takes a port over waits for the known instances' first probes before it accepts."""
 
 INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions")
+
+
+Explain = Callable[..., Sequence[Verdict]]
+"""(request, draw) → a verdict for each role. Raises NoInstanceError."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -73,7 +79,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 class Router:
     """One running router: built from a configuration on the loop that runs it."""
 
-    def __init__(self, config: Config, log: RouterLog) -> None:
+    def __init__(self, config: Config, log: RouterLog, load: Load | None = None) -> None:
+        """``load`` reads the configuration anew, for a reload; None: it doesn't change."""
         self._config = config
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -83,12 +90,25 @@ class Router:
         self._outbox = Outbox(self._loop)
         self._ids = RequestIds()
         self._in_flight = InFlight()
-        self._pools = Pools(config.proxy, self._sweeper, self._outbox)
+        self._client_tls, self._instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
+        self._pools = Pools(config.proxy, self._sweeper, self._outbox, self._instance_tls)
         self._registry = self._make_registry()
+        self._protection = ProtectionParts(config, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
-        self._scheduling = SchedulingParts(config, self._registry, self._pools, self._telemetry, self._random)
+        self._scheduling = SchedulingParts(
+            config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
+        )
+        self._admission = AdmissionParts(config, self._telemetry, self._sweeper)
+        self._protection.room.on_room(self._admission.line.on_room)
+        self._services: Services
+        load = load or (lambda: Loaded(config))
+        self._reloader = Reloader(
+            config, load, self._prepare_tls(), self._admission.reload, self._apply, registry=self._registry, log=log
+        )
         self._site = self._make_site()
-        self._server: asyncio.Server | None = None
+        self._state_file = self._make_state_file()
+        self._listener: Listener | None = None
+        self._control: Listener | None = None  # for its own endpoints, where they have a port of their own
         self._tasks: list[asyncio.Task[None]] = []
 
     # building
@@ -98,15 +118,21 @@ class Router:
         registry = Registry(
             clock=time.monotonic,
             log=self._log,
-            thresholds=Thresholds(
-                failures=manager.health_failure_threshold, successes=manager.health_success_threshold
-            ),
+            thresholds=Thresholds(manager.health_failure_threshold, manager.health_success_threshold),
             expiry_secs=manager.instance_expiry_secs,
         )
         registry.on_removed(lambda instance: self._pools.retire(instance.key))
         registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
         metrics.watch_instances(registry.all)
         return registry
+
+    def _make_state_file(self) -> StateFile | None:
+        path, splitwise = self._config.manager.state_path, self._config.server.splitwise
+        return (
+            StateFile(Path(path), self._registry, splitwise=splitwise, log=self._log, networks=self._admission.networks)
+            if path
+            else None
+        )
 
     def _make_monitor(self) -> HealthMonitor:
         manager = self._config.manager
@@ -122,16 +148,22 @@ class Router:
 
     def _make_site(self) -> Site:
         splitwise = self._config.server.splitwise
-        start = self._start_pairs() if splitwise else self._start_singles()
-        registration = RegistrationApi(self._registry, self._monitor.check, splitwise=splitwise, log=self._log)
+        start, explain = self._start_pairs() if splitwise else self._start_singles()
+        admission = self._admission
+        registration = RegistrationApi(
+            self._registry, self._monitor.check, splitwise=splitwise, log=self._log, networks=admission.networks
+        )
         routes = merge_routes(
             registration.routes(),
-            HealthApi(self._monitor.probe_all, log=self._log).routes(),
+            InstancesApi(self._registry, log=self._log).routes(),
+            HealthApi(self._monitor.probe_all, lambda: self._site.is_draining, log=self._log).routes(),
             metrics_routes(self._telemetry.metrics.render),
+            reload_routes(self._reloader.reload),
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
+            self._scheduling.explain_api(explain).routes(),
         )
         return Site(
-            routes,
+            admission.guard.protect(routes),
             dict.fromkeys(INFERENCE_PATHS, start),
             self._config.proxy,
             self._sweeper,
@@ -139,12 +171,17 @@ class Router:
             self._telemetry,
             time.monotonic,
             self._ids.next,
+            keep_authorization=admission.keep_authorization,
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         )
 
-    def _start_singles(self) -> StartExchange:
-        """Centralized mode: how the forwarding of a request to one instance begins."""
-        policy = self._scheduling.make_policy(self._config.scheduler.policy)
-        scheduler = Scheduler[Instance](partial(self._registry.available, "mixed"), policy, self._why_none)
+    def _start_singles(self) -> tuple[StartExchange, Explain]:
+        """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
+        policy = self._scheduling.make_policy("mixed")
+        room = self._protection.room
+        scheduler = Scheduler[Instance](
+            partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
+        )
         services = ExchangeServices(
             select=scheduler.select,
             connection_failed=self._registry.connection_failed,
@@ -155,15 +192,19 @@ class Router:
             in_flight=self._in_flight,
         )
         services.prepare = self._scheduling.prepare
-        return lambda request, client, record: Exchange(request, client, record, services)
+        services.gate, services.line = self._admission.gate, self._admission.line
+        self._services = services
+        services.tells_decisions = self._config.proxy.explain_header
+        return lambda request, client, record: Exchange(request, client, record, services), scheduler.explain
 
-    def _start_pairs(self) -> StartExchange:
-        """Splitwise mode: how the forwarding of a request to a pair begins."""
-        proxy, scheduler = self._config.proxy, self._config.scheduler
+    def _start_pairs(self) -> tuple[StartExchange, Explain]:
+        """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
+        proxy = self._config.proxy
         pairs = PairScheduler[Instance](
-            Side(partial(self._registry.available, "prefill"), self._scheduling.make_policy(scheduler.prefill_policy)),
-            Side(partial(self._registry.available, "decode"), self._scheduling.make_policy(scheduler.decode_policy)),
+            Side(partial(self._registry.available, "prefill"), self._scheduling.make_policy("prefill")),
+            Side(partial(self._registry.available, "decode"), self._scheduling.make_policy("decode")),
             lambda prefill, decode: can_pair(prefill.registration, decode.registration),
+            self._protection.room.full,
         )
         services = PairServices(
             select_pair=pairs.select,
@@ -178,7 +219,42 @@ class Router:
             expose_instances=proxy.expose_instances,
         )
         services.prepare = self._scheduling.prepare
-        return lambda request, client, record: PairExchange(request, client, record, services)
+        services.gate, services.line = self._admission.gate, self._admission.line
+        self._services = services
+        services.tells_decisions = proxy.explain_header
+        return lambda request, client, record: PairExchange(request, client, record, services), pairs.explain
+
+    # reloading
+
+    def reload_soon(self) -> None:
+        """Read all files anew; the log tells what came of it."""
+        task = self._loop.create_task(self._reload())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def _reload(self) -> None:
+        await self._reloader.reload()
+
+    def _prepare_tls(self) -> Sequence[Prepare]:
+        sides = (self._client_tls, self._instance_tls)
+        return [lambda config, side=side: side.prepare(config.tls) for side in sides]  # type: ignore[misc]
+
+    def _apply(self, config: Config) -> None:
+        """Put the options in force that may change in a running router."""
+        self._config = config
+        manager = config.manager
+        self._registry.thresholds = Thresholds(manager.health_failure_threshold, manager.health_success_threshold)
+        self._registry.expiry_secs = manager.instance_expiry_secs
+        self._monitor.configure(
+            interval=manager.health_check_interval_secs,
+            timeout=manager.health_check_timeout_secs,
+            endpoint=manager.health_check_endpoint,
+        )
+        self._pools.use(config.proxy)
+        self._site.use(config.proxy)
+        self._services.use(config.proxy)
+        self._admission.line.use(config.admission)
+        self._log.set_level(config.log.level)
 
     # small services
 
@@ -186,7 +262,7 @@ class Router:
         known = self._registry.all()
         if not known:
             return "no instance has registered yet"
-        states = ", ".join(f"{x.url} is {x.health.value}" for x in known[:5])
+        states = ", ".join(f"{x.url} {_state(x)}" for x in known[:5])
         return f"none of {len(known)} registered instances may be chosen ({states}{', …' if len(known) > 5 else ''})"
 
     async def _get_status(self, host: str, port: int, path: str, timeout: float) -> int:  # noqa: ASYNC109
@@ -232,104 +308,56 @@ class Router:
         self._log.start(self._loop)
         self._sweeper.start()
         server = self._config.server
-        self._log.info(f"Starting server on {server.host}:{server.port}")
-        try:
-            self._server = await self._loop.create_server(
-                lambda: ServerConnection(self._site), server.host or None, server.port, backlog=BACKLOG
-            )
-        except OSError as error:
-            raise FdRouterError(_why_not_listening(server.host, server.port, error)) from None
+        self._listener = listener = make_listener(self._config, self._site, self._client_tls.context, self._log)
+        self._control = await open_control(self._config, self._site, self._client_tls.context, self._log)
+        self._admission.warn_if_open(server.host)
         if path := self._config.manager.register_path:
             keep_instances(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
-        work = (self._monitor.run(), self._log_stats(), *self._scheduling.tasks())
+        work = [
+            self._monitor.run(),
+            self._log_stats(),
+            *self._scheduling.tasks(),
+            *self._protection.tasks(self._site),
+            *self._admission.tasks(),
+        ]
+        if self._state_file is not None:
+            self._state_file.restore()
+            work.append(self._state_file.run())
         self._tasks = [self._loop.create_task(task) for task in work]
-
-    async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
-        """Accept no more, and wait until running requests are over, for ``seconds`` at most or until ``hurry``."""
-        if self._server is not None:
-            self._server.close()
-        self._site.drain()
-        until = self._loop.time() + seconds
-        while self._site.busy and self._loop.time() < until and not hurry.is_set():
+        if listener.takes_over:  # another router serves these clients as long as this one couldn't
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hurry.wait(), 0.05)
+                await asyncio.wait_for(self._monitor.probe_all(), FIRST_PROBES_SECONDS)
+        try:
+            await listener.start()
+        except OSError as error:
+            raise FdRouterError(why_not_listening(server.host, server.port, error)) from None
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Take no more, and wait until what is under way is over, or until ``hurry``."""
+        if self._state_file is not None:
+            self._state_file.finish()
+        if self._listener is not None:
+            await drain(self._site, self._listener, self._config.server, hurry, self._log)
 
     async def stop(self) -> None:
         """End everything that still runs."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._control is not None:
+            self._control.close()
         for connection in list(self._site.connections):
             connection.abort()
         self._pools.close()
+        self._scheduling.close()
         await asyncio.sleep(0)  # let the transports tell that they are closed
         self._sweeper.stop()
 
 
-def _why_not_listening(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use by another program; stop it, or choose another with --port"
-    if error.errno == errno.EACCES:
-        return f"port {port} on {host} may not be used by this user; choose one above 1023"
-    return f"can't listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
-
-
-def _calm_collector() -> None:
-    """Let the cyclic garbage collector run seldom: hundreds of requests under way look like a leak to it.
-
-    What a request leaves behind holds no cycles and is freed by reference counts. With Python's default of 700
-    objects the collector took a tenth of the router's time.
-    """
-    gc.collect()
-    gc.freeze()  # what was built so far stays for good
-    gc.set_threshold(50_000, 20, 20)
-
-
-def _allow_many_connections() -> None:
-    """Raise the limit of open files as far as the system lets us.
-
-    A stream takes two, one at each side; shells and systemd mostly begin with 1,024.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-async def _serve(config: Config, log: RouterLog) -> None:
-    loop = asyncio.get_running_loop()
-    stopping, hurry = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        if stopping.is_set():
-            hurry.set()
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    router = Router(config, log)
-    try:
-        await router.start()
-        _calm_collector()
-        await stopping.wait()
-        log.info("Stopping: no new connections; running requests go on")
-        await router.drain(DRAIN_SECONDS, hurry)
-    finally:
-        await router.stop()
-        log.info("Stopped")
-
-
-def run(config: Config, warnings: Sequence[str] = ()) -> int:
-    """Run a router until a signal ends it. Returns the exit status. Raises FdRouterError when it can't start."""
-    _allow_many_connections()
-    options = {name: getattr(config.log, name) for name in config.log.__struct_fields__}
-    log = open_log(**options)
-    for warning in warnings:
-        log.warn(warning)
-    try:
-        uvloop.run(_serve(config, log))
-    finally:
-        log.close()
-    return 0
+def _state(instance: Instance) -> str:
+    """Tell in a few words why an instance may not be chosen."""
+    if instance.is_draining:
+        return "drains"
+    return f"is {instance.health.value}" + (", its circuit is open" if instance.is_barred else "")

@@ -7,8 +7,11 @@ it is used.
 from __future__ import annotations
 
 import os
+import random
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -171,8 +174,9 @@ def _router(context: click.Context, /, config_path: str | None, **values: object
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name} belongs behind '{context.invoked_subcommand}'", context)
         return 0
-    loaded = load(config_path, _given(values), os.environ)
-    code: int = import_module("fd_router.app").run(loaded.config, loaded.warnings)
+    read = partial(load, config_path, _given(values), os.environ)
+    loaded = read()
+    code: int = import_module("fd_router.app_lifecycle").run(loaded.config, loaded.warnings, load=read)
     return code
 
 
@@ -184,7 +188,9 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
     Exits with 1 if anything is.
     """
     report = examine(config_path, _given(values), os.environ)
-    problems = [*report.problems, *_register_problems(report.config)]
+    config = report.config
+    checks = (_policy_problems, _tokenizer_problems, _register_problems, _admission_problems, _tls_problems)
+    problems = [*report.problems, *(problem for check in checks for problem in check(config))]
     comment = "# " if show else ""  # what --show prints is a YAML file
     for warning in report.warnings:
         click.echo(f"{comment}warning: {warning}")
@@ -197,6 +203,29 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
     return 1 if problems else 0
 
 
+def _policy_problems(config: Config) -> Sequence[str]:
+    """Check policies of one's own as the router would: by importing and building them."""
+    policies = import_module("fd_router.scheduling.roles")
+    contract = import_module("fd_router.scheduling.contract")
+    environment = contract.Environment(time.monotonic, random.Random())
+    problems: Sequence[str] = policies.problems_of(policies.policies_of(config), config.scheduler, environment)
+    return problems
+
+
+def _tokenizer_problems(config: Config) -> Sequence[str]:
+    scheduler = config.scheduler
+    if not scheduler.tokenizer_path:
+        return ()
+    check = import_module("fd_router.instances.local_tokenizer").tokenizer_problems
+    problems: Sequence[str] = check(scheduler.tokenizer_path, scheduler.tokenizer_url)
+    return problems
+
+
+def _tls_problems(config: Config) -> Sequence[str]:
+    problems: Sequence[str] = import_module("fd_router.proxy.tls").tls_problems(config.tls)
+    return problems
+
+
 def _register_problems(config: Config) -> list[str]:
     """Check the file with the kept instances, with the registry's own eyes."""
     path = config.manager.register_path
@@ -207,13 +236,54 @@ def _register_problems(config: Config) -> list[str]:
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
 
 
-class _MockCommand(click.Command):
-    """A command whose flags are made when they are needed: the simulation is not imported to start a router."""
+class _DeclaredCommand(click.Command):
+    """A command whose flags are made of a Struct's options when they are needed.
+
+    The simulation is not imported to start a router. ``struct`` is ``module:name``.
+    """
+
+    struct = ""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         if not self.params:
-            self.params = flags_for(declared(import_module("fd_router.simulation.options").MockOptions))
+            self.params = flags_for(declared(self.options()))
         return super().get_params(ctx)
+
+    @classmethod
+    def options(cls) -> type[Any]:
+        """Import the Struct."""
+        module, _, name = cls.struct.partition(":")
+        struct: type[Any] = getattr(import_module(f"fd_router.simulation.{module}"), name)
+        return struct
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Any:
+        """Make the Struct from the flags. Raises click.UsageError."""
+        given = {name: value for name, value in values.items() if value not in (None, ())}
+        texts = {name: str(value) if isinstance(value, bool) else value for name, value in given.items()}
+        try:
+            return from_texts(cls.options(), texts)
+        except ConfigError as error:
+            raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
+
+
+def _admission_problems(config: Config) -> Sequence[str]:
+    """Check the files of keys and tokens, with the router's own eyes."""
+    find = import_module("fd_router.admission.checks").find_problems
+    problems: Sequence[str] = find(config.access, config.admission)
+    return problems
+
+
+class _MockCommand(_DeclaredCommand):
+    struct = "options:MockOptions"
+
+
+class _SimulateCommand(_DeclaredCommand):
+    struct = "simulate_options:SimulateOptions"
+
+
+class _ReplayCommand(_DeclaredCommand):
+    struct = "replay_options:ReplayOptions"
 
 
 @_router.command("mock", cls=_MockCommand)
@@ -222,14 +292,37 @@ def _mock(**values: Any) -> int:
 
     It is a FastDeploy-like server with an engine model instead of a GPU, for tests and trials.
     """
-    options = import_module("fd_router.simulation.options").MockOptions
-    given = {name: value for name, value in values.items() if value not in (None, ())}
-    try:
-        made = from_texts(options, {n: str(value) if isinstance(value, bool) else value for n, value in given.items()})
-    except ConfigError as error:
-        raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
-    code: int = import_module("fd_router.simulation.mock_run").run(made)
+    code: int = import_module("fd_router.simulation.mock_run").run(_MockCommand.read(values))
     return code
+
+
+@_router.command("simulate", cls=_SimulateCommand)
+def _simulate(**values: Any) -> int:
+    """Compare policies on a trace.
+
+    Its requests go through the same policies as in the router, to modelled instances, in a fraction of the time.
+    """
+    code: int = import_module("fd_router.simulation.simulate_run").run(_with_trace(_SimulateCommand.read(values)))
+    return code
+
+
+@_router.command("replay", cls=_ReplayCommand)
+def _replay(**values: Any) -> int:
+    """Send a trace's requests to a running router.
+
+    They go over HTTP when they are due, whether or not earlier ones are done, as users' requests do. Ctrl-C ends it
+    with a table of what there is.
+    """
+    code: int = import_module("fd_router.simulation.replay_run").run(_with_trace(_ReplayCommand.read(values)))
+    return code
+
+
+def _with_trace(options: Any) -> Any:
+    if not options.trace:
+        raise click.UsageError(
+            "--trace: give the trace, a JSONL file in Mooncake's format", click.get_current_context()
+        )
+    return options
 
 
 @_router.command("demo")
@@ -252,6 +345,30 @@ def _demo(keep: bool, instances: int | None, port: int, splitwise: bool) -> int:
         keep=keep, instances=instances, port=port, splitwise=splitwise
     )
     return code
+
+
+@_router.command("make-key")
+@click.argument("name")
+def _make_key(name: str) -> int:
+    """Make an API key called NAME.
+
+    The key, which is kept nowhere, goes to standard error; its entry for the file of access.keys-path, which holds a
+    hash, to standard output: fd-router make-key team-a >> keys.yaml
+    """
+    keys = import_module("fd_router.admission.keys")
+    key = keys.make_key()
+    lines = keys.entry(name, keys.hash_key(key))
+    click.echo(key, err=True)
+    click.echo(lines, nl=False)
+    return 0
+
+
+@_router.command("hash-key")
+def _hash_key() -> int:
+    """Read an API key from standard input and print its hash."""
+    hash_key = import_module("fd_router.admission.keys").hash_key
+    click.echo(hash_key(sys.stdin.readline().strip()))
+    return 0
 
 
 @_router.command("config-reference", hidden=True)

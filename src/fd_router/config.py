@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fd_router.config_admission import AccessConfig, AdmissionConfig
 from fd_router.config_options import (
     ENVIRONMENT_PREFIX,
     Declared,
@@ -22,17 +24,17 @@ from fd_router.config_options import (
     kebab,
     nearest,
 )
+from fd_router.config_scheduling import POLICIES, SchedulerConfig
 from fd_router.config_sections import (
     OPTIONS,
-    POLICIES,
     SECTIONS,
     Config,
     LogConfig,
     ManagerConfig,
     ProxyConfig,
-    SchedulerConfig,
     ServerConfig,
 )
+from fd_router.config_tls import TlsConfig
 from fd_router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ __all__ = [
     "OPTIONS",
     "POLICIES",
     "SECTIONS",
+    "AccessConfig",
+    "AdmissionConfig",
     "Config",
     "Declared",
     "Loaded",
@@ -53,6 +57,7 @@ __all__ = [
     "Report",
     "SchedulerConfig",
     "ServerConfig",
+    "TlsConfig",
     "declared",
     "examine",
     "from_texts",
@@ -101,7 +106,7 @@ class _Given(msgspec.Struct, frozen=True):
     option: Declared
     text: str
     origin: str
-    nested: bool = False  # a list or mapping, which no option takes
+    nested: bool = False  # a list or mapping; few options take a mapping, as JSON
 
     @property
     def is_empty(self) -> bool:
@@ -109,8 +114,9 @@ class _Given(msgspec.Struct, frozen=True):
 
     def value(self) -> Any:
         """Read the value. Raises ValueError with the reason."""
-        if self.nested:
-            raise ValueError(f"a list or mapping where {self.option.expected} is needed")
+        if self.nested and not (self.option.kind is dict and self.text):
+            what = "a list" if self.option.kind is dict else "a list or mapping"
+            raise ValueError(f"{what} where {self.option.expected} is needed")
         return self.option.parse(self.text)
 
 
@@ -147,7 +153,7 @@ def examine(path: str | None, flags: Mapping[str, object], environ: Mapping[str,
     if portless and not notes.unreadable:
         notes.problems.append(_NO_PORT)
     origins = {key: one.origin for key, one in deciding.items()}
-    return Report(_build(values), _in_order(notes.problems, path), _in_order(notes.warnings, path), origins)
+    return Report(_build(values, path), _in_order(notes.problems, path), _in_order(notes.warnings, path), origins)
 
 
 def _judge(given: Iterable[_Given], deciding: Mapping[str, _Given], notes: _Notes) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def _judge(given: Iterable[_Given], deciding: Mapping[str, _Given], notes: _Note
     return values
 
 
-def _build(values: Mapping[str, Any]) -> Config:
+def _build(values: Mapping[str, Any], path: str | None) -> Config:
     sections: dict[str, Any] = {}
     for name, struct in SECTIONS.items():
         own = {
@@ -180,6 +186,10 @@ def _build(values: Mapping[str, Any]) -> Config:
             if option.section == name and option.key in values
         }
         sections[name] = struct(**own)
+    scheduler: SchedulerConfig = sections["scheduler"]
+    policies = (scheduler.policy, scheduler.prefill_policy, scheduler.decode_policy)
+    if path and any(":" in policy for policy in policies):
+        sections["scheduler"] = msgspec.structs.replace(scheduler, policy_folder=str(Path(path).parent))
     return Config(**sections)
 
 
@@ -252,7 +262,9 @@ def _nearest_variable(name: str) -> str:
 
 
 def _nearest_key(section: str, key: str) -> str:
-    """Say which key was probably meant: the nearest of the own section, else of all."""
+    """Say which key was probably meant: the same one of another section, the nearest of the own, the nearest of all."""
+    if elsewhere := _same_name(key):
+        return elsewhere
     own = [kebab(option.attribute) for option in OPTIONS if option.section == section]
     near = nearest(key, own)
     if near:

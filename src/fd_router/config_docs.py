@@ -37,6 +37,7 @@ How values are read:
 * An unknown key is ignored with a warning that names the nearest one. A wrong value is an error; all errors are
   reported at once, with file, line, key, value, and what is allowed. A wrong value that a stronger source
   overrides is only a warning.
+* A reload (`SIGHUP`, `POST /admin/reload`) puts new values of the options marked ʳ in force; others need a restart.
 * Relative paths are relative to the working directory.
 """
 
@@ -60,18 +61,20 @@ def in_force(config: Config, origins: Mapping[str, str]) -> str:
         section = getattr(config, name)
         for option in OPTIONS:
             if option.section == name:
-                written = f"  {_name(option)}: {_yaml(getattr(section, option.attribute))}"
+                value = getattr(section, option.attribute)
+                written = f"  {_name(option)}: {_yaml('(secret)' if value and option.option.secret else value)}"
                 lines.append(f"{written}  # {origins[option.key]}" if option.key in origins else written)
     return "\n".join(lines) + "\n"
 
 
 def _row(option: Declared) -> str:
-    zero = "⁰" if option.option.zero_is_default else ""
+    marks = ("⁰" if option.option.zero_is_default else "") + ("ʳ" if option.option.live else "")
     default = "none" if option.key == "server.port" else f"`{_yaml(option.default)}`"
     allowed = option.expected
     if option.option.choices:
         allowed = ", ".join(f"`{choice}`" for choice in option.option.choices)
-    cells = (f"`{_name(option)}`{zero}", default, allowed, f"`{option.environment}`", option.option.help)
+        allowed += f", or {option.option.form}" if option.option.form else ""
+    cells = (f"`{_name(option)}`{marks}", default, allowed, f"`{option.environment}`", option.option.help)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

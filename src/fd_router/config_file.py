@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import yaml
+from yaml.constructor import SafeConstructor
 
 from fd_router.errors import ConfigError
 
@@ -18,7 +19,10 @@ Pair = tuple[yaml.Node, yaml.Node]
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One ``key: value`` of a section. ``text`` is the value as it is written, None for nothing (``key:``, null)."""
+    """One ``key: value`` of a section. ``text`` is the value as it is written, None for nothing (``key:``, null).
+
+    A mapping's is its JSON; a value within it that JSON can't hold is noted as a problem of the document.
+    """
 
     key: str
     line: int
@@ -84,13 +88,26 @@ def _yaml_problem(path: str, error: yaml.YAMLError) -> str:
 def _section(path: str, name: yaml.Node, value: yaml.Node, problems: list[str]) -> Section:
     line = name.start_mark.line + 1
     if isinstance(value, yaml.MappingNode):
-        entries = tuple(_entry(key, item) for key, item in _pairs(path, value, problems))
+        entries = tuple(_entry(path, key, item, problems) for key, item in _pairs(path, value, problems))
         return Section(_key(name), line, entries)
     return Section(_key(name), line, (), _text(value), not isinstance(value, yaml.ScalarNode))
 
 
-def _entry(key: yaml.Node, value: yaml.Node) -> Entry:
-    return Entry(_key(key), key.start_mark.line + 1, _text(value), not isinstance(value, yaml.ScalarNode))
+def _entry(path: str, key: yaml.Node, value: yaml.Node, problems: list[str]) -> Entry:
+    nested = not isinstance(value, yaml.ScalarNode)
+    text = _json(path, value, problems) if isinstance(value, yaml.MappingNode) else _text(value)
+    return Entry(_key(key), key.start_mark.line + 1, text, nested)
+
+
+def _json(path: str, node: yaml.MappingNode, problems: list[str]) -> str:
+    try:
+        value: Any = SafeConstructor().construct_document(node)
+        return msgspec.json.encode(value).decode()
+    except yaml.YAMLError as error:
+        problems.append(_yaml_problem(path, error))
+    except (TypeError, ValueError, RecursionError) as error:
+        problems.append(f"{_place(path, node)}: not a plain mapping: {error}")
+    return "{}"
 
 
 def _pairs(path: str, node: yaml.MappingNode, problems: list[str]) -> Iterator[Pair]:

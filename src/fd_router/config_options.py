@@ -20,7 +20,7 @@ ENVIRONMENT_PREFIX = "FD_ROUTER_"
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
 _SHOWN = 80  # characters of a wrong value that a message repeats
 _NEAR = 0.6  # likeness from 0 to 1 from which on a name is worth suggesting: difflib's own
 
@@ -35,10 +35,12 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    pattern: str = ""  # a regular expression that the whole text must match
+    pattern: str = ""  # a regular expression that the whole text must match, unless it is one of the choices
     form: str = ""  # the pattern in words: "a path beginning with /"
     flag: bool = False  # the router's command line has it, as --<key without section>
+    secret: bool = False  # never repeated in a message, nor shown
     zero_is_default: bool = False  # 0 means the default, as in FastDeploy's Go program
+    live: bool = False  # a reload puts a new value in force; others need a restart
 
     def within(self, number: float) -> bool:
         """Tell whether ``number`` is inside the bounds."""
@@ -52,7 +54,7 @@ class Declared(msgspec.Struct, frozen=True):
 
     section: str  # "scheduler"; "" for a Struct without sections
     attribute: str  # "waiting_weight"
-    type: Any  # bool, int, float, str, or tuple[one of them, ...]
+    type: Any  # bool, int, float, str, or tuple[one of them, ...]; or dict[str, Any]
     default: Any
     option: Option
 
@@ -80,7 +82,7 @@ class Declared(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> type:
         """The type of one value."""
-        kind: type = get_args(self.type)[0] if self.many else self.type
+        kind: type = get_args(self.type)[0] if self.many else get_origin(self.type) or self.type
         return kind
 
     @property
@@ -88,7 +90,7 @@ class Declared(msgspec.Struct, frozen=True):
         """What is allowed, in words: ``a whole number from 1 to 65535``."""
         option = self.option
         if option.choices:
-            return f"one of {', '.join(option.choices)}"
+            return f"one of {', '.join(option.choices)}" + (f", or {option.form}" if option.form else "")
         words = option.form or _KINDS[self.kind]
         unit = f" {option.unit}" if option.unit else ""
         if option.minimum is not None and option.maximum is not None:
@@ -113,7 +115,7 @@ class Declared(msgspec.Struct, frozen=True):
             return self.default
         if isinstance(value, str):
             return self._checked_text(value)
-        if not isinstance(value, bool) and not self.option.within(value):
+        if not isinstance(value, bool | dict) and not self.option.within(value):
             raise ValueError(self._complaint(text))
         return value
 
@@ -123,12 +125,14 @@ class Declared(msgspec.Struct, frozen=True):
             for choice in option.choices:
                 if choice.lower() == text.lower():
                     return choice
-            raise ValueError(self._complaint(text))
-        if option.pattern and not re.fullmatch(option.pattern, text):
+        fits = re.fullmatch(option.pattern, text) is not None if option.pattern else not option.choices
+        if not fits:
             raise ValueError(self._complaint(text))
         return text
 
     def _complaint(self, text: str) -> str:
+        if self.option.secret:
+            return f"what is given is not {self.expected}"
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
         return f"{shown!r} is not {self.expected}{did_you_mean(text, self.option.choices)}"
 
@@ -225,4 +229,13 @@ def _truth(text: str) -> bool:
     return word in _TRUE
 
 
-_READERS: Mapping[type, Callable[[str], Any]] = {bool: _truth, int: _whole_number, float: float, str: str}
+def _mapping(text: str) -> dict[str, Any]:
+    value = msgspec.json.decode(text)  # its DecodeError is a ValueError
+    if not isinstance(value, dict):
+        raise ValueError(text)  # noqa: TRY004  like the other readers
+    return value
+
+
+_READERS: Mapping[type, Callable[[str], Any]] = {
+    bool: _truth, int: _whole_number, float: float, str: str, dict: _mapping,
+}  # fmt: skip

@@ -51,12 +51,47 @@ class BadRequestError(HttpError):
     type = "invalid_request_error"
 
 
+class AccessError(HttpError):
+    """The client hasn't shown that it may do this: 401, or 403 when it is known but may not."""
+
+    status = 401
+    type = "invalid_request_error"  # OpenAI's, for a wrong key
+    code = "invalid_api_key"
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message, status=status, code=code)
+        if self.status == 401:
+            self.headers = (("www-authenticate", "Bearer"),)
+
+
+class LimitError(HttpError):
+    """More ``kind`` (requests, tokens) than is allowed. It may be tried again in ``retry_after`` seconds."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, kind: str, retry_after: int, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.kind = self.type = kind  # OpenAI's errors tell the kind of limit as their type
+        self.headers = (("retry-after", str(retry_after)),)
+
+
 class NoInstanceError(HttpError):
     """No instance can be chosen for the request."""
 
     status = 502
     type = "service_unavailable"
     code = "no_instance"
+
+
+class SaturatedError(NoInstanceError):
+    """Instances could serve the request, but each of them has as many requests as it may have at once.
+
+    The request may wait until one of them has room, unlike one for which there is no instance.
+    """
+
+    status = 503
+    code = "saturated"
 
 
 class UpstreamError(HttpError):
@@ -71,6 +106,7 @@ class UpstreamError(HttpError):
 
     REASONS = (
         "refused",  # nobody listens there
+        "exhausted",  # the router itself has no open file, port or memory left for a connection
         "unreachable",  # no route, name or address
         "connect_timeout",
         "reset",  # the connection was reset or closed before the first byte of an answer

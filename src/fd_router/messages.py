@@ -33,11 +33,16 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     is_http_1_0: bool = False
     keep_alive: bool = True
     forward: bytes = b""  # ``headers`` as the lines to send on
+    authorization: bytes = b""  # the Authorization header's value, unless there are several
+    start: bytes = b""  # the first line to send on
 
     @property
     def version(self) -> str:
         """``1.1`` or ``1.0``."""
         return "1.0" if self.is_http_1_0 else "1.1"
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method} {self.path}>"  # headers may be secrets
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -47,6 +52,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
     request_id: str = ""  # the client's, or one made here
     received_at: float = 0.0  # monotonic seconds at which the head was complete
+    client: str = ""  # its IP address; only told to the router's own endpoints
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of header ``name`` (lower case), or None."""

@@ -1,0 +1,122 @@
+"""The part of the composition root that builds what lets requests in: API keys and their watch, tokens, networks."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from fd_router.admission.gate import Gate
+from fd_router.admission.keyring import KeyRing
+from fd_router.admission.networks import read_networks
+from fd_router.admission.priorities import Priorities
+from fd_router.admission.tokens import read_tokens
+from fd_router.api.access import Guard, Rules, open_to_all
+from fd_router.config import Config
+from fd_router.errors import ConfigError, FdRouterError
+from fd_router.proxy.deadlines import DeadlineSweeper
+from fd_router.proxy.line import Line, LineTold
+from fd_router.proxy.listener import Listener, open_sockets
+from fd_router.proxy.server import ServerConnection
+from fd_router.proxy.site import Site
+from fd_router.telemetry.admission_metrics import AdmissionMetrics
+from fd_router.telemetry.log import RouterLog
+from fd_router.telemetry.telemetry import Telemetry
+
+
+class AdmissionParts:
+    """Gate and guard. Raises ConfigError when a file of keys or tokens can't be used: who could be let in then?"""
+
+    def __init__(self, config: Config, telemetry: Telemetry, sweeper: DeadlineSweeper) -> None:
+        self._access = access = config.access
+        self._log = telemetry.log
+        self._metrics = AdmissionMetrics()
+        self._priorities = Priorities.parse(config.admission.priorities)
+        self.networks = read_networks(access)
+        admin, register = read_tokens(access)
+        rules = Rules(admin, register, self.networks, access.protect_metrics)
+        self.guard = Guard(rules, telemetry.log)
+        protections = (access.keys_path, admin, register, self.networks, access.control_port)
+        self._is_open = not any(protections)
+        self._ring = KeyRing(Path(access.keys_path), self._priorities, time.monotonic) if access.keys_path else None
+        self.gate: Gate | None = None
+        if self._ring is not None:
+            self._ring.reload()
+            self.gate = Gate(self._ring, time.monotonic, self._metrics.refused)
+            self._metrics.holders = self._ring.all
+        call_soon = asyncio.get_running_loop().call_soon
+        told = LineTold(self._metrics.waited, self._metrics.refused, telemetry.log.warn)
+        self.line = Line(config.admission, self._priorities, sweeper, time.monotonic, call_soon, told)
+        self._metrics.lengths = self.line.lengths
+        telemetry.metrics.show(self._metrics)
+
+    @property
+    def keep_authorization(self) -> bool:
+        """Whether instances get the clients' Authorization headers."""
+        choice = self._access.forward_authorization
+        return choice == "always" or (choice == "auto" and self._ring is None)
+
+    def warn_if_open(self, host: str) -> None:
+        """Say so, loudly, when whoever reaches this machine may do everything."""
+        if self._is_open and not _is_loopback(host):
+            self._log.warn(
+                f"ANYBODY WHO REACHES {host or 'this machine'} MAY DO EVERYTHING: send requests (no access.keys-path), "
+                "register instances, to which prompts are sent then (no access.register-token, no "
+                "access.register-networks), administrate (no access.admin-token). See docs/security.md, or listen on "
+                "127.0.0.1 (server.host)"
+            )
+
+    def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return what must run as long as the router does."""
+        return [self._watch(self._ring)] if self._ring is not None and self._access.keys_check_interval_secs else []
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the file of keys again. Returns a line for each problem; if there is any, nothing has changed."""
+        if self._ring is None:
+            return ()
+        try:
+            count = self._ring.reload()
+        except ConfigError as error:
+            for problem in error.problems:
+                self._log.error(f"API keys not reloaded, those in force stay: {problem}")
+            return error.problems
+        self._log.info(f"API keys loaded: {count} from {self._ring.path}")
+        return ()
+
+    async def _watch(self, ring: KeyRing) -> None:
+        while True:
+            await asyncio.sleep(self._access.keys_check_interval_secs)
+            if ring.has_changed():
+                self.reload()
+
+
+async def open_control(config: Config, site: Site, tls: ssl.SSLContext | None, log: RouterLog) -> Listener | None:
+    """Move the endpoints that aren't for everybody from ``site`` to the control port, where one is configured.
+
+    The control port answers until the router has stopped, so that a drain can be watched there. Raises FdRouterError.
+    """
+    access = config.access
+    if not access.control_port:
+        return None
+    control = site.beside(site.routes)
+    site.routes = open_to_all(site.routes)
+    log.info(f"Control endpoints at {access.control_host}:{access.control_port}")
+    try:
+        sockets = open_sockets(access.control_host, access.control_port, reuse_port=config.server.reuse_port)
+        listener = Listener(sockets, lambda: ServerConnection(control), tls=tls)
+        await listener.start()
+    except (FdRouterError, OSError) as error:
+        why = str(error).replace(" with --port", "")  # which is the other one's
+        raise FdRouterError(f"access.control-port: {why}") from None
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
