@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import fd_router
+from fd_router.admission.keys import hash_key, make_key, parse_keys
 from fd_router.cli import go_forms, run
 from fd_router.config import Config
 from fd_router.config_docs import reference
@@ -36,7 +38,7 @@ class Stand:
         self.code = 0
 
     def module(self, name: str) -> Any:
-        if name not in {"fd_router.app", "fd_router.simulation.mock_run", "fd_router.simulation.demo"}:
+        if name not in {"fd_router.app_lifecycle", "fd_router.simulation.mock_run", "fd_router.simulation.demo"}:
             return importlib.import_module(name)
         stand = self
 
@@ -53,7 +55,7 @@ class Stand:
     @property
     def config(self) -> Config:
         ((name, (config, _warnings), _),) = self.calls
-        assert name == "app"
+        assert name == "app_lifecycle"
         assert isinstance(config, Config)
         return config
 
@@ -306,7 +308,7 @@ def test_show_prints_a_file_that_is_right(
     assert capsys.readouterr().out == "OK\n"
 
 
-@pytest.mark.parametrize("example", ["run_with_config", "run_with_default_workers"])
+@pytest.mark.parametrize("example", ["run_with_config", "run_with_default_workers", "custom_policy"])
 def test_the_examples_are_right(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, example: str
 ) -> None:
@@ -375,3 +377,36 @@ def test_the_command_line_imports_nothing_that_it_does_not_need() -> None:
         "print(sorted(late & set(sys.modules)))\n"
     )
     assert start(code=code).stdout == "OK\n[]\n"
+
+
+def test_a_new_key_is_told_apart_from_its_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["make-key", "team-a"]) == 0
+    shown = capsys.readouterr()
+    (key,) = shown.err.split()
+    (read,) = parse_keys(f"keys:\n{shown.out}", ["normal"])
+    assert (read.name, read.sha256) == ("team-a", hash_key(key))
+    assert key not in shown.out
+    assert run(["make-key", "two words"]) == 1
+    assert "the new key: name: up to 64 letters" in capsys.readouterr().err
+
+
+def test_a_key_is_hashed_from_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key()
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{key}\n"))
+    assert run(["hash-key"]) == 0
+    assert capsys.readouterr().out == f"{hash_key(key)}\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO("secret\n"))
+    assert run(["hash-key"]) == 1
+    shown = capsys.readouterr()
+    assert "no API key" in shown.err
+    assert "secret" not in shown.out + shown.err
+
+
+def test_check_config_reads_the_keys(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("server: {port: 1}\naccess: {keys-path: keys.yaml, register-networks: x}\n")
+    assert run(["check-config", "--config_path", "config.yaml"]) == 1
+    shown = capsys.readouterr().out
+    assert "error: keys.yaml: can't read the API keys: no such file or directory" in shown
+    assert "error: access.register-networks: 'x' does not appear" in shown

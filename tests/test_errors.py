@@ -9,6 +9,7 @@ from fd_router.errors import (
     HttpError,
     NoInstanceError,
     Retry,
+    SaturatedError,
     UpstreamError,
 )
 
@@ -21,6 +22,7 @@ from fd_router.errors import (
         (BadRequestError("x"), 400, "invalid_request_error", None),
         (BadRequestError("x", status=413), 413, "invalid_request_error", None),
         (NoInstanceError("x"), 502, "service_unavailable", "no_instance"),
+        (SaturatedError("x"), 503, "service_unavailable", "saturated"),
     ],
 )
 def test_what_a_client_sees(error: HttpError, status: int, kind: str, code: str | None) -> None:

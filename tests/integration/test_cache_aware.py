@@ -6,11 +6,14 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from fd_router.simulation.http_client import fetch
+from tests.support.mock_process import RouterProcess
 from tests.support.pd_fleet import CHAT, PdFleet
 from tests.support.scripted_instance import ScriptedInstance
 from tests.support.waiting import until
@@ -198,3 +201,40 @@ class TestTokenizer:
                 await until(lambda: "tokenizer failed" in fleet.log)  # only now, and it is too late for anything
                 assert counts(fleet) == [0, 0, 0]
                 assert not await fleet.leftovers()
+
+
+class TestLocalTokenizer:
+    """A file whose tokens are the first letters of words."""
+
+    @staticmethod
+    def save(path: Path) -> str:
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0, "aa": 1, "bb": 2}, unk_token="?"))
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+        tokenizer.save(str(path / "tokenizer.json"))
+        return str(path)
+
+    async def test_its_tokens_decide(self, tmp_path: Path) -> None:
+        scheduler = {"policy": "cache_aware", "cache_block_size": 4, "tokenizer_path": self.save(tmp_path)}
+        async with PdFleet(mixed=3, scheduler=scheduler) as fleet:
+            same_tokens = [" ".join([word] * 400) for word in ("cc", "dd", "eeeee", "f")]  # all unknown words
+            await ask(fleet, *[body(text) for text in same_tokens])
+            assert sorted(counts(fleet)) == [0, 0, 4]
+            assert "tokenizer failed" not in await log_of(fleet)
+            explained = json.loads((await fleet.call("POST", "/v1/explain", body(same_tokens[0]))).body)
+            assert explained["prompt"] == {"characters": 1199, "tokens": 400, "estimated": False}
+
+    @pytest.mark.parametrize(
+        ("options", "why"),
+        [
+            ({"tokenizer-path": "/no/where"}, "there is no file '/no/where'"),
+            ({"tokenizer-path": "/no/where", "tokenizer-url": "http://t:1"}, "are both given; keep one of them"),
+        ],
+    )
+    def test_a_router_that_cannot_have_it_does_not_start(self, options: dict[str, str], why: str) -> None:
+        router = RouterProcess({"scheduler": {"policy": "cache_aware", **options}})
+        try:
+            assert router.process.wait(20) == 1
+            assert why in router.output
+            assert "Traceback" not in router.output
+        finally:
+            router.end()

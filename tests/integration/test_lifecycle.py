@@ -83,6 +83,43 @@ def test_a_request_half_sent_when_it_is_told_to_stop_is_still_answered(fleet):
     assert fleet.router.process.wait(10) == 0
 
 
+def test_its_health_says_draining_while_it_still_accepts():
+    with Fleet(1, mock=SLOW, config={"server": {"drain-delay-secs": 1}}) as fleet, RawClient(fleet.port) as kept:
+        fleet.router.process.terminate()
+        eventually(lambda: fleet.router.call("GET", "/health") == (503, {"status": "draining"}))
+        assert fleet.ask()[0] == 200
+        kept.send(request("/health", method="GET"))
+        answer = kept.read()
+        assert (answer.status, answer.header("connection")) == (503, "close")
+        assert kept.is_at_end()
+        assert fleet.router.process.wait(10) == 0
+
+
+def test_a_connection_kept_from_before_may_ask_once_more():
+    with Fleet(1, mock=SLOW) as fleet, RawClient(fleet.port) as health, RawClient(fleet.port) as other:
+        fleet.router.process.terminate()
+        eventually(lambda: refuses(fleet))
+        for client, data in (
+            (health, request("/health", method="GET")),
+            (other, request("/v1/completions", b'{"prompt": "x", "max_tokens": 1}')),
+        ):
+            client.send(data)
+            answer = client.read()
+            assert answer.status == (503 if client is health else 200)
+            assert answer.header("connection") == "close"
+            assert client.is_at_end()
+        assert fleet.router.process.wait(10) == 0
+
+
+def test_what_runs_longer_than_the_limit_is_cut_off_visibly():
+    with Fleet(1, mock=SLOW, config={"server": {"drain-timeout-secs": 0.3}}) as fleet, begin(fleet, ENDLESS) as client:
+        fleet.router.process.terminate()
+        with pytest.raises((IncompleteError, ConnectionResetError)):
+            client.read_chunks([])
+        assert fleet.router.process.wait(10) == 0
+        assert "1 connections are cut off: server.drain-timeout-secs (0.3 s)" in fleet.router.log
+
+
 def test_an_idle_router_stops_at_once(fleet):
     started = time.monotonic()
     assert fleet.router.stop() == 0

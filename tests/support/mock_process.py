@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +43,14 @@ def call(port: int, method: str, path: str, value: Any = None, timeout: float = 
 class ServerProcess:
     """``python -m fd_router …`` serving at ``port``. A context manager: leaving it ends the process."""
 
-    def __init__(self, *arguments: str, port: int, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        port: int,
+        cwd: Path | None = None,
+        wrapper: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.key = f"127.0.0.1:{port}"
@@ -50,8 +58,8 @@ class ServerProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FD_ROUTER_")}
         environment["PYTHONPATH"] = str(SOURCES)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fd_router", *arguments],
-            stdout=self._output, stderr=subprocess.STDOUT, env=environment, cwd=cwd,
+            [*wrapper, sys.executable, "-m", "fd_router", *arguments],
+            stdout=self._output, stderr=subprocess.STDOUT, env=environment, cwd=cwd, pass_fds=pass_fds,
         )  # fmt: skip
 
     @property
@@ -150,7 +158,8 @@ class RouterProcess(ServerProcess):
     """A router with ``config`` (sections as in the YAML file), which is written to a directory of its own.
 
     Its log goes to ``directory / "logs" / "router.log"`` when ``log.output`` is ``file``. ``instances`` becomes its
-    register.yaml.
+    register.yaml; ``files`` (name → text) lie beside the configuration. ``wrapper`` is a command that runs the
+    router's, ``pass_fds`` what it inherits.
     """
 
     def __init__(
@@ -160,6 +169,9 @@ class RouterProcess(ServerProcess):
         port: int = 0,
         instances: list[dict[str, Any]] | None = None,
         arguments: tuple[str, ...] = (),
+        files: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="fd-router-test-")
         self.directory = Path(self._temporary.name)
@@ -170,8 +182,12 @@ class RouterProcess(ServerProcess):
         if instances is not None:
             self._write("register.yaml", {"instances": instances})
             sections.setdefault("manager", {})["register-path"] = str(self.directory / "register.yaml")
+        for name, text in (files or {}).items():
+            (self.directory / name).write_text(text)
         path = self._write("config.yaml", sections)
-        super().__init__("--config_path", str(path), *arguments, port=port, cwd=self.directory)
+        super().__init__(
+            "--config_path", str(path), *arguments, port=port, cwd=self.directory, wrapper=wrapper, pass_fds=pass_fds
+        )
 
     @property
     def log(self) -> str:

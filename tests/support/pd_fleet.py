@@ -16,7 +16,8 @@ import httptools
 
 from fd_router.app import Router
 from fd_router.config import Config, ProxyConfig
-from fd_router.config_sections import ManagerConfig, SchedulerConfig, ServerConfig
+from fd_router.config_scheduling import SchedulerConfig
+from fd_router.config_sections import ManagerConfig, ServerConfig
 from fd_router.errors import FdRouterError
 from fd_router.simulation.heartbeat import registration
 from fd_router.simulation.http_client import Answer, fetch

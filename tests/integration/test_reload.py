@@ -1,0 +1,81 @@
+"""SIGHUP and ``POST /admin/reload`` on a router that serves."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.support.fleet import QUICK, Fleet, chat, eventually
+from tests.support.mock_process import MockProcess
+from tests.support.raw_client import RawClient, request
+
+STREAM = json.dumps(chat(max_tokens=100, stream=True)).encode()
+
+
+def rewrite(fleet: Fleet, name: str, change) -> None:  # type: ignore[no-untyped-def]
+    path = fleet.router.directory / name
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.slow
+def test_a_fleet_and_its_limits_are_changed_while_requests_run() -> None:
+    turns = {"scheduler": {"policy": "round_robin"}}
+    with Fleet(2, mock={**QUICK, "decode_ms_per_token": 10}, config=turns) as fleet, RawClient(fleet.port) as client:
+        new = fleet.add(MockProcess(**QUICK))
+        client.send(request("/v1/chat/completions", STREAM))
+        client.read_head()
+        old = next(each for each in fleet.mocks if fleet.running(each))
+        rewrite(fleet, "register.yaml", lambda value: value["instances"].pop(fleet.mocks.index(old)))
+        rewrite(fleet, "register.yaml", lambda value: value["instances"].append(
+            {"role": "mixed", "host_ip": "127.0.0.1", "port": new.port}
+        ))  # fmt: skip
+        rewrite(fleet, "config.yaml", lambda value: value.update(proxy={"max-body-mb": 1}))
+        rewrite(fleet, "config.yaml", lambda value: value["server"].update(splitwise=True))
+        assert fleet.router.call("POST", "/admin/reload") == (
+            200,
+            {
+                "status": "reloaded",
+                "changed": ["proxy.max-body-mb"],
+                "needs_restart": ["server.splitwise"],
+                "instances_added": [new.key],
+                "instances_removed": [old.key],
+                "problems": [],
+                "warnings": [],
+            },
+        )
+        eventually(lambda: fleet.is_healthy(new))
+        assert client.read_chunks([])[-1].endswith(b"data: [DONE]\n\n")  # it ran on where it was
+        assert fleet.ask(prompt="x" * (2 << 20))[0] == 413
+        before = len(old.completions())
+        for _ in range(6):
+            assert fleet.ask()[0] == 200
+        assert len(old.completions()) == before
+        assert len(new.completions()) == 3
+
+
+def test_an_invalid_file_changes_nothing_and_says_so() -> None:
+    with Fleet(1) as fleet:
+        rewrite(fleet, "config.yaml", lambda value: value.update(proxy={"max-body-mb": 1, "max-attempts": "many"}))
+        rewrite(fleet, "register.yaml", lambda value: value.update(instances=[{"role": "mixed"}]))
+        fleet.router.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "Reload failed, nothing has changed: " in fleet.router.log)
+        assert "proxy.max-attempts: 'many' is not a whole number" in fleet.router.log
+        status, answer = fleet.router.call("POST", "/admin/reload")
+        assert (status, answer["status"]) == (400, "unchanged")
+        assert "proxy.max-attempts: 'many' is not a whole number" in answer["problems"][0]
+        assert fleet.ask(prompt="x" * (2 << 20))[0] == 200
+        rewrite(fleet, "config.yaml", lambda value: value["proxy"].pop("max-attempts"))
+        answer = fleet.router.call("POST", "/admin/reload")[1]
+        assert answer["problems"] == [
+            "Failed to register instance from index 0: invalid InstanceInfo format: host_ip is required"
+        ]
+        rewrite(fleet, "register.yaml", lambda value: value["instances"][0].update(
+            host_ip="127.0.0.1", port=fleet.mocks[0].port
+        ))  # fmt: skip
+        fleet.router.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "Reloaded: proxy.max-body-mb changed" in fleet.router.log)
+        assert fleet.ask(prompt="x" * (2 << 20))[0] == 413
