@@ -44,7 +44,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--what", default="short,stream,long", help="works to measure [short,stream,long]")
+    parser.add_argument("--what", default="short,stream,long,pd-short,pd-long", help="works to measure [all five]")
     parser.add_argument("--peers", type=Path, help="bin folder of a venv with vllm-router, sglang-router, smg")
     parser.add_argument("--only", default="", help="contenders to measure, by the beginning of their names")
     parser.add_argument("--seconds", type=float, default=4, help="a round [4]")
@@ -56,7 +56,9 @@ def _measure(work: Work, directory: Path, arguments: argparse.Namespace, console
     rows = []
     wanted = tuple(arguments.only.split(","))
     with work.instances(directory) as instances:
-        for contender in contenders(directory, instances, work.policies, work.rust_policy, arguments.peers):
+        for contender in contenders(
+            directory, instances, work.policies, work.rust_policy, arguments.peers, pairs=work.pairs
+        ):
             if not contender.name.startswith(wanted):
                 continue
             with console.status(f"{work.name}: {contender.name}"):

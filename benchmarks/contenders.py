@@ -50,20 +50,29 @@ def nginx_command(directory: Path, name: str, body: str) -> list[str]:
 
 
 def contenders(
-    directory: Path, instances: Sequence[int], policies: Sequence[str], rust_policy: str, peers: Path | None
+    directory: Path,
+    instances: Sequence[int],
+    policies: Sequence[str],
+    rust_policy: str,
+    peers: Path | None,
+    *,
+    pairs: bool = False,
 ) -> Iterator[Contender]:
-    """Yield them all, in front of the instances at these ports: ours last, once for each of ``policies``."""
+    """Yield them all, in front of the instances at these ports: ours last, once for each of ``policies``.
+
+    ``pairs``: ours sends each request to two of them, a prefill and a decode instance.
+    """
     port = free_port()
     servers = " ".join(f"server 127.0.0.1:{each};" for each in instances)
     body = PROXY.format(servers=servers, port=port)
     if shutil.which("nginx"):
         yield Contender(NGINX, NGINX, port, nginx_command(directory, "proxy", body))
-    if peers is not None:
+    if peers is not None and not pairs:
         yield from _rust_routers(peers, instances, rust_policy)
     for policy in policies:
         port = free_port()
         name = OURS if len(policies) == 1 else f"{OURS} {policy}"
-        config = write_config(directory, port, instances, policy)
+        config = write_config(directory, port, instances, policy, pairs=pairs)
         yield Contender(name, OURS, port, [*FD_ROUTER, "--config_path", str(config)])
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Self
 
@@ -118,15 +119,19 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def write_config(directory: Path, port: int, instances: Sequence[int], policy: str = "request_num") -> Path:
+def write_config(
+    directory: Path, port: int, instances: Sequence[int], policy: str = "request_num", *, pairs: bool = False
+) -> Path:
     """Write the configuration of a router on ``port`` whose instances are at the ports ``instances``; return its path.
 
-    All that is on by default stays on; the log goes to a file.
+    All that is on by default stays on; the log goes to a file. ``pairs``: every other instance is a prefill one, the
+    rest decode, with the default policies of these roles.
     """
-    entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": each} for each in instances]
+    roles = cycle(("prefill", "decode") if pairs else ("mixed",))
+    entries = [{"role": next(roles), "host_ip": "127.0.0.1", "port": each} for each in instances]
     (directory / "register.yaml").write_text(json.dumps({"instances": entries}))  # JSON is YAML
     config = {
-        "server": {"host": "127.0.0.1", "port": str(port)},
+        "server": {"host": "127.0.0.1", "port": str(port), "splitwise": pairs},
         "scheduler": {"policy": policy},
         "manager": {"register-path": str(directory / "register.yaml")},
         "log": {"level": "info", "output": "file"},

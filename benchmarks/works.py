@@ -58,9 +58,17 @@ class Requests:
     programs = ("nginx", "wrk")
 
     def __init__(
-        self, name: str, connections: int, bodies: list[bytes], policies: tuple[str, ...], rust_policy: str
+        self,
+        name: str,
+        connections: int,
+        bodies: list[bytes],
+        policies: tuple[str, ...],
+        rust_policy: str,
+        *,
+        pairs: bool = False,
     ) -> None:
         self.name = name
+        self.pairs = pairs  # each request goes to two instances, by fd-router; to one by nginx
         self.policies = policies
         self.rust_policy = rust_policy
         self._connections = connections
@@ -115,6 +123,7 @@ class Streams:
     unit = "chunk"
     latency = "first byte p99"
     programs = ()
+    pairs = False
     policies = ("power_of_two",)
     rust_policy = "power_of_two"
 
@@ -155,16 +164,14 @@ Work = Requests | Streams
 def all_works() -> dict[str, Work]:
     """Make them, by name."""
     long_policies = ("process_tokens", "cache_aware")
+    short_bodies, long_bodies = [_body("You are a helpful assistant.", "hello, who are you?")], _long_bodies()
+    one = ("power_of_two",)
     works: list[Work] = [
-        Requests(
-            "short",
-            64,
-            [_body("You are a helpful assistant.", "hello, who are you?")],
-            ("power_of_two",),
-            "power_of_two",
-        ),
+        Requests("short", 64, short_bodies, one, "power_of_two"),
         Streams(),
-        Requests("long", 32, _long_bodies(), long_policies, "cache_aware"),
+        Requests("long", 32, long_bodies, long_policies, "cache_aware"),
+        Requests("pd-short", 64, short_bodies, one, "power_of_two", pairs=True),
+        Requests("pd-long", 32, long_bodies, one, "power_of_two", pairs=True),
     ]
     return {work.name: work for work in works}
 
