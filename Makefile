@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COVERAGE := 90
 
-.PHONY: help demo test check lint types walls format lock docs bench fault-matrix pd-chaos clean
+.PHONY: help demo test check lint types walls format lock docs bench fault-matrix pd-chaos chaos hostile slowloris soak restart fuzz clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,27 +40,49 @@ docs: $(INSTALLED) ## Make docs/configuration.md anew from the declared options
 bench: $(INSTALLED) ## Measure start-up, memory, and CPU beside other routers (see benchmarks/README.md)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/pd_first_byte.py
 	$(BIN)/python benchmarks/compare.py $(if $(PEERS),--peers $(PEERS))
 
 fault-matrix: $(INSTALLED) ## Show what clients see of every fault of every role of a pair
 	$(BIN)/python benchmarks/fault_matrix.py
 
+restart: $(INSTALLED) ## Restart the router under load, five times, and count what is lost
+	$(BIN)/python benchmarks/restart.py
+
 pd-chaos: $(INSTALLED) ## Send 2,000 requests at once while instances of both roles are killed
 	$(BIN)/python benchmarks/pd_chaos.py
+
+chaos: $(INSTALLED) ## Let instances, the system and the router itself fail under load; show what was lost
+	$(BIN)/python benchmarks/chaos.py
+
+hostile: $(INSTALLED) ## Send hostile requests to the router, nginx and other routers (PEERS); show what came through
+	$(BIN)/python benchmarks/hostile.py $(if $(PEERS),--peers $(PEERS))
+
+slowloris: $(INSTALLED) ## Measure what 1,000 clients notice of 9,000 that hold connections with slow requests
+	$(BIN)/python benchmarks/slowloris.py
+
+soak: $(INSTALLED) ## Send 5 million requests, or for 10 minutes; fail if memory grows or anything is left
+	$(BIN)/python benchmarks/soak.py
+
+SECONDS_OF_FUZZ ?= 60
+
+fuzz: $(INSTALLED) ## Fuzz what stands around the parsers, guided by coverage (needs: pip install atheris)
+	for what in requests answers bodies; do $(BIN)/python benchmarks/fuzz.py $$what -max_total_time=$(SECONDS_OF_FUZZ) || exit 1; done
 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-header
 
 lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) --output-file requirements.lock
-	$(COMPILE) $(UPGRADE) --constraint requirements.lock --group dev --output-file requirements-dev.lock
+	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra tokenizer --group dev --output-file requirements-dev.lock
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 
+# The lock file names every package: without --no-deps, an older pip asks "coverage[toml]" for a version newer than the locked one.
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED)
