@@ -16,7 +16,7 @@ demo: $(INSTALLED) ## Start a router and three mock instances, send requests, ki
 	@$(BIN)/fd-router demo
 
 test: $(INSTALLED) ## Run the whole test suite, with branch coverage
-	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE)
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE) --numprocesses=logical --dist=worksteal
 
 check: lint types walls ## Run all checks that need no running code
 
