@@ -49,7 +49,7 @@ class ChoiceLike(Protocol):
 
 def cache_line(choice: ChoiceLike, now: float) -> str:
     """Write ``cache-aware prefill: final strategy: …``; ``now`` is seconds since 1970."""
-    loads = _go_map((candidate.url, load) for candidate, load in _shown(choice))
+    loads = _go_map([(candidate.url, load) for candidate, load in _shown(choice)])
     if choice.reason:
         how = f"process_tokens, reason: {choice.reason}, loads={loads}"
     else:

@@ -16,6 +16,9 @@ from fd_router.scheduling.places import Places
 from fd_router.scheduling.policies.least import ProcessTokensPolicy
 from fd_router.scheduling.prefix_index import Group, Match, PrefixIndex
 
+FEW_CANDIDATES = 16
+"""Up to so many it is quicker to score all than to look for those that can be best."""
+
 IMBALANCED = "load imbalanced"
 EMPTY = "tokenize failed: empty prompt for tokenizer"
 
@@ -69,18 +72,35 @@ class CacheAwarePolicy:
         reason = self._why_not(request, low, high)
         if reason:
             chosen = self._fallback.choose(request, candidates)
+        elif len(candidates) <= FEW_CANDIDATES:
+            chosen, hits = self._choose_among_few(match, candidates, loads, high)
         else:
-            fleet = self._places.refresh(candidates)
-            scoring = _Scoring(self._weights, fleet, match, candidates, loads, low, high)
-            places = scoring.best(lowest_places(loads, low, self._random))
-            chosen = candidates[places[int(self._random.random() * len(places))]]
-            hits = scoring.hit_ratios() if self._on_choice is not None else {}
+            chosen, hits = self._choose_among_many(match, candidates, loads, low, high)
         on_choice = self._on_choice
         hit = (hits.get(chosen.url, 0) if not reason else self._hit(match, chosen)) if on_choice is not None else 0
         self._index.insert(match, chosen.url)
         if on_choice is not None:
             on_choice(request, Choice(chosen.url, reason, candidates, loads, hits, hit=hit))
         return chosen
+
+    def _choose_among_few(
+        self, match: Match, candidates: Sequence[Candidate], loads: Sequence[float], high: float
+    ) -> tuple[Candidate, Mapping[str, int]]:
+        """Score all of them. Returns the chosen one, and URL → hit% of those with a hit."""
+        hits = self._hits(match, candidates)
+        chosen = candidates[self._draw(_lowest(self._weights, candidates, loads, hits, high))]
+        return chosen, {candidates[place].url: hit for place, hit in enumerate(hits) if hit}
+
+    def _choose_among_many(
+        self, match: Match, candidates: Sequence[Candidate], loads: Sequence[float], low: float, high: float
+    ) -> tuple[Candidate, Mapping[str, int]]:
+        """Do the same by scoring only those that can be best."""
+        scoring = _Scoring(self._weights, self._places.refresh(candidates), match, candidates, loads, low, high)
+        chosen = candidates[self._draw(scoring.best(lowest_places(loads, low, self._random)))]
+        return chosen, scoring.hit_ratios() if self._on_choice is not None else {}
+
+    def _draw(self, places: Sequence[int]) -> int:
+        return places[int(self._random.random() * len(places))] if len(places) > 1 else places[0]
 
     def _hit(self, match: Match, candidate: Candidate) -> int:
         """Return how many percent of the prompt ``candidate`` knows."""
@@ -92,7 +112,7 @@ class CacheAwarePolicy:
         """Explain what the prefix and the loads say. Nothing is remembered."""
         loads = self._loads(candidates)
         low, high = _extremes(loads)
-        hits = self._hits(request, candidates)
+        hits = self._hits(self._index.match(self._keys(request)), candidates)
         if why_not := self._why_not(request, low, high):
             other = self._fallback.explain(request, candidates)
             standings = [
@@ -104,23 +124,21 @@ class CacheAwarePolicy:
             Standing(candidate, hit, float(load), self._weights.score(hit, float(load), high))
             for candidate, hit, load in zip(candidates, hits, loads, strict=True)
         ]
-        keys = [(standing.score, standing.candidate.tokens) for standing in standings]
-        least = min(keys)
-        best = [place for place, key in enumerate(keys) if key == least]
+        best = _lowest(self._weights, candidates, loads, hits, high)
         one = standings[best[0]]
         reason = f"lowest score {one.score:.4g}: {one.hit} % of the prompt known there, load {one.load:g} of {high:g}"
         return Explanation(reason + among(best, candidates), standings, best)
 
-    def _hits(self, request: RequestView, candidates: Sequence[Candidate]) -> list[int]:
+    def _hits(self, match: Match, candidates: Sequence[Candidate]) -> list[int]:
         """Return how many percent of the prompt each candidate knows."""
-        match = self._index.match(self._keys(request))
-        places = self._places.refresh(candidates).of_holder
         hits = [0] * len(candidates)
-        for group in match.groups():
-            percent = group.depth * 100 // match.blocks
-            for holder in group.holders:
-                if (place := places.get(holder)) is not None:
-                    hits[place] = max(hits[place], percent)
+        if match.depth:
+            places = self._places.refresh(candidates).of_holder
+            for group in match.groups():  # the deepest first
+                percent = group.depth * 100 // match.blocks
+                for holder in group.holders:
+                    if (place := places.get(holder)) is not None and not hits[place]:
+                        hits[place] = percent
         return hits
 
     def _why_not(self, request: RequestView, low: float, high: float) -> str:
@@ -137,8 +155,24 @@ class CacheAwarePolicy:
         return spread > weights.balance_abs_threshold and spread / high > weights.balance_rel_threshold
 
 
+def _lowest(
+    weights: CacheAwareWeights,
+    candidates: Sequence[Candidate],
+    loads: Sequence[float],
+    hits: Sequence[int],
+    high: float,
+) -> list[int]:
+    """Return the places of those with the lowest score that have the fewest tokens."""
+    keys = [
+        (weights.score(hit, float(load), high), candidate.tokens)
+        for candidate, hit, load in zip(candidates, hits, loads, strict=True)
+    ]
+    least = min(keys)
+    return [place for place, key in enumerate(keys) if key == least]
+
+
 class _Scoring:
-    """One decision. Only candidates that can be best are scored: those with a hit, and the least loaded ones."""
+    """One decision among many. Only those that can be best are scored: with a hit, or among the least loaded."""
 
     __slots__ = ("_best", "_candidates", "_fleet", "_high", "_hits", "_least", "_loads", "_low", "_match", "_weights")
 
