@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import resource
@@ -19,6 +20,11 @@ from fd_router.config import Config
 from fd_router.telemetry.log import RouterLog
 from fd_router.telemetry.opening import open_log
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+_KEPT_BYTES = 16 * 1024 * 1024
+"""Free memory at the heap's end that isn't given back."""
+
 
 def run(config: Config, warnings: Sequence[str] = (), *, load: Load | None = None) -> int:
     """Run a router until a signal ends it; ``load`` reads the configuration anew when one asks for that.
@@ -26,6 +32,7 @@ def run(config: Config, warnings: Sequence[str] = (), *, load: Load | None = Non
     Returns the exit status. Raises FdRouterError when it can't start.
     """
     _allow_many_connections()
+    _keep_memory()
     options = {name: getattr(config.log, name) for name in config.log.__struct_fields__}
     log = open_log(**options)
     for warning in warnings:
@@ -83,6 +90,18 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()  # what was built so far stays for good
     gc.set_threshold(50_000, 20, 20)
+
+
+def _keep_memory() -> None:
+    """Let glibc keep what long prompts took for the next ones.
+
+    It would give memory back to the system whenever 128 KB are free, and each 4 KB of it cost a page fault when they
+    are needed again: a twentieth of the time for a prompt of 48 KB. Other C libraries have no such call.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES // 4)  # setting the one would otherwise fix the other at 128 KB
 
 
 def _allow_many_connections() -> None:

@@ -11,7 +11,7 @@ import h11
 from fd_router.engines.fastdeploy import PairBody
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.messages import Request
-from fd_router.proxy.heads import request_head
+from fd_router.proxy.heads import request_message
 from fd_router.proxy.reader import ReaderSettings, RequestReader
 from fd_router.scheduling.completion import Completion
 from tests.hostile.recorder import read_request
@@ -50,7 +50,8 @@ def check_requests(pieces: list[bytes]) -> None:
 
 def check_forwarded(request: Request) -> None:
     """An instance reads the request that was read here."""
-    found, rest = read_request(request_head(request, AUTHORITY, len(request.body)) + request.body)
+    message = request_message(request, AUTHORITY, request.body)
+    found, rest = read_request(message if isinstance(message, bytes) else b"".join(message))
     assert found is not None
     assert not found.error, found.error
     assert rest == b""

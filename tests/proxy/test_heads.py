@@ -2,9 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.messages import Response
+from fd_router.messages import Request, RequestHead, Response
 from fd_router.proxy.dechunk import Dechunker
-from fd_router.proxy.heads import KnownHead, ResponseHead, connection_options, response_bytes, without
+from fd_router.proxy.heads import (
+    LONG_BODY,
+    KnownHead,
+    ResponseHead,
+    connection_options,
+    request_message,
+    response_bytes,
+    without,
+)
 from fd_router.proxy.ids import RequestIds
 
 
@@ -106,3 +114,15 @@ def test_ids_differ_and_are_hexadecimal() -> None:
     made = [ids.next() for _ in range(1000)]
     assert len(set(made)) == 1000
     assert all(len(one) == 32 and int(one, 16) >= 0 for one in made)
+
+
+@pytest.mark.parametrize("size", [0, 1, LONG_BODY - 1, LONG_BODY, 3 * LONG_BODY])
+def test_a_long_body_is_not_copied_behind_its_head(size: int) -> None:
+    body = b"x" * size
+    message = request_message(Request(RequestHead("POST", "/", start=b"POST / HTTP/1.1\r\n"), body), b"a:1", body)
+    if size >= LONG_BODY:
+        assert message[1] is body
+        message = b"".join(message)  # type: ignore[arg-type]
+    assert isinstance(message, bytes)
+    assert message.endswith(b"\r\n\r\n" + body)
+    assert b"\r\ncontent-length: %d\r\n" % size in message

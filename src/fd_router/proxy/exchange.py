@@ -8,9 +8,10 @@ from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamErr
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request
 from fd_router.proxy.forwarding import Forwarding
-from fd_router.proxy.heads import ResponseHead, request_head
+from fd_router.proxy.heads import ResponseHead, request_message
 from fd_router.proxy.in_flight import InFlight
 from fd_router.proxy.leg import Leg
+from fd_router.proxy.outbox import Pieces
 from fd_router.proxy.pool import Pools
 from fd_router.proxy.services import Client, Services
 from fd_router.scheduling.contract import Decision, RequestView
@@ -68,9 +69,8 @@ class Exchange(Leg, Forwarding):
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
         self._dispatch(self._services.pools.of(instance))
 
-    def _message(self) -> bytes:
-        body = self._request.body
-        return request_head(self._request, self._pool.authority, len(body)) + body
+    def _message(self) -> bytes | Pieces:
+        return request_message(self._request, self._pool.authority, self._request.body)
 
     def _abandon(self) -> None:
         if self._connection is not None or self._connecting is not None:

@@ -22,6 +22,9 @@ HOP_BY_HOP = frozenset(
 
 VIA = b"via: 1.1 fd-router\r\n"
 
+LONG_BODY = 16 * 1024
+"""From so many bytes on, copying a body costs more than writing it as a piece of its own."""
+
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
 
 
@@ -80,12 +83,13 @@ class KnownHead:
         return body if digits == b"%d" % len(body) else None
 
 
-def request_head(request: Request, authority: bytes, length: int) -> bytes:
-    """Return the head to send to the instance at ``authority`` (``host:port``), with ``length`` bytes of body."""
+def request_message(request: Request, authority: bytes, body: bytes) -> bytes | tuple[bytes, bytes]:
+    """Return what to send to the instance at ``authority`` (``host:port``); in two pieces, if ``body`` is long."""
     head = request.head
-    return b"%bhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
-        head.start, authority, length, request.request_id.encode("latin-1"), VIA, head.forward,
+    start = b"%bhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
+        head.start, authority, len(body), request.request_id.encode("latin-1"), VIA, head.forward,
     )  # fmt: skip
+    return start + body if len(body) < LONG_BODY else (start, body)
 
 
 def start_line(method: str, path: str, query: str) -> bytes:

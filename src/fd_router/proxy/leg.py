@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fd_router.errors import UpstreamError
 from fd_router.proxy.heads import ResponseHead
+from fd_router.proxy.outbox import Pieces
 from fd_router.proxy.pool import InstancePool
 from fd_router.proxy.upstream import UpstreamConnection
 
@@ -77,7 +78,7 @@ class Leg:
 
     # what a subclass says
 
-    def _message(self) -> bytes:
+    def _message(self) -> bytes | Pieces:
         """Return the request, head and body."""
         raise NotImplementedError
 

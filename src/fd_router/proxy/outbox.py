@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 
+Pieces = tuple[bytes, ...]
+
 
 class Outbox:
     """Gathers writes of all connections of a loop."""
@@ -17,10 +19,10 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon = loop.call_soon
-        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+        self._waiting: list[tuple[asyncio.Transport, bytes | Pieces]] = []
 
-    def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write ``data`` to ``transport`` at the end of this turn, in the order of the calls."""
+    def write(self, transport: asyncio.Transport, data: bytes | Pieces) -> None:
+        """Write ``data``, whole or in pieces, to ``transport`` at the end of this turn, in the order of the calls."""
         if not self._waiting:
             self._call_soon(self.flush)
         self._waiting.append((transport, data))
@@ -31,5 +33,9 @@ class Outbox:
         if waiting:
             self._waiting = []
             for transport, data in waiting:
-                if not transport.is_closing():  # it may have been closed since, and closed ones raise
+                if transport.is_closing():  # it may have been closed since, and closed ones raise
+                    continue
+                if isinstance(data, bytes):
                     transport.write(data)
+                else:
+                    transport.writelines(data)

@@ -11,8 +11,9 @@ from fd_router.engines.fastdeploy import begins_with_error, error_message, is_re
 from fd_router.errors import Retry, UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request
-from fd_router.proxy.heads import ResponseHead, request_head
+from fd_router.proxy.heads import ResponseHead, request_message
 from fd_router.proxy.leg import Leg
+from fd_router.proxy.outbox import Pieces
 from fd_router.proxy.pool import Pools
 from fd_router.scheduling.contract import Decision
 
@@ -78,8 +79,8 @@ class PairLeg(Leg):
         self._body = body
         self._dispatch(pools.of(self.decision.instance), time_limit)
 
-    def _message(self) -> bytes:
-        return request_head(self._request, self._pool.authority, len(self._body)) + self._body
+    def _message(self) -> bytes | Pieces:
+        return request_message(self._request, self._pool.authority, self._body)
 
     def cancel(self) -> None:
         """Close the connection at once."""

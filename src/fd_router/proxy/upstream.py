@@ -27,7 +27,7 @@ from fd_router.proxy.heads import (
     header_lines,
     without,
 )
-from fd_router.proxy.outbox import Outbox
+from fd_router.proxy.outbox import Outbox, Pieces
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
@@ -126,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     # what the listener calls
 
-    def send(self, listener: Listener, message: bytes, time_limit: float = 0.0) -> None:
+    def send(self, listener: Listener, message: bytes | Pieces, time_limit: float = 0.0) -> None:
         """Send a request. The listener hears of the answer, whose first byte may take ``time_limit`` (0: as usual)."""
         settings = self._settings
         self._listener = listener
