@@ -195,7 +195,7 @@ class Router:
         services.gate, services.line = self._admission.gate, self._admission.line
         self._services = services
         services.tells_decisions = self._config.proxy.explain_header
-        return lambda request, client, record: Exchange(request, client, record, services), scheduler.explain
+        return partial(Exchange, services), scheduler.explain
 
     def _start_pairs(self) -> tuple[StartExchange, Explain]:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
@@ -222,7 +222,7 @@ class Router:
         services.gate, services.line = self._admission.gate, self._admission.line
         self._services = services
         services.tells_decisions = proxy.explain_header
-        return lambda request, client, record: PairExchange(request, client, record, services), pairs.explain
+        return partial(PairExchange, services), pairs.explain
 
     # reloading
 

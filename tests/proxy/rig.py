@@ -118,7 +118,7 @@ class Rig:
 
     def _start(self, request: Any, client: Any, record: RequestRecord) -> Exchange:
         self.records.append(record)
-        return Exchange(request, client, record, self.services)
+        return Exchange(self.services, request, client, record)
 
     def available(self) -> Sequence[Instance]:
         return [instance for instance in self.instances if instance.health is Health.HEALTHY]

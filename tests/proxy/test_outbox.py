@@ -24,7 +24,7 @@ def test_writes_wait_for_the_end_of_the_turn_and_keep_their_order() -> None:
 def test_pieces_are_written_together_and_in_their_place() -> None:
     loop, outbox, one, _ = make_outbox()
     outbox.write(one, b"1")
-    outbox.write(one, (b"2", b"3"))
+    outbox.write_pieces(one, (b"2", b"3"))
     outbox.write(one, b"4")
     loop.run_soon()
     assert one.writes == [b"1", b"23", b"4"]

@@ -98,7 +98,7 @@ def test_invented_methods_neither_become_labels_nor_are_kept() -> None:
     for number in range(100):
         metrics.request_finished(inference(method=f"M{number}"))
     assert value(metrics, "http_requests_total", method="OTHER", endpoint="/v1/completions", status_code="200") == 100
-    assert len(metrics._series) == 1
+    assert len(metrics._tallies) == 1
 
 
 def test_a_finish_before_the_start_counts_as_no_time() -> None:

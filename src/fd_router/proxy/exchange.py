@@ -46,8 +46,8 @@ class Exchange(Leg, Forwarding):
 
     __slots__ = ("_connecting", "_connection", "_decision", "_pool", "_select", "_time_limit")
 
-    def __init__(self, request: Request, client: Client, record: RequestRecord, services: ExchangeServices) -> None:
-        super().__init__(request, client, record, services)
+    def __init__(self, services: ExchangeServices, request: Request, client: Client, record: RequestRecord) -> None:
+        Forwarding.__init__(self, services, request, client, record)  # by name: super() costs a look-up more
         self._select = services.select
         self._decision: Decision[Instance] | None = None
         self._connection = self._connecting = None

@@ -40,7 +40,7 @@ class Forwarding:
         "_tried", "_usage", "_visit", "record",
     )  # fmt: skip
 
-    def __init__(self, request: Request, client: Client, record: RequestRecord, services: Services) -> None:
+    def __init__(self, services: Services, request: Request, client: Client, record: RequestRecord) -> None:
         self._request = request
         self._client = client
         self._services = services

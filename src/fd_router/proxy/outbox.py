@@ -8,8 +8,16 @@ request. Written one after the other, they find it awake. Nothing waits longer t
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 Pieces = tuple[bytes, ...]
+
+
+class _Writer(Protocol):
+    """A transport, as far as it is needed here."""
+
+    def is_closing(self) -> bool: ...
+    def write(self, data: bytes, /) -> None: ...
 
 
 class Outbox:
@@ -19,13 +27,17 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon = loop.call_soon
-        self._waiting: list[tuple[asyncio.Transport, bytes | Pieces]] = []
+        self._waiting: list[tuple[_Writer, bytes]] = []
 
-    def write(self, transport: asyncio.Transport, data: bytes | Pieces) -> None:
-        """Write ``data``, whole or in pieces, to ``transport`` at the end of this turn, in the order of the calls."""
+    def write(self, transport: _Writer, data: bytes) -> None:
+        """Write ``data`` to ``transport`` at the end of this turn, in the order of the calls."""
         if not self._waiting:
             self._call_soon(self.flush)
         self._waiting.append((transport, data))
+
+    def write_pieces(self, transport: asyncio.Transport, pieces: Pieces) -> None:
+        """Do the same with what needn't be copied together."""
+        self.write(_InPieces(transport, pieces), b"")
 
     def flush(self) -> None:
         """Write what waits now: before a transport is closed, for one."""
@@ -33,9 +45,18 @@ class Outbox:
         if waiting:
             self._waiting = []
             for transport, data in waiting:
-                if transport.is_closing():  # it may have been closed since, and closed ones raise
-                    continue
-                if isinstance(data, bytes):
+                if not transport.is_closing():  # it may have been closed since, and closed ones raise
                     transport.write(data)
-                else:
-                    transport.writelines(data)
+
+
+class _InPieces:
+    """A transport with what is to be written to it: most writes are of one piece, and needn't ask which kind it is."""
+
+    __slots__ = ("_pieces", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport, pieces: Pieces) -> None:
+        self._transport, self._pieces = transport, pieces
+        self.is_closing = transport.is_closing
+
+    def write(self, _: bytes, /) -> None:
+        self._transport.writelines(self._pieces)

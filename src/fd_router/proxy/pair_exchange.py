@@ -69,8 +69,8 @@ class PairExchange(Forwarding):
 
     __slots__ = ("_body", "_decode", "_has_begun", "_pairing", "_prefill", "_reschedules", "_sent_at", "_token_ids")
 
-    def __init__(self, request: Request, client: Client, record: RequestRecord, services: PairServices) -> None:
-        super().__init__(request, client, record, services)
+    def __init__(self, services: PairServices, request: Request, client: Client, record: RequestRecord) -> None:
+        Forwarding.__init__(self, services, request, client, record)
         self._pairing = services
         self._body: PairBody | None = None
         self._prefill: PrefillLeg | None = None
@@ -106,9 +106,11 @@ class PairExchange(Forwarding):
         decode_leg.start(pools, self._request, body)
 
     def _make_body(self, request_id: str, *, has_own: bool) -> PairBody:
-        new_id = "" if request_id else as_uuid4(self._pairing.make_id())
+        request, new_id = self._request, ""
+        if not request_id:  # the same digits as in the log's tags, if these are the router's own
+            new_id = as_uuid4(self._pairing.make_id() if request.head.request_id else request.request_id)
         try:
-            body = PairBody(self._request.body, request_id, new_id, has_own=has_own)
+            body = PairBody(request.body, request_id, new_id, has_own=has_own)
         except (ValueError, RecursionError) as error:
             raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
         if new_id:

@@ -101,11 +101,15 @@ class PairLeg(Leg):
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
-        self._head = head
-        if (breaker := self.decision.instance.breaker) is not None and head.status < 500:  # what is more: at its end
-            breaker.answered(head.status)
-        if body:
-            self.on_data(body)
+        self._head, status = head, head.status
+        if status < 500 and (breaker := self.decision.instance.breaker) is not None:  # what is more: at its end
+            breaker.answered(status)
+        if not body:
+            return
+        if status >= 400:
+            self._gather(body)
+        else:
+            self._on_good_data(head, body)
 
     def on_data(self, data: bytes) -> None:
         """Take more of the body."""
@@ -123,7 +127,8 @@ class PairLeg(Leg):
         head = self._head
         if head is None:
             return
-        body = b"".join(self._gathered)
+        gathered = self._gathered
+        body = gathered[0] if len(gathered) == 1 else b"".join(gathered)
         if head.status >= 400:
             self._on_bad_end(head, body)
         else:

@@ -90,13 +90,22 @@ class ServerConnection(asyncio.Protocol):
             self.on_last_call()
 
     def data_received(self, data: bytes) -> None:
-        reader, site = self._reader, self._site
+        reader = self._reader
         if self._is_lingering:
             return
         was = reader.state
         reader.feed(data)
         if self._request is None and reader.ready:
             self._serve()
+        if reader.state != reader.IDLE or reader.ready:
+            self._expect_more(was)
+
+    def _expect_more(self, was: int) -> None:
+        """Set the time for the rest of a request that is half here, if there is one; don't read too far ahead.
+
+        ``was``: the reader's state before.
+        """
+        reader, site = self._reader, self._site
         if reader.is_refused:
             pass  # nothing more is expected; the time to linger is set
         elif reader.state == reader.BODY:

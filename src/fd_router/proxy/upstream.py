@@ -133,7 +133,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._time_limit = time_limit or settings.first_byte_timeout
         self.deadline = settings.sweeper.now + self._time_limit
         if self._transport is not None:
-            settings.outbox.write(self._transport, message)
+            if isinstance(message, bytes):
+                settings.outbox.write(self._transport, message)
+            else:
+                settings.outbox.write_pieces(self._transport, message)
         else:
             self._lost(None)
 
@@ -326,9 +329,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._paused:
             self.resume()
         self.deadline = NEVER
+        transport = self._transport
         if not reusable:
             self.close()
-        elif self.is_idle:
+        elif transport is not None and not transport.is_closing():
             self._owner.on_reusable(self)
         listener.on_complete()
 

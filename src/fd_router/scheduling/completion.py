@@ -43,6 +43,7 @@ class _Body(msgspec.Struct, gc=False):
     disaggregate_info: Any = msgspec.UNSET
 
 
+_UNSET = msgspec.UNSET
 _decode = msgspec.json.Decoder(_Body).decode
 
 
@@ -55,8 +56,8 @@ class Completion:
     """
 
     __slots__ = (
-        "_prompt", "_texts", "decisions", "has_reserved", "model", "request_id", "selections", "service_tier",
-        "session_id", "stream", "tags", "token_ids", "tokens",
+        "_fields", "_prompt", "_texts", "decisions", "has_reserved", "request_id", "selections", "session_id", "stream",
+        "tags", "token_ids", "tokens",
     )  # fmt: skip
 
     def __init__(self, body: bytes) -> None:
@@ -64,25 +65,36 @@ class Completion:
             fields = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
             fields = _decode_tolerantly(body)
+        self._fields = fields
         self.stream = fields.stream is True
-        self.model = fields.model or ""
-        self.service_tier = fields.service_tier or ""
         self._texts = texts = _texts(fields)
         self._prompt: str | None = None
         self.tokens = (sum(map(len, texts)) + len(texts) - 1) * TOKENS_PER_CHARACTER if texts else 0
         session = fields.session_id
         if session is None and fields.extra_body is not None:
             session = fields.extra_body.session_id
-        given = fields.request_id
-        self.request_id = str(given) if given is not msgspec.UNSET and given is not None else ""
-        self.has_reserved = fields.disaggregate_info is not msgspec.UNSET or (
-            given is not msgspec.UNSET and not self.request_id
-        )
         self.session_id = "" if session is None else str(session)
+        self.has_reserved = fields.disaggregate_info is not _UNSET
+        given = fields.request_id
+        if given is _UNSET:
+            self.request_id = ""
+        else:
+            self.request_id = "" if given is None else str(given)
+            self.has_reserved |= not self.request_id
         self.token_ids: array[int] | None = None  # from a tokenizer, before the selection
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
         self.selections = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
+
+    @property
+    def model(self) -> str:
+        """The model asked for, "" if none is."""
+        return self._fields.model or ""
+
+    @property
+    def service_tier(self) -> str:
+        """OpenAI's ``service_tier``, "" if there is none."""
+        return self._fields.service_tier or ""
 
     @property
     def prompt(self) -> str:

@@ -16,24 +16,27 @@ def access_line(record: RequestRecord) -> str:
     ``instance=`` (or ``prefill=`` and ``decode=``), ``ttft=``, ``bytes=``, ``attempts=``, ``key=`` where API keys are
     needed, and ``outcome=`` unless the request was completed.
     """
-    method, path, client = record.method, record.path, record.client
+    method, path, client, started = record.method, record.path, record.client, record.started
     if path != record.endpoint:  # else one of the router's own paths: nothing to escape
         path = shown_path(path or record.endpoint)
     if method not in METHODS:
         method = shown_method(method)
     if ":" in client or not client:
         client = shown_client(client)
-    seconds = record.finished_at - record.started
+    seconds = record.finished_at - started
     duration = go_duration(seconds) if seconds > 0.0 else "0s"
     end = "" if record.outcome == "completed" else f" outcome={record.outcome}"
-    begin = f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}"
-    if record.inference:
-        chosen = f" instance={record.mixed}" if record.mixed else _pair(record)
-        first = f" ttft={(record.first_byte_at - record.started) * 1e3:.1f}ms" if record.first_byte_at else ""
-        if record.key:
-            end = f" key={record.key}{end}"
-        return f"{begin}{chosen}{first} bytes={record.bytes_out} attempts={record.attempts}{end}"
-    return f"{begin} bytes={record.bytes_out}{end}" if record.bytes_out else begin + end
+    if not record.inference:
+        size = f" bytes={record.bytes_out}" if record.bytes_out else ""
+        return f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}{size}{end}"
+    chosen = f" instance={record.mixed}" if record.mixed else _pair(record)
+    first = f" ttft={(record.first_byte_at - started) * 1e3:.1f}ms" if record.first_byte_at else ""
+    if record.key:
+        end = f" key={record.key}{end}"
+    return (  # one formatting: each piece put together before would be copied once more
+        f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}{chosen}{first}"
+        f" bytes={record.bytes_out} attempts={record.attempts}{end}"
+    )
 
 
 def _pair(record: RequestRecord) -> str:

@@ -38,6 +38,11 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
+    def add(self, counts: Iterable[int], total: float) -> None:
+        """Take in so many more values in each bucket, ``total`` together."""
+        self.counts = [own + more for own, more in zip(self.counts, counts, strict=True)]
+        self.sum += total
+
     def __repr__(self) -> str:
         return f"<Histogram {sum(self.counts)} values, sum {self.sum:g}>"
 

@@ -79,16 +79,16 @@ class RouterLog:
         if self.info_on and messages:
             if self._idle:
                 self._wake()
-            head = self._info_head + tags
-            self._append(head + ("\n" + head).join(messages) + "\n")
+            head = f"\n{self._info_head}{tags}"
+            self._append(f"{head[1:]}{head.join(messages)}\n")
 
     def request(self, record: RequestRecord, before: Sequence[str] = ()) -> None:
         """Log the line of a finished request, at info, after what was still to be said of it."""
         if self.info_on:
             if self._idle:
                 self._wake()
-            head = self._info_head + record.tags
-            self._append(head + ("\n" + head).join((*before, access_line(record))) + "\n")
+            head = f"\n{self._info_head}{record.tags}"
+            self._append(f"{head[1:]}{head.join((*before, access_line(record)))}\n")
             if len(self._lines) >= _BATCH_PIECES:
                 self.flush()
 

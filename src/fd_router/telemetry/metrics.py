@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -28,16 +27,46 @@ SECONDS_BOUNDS = (
 """From a cached answer of a ms to a generation of half an hour; one search serves two histograms."""
 
 
-class _Series(msgspec.Struct, gc=False):
-    """Everything that a request with the same labels changes, looked up once."""
+class _Tally:
+    """What requests with the same labels came to since it was last settled: all that the hot path changes."""
 
-    http: Counter
-    duration: Histogram
-    inference: Counter
-    total: Histogram
-    first_byte: Histogram
-    size: Counter
-    gone: Counter
+    __slots__ = (
+        "_counters", "_durations", "_firsts", "_gone", "_size", "bytes", "counts", "first_counts", "first_seconds",
+        "gone", "seconds",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        size: Counter,
+        gone: Counter,
+        counters: Sequence[Counter],
+        durations: Sequence[Histogram],
+        firsts: Sequence[Histogram],
+    ) -> None:
+        """Settle with these: bytes, clients gone, requests, their whole times, and their times to the first byte."""
+        self._size, self._gone, self._counters, self._durations, self._firsts = size, gone, counters, durations, firsts
+        self._begin()
+
+    def _begin(self) -> None:
+        self.counts = [0] * (len(SECONDS_BOUNDS) + 1)
+        self.first_counts = [0] * (len(SECONDS_BOUNDS) + 1)
+        self.seconds = self.first_seconds = 0.0
+        self.bytes = self.gone = 0
+
+    def settle(self) -> None:
+        """Add it all to what Prometheus is shown, and begin anew."""
+        number = sum(self.counts)
+        if not number:
+            return
+        self._size.value += self.bytes
+        self._gone.value += self.gone
+        for counter in self._counters:
+            counter.value += number
+        for histogram in self._durations:
+            histogram.add(self.counts, self.seconds)
+        for histogram in self._firsts:
+            histogram.add(self.first_counts, self.first_seconds)
+        self._begin()
 
 
 class Metrics:
@@ -79,13 +108,17 @@ class Metrics:
             "fd_router_leg_time_to_first_token_seconds", "From sending to a leg's first byte (prefill: its work done).",
             ("role",), SECONDS_BOUNDS,
         )  # fmt: skip
+        for stream in ("false", "true"):  # shown from the beginning
+            self._total.child(stream)
+            self._first_byte.child(stream)
+        self._legs = {role: self._leg_first_byte.child(role) for role in ("prefill", "decode")}
         self._hits = self._cache_hits.child()
         self._lookups = self._cache_requests.child()
         self.predictions = PredictionMetrics(SECONDS_BOUNDS)
         self.scheduling = SchedulingMetrics()
         self._router = _RouterCollector()
         self._fleet = FleetCollector()
-        self._series: dict[tuple[str, str, int, bool, str, str, str], _Series] = {}
+        self._tallies: dict[tuple[str, str, int, bool, str, str, str], _Tally] = {}
         self._registry = self._make_registry()
 
     def _make_registry(self) -> CollectorRegistry:
@@ -107,7 +140,7 @@ class Metrics:
     def request_finished(self, record: RequestRecord) -> None:
         """Count one request that is over, however it ended."""
         try:
-            series = self._series[
+            tally = self._tallies[
                 record.method,
                 record.endpoint,
                 record.status,
@@ -117,44 +150,37 @@ class Metrics:
                 record.decode,
             ]
         except KeyError:
-            series = self._resolve(record)
+            tally = self._find(record)
         started = record.started
         seconds = record.finished_at - started
         if seconds < 0.0:  # noqa: PLR1730 - max() would cost as much as the search below
             seconds = 0.0
-        index = bisect_left(SECONDS_BOUNDS, seconds)
-        series.http.value += 1
-        series.duration.counts[index] += 1
-        series.duration.sum += seconds
-        series.size.value += record.bytes_out
-        if record.inference:
-            series.inference.value += 1
-            series.total.counts[index] += 1
-            series.total.sum += seconds
-            if record.first_byte_at:
-                seconds = record.first_byte_at - started
-                series.first_byte.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
-                series.first_byte.sum += seconds
+        tally.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+        tally.seconds += seconds
+        tally.bytes += record.bytes_out
+        if first_byte_at := record.first_byte_at:
+            seconds = first_byte_at - started
+            tally.first_counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+            tally.first_seconds += seconds
         if record.outcome == "client_gone":
-            series.gone.value += 1
+            tally.gone += 1
 
-    def _resolve(self, record: RequestRecord) -> _Series:
+    def _find(self, record: RequestRecord) -> _Tally:
         # A method is the client's to invent: it must not become a label, nor a key that is kept.
         method = record.method if record.method in METHODS else "OTHER"
-        workers = (record.mixed, record.prefill, record.decode)
-        key = (method, record.endpoint, record.status, record.stream, *workers)
-        found = self._series.get(key)
+        endpoint, workers = record.endpoint, (record.mixed, record.prefill, record.decode)
+        key = (method, endpoint, record.status, record.stream, *workers)
+        found = self._tallies.get(key)
         if found is None:
-            stream, status = "true" if record.stream else "false", str(record.status)
-            found = self._series[key] = _Series(
-                http=self._http.child(method, record.endpoint, status),
-                duration=self._duration.child(method, record.endpoint),
-                inference=self._inference.child(*workers, status) if record.inference else Counter(),
-                total=self._total.child(stream),
-                first_byte=self._first_byte.child(stream),
-                size=self._bytes.child(record.endpoint),
-                gone=self._gone.child(record.endpoint),
-            )
+            counters = [self._http.child(method, endpoint, str(record.status))]
+            durations, firsts = [self._duration.child(method, endpoint)], []
+            if record.inference:
+                stream = "true" if record.stream else "false"
+                counters.append(self._inference.child(*workers, str(record.status)))
+                durations.append(self._total.child(stream))
+                firsts.append(self._first_byte.child(stream))
+            size, gone = self._bytes.child(endpoint), self._gone.child(endpoint)
+            found = self._tallies[key] = _Tally(size, gone, counters, durations, firsts)
         return found
 
     def upstream_failed(self, url: str, reason: str) -> None:
@@ -171,7 +197,7 @@ class Metrics:
 
     def leg_began(self, role: str, seconds: float) -> None:
         """Note how long the ``role`` leg of a pair took to its first byte."""
-        histogram = self._leg_first_byte.child(role)
+        histogram = self._legs[role]
         histogram.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
         histogram.sum += seconds
 
@@ -200,13 +226,15 @@ class Metrics:
 
     def forget_instance(self, url: str) -> None:
         """Drop the series of an instance that was removed. A request that still runs there would begin them anew."""
+        for key in [key for key in self._tallies if url in key[4:]]:
+            self._tallies.pop(key).settle()  # they go on counting in what has no instance's name
         self._inference.forget(lambda values: url in values[:3])
         self._upstream_errors.forget(lambda values: values[0] == url)
-        for key in [key for key in self._series if url in key[4:]]:
-            del self._series[key]
 
     def render(self) -> bytes:
         """Write all metrics as text in Prometheus' format, of type ``CONTENT_TYPE``."""
+        for tally in self._tallies.values():
+            tally.settle()
         return generate_latest(self._registry)
 
 
