@@ -126,10 +126,15 @@ class PairBody:
     def for_retry(self, info: bytes, number: int, token_ids: Sequence[int]) -> bytes:
         """Return the body for rescheduling ``number``: its own id, and the tokens generated so far."""
         self._rest = self._rest or drop_members(self._body, _OWN_MEMBERS)
-        members = b'%b,"request_id":%b' % (info, msgspec.json.encode(f"{self.request_id}-retry{number}"))
+        members = b'%b,"request_id":%b' % (info, msgspec.json.encode(retry_id(self.request_id, number)))
         if token_ids:
             members += b',"completion_token_ids":' + msgspec.json.encode(list(token_ids))
         return add_members(self._rest, members)
+
+
+def retry_id(request_id: str, number: int) -> str:
+    """Return the id under which the instances get a request when it is scheduled again for the ``number``-th time."""
+    return f"{request_id}-retry{number}" if number else request_id
 
 
 def begins_with_error(piece: bytes) -> bool:

@@ -168,7 +168,7 @@ class Forwarding:
         self._refuse(error)
 
     def _track(self, request_id: str) -> None:
-        """Make this findable by the id that the instances know the request by."""
+        """Make this findable by the id that its client, or this router, gave it."""
         self._tracked_id = request_id
         self._services.in_flight.add(request_id, self)
 
@@ -196,7 +196,12 @@ class Forwarding:
 
     @property
     def request_id(self) -> str:
-        """The id that its instances know it by."""
+        """The id that it is found by: its client's, or one made here."""
+        return self._tracked_id
+
+    @property
+    def engine_id(self) -> str:
+        """The id that its instances know it by now."""
         return self._tracked_id
 
     def instances(self) -> tuple[Instance, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from fd_router.config import ProxyConfig
-from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled
+from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled, retry_id
 from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request
@@ -83,6 +83,11 @@ class PairExchange(Forwarding):
     def instances(self) -> tuple[Instance, ...]:
         """Return the instances that work on the request now: prefill, then decode, whose word counts."""
         return tuple(leg.instance for leg in (self._prefill, self._decode) if leg is not None)
+
+    @property
+    def engine_id(self) -> str:
+        """The id that its instances know it by now: another one each time that it is scheduled again."""
+        return retry_id(self._tracked_id, self._reschedules)
 
     # one attempt
 
