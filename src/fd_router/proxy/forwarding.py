@@ -376,8 +376,10 @@ class Forwarding:
         record = self.record
         if error is not None and error.status >= 500:
             self._log_error(error.message)
-        if outcome == "completed":
+        if outcome == "completed" and record.status < 400:
             self._notes.append("Request completed successfully.")
+        elif outcome == "completed":  # the instance answered, but not with what was asked for
+            self._notes.append(f"Request completed with an error. The instance's answer has status {record.status}")
         else:
             why = f" {escape_controls(error.message)}" if error is not None else ""
             self._notes.append(f"Request completed with an error.{why}")
