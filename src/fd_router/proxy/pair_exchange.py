@@ -22,6 +22,7 @@ from fd_router.proxy.pool import Pools
 from fd_router.proxy.services import Client, Services
 from fd_router.scheduling.contract import Decision, RequestView
 from fd_router.telemetry.record import RequestRecord
+from fd_router.telemetry.sanitize import request_tags
 from fd_router.telemetry.telemetry import Telemetry
 
 MAX_RESCHEDULES = 3
@@ -118,7 +119,18 @@ class PairExchange(Forwarding):
             raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
         if new_id:
             self._track(new_id)
+            self._tag(new_id)
         return body
+
+    def _tag(self, new_id: str) -> None:
+        """Log the id that was made here, which the instances' logs and the answer have."""
+        record, completion = self.record, self._completion
+        if record.tags.startswith("[request_id:"):  # the only tag, as mostly
+            record.tags = f"[req_id:{new_id}] {record.tags}"
+        elif completion is not None:
+            record.tags = request_tags(self._request, new_id, completion.session_id)
+        if completion is not None:
+            completion.tags = record.tags
 
     def _body_for(self, info: bytes) -> bytes:
         if self._body is None:

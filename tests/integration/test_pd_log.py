@@ -1,0 +1,25 @@
+"""What the log tells of a pair's request, and what it doesn't."""
+
+import json
+import re
+
+import pytest
+
+from tests.simulation.pairs import FAST
+from tests.support.pd_fleet import PdFleet
+
+
+def lines_of(fleet, request_id):
+    return [line for line in fleet.log.splitlines() if f"[request_id:{request_id}]" in line]
+
+
+@pytest.mark.parametrize("extra", [{}, {"session_id": "s"}], ids=["bare", "session"])
+async def test_an_id_that_the_router_made_is_in_every_line(extra):
+    async with PdFleet(1, 1, mock=FAST, scheduler={"prefill_policy": "cache_aware"}) as fleet:
+        answer = await fleet.chat(**extra)
+        made = json.loads(answer.body)["id"].removeprefix("chatcmpl-")
+        lines = lines_of(fleet, answer.headers["x-request-id"])
+        assert len(lines) >= 7
+        session = r"\[session_id:s\] " if extra else ""
+        for line in lines:
+            assert re.search(rf"logger\.go:79: \[req_id:{made}\] {session}\[request_id:", line), line
