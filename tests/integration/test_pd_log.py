@@ -23,3 +23,16 @@ async def test_an_id_that_the_router_made_is_in_every_line(extra):
         session = r"\[session_id:s\] " if extra else ""
         for line in lines:
             assert re.search(rf"logger\.go:79: \[req_id:{made}\] {session}\[request_id:", line), line
+
+
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+async def test_what_an_instance_says_of_its_failure_is_for_the_client_alone(role):
+    async with PdFleet(1, 1, mock=FAST) as fleet:
+        fleet.of(role)[0].set_faults("status:status=500")  # an engine's message may quote the prompt
+        answer = await fleet.chat()
+        url = fleet.of(role)[0].url
+        told = f"Failed to connect to backend service: {role} instance {url}: status 500"
+        assert json.loads(answer.body)["error"]["message"] == f"{told}: injected fault: 500"
+        assert f"{role.capitalize()} request failed for {url}: status 500\n" in fleet.log
+        assert f"] {told}\n" in fleet.log
+        assert "injected fault" not in fleet.log

@@ -143,7 +143,7 @@ def begins_with_error(piece: bytes) -> bool:
 
 
 def error_message(body: bytes) -> str:
-    """Return the message of an error answer, or "". Bounded, since it goes into logs and answers."""
+    """Return the message of an error answer, or "". Bounded, since it goes into answers; it may quote the prompt."""
     start = body.find(b"{")
     try:
         answer, _ = _json_decoder.raw_decode(body[start:].decode("utf-8", "replace")) if start >= 0 else (None, 0)

@@ -303,4 +303,5 @@ def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
     """Make the error that names the guilty leg."""
     blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
     blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
+    blamed.said = error.said
     return blamed

@@ -163,10 +163,9 @@ class PairLeg(Leg):
 
     def _fail(self, what: str, body: bytes, status: int) -> None:
         """The instance answered, but with an error of its own."""
-        message = error_message(body)
-        detail = f"{what}: {message}" if message else what
         self.cancel()
-        error = UpstreamError("error_answer", detail, instance=self.instance.url, retry=Retry.NEVER, status=status)
+        error = UpstreamError("error_answer", what, instance=self.instance.url, retry=Retry.NEVER, status=status)
+        error.said = error_message(body)
         self._pair.on_leg_failed(self, error)
 
     def __repr__(self) -> str:
