@@ -36,3 +36,13 @@ async def test_what_an_instance_says_of_its_failure_is_for_the_client_alone(role
         assert f"{role.capitalize()} request failed for {url}: status 500\n" in fleet.log
         assert f"] {told}\n" in fleet.log
         assert "injected fault" not in fleet.log
+
+
+@pytest.mark.parametrize(("form", "what"), [("finish", "pd_reschedule"), ("error", "PD Error")])
+async def test_each_time_that_decode_gives_a_request_back_is_told(form, what):
+    async with PdFleet(1, 1, mock=FAST) as fleet:
+        fleet.of("decode")[0].set_faults(f"reschedule:after_tokens=1,form={form}")
+        await fleet.chat()
+        failures = [line for line in fleet.log.splitlines() if "Decode request failed for" in line]
+        assert [what in line for line in failures] == [True] * 4
+        assert failures[-1].endswith(f"{what} after 3 reschedules, which is the limit")

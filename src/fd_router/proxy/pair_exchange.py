@@ -201,8 +201,11 @@ class PairExchange(Forwarding):
 
     def on_decode_whole(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on, unless decode gave the request back."""
-        if self._reschedules < MAX_RESCHEDULES and is_rescheduled(body) and self._reschedule(leg, body):
-            return
+        if is_rescheduled(body):
+            if self._reschedules >= MAX_RESCHEDULES:
+                self._log_failure(leg, f"{_given_back(body)} after {MAX_RESCHEDULES} reschedules, which is the limit")
+            elif self._reschedule(leg, body):
+                return
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
 
@@ -274,7 +277,7 @@ class PairExchange(Forwarding):
         so_far = generated_token_ids(body)
         known = self._token_ids
         self._token_ids = so_far if so_far[: len(known)] == known else known + so_far
-        self._log_failure(leg, f"pd_reschedule after {len(self._token_ids)} tokens")
+        self._log_failure(leg, f"{_given_back(body)} after {len(self._token_ids)} tokens")
         self._reschedules += 1
         held = self._prefill, self._decode
         self._end_attempt()
@@ -297,6 +300,11 @@ class PairExchange(Forwarding):
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")
+
+
+def _given_back(body: bytes) -> str:
+    """Say in which of its two ways decode gave a request back."""
+    return "PD Error" if b"PD Error" in body else "pd_reschedule"
 
 
 def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
