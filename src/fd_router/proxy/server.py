@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from typing import Protocol, cast
 
 import msgspec
@@ -258,6 +259,7 @@ class ServerConnection(asyncio.Protocol):
         data = response_bytes(
             response,
             request.request_id,
+            now=time.time(),
             close=not keep_alive,
             keep_alive_1_0=request.head.is_http_1_0,
             head_only=request.head.method == "HEAD",
