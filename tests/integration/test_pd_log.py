@@ -46,3 +46,15 @@ async def test_each_time_that_decode_gives_a_request_back_is_told(form, what):
         failures = [line for line in fleet.log.splitlines() if "Decode request failed for" in line]
         assert [what in line for line in failures] == [True] * 4
         assert failures[-1].endswith(f"{what} after 3 reschedules, which is the limit")
+
+
+async def test_an_error_in_the_middle_of_a_stream_is_told():
+    async with PdFleet(1, 1, mock=FAST) as fleet:
+        fleet.of("decode")[0].set_faults("error_event:after_tokens=1")
+        answer = await fleet.chat(stream=True)
+        assert (answer.status, b"injected fault" in answer.body) == (200, True)
+        url = fleet.of("decode")[0].url
+        assert f"Decode request failed for {url}: an error in the middle of the stream\n" in fleet.log
+        assert "Request completed with an error. The stream has an error in it\n" in fleet.log
+        assert "successfully" not in fleet.log
+        assert await fleet.metric("fd_router_leg_failures_total", 'role="decode"', 'reason="error_answer"') == 1

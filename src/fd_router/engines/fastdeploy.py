@@ -21,6 +21,9 @@ _ERROR_AT_START = re.compile(
 )
 """A stream or an answer that begins with an error object, behind a chunk's size and an event's name."""
 
+ERROR_EVENT = b'data: {"error"'
+"""How an error in the middle of a stream begins. No generated text looks so: in it, quotes are escaped."""
+
 _json_decoder = json.JSONDecoder()
 
 

@@ -376,15 +376,14 @@ class Forwarding:
         record = self.record
         if error is not None and error.status >= 500:
             self._log_error(error.message)
-        if outcome == "completed" and record.status < 400:
+        if record.status >= 400 and outcome == "completed":
+            record.flaw = f"The instance's answer has status {record.status}"
+        if outcome == "completed" and not record.flaw:
             self._notes.append("Request completed successfully.")
-        elif outcome == "completed":  # the instance answered, but not with what was asked for
-            self._notes.append(f"Request completed with an error. The instance's answer has status {record.status}")
         else:
-            why = f" {escape_controls(error.message)}" if error is not None else ""
-            self._notes.append(f"Request completed with an error.{why}")
-        record.outcome = outcome
-        record.finished_at = self._services.clock()
+            why = error.message if error is not None else record.flaw
+            self._notes.append(f"Request completed with an error. {escape_controls(why)}".rstrip())
+        record.outcome, record.finished_at = outcome, self._services.clock()
         notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
         self._telemetry.finish(record, notes)
 

@@ -199,6 +199,13 @@ class PairExchange(Forwarding):
         """Pass more of decode's bytes on."""
         self._write_data(data)
 
+    def on_error_event(self, leg: DecodeLeg) -> None:
+        """Note whose fault it is: the client reads it in the stream."""
+        self.record.flaw = "The stream has an error in it"
+        self._telemetry.metrics.leg_failed(leg.role, "error_answer")
+        self._telemetry.metrics.upstream_failed(leg.instance.url, "error_answer")
+        self._log_failure(leg, "an error in the middle of the stream")
+
     def on_decode_whole(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on, unless decode gave the request back."""
         if is_rescheduled(body):
