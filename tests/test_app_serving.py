@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fd_router.app_serving import drain
-from fd_router.config import ServerConfig
+from fd_router.app_serving import drain, make_listener
+from fd_router.config import Config, ServerConfig
+from fd_router.errors import FdRouterError
 from tests.support.fake_log import FakeLog
 
 
@@ -83,3 +84,10 @@ async def test_what_is_cut_off_is_told(stand: Stand, by: str) -> None:
     await asyncio.wait_for(task, 5)
     why = "a second signal came" if by == "signal" else "server.drain-timeout-secs (0.01 s)"
     assert stand.log.lines == [("warn", f"1 connections are cut off: {why}")]
+
+
+async def test_an_ipv6_address_is_logged_as_urls_write_it(stand: Stand) -> None:
+    config = Config(server=ServerConfig(host="2001:db8::1", port=80))  # nobody's: of the range for examples
+    with pytest.raises(FdRouterError):
+        make_listener(config, stand, None, stand.log)  # type: ignore[arg-type]
+    assert stand.log.lines == [("info", "Starting server on [2001:db8::1]:80")]

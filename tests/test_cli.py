@@ -177,6 +177,7 @@ def test_an_unreadable_file_is_one_line(stand: Stand, errors: Errors) -> None:
         (FdRouterError("port 1 is in use"), "port 1 is in use"),
         (PermissionError(13, "Permission denied", "logs/router.log"), "logs/router.log: Permission denied"),
         (OSError("no more"), "no more"),
+        (OSError(98, "address already in use"), "address already in use"),
     ],
 )
 def test_what_the_app_raises_is_one_line(stand: Stand, errors: Errors, error: Exception, expected: str) -> None:
@@ -264,7 +265,7 @@ def test_check_config_says_everything(capsys: pytest.CaptureFixture[str], tmp_pa
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (None, "No such file or directory"),
+        (None, "no such file or directory"),
         ("[1]", "'instances'"),
         ("workers: []", "No instances"),
         ("instances: [", "YAML"),

@@ -205,6 +205,7 @@ class Router:
             Side(partial(self._registry.available, "decode"), self._scheduling.make_policy("decode")),
             lambda prefill, decode: can_pair(prefill.registration, decode.registration),
             self._protection.room.full,
+            self._left_out,
         )
         services = PairServices(
             select_pair=pairs.select,
@@ -261,9 +262,14 @@ class Router:
     def _why_none(self) -> str:
         known = self._registry.all()
         if not known:
-            return "no instance has registered yet"
-        states = ", ".join(f"{x.url} {_state(x)}" for x in known[:5])
-        return f"none of {len(known)} registered instances may be chosen ({states}{', …' if len(known) > 5 else ''})"
+            return "no instance is registered"
+        return f"none of {len(known)} registered instances may be chosen ({_states(known)})"
+
+    def _left_out(self) -> str:
+        """Say which prefill and decode instances may not be chosen, and why, or nothing."""
+        registry = self._registry
+        chosen = {*registry.available("prefill"), *registry.available("decode")}
+        return _states([x for x in registry.all() if x not in chosen])
 
     async def _get_status(self, host: str, port: int, path: str, timeout: float) -> int:  # noqa: ASYNC109
         """Probe: over a kept connection for healthy members, over one of its own for the others.
@@ -356,8 +362,15 @@ class Router:
         self._sweeper.stop()
 
 
+def _states(instances: Sequence[Instance]) -> str:
+    """Tell of a few instances why they may not be chosen."""
+    return ", ".join(f"{x.url} {_state(x)}" for x in instances[:5]) + (", …" if len(instances) > 5 else "")
+
+
 def _state(instance: Instance) -> str:
     """Tell in a few words why an instance may not be chosen."""
     if instance.is_draining:
         return "drains"
+    if instance.health is Health.HEALTHY and instance.registration.is_paused:
+        return "is paused"
     return f"is {instance.health.value}" + (", its circuit is open" if instance.is_barred else "")

@@ -8,7 +8,7 @@ import os
 import ssl
 
 from fd_router.config import Config, ServerConfig
-from fd_router.proxy.listener import Listener, handed_over, open_sockets
+from fd_router.proxy.listener import Listener, handed_over, open_sockets, place
 from fd_router.proxy.server import LAST_CALL_SECONDS, ServerConnection
 from fd_router.proxy.site import Site
 from fd_router.telemetry.log import RouterLog
@@ -21,7 +21,7 @@ def make_listener(config: Config, site: Site, tls: ssl.SSLContext | None, log: R
     """Take the sockets that were handed over, or bind the configured address. Raises FdRouterError."""
     server = config.server
     handed = handed_over(os.environ, os.getpid())
-    log.info(f"Starting server on {server.host}:{server.port}")
+    log.info(f"Starting server on {place(server.host, server.port)}")
     if handed:
         log.info(f"Listening on {len(handed)} sockets that were handed over (LISTEN_FDS)")
     return Listener(

@@ -69,8 +69,8 @@ def _lines(error: Exception) -> Sequence[str]:
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "fd-router"
         return (f"{error.format_message()} (see {command} --help)",)
-    if isinstance(error, OSError) and error.filename:
-        return (f"{error.filename}: {error.strerror}",)
+    if isinstance(error, OSError) and error.strerror:
+        return (f"{error.filename}: {error.strerror}" if error.filename else error.strerror,)
     return (error.format_message() if isinstance(error, click.ClickException) else str(error),)
 
 

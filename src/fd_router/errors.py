@@ -33,6 +33,8 @@ class HttpError(FdRouterError):
     status = 500
     type = "internal_error"
     code: str | None = None
+    said = ""
+    """What an instance said of it. Only for the client: it may quote the prompt, which no log may have."""
 
     def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
         super().__init__(message)

@@ -88,5 +88,6 @@ def json_response(status: int, value: Any, headers: tuple[tuple[str, str], ...] 
 
 def error_response(error: HttpError) -> Response:
     """Make the answer for ``error`` in the shape that OpenAI clients parse."""
-    body = {"error": {"message": error.message, "type": error.type, "param": None, "code": error.code}}
+    message = f"{error.message}: {error.said}" if error.said else error.message
+    body = {"error": {"message": message, "type": error.type, "param": None, "code": error.code}}
     return json_response(error.status, body, error.headers)

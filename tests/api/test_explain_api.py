@@ -28,7 +28,7 @@ def centralized(registry: Registry, policy: str, prepare: Any = None) -> Explain
     scheduler = Scheduler(
         partial(registry.available, "mixed"),
         make_policy(policy, make_environment()),
-        lambda: "no instance has registered yet",
+        lambda: "no instance is registered",
     )
     explain = partial(scheduler.explain, draw=draw_with(random.Random(1)))
     return ExplainApi(explain, registry.all, {"mixed": policy}, prepare)
@@ -92,7 +92,7 @@ async def test_the_path_is_told_by_the_shape_or_the_query(explain, registry) -> 
 async def test_with_nothing_to_choose_from_the_reason_is_the_requests_error(explain, registry, describe) -> None:
     (role,) = (await explain(centralized(registry, "random")))["roles"]
     assert (role["choice"], role["candidates"]) == (None, [])
-    assert role["reason"] == "Failed to select worker: no instance has registered yet"
+    assert role["reason"] == "Failed to select worker: no instance is registered"
     registry.register(describe(1, is_paused=True))
     (role,) = (await explain(centralized(registry, "random")))["roles"]
     assert [each["state"] for each in role["candidates"]] == ["paused"]

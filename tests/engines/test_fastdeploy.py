@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fd_router.engines.fastdeploy import (
+    ERROR_EVENT,
     PairBody,
     PairInfos,
     begins_with_error,
@@ -141,3 +142,7 @@ def test_infos_are_kept_until_somebody_registers_anew():
     infos, prefill, decode = PairInfos(), member(), member()
     assert infos.of(prefill, decode) is infos.of(prefill, decode)
     assert b"10.0.0.9" in infos.of(prefill, member(host="10.0.0.9"))
+
+
+def test_no_generated_text_looks_like_an_error_event():
+    assert ERROR_EVENT not in json.dumps({"delta": {"content": ERROR_EVENT.decode()}}).encode()

@@ -90,8 +90,12 @@ def test_instances_are_kept_and_problems_logged(tmp_path: Path, registry, log) -
     assert log.lines[1:] == [("info", "Successfully registered instance from index 1: http://[::1]:8098")]
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_an_unreadable_file_is_told_and_nothing_else(tmp_path: Path, registry, log, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "no such file or directory"), (b"\xff\xfe\x00", "not UTF-8 text (byte 0)")]
+)
+def test_an_unreadable_file_is_told_and_nothing_else(
+    tmp_path: Path, registry, log, content: bytes | None, why: str
+) -> None:
     path = tmp_path / "register.yaml"
     if content is not None:
         path.write_bytes(content)
@@ -99,4 +103,4 @@ def test_an_unreadable_file_is_told_and_nothing_else(tmp_path: Path, registry, l
     assert registry.all() == ()
     [(level, line)] = log.lines
     assert level == "error"
-    assert line.startswith(f"Failed to read YAML file {path}: ")
+    assert line == f"Failed to read YAML file {path}: {why}"

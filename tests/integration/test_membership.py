@@ -184,6 +184,9 @@ def test_a_paused_instance_is_not_chosen(fleet, start):
     for _ in range(10):
         assert fleet.ask()[0] == 200
     assert (len(paused.completions()), len(other.completions())) == (0, 10)
+    assert fleet.router.call("POST", "/register", registration(other, is_paused=True))[0] == 200
+    status, answer = fleet.ask()
+    assert (status, f"{other.url} is paused" in answer["error"]["message"]) == (502, True)
     assert fleet.router.call("POST", "/register", registration(paused, is_paused=False))[0] == 200
 
 

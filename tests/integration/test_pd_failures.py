@@ -214,3 +214,19 @@ async def test_an_order_without_anybody_in_it_is_refused():
         for order in ({}, {"req_ids": []}, {"abort_all": False}):
             answer: Answer = await fleet.call("POST", ABORT, order)
             assert answer.status == 400
+
+
+async def test_a_request_that_decode_gave_back_can_be_aborted():
+    async with PdFleet(1, 1, mock={"decode_ms_per_token": 50}) as fleet:
+        fleet.of("decode")[0].set_faults("reschedule:count=1,after_tokens=1")
+        client = await ask(fleet.port, stream=False, max_tokens=1000, request_id="mine")
+        decode = fleet.of("decode")[0]
+        await until(lambda: '"mine-retry1"' in "".join(each.get("body", "") for each in decode.requests()))
+        await running(fleet, 1, "decode")
+        status, value = await abort(fleet, req_ids=["mine"])
+        assert status == 200
+        assert [entry["request_id"] for entry in value["result"]["aborted"]] == ["mine-retry1"]
+        assert value["result"]["not_found"] == []
+        assert (await client.read()).answers == 1
+        client.leave()
+        await clean(fleet)

@@ -120,6 +120,8 @@ async def test_paused_instances_get_nothing_new():
         await fleet.register("prefill-2", is_paused=True)
         answer = await fleet.chat()
         assert (answer.status, "0 healthy prefill" in message(answer)) == (503, True)
+        for name in ("prefill-1", "prefill-2", "decode-2"):
+            assert f"{fleet.mocks[name].url} is paused" in message(answer)
         await fleet.register("prefill-1")
         assert (await fleet.chat()).headers["x-router-prefill-url"] == fleet.mocks["prefill-1"].url
 

@@ -221,6 +221,16 @@ async def test_the_log_tells_a_requests_life() -> None:
     assert "hello" not in rig.outlet.text
 
 
+async def test_an_instances_own_error_is_no_success_in_the_log() -> None:
+    rig = Rig()
+    client = rig.client()
+    (await rig.ask(client)).receive(b"HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\nfine")
+    await rig.settle()
+    assert client.take().startswith(b"HTTP/1.1 500 Oops\r\n")
+    assert "Request completed with an error. The instance's answer has status 500" in rig.outlet.text
+    assert "successfully" not in rig.outlet.text
+
+
 async def test_failures_are_counted() -> None:
     rig = Rig()
     rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()]

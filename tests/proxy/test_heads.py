@@ -93,9 +93,10 @@ def test_framing(head: ResponseHead, delimited: bool, framing: bytes) -> None:
 
 
 def test_an_answer_without_a_request_id_and_with_an_odd_status() -> None:
-    data = response_bytes(Response(299, b"a"), "", close=True, keep_alive_1_0=False, head_only=False)
+    data = response_bytes(Response(299, b"a"), "", now=784111777.9, close=True, keep_alive_1_0=False, head_only=False)
     assert data == (
-        b"HTTP/1.1 299 Unknown\r\ncontent-type: application/json\r\ncontent-length: 1\r\nconnection: close\r\n\r\na"
+        b"HTTP/1.1 299 Unknown\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+        b"content-type: application/json\r\ncontent-length: 1\r\nconnection: close\r\n\r\na"
     )
 
 

@@ -128,6 +128,8 @@ def test_a_port_in_use(host: str) -> None:
 def test_a_host_that_is_none() -> None:
     with pytest.raises(FdRouterError, match=r"can't listen on no\.such\.host\.invalid:1"):
         open_sockets("no.such.host.invalid", 1)
+    with pytest.raises(FdRouterError, match=r"can't listen on \[2001:db8::1\]:1: "):
+        open_sockets("2001:db8::1", 1)
 
 
 class TestHandedOver:

@@ -11,9 +11,9 @@ class TestNoAnswer:
     def test_reset_on_a_fresh_connection_may_be_tried_elsewhere(self) -> None:
         line = Line()
         listener = line.send()
-        line.transport.lose(ConnectionResetError("reset by peer"))
+        line.transport.lose(ConnectionResetError(104, "Connection reset by peer"))
         assert listener.ending == ("reset", Retry.ALWAYS, 502)
-        assert listener.detail == "reset by peer before an answer"
+        assert listener.detail == "connection reset by peer before an answer"
         assert not listener.stale
 
     def test_reset_on_a_kept_connection_is_stale(self) -> None:

@@ -78,5 +78,5 @@ def test_a_fleet_that_changed_is_matched_anew() -> None:
     pairs = Pairs(2, 2, misfits={(1, 11), (1, 12)})
     assert pairs.select()[0] is pairs.prefills[1]
     pairs.prefills = pairs.prefills[:1]
-    with pytest.raises(NoInstanceError, match="of which no other two fit together"):
+    with pytest.raises(NoInstanceError, match="of which no two fit together"):
         pairs.select()

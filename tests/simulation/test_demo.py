@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import pytest
 
 from fd_router.simulation.demo_client import FailedError, ask, metric, stream
 from fd_router.simulation.mock_http import MockServer
-from tests.support.mock_process import SOURCES, call, free_port
+from tests.support.mock_process import SOURCES, MockProcess, call, free_port
 
 
 def start_demo(tmp_path, *arguments):
@@ -98,18 +97,17 @@ def test_interrupted_in_the_middle_it_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_router_that_cannot_start_is_one_clear_line(tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with start_demo(tmp_path, "--port", str(taken.getsockname()[1])) as demo:
-            try:
-                output, _ = demo.communicate(timeout=30)
-            finally:
-                demo.kill()
-    assert demo.returncode == 1, output
-    assert "router ended with exit code" in output
-    assert "Traceback" not in output
+def test_a_port_that_somebody_has_is_one_clear_line(tmp_path):
+    """Another router that answers there must not be shown, nor get the demo's instances."""
+    with MockProcess() as other, start_demo(tmp_path, "--port", str(other.port)) as demo:
+        try:
+            output, _ = demo.communicate(timeout=30)
+        finally:
+            demo.kill()
+        assert demo.returncode == 1, output
+        assert output.endswith(f"error: port {other.port}: address already in use; choose another --port\n")
+        assert "Traceback" not in output
+        assert len(other.received()) == 1, "it was taken for the demo's router"
 
 
 class Scripted:

@@ -61,6 +61,7 @@ class PdFleet:
     @property
     def log(self) -> str:
         """The router's log."""
+        self._log.flush()
         return (Path(self._directory.name) / "router.log").read_text()
 
     def of(self, role: str) -> list[MockInstance]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 import msgspec
@@ -27,6 +27,8 @@ class Running(Protocol):
 
     @property
     def request_id(self) -> str: ...
+    @property
+    def engine_id(self) -> str: ...
     def instances(self) -> tuple[Instance, ...]: ...
     def on_aborted(self) -> None: ...
 
@@ -43,7 +45,7 @@ Post = Callable[[Instance, str, bytes], Awaitable[tuple[int, bytes]]]
 
 
 class _Order(msgspec.Struct):
-    req_ids: list[str] = []
+    req_ids: list[str] | None = None
     abort_all: bool = False
 
 
@@ -54,6 +56,16 @@ class _Reply(msgspec.Struct):
     aborted: list[dict[str, Any]] = []
     silent: bool = False
     error: str = ""
+
+    @property
+    def names(self) -> set[str]:
+        """The ids of what it aborted: as it told them, and without what engines append."""
+        told = {str(entry.get("request_id", "")) for entry in self.aborted}
+        return told | {_CHOICE.sub("", name) for name in told}
+
+    def confirms(self, engine_id: str) -> bool:
+        """Whether it aborted this request."""
+        return self.silent or engine_id in self.names
 
 
 class AbortApi:
@@ -71,32 +83,34 @@ class AbortApi:
 
     async def _abort(self, request: Request) -> Response:
         order = _decode(request.body)
+        ids = tuple(dict.fromkeys(order.req_ids or ()))
+        known = {request_id: tuple(self._in_flight.find(request_id)) for request_id in ids}
         if order.abort_all:
             running = tuple(self._in_flight.all())
             orders = [(instance, b'{"abort_all":true}') for instance in self._members()]
         else:
-            running = tuple(one for request_id in order.req_ids for one in self._in_flight.find(request_id))
-            orders = self._orders(order.req_ids)
+            running = tuple(one for found in known.values() for one in found)
+            orders = self._orders(known)
+        names = {request_id: {request_id, *(one.engine_id for one in found)} for request_id, found in known.items()}
         waiting = [one for one in running if not one.instances()]
         for one in waiting:  # no instance knows of it yet
             one.on_aborted()
         replies = await asyncio.gather(*(self._tell(instance, body) for instance, body in orders))
         self._end(running, replies)
-        result = _merge(order.req_ids, replies, [one.request_id for one in waiting])
+        result = _merge(names, replies, [one.request_id for one in waiting])
         self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
         return json_response(200, _envelope(result, replies))
 
-    def _orders(self, req_ids: Sequence[str]) -> list[tuple[Instance, bytes]]:
-        """Tell a request's own instances of it, and all of the ids that aren't known here."""
+    def _orders(self, known: Mapping[str, Sequence[Running]]) -> list[tuple[Instance, bytes]]:
+        """Tell a request's own instances of it, by the id that they know, and all of the ids that aren't known here."""
         members = tuple(self._members())
         told: dict[str, tuple[Instance, list[str]]] = {}
-        for request_id in dict.fromkeys(req_ids):
-            known = self._in_flight.find(request_id)
-            own = [instance for one in known for instance in one.instances()]
-            for instance in own if known else members:
+        for request_id, found in known.items():
+            own = [(instance, one.engine_id) for one in found for instance in one.instances()]
+            for instance, engine_id in own if found else [(instance, request_id) for instance in members]:
                 ids = told.setdefault(instance.key, (instance, []))[1]
-                if request_id not in ids:
-                    ids.append(request_id)
+                if engine_id not in ids:
+                    ids.append(engine_id)
         return [(instance, msgspec.json.encode({"req_ids": ids})) for instance, ids in told.values()]
 
     async def _tell(self, instance: Instance, body: bytes) -> _Reply:
@@ -109,11 +123,15 @@ class AbortApi:
         return _read_reply(instance, answer)
 
     def _end(self, running: Iterable[Running], replies: Iterable[_Reply]) -> None:
-        """Let the clients of what was aborted know, if the engines don't tell them by an end of the answer."""
-        confirmed = {reply.instance.key for reply in replies if not reply.error and (reply.silent or reply.aborted)}
+        """Let the clients of what was aborted know, if the engines don't tell them by an end of the answer.
+
+        An instance that aborted one request may have refused another: each needs a word of its own.
+        """
+        told = {reply.instance.key: reply for reply in replies if not reply.error}
         loop = asyncio.get_running_loop()
         for one in running:
-            if any(instance.key in confirmed for instance in one.instances()):
+            own = [told[instance.key] for instance in one.instances() if instance.key in told]
+            if any(reply.confirms(one.engine_id) for reply in own):
                 loop.call_later(GRACE_SECONDS, one.on_aborted)
 
 
@@ -146,23 +164,20 @@ def _read_reply(instance: Instance, answer: bytes) -> _Reply:
     return _Reply(instance, entries)
 
 
-def _merge(req_ids: Sequence[str], replies: Sequence[_Reply], waited: Sequence[str]) -> dict[str, Any]:
+def _merge(names: Mapping[str, Set[str]], replies: Sequence[_Reply], waited: Sequence[str]) -> dict[str, Any]:
     """What decode and mixed instances aborted counts; an id is unknown only when no instance knew it.
 
-    ``waited`` are those of requests that no instance had.
+    ``names`` are the ids that were asked for, each with those that engines may know it by; ``waited`` those of
+    requests that no instance had.
     """
-    known = {_bare(entry) for reply in replies for entry in reply.aborted} | set(waited)
+    known = set(waited).union(*(reply.names for reply in replies))
     own = [{"request_id": request_id, "output_token_count": 0} for request_id in waited]
     told_nothing = any(reply.silent for reply in replies)
     return {
         "aborted": own + [e for r in replies if r.instance.registration.role != "prefill" for e in r.aborted],
-        "not_found": [] if told_nothing else [one for one in dict.fromkeys(req_ids) if one not in known],
+        "not_found": [] if told_nothing else [one for one, others in names.items() if not known & others],
         "errors": [{"server": reply.instance.url, "error": reply.error} for reply in replies if reply.error],
     }
-
-
-def _bare(entry: dict[str, Any]) -> str:
-    return _CHOICE.sub("", str(entry.get("request_id", "")))
 
 
 def _envelope(result: dict[str, Any], replies: Sequence[_Reply]) -> dict[str, Any]:

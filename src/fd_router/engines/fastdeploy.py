@@ -21,6 +21,9 @@ _ERROR_AT_START = re.compile(
 )
 """A stream or an answer that begins with an error object, behind a chunk's size and an event's name."""
 
+ERROR_EVENT = b'data: {"error"'
+"""How an error in the middle of a stream begins. No generated text looks so: in it, quotes are escaped."""
+
 _json_decoder = json.JSONDecoder()
 
 
@@ -126,10 +129,15 @@ class PairBody:
     def for_retry(self, info: bytes, number: int, token_ids: Sequence[int]) -> bytes:
         """Return the body for rescheduling ``number``: its own id, and the tokens generated so far."""
         self._rest = self._rest or drop_members(self._body, _OWN_MEMBERS)
-        members = b'%b,"request_id":%b' % (info, msgspec.json.encode(f"{self.request_id}-retry{number}"))
+        members = b'%b,"request_id":%b' % (info, msgspec.json.encode(retry_id(self.request_id, number)))
         if token_ids:
             members += b',"completion_token_ids":' + msgspec.json.encode(list(token_ids))
         return add_members(self._rest, members)
+
+
+def retry_id(request_id: str, number: int) -> str:
+    """Return the id under which the instances get a request when it is scheduled again for the ``number``-th time."""
+    return f"{request_id}-retry{number}" if number else request_id
 
 
 def begins_with_error(piece: bytes) -> bool:
@@ -138,7 +146,7 @@ def begins_with_error(piece: bytes) -> bool:
 
 
 def error_message(body: bytes) -> str:
-    """Return the message of an error answer, or "". Bounded, since it goes into logs and answers."""
+    """Return the message of an error answer, or "". Bounded, since it goes into answers; it may quote the prompt."""
     start = body.find(b"{")
     try:
         answer, _ = _json_decoder.raw_decode(body[start:].decode("utf-8", "replace")) if start >= 0 else (None, 0)

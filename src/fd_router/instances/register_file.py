@@ -24,8 +24,10 @@ def read_register_file(path: Path, *, splitwise: bool) -> RegisterFile:
     """Read the file at ``path``. Never raises: what can't be used is told in ``problems``, the rest in ``entries``."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        return RegisterFile({}, (f"Failed to read YAML file {path}: {error}",))
+    except UnicodeDecodeError as error:
+        return RegisterFile({}, (f"Failed to read YAML file {path}: not UTF-8 text (byte {error.start})",))
+    except OSError as error:
+        return RegisterFile({}, (f"Failed to read YAML file {path}: {(error.strerror or str(error)).lower()}",))
     return parse_register_file(text, splitwise=splitwise, name=str(path))
 
 

@@ -168,7 +168,7 @@ class Forwarding:
         self._refuse(error)
 
     def _track(self, request_id: str) -> None:
-        """Make this findable by the id that the instances know the request by."""
+        """Make this findable by the id that its client, or this router, gave it."""
         self._tracked_id = request_id
         self._services.in_flight.add(request_id, self)
 
@@ -196,7 +196,12 @@ class Forwarding:
 
     @property
     def request_id(self) -> str:
-        """The id that its instances know it by."""
+        """The id that it is found by: its client's, or one made here."""
+        return self._tracked_id
+
+    @property
+    def engine_id(self) -> str:
+        """The id that its instances know it by now."""
         return self._tracked_id
 
     def instances(self) -> tuple[Instance, ...]:
@@ -371,13 +376,14 @@ class Forwarding:
         record = self.record
         if error is not None and error.status >= 500:
             self._log_error(error.message)
-        if outcome == "completed":
+        if record.status >= 400 and outcome == "completed":
+            record.flaw = f"The instance's answer has status {record.status}"
+        if outcome == "completed" and not record.flaw:
             self._notes.append("Request completed successfully.")
         else:
-            why = f" {escape_controls(error.message)}" if error is not None else ""
-            self._notes.append(f"Request completed with an error.{why}")
-        record.outcome = outcome
-        record.finished_at = self._services.clock()
+            why = error.message if error is not None else record.flaw
+            self._notes.append(f"Request completed with an error. {escape_controls(why)}".rstrip())
+        record.outcome, record.finished_at = outcome, self._services.clock()
         notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
         self._telemetry.finish(record, notes)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -127,10 +129,18 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
         return ResponseHead(self.status, self.forward, length, False, self.keep_alive, framing, True)
 
 
-def response_bytes(response: Response, request_id: str, *, close: bool, keep_alive_1_0: bool, head_only: bool) -> bytes:
-    """Return a whole answer made by the router itself."""
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """Write a time as RFC 9110 section 5.6.7 wants it; by section 6.6.1 every answer made here must tell it."""
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
+
+
+def response_bytes(
+    response: Response, request_id: str, *, now: float, close: bool, keep_alive_1_0: bool, head_only: bool
+) -> bytes:
+    """Return a whole answer made by the router itself, at ``now`` (seconds since 1970)."""
     lines = [
-        f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\n",
+        f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\ndate: {_date(int(now))}\r\n",
         f"content-type: {response.content_type}\r\ncontent-length: {len(response.body)}\r\n",
     ]
     if request_id:

@@ -1,4 +1,4 @@
-"""The requests under way, by the id that their instances know them by."""
+"""The requests under way, by the id that they came with, or got here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ class Abortable(Protocol):
 
     @property
     def request_id(self) -> str:
-        """The id that its instances know it by."""
+        """The id that it is found by."""
+
+    @property
+    def engine_id(self) -> str:
+        """The id that its instances know it by now."""
 
     def instances(self) -> tuple[Instance, ...]:
         """Return where it runs; the one whose word counts last."""

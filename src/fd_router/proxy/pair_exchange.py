@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from fd_router.config import ProxyConfig
-from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled
+from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled, retry_id
 from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request
@@ -22,6 +22,7 @@ from fd_router.proxy.pool import Pools
 from fd_router.proxy.services import Client, Services
 from fd_router.scheduling.contract import Decision, RequestView
 from fd_router.telemetry.record import RequestRecord
+from fd_router.telemetry.sanitize import request_tags
 from fd_router.telemetry.telemetry import Telemetry
 
 MAX_RESCHEDULES = 3
@@ -84,6 +85,11 @@ class PairExchange(Forwarding):
         """Return the instances that work on the request now: prefill, then decode, whose word counts."""
         return tuple(leg.instance for leg in (self._prefill, self._decode) if leg is not None)
 
+    @property
+    def engine_id(self) -> str:
+        """The id that its instances know it by now: another one each time that it is scheduled again."""
+        return retry_id(self._tracked_id, self._reschedules)
+
     # one attempt
 
     def _attempt(self) -> None:
@@ -115,7 +121,18 @@ class PairExchange(Forwarding):
             raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
         if new_id:
             self._track(new_id)
+            self._tag(new_id)
         return body
+
+    def _tag(self, new_id: str) -> None:
+        """Log the id that was made here, which the instances' logs and the answer have."""
+        record, completion = self.record, self._completion
+        if record.tags.startswith("[request_id:"):  # the only tag, as mostly
+            record.tags = f"[req_id:{new_id}] {record.tags}"
+        elif completion is not None:
+            record.tags = request_tags(self._request, new_id, completion.session_id)
+        if completion is not None:
+            completion.tags = record.tags
 
     def _body_for(self, info: bytes) -> bytes:
         if self._body is None:
@@ -184,10 +201,20 @@ class PairExchange(Forwarding):
         """Pass more of decode's bytes on."""
         self._write_data(data)
 
+    def on_error_event(self, leg: DecodeLeg) -> None:
+        """Note whose fault it is: the client reads it in the stream."""
+        self.record.flaw = "The stream has an error in it"
+        self._telemetry.metrics.leg_failed(leg.role, "error_answer")
+        self._telemetry.metrics.upstream_failed(leg.instance.url, "error_answer")
+        self._log_failure(leg, "an error in the middle of the stream")
+
     def on_decode_whole(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on, unless decode gave the request back."""
-        if self._reschedules < MAX_RESCHEDULES and is_rescheduled(body) and self._reschedule(leg, body):
-            return
+        if is_rescheduled(body):
+            if self._reschedules >= MAX_RESCHEDULES:
+                self._log_failure(leg, f"{_given_back(body)} after {MAX_RESCHEDULES} reschedules, which is the limit")
+            elif self._reschedule(leg, body):
+                return
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
 
@@ -259,7 +286,7 @@ class PairExchange(Forwarding):
         so_far = generated_token_ids(body)
         known = self._token_ids
         self._token_ids = so_far if so_far[: len(known)] == known else known + so_far
-        self._log_failure(leg, f"pd_reschedule after {len(self._token_ids)} tokens")
+        self._log_failure(leg, f"{_given_back(body)} after {len(self._token_ids)} tokens")
         self._reschedules += 1
         held = self._prefill, self._decode
         self._end_attempt()
@@ -284,8 +311,14 @@ class PairExchange(Forwarding):
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")
 
 
+def _given_back(body: bytes) -> str:
+    """Say in which of its two ways decode gave a request back."""
+    return "PD Error" if b"PD Error" in body else "pd_reschedule"
+
+
 def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
     """Make the error that names the guilty leg."""
     blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
     blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
+    blamed.said = error.said
     return blamed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fd_router.engines.fastdeploy import begins_with_error, error_message, is_rescheduled
+from fd_router.engines.fastdeploy import ERROR_EVENT, begins_with_error, error_message, is_rescheduled
 from fd_router.errors import Retry, UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request
@@ -38,6 +38,9 @@ class Pair(Protocol):
 
     def on_decode_data(self, data: bytes) -> None:
         """More of the answer."""
+
+    def on_error_event(self, leg: DecodeLeg) -> None:
+        """An error is in what comes next of the stream."""
 
     def on_decode_whole(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """The whole answer to a request that isn't streamed is there, in one piece."""
@@ -169,10 +172,9 @@ class PairLeg(Leg):
 
     def _fail(self, what: str, body: bytes, status: int) -> None:
         """The instance answered, but with an error of its own."""
-        message = error_message(body)
-        detail = f"{what}: {message}" if message else what
         self.cancel()
-        error = UpstreamError("error_answer", detail, instance=self.instance.url, retry=Retry.NEVER, status=status)
+        error = UpstreamError("error_answer", what, instance=self.instance.url, retry=Retry.NEVER, status=status)
+        error.said = error_message(body)
         self._pair.on_leg_failed(self, error)
 
     def __repr__(self) -> str:
@@ -210,6 +212,8 @@ class DecodeLeg(PairLeg):
     def on_data(self, data: bytes) -> None:
         """Take more of the body."""
         if self._has_begun:
+            if ERROR_EVENT in data:
+                self._pair.on_error_event(self)
             self._pair.on_decode_data(data)
         else:
             super().on_data(data)

@@ -27,6 +27,9 @@ _AUTHORITY = re.compile(r"[^/?#]*")
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$&'()*+,;=%._~-]*)(?::[0-9]*)?")
 """RFC 9110 section 7.2, RFC 3986 section 3.2.2."""
 
+NO_HEAD = RequestHead("-", "-", keep_alive=False)
+"""Of a request that couldn't be understood."""
+
 _MANY_PARTS = 1024
 """Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
 
@@ -64,7 +67,8 @@ class RequestReader:
 
     __slots__ = (
         "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_known", "_limit",
-        "_parser", "_settings", "_target", "_useless", "head_at", "is_refused", "ready", "state", "wants_continue",
+        "_parser", "_settings", "_target", "_useless", "head_at", "is_refused", "ready", "refused_head", "state",
+        "wants_continue",
     )  # fmt: skip
 
     IDLE, HEAD, BODY = range(3)
@@ -80,6 +84,7 @@ class RequestReader:
         self._first_read = b""  # what the parser was given last when it was idle
         self.ready: deque[Request | HttpError] = deque()
         self.is_refused = False
+        self.refused_head = NO_HEAD  # what is known of the request that was refused
         self.wants_continue = False  # the client waits for leave to send the body
         self._useless = 0  # bytes received since a head or a part of a body was complete
         self.on_message_begin()
@@ -103,6 +108,7 @@ class RequestReader:
         """Read no further; ``error`` answers what was being read."""
         if not self.is_refused:
             self.is_refused = True
+            self.refused_head = self._read_refused_head()
             self.ready.append(error)
 
     def close(self) -> None:
@@ -140,7 +146,8 @@ class RequestReader:
         except httptools.HttpParserCallbackError:
             raise  # a bug of ours, not the client's
         except httptools.HttpParserError as error:
-            self.refuse(BadRequestError(f"Invalid HTTP request: {error}", code="invalid_http"))
+            what = "request body" if self.state == self.BODY else "HTTP request"
+            self.refuse(BadRequestError(f"Invalid {what}: {error}", code="invalid_http"))
         return None
 
     def _decline_upgrade(self) -> None:
@@ -269,6 +276,14 @@ class RequestReader:
             is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), authorization,
             start_line(method, *target),
         )  # fmt: skip
+
+    def _read_refused_head(self) -> RequestHead:
+        """Say whose request is refused, once its head has been parsed."""
+        if self.state != self.BODY:
+            return NO_HEAD
+        method, version = self._parser.get_method(), self._parser.get_http_version()
+        path = self._target.decode("latin-1").partition("?")[0]
+        return RequestHead(method.decode("ascii"), path, is_http_1_0=version == "1.0", keep_alive=False)
 
     def _read_method(self) -> str:
         method = self._parser.get_method()

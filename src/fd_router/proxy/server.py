@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from typing import Protocol, cast
 
 import msgspec
 
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.messages import Request, RequestHead, Response, error_response
+from fd_router.messages import Request, Response, error_response
 from fd_router.proxy.control import ControlAnswer, find_route
 from fd_router.proxy.crowd import SPARE
 from fd_router.proxy.deadlines import NEVER
 from fd_router.proxy.forwarding import Forwarding
 from fd_router.proxy.heads import response_bytes
-from fd_router.proxy.reader import RequestReader
+from fd_router.proxy.reader import NO_HEAD, RequestReader
 from fd_router.proxy.site import Site
 from fd_router.telemetry.record import RequestRecord
 
@@ -224,7 +225,7 @@ class ServerConnection(asyncio.Protocol):
         route = find_route(site.routes, head.path)
         known = site.routes.get(route)
         allowed = site.allowed(head.path)
-        endpoint = route or (head.path if allowed else "unmatched")
+        endpoint = self._endpoint(head.path)
         self._record = record = RequestRecord(head.method, endpoint, self._client, request.received_at, head.path)
         record.http_version = head.version
         method = "GET" if head.method == "HEAD" else head.method
@@ -240,10 +241,17 @@ class ServerConnection(asyncio.Protocol):
             self._respond(error_response(error))
 
     def _refuse(self, error: HttpError) -> None:
-        """Answer what could not be understood, and close."""
-        self._record = RequestRecord("-", "unmatched", self._client, self._site.clock(), "-")
-        self._request = Request(RequestHead("-", "-", keep_alive=False))
+        """Answer what could not be understood, or is too large or late, and close."""
+        site, head = self._site, self._reader.refused_head
+        begun = site.clock() if head is NO_HEAD else self._reader.head_at
+        self._record = record = RequestRecord(head.method, self._endpoint(head.path), self._client, begun, head.path)
+        record.http_version = head.version
+        self._request = Request(head)
         self._respond(error_response(error))
+
+    def _endpoint(self, path: str) -> str:
+        """Return the label of metrics that ``path`` counts under."""
+        return find_route(self._site.routes, path) or (path if self._site.allowed(path) else "unmatched")
 
     def _permit_body(self) -> None:
         """Tell a client that asked (``Expect: 100-continue``) to send its body, once its turn has come."""
@@ -260,6 +268,7 @@ class ServerConnection(asyncio.Protocol):
         data = response_bytes(
             response,
             request.request_id,
+            now=time.time(),
             close=not keep_alive,
             keep_alive_1_0=request.head.is_http_1_0,
             head_only=request.head.method == "HEAD",

@@ -337,7 +337,7 @@ class UpstreamConnection(asyncio.Protocol):
         listener.on_complete()
 
     def _lost(self, exc: Exception | None) -> None:
-        why = str(exc) if exc else "the connection was closed"
+        why = (getattr(exc, "strerror", None) or str(exc)).lower() if exc else "the connection was closed"
         if not self._begun:
             self._fail("reset", f"{why} before an answer", Retry.ALWAYS, stale=self.is_reused)
         elif self._in_body and exc is None and self._head is not None and not self._head.is_delimited:

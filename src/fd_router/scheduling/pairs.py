@@ -38,7 +38,8 @@ class PairScheduler(Generic[InstanceT]):
     """Chooses the prefill instance among those with a partner, then the decode instance among its partners.
 
     Which instances fit together changes only with the fleet, so it is worked out once for each fleet. ``full`` are the
-    keys of those that have no room now.
+    keys of those that have no room now; ``left_out`` tells, for the error, which others there are, and why they may not
+    be chosen.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class PairScheduler(Generic[InstanceT]):
         decode: Side[InstanceT],
         can_pair: Callable[[InstanceT, InstanceT], bool],
         full: Set[str] = frozenset(),
+        left_out: Callable[[], str] = str,
     ) -> None:
         self._prefill = prefill
         self._decode = decode
         self._can_pair = can_pair
         self._full = full
+        self._left_out = left_out
         self._fleet: tuple[Sequence[InstanceT], Sequence[InstanceT]] = ((), ())
         self._partners: dict[str, list[InstanceT]] = {}  # prefill key → decode instances
         self._prefills: Sequence[InstanceT] = ()  # those with a partner
@@ -123,7 +126,10 @@ class PairScheduler(Generic[InstanceT]):
         prefills, decodes = self._fleet
         why = f"{len(prefills)} healthy prefill and {len(decodes)} healthy decode instances"
         if prefills and decodes:
-            why += ", of which no other two fit together (TP sizes equal or decode's 1, same version)"
+            other = "other " if tried else ""
+            why += f", of which no {other}two fit together (TP sizes equal or decode's 1, same version)"
+        if others := self._left_out():
+            why += f"; {others}"
         error = NoInstanceError(f"No available prefill/decode workers: {why}", status=503)
         error.headers = RETRY_AFTER
         return error

@@ -50,6 +50,7 @@ class Fleet:
 
     async def start_router(self, *, splitwise: bool = False) -> None:
         """Start the router with a configuration file and wait until it answers."""
+        _claim(self.port)
         config = {
             "server": {"host": "127.0.0.1", "port": self.port, "splitwise": splitwise},
             "scheduler": {"policy": "request_num"},
@@ -147,6 +148,16 @@ class Fleet:
     async def _registered(self) -> int:
         answer = await fetch("127.0.0.1", self.port, "GET", "/registered_number")
         return sum(msgspec.json.decode(answer.body, type=dict[str, int]).values())
+
+
+def _claim(port: int) -> None:
+    """Raise DemoError when somebody has ``port``: a router that answers there would be taken for the demo's own."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise DemoError(f"port {port}: {(error.strerror or str(error)).lower()}; choose another --port") from None
 
 
 def _free_port() -> int:

@@ -57,10 +57,6 @@ DUPLICATE_TURNS = 5
 successor, on another connection, and a busy loop may read that one first. Between two looks it reads them all."""
 
 _TURN_SECS = 0.01
-_GARBAGE = b"\x16\x03\x01 this is not HTTP \x00\xff\r\n\r\n"
-
-DUPLICATE_GRACE_SECS = 0.05
-"""How long a request waits for one with the same id that is just being cancelled: the two come on two connections."""
 
 
 class _AbortBody(msgspec.Struct):

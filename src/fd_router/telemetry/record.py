@@ -23,6 +23,7 @@ class RequestRecord(msgspec.Struct, gc=False):
     first_byte_at: float = 0.0  # the first byte of the instance's answer
     finished_at: float = 0.0
     status: int = 0
+    flaw: str = ""  # why an answer is not what was asked for although it was completed
     outcome: str = "completed"  # "completed" | "failed" | "client_gone"
     stream: bool = False
     inference: bool = False  # counts as an inference request, not only as an HTTP one

@@ -1,0 +1,109 @@
+"""Who is told to abort what, by which id, and which clients hear of it."""
+
+import asyncio
+import json
+
+import pytest
+
+from fd_router.api import abort
+from fd_router.instances.instance import Instance
+from fd_router.proxy.in_flight import InFlight
+
+ABORT = "/v1/abort_requests"
+
+
+class Running:
+    """A request under way at one instance."""
+
+    def __init__(self, request_id, instance, engine_id=""):
+        self.request_id = request_id
+        self.engine_id = engine_id or request_id
+        self.instance = instance
+        self.is_aborted = False
+
+    def instances(self):
+        return (self.instance,)
+
+    def on_aborted(self):
+        self.is_aborted = True
+
+
+class Setting:
+    """One instance that answers with ``reply``; a request can be put under way there."""
+
+    def __init__(self, log, describe):
+        self.instance = Instance(describe())
+        self.in_flight = InFlight()
+        self.told = []
+        self.reply = b""
+        self.api = abort.AbortApi(lambda: [self.instance], self.in_flight, self.post, log=log)
+
+    async def post(self, instance, path, body):
+        self.told.append(json.loads(body))
+        return 200, self.reply
+
+    def run(self, request_id, engine_id=""):
+        running = Running(request_id, self.instance, engine_id)
+        self.in_flight.add(request_id, running)
+        return running
+
+    def abort(self, *ids):
+        entries = [{"request_id": each, "output_token_count": 3} for each in ids]
+        self.reply = json.dumps({"error_msg": None, "result": {"aborted": entries, "not_found": []}}).encode()
+
+
+@pytest.fixture
+def setting(log, describe):
+    return Setting(log, describe)
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch):
+    monkeypatch.setattr(abort, "GRACE_SECONDS", 0)
+
+
+async def order(setting, ask, **order):
+    status, value = await ask(setting.api.routes(), "POST", ABORT, body=json.dumps(order).encode())
+    assert status == 200
+    await asyncio.sleep(0.01)
+    return value["result"]
+
+
+async def test_only_what_the_instance_says_it_aborted_is_ended(setting, ask):
+    first, second = setting.run("r-1"), setting.run("r-2")
+    setting.abort("r-1_0")
+    result = await order(setting, ask, req_ids=["r-1", "r-2"])
+    assert result["not_found"] == ["r-2"]
+    assert (first.is_aborted, second.is_aborted) == (True, False)
+
+
+async def test_all_that_a_silent_instance_was_told_of_is_ended(setting, ask):
+    running = [setting.run("r-1"), setting.run("r-2")]
+    result = await order(setting, ask, req_ids=["r-1", "r-2"])
+    assert result["not_found"] == []
+    assert all(one.is_aborted for one in running)
+
+
+async def test_of_all_only_the_confirmed_ones_are_ended(setting, ask):
+    first, second = setting.run("r-1"), setting.run("r-2")
+    setting.abort("r-2")
+    result = await order(setting, ask, abort_all=True, req_ids=None)
+    assert [entry["request_id"] for entry in result["aborted"]] == ["r-2"]
+    assert (first.is_aborted, second.is_aborted) == (False, True)
+
+
+async def test_a_request_that_was_scheduled_again_is_aborted_by_its_new_id(setting, ask):
+    running = setting.run("mine", "mine-retry1")
+    setting.abort("mine-retry1_0")
+    result = await order(setting, ask, req_ids=["mine"])
+    assert setting.told == [{"req_ids": ["mine-retry1"]}]
+    assert result["aborted"] == [{"request_id": "mine-retry1_0", "output_token_count": 3}]
+    assert result["not_found"] == []
+    assert running.is_aborted
+
+
+async def test_an_id_that_looks_like_one_with_a_choice_is_found(setting, ask):
+    running = setting.run("job_7")
+    setting.abort("job_7")
+    assert (await order(setting, ask, req_ids=["job_7"]))["not_found"] == []
+    assert running.is_aborted
