@@ -88,7 +88,8 @@ class Router:
         self._telemetry = Telemetry(log, Metrics())
         self._sweeper = DeadlineSweeper(self._loop)
         self._outbox = Outbox(self._loop)
-        self._ids = RequestIds()
+        ids = RequestIds()  # instances of a pair want theirs as UUIDs
+        self._make_id = ids.next_uuid4 if config.server.splitwise else ids.next
         self._in_flight = InFlight()
         self._client_tls, self._instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
         self._pools = Pools(config.proxy, self._sweeper, self._outbox, self._instance_tls)
@@ -170,7 +171,7 @@ class Router:
             self._outbox,
             self._telemetry,
             time.monotonic,
-            self._ids.next,
+            self._make_id,
             keep_authorization=admission.keep_authorization,
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         )
@@ -214,7 +215,7 @@ class Router:
             telemetry=self._telemetry,
             clock=time.monotonic,
             max_attempts=proxy.max_attempts,
-            make_id=self._ids.next,
+            make_id=self._make_id,
             in_flight=self._in_flight,
             prefill_timeout=proxy.prefill_timeout_secs,
             expose_instances=proxy.expose_instances,

@@ -2,11 +2,13 @@
 
 import json
 import re
+import uuid
 
+import httpx
 import pytest
 
 from tests.simulation.pairs import FAST
-from tests.support.pd_fleet import PdFleet
+from tests.support.pd_fleet import CHAT, PdFleet
 
 
 def lines_of(fleet, request_id):
@@ -18,11 +20,30 @@ async def test_an_id_that_the_router_made_is_in_every_line(extra):
     async with PdFleet(1, 1, mock=FAST, scheduler={"prefill_policy": "cache_aware"}) as fleet:
         answer = await fleet.chat(**extra)
         made = json.loads(answer.body)["id"].removeprefix("chatcmpl-")
-        lines = lines_of(fleet, answer.headers["x-request-id"])
+        assert uuid.UUID(made).version == 4
+        assert made == answer.headers["x-request-id"]  # one id for everything
+        lines = lines_of(fleet, made)
         assert len(lines) >= 7
         session = r"\[session_id:s\] " if extra else ""
         for line in lines:
-            assert re.search(rf"logger\.go:79: \[req_id:{made}\] {session}\[request_id:", line), line
+            assert re.search(rf"logger\.go:79: {session}\[request_id:", line), line
+
+
+@pytest.mark.parametrize("extra", [{}, {"session_id": "s"}], ids=["bare", "session"])
+async def test_it_stands_beside_the_clients_own_for_the_connection(extra):
+    async with PdFleet(1, 1, mock=FAST, scheduler={"prefill_policy": "cache_aware"}) as fleet:
+        body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, **extra}
+        headers = {"x-request-id": "mine"}
+        async with httpx.AsyncClient() as client:
+            response = await client.post(f"http://127.0.0.1:{fleet.port}{CHAT}", json=body, headers=headers)
+        assert response.headers["x-request-id"] == "mine"
+        made = response.json()["id"].removeprefix("chatcmpl-")
+        assert uuid.UUID(made).version == 4
+        session = r"\[session_id:s\] " if extra else ""
+        tagged = [line for line in lines_of(fleet, "mine") if f"[req_id:{made}] " in line]
+        assert len(tagged) >= 6
+        for line in tagged:
+            assert re.search(rf"logger\.go:79: \[req_id:{made}\] {session}\[request_id:mine\]", line), line
 
 
 @pytest.mark.parametrize("role", ["prefill", "decode"])

@@ -8,7 +8,6 @@ import json
 import pytest
 
 from fd_router.proxy.forwarding import Forwarding
-from fd_router.proxy.ids import as_uuid4
 from fd_router.proxy.in_flight import InFlight
 from fd_router.scheduling.completion import Completion
 from tests.proxy.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
@@ -170,12 +169,3 @@ def test_in_flight() -> None:
     assert in_flight.all() == (two, three)
     in_flight.discard("a", two)
     assert len(in_flight) == 1
-
-
-@pytest.mark.parametrize("digit", "0123456789abcdef")
-def test_a_uuid4_has_its_version_and_its_variant(digit: str) -> None:
-    uuid = as_uuid4(digit * 32)
-    assert [len(part) for part in uuid.split("-")] == [8, 4, 4, 4, 12]
-    assert uuid[14] == "4"
-    assert uuid[19] in "89ab"
-    assert set(uuid) - set("-489ab") <= {digit}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from fd_router.messages import Request, RequestHead, Response
@@ -127,3 +129,12 @@ def test_a_long_body_is_not_copied_behind_its_head(size: int) -> None:
     assert isinstance(message, bytes)
     assert message.endswith(b"\r\n\r\n" + body)
     assert b"\r\ncontent-length: %d\r\n" % size in message
+
+
+def test_ids_as_uuids() -> None:
+    ids = RequestIds()
+    made = [ids.next_uuid4() for _ in range(1000)]
+    assert len(set(made)) == 1000
+    for text in made:
+        parsed = uuid.UUID(text)
+        assert (str(parsed), parsed.version, parsed.variant) == (text, 4, uuid.RFC_4122)

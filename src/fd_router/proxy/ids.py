@@ -26,7 +26,7 @@ class RequestIds:
         self._at = at + _DIGITS
         return self._digits[at : at + _DIGITS]
 
-
-def as_uuid4(digits: str) -> str:
-    """Write 32 random hexadecimal digits as a UUIDv4 (RFC 9562 section 5.4)."""
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+    def next_uuid4(self) -> str:
+        """Return a new id as a UUIDv4 (RFC 9562 section 5.4)."""
+        digits = self.next()
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

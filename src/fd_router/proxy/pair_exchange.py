@@ -15,7 +15,6 @@ from fd_router.instances.instance import Instance
 from fd_router.messages import Request
 from fd_router.proxy.forwarding import Forwarding
 from fd_router.proxy.heads import ResponseHead
-from fd_router.proxy.ids import as_uuid4
 from fd_router.proxy.in_flight import InFlight
 from fd_router.proxy.pair_leg import DecodeLeg, PairLeg, PrefillLeg
 from fd_router.proxy.pool import Pools
@@ -113,26 +112,22 @@ class PairExchange(Forwarding):
 
     def _make_body(self, request_id: str, *, has_own: bool) -> PairBody:
         request, new_id = self._request, ""
-        if not request_id:  # the same digits as in the log's tags, if these are the router's own
-            new_id = as_uuid4(self._pairing.make_id() if request.head.request_id else request.request_id)
+        if not request_id:  # one id for everything, unless the client has one for its own end
+            new_id = self._pairing.make_id() if request.head.request_id else request.request_id
         try:
             body = PairBody(request.body, request_id, new_id, has_own=has_own)
         except (ValueError, RecursionError) as error:
             raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
         if new_id:
             self._track(new_id)
-            self._tag(new_id)
+            if request.head.request_id:
+                self._tag(new_id)
         return body
 
     def _tag(self, new_id: str) -> None:
         """Log the id that was made here, which the instances' logs and the answer have."""
-        record, completion = self.record, self._completion
-        if record.tags.startswith("[request_id:"):  # the only tag, as mostly
-            record.tags = f"[req_id:{new_id}] {record.tags}"
-        elif completion is not None:
-            record.tags = request_tags(self._request, new_id, completion.session_id)
-        if completion is not None:
-            completion.tags = record.tags
+        if (completion := self._completion) is not None:
+            self.record.tags = completion.tags = request_tags(self._request, new_id, completion.session_id)
 
     def _body_for(self, info: bytes) -> bytes:
         if self._body is None:
