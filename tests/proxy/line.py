@@ -45,6 +45,10 @@ class FakeListener:
         assert self.ending is None
         self.ending = "complete"
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        self.on_head(head, body)
+        self.on_complete()
+
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         assert self.ending is None
         self.ending = (error.reason, error.retry, error.status)

@@ -83,6 +83,9 @@ class TestLegs:
         leg.on_head(ResponseHead(status, b"", 2), b"{}")
         leg.on_complete()
         assert counts(breaker) == expected
+        leg, breaker = self.leg(kind)
+        leg.on_whole(ResponseHead(status, b"", 2), b"{}")
+        assert counts(breaker) == expected
 
     @pytest.mark.parametrize("reason", ["refused", "reset", "first_byte_timeout", "stalled"])
     def test_failures(self, kind: type[PairLeg], reason: str) -> None:

@@ -144,6 +144,9 @@ def test_a_listener_may_cancel_while_it_is_told() -> None:
         def on_head(self, head: ResponseHead, body: bytes) -> None:
             line.connection.cancel()
 
+        def on_whole(self, head: ResponseHead, body: bytes) -> None:
+            line.connection.cancel()
+
     for _ in range(2):
         leaving = Leaving()
         line.connection.send(leaving, HEAD)

@@ -76,6 +76,12 @@ class Leg:
         self._connecting = None
         self.on_failed(error, stale=False)
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """The whole answer is there at once."""
+        self._connection = None
+        self.on_head(head, body)
+        self.on_complete()
+
     # what a subclass says
 
     def _message(self) -> bytes | Pieces:

@@ -137,6 +137,17 @@ class PairLeg(Leg):
         else:
             self._on_good_end(head, body)
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """Say what the answer means that is there at once."""
+        self.is_over, self._connection = True, None
+        self._head, status = head, head.status
+        if status < 500 and (breaker := self.decision.instance.breaker) is not None:
+            breaker.answered(status)
+        if status >= 400:
+            self._on_bad_end(head, body)
+        else:
+            self._on_good_whole(head, body)
+
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """Replace a kept connection that turned out dead, or say that the instance failed."""
         self._connection = None
@@ -161,6 +172,9 @@ class PairLeg(Leg):
         raise NotImplementedError
 
     def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
+        raise NotImplementedError
+
+    def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
         raise NotImplementedError
 
     # steps
@@ -201,6 +215,12 @@ class PrefillLeg(PairLeg):
         if not (self._stream and self._has_begun):  # else it was told at the first byte
             self._pair.on_prefill_done(self)
 
+    def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:  # noqa: ARG002
+        if begins_with_error(body):
+            self._fail("an error in the answer", body, 502)
+        else:
+            self._pair.on_prefill_done(self)
+
 
 class DecodeLeg(PairLeg):
     """Its answer is the client's: a stream's from the first bytes on, another one's when it is whole."""
@@ -237,6 +257,15 @@ class DecodeLeg(PairLeg):
 
     def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
         if self._has_begun:
+            self._pair.on_decode_complete(self)
+        else:
+            self._pair.on_decode_whole(self, head, body)
+
+    def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
+        if begins_with_error(body) and b"PD Error" not in body:
+            self._fail("an error in the answer", body, 502)
+        elif self._stream:
+            self._pair.on_decode_begun(self, head, body)
             self._pair.on_decode_complete(self)
         else:
             self._pair.on_decode_whole(self, head, body)

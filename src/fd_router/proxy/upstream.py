@@ -42,7 +42,7 @@ _NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
 
 
 class Listener(Protocol):
-    """Who sent the request. Exactly one of ``on_complete`` and ``on_failed`` ends what ``send`` began."""
+    """Who sent the request. Exactly one of ``on_complete``, ``on_whole`` and ``on_failed`` ends what ``send`` began."""
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """The head is complete; ``body`` is what of the (still framed) body came with it."""
@@ -52,6 +52,9 @@ class Listener(Protocol):
 
     def on_complete(self) -> None:
         """The answer ended as it should. The connection is no longer the listener's."""
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """The whole answer is there at once. The connection is no longer the listener's."""
 
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """The answer won't come or won't end. ``stale``: a kept connection turned out dead before any byte."""
@@ -272,14 +275,9 @@ class UpstreamConnection(asyncio.Protocol):
         body = known.body_of(data)
         if body is None:
             return False
-        self._begun = 1
-        self._in_body = True
+        self._go_free(reusable=True)
         head = self._again
-        listener.on_head(head if len(body) == head.length else head.with_length(len(body)), body)
-        if self._listener is listener:
-            self._begun = 0
-            self._in_body = False
-            self._give_back(listener, reusable=True)
+        listener.on_whole(head if len(body) == head.length else head.with_length(len(body)), body)
         return True
 
     def _receive_head(self, data: bytes, listener: Listener) -> None:
@@ -320,9 +318,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
         self._reset()
-        self._give_back(listener, reusable)
+        self._go_free(reusable)
+        listener.on_complete()
 
-    def _give_back(self, listener: Listener, reusable: bool) -> None:
+    def _go_free(self, reusable: bool) -> None:
         """The answer is complete, and the connection another's to use, if it can be used again."""
         self._listener = None
         self._served += 1
@@ -334,7 +333,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
         elif transport is not None and not transport.is_closing():
             self._owner.on_reusable(self)
-        listener.on_complete()
 
     def _lost(self, exc: Exception | None) -> None:
         why = (getattr(exc, "strerror", None) or str(exc)).lower() if exc else "the connection was closed"
