@@ -310,7 +310,7 @@ class Router:
         server = self._config.server
         self._listener = listener = make_listener(self._config, self._site, self._client_tls.context, self._log)
         self._control = await open_control(self._config, self._site, self._client_tls.context, self._log)
-        self._admission.warn_if_open(server.host)
+        self._admission.warn_if_open(listener, self._control)
         if path := self._config.manager.register_path:
             keep_instances(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
         work = [
