@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ def test_a_right_choice_is_passed_on() -> None:
         (lambda c: [c[0]], "wrong_choice", "choose() returned a list, which"),
         (lambda c: {}["the secret prompt"], "raised", "KeyError at test_guarded.py:"),
         (lambda c: c[99], "raised", "IndexError at test_guarded.py:"),
+        (lambda _: sys.exit("the secret prompt"), "raised", "SystemExit at test_guarded.py:"),
     ],
 )
 def test_after_an_error_the_one_with_the_fewest_requests_serves(

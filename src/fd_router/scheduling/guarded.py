@@ -48,7 +48,7 @@ class GuardedPolicy:
         self._is_own = False
         try:
             chosen = self._policy.choose(request, candidates)
-        except Exception as error:  # noqa: BLE001  anything may go wrong in it
+        except BaseException as error:  # noqa: BLE001  anything may go wrong in it: a library may call sys.exit()
             self._on_trouble("raised", _place(error))
             return self._safe.choose(request, candidates)
         if candidates is not self._candidates:
@@ -67,7 +67,7 @@ class GuardedPolicy:
             if is_whole and explanation.best and all(0 <= place < len(candidates) for place in explanation.best):
                 return explanation
             why = "it explained other candidates, or no choice"
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             why = _place(error)
         return by_chance(candidates, f"{type(self._policy).__name__} can't explain its choice: {why}")
 
@@ -83,7 +83,7 @@ class GuardedLearner(GuardedPolicy):
         if self._is_own and isinstance(self._policy, Learner):
             try:
                 return _GuardedPlacement(self._policy.place(request, candidate), self._on_trouble)
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001
                 self._on_trouble("raised", _place(error))
         return _NoPlacement()
 
@@ -125,7 +125,7 @@ class _GuardedPlacement:
     def _try(self, tell: Callable[[], None]) -> None:
         try:
             tell()
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             self._on_trouble("raised", _place(error))
 
 
@@ -157,7 +157,7 @@ class Trouble:
         self._silent_until, self._unsaid = now + SILENT_SECONDS, 0
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Say what was raised and where. Not its message, which may hold something of a prompt."""
     trace, place = error.__traceback__, ""
     while trace is not None:
