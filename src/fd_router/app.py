@@ -103,7 +103,7 @@ class Router:
         self._services: Services
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
-            config, load, self._prepare_tls(), self._admission.reload, self._apply, registry=self._registry, log=log
+            config, load, self._to_prepare(), self._admission.reload, self._apply, registry=self._registry, log=log
         )
         self._site = self._make_site()
         self._state_file = self._make_state_file()
@@ -235,9 +235,12 @@ class Router:
     async def _reload(self) -> None:
         await self._reloader.reload()
 
-    def _prepare_tls(self) -> Sequence[Prepare]:
-        sides = (self._client_tls, self._instance_tls)
-        return [lambda config, side=side: side.prepare(config.tls) for side in sides]  # type: ignore[misc]
+    def _to_prepare(self) -> Sequence[Prepare]:
+        return (
+            lambda config: self._client_tls.prepare(config.tls),
+            lambda config: self._instance_tls.prepare(config.tls),
+            self._admission.prepare_tokens,
+        )
 
     def _apply(self, config: Config) -> None:
         """Put the options in force that may change in a running router."""

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import ssl
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,11 @@ class AdmissionParts:
             remedy = "whatever else is protected. See docs/security.md"
         none = "(no access.register-token, no access.register-networks)"
         self._log.warn(f"ANYBODY WHO REACHES {hosts[0]} MAY {what} {none}, {remedy}")
+
+    def prepare_tokens(self, config: Config) -> Callable[[], None]:
+        """Read the files of tokens anew; what is returned puts them in force. Raises ConfigError."""
+        admin, register = read_tokens(config.access)
+        return lambda: self.guard.use(admin, register)
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
