@@ -121,7 +121,8 @@ async def open_control(config: Config, site: Site, tls: ssl.SSLContext | None, l
     log.info(f"Control endpoints at {access.control_host}:{access.control_port}")
     try:
         sockets = open_sockets(access.control_host, access.control_port, reuse_port=config.server.reuse_port)
-        listener = Listener(sockets, lambda: ServerConnection(control), tls=tls)
+        # During a restart, what instances and admins say is for the new router: the old one will forget it.
+        listener = Listener(sockets, lambda: ServerConnection(control), tls=tls, takes_over=config.server.reuse_port)
         await listener.start()
     except (FdRouterError, OSError) as error:
         why = str(error).replace(" with --port", "")  # which is the other one's
