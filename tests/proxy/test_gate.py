@@ -164,6 +164,26 @@ async def test_the_usage_in_a_stream_may_come_before_its_last_piece() -> None:
     rig.assert_nothing_is_held()
 
 
+@pytest.mark.parametrize("client_stays", [True, False])
+async def test_a_stream_without_usage_counts_by_its_length(client_stays: bool) -> None:
+    """Or not asking for the usage, or leaving before it comes, would be a way around the limit."""
+    rig = GatedRig(tokens_per_minute=100)
+    client = rig.client()
+    instance = await rig.ask(client, STREAMING, headers=SHOWN)
+    before = rig.holder.left()[0][2]
+    instance.receive(STREAM_HEAD)
+    for _ in range(30):
+        instance.receive(chunk(b"data: " + b"x" * 242 + b"\n\n"))
+        await rig.settle()
+    if client_stays:
+        instance.receive(STREAM_END)
+    else:
+        client.lose()
+    await rig.settle()
+    assert rig.holder.left()[0][2] - before == pytest.approx(-30, abs=1)
+    rig.assert_nothing_is_held()
+
+
 async def test_where_no_key_is_needed_the_header_goes_through() -> None:
     rig = Rig()
     instance = await rig.ask(rig.client(), headers=SHOWN)
