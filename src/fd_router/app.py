@@ -162,7 +162,7 @@ class Router:
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
             self._scheduling.explain_api(explain).routes(),
         )
-        return Site(
+        site = Site(
             admission.guard.protect(routes),
             dict.fromkeys(INFERENCE_PATHS, start),
             self._config.proxy,
@@ -174,6 +174,8 @@ class Router:
             keep_authorization=admission.keep_authorization,
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         )
+        site.reader.gate = admission.gate
+        return site
 
     def _start_singles(self) -> tuple[StartExchange, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""

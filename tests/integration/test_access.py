@@ -13,6 +13,7 @@ import pytest
 from fd_router.admission.keys import entry, hash_key, make_key
 from tests.support.fleet import QUICK, chat, eventually
 from tests.support.mock_process import MockProcess, RouterProcess, free_port
+from tests.support.raw_client import RawClient
 
 ADMIN, REGISTER = "admin-token-0123456789", "register-token-0123456789"
 KEY, LIMITED, LATER = make_key(), make_key(), make_key()
@@ -156,6 +157,12 @@ def test_a_control_port_takes_the_control_endpoints_from_the_main_one(mock):
             assert kept.get(f"{control}/health").status_code == 200
             router.process.send_signal(signal.SIGTERM)
             assert router.process.wait(10) == 0
+
+
+def test_a_large_body_is_not_waited_for_without_a_key(router):
+    with RawClient(router.port) as client:
+        client.send(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n")
+        assert client.read_head().status == 401
 
 
 def test_a_control_port_in_use_is_an_error_at_the_start(mock):

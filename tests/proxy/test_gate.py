@@ -28,6 +28,7 @@ class GatedRig(Rig):
         self.services.gate = Gate(ring, self.timers.time, self.refusals.append)
         (self.holder,) = ring.all()
         self.site.reader.keep_authorization = False
+        self.site.reader.gate = self.services.gate
 
     holder: Allowance
 
@@ -81,6 +82,28 @@ async def test_without_the_key(headers: str, code: str) -> None:
     assert rig.backend.opened == []
     assert KEY not in rig.outlet.text
     await rig.ask(client, headers=SHOWN)  # the connection is as good as before
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1048577", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("headers", ["", f"Authorization: Bearer {KEY}x\r\n"])
+async def test_a_large_body_without_the_key_is_not_waited_for(headers: str, framing: str) -> None:
+    rig = GatedRig()
+    client = rig.client()
+    client.receive(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\n{headers}{framing}\r\n\r\n".encode())
+    if "chunked" in framing:
+        client.receive(b"100000\r\n" + b" " * (1 << 20))
+        assert client.take() == b""
+        client.receive(b"\r\n1\r\n ")
+    await rig.settle()
+    assert refusal(client.take())[:1] == (401,)
+    assert rig.refusals == ["key_unknown" if headers else "key_missing"]
+    assert KEY not in rig.outlet.text
+
+
+async def test_a_large_body_with_the_key_is_taken() -> None:
+    rig = GatedRig()
+    instance = await rig.ask(rig.client(), b" " * (1 << 20) + b"{}", headers=SHOWN)
+    assert instance.take().endswith(b"{}")
 
 
 async def test_a_key_named_by_the_connection_header_is_still_shown() -> None:

@@ -103,8 +103,16 @@ class Gate:
         """Find the holder of the key in the value of an Authorization header. Raises AccessError (401)."""
         allowance = self._ring.find(authorization)
         if allowance is None:
-            raise self.refused(_no_key(is_missing=not authorization), "key_unknown" if authorization else "key_missing")
+            raise self.refusal(authorization)
         return Visit(self, allowance)
+
+    def knows(self, authorization: bytes) -> bool:
+        """Tell whether that shows a key in force."""
+        return self._ring.find(authorization) is not None
+
+    def refusal(self, authorization: bytes) -> HttpError:
+        """Count a request without a key, or with another one, and return its answer."""
+        return self.refused(_no_key(is_missing=not authorization), "key_unknown" if authorization else "key_missing")
 
     def refused(self, error: HttpError, reason: str, allowance: Allowance | None = None) -> HttpError:
         """Count a refusal, and return ``error`` to be raised."""
