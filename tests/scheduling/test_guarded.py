@@ -107,6 +107,9 @@ def test_its_explanation_is_passed_on_when_it_is_one() -> None:
         lambda c: Explanation("x", [Standing(c[0])], [0]),
         lambda c: Explanation("x", [Standing(one) for one in c], []),
         lambda c: Explanation("x", [Standing(one) for one in c], [7]),
+        lambda c: Explanation(None, [Standing(one) for one in c], [0]),  # type: ignore[arg-type]
+        lambda c: Explanation("x", [Standing(one, score="high") for one in c], [0]),  # type: ignore[arg-type]
+        lambda c: Explanation("x", [Standing(one, load=1 + 2j) for one in c], [0]),  # type: ignore[arg-type]
     ):
         explanation = guarded(Explains(bad)).explain(FakeRequest(), candidates)
         assert explanation.reason.startswith("Explains can't explain its choice: ")

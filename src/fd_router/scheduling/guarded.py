@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from fd_router.scheduling.contract import (
     Candidate,
     Environment,
@@ -24,6 +26,20 @@ OnTrouble = Callable[[str, str], None]
 
 SILENT_SECONDS = 60.0
 """Between two lines about a policy that goes on failing."""
+
+
+class _Figures(msgspec.Struct):
+    hit: int | None
+    load: float | None
+    score: float | None
+
+
+class _Shown(msgspec.Struct):
+    """What is shown of an explanation, in types that can be."""
+
+    reason: str
+    standings: list[_Figures]
+    best: list[int]
 
 
 def guard(policy: Policy, environment: Environment, on_trouble: OnTrouble) -> GuardedPolicy:
@@ -63,10 +79,13 @@ class GuardedPolicy:
         """Let the policy explain; one that fails at it, or explains other candidates, is said to."""
         try:
             explanation = explain(self._policy, request, candidates)
+            msgspec.convert(explanation, _Shown, from_attributes=True)
             is_whole = [standing.candidate for standing in explanation.standings] == list(candidates)
             if is_whole and explanation.best and all(0 <= place < len(candidates) for place in explanation.best):
                 return explanation
             why = "it explained other candidates, or no choice"
+        except msgspec.ValidationError as error:  # which tells types, no values
+            why = str(error)
         except BaseException as error:  # noqa: BLE001
             why = _place(error)
         return by_chance(candidates, f"{type(self._policy).__name__} can't explain its choice: {why}")
