@@ -104,7 +104,7 @@ class Router:
         self._services: Services
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
-            config, load, self._prepare_tls(), self._admission.reload, self._apply, registry=self._registry, log=log
+            config, load, self._to_prepare(), self._admission.reload, self._apply, registry=self._registry, log=log
         )
         self._site = self._make_site()
         self._state_file = self._make_state_file()
@@ -163,7 +163,7 @@ class Router:
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
             self._scheduling.explain_api(explain).routes(),
         )
-        return Site(
+        site = Site(
             admission.guard.protect(routes),
             dict.fromkeys(INFERENCE_PATHS, start),
             self._config.proxy,
@@ -175,6 +175,8 @@ class Router:
             keep_authorization=admission.keep_authorization,
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         )
+        site.reader.gate = admission.gate
+        return site
 
     def _start_singles(self) -> tuple[StartExchange, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
@@ -237,9 +239,12 @@ class Router:
     async def _reload(self) -> None:
         await self._reloader.reload()
 
-    def _prepare_tls(self) -> Sequence[Prepare]:
-        sides = (self._client_tls, self._instance_tls)
-        return [lambda config, side=side: side.prepare(config.tls) for side in sides]  # type: ignore[misc]
+    def _to_prepare(self) -> Sequence[Prepare]:
+        return (
+            lambda config: self._client_tls.prepare(config.tls),
+            lambda config: self._instance_tls.prepare(config.tls),
+            self._admission.prepare_tokens,
+        )
 
     def _apply(self, config: Config) -> None:
         """Put the options in force that may change in a running router."""
@@ -317,7 +322,7 @@ class Router:
         server = self._config.server
         self._listener = listener = make_listener(self._config, self._site, self._client_tls.context, self._log)
         self._control = await open_control(self._config, self._site, self._client_tls.context, self._log)
-        self._admission.warn_if_open(server.host)
+        self._admission.warn_if_open(listener, self._control)
         if path := self._config.manager.register_path:
             keep_instances(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
         work = [

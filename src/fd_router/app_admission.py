@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import ssl
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ class AdmissionParts:
         admin, register = read_tokens(access)
         rules = Rules(admin, register, self.networks, access.protect_metrics)
         self.guard = Guard(rules, telemetry.log)
-        protections = (access.keys_path, admin, register, self.networks, access.control_port)
-        self._is_open = not any(protections)
+        self._takes_any_instance = register is None and self.networks is None
+        self._is_open = self._takes_any_instance and not (access.keys_path or admin)
         self._ring = KeyRing(Path(access.keys_path), self._priorities, time.monotonic) if access.keys_path else None
         self.gate: Gate | None = None
         if self._ring is not None:
@@ -60,15 +60,29 @@ class AdmissionParts:
         choice = self._access.forward_authorization
         return choice == "always" or (choice == "auto" and self._ring is None)
 
-    def warn_if_open(self, host: str) -> None:
-        """Say so, loudly, when whoever reaches this machine may do everything."""
-        if self._is_open and not _is_loopback(host):
-            self._log.warn(
-                f"ANYBODY WHO REACHES {host or 'this machine'} MAY DO EVERYTHING: send requests (no access.keys-path), "
-                "register instances, to which prompts are sent then (no access.register-token, no "
-                "access.register-networks), administrate (no access.admin-token). See docs/security.md, or listen on "
-                "127.0.0.1 (server.host)"
+    def warn_if_open(self, listener: Listener, control: Listener | None) -> None:
+        """Say so, loudly, when whoever reaches this machine may do everything, or bring instances of his own.
+
+        By the addresses that are listened on: a socket that was handed over needn't be the configured one.
+        """
+        hosts = [host for host in (control or listener).hosts if not ipaddress.ip_address(host).is_loopback]
+        if not hosts or not self._takes_any_instance:
+            return
+        if self._is_open and control is None:
+            what = (
+                "DO EVERYTHING: send requests (no access.keys-path), register instances, to which prompts are sent then"
             )
+            remedy = "administrate (no access.admin-token). See docs/security.md, or listen on 127.0.0.1 (server.host)"
+        else:
+            what = "REGISTER INSTANCES, to which prompts are sent then"
+            remedy = "whatever else is protected. See docs/security.md"
+        none = "(no access.register-token, no access.register-networks)"
+        self._log.warn(f"ANYBODY WHO REACHES {hosts[0]} MAY {what} {none}, {remedy}")
+
+    def prepare_tokens(self, config: Config) -> Callable[[], None]:
+        """Read the files of tokens anew; what is returned puts them in force. Raises ConfigError."""
+        admin, register = read_tokens(config.access)
+        return lambda: self.guard.use(admin, register)
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
@@ -107,16 +121,10 @@ async def open_control(config: Config, site: Site, tls: ssl.SSLContext | None, l
     log.info(f"Control endpoints at {access.control_host}:{access.control_port}")
     try:
         sockets = open_sockets(access.control_host, access.control_port, reuse_port=config.server.reuse_port)
-        listener = Listener(sockets, lambda: ServerConnection(control), tls=tls)
+        # During a restart, what instances and admins say is for the new router: the old one will forget it.
+        listener = Listener(sockets, lambda: ServerConnection(control), tls=tls, takes_over=config.server.reuse_port)
         await listener.start()
     except (FdRouterError, OSError) as error:
         why = str(error).replace(" with --port", "")  # which is the other one's
         raise FdRouterError(f"access.control-port: {why}") from None
     return listener
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -91,6 +91,15 @@ def test_other_limits_come_into_force_with_what_was_used() -> None:
         held.take(1, 0.0)
     held.change(ApiKey(name="a", sha256="0" * 64, requests_per_minute=10), 60.0)
     assert held.running == 108
+    assert held.left() == (("requests", 10, 10),)  # what was used without a limit is nobody's debt
+
+
+def test_a_much_lower_limit_locks_nobody_out() -> None:
+    held = allowance(requests_per_minute=1000)
+    for _ in range(900):
+        held.take(1, 0.0)
+    held.change(ApiKey(name="a", sha256="0" * 64, requests_per_minute=10), 0.0)
+    assert held.left() == (("requests", 10, 1),)
 
 
 @given(st.integers(1, 1000), st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), max_size=60))

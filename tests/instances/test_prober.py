@@ -215,6 +215,24 @@ async def test_no_more_probes_at_once_than_allowed(registry, fleet, make_monitor
     assert fleet.most_under_way == 7
 
 
+async def test_strangers_that_do_not_answer_keep_no_member_from_being_probed(
+    registry, fleet, make_monitor, describe
+) -> None:
+    member, late = registry.register(describe(1), kept=True), asyncio.Event()
+    monitor = make_monitor(max_concurrent=4)
+    for port in range(10, 20):
+        fleet.answers[port] = late
+    checks = [asyncio.create_task(monitor.check(describe(port))) for port in range(10, 20)]
+    again = asyncio.create_task(monitor.check(describe(10)))  # joins the probe that is under way
+    assert (await asyncio.wait_for(monitor.probe(member), 5)).healthy
+    refused = [check.result() for check in checks if check.done()]
+    assert [outcome.detail for outcome in refused] == ["too many that aren't known ask to register at the moment"] * 8
+    assert fleet.under_way == 2
+    late.set()
+    assert [outcome.healthy for outcome in await asyncio.gather(*checks, again)] == [True] * 2 + [False] * 8 + [True]
+    assert (await monitor.check(describe(19))).healthy
+
+
 @pytest.mark.parametrize(("successes", "asked"), [(1, 1), (3, 3)])
 async def test_a_newcomer_must_succeed_as_often_as_the_threshold_says(
     make_registry, fleet, make_monitor, describe, successes: int, asked: int

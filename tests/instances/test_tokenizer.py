@@ -67,6 +67,27 @@ async def test_the_last_answers_are_remembered() -> None:
     assert repr(service.tokenizer) == "<ServiceTokenizer 2 answers remembered>"
 
 
+async def test_answers_are_remembered_up_to_so_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fd_router.instances.tokenizer.REMEMBERED_TOKENS", 5)
+    service = Service()
+    for prompt in ("aa", "bbb", "bbb", "c", "bbb", "aa", "dddddd", "c"):
+        assert await prepare(service, prompt) == list(map(ord, prompt))
+    assert [each["text"] for each in service.asked] == ["aa", "bbb", "c", "aa", "dddddd", "c"]
+
+
+async def test_two_answers_for_one_prompt_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fd_router.instances.tokenizer.REMEMBERED_TOKENS", 5)
+    service = Service()
+    service.gate.clear()
+    both = asyncio.gather(prepare(service, "aaa"), prepare(service, "aaa"))
+    await asyncio.sleep(0)
+    service.gate.set()
+    await both
+    await prepare(service, "bb")
+    assert await asyncio.gather(prepare(service, "aaa"), prepare(service, "bb")) == [[97] * 3, [98] * 2]
+    assert [each["text"] for each in service.asked] == ["aaa", "aaa", "bb"]
+
+
 async def test_an_empty_prompt_is_not_asked_for() -> None:
     service = Service()
     assert await prepare(service, "") is None

@@ -1,6 +1,10 @@
 """Keys, tokens and networks, as clients, instances and administrators meet them at a real router."""
 
+import os
 import signal
+import socket
+import subprocess
+import sys
 
 import httpx
 import openai
@@ -9,6 +13,7 @@ import pytest
 from fd_router.admission.keys import entry, hash_key, make_key
 from tests.support.fleet import QUICK, chat, eventually
 from tests.support.mock_process import MockProcess, RouterProcess, free_port
+from tests.support.raw_client import RawClient
 
 ADMIN, REGISTER = "admin-token-0123456789", "register-token-0123456789"
 KEY, LIMITED, LATER = make_key(), make_key(), make_key()
@@ -154,6 +159,12 @@ def test_a_control_port_takes_the_control_endpoints_from_the_main_one(mock):
             assert router.process.wait(10) == 0
 
 
+def test_a_large_body_is_not_waited_for_without_a_key(router):
+    with RawClient(router.port) as client:
+        client.send(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n")
+        assert client.read_head().status == 401
+
+
 def test_a_control_port_in_use_is_an_error_at_the_start(mock):
     router = RouterProcess({"access": {"control-port": mock.port}})
     with pytest.raises(RuntimeError, match=r"(?s)exit code 1.*error: access.control-port: port .* is in use"):
@@ -166,14 +177,45 @@ def test_an_unusable_file_is_an_error_at_the_start(tmp_path):
         router.wait_until_up()
 
 
-@pytest.mark.parametrize(("host", "access", "is_loud"), [
-    ("0.0.0.0", {}, True),
-    ("127.0.0.1", {}, False),
-    ("0.0.0.0", {"register-networks": "127.0.0.0/8"}, False),
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(("host", "access", "said"), [
+    ("0.0.0.0", {}, "MAY DO EVERYTHING"),
+    ("127.0.0.1", {}, ""),
+    ("localhost", {}, ""),
+    ("0.0.0.0", {"register-networks": "127.0.0.0/8"}, ""),
+    ("0.0.0.0", {"register-token": TOKEN}, ""),
+    ("0.0.0.0", {"admin-token": TOKEN}, "MAY REGISTER INSTANCES"),
+    ("0.0.0.0", {"control-port": 1}, ""),
+    ("127.0.0.1", {"control-port": 1, "control-host": "0.0.0.0"}, "MAY REGISTER INSTANCES"),
+    ("127.0.0.1", {"control-port": 1, "control-host": "0.0.0.0", "register-networks": "127.0.0.0/8"}, ""),
 ])  # fmt: skip
-def test_a_router_open_to_everybody_says_so(host, access, is_loud):
+def test_a_router_open_to_everybody_says_so(host, access, said):
+    if "control-port" in access:
+        access = access | {"control-port": free_port()}
     with RouterProcess({"server": {"host": host}, "access": access}) as router:
         router.wait_until_up()
         router.process.send_signal(signal.SIGTERM)
         router.process.wait(10)
-        assert ("ANYBODY WHO REACHES" in router.output) is is_loud
+        warnings = [line for line in router.output.splitlines() if "ANYBODY WHO REACHES" in line]
+    assert len(warnings) == bool(said)
+    assert said in "".join(warnings)
+
+
+def test_a_socket_that_was_handed_over_counts_as_what_it_is():
+    """Not as server.host says, which it has nothing to do with."""
+    with socket.create_server(("0.0.0.0", 0)) as shared:
+        environ = {"LISTEN_FDS": "1", "FD_ROUTER_SERVER_PORT": "1", "FD_ROUTER_SERVER_HOST": "127.0.0.1"}
+        start = f"import os; os.dup2({shared.fileno()}, 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
+        start += "os.execv(sys.executable, [sys.executable, '-m', 'fd_router'])"
+        with subprocess.Popen(
+            [sys.executable, "-c", f"import sys; {start}"], pass_fds=[shared.fileno()], env=os.environ | environ,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as process:  # fmt: skip
+            try:
+                httpx.get(f"http://127.0.0.1:{shared.getsockname()[1]}/health", timeout=10).raise_for_status()
+            finally:
+                process.terminate()
+            output, _ = process.communicate(timeout=10)
+    assert "ANYBODY WHO REACHES 0.0.0.0 MAY DO EVERYTHING" in output

@@ -7,7 +7,7 @@ from tests.support.chaos import TRIALS, Plan, run_trial
 SHORT = Plan(before=0.2, fault=0.6, after=0.4, clients=4, instances=2)
 CHOSEN = {
     "instance killed", "instance answers garbage", "port taken by a stranger", "disk full", "no open files left",
-    "router killed",
+    "clock jumps", "router killed",
 }  # fmt: skip
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import signal
 
+import httpx
 import pytest
 
 from tests.support.fleet import QUICK, Fleet, chat, eventually
-from tests.support.mock_process import MockProcess
+from tests.support.mock_process import MockProcess, RouterProcess
 from tests.support.raw_client import RawClient, request
 
 STREAM = json.dumps(chat(max_tokens=100, stream=True)).encode()
@@ -55,6 +56,24 @@ def test_a_fleet_and_its_limits_are_changed_while_requests_run() -> None:
             assert fleet.ask()[0] == 200
         assert len(old.completions()) == before
         assert len(new.completions()) == 3
+
+
+def test_a_token_in_a_file_is_replaced_by_a_reload(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    old, new = ({"authorization": f"Bearer {letter * 16}"} for letter in "on")
+    token = tmp_path / "token"
+    token.write_text("o" * 16)
+    with RouterProcess({"access": {"admin-token-path": str(token)}}) as router:
+        router.wait_until_up()
+
+        def status(headers: dict[str, str], path: str = "/registered", method: str = "GET") -> int:
+            return httpx.request(method, f"http://127.0.0.1:{router.port}{path}", headers=headers).status_code
+
+        token.write_text("short")
+        assert status(old, "/admin/reload", "POST") == 400
+        assert (status(old), status(new)) == (200, 401)
+        token.write_text("n" * 16)
+        assert status(old, "/admin/reload", "POST") == 200
+        assert (status(old), status(new)) == (401, 200)
 
 
 def test_an_invalid_file_changes_nothing_and_says_so() -> None:

@@ -159,3 +159,17 @@ def test_a_descriptor_that_is_no_listening_socket_is_one_clear_line() -> None:
             assert "Traceback" not in router.output
         finally:
             router.end()
+
+
+def test_the_newer_of_two_routers_has_the_control_port() -> None:
+    port, control = free_port(), free_port()
+    server = {"reuse-port": True, "drain-delay-secs": 5}
+    config = {"server": server, "access": {"control-port": control}}
+    with RouterProcess(config, port=port) as old:
+        old.wait_until_up()
+        with RouterProcess(config, port=port) as new:
+            eventually(lambda: "Starting server on" in new.output and call(port, "GET", "/health")[0] == 200)
+            old.process.terminate()
+            eventually(lambda: "Stopping: no new connections" in old.output)
+            assert {call(control, "GET", "/health")[0] for _ in range(20)} == {200}  # 503 by the old one
+        eventually(lambda: call(control, "GET", "/health")[0] == 503)  # it has it still when there is no other

@@ -28,6 +28,7 @@ class GatedRig(Rig):
         self.services.gate = Gate(ring, self.timers.time, self.refusals.append)
         (self.holder,) = ring.all()
         self.site.reader.keep_authorization = False
+        self.site.reader.gate = self.services.gate
 
     holder: Allowance
 
@@ -81,6 +82,28 @@ async def test_without_the_key(headers: str, code: str) -> None:
     assert rig.backend.opened == []
     assert KEY not in rig.outlet.text
     await rig.ask(client, headers=SHOWN)  # the connection is as good as before
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1048577", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("headers", ["", f"Authorization: Bearer {KEY}x\r\n"])
+async def test_a_large_body_without_the_key_is_not_waited_for(headers: str, framing: str) -> None:
+    rig = GatedRig()
+    client = rig.client()
+    client.receive(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\n{headers}{framing}\r\n\r\n".encode())
+    if "chunked" in framing:
+        client.receive(b"100000\r\n" + b" " * (1 << 20))
+        assert client.take() == b""
+        client.receive(b"\r\n1\r\n ")
+    await rig.settle()
+    assert refusal(client.take())[:1] == (401,)
+    assert rig.refusals == ["key_unknown" if headers else "key_missing"]
+    assert KEY not in rig.outlet.text
+
+
+async def test_a_large_body_with_the_key_is_taken() -> None:
+    rig = GatedRig()
+    instance = await rig.ask(rig.client(), b" " * (1 << 20) + b"{}", headers=SHOWN)
+    assert instance.take().endswith(b"{}")
 
 
 async def test_a_key_named_by_the_connection_header_is_still_shown() -> None:
@@ -161,6 +184,26 @@ async def test_the_usage_in_a_stream_may_come_before_its_last_piece() -> None:
     instance.receive(STREAM_END)
     await rig.settle()
     assert rig.holder.left() == (("tokens", 100, 30),)
+    rig.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("client_stays", [True, False])
+async def test_a_stream_without_usage_counts_by_its_length(client_stays: bool) -> None:
+    """Or not asking for the usage, or leaving before it comes, would be a way around the limit."""
+    rig = GatedRig(tokens_per_minute=100)
+    client = rig.client()
+    instance = await rig.ask(client, STREAMING, headers=SHOWN)
+    before = rig.holder.left()[0][2]
+    instance.receive(STREAM_HEAD)
+    for _ in range(30):
+        instance.receive(chunk(b"data: " + b"x" * 242 + b"\n\n"))
+        await rig.settle()
+    if client_stays:
+        instance.receive(STREAM_END)
+    else:
+        client.lose()
+    await rig.settle()
+    assert rig.holder.left()[0][2] - before == pytest.approx(-30, abs=1)
     rig.assert_nothing_is_held()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ def test_a_right_choice_is_passed_on() -> None:
         (lambda c: [c[0]], "wrong_choice", "choose() returned a list, which"),
         (lambda c: {}["the secret prompt"], "raised", "KeyError at test_guarded.py:"),
         (lambda c: c[99], "raised", "IndexError at test_guarded.py:"),
+        (lambda _: sys.exit("the secret prompt"), "raised", "SystemExit at test_guarded.py:"),
     ],
 )
 def test_after_an_error_the_one_with_the_fewest_requests_serves(
@@ -105,6 +107,9 @@ def test_its_explanation_is_passed_on_when_it_is_one() -> None:
         lambda c: Explanation("x", [Standing(c[0])], [0]),
         lambda c: Explanation("x", [Standing(one) for one in c], []),
         lambda c: Explanation("x", [Standing(one) for one in c], [7]),
+        lambda c: Explanation(None, [Standing(one) for one in c], [0]),  # type: ignore[arg-type]
+        lambda c: Explanation("x", [Standing(one, score="high") for one in c], [0]),  # type: ignore[arg-type]
+        lambda c: Explanation("x", [Standing(one, load=1 + 2j) for one in c], [0]),  # type: ignore[arg-type]
     ):
         explanation = guarded(Explains(bad)).explain(FakeRequest(), candidates)
         assert explanation.reason.startswith("Explains can't explain its choice: ")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 from fd_router.scheduling.sessions import Sessions
 
 
@@ -16,3 +18,16 @@ def test_the_sessions_seen_last_are_kept() -> None:
     assert len(sessions) == 2
     assert sessions.visit("one", "a")
     assert not sessions.visit("two", "a")
+
+
+def test_an_endless_id_is_told_from_others_but_not_kept() -> None:
+    sessions = Sessions()
+    endless = "s" * 1_000_000
+    tracemalloc.start()
+    try:
+        visits = [sessions.visit(endless + end, "a") for end in ("1", "2", "1", "\ud800", "\ud800")]
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert visits == [False, False, True, False, True]
+    assert kept < 10_000

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import contextlib
 import json
 
@@ -18,14 +19,15 @@ class FakeRouter:
 
     def handle(self, call, connection=0):
         assert (call.request.method, call.request.path) == ("POST", "/register")
+        self.headers = dict(call.request.headers)
         self.bodies.append(json.loads(call.request.body))
         call.respond(self.status, b'{"code": 200, "msg": "Register success"}')
 
 
 @contextlib.asynccontextmanager
-async def beating(router, is_healthy=lambda: True, **options):
+async def beating(router, is_healthy=lambda: True, credentials="", **options):
     lines = []
-    made = MockOptions(router=f"127.0.0.1:{router.server.port}", heartbeat_secs=0.02, **options)
+    made = MockOptions(router=f"{credentials}127.0.0.1:{router.server.port}", heartbeat_secs=0.02, **options)
     heartbeat = Heartbeat(made, 8101, is_healthy, lines.append)
     task = asyncio.create_task(heartbeat.run())
     try:
@@ -53,6 +55,15 @@ async def test_registers_again_and_again():
         assert heartbeat.is_registered
         assert len(lines) == 1  # one line, not one a heartbeat
         assert lines[0].endswith(": registered")
+
+
+async def test_a_token_is_shown_as_a_password_and_never_told():
+    router = FakeRouter()
+    await router.server.open("127.0.0.1", 0)
+    async with beating(router, credentials="any:secret@") as (heartbeat, lines):
+        await until(lambda: heartbeat.is_registered)
+    assert router.headers[b"authorization"] == b"Basic " + base64.b64encode(b"any:secret")
+    assert "secret" not in lines[0] + repr(heartbeat)
 
 
 async def test_a_failure_is_told_once_and_healed():

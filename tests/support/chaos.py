@@ -22,6 +22,7 @@ from pathlib import Path
 import httptools
 import msgspec
 
+from tests.support import jumping_clock
 from tests.support.fleet import BUG, sample
 from tests.support.mock_process import MockProcess, RouterProcess, call, free_port
 
@@ -99,7 +100,7 @@ class Fleet:
             "log": {"output": "file"},
         }
         entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": port} for port in self.ports]
-        self.router = RouterProcess(config, port=self.router_port, instances=entries)
+        self.router = RouterProcess(config, port=self.router_port, instances=entries, wrapper=jumping_clock.WRAPPER)
         self._stack.callback(self.router.end)
         self.router.wait_until_up()
 
@@ -226,6 +227,7 @@ TRIALS = (
     Trial("port taken by a stranger", port_taken, frozenset({ERROR, BROKEN})),
     Trial("disk full", disk_full),
     Trial("no open files left", no_files, frozenset({ERROR, LOST})),
+    Trial("clock jumps", lambda fleet: jumping_clock.jump(fleet.router)),
     Trial("router killed", router_killed, frozenset({LOST, BROKEN})),
 )
 

@@ -36,8 +36,11 @@ class Bucket:
         return 0.0 if missing <= 0 else missing * MINUTE / self.per_minute
 
     def resize(self, per_minute: int) -> None:
-        """Hold another amount from now on; what was used stays used."""
-        self.level += per_minute - self.per_minute
+        """Hold another amount from now on; the share that was used stays used.
+
+        Not the number: where there was no limit, or a higher one, that may be more than fills up in hours.
+        """
+        self.level = self.level * per_minute / self.per_minute if self.per_minute else float(per_minute)
         self.per_minute = per_minute
 
     def __repr__(self) -> str:

@@ -14,6 +14,10 @@ ESTIMATES_PER_TOKEN = 6
 """FastDeploy's estimate counts two for each character. A token is three characters or so: as many count against a key
 until the engine tells."""
 
+BYTES_PER_EVENT = 250
+"""Of a stream, about: each token has an event of its own. So many count as a token where no usage is told, for else
+whoever doesn't ask for it would generate without limit."""
+
 _TOTAL = re.compile(rb'"total_tokens"\s*:\s*([0-9]{1,9})')
 
 
@@ -64,15 +68,22 @@ class Visit:
         self._holds = True
         self._tokens = tokens
 
-    def end(self, tail: bytes) -> None:
-        """Give the place back. ``tail``: the answer's last bytes, in which the engine may have told the usage."""
+    def end(self, tail: bytes, sent: int = 0) -> None:
+        """Give the place back. ``tail``: the answer's last bytes, in which the engine may have told the usage.
+
+        ``sent``: bytes of the answer that the client got.
+        """
         if not self._holds:
             return
         self._holds = False
         allowance = self.allowance
         allowance.give_back()
-        if allowance.key.tokens_per_minute and (told := _TOTAL.findall(tail)):
+        if not self.counts_tokens:
+            return
+        if told := _TOTAL.findall(tail):
             allowance.correct(int(told[-1]) - self._tokens)
+        else:
+            allowance.correct(sent // BYTES_PER_EVENT)
 
     def __repr__(self) -> str:
         return f"<Visit {self.name} {'counted' if self._holds else 'not counted'}>"
@@ -92,8 +103,16 @@ class Gate:
         """Find the holder of the key in the value of an Authorization header. Raises AccessError (401)."""
         allowance = self._ring.find(authorization)
         if allowance is None:
-            raise self.refused(_no_key(is_missing=not authorization), "key_unknown" if authorization else "key_missing")
+            raise self.refusal(authorization)
         return Visit(self, allowance)
+
+    def knows(self, authorization: bytes) -> bool:
+        """Tell whether that shows a key in force."""
+        return self._ring.find(authorization) is not None
+
+    def refusal(self, authorization: bytes) -> HttpError:
+        """Count a request without a key, or with another one, and return its answer."""
+        return self.refused(_no_key(is_missing=not authorization), "key_unknown" if authorization else "key_missing")
 
     def refused(self, error: HttpError, reason: str, allowance: Allowance | None = None) -> HttpError:
         """Count a refusal, and return ``error`` to be raised."""

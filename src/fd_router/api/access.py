@@ -79,6 +79,10 @@ class Guard:
         self._rules = rules
         self._log = log
 
+    def use(self, admin: Token | None, register: Token | None) -> None:
+        """Ask for these tokens from now on."""
+        self._rules = msgspec.structs.replace(self._rules, admin=admin, register=register)
+
     def protect(self, routes: Routes) -> dict[str, dict[str, Handler]]:
         """Return ``routes`` with handlers that check first. Raises ValueError for a route that no rule covers."""
         return {

@@ -31,7 +31,8 @@ class HealthMonitor:
     """Probes each instance once an interval, each at its own moment, and at once when a connection to it failed.
 
     At most one probe of an instance is under way: who asks for another gets the result of that one. What a probe finds
-    goes to the registry. Probes don't wait for each other, up to ``max_concurrent`` of them.
+    goes to the registry. Probes don't wait for each other, up to ``max_concurrent`` of them; at most half of those are
+    of strangers, whose addresses anybody may send who can reach ``/register``.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class HealthMonitor:
         self._timeout = timeout
         self._endpoint = endpoint
         self._slots = asyncio.Semaphore(max_concurrent)
+        self._most_strangers = max(1, max_concurrent // 2)
+        self._strangers: set[str] = set()  # keys that are probed, and aren't members
         self._loop: asyncio.AbstractEventLoop | None = None  # set while running
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: dict[str, asyncio.Task[Outcome]] = {}
@@ -94,7 +97,12 @@ class HealthMonitor:
         """
         known = self._registry.get(registration.key)
         rounds = 1 if known is not None and known.health is Health.HEALTHY else self._registry.thresholds.successes
+        is_new = known is None and registration.key not in self._strangers
+        if is_new and len(self._strangers) >= self._most_strangers:
+            return Outcome(False, "too many that aren't known ask to register at the moment", 0.0)
         while True:
+            if known is None:
+                self._strangers.add(registration.key)
             outcome = await asyncio.shield(self._start(registration.key, registration.host_ip, registration.port))
             rounds -= 1
             if rounds <= 0 or not outcome.healthy:
@@ -147,6 +155,7 @@ class HealthMonitor:
     def _on_done(self, key: str, task: asyncio.Task[Outcome]) -> None:
         if self._probes.get(key) is task:
             del self._probes[key]
+            self._strangers.discard(key)
 
     async def _run_probe(self, key: str, host: str, port: int) -> Outcome:
         while True:

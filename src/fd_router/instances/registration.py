@@ -200,7 +200,8 @@ def _host_ip(value: object) -> str:
         raise RegistrationError(f"invalid host_ip: {_shown(value)}") from None
     if getattr(address, "scope_id", None):  # a zone means nothing on another host, and has no place in a Host header
         raise RegistrationError(f"invalid host_ip: {_shown(value)}")
-    return str(address)
+    # ::ffff:10.0.0.1 is 10.0.0.1: one instance mustn't be two, with two limits and a ban that holds for one of them.
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _serving_port(value: object) -> int:

@@ -23,6 +23,9 @@ Post = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]
 PAUSE_SECONDS = 1.0
 """How long a tokenizer that didn't answer is left alone: meanwhile no request waits for it."""
 
+REMEMBERED_TOKENS = 4_000_000
+"""Tokens of all remembered answers, 16 MB: prompts of megabytes, one after the other, mustn't fill the memory."""
+
 
 class TokenizerAddress(msgspec.Struct, frozen=True):
     """Where the service is."""
@@ -83,7 +86,8 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 class Tokenizer:
-    """At most ``max_concurrent`` prompts at a time; remembers the last ``remembered`` answers.
+    """At most ``max_concurrent`` prompts at a time; remembers the last ``remembered`` answers, as far as they are
+    of ``REMEMBERED_TOKENS`` together.
 
     A request waits ``time_limit`` seconds at most, its turn included. Other requests never wait for it.
     """
@@ -103,6 +107,7 @@ class Tokenizer:
         self._slots = asyncio.Semaphore(max_concurrent)
         self._remembered = remembered
         self._answers: OrderedDict[bytes, array[int]] = OrderedDict()
+        self._held = 0  # tokens of all of them
         self._paused_until = 0.0
 
     def prepare(self, completion: Prepared) -> Awaitable[None] | None:
@@ -144,9 +149,11 @@ class Tokenizer:
 
     def _learn(self, completion: Prepared, digest: bytes, ids: array[int]) -> None:
         completion.token_ids = ids
+        before = self._answers.pop(digest, ())  # of another request with this prompt, asked for at the same time
         self._answers[digest] = ids
-        if len(self._answers) > self._remembered:
-            self._answers.popitem(last=False)
+        self._held += len(ids) - len(before)
+        while len(self._answers) > self._remembered or self._held > REMEMBERED_TOKENS:
+            self._held -= len(self._answers.popitem(last=False)[1])
 
     def _pause(self) -> None:
         self._paused_until = self._clock() + PAUSE_SECONDS

@@ -365,7 +365,8 @@ class Forwarding:
         if self._place is not None:
             self._place.leave()
         if self._visit is not None:
-            self._visit.end(self._usage.tail() if self._usage is not None else self._tail)
+            tail = self._usage.tail() if self._usage is not None else self._tail
+            self._visit.end(tail, self.record.bytes_out)
         try:
             self._abandon()
             self._write_down(outcome, error)

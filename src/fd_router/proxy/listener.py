@@ -133,6 +133,11 @@ class Listener:
             await loop.connect_accepted_socket(self._accept, connection, **self._tls)
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses that it can be reached at over a network, whatever was configured."""
+        return tuple(sock.getsockname()[0] for sock in self._sockets if sock.family != socket.AF_UNIX)
+
+    @property
     def is_greeting(self) -> bool:
         """Whether connections that were accepted last aren't served yet."""
         return bool(self._last)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import httptools
 
+from fd_router.admission.gate import Gate
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.messages import Headers, Request, RequestHead
 from fd_router.proxy.heads import HOP_BY_HOP, KnownHead, connection_options, header_lines, start_line, without
@@ -30,6 +31,10 @@ _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$&'()*+,;=%._~-]*)(?:
 NO_HEAD = RequestHead("-", "-", keep_alive=False)
 """Of a request that couldn't be understood."""
 
+STRANGERS_BODY = 1024 * 1024
+"""Bytes of a body that are taken from a client without an API key, where one is needed. Keys are looked at when a
+request is whole; until then anybody could have the router hold as much as the largest body, on each connection."""
+
 _MANY_PARTS = 1024
 """Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
 
@@ -38,10 +43,10 @@ class ReaderSettings:
     """What the readers of all connections share.
 
     ``body_limit(path)`` returns the most bytes that a body sent to ``path`` may have. ``keep_authorization``: the
-    Authorization header is sent on.
+    Authorization header is sent on. ``gate``: who needs a key for a path whose limit is above ``STRANGERS_BODY``.
     """
 
-    __slots__ = ("body_limit", "clock", "keep_authorization", "make_id", "max_head")
+    __slots__ = ("body_limit", "clock", "gate", "keep_authorization", "make_id", "max_head")
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class ReaderSettings:
         keep_authorization: bool = True,
     ) -> None:
         self.keep_authorization = keep_authorization
+        self.gate: Gate | None = None
         self.max_head = max_head
         self.body_limit = body_limit
         self.clock = clock
@@ -66,9 +72,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_known", "_limit",
-        "_parser", "_settings", "_target", "_useless", "head_at", "is_refused", "ready", "refused_head", "state",
-        "wants_continue",
+        "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_is_stranger", "_known",
+        "_limit", "_parser", "_settings", "_target", "_useless", "head_at", "is_refused", "ready", "refused_head",
+        "state", "wants_continue",
     )  # fmt: skip
 
     IDLE, HEAD, BODY = range(3)
@@ -79,6 +85,7 @@ class RequestReader:
         self._head = RequestHead("", "")
         self.head_at = 0.0  # when the last head was complete, by the clock
         self._limit = 0  # bytes of the body being read
+        self._is_stranger = False  # it comes without the key that it needs
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = self._head  # … and what it means
         self._first_read = b""  # what the parser was given last when it was idle
@@ -202,7 +209,7 @@ class RequestReader:
         self._useless = 0
         self._body_size += len(part)
         if self._body_size > self._limit:
-            self.refuse(_body_too_large(self._limit))
+            self.refuse(self._too_large())
             self._body.clear()
         else:
             self._body.append(part)
@@ -244,7 +251,7 @@ class RequestReader:
             raise BadRequestError(f"HTTP version {version} is not supported; use HTTP/1.1", status=505)
         method = self._read_method()
         path, _, query = _origin_form(self._target.decode("latin-1")).partition("?")
-        self._limit = self._settings.body_limit(path)
+        self._limit, self._is_stranger = self._settings.body_limit(path), False
         headers: Headers = self._headers
         request_id, hosts = "", 0
         for name, value in self._inspected:
@@ -269,6 +276,8 @@ class RequestReader:
         self, method: str, target: tuple[str, str], headers: Headers, request_id: str, *, is_http_1_0: bool
     ) -> RequestHead:
         authorization = _authorization(self._headers)
+        if (gate := self._settings.gate) is not None and self._limit > STRANGERS_BODY:
+            self._check_key(gate, authorization)
         if not self._settings.keep_authorization:
             headers = without(headers, (b"authorization",))
         return RequestHead(
@@ -298,7 +307,21 @@ class RequestReader:
 
     def _check_length(self, length: int) -> None:
         if length > self._limit:
-            raise _body_too_large(self._limit)
+            raise self._too_large()
+
+    def _too_large(self) -> HttpError:
+        gate = self._settings.gate
+        if gate is not None and self._is_stranger:
+            return gate.refusal(_authorization(self._headers))
+        return _body_too_large(self._limit)
+
+    def _check_key(self, gate: Gate, authorization: bytes) -> None:
+        self._is_stranger = not gate.knows(authorization)
+        if self._is_stranger:
+            self._limit = STRANGERS_BODY
+            for name, value in self._inspected:
+                if name == b"content-length":
+                    self._check_length(int(value))
 
     def _expect(self, value: bytes) -> None:
         if value.strip().lower() != b"100-continue":

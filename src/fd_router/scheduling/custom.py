@@ -55,7 +55,7 @@ class CustomPolicy:
         arguments = self._convert(options) | {name: given[name] for name in self.needs}
         try:
             policy: Policy = self._class(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(f"{self._key}-options: {self.name} can't be made of them: {_say(error)}") from error
         return policy
 
@@ -71,7 +71,7 @@ class CustomPolicy:
             raise self._error(
                 f"there is no module {module_name!r} in {places}, nor among the installed packages"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script's last line would end the router, without a word
             raise self._error(f"importing {module_name} failed: {_say(error)}") from error
         found = getattr(module, class_name, None)
         if found is None:
@@ -127,7 +127,7 @@ def _search_in(folder: str) -> None:
             sys.path.append(resolved)
 
 
-def _say(error: Exception) -> str:
+def _say(error: BaseException) -> str:
     """Say what happened, and in which line of whose file."""
     trace, place = error.__traceback__, ""
     while trace is not None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from fd_router.scheduling.contract import (
     Candidate,
     Environment,
@@ -24,6 +26,20 @@ OnTrouble = Callable[[str, str], None]
 
 SILENT_SECONDS = 60.0
 """Between two lines about a policy that goes on failing."""
+
+
+class _Figures(msgspec.Struct):
+    hit: int | None
+    load: float | None
+    score: float | None
+
+
+class _Shown(msgspec.Struct):
+    """What is shown of an explanation, in types that can be."""
+
+    reason: str
+    standings: list[_Figures]
+    best: list[int]
 
 
 def guard(policy: Policy, environment: Environment, on_trouble: OnTrouble) -> GuardedPolicy:
@@ -48,7 +64,7 @@ class GuardedPolicy:
         self._is_own = False
         try:
             chosen = self._policy.choose(request, candidates)
-        except Exception as error:  # noqa: BLE001  anything may go wrong in it
+        except BaseException as error:  # noqa: BLE001  anything may go wrong in it: a library may call sys.exit()
             self._on_trouble("raised", _place(error))
             return self._safe.choose(request, candidates)
         if candidates is not self._candidates:
@@ -63,11 +79,14 @@ class GuardedPolicy:
         """Let the policy explain; one that fails at it, or explains other candidates, is said to."""
         try:
             explanation = explain(self._policy, request, candidates)
+            msgspec.convert(explanation, _Shown, from_attributes=True)
             is_whole = [standing.candidate for standing in explanation.standings] == list(candidates)
             if is_whole and explanation.best and all(0 <= place < len(candidates) for place in explanation.best):
                 return explanation
             why = "it explained other candidates, or no choice"
-        except Exception as error:  # noqa: BLE001
+        except msgspec.ValidationError as error:  # which tells types, no values
+            why = str(error)
+        except BaseException as error:  # noqa: BLE001
             why = _place(error)
         return by_chance(candidates, f"{type(self._policy).__name__} can't explain its choice: {why}")
 
@@ -83,7 +102,7 @@ class GuardedLearner(GuardedPolicy):
         if self._is_own and isinstance(self._policy, Learner):
             try:
                 return _GuardedPlacement(self._policy.place(request, candidate), self._on_trouble)
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001
                 self._on_trouble("raised", _place(error))
         return _NoPlacement()
 
@@ -125,7 +144,7 @@ class _GuardedPlacement:
     def _try(self, tell: Callable[[], None]) -> None:
         try:
             tell()
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             self._on_trouble("raised", _place(error))
 
 
@@ -157,7 +176,7 @@ class Trouble:
         self._silent_until, self._unsaid = now + SILENT_SECONDS, 0
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Say what was raised and where. Not its message, which may hold something of a prompt."""
     trace, place = error.__traceback__, ""
     while trace is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -42,9 +43,12 @@ class Heartbeat:
     def __init__(
         self, options: MockOptions, port: int, is_healthy: Callable[[], bool], log: Callable[[str], None]
     ) -> None:
-        host, _, router_port = options.router.rpartition(":")
+        credentials, _, address = options.router.rpartition("@")
+        host, _, router_port = address.rpartition(":")
         self._host = host.strip("[]")
         self._port = int(router_port)
+        basic = base64.b64encode(credentials.encode()).decode("ascii")
+        self._headers = {"authorization": f"Basic {basic}"} if credentials else None
         self._body = msgspec.json.encode(registration(options, port))
         self._interval = options.heartbeat_secs
         self._is_healthy = is_healthy
@@ -67,7 +71,7 @@ class Heartbeat:
 
     async def _register(self) -> str:
         try:
-            answer = await fetch(self._host, self._port, "POST", "/register", body=self._body)
+            answer = await fetch(self._host, self._port, "POST", "/register", body=self._body, headers=self._headers)
         except TimeoutError:
             return "no answer in time"
         except OSError as error:

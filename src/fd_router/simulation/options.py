@@ -26,7 +26,7 @@ class MockOptions(msgspec.Struct, frozen=True):
     router: Annotated[
         str,
         Option(
-            help="HOST:PORT of the router to register at. Default: don't register.",
+            help="HOST:PORT of the router to register at; any:TOKEN@HOST:PORT shows a token. Default: don't register.",
             pattern=r"(.+:\d+)?",
             form="HOST:PORT",
         ),
