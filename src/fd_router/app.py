@@ -58,8 +58,11 @@ from fd_router.telemetry.telemetry import Telemetry
 CONTROL_SECONDS = 5.0
 """How long an instance may take to answer a request of the router's own, an abort for one."""
 
-FIRST_PROBES_SECONDS = 2.0
-"""How long a router that takes a port over waits for the known instances' first probes before it accepts."""
+FIRST_PROBES_SECONDS = 0.5
+"""How long clients wait for the known instances' first probes: until then there is nobody to send them to."""
+
+TAKE_OVER_SECONDS = 2.0
+"""The same where another router serves the clients meanwhile."""
 
 INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions")
 
@@ -336,13 +339,19 @@ class Router:
             self._state_file.restore()
             work.append(self._state_file.run())
         self._tasks = [self._loop.create_task(task) for task in work]
-        if listener.takes_over:  # another router serves these clients as long as this one couldn't
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._monitor.probe_all(), FIRST_PROBES_SECONDS)
         try:
-            await listener.start()
+            await self._open(listener)
         except OSError as error:
             raise FdRouterError(why_not_listening(server.host, server.port, error)) from None
+
+    async def _open(self, listener: Listener) -> None:
+        """Let clients in, once it is known which of the instances that are named already can serve. Raises OSError."""
+        if not listener.takes_over:
+            listener.hold()
+        with contextlib.suppress(TimeoutError):
+            limit = TAKE_OVER_SECONDS if listener.takes_over else FIRST_PROBES_SECONDS
+            await asyncio.wait_for(self._monitor.probe_all(), limit)
+        await listener.start()
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Take no more, and wait until what is under way is over, or until ``hurry``."""

@@ -1,13 +1,15 @@
 """Start, drain and stop, as an operator's process manager does it."""
 
+import contextlib
 import json
 import signal
+import socket
 import time
 
 import pytest
 
 from tests.support.fleet import QUICK, Fleet, chat, eventually
-from tests.support.mock_process import RouterProcess, call
+from tests.support.mock_process import MockProcess, RouterProcess, call, free_port
 from tests.support.raw_client import IncompleteError, RawClient, request
 
 SLOW = {**QUICK, "decode_ms_per_token": 10}
@@ -35,6 +37,35 @@ def begin(fleet, body):
     client.read_head()
     client.read_chunk()
     return client
+
+
+@pytest.mark.parametrize("other", ["none", "hanging", "down"])
+def test_the_first_client_is_served_as_soon_as_it_can_connect(other):
+    """Else a router that is started again answers 502 until its first probes are over."""
+    with contextlib.ExitStack() as stack:
+        mock = stack.enter_context(MockProcess(**SLOW))
+        ports = [mock.port]
+        if other == "hanging":
+            ports.append(stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1])
+        if other == "down":
+            ports.append(free_port())
+        entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": port} for port in ports]
+        for _ in range(3):
+            began = time.monotonic()
+            router = RouterProcess(instances=entries)
+            stack.callback(router.end)
+            client = eventually(lambda: connect(router.port))
+            with client:
+                client.send(request("/v1/chat/completions", json.dumps(chat(max_tokens=1)).encode()))
+                assert client.read().status == 200
+            assert time.monotonic() - began < 10
+
+
+def connect(port):
+    try:
+        return RawClient(port, timeout=5)
+    except ConnectionRefusedError:
+        return None
 
 
 def test_a_router_told_to_stop_finishes_what_runs_and_takes_nothing_new(fleet):

@@ -6,9 +6,11 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tests.support.mock_process import MockProcess, RouterProcess, call
+
+Result = TypeVar("Result")
 
 SETTLE_SECS = 10.0
 """How long counts may take to come back to zero once the last client is gone; far more than they need."""
@@ -27,13 +29,14 @@ def chat(text: str = "hello", **more: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": text}], **more}
 
 
-def eventually(condition: Callable[[], object], seconds: float = SETTLE_SECS) -> None:
-    """Wait until ``condition`` holds. Raises TimeoutError."""
+def eventually(condition: Callable[[], Result], seconds: float = SETTLE_SECS) -> Result:
+    """Wait until ``condition`` holds, and return what it gave. Raises TimeoutError."""
     until = time.monotonic() + seconds
-    while not condition():
+    while not (result := condition()):
         if time.monotonic() > until:
             raise TimeoutError(f"{condition} never held")
         time.sleep(0.01)
+    return result
 
 
 def sample(text: str, name: str, **labels: str) -> float:

@@ -108,6 +108,11 @@ class Listener:
         self._servers: list[asyncio.Server] = []
         self._last: set[asyncio.Task[Any]] = set()  # connections that waited when it stopped
 
+    def hold(self) -> None:
+        """Let clients connect, and wait to be accepted. Raises OSError."""
+        for sock in self._sockets:
+            sock.listen(BACKLOG)
+
     async def start(self) -> None:
         """Begin to accept. Raises OSError."""
         loop = asyncio.get_running_loop()
