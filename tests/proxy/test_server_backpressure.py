@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fd_router.messages import Request, Response
-from fd_router.proxy.server import MAX_HELD
-from tests.proxy.rig import Rig, answer, post
+from fd_router.proxy.server import LARGE, MAX_HELD
+from tests.proxy.rig import STREAM_HEAD, Rig, answer, chunk, post
 from tests.proxy.test_server import ROUTES, get, statuses
 
 HALF = b'{"prompt": "%b"}' % (b"x" * (MAX_HELD // 2 + 1))
@@ -78,3 +78,23 @@ async def test_a_large_body_alone_is_read_on() -> None:
     client = rig.client()
     client.receive(post(HALF * 4)[:-1])
     assert not client.paused
+
+
+async def test_a_large_piece_of_an_answer_stops_the_instance_before_the_next_one_is_read() -> None:
+    """A loop's turn may bring megabytes: written only at its end, they would all be here."""
+    rig = Rig()
+    client = rig.client()
+    instance = await rig.ask(client, b'{"prompt": "hello", "stream": true}')
+    instance.receive(STREAM_HEAD)
+    await rig.settle()
+    write = client.write
+
+    def overflow(data: bytes) -> None:
+        write(data)
+        client.protocol.pause_writing()  # type: ignore[union-attr]
+
+    client.write = overflow  # type: ignore[method-assign,assignment]
+    instance.receive(chunk(b"x" * 1000))
+    assert not instance.paused
+    instance.receive(chunk(b"x" * LARGE))
+    assert instance.paused

@@ -28,6 +28,9 @@ MAX_PIPELINED = 16
 MAX_HELD = 1024 * 1024
 """Bytes of their bodies that may be there before reading stops."""
 
+LARGE = 64 * 1024
+"""Bytes of an answer that don't wait for the end of the loop's turn, in which megabytes more may be read."""
+
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending before it is cut off.
 
@@ -295,7 +298,10 @@ class ServerConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of the answer."""
-        self._site.outbox.write(self._transport, data)
+        outbox = self._site.outbox
+        outbox.write(self._transport, data)
+        if len(data) >= LARGE:  # whether the client takes it must be known before more is read from the instance
+            outbox.flush()
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
