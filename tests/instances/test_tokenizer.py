@@ -97,7 +97,7 @@ async def test_an_empty_prompt_is_not_asked_for() -> None:
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ((500, b"oops"), "status 500"),
+        ((400, b"oops"), "status 400"),
         ((200, b'{"input_ids": []}'), "no tokens in the answer"),
         ((200, b"not json"), "JSON is malformed"),
         ((200, b'{"tokens": [1]}'), "missing required field"),
@@ -117,13 +117,21 @@ async def test_a_bad_answer_is_one_warning_and_characters_do(answer: tuple[int, 
     assert await prepare(service, "a") == [97]
 
 
-async def test_a_service_that_is_down_is_left_alone_for_a_while() -> None:
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (UpstreamError("refused", "connection refused", instance="http://t:1"), "connection refused"),
+        ((500, b"oops"), "status 500"),
+        ((429, b"oops"), "status 429"),
+    ],
+)
+async def test_a_service_that_is_down_is_left_alone_for_a_while(answer: Any, why: str) -> None:
     service = Service()
-    service.answer = UpstreamError("refused", "connection refused", instance="http://t:1")
+    service.answer = answer
     for _ in range(5):
         assert await prepare(service, "a") is None
     assert len(service.asked) == 1
-    assert service.lines == [("[request_id:r] ", FALLBACK + "connection refused")]
+    assert service.lines == [("[request_id:r] ", FALLBACK + why)]
     service.now += 1
     service.answer = None
     assert await prepare(service, "a") == [97]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 
 import pytest
 
@@ -169,3 +170,19 @@ def test_in_flight() -> None:
     assert in_flight.all() == (two, three)
     in_flight.discard("a", two)
     assert len(in_flight) == 1
+
+
+def test_many_with_one_id_come_and_go_in_any_order() -> None:
+    in_flight, rng = InFlight(), random.Random(3)
+    requests = [object() for _ in range(200)]
+    present: list[object] = []
+    for _ in range(4000):
+        request = rng.choice(requests)
+        if request in present:
+            present.remove(request)
+            in_flight.discard("a", request)  # type: ignore[arg-type]
+        else:
+            present.append(request)
+            in_flight.add("a", request)  # type: ignore[arg-type]
+        assert in_flight.find("a") == tuple(present)
+        assert len(in_flight) == len(present)

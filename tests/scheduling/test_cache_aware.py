@@ -159,13 +159,14 @@ def test_instances_that_are_no_candidates_now_are_left_alone() -> None:
     assert bench.choose("aaaabbbb") in {1, 3}
 
 
-def test_tokens_of_a_tokenizer_are_used_instead_of_characters() -> None:
+@pytest.mark.parametrize("text", ["some text", ""], ids=["from a tokenizer", "from the client"])
+def test_tokens_are_used_instead_of_characters(text: str) -> None:
     bench = Bench((1, 0), (1, 0))
-    request = FakeRequest("some text")
+    request = FakeRequest(text)
     request.token_ids = array("I", [7, 8, 9, 10, 11, 12, 13, 14, 15])
     chosen = bench.policy.choose(request, bench.fleet)
     assert bench.index.blocks == 2
-    other = FakeRequest("another text")
+    other = FakeRequest(text and "another text")
     other.token_ids = array("I", [7, 8, 9, 10, 0, 0, 0, 0])
     assert bench.policy.choose(other, bench.fleet) is chosen
     assert list(bench.told[-1].hit_ratios.values()) == [50]

@@ -26,8 +26,6 @@ class TestPrompt:
             ({"prompt": " hi \n"}, "hi"),
             ({"prompt": ""}, ""),
             ({"prompt": ["a", " b "]}, "a b"),
-            ({"prompt": [1, 2, 3]}, ""),
-            ({"prompt": [[1, 2], [3]]}, ""),
             ({"prompt": ["a", 1, "b", [2]]}, "a b"),
             ({"prompt": None}, ""),
             ({"prompt": 5}, ""),
@@ -200,7 +198,35 @@ odd = st.dictionaries(st.sampled_from(names), anything, max_size=6)
 
 
 def told(completion: Completion) -> tuple[object, ...]:
-    return completion.prompt, completion.tokens, completion.stream, completion.request_id, completion.session_id
+    return (
+        completion.prompt, completion.tokens, completion.token_ids, completion.stream, completion.request_id,
+        completion.session_id,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prompt", "ids"),
+    [
+        ([1, 2, 3], [1, 2, 3]),
+        ([[1, 2], [3]], [1, 2, 3]),
+        ([0, 2**32 - 1], [0, 2**32 - 1]),
+        ([], None),
+        ([[]], None),
+        ([-1], None),
+        ([2**32], None),
+        ([1, "text"], None),
+    ],
+)
+def test_a_prompt_of_tokens(prompt: list[object], ids: list[int] | None) -> None:
+    completion = Completion(json.dumps({"prompt": prompt}).encode())
+    assert (None if completion.token_ids is None else list(completion.token_ids)) == ids
+    if ids is not None:
+        assert (completion.prompt, completion.tokens) == ("", len(ids) * 6)
+
+
+def test_messages_hide_a_prompt_of_tokens() -> None:
+    completion = Completion(b'{"messages": [], "prompt": [1, 2]}')
+    assert (completion.token_ids, completion.tokens) == (None, 0)
 
 
 @given(well_formed)

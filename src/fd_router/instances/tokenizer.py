@@ -142,6 +142,9 @@ class Tokenizer:
         except UpstreamError as error:
             self._pause()
             self._warn(completion, error.detail)
+        except _UnableError as error:
+            self._pause()
+            self._warn(completion, str(error))
         except (ValueError, OverflowError) as error:  # an answer that is none; DecodeError is a ValueError
             self._warn(completion, str(error))
         else:
@@ -163,6 +166,10 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._answers)} answers remembered>"
+
+
+class _UnableError(Exception):
+    """The service has no answer at the moment, whatever it is asked."""
 
 
 class ServiceTokenizer(Tokenizer):
@@ -187,6 +194,8 @@ class ServiceTokenizer(Tokenizer):
         """Ask for the prompt's tokens."""
         text = sendable(prompt)
         status, body = await self._post(msgspec.json.encode(_Question(text, text, text)), self._time_limit)
+        if status == 429 or status >= 500:  # not because of this prompt
+            raise _UnableError(f"status {status}")
         if status >= 300:
             raise ValueError(f"status {status}")
         ids = _decode(body).input_ids

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Protocol
 
 from fd_router.instances.instance import Instance
+
+_ABSENT = object()
 
 
 class Abortable(Protocol):
@@ -30,23 +33,26 @@ class InFlight:
 
     def __init__(self) -> None:
         self._requests: dict[str, Abortable] = {}
-        self._twins: dict[str, list[Abortable]] = {}  # those whose id was taken when they began
+        self._twins: dict[str, OrderedDict[Abortable, None]] = {}  # those whose id was taken when they began
 
     def add(self, request_id: str, request: Abortable) -> None:
         """A request begins."""
         if self._requests.setdefault(request_id, request) is not request:
-            self._twins.setdefault(request_id, []).append(request)
+            self._twins.setdefault(request_id, OrderedDict())[request] = None
 
     def discard(self, request_id: str, request: Abortable) -> None:
         """A request is over."""
-        if not self._twins and self._requests.get(request_id) is request:  # nearly always
+        twins = self._twins.get(request_id)
+        if self._requests.get(request_id) is not request:
+            if twins is None or twins.pop(request, _ABSENT) is _ABSENT:
+                return
+        elif twins is None:  # nearly always
             del self._requests[request_id]
             return
-        left = [other for other in self.find(request_id) if other is not request]
-        self._requests.pop(request_id, None)
-        self._twins.pop(request_id, None)
-        for other in left:
-            self.add(request_id, other)
+        else:
+            self._requests[request_id] = twins.popitem(last=False)[0]
+        if not twins:
+            del self._twins[request_id]
 
     def find(self, request_id: str) -> tuple[Abortable, ...]:
         """Return the requests with this id."""

@@ -15,6 +15,9 @@ from fd_router.errors import BadRequestError
 TOKENS_PER_CHARACTER = 2
 """FastDeploy's router estimates a prompt's tokens so; see section 4 of its protocol."""
 
+ESTIMATE_PER_ID = 3 * TOKENS_PER_CHARACTER
+"""What a token counts in that measure, where the client sends tokens: about three characters."""
+
 
 class _Part(msgspec.Struct, gc=False):
     type: str = ""
@@ -81,7 +84,9 @@ class Completion:
         else:
             self.request_id = "" if given is None else str(given)
             self.has_reserved |= not self.request_id
-        self.token_ids: array[int] | None = None  # from a tokenizer, before the selection
+        self.token_ids: array[int] | None = None  # the client's, or from a tokenizer, before the selection
+        if not texts and (ids := _token_ids(fields)):
+            self.token_ids, self.tokens = ids, len(ids) * ESTIMATE_PER_ID
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
         self.selections = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
@@ -113,6 +118,22 @@ def _texts(fields: _Body) -> list[str]:
     else:
         texts = [item.strip() for item in fields.prompt or () if isinstance(item, str)]
     return texts if all(texts) else [text for text in texts if text]
+
+
+def _token_ids(fields: _Body) -> array[int] | None:
+    """Return the tokens that a client sent instead of text, those of several prompts one after the other."""
+    if fields.messages is not None or not isinstance(fields.prompt, list):
+        return None
+    ids = array("I")
+    try:
+        for item in fields.prompt:
+            if isinstance(item, int):
+                ids.append(item)
+            elif isinstance(item, list):
+                ids.extend(item)
+    except OverflowError:  # no engine has such a token
+        return None
+    return ids
 
 
 def _message_texts(messages: list[_Message]) -> list[str]:
@@ -170,8 +191,16 @@ def _fit_content(content: Any) -> str | list[_Part] | None:
 
 def _fit_prompt(value: Any) -> str | list[str | int | list[int]] | None:
     if isinstance(value, list):
-        return [item for item in value if isinstance(item, str)]
+        return [item for item in value if isinstance(item, str) or _is_token(item) or _are_tokens(item)]
     return value if isinstance(value, str) else None
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_tokens(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_token, value))
 
 
 def _fit_extra_body(value: Any) -> _ExtraBody | None:

@@ -143,7 +143,9 @@ class CacheAwarePolicy:
 
     def _why_not(self, request: RequestView, low: float, high: float) -> str:
         """Say why the prefix must not decide, or nothing."""
-        return IMBALANCED if self._is_imbalanced(low, high) else EMPTY if not request.prompt else ""
+        if self._is_imbalanced(low, high):
+            return IMBALANCED
+        return EMPTY if request.token_ids is None and not request.prompt else ""
 
     def _keys(self, request: RequestView) -> bytes:
         if (ids := request.token_ids) is not None:
