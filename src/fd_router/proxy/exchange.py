@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 
 from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Health, Instance
 from fd_router.messages import Request
 from fd_router.proxy.forwarding import Forwarding
 from fd_router.proxy.heads import ResponseHead, request_head
 from fd_router.proxy.in_flight import InFlight
 from fd_router.proxy.leg import Leg
-from fd_router.proxy.pool import Pools
+from fd_router.proxy.pool import InstancePool, Pools
 from fd_router.proxy.services import Client, Services
 from fd_router.scheduling.contract import Decision, RequestView
 from fd_router.telemetry.record import RequestRecord
@@ -43,17 +44,19 @@ class ExchangeServices(Services):
 class Exchange(Leg, Forwarding):
     """Forwards one request to one instance: a ``Listener`` of the connection there."""
 
-    __slots__ = ("_connecting", "_connection", "_decision", "_pool", "_select", "_time_limit")
+    __slots__ = ("_awaited", "_connecting", "_connection", "_decision", "_pool", "_select", "_time_limit")
 
     def __init__(self, request: Request, client: Client, record: RequestRecord, services: ExchangeServices) -> None:
         super().__init__(request, client, record, services)
         self._select = services.select
         self._decision: Decision[Instance] | None = None
         self._connection = self._connecting = None
+        self._awaited: InstancePool | None = None  # of the instance that it is to be sent to, when its policy says so
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instance that works on the request now."""
-        return (self._decision.instance,) if self._decision is not None and self._place is None else ()
+        is_sent = self._decision is not None and self._place is None and self._awaited is None
+        return (self._decision.instance,) if is_sent and self._decision is not None else ()
 
     # one attempt
 
@@ -66,13 +69,41 @@ class Exchange(Leg, Forwarding):
         record.attempts += 1
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
-        self._dispatch(self._services.pools.of(instance))
+        pool = self._services.pools.of(instance)
+        if decision.waits(self._be_sent_soon):
+            self._awaited = pool
+            pool.awaited += 1
+            self._notes.append(f"waits in the router until {instance.url} can begin with it")
+        else:
+            self._dispatch(pool)
+
+    def _be_sent_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._on_due)  # what goes wrong here is not the caller's concern
+
+    def _on_due(self) -> None:
+        """The policy says that the request is to be sent now: there, or, if that instance is gone, somewhere else."""
+        pool, decision = self._awaited, self._decision
+        if pool is None or decision is None:
+            return
+        self._stop_waiting()
+        if decision.instance.health is Health.HEALTHY and not pool.retired:
+            self._dispatch(pool)
+            return
+        self._release(decision)
+        self.record.attempts -= 1  # nothing was sent
+        self._begin()
+
+    def _stop_waiting(self) -> None:
+        if self._awaited is not None:
+            self._awaited.awaited -= 1
+            self._awaited = None
 
     def _message(self) -> bytes:
         body = self._request.body
         return request_head(self._request, self._pool.authority, len(body)) + body
 
     def _abandon(self) -> None:
+        self._stop_waiting()
         if self._connection is not None or self._connecting is not None:
             self._cancel()
         if self._decision is not None:
