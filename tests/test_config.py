@@ -220,6 +220,7 @@ def test_the_zeros_that_mean_the_default_are_all_of_gos_numbers() -> None:
         "manager.instance-expiry-secs",
         "scheduler.cache-instance-max-blocks",
         "scheduler.ttft-decode-weight-ms",
+        "scheduler.ttft-feed-tokens",
         "scheduler.ttft-recompute-weight",
         "server.drain-delay-secs",
         "server.drain-timeout-secs",

@@ -23,7 +23,7 @@ from fd_router.instances.tokenizer import ServiceTokenizer, Tokenizer, tokenizer
 from fd_router.proxy.fetch import fetch
 from fd_router.proxy.pool import Pools
 from fd_router.scheduling.completion import Completion
-from fd_router.scheduling.contract import Choice, Environment, Policy, RequestView
+from fd_router.scheduling.contract import Choice, Environment, Leavable, Policy, RequestView
 from fd_router.scheduling.explanation import Verdict, draw_with
 from fd_router.scheduling.guarded import Trouble, guard
 from fd_router.scheduling.loads import Figures
@@ -70,6 +70,7 @@ class SchedulingParts:
         self._random = rng
         self._figures = Figures(time.monotonic, options.load_max_age_secs)
         self._index = make_index(Environment(time.monotonic, rng), options)
+        self._on_gone: list[Callable[[str], None]] = []  # policies that want to hear of it
         self._tells_decisions = config.proxy.explain_header != "off"
         self._policies = policies_of(config)
         if problems := problems_of(self._policies, options, Environment(time.monotonic, rng)):
@@ -94,6 +95,7 @@ class SchedulingParts:
             on_choice,
             role=role,
             predictions=self._telemetry.metrics.predictions.of(role),
+            later=asyncio.get_running_loop().call_later if role == "mixed" else None,  # a pair is sent at once
         )
         named = self._policies[role]
         policy = make_policy(
@@ -105,6 +107,8 @@ class SchedulingParts:
             own_options=named.options,
             key=named.key,
         )
+        if isinstance(policy, Leavable):
+            self._on_gone.append(policy.on_gone)
         if named.is_custom:
             policy = guard(policy, environment, self._make_trouble(named.name))
         policy = TimedPolicy(policy, metrics.decisions(role), DECISION_BOUNDS, time.perf_counter, every=TIMED_DECISIONS)
@@ -184,6 +188,9 @@ class SchedulingParts:
             self._figures.forget(instance.url)
             if self._scraper is not None:
                 self._scraper.forget(instance)
+        if not instance.takes_new:
+            for on_gone in self._on_gone:
+                on_gone(instance.url)
         if kind is ChangeKind.REMOVED:
             self._pools.retire(_metrics_address(instance).key)
 

@@ -87,7 +87,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
             help="ttft_aware: what computing again what another instance has cached costs, beside the time it takes.",
             minimum=0,
         ),
-    ] = 2.0
+    ] = 1.5
     ttft_decode_weight_ms: Annotated[
         float,
         Option(help="ttft_aware: what each running request adds to the prediction.", unit="ms", minimum=0),
@@ -101,6 +101,15 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
             zero_is_default=True,
         ),
     ] = 10_000.0
+    ttft_feed_tokens: Annotated[
+        int,
+        Option(
+            help="ttft_aware: what an instance may have to prefill at once, unless it is one longer prompt: a batch of "
+            "the engine. Further prompts wait in the router, where the shortest goes first. 0: none waits there.",
+            unit="tokens",
+            minimum=0,
+        ),
+    ] = 8192
     cache_block_size: Annotated[
         int,
         Option(

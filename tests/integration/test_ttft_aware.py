@@ -87,6 +87,26 @@ async def test_an_instance_that_dies_leaves_nothing_in_the_queues() -> None:
         assert not any(await queues(fleet))
 
 
+async def test_prompts_wait_in_the_router_and_go_elsewhere_when_their_instance_dies() -> None:
+    options = {**TTFT, "ttft_feed_tokens": 1, "ttft_prefill_tokens_per_sec": 2000.0}
+    async with PdFleet(mixed=2, scheduler=options, mock=SLOW) as fleet:
+        number = 100
+        while not all(counts(fleet)):  # the speed of both is to be known
+            number += 1
+            await ask(fleet, body(f"{number}"))
+        before = sum(counts(fleet))
+        asked = [asyncio.create_task(fleet.call("POST", CHAT, body(f"{number}" * 4000))) for number in range(6)]
+        await asyncio.sleep(0.3)
+        assert sum(counts(fleet)) == before + 2  # each prefills for 0.5 s
+        assert min(await queues(fleet)) > 0.1
+        await fleet.of("mixed")[0].stop()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        served = [answer for answer in answers if not isinstance(answer, BaseException) and answer.status == 200]
+        assert len(served) >= 5  # all but the one that was being prefilled there
+        assert fleet.log.count("waits in the router until") >= 4
+        assert not any(await queues(fleet))
+
+
 async def test_pairs() -> None:
     async with PdFleet(2, 2, scheduler=TTFT) as fleet:
         for _ in range(3):

@@ -16,6 +16,7 @@ from fd_router.scheduling.policies import make_index, make_policy
 from fd_router.scheduling.policies.ttft_aware import Placed, TtftAwarePolicy
 from fd_router.scheduling.scheduler import Scheduler
 from tests.scheduling.fakes import FakeCandidate, FakeRequest
+from tests.support.fake_transport import FakeLoop
 
 SPEED = 1000.0  # tokens/s, of all instances until they tell otherwise
 TOKEN = 4  # characters, until told otherwise
@@ -42,8 +43,15 @@ class Log:
 class Bench:
     """A policy, a fleet, and a clock in the hand."""
 
-    def __init__(self, instances: int = 2, *, role: str = "mixed", seed: int = 1, **options: Any) -> None:
-        settings = {"ttft_prefill_tokens_per_sec": SPEED, "ttft_decode_weight_ms": 0.0, "cache_block_size": 4}
+    def __init__(
+        self, instances: int = 2, *, role: str = "mixed", seed: int = 1, waits: bool = False, **options: Any
+    ) -> None:
+        settings = {
+            "ttft_prefill_tokens_per_sec": SPEED,
+            "ttft_recompute_weight": 2.0,
+            "ttft_decode_weight_ms": 0.0,
+            "cache_block_size": 4,
+        }
         self.now = 100.0
         self.log = Log()
         self.choices: list[Choice] = []
@@ -54,6 +62,7 @@ class Bench:
             lambda _, choice: self.choices.append(choice),
             role=role,
             predictions=self.log,
+            later=FakeLoop().call_later if waits else None,  # whose time never comes
         )
         self.index = make_index(environment, config)
         policy = make_policy("ttft_aware", environment, config, index=self.index)
@@ -169,6 +178,78 @@ class TestFormula:
         request = FakeRequest("x" * 10)
         request.token_ids = array("I", range(400))
         assert bench.scores(request) == pytest.approx([0.4, 0.4])
+
+
+class TestWaiting:
+    """At 1,000 tokens/s an instance gets one prompt at a time, if they aren't very short."""
+
+    def bench(self, instances: int) -> Bench:
+        bench = Bench(instances, waits=True, ttft_feed_tokens=100)
+        for number in range(1, instances + 1):  # until an instance's speed is known nobody waits for it
+            bench.serve(text(1000, "z"), 1.0, to=number)
+        bench.log.first_tokens.clear()
+        return bench
+
+    def test_what_an_instance_can_not_begin_with_waits_and_the_shortest_goes_first(self) -> None:
+        bench, sent = self.bench(1), []
+        decisions = {name: bench.send(text(tokens, name)) for name, tokens in {"a": 3000, "b": 2000, "c": 500}.items()}
+        waits = {name: decision.waits(lambda name=name: sent.append(name)) for name, decision in decisions.items()}
+        assert waits == {"a": False, "b": True, "c": True}
+        for name in "acb":
+            bench.now += 1.0
+            decisions[name].first_token()
+            decisions[name].release()
+        assert sent == ["c", "b"]
+        assert [told[0] for told in bench.log.first_tokens] == [3.0, 3.5, 5.0]
+
+    def test_a_new_prompt_waits_for_shorter_ones_and_holds_longer_ones_up(self) -> None:
+        bench = self.bench(2)
+        bench.send(text(4000), to=1)
+        bench.send(text(5000, "b"), to=2)
+        for name, tokens in {"c": 3000, "d": 200}.items():
+            bench.send(text(tokens, name), to=1)
+        # 1: 4 s sent, 0.2 s shorter, 1 s to do, by which the one of 3 s comes later; 2: 5 s sent, 1 s to do
+        assert bench.scores(text(1000, "e")) == pytest.approx([4.2 + 1 + 1, 5 + 1])
+        assert bench.queues() == pytest.approx([4.0, 5.0])  # nothing that waits is shorter than that
+        bench.send(text(3000, "f"), to=1)
+        assert bench.scores(text(100, "g")) == pytest.approx([4 + 0.1 + 3 * 0.1, 5 + 0.1])
+
+    def test_what_is_cached_there_makes_a_prompt_short(self) -> None:
+        bench = self.bench(1)
+        bench.serve(text(2000), 2.0)
+        decisions = {
+            "long": bench.send(text(4000, "b")),
+            "unknown": bench.send(text(1000, "c")),
+            "known": bench.send(text(2400)),
+        }
+        assert bench.scores(text(2500)) == pytest.approx([4.0 + 0.1 + 2 * 0.1], abs=0.01)
+        sent = [name for name, decision in decisions.items() if not decision.waits(lambda: sent.append("known"))]
+        assert sent == ["long"]
+        bench.now += 4
+        decisions["long"].first_token()
+        assert sent == ["long", "known"]
+
+    def test_one_that_went_before_its_turn_says_nothing_of_the_cache(self) -> None:
+        bench = self.bench(1)
+        first, second, third = bench.send(text(1000)), bench.send(text(5000, "b")), bench.send(text(5100, "b"))
+        first.first_token()
+        assert third._placement.pending.is_reordered  # the rest of what is thought to be cached: 100 tokens
+        third.usage(5100, 0)
+        assert bench.index.blocks_of(bench.fleet[0].url) == 1000 + 1000 + 5100
+        second.release()
+
+    def test_those_that_wait_for_an_instance_that_is_gone_are_told(self) -> None:
+        bench, sent = self.bench(1), []
+        for name in "abc":
+            bench.send(text(1000, name)).waits(lambda name=name: sent.append(name))
+        bench.policy.on_gone(bench.fleet[0].url)
+        bench.policy.on_gone("http://10.9.9.9:1")
+        assert sent == ["b", "c"]
+
+    def test_nothing_waits_when_told_so_or_without_timers(self) -> None:
+        for bench in (Bench(1, waits=True, ttft_feed_tokens=0), Bench(1)):
+            bench.serve(text(1000, "z"), 1.0)
+            assert not any(bench.send(text(1000, name)).waits(list) for name in "abc")
 
 
 class TestTies:

@@ -58,6 +58,11 @@ class Instance:
         self.board: Board | None = None  # in a large fleet: kept up to date at ``place``
         self.place = 0
 
+    @property
+    def takes_new(self) -> bool:
+        """Whether it may be given a request: it is healthy, and neither paused, draining, nor is its circuit open."""
+        return self.health is Health.HEALTHY and not (self.registration.is_paused or self.is_draining or self.is_barred)
+
     def take(self, tokens: int) -> None:
         """Count one more request with ``tokens`` prompt tokens."""
         self.running = running = self.running + 1

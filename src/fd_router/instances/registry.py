@@ -160,11 +160,7 @@ class Registry:
         """Return the instances of ``role`` that may be chosen: healthy, not paused, not draining; by URL. Cached."""
         chosen = self._available.get(role)
         if chosen is None:
-            chosen = tuple(
-                x
-                for x in self.in_service(role)
-                if x.health is Health.HEALTHY and not (x.registration.is_paused or x.is_draining or x.is_barred)
-            )
+            chosen = tuple(x for x in self.in_service(role) if x.takes_new)
             self._available[role] = chosen
         return chosen
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 
 from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Health, Instance
 from fd_router.messages import Request
 from fd_router.proxy.forwarding import Forwarding
 from fd_router.proxy.heads import ResponseHead, request_message
 from fd_router.proxy.in_flight import InFlight
 from fd_router.proxy.leg import Leg
 from fd_router.proxy.outbox import Pieces
-from fd_router.proxy.pool import Pools
+from fd_router.proxy.pool import InstancePool, Pools
 from fd_router.proxy.services import Client, Services
 from fd_router.scheduling.contract import Decision, RequestView
 from fd_router.telemetry.record import RequestRecord
@@ -44,17 +45,19 @@ class ExchangeServices(Services):
 class Exchange(Leg, Forwarding):
     """Forwards one request to one instance: a ``Listener`` of the connection there."""
 
-    __slots__ = ("_connecting", "_connection", "_decision", "_pool", "_select", "_time_limit")
+    __slots__ = ("_awaited", "_connecting", "_connection", "_decision", "_pool", "_select", "_time_limit")
 
     def __init__(self, services: ExchangeServices, request: Request, client: Client, record: RequestRecord) -> None:
         Forwarding.__init__(self, services, request, client, record)  # by name: super() costs a look-up more
         self._select = services.select
         self._decision: Decision[Instance] | None = None
         self._connection = self._connecting = None
+        self._awaited: InstancePool | None = None  # of the instance that it is to be sent to, when its policy says so
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instance that works on the request now."""
-        return (self._decision.instance,) if self._decision is not None and self._place is None else ()
+        is_sent = self._decision is not None and self._place is None and self._awaited is None
+        return (self._decision.instance,) if is_sent and self._decision is not None else ()
 
     # one attempt
 
@@ -67,12 +70,54 @@ class Exchange(Leg, Forwarding):
         record.attempts += 1
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
-        self._dispatch(self._services.pools.of(instance))
+        pool = self._services.pools.of(instance)
+        if decision.placement is not None and decision.waits(self._be_sent_soon):
+            self._awaited = pool
+            pool.awaited += 1
+            self._notes.append(f"waits in the router until {instance.url} can begin with it")
+        else:
+            self._dispatch(pool)
+
+    def _be_sent_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._on_due)  # what goes wrong here is not the caller's concern
+
+    def _on_due(self) -> None:
+        """The policy says that the request is to be sent now: there, or, if nothing may go there, somewhere else."""
+        pool, decision = self._awaited, self._decision
+        if pool is None or decision is None:
+            return
+        self._stop_waiting()
+        if decision.instance.takes_new and not pool.retired:
+            self._dispatch(pool)
+        else:
+            self._go_elsewhere(decision, pool)
+
+    def _go_elsewhere(self, decision: Decision[Instance], pool: InstancePool) -> None:
+        """Choose again for a request that waited; where nobody else is there, it goes where it was to go, if it can."""
+        self.record.attempts -= 1  # nothing was sent
+        try:
+            self._attempt()
+        except NoInstanceError:
+            if decision.instance.health is Health.UNHEALTHY or pool.retired:
+                self._release(decision)
+                self._begin()
+            else:
+                self.record.attempts += 1
+                self._dispatch(pool)
+        else:
+            self._release(decision)
+            self._log_notes()
+
+    def _stop_waiting(self) -> None:
+        if self._awaited is not None:
+            self._awaited.awaited -= 1
+            self._awaited = None
 
     def _message(self) -> bytes | Pieces:
         return request_message(self._request, self._pool.authority, self._request.body)
 
     def _abandon(self) -> None:
+        self._stop_waiting()
         if self._connection is not None or self._connecting is not None:
             self._cancel()
         if self._decision is not None:

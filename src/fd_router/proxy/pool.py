@@ -54,6 +54,7 @@ class InstancePool:
         self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest
         self._tasks: set[asyncio.Task[None]] = set()
         self.open = 0  # connections, idle and busy
+        self.awaited = 0  # requests that will be sent here, but not yet
         self.retired = False
 
     def acquire(self) -> UpstreamConnection | None:
@@ -116,8 +117,8 @@ class InstancePool:
 
     @property
     def busy(self) -> int:
-        """Connections that serve a request, or are being opened for one."""
-        return self.open - len(self._idle) + len(self._tasks)
+        """Connections that serve a request, or are being opened for one, or will be."""
+        return self.open - len(self._idle) + len(self._tasks) + self.awaited
 
     def retire(self) -> None:
         """Close what is idle; busy connections close after their answer."""

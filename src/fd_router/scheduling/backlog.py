@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from fd_router.scheduling.fleet_columns import FleetColumns
 from fd_router.scheduling.prefill_speed import PrefillSpeed
 
 
 class Pending:
-    """A prompt that was sent, of which ``tokens`` are to be computed."""
+    """A prompt that was given to an instance, of which ``tokens`` are to be computed."""
 
-    __slots__ = ("is_heard", "sent_at", "tokens")
+    __slots__ = ("came_at", "is_heard", "is_reordered", "rank", "row", "send", "sent_at", "tokens")
 
-    def __init__(self, tokens: float, sent_at: float, *, is_heard: bool) -> None:
+    def __init__(self, tokens: float, came_at: float, *, is_heard: bool) -> None:
         self.tokens = tokens
-        self.sent_at = sent_at
+        self.came_at = came_at
+        self.sent_at = came_at
         self.is_heard = is_heard  # its first token will be heard of; else when its prefill ends is only reckoned
+        self.rank = 0.0  # of those that wait the lowest goes first
+        self.row = -1  # among those that wait; -1: it has been sent
+        self.send: Callable[[], None] | None = None  # to be called when it has waited
+        self.is_reordered = False  # it went before one that came earlier, or the other way round
 
 
 class Backlog:
@@ -38,7 +44,7 @@ class Backlog:
         self.speed = PrefillSpeed(fleet)
         self.until = 0.0
         self.behind = 0.0
-        self.running = 0  # requests sent and not over
+        self.running = 0  # requests given to it and not over
         self.tells_usage = False  # how much of a prompt was cached
         self._queue: OrderedDict[Pending, None] = OrderedDict()
         self._tokens = 0.0  # of the queue
@@ -54,25 +60,39 @@ class Backlog:
         """Tokens that are to be computed, those of the prompt in progress included."""
         return self._tokens
 
+    @property
+    def tells(self) -> bool:
+        """Whether a first token will come that ends a prompt of the queue, and its speed is known by such."""
+        return self._heard > 0 and self.speed.is_known
+
     def seconds(self, now: float) -> float:
         """How long the queue will take."""
         return max(self.until - now, self.behind)
 
     def add(self, tokens: float, now: float, *, is_heard: bool) -> Pending:
-        """A prompt with ``tokens`` to compute is sent.
+        """A prompt with ``tokens`` to compute is sent."""
+        pending = self.announce(tokens, now, is_heard=is_heard)
+        self.take(pending, now)
+        return pending
+
+    def announce(self, tokens: float, now: float, *, is_heard: bool) -> Pending:
+        """A prompt is going to be sent.
 
         As long as the speed isn't known, one that won't be heard of is taken to be computed until the request's end.
         """
-        pending = Pending(tokens, now, is_heard=is_heard or not self.speed.is_known)
+        self.running += 1
+        return Pending(tokens, now, is_heard=is_heard or not self.speed.is_known)
+
+    def take(self, pending: Pending, now: float) -> None:
+        """One that was announced is sent."""
+        tokens, pending.sent_at = pending.tokens, now
         self.until = now + self.seconds(now) + tokens / self.speed.tokens_per_sec
         self._queue[pending] = None
         self._tokens += tokens
         if pending.is_heard:
             self._heard += 1
             self._heard_tokens += tokens
-        self.running += 1
         self._reckon()
-        return pending
 
     def first_token(self, pending: Pending, now: float) -> float:
         """A prompt is prefilled. Returns the seconds that took, waiting not included; 0 when it can't be told."""

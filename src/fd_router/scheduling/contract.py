@@ -63,6 +63,17 @@ class Choice(msgspec.Struct, frozen=True):
 OnChoice = Callable[[RequestView, Choice], None]
 
 
+class Timer(Protocol):
+    """Something that is going to be called."""
+
+    def cancel(self) -> None:
+        """Let it not be called, if it wasn't yet."""
+
+
+Later = Callable[[float, Callable[[], None]], Timer]
+"""Calls a function in so many seconds."""
+
+
 class Policy(Protocol):
     """Chooses one of the candidates. Pure: no I/O, no globals; its own state only."""
 
@@ -118,6 +129,21 @@ class Learner(Protocol):
         """Note that ``request`` is being sent to ``candidate``, which ``choose`` returned just before."""
 
 
+class Patient(Placement, Protocol):
+    """A placement of a request that may have to wait before it is sent. Only where the environment has ``later``."""
+
+    def waits(self, send: Callable[[], None]) -> bool:
+        """Return whether the request is to wait, and then call ``send`` when it is to be sent, unless it ended."""
+
+
+@runtime_checkable
+class Leavable(Protocol):
+    """What a policy may have besides ``choose``: it wants to hear of instances that get nothing new any more."""
+
+    def on_gone(self, url: str) -> None:
+        """It left, is down, drains, is paused, or its circuit is open."""
+
+
 class Predictions(Protocol):
     """Who is told how good a policy's predictions were."""
 
@@ -131,10 +157,11 @@ class Predictions(Protocol):
 class Environment:
     """What a policy is built with: clock (monotonic seconds), randomness, role, and whom to tell of what it does.
 
-    ``board`` gives the counts of many candidates faster than they do themselves.
+    ``board`` gives the counts of many candidates faster than they do themselves. ``later``, if any, calls what is to be
+    done after a time: then a policy's placements may let requests wait (``Decision.waits``).
     """
 
-    __slots__ = ("board", "clock", "on_choice", "predictions", "random", "role")
+    __slots__ = ("board", "clock", "later", "on_choice", "predictions", "random", "role")
 
     def __init__(
         self,
@@ -144,6 +171,7 @@ class Environment:
         *,
         role: str = "mixed",
         predictions: Predictions | None = None,
+        later: Later | None = None,
     ) -> None:
         self.board = CountBoard()
         self.clock = clock
@@ -151,6 +179,7 @@ class Environment:
         self.on_choice = on_choice
         self.role = role  # of the candidates: mixed, prefill or decode
         self.predictions = predictions
+        self.later = later
 
 
 class Mirrored(Candidate, Protocol):
@@ -188,7 +217,7 @@ class Decision(Generic[InstanceT]):
     """
 
     __slots__ = (
-        "_awaits_first", "_holds_request", "_holds_tokens", "_placement", "instance", "tokens", "wants_usage",
+        "_awaits_first", "_holds_request", "_holds_tokens", "instance", "placement", "tokens", "wants_usage",
     )  # fmt: skip
 
     def __init__(self, instance: InstanceT, tokens: int, placement: Placement | None = None) -> None:
@@ -196,21 +225,26 @@ class Decision(Generic[InstanceT]):
         self.tokens = tokens
         self._holds_request = True
         self._holds_tokens = tokens > 0
-        self._placement = placement
+        self.placement = placement
         self._awaits_first = self.wants_usage = placement is not None
         instance.take(tokens)
 
+    def waits(self, send: Callable[[], None]) -> bool:
+        """Return whether the policy lets the request wait; then it calls ``send`` once, unless this is released."""
+        waits: Callable[[Callable[[], None]], bool] | None = getattr(self.placement, "waits", None)
+        return waits is not None and waits(send)
+
     def first_token(self) -> None:
         """Tell the policy, once, that the prefill is done: an answer that isn't an error shows it."""
-        if self._awaits_first and self._placement is not None:
+        if self._awaits_first and self.placement is not None:
             self._awaits_first = False
-            self._placement.on_first_token()
+            self.placement.on_first_token()
 
     def usage(self, prompt_tokens: int, cached_tokens: int) -> None:
         """Tell the policy what the engine said of the prompt."""
-        if self.wants_usage and self._placement is not None:
+        if self.wants_usage and self.placement is not None:
             self.wants_usage = False
-            self._placement.on_usage(prompt_tokens, cached_tokens)
+            self.placement.on_usage(prompt_tokens, cached_tokens)
 
     def prefill_done(self) -> bool:
         """Give the tokens back. Returns whether they were still held."""
@@ -226,9 +260,9 @@ class Decision(Generic[InstanceT]):
             return False
         self._holds_request = False
         self.instance.give_back_request()
-        if self._placement is not None:
+        if self.placement is not None:
             self._awaits_first = False
-            self._placement.on_end()
+            self.placement.on_end()
         return True
 
     def __repr__(self) -> str:

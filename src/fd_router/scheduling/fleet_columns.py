@@ -19,15 +19,15 @@ SPARE = 64
 class FleetColumns:
     """``until``, ``behind`` (s), ``pace`` (s/token) and ``running`` of each instance, by its slot; see ``Backlog``."""
 
-    __slots__ = ("_candidates", "_free", "_most", "_order", "_size", "_slots", "behind", "pace", "running", "until")
+    __slots__ = ("_candidates", "_free", "_most", "_slots", "behind", "order", "pace", "running", "size", "until")
 
     def __init__(self) -> None:
         self._slots: dict[str, int] = {}  # by URL
         self._free: list[int] = []
         self._most = 0  # candidates at a time: some lists leave out those that were tried, or are full
-        self._size = 0  # slots that were ever given
+        self.size = 0  # slots that were ever given
         self._candidates: Sequence[Candidate] = ()
-        self._order: Any = slice(0)  # the candidates' slots: what the columns are indexed with
+        self.order: Any = slice(0)  # the candidates' slots: what the columns are indexed with
         self.until, self.behind, self.pace, self.running = np.zeros((4, SPARE))
 
     def slot(self, url: str) -> int:
@@ -37,8 +37,8 @@ class FleetColumns:
             if self._free:
                 slot = self._free.pop()
             else:
-                slot = self._size
-                self._size += 1
+                slot = self.size
+                self.size += 1
                 if slot == len(self.until):
                     self._grow()
             self._slots[url] = slot
@@ -49,9 +49,9 @@ class FleetColumns:
         if candidates is not self._candidates:
             slots = [self._slots[candidate.url] for candidate in candidates]
             is_run = slots == list(range(len(slots)))
-            self._order = slice(len(slots)) if is_run else np.array(slots)
+            self.order = slice(len(slots)) if is_run else np.array(slots)
             self._candidates = candidates
-        order = self._order
+        order = self.order
         return self.until[order], self.behind[order], self.pace[order], self.running[order]
 
     def gone(self, candidates: Sequence[Candidate]) -> list[str]:

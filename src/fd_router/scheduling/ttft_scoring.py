@@ -13,6 +13,7 @@ from fd_router.scheduling.contract import Candidate
 from fd_router.scheduling.fleet_columns import Column
 from fd_router.scheduling.places import Places
 from fd_router.scheduling.prefix_index import Group, Match
+from fd_router.scheduling.shelf import Waiting
 
 PlaceArray = npt.NDArray[np.intp]
 
@@ -52,7 +53,7 @@ class Scoring:
     no more than ``near`` seconds apart are equals.
     """
 
-    __slots__ = ("_cached", "_candidates", "_fleet", "_pace", "_prompt", "most", "near", "scores", "weight")
+    __slots__ = ("_before", "_cached", "_candidates", "_fleet", "_pace", "_prompt", "most", "near", "scores", "weight")
 
     def __init__(
         self,
@@ -74,10 +75,23 @@ class Scoring:
         self._candidates = candidates
         self._fleet = fleet
         self._cached: dict[int, float] = {}  # tokens, by place
+        self._before: Column | None = None
         for group in prompt.match.groups():
             tokens = min(group.depth * block_size * prompt.per_unit, prompt.tokens - 1)
             self.most = max(self.most, tokens)
             self._credit(self._worth_a_look(group), tokens)
+
+    def weigh(self, waiting: Waiting, now: float) -> None:
+        """Count the prompts that wait in the router: those that go before this one, and those that it holds up."""
+        own = self._pace * self._prompt.tokens
+        for place, tokens in self._cached.items():
+            own[place] -= tokens * self._pace[place]
+        self._before, behind = waiting.weigh(own, self._pace, now)
+        self.scores += self._before + own * behind
+
+    def before(self, place: int) -> float:
+        """Return the seconds of work of the prompts that wait in the router and go before this one."""
+        return float(self._before[place]) if self._before is not None else 0.0
 
     def best(self) -> PlaceArray:
         """Return the places of the lowest score and of those that are as good."""

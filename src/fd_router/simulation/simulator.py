@@ -11,6 +11,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 
@@ -62,6 +63,27 @@ class _Sent:
         self.server = server
 
 
+class _Timer:
+    """What a policy wants to be called at a time."""
+
+    __slots__ = ("at", "call")
+
+    def __init__(self, at: float, call: Callable[[], None]) -> None:
+        self.at = at
+        self.call = call
+
+    def cancel(self) -> None:
+        """Do nothing when the time comes."""
+        self.call = _nothing
+
+    def __lt__(self, other: _Timer) -> bool:
+        return self.at < other.at
+
+
+def _nothing() -> None:
+    pass
+
+
 class Simulator:
     """One run of one policy. Equal arguments give equal outcomes."""
 
@@ -75,7 +97,8 @@ class Simulator:
         self._by_key = {server.instance.key: server for server in self._servers}
         self._agenda: list[tuple[float, int]] = []  # when which server's engine has something; stale ones are skipped
         self._outcomes: list[Outcome] = []
-        environment = Environment(lambda: self.now, random.Random(seed))
+        self._timers: list[_Timer] = []  # a heap
+        environment = Environment(lambda: self.now, random.Random(seed), later=self._later)
         self._figures = Figures(environment.clock, options.load_max_age_secs)
         self._index = make_index(environment, options)
         chooser = make_policy(
@@ -115,14 +138,31 @@ class Simulator:
 
     def _arrive(self, request: TraceRequest) -> None:
         decision = self._scheduler.select(TraceView(request))
+        send = partial(self._send, request, decision)
+        if not decision.waits(send):
+            send()
+
+    def _send(self, request: TraceRequest, decision: Decision[Instance]) -> None:
         server = self._by_key[decision.instance.key]
         server.engine.submit(request.prompt, request.output_tokens, self.now, _Sent(request, decision, server))
         self._note(server)
 
+    def _later(self, seconds: float, call: Callable[[], None]) -> _Timer:
+        timer = _Timer(self.now + seconds, call)
+        heapq.heappush(self._timers, timer)
+        return timer
+
     def _serve_until(self, until: float) -> None:
         """Let all engines come to ``until``, each event in its turn."""
-        agenda = self._agenda
-        while agenda and agenda[0][0] <= until:
+        agenda, timers = self._agenda, self._timers
+        while True:
+            due = agenda[0][0] if agenda else math.inf
+            if timers and timers[0].at <= min(due, until):
+                self.now, timer = timers[0].at, heapq.heappop(timers)
+                timer.call()
+                continue
+            if not agenda or due > until:
+                break
             at, place = heapq.heappop(agenda)
             server = self._servers[place]
             if at != server.due:
@@ -151,8 +191,8 @@ class Simulator:
                 at=request.at,
                 input_tokens=request.input_tokens,
                 instance=sent.server.instance.key,
-                ttft=run.first_token_at - run.submitted_at,
-                seconds=run.finished_at - run.submitted_at,
+                ttft=run.first_token_at - request.at,
+                seconds=run.finished_at - request.at,
                 cached_tokens=run.cached_tokens,
             )
         )

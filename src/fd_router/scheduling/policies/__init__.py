@@ -77,7 +77,10 @@ def _ttft_aware(given: Ingredients) -> Policy:
     from fd_router.scheduling.policies.ttft_aware import TtftAwarePolicy, TtftAwareWeights  # noqa: PLC0415
 
     weights = TtftAwareWeights(
-        options.ttft_recompute_weight, options.ttft_decode_weight_ms, options.ttft_prefill_tokens_per_sec
+        options.ttft_recompute_weight,
+        options.ttft_decode_weight_ms,
+        options.ttft_prefill_tokens_per_sec,
+        options.ttft_feed_tokens,
     )
     hasher, learns_sizes = BlockHasher(options.cache_block_size), not options.cache_instance_max_blocks
     return TtftAwarePolicy(environment, given.index, hasher, weights, learns_sizes=learns_sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from fd_router.scheduling.fleet_columns import FleetColumns
 from fd_router.scheduling.places import Places
 from fd_router.scheduling.prefill_speed import PrefillSpeed
 from fd_router.scheduling.prefix_index import PrefixIndex
+from fd_router.scheduling.shelf import Shelf, Waiting
 from fd_router.scheduling.token_ratio import TokenRatio
 from fd_router.scheduling.ttft_scoring import PlaceArray, Prompt, Scoring
 
@@ -35,9 +36,10 @@ CHANGED = 0.05
 class TtftAwareWeights(msgspec.Struct, frozen=True):
     """The options of section ``scheduler`` that begin with ``ttft-``."""
 
-    recompute_weight: float = 2.0
+    recompute_weight: float = 1.5
     decode_weight_ms: float = 1.0
     prefill_tokens_per_sec: float = 10_000.0
+    feed_tokens: int = 8192
 
 
 class TtftAwarePolicy:
@@ -45,15 +47,19 @@ class TtftAwarePolicy:
 
     ::
 
-        score   = queue + own + recompute-weight × busy² × recomputed + decode-weight × running
-        queue   = max(until − now, behind)     what was sent there and isn't prefilled yet (``Backlog``)
+        score   = queue + before + own + own × behind
+                  + recompute-weight × busy² × recomputed + decode-weight × running
+        queue   = seconds of what was sent there and isn't prefilled yet (``Backlog``)
+        before  = seconds of the prompts that wait in the router for it and go before this one (``Shelf``)
+        behind  = number of those that this one goes before
         own     = (T − cached) / speed         T: tokens of the prompt; cached: as the prefix index says
         recomputed = (the most cached anywhere − cached) / the fleet's speed
         busy       = share of the candidates with a queue
 
-    ``queue + own`` is the prediction. Computing again what is cached elsewhere costs more than its time: it holds up
-    all that come behind it, and evicts from the cache something that may be asked for. So the weight. In a fleet that
-    is mostly idle nobody comes behind it, and a second copy of a hot prefix is a gain; so the square, found by
+    ``queue + before + own`` is the prediction; ``own × behind`` is what the others lose by it, so the sum of all
+    waiting is what grows least. Computing again what is cached elsewhere costs more than its time: it holds up
+    all that come later, and evicts from the cache something that may be asked for. So the weight. In a fleet that
+    is mostly idle nobody comes later, and a second copy of a hot prefix is a gain; so the square, found by
     simulation.
 
     Speeds (``PrefillSpeed``), tokens a character (``TokenRatio``), and how much each instance's cache holds
@@ -82,7 +88,10 @@ class TtftAwarePolicy:
         self._sizes = CacheSizes(index) if learns_sizes else None
         self._places = Places(index)
         self._columns = FleetColumns()
+        self._waiting = Waiting(self._columns)
+        self._later = environment.later
         self._backlogs: dict[str, Backlog] = {}  # by URL
+        self._shelves: dict[str, Shelf] = {}  # by URL
         self._candidates: Sequence[Candidate] = ()  # all of whom have backlogs
         self._fleet = PrefillSpeed(float(weights.prefill_tokens_per_sec))
         self._published = self._fleet.tokens_per_sec  # what the columns were made with
@@ -98,7 +107,7 @@ class TtftAwarePolicy:
         chosen = candidates[place]
         backlog = self._backlogs[chosen.url]
         prompt.cached = scoring.cached(place)
-        prompt.predicted = backlog.seconds(now) + prompt.own / backlog.speed.tokens_per_sec
+        prompt.predicted = backlog.seconds(now) + scoring.before(place) + prompt.own / backlog.speed.tokens_per_sec
         self._chosen = prompt
         self._index.insert(prompt.match, chosen.url)
         if self._sizes is not None:
@@ -116,7 +125,8 @@ class TtftAwarePolicy:
         assert prompt is not None, "nothing was chosen"
         backlog = self._backlogs[candidate.url]
         is_heard = request.stream or self._is_prefill  # whose whole answer is its first token
-        return Placed(self, candidate.url, prompt, backlog, backlog.add(prompt.own, self._clock(), is_heard=is_heard))
+        shelf = self._shelves[candidate.url]
+        return Placed(self, candidate.url, prompt, backlog, shelf.add(prompt.own, self._clock(), is_heard=is_heard))
 
     def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
         """Explain the predictions. Nothing is remembered."""
@@ -128,7 +138,7 @@ class TtftAwarePolicy:
             Standing(
                 candidate,
                 int(scoring.cached(place) * 100 / prompt.tokens),
-                self._backlogs[candidate.url].seconds(now),
+                self._backlogs[candidate.url].seconds(now) + scoring.before(place),
                 float(scores[place]),
             )
             for place, candidate in enumerate(candidates)
@@ -164,7 +174,10 @@ class TtftAwarePolicy:
         scores += pace * prompt.tokens
         scores += running * (self._weights.decode_weight_ms / 1000)
         fleet, size = self._places.refresh(candidates), self._hasher.block_size
-        return Scoring(prompt, scores, pace, weight, candidates, fleet, size, near)
+        scoring = Scoring(prompt, scores, pace, weight, candidates, fleet, size, near)
+        if self._waiting:
+            scoring.weigh(self._waiting, now)
+        return scoring
 
     def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
         """Return the one of equals with the fewest running requests; any of those."""
@@ -178,20 +191,34 @@ class TtftAwarePolicy:
         columns, backlogs = self._columns, self._backlogs
         for candidate in candidates:
             if (url := candidate.url) not in backlogs:
-                backlogs[url] = Backlog(self._fleet, columns, columns.slot(url))
+                backlogs[url] = backlog = Backlog(self._fleet, columns, columns.slot(url))
+                self._shelves[url] = self._make_shelf(backlog, columns.slot(url))
         for url in columns.gone(candidates):
             columns.forget(url)
-            del backlogs[url]
+            del backlogs[url], self._shelves[url]
             if self._sizes is not None:
                 self._sizes.forget(url)
         self._candidates = candidates
+
+    def _make_shelf(self, backlog: Backlog, slot: int) -> Shelf:
+        return Shelf(backlog, slot, self._waiting, self._clock, self._later, self._weights.feed_tokens)
+
+    def on_gone(self, url: str) -> None:
+        """An instance has left, or is down: nothing is to wait for it."""
+        if (shelf := self._shelves.get(url)) is not None:
+            shelf.clear(self._clock())
 
     # what placements tell
 
     def on_first_token(self, placed: Placed) -> None:
         """Learn the speed from the time that the prefill took, and the cache's size if no usage tells more."""
-        now, prompt = self._clock(), placed.prompt
-        observed = now - placed.pending.sent_at
+        now = self._clock()
+        self._observe(placed, now)
+        self._shelves[placed.url].feed(now)
+
+    def _observe(self, placed: Placed, now: float) -> None:
+        prompt = placed.prompt
+        observed = now - placed.pending.came_at
         if self._predictions is not None:
             self._predictions.first_token(prompt.predicted, observed)
         backlog, pending = placed.backlog, placed.pending
@@ -216,7 +243,7 @@ class TtftAwarePolicy:
         predicted = int(prompt.share * prompt_tokens)
         if self._predictions is not None:
             self._predictions.cached_tokens(predicted, cached_tokens)
-        if self._sizes is not None:
+        if self._sizes is not None and not placed.pending.is_reordered:
             margin = MARGIN + predicted // 10
             if predicted - cached_tokens > margin:
                 self._sizes.missed(placed.url)
@@ -229,7 +256,7 @@ class TtftAwarePolicy:
 
     def on_end(self, placed: Placed) -> None:
         """Nothing is left of it there."""
-        placed.backlog.end(placed.pending, self._clock())
+        self._shelves[placed.url].end(placed.pending, self._clock())
 
     def _judge_by_time(self, placed: Placed, secs: float) -> bool:
         """Conclude from the time of a prefill whether the prefix was cached. Returns False when it shows nothing."""
@@ -266,6 +293,14 @@ class Placed:
         self.backlog = backlog
         self.pending = pending
         self.is_observed = False  # whether its prefill counts among those that the speed is learnt from
+
+    def waits(self, send: Callable[[], None]) -> bool:
+        """See ``contract.Patient``."""
+        pending = self.pending
+        if pending.row < 0:
+            return False
+        pending.send = send
+        return True
 
     def on_first_token(self) -> None:
         """See ``contract.Placement``."""
