@@ -233,7 +233,7 @@ class TestWaiting:
         bench = self.bench(1)
         first, second, third = bench.send(text(1000)), bench.send(text(5000, "b")), bench.send(text(5100, "b"))
         first.first_token()
-        assert third._placement.pending.is_reordered  # the rest of what is thought to be cached: 100 tokens
+        assert third.placement.pending.is_reordered  # the rest of what is thought to be cached: 100 tokens
         third.usage(5100, 0)
         assert bench.index.blocks_of(bench.fleet[0].url) == 1000 + 1000 + 5100
         second.release()
