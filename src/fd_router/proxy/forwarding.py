@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from fd_router.admission.gate import Gate, Visit
+from fd_router.admission.gate import Gate
 from fd_router.errors import BadRequestError, HttpError, LimitError, NoInstanceError, SaturatedError
 from fd_router.instances.instance import Instance
 from fd_router.messages import Request, error_response
-from fd_router.proxy.dechunk import Dechunker
-from fd_router.proxy.heads import ResponseHead
 from fd_router.proxy.line import Line, Place
+from fd_router.proxy.relay import Relay
 from fd_router.proxy.services import Client, Services
-from fd_router.proxy.usage import UsageTail
 from fd_router.scheduling.completion import Completion
 from fd_router.scheduling.contract import Decision
 from fd_router.telemetry.record import RequestRecord
@@ -28,16 +26,14 @@ MAX_REFUSALS = 32
 """Instances that may refuse one request's connection, beside its attempts: a bound for the time that it may take."""
 
 
-class Forwarding:
+class Forwarding(Relay):
     """One request's life: received → selected → sent → first byte → streaming → ended.
 
     A subclass says how an attempt is made (``_attempt``), held up, and abandoned.
     """
 
     __slots__ = (
-        "_client", "_completion", "_is_dechunking", "_is_delimited", "_is_ended", "_is_full", "_keep_alive",
-        "_notes", "_place", "_preparing", "_relay", "_request", "_services", "_tail", "_telemetry", "_tracked_id",
-        "_tried", "_usage", "_visit", "record",
+        "_is_ended", "_is_full", "_notes", "_place", "_preparing", "_services", "_telemetry", "_tracked_id", "_tried",
     )  # fmt: skip
 
     def __init__(self, services: Services, request: Request, client: Client, record: RequestRecord) -> None:
@@ -46,20 +42,20 @@ class Forwarding:
         self._services = services
         self._telemetry = services.telemetry
         self.record = record
-        self._completion: Completion | None = None
+        self._completion = None
         self._tried: tuple[str, ...] = ()  # keys of the instances that failed
         self._place: Place | None = None  # in the line of those that wait for room
-        self._visit: Visit | None = None  # what counts against its API key
+        self._visit = None
         self._preparing: asyncio.Task[None] | None = None
         self._relay = client.write
         self._keep_alive = request.head.keep_alive
-        self._is_delimited = True  # whether the client can tell a whole answer from a broken one
+        self._is_delimited = True
         self._is_dechunking = False
         self._is_full = False  # the client takes less than it is sent
         self._is_ended = False
         self._tracked_id = ""  # by which ``InFlight`` knows it
-        self._tail = b""  # the last bytes of the body sent
-        self._usage: UsageTail | None = None  # for a policy that learns
+        self._tail = b""
+        self._usage = None
         self._notes: list[str] = []
 
     # what the client's connection calls
@@ -267,62 +263,6 @@ class Forwarding:
             record.attempts -= 1
         self._tried = (*tried, failed.key)
         return record.attempts < self._services.max_attempts
-
-    # the answer
-
-    def _write_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
-        """Pass the head on, with ``extra`` header lines and what came of the body."""
-        request, record = self._request, self.record
-        record.status = head.status
-        self._is_delimited = head.is_delimited
-        framing, connection = head.framing, b""
-        if request.head.is_http_1_0:
-            framing, connection = self._adapt_to_http_1_0(head)
-        elif not (self._is_delimited and self._keep_alive):
-            self._keep_alive = False
-            connection = b"connection: close\r\n"
-        if self._completion is not None and (decisions := self._completion.decisions):
-            extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
-        start = b"%b%b%b%bx-request-id: %b\r\n\r\n" % (
-            head.forward, framing, connection, extra, request.request_id.encode("latin-1"),
-        )  # fmt: skip
-        record.bytes_out += len(body)
-        self._tail = body
-        if self._is_dechunking:
-            self._client.write(start)
-            self._relay(body)
-        else:  # one write, since each is a system call
-            self._client.write(start + body)
-        if self._visit is not None and self._visit.counts_tokens:
-            self._watch_usage(body)
-
-    def _write_data(self, data: bytes) -> None:
-        """Pass more of the body on."""
-        self.record.bytes_out += len(data)
-        self._tail = data
-        self._relay(data)
-
-    def _adapt_to_http_1_0(self, head: ResponseHead) -> tuple[bytes, bytes]:
-        """Prepare for a client that knows no chunks. Returns the header lines for framing and connection."""
-        if head.chunked:
-            self._is_dechunking = True
-            self._relay = Dechunker(self._client.write).feed
-        if head.length < 0:
-            self._keep_alive = self._is_delimited = False
-            return b"", b""
-        return head.framing, b"connection: keep-alive\r\n" if self._keep_alive else b""
-
-    # what a policy that learns, or an API key's limit, wants to know
-
-    def _watch_usage(self, first: bytes) -> None:
-        """Keep the end of the answer, of which ``first`` was passed on already."""
-        self._usage = UsageTail(first, self._relay)
-        self._relay = self._usage.feed
-
-    def _tell_usage(self, decision: Decision[Instance]) -> None:
-        """Tell the policy what the whole answer says of the prompt, if it does."""
-        if self._usage is not None and (usage := self._usage.usage()) is not None:
-            decision.usage(*usage)
 
     # giving back
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 import time
 from typing import Protocol, cast
 
@@ -19,6 +16,7 @@ from fd_router.proxy.deadlines import NEVER
 from fd_router.proxy.forwarding import Forwarding
 from fd_router.proxy.heads import response_bytes
 from fd_router.proxy.reader import NO_HEAD, RequestReader
+from fd_router.proxy.reset import reset
 from fd_router.proxy.site import Site
 from fd_router.telemetry.record import RequestRecord
 
@@ -42,9 +40,6 @@ LAST_CALL_SECONDS = 1.0
 
 One that is closed at once may have a request on its way, which would be lost; a busy client never pauses so long.
 """
-
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""The value of SO_LINGER (on, 0 seconds) that makes a close send RST."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -336,7 +331,7 @@ class ServerConnection(asyncio.Protocol):
         if delimited:
             self._close()
         else:
-            self._reset()
+            reset(self._transport)
 
     # closing
 
@@ -379,16 +374,9 @@ class ServerConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, whatever is under way."""
         if self._request is not None:
-            self._reset()
+            reset(self._transport)
         else:
             self._transport.abort()
-
-    def _reset(self) -> None:
-        """Close by RST: a plain close sends FIN, which ends an answer without a length as if it were whole."""
-        if (sock := self._transport.get_extra_info("socket")) is not None:
-            with contextlib.suppress(OSError):  # the client may have been faster
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._transport.abort()
 
     def _close(self) -> None:
         """Close once everything is sent, which a client that takes nothing may put off, but not for ever."""
