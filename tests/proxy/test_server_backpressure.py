@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fd_router.messages import Request, Response
-from fd_router.proxy.server import LARGE, MAX_HELD
+from fd_router.proxy.outbox import LARGE
+from fd_router.proxy.server import MAX_HELD
 from tests.proxy.rig import STREAM_HEAD, Rig, answer, chunk, post
 from tests.proxy.test_server import ROUTES, get, statuses
 

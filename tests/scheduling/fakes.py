@@ -25,7 +25,8 @@ class FakeCandidate:
     def give_back_tokens(self, tokens: int) -> None:
         self.tokens -= tokens
 
-    def give_back_request(self) -> None:
+    def give_back_request(self, tokens: int = 0) -> None:
+        self.tokens -= tokens
         self.running -= 1
 
 

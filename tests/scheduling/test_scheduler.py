@@ -65,11 +65,12 @@ class TestDecision:
     def test_no_tokens_are_none_to_give_back(self) -> None:
         assert not Decision(FakeCandidate(1), 0).prefill_done()
 
-    def test_the_order_does_not_matter(self) -> None:
+    def test_a_request_that_is_given_back_leaves_no_tokens(self) -> None:
         candidate = FakeCandidate(1)
         decision = Decision(candidate, 10)
         assert decision.release()
-        assert decision.prefill_done()
+        assert (candidate.running, candidate.tokens) == (0, 0)
+        assert not decision.prefill_done()
         assert (candidate.running, candidate.tokens) == (0, 0)
 
 

@@ -78,10 +78,11 @@ class Instance:
         if self.board is not None:
             self.board.update(self.place, self.running, self.tokens)
 
-    def give_back_request(self) -> None:
-        """A request ended, however it did."""
+    def give_back_request(self, tokens: int = 0) -> None:
+        """A request ended, however it did, with so many tokens that weren't given back before."""
         running = self.running
         self.running = running - 1
+        self.tokens -= tokens
         if self.board is not None:
             self.board.update(self.place, running - 1, self.tokens)
         if running == self.limit:

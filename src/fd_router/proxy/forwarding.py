@@ -272,10 +272,12 @@ class Forwarding(Relay):
             self._notes.append(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}")
 
     def _release(self, decision: Decision[Instance]) -> None:
-        self._prefill_done(decision)
+        held_tokens = decision.holds_tokens
         if decision.release():
-            instance = decision.instance
-            self._notes.append(f"release worker: {instance.url}, count: {instance.running}")
+            instance, notes = decision.instance, self._notes
+            if held_tokens:
+                notes.append(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}")
+            notes.append(f"release worker: {instance.url}, count: {instance.running}")
 
     # the log: lines that come in one turn are kept as notes and written in one go, at info
 

@@ -12,6 +12,9 @@ from typing import Protocol
 
 Pieces = tuple[bytes, ...]
 
+LARGE = 64 * 1024
+"""Bytes that don't wait for the end of the turn: before it, megabytes more may be read for a client that takes none."""
+
 
 class _Writer(Protocol):
     """A transport, as far as it is needed here."""
@@ -34,6 +37,8 @@ class Outbox:
         if not self._waiting:
             self._call_soon(self.flush)
         self._waiting.append((transport, data))
+        if len(data) >= LARGE:
+            self.flush()
 
     def write_pieces(self, transport: asyncio.Transport, pieces: Pieces) -> None:
         """Do the same with what needn't be copied together."""

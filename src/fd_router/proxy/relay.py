@@ -43,11 +43,11 @@ class Relay:
         """Pass the head on, with ``extra`` header lines and what came of the body."""
         request, record = self._request, self.record
         record.status = head.status
-        self._is_delimited = head.is_delimited
+        self._is_delimited = is_delimited = head.is_delimited
         framing, connection = head.framing, b""
         if request.head.is_http_1_0:
             framing, connection = self._adapt_to_http_1_0(head)
-        elif not (self._is_delimited and self._keep_alive):
+        elif not (is_delimited and self._keep_alive):
             self._keep_alive = False
             connection = b"connection: close\r\n"
         if self._completion is not None and (decisions := self._completion.decisions):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol, cast
 
 import msgspec
@@ -26,9 +28,6 @@ MAX_PIPELINED = 16
 MAX_HELD = 1024 * 1024
 """Bytes of their bodies that may be there before reading stops."""
 
-LARGE = 64 * 1024
-"""Bytes of an answer that don't wait for the end of the loop's turn, in which megabytes more may be read."""
-
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending before it is cut off.
 
@@ -42,6 +41,10 @@ One that is closed at once may have a request on its way, which would be lost; a
 """
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _write_nowhere(data: bytes) -> None:
+    raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
 
 
 class _Answer(Protocol):
@@ -58,13 +61,15 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_client", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record", "_request",
-        "_serving", "_site", "_transport", "deadline",
+        "_serving", "_site", "_transport", "deadline", "write",
     )  # fmt: skip
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._reader = RequestReader(site.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
+        self.write: Callable[[bytes], None] = _write_nowhere
+        """Sends bytes of the answer."""
         self._client = ""
         self._request: Request | None = None  # the one being answered
         self._answer: _Answer | None = None
@@ -80,6 +85,7 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.write = partial(self._site.outbox.write, self._transport)
         peer = transport.get_extra_info("peername")
         self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
         self._take_place()
@@ -290,13 +296,6 @@ class ServerConnection(asyncio.Protocol):
         return self._answer if isinstance(self._answer, Forwarding) else None
 
     # what an exchange calls
-
-    def write(self, data: bytes) -> None:
-        """Send bytes of the answer."""
-        outbox = self._site.outbox
-        outbox.write(self._transport, data)
-        if len(data) >= LARGE:  # whether the client takes it must be known before more is read from the instance
-            outbox.flush()
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""

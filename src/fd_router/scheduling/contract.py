@@ -202,8 +202,8 @@ class Countable(Candidate, Protocol):
     def give_back_tokens(self, tokens: int) -> None:
         """Those tokens' prefill is done, or will never be."""
 
-    def give_back_request(self) -> None:
-        """One request ended."""
+    def give_back_request(self, tokens: int = 0) -> None:
+        """One request ended, with so many tokens that weren't given back before."""
 
 
 InstanceT = TypeVar("InstanceT", bound=Countable)
@@ -217,14 +217,14 @@ class Decision(Generic[InstanceT]):
     """
 
     __slots__ = (
-        "_awaits_first", "_holds_request", "_holds_tokens", "instance", "placement", "tokens", "wants_usage",
+        "_awaits_first", "_holds_request", "holds_tokens", "instance", "placement", "tokens", "wants_usage",
     )  # fmt: skip
 
     def __init__(self, instance: InstanceT, tokens: int, placement: Placement | None = None) -> None:
         self.instance = instance
         self.tokens = tokens
         self._holds_request = True
-        self._holds_tokens = tokens > 0
+        self.holds_tokens = tokens > 0
         self.placement = placement
         self._awaits_first = self.wants_usage = placement is not None
         instance.take(tokens)
@@ -248,18 +248,19 @@ class Decision(Generic[InstanceT]):
 
     def prefill_done(self) -> bool:
         """Give the tokens back. Returns whether they were still held."""
-        if not self._holds_tokens:
+        if not self.holds_tokens:
             return False
-        self._holds_tokens = False
+        self.holds_tokens = False
         self.instance.give_back_tokens(self.tokens)
         return True
 
     def release(self) -> bool:
-        """Give the request back. Returns whether it was still held."""
+        """Give the request back, and its tokens if they are still held. Returns whether it was held."""
         if not self._holds_request:
             return False
         self._holds_request = False
-        self.instance.give_back_request()
+        self.instance.give_back_request(self.tokens if self.holds_tokens else 0)
+        self.holds_tokens = False
         if self.placement is not None:
             self._awaits_first = False
             self.placement.on_end()
