@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.support.fleet import QUICK, Fleet, chat, eventually
-from tests.support.mock_process import MockProcess, RouterProcess, call, free_port
+from tests.support.mock_process import MockProcess, RouterProcess, call
+from tests.support.ports import free_port
 from tests.support.raw_client import IncompleteError, RawClient, request
 
 SLOW = {**QUICK, "decode_ms_per_token": 10}
