@@ -143,6 +143,20 @@ def test_a_connection_kept_from_before_may_ask_once_more():
         assert fleet.router.process.wait(10) == 0
 
 
+def test_so_may_one_whose_answer_began_before():
+    """Its client was told to keep the connection: a request that follows the answer at once would be reset."""
+    with Fleet(1, mock=SLOW) as fleet, begin(fleet, STREAM) as client:
+        fleet.router.process.terminate()
+        eventually(lambda: refuses(fleet))
+        client.read_chunks([])
+        time.sleep(0.1)
+        client.send(request("/v1/chat/completions", json.dumps(chat(max_tokens=1)).encode()))
+        answer = client.read()
+        assert (answer.status, answer.header("connection")) == (200, "close")
+        assert client.is_at_end()
+        assert fleet.router.process.wait(10) == 0
+
+
 def test_what_runs_longer_than_the_limit_is_cut_off_visibly():
     with Fleet(1, mock=SLOW, config={"server": {"drain-timeout-secs": 0.3}}) as fleet, begin(fleet, ENDLESS) as client:
         fleet.router.process.terminate()
