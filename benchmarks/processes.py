@@ -20,6 +20,10 @@ from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent / "src"
+sys.path[:0] = [str(HERE.parent)]
+
+from tests.support.ports import free_port  # noqa: E402, F401 — for the other benchmarks
+
 TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 STOP_SECS = 5.0
@@ -110,13 +114,6 @@ def _resident_pages(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:
         return 0
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def write_config(

@@ -66,6 +66,16 @@ async def test_it_waits_for_connections_that_were_accepted_last(stand: Stand) ->
     await asyncio.wait_for(task, 5)
 
 
+async def test_it_waits_for_a_connection_that_was_accepted_in_the_turn_in_which_it_stops(stand: Stand) -> None:
+    """The loop tells of it a turn later; the process would end meanwhile, and reset it."""
+    stand.connections.clear()
+    stand.stop = lambda: asyncio.get_running_loop().call_soon(stand.connections.add, "late")  # type: ignore[method-assign,assignment]
+    task = stand.start()
+    assert not await ended(task)
+    stand.connections.clear()
+    await asyncio.wait_for(task, 5)
+
+
 async def test_the_delay_comes_before_anything_is_closed(stand: Stand) -> None:
     stand.connections.clear()
     task = stand.start(drain_delay_secs=60)

@@ -46,9 +46,9 @@ async def drain(site: Site, listener: Listener, server: ServerConfig, hurry: asy
     begun = clock()
     greeted = begun + (LAST_CALL_SECONDS if listener.is_encrypted else 0)  # by then handshakes under way are over
     while not hurry.is_set() and clock() < begun + server.drain_timeout_secs:
+        await _wait(hurry, 0.05)  # first, for what was accepted in this very turn is no connection of the site yet
         if clock() >= greeted and not site.connections and not listener.is_greeting:
             break
-        await _wait(hurry, 0.05)
     if site.connections:
         limit = f"server.drain-timeout-secs ({server.drain_timeout_secs:g} s)"
         why = "a second signal came" if hurry.is_set() else limit

@@ -12,7 +12,8 @@ import pytest
 
 from fd_router.admission.keys import entry, hash_key, make_key
 from tests.support.fleet import QUICK, chat, eventually
-from tests.support.mock_process import MockProcess, RouterProcess, free_port
+from tests.support.mock_process import MockProcess, RouterProcess
+from tests.support.ports import free_port
 from tests.support.raw_client import RawClient
 
 ADMIN, REGISTER = "admin-token-0123456789", "register-token-0123456789"

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.support.fleet import QUICK, Fleet, chat, eventually
-from tests.support.mock_process import MockProcess, RouterProcess, call, free_port
+from tests.support.mock_process import MockProcess, RouterProcess, call
+from tests.support.ports import free_port
 from tests.support.raw_client import IncompleteError, RawClient, request
 
 SLOW = {**QUICK, "decode_ms_per_token": 10}
@@ -139,6 +140,20 @@ def test_a_connection_kept_from_before_may_ask_once_more():
             assert answer.status == (503 if client is health else 200)
             assert answer.header("connection") == "close"
             assert client.is_at_end()
+        assert fleet.router.process.wait(10) == 0
+
+
+def test_so_may_one_whose_answer_began_before():
+    """Its client was told to keep the connection: a request that follows the answer at once would be reset."""
+    with Fleet(1, mock=SLOW) as fleet, begin(fleet, STREAM) as client:
+        fleet.router.process.terminate()
+        eventually(lambda: refuses(fleet))
+        client.read_chunks([])
+        time.sleep(0.1)
+        client.send(request("/v1/chat/completions", json.dumps(chat(max_tokens=1)).encode()))
+        answer = client.read()
+        assert (answer.status, answer.header("connection")) == (200, "close")
+        assert client.is_at_end()
         assert fleet.router.process.wait(10) == 0
 
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.fleet import QUICK, Fleet, chat, eventually
-from tests.support.mock_process import RouterProcess, call, free_port
+from tests.support.mock_process import RouterProcess, call
+from tests.support.ports import free_port
 from tests.support.raw_client import RawClient, request
 
 CHAT = "/v1/chat/completions"

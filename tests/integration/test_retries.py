@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.support.fleet import QUICK, Fleet, chat, eventually
-from tests.support.mock_process import MockProcess, free_port
+from tests.support.mock_process import MockProcess
+from tests.support.ports import free_port
 from tests.support.raw_client import RawClient, request
 from tests.support.scripted_instance import ScriptedInstance
 from tests.support.waiting import until

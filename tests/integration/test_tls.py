@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.fleet import QUICK, Fleet, chat, eventually
-from tests.support.mock_process import RouterProcess, free_port
+from tests.support.mock_process import RouterProcess
+from tests.support.ports import free_port
 
 CHAT = "/v1/chat/completions"
 

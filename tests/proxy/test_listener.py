@@ -12,7 +12,7 @@ import pytest
 
 from fd_router.errors import FdRouterError
 from fd_router.proxy.listener import Listener, handed_over, open_sockets
-from tests.support.mock_process import free_port
+from tests.support.ports import free_port
 
 
 class Greeter(asyncio.Protocol):

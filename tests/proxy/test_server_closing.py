@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 
+import pytest
+
 from fd_router.proxy.reader import RequestReader
 from tests.proxy.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.proxy.test_server import ROUTES, get, message, statuses, talk
@@ -169,8 +171,33 @@ class TestDrain:
         instance.receive(chunk(b"two") + STREAM_END)
         await rig.settle()
         assert client.written.endswith(chunk(b"one") + chunk(b"two") + STREAM_END)
-        assert client.closed
+        await rig.pass_time(2)
+        assert client.is_closing()
         assert not rig.site.connections
+
+    @pytest.mark.parametrize("called", ["before", "after"])
+    async def test_a_client_that_was_told_to_keep_its_connection_is_not_cut_off_at_once(self, called: str) -> None:
+        """Its next request may be on its way, and would be reset."""
+        rig = Rig(1)
+        client = rig.client()
+        instance = await rig.ask(client)
+        instance.receive(STREAM_HEAD + chunk(b"one"))
+        await rig.settle()
+        rig.site.drain()
+        if called == "before":
+            rig.site.last_call()
+        instance.receive(STREAM_END)
+        await rig.settle()
+        if called == "after":
+            rig.site.last_call()
+        await rig.pass_time(0.5)
+        assert not client.is_closing()
+        client.take()
+        instance = await rig.ask(client)
+        instance.receive(answer(b"fine"))
+        await rig.settle()
+        assert b"connection: close\r\n" in client.written
+        assert client.closed
 
     async def test_idle_ones_close_soon_after_the_last_call_and_so_do_new_ones(self) -> None:
         rig = Rig(routes=ROUTES)

@@ -11,7 +11,8 @@ import pytest
 
 from fd_router.simulation.demo_client import FailedError, ask, metric, stream
 from fd_router.simulation.mock_http import MockServer
-from tests.support.mock_process import SOURCES, MockProcess, call, free_port
+from tests.support.mock_process import SOURCES, MockProcess, call
+from tests.support.ports import free_port
 
 
 def start_demo(tmp_path, *arguments):

@@ -8,7 +8,7 @@ import pytest
 from fd_router.simulation.completions import token_id
 from fd_router.simulation.http_client import fetch, send
 from tests.simulation.pairs import CHAT, body, both, info, instance, pair, post, state
-from tests.support.mock_process import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 

@@ -9,7 +9,7 @@ from fd_router.simulation.http_client import fetch
 from fd_router.simulation.replay import Replay, ReplayError, Target, body_of
 from fd_router.simulation.trace import TraceRequest
 from tests.simulation.test_mock import mock, state
-from tests.support.mock_process import free_port
+from tests.support.ports import free_port
 
 
 def requests(number, every=0.0, tokens=1000):

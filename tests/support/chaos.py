@@ -24,7 +24,8 @@ import msgspec
 
 from tests.support import jumping_clock
 from tests.support.fleet import BUG, sample
-from tests.support.mock_process import MockProcess, RouterProcess, call, free_port
+from tests.support.mock_process import MockProcess, RouterProcess, call
+from tests.support.ports import free_port
 
 CHAT = "/v1/chat/completions"
 LIMIT_SECS = 3.0

@@ -7,8 +7,12 @@ import random
 from pathlib import Path
 
 
-def write_trace(path: Path, *, requests: int, every_ms: float, seed: int = 1) -> None:
-    """Write ``requests`` requests, on average ``every_ms`` apart, of some 4,600 prompt tokens each."""
+def write_trace(path: Path, *, requests: int, every_ms: float, growth: float = 4, seed: int = 1) -> None:
+    """Write ``requests`` requests, on average ``every_ms`` apart.
+
+    A turn adds some 1 + ``growth`` blocks of 512 tokens to what stood before it: prompts have 4,600 tokens on average
+    with 4, 2,000 with 1.
+    """
     rng = random.Random(seed)
     sessions: list[list[int]] = []
     lines, at, fresh = [], 0.0, 0
@@ -19,7 +23,7 @@ def write_trace(path: Path, *, requests: int, every_ms: float, seed: int = 1) ->
         else:
             ids = [0]
             sessions.append(ids)
-        added = min(40, 1 + int(rng.expovariate(1 / 4)))
+        added = min(40, 1 + int(rng.expovariate(1 / growth)))
         ids.extend(range(fresh + 1, fresh + 1 + added))
         fresh += added
         length = len(ids) * 512 - rng.randrange(512)

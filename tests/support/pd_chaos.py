@@ -18,7 +18,8 @@ from collections.abc import Iterator
 import httptools
 import msgspec
 
-from tests.support.mock_process import MockProcess, RouterProcess, call, free_port
+from tests.support.mock_process import MockProcess, RouterProcess, call
+from tests.support.ports import free_port
 
 CHAT = "/v1/chat/completions"
 ROLES = ("prefill", "decode")

@@ -24,7 +24,7 @@ from fd_router.simulation.http_client import Answer, fetch
 from fd_router.simulation.mock import MockInstance
 from fd_router.simulation.options import MockOptions
 from fd_router.telemetry.opening import open_log
-from tests.support.mock_process import free_port
+from tests.support.ports import free_port
 
 CHAT = "/v1/chat/completions"
 FAST = {"prefill_tokens_per_sec": 1e6, "decode_ms_per_token": 10, "decode_ms_per_running": 0}

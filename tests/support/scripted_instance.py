@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from tests.support.mock_process import free_port
+from tests.support.ports import free_port
 
 HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _POLL_SECS = 0.05

@@ -186,7 +186,8 @@ class Forwarding(Relay):
 
     def on_drain(self) -> None:
         """The router is about to stop: the answer is the connection's last, and says so if its head is yet to come."""
-        self._keep_alive = False
+        if not self.record.status:
+            self._keep_alive = False
 
     # what the abort endpoint calls
 

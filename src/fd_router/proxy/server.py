@@ -304,7 +304,7 @@ class ServerConnection(asyncio.Protocol):
     def complete(self, *, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""
         self._answer = self._request = None
-        if not keep_alive or self._site.is_draining:
+        if not keep_alive:
             self._close_gently()
             return
         reader = self._reader
@@ -312,6 +312,8 @@ class ServerConnection(asyncio.Protocol):
             self._serve()
         elif reader.state == reader.IDLE or self._is_full:
             self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
+            if self._site.is_last_call:  # its client wasn't told, and may have sent the next request already
+                self.on_last_call()
         else:  # the next request is half here
             self.deadline = self._site.sweeper.now + self._site.settings.client_head_timeout_secs
             self._permit_body()
