@@ -68,8 +68,7 @@ class ServerConnection(asyncio.Protocol):
         self._site = site
         self._reader = RequestReader(site.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
-        self.write: Callable[[bytes], None] = _write_nowhere
-        """Sends bytes of the answer."""
+        self.write: Callable[[bytes], None] = _write_nowhere  # sends bytes of the answer
         self._client = ""
         self._request: Request | None = None  # the one being answered
         self._answer: _Answer | None = None
