@@ -31,6 +31,9 @@ FAULTS = {
 TOKENS = 25
 """Of every answer, 10 ms each: a slow prefill has answered before decode is done."""
 
+LEAVERS_TOKENS = 500
+"""The answer that a client doesn't wait for must not be over when it leaves, however busy the machine is."""
+
 LIMIT_SECS = 1.0
 LEFT_SECS = 0.2
 """How long a leg may stay open when all is over for the client."""
@@ -74,7 +77,7 @@ async def run_case(case: Case) -> Outcome:
         target = fleet.mocks[f"{case.role}-1"]
         target.set_faults(FAULTS[case.fault])
         await asyncio.sleep(0.01)  # until nobody listens
-        client = await ask(fleet.port, stream=case.stream, max_tokens=TOKENS)
+        client = await ask(fleet.port, stream=case.stream, max_tokens=LEAVERS_TOKENS if case.leaves else TOKENS)
         if case.leaves:
             await _until_struck(case, target)
         else:
