@@ -11,6 +11,7 @@ from fd_router.scheduling.contract import Candidate, RequestView
 from fd_router.scheduling.scheduler import Scheduler
 from tests.proxy.rig import Rig, answer, post
 from tests.scheduling.fakes import Diary
+from tests.support.fake_transport import FakeTransport
 
 
 class PatientDiary(Diary):
@@ -54,10 +55,15 @@ async def rig(policy: PatientPolicy) -> Rig:
     return rig
 
 
-async def test_it_is_counted_at_once_and_sent_when_it_is_due(rig: Rig, policy: PatientPolicy) -> None:
+async def begin(rig: Rig) -> FakeTransport:
     client = rig.client()
     client.receive(post())
     await rig.settle()
+    return client
+
+
+async def test_it_is_counted_at_once_and_sent_when_it_is_due(rig: Rig, policy: PatientPolicy) -> None:
+    client = await begin(rig)
     assert rig.backend.opened == []
     assert rig.counts() == [(1, 10), (0, 0)]
     assert rig.pools.busy(rig.instances[0].key) == 1  # so no audit takes it for a leak
@@ -74,9 +80,7 @@ async def test_it_is_counted_at_once_and_sent_when_it_is_due(rig: Rig, policy: P
 
 
 async def test_a_client_that_leaves_meanwhile(rig: Rig, policy: PatientPolicy) -> None:
-    client = rig.client()
-    client.receive(post())
-    await rig.settle()
+    client = await begin(rig)
     client.lose()
     await rig.settle()
     assert rig.records[0].outcome == "client_gone"
@@ -89,9 +93,7 @@ async def test_a_client_that_leaves_meanwhile(rig: Rig, policy: PatientPolicy) -
 
 @pytest.mark.parametrize("what", ["removed", "down", "in doubt", "draining", "circuit open"])
 async def test_an_instance_that_gets_nothing_new_meanwhile(rig: Rig, policy: PatientPolicy, what: str) -> None:
-    client = rig.client()
-    client.receive(post())
-    await rig.settle()
+    client = await begin(rig)
     first, second = rig.instances
     if what == "removed":
         rig.pools.retire(first.key)
@@ -121,9 +123,7 @@ async def test_where_nobody_else_is_there_it_goes_where_it_was_to_go(
     rig: Rig, policy: PatientPolicy, health: Health
 ) -> None:
     """To one that drains or is in doubt it might have been sent a moment before as well."""
-    client = rig.client()
-    client.receive(post())
-    await rig.settle()
+    client = await begin(rig)
     first = rig.instances[0]
     first.health, first.is_draining = health, True
     rig.instances = []
@@ -139,9 +139,7 @@ async def test_where_nobody_else_is_there_it_goes_where_it_was_to_go(
 
 
 async def test_all_instances_are_gone_meanwhile(rig: Rig, policy: PatientPolicy) -> None:
-    client = rig.client()
-    client.receive(post())
-    await rig.settle()
+    client = await begin(rig)
     for instance in rig.instances:
         instance.health = Health.UNHEALTHY
     policy.send()
