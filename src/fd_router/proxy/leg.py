@@ -35,13 +35,12 @@ class Leg:
         self._pool = pool
         self._time_limit = time_limit
         self._connecting = None
-        self._connection = connection = pool.acquire()
-        if connection is None:
+        connection = pool.acquire()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._connection = None
             self._replace()
-            return
-        connection.send(self, self._message(), time_limit)
-        if self._is_full:
-            connection.pause()
 
     def _replace(self) -> None:
         """Send over a new connection: there is no kept one, or it turned out dead."""

@@ -19,7 +19,7 @@ def access_line(record: RequestRecord) -> str:
     method, path, client, started = record.method, record.path, record.client, record.started
     if path != record.endpoint:  # else one of the router's own paths: nothing to escape
         path = shown_path(path or record.endpoint)
-    if method != "POST" and method not in METHODS:
+    if method not in METHODS:
         method = shown_method(method)
     if ":" in client or not client:
         client = shown_client(client)
