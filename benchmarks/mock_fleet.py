@@ -8,9 +8,9 @@ import sys
 
 import uvloop
 
-from fd_router.config import from_texts
-from fd_router.simulation.mock import MockInstance
-from fd_router.simulation.options import MockOptions
+from fd_router.config.loading import from_texts
+from fd_router.devtools.mock.instance import MockInstance
+from fd_router.devtools.mock.options import MockOptions
 
 
 async def serve(ports: list[int], flags: list[str]) -> None:

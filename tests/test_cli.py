@@ -14,8 +14,8 @@ import pytest
 import fd_router
 from fd_router.admission.keys import hash_key, make_key, parse_keys
 from fd_router.cli import go_forms, run
-from fd_router.config import Config
-from fd_router.config_docs import reference
+from fd_router.config.loading import Config
+from fd_router.config.reference import reference
 from fd_router.errors import FdRouterError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ class Stand:
         self.code = 0
 
     def module(self, name: str) -> Any:
-        if name not in {"fd_router.app_lifecycle", "fd_router.simulation.mock_run", "fd_router.simulation.demo"}:
+        if name not in {"fd_router.app.process", "fd_router.devtools.mock.run", "fd_router.devtools.demo.demo"}:
             return importlib.import_module(name)
         stand = self
 
@@ -374,7 +374,7 @@ def test_the_command_line_imports_nothing_that_it_does_not_need() -> None:
     code = (
         "import sys, fd_router.cli as cli\n"
         "assert cli.run(['check-config', '--port', '1']) == 0\n"
-        "late = {'rich', 'yaml', 'uvloop', 'fd_router.app', 'fd_router.simulation.options', 'prometheus_client'}\n"
+        "late = {'rich', 'yaml', 'uvloop', 'fd_router.app.router', 'fd_router.devtools.mock.options', 'prometheus_client'}\n"
         "print(sorted(late & set(sys.modules)))\n"
     )
     assert start(code=code).stdout == "OK\n[]\n"

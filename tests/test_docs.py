@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fd_router.admission.keys import entry, hash_key, make_key
-from fd_router.app import Router
-from fd_router.config import AccessConfig, Config, ServerConfig
-from fd_router.telemetry.opening import open_log
+from fd_router.app.router import Router
+from fd_router.config.loading import AccessConfig, Config, ServerConfig
+from fd_router.telemetry.logging.factory import open_log
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from fd_router.scheduling.completion import Completion
+from fd_router.openai.completion import Completion
 
 BLOCK_TOKENS = 512
 CHARACTERS_PER_TOKEN = 4

@@ -20,8 +20,8 @@ import click
 from click.core import ParameterSource
 
 from fd_router import __version__
-from fd_router.config import CONFIG_PATH_VARIABLE, OPTIONS, Config, Declared, declared, examine, from_texts, load
-from fd_router.config_options import kebab, number_text
+from fd_router.config.loading import CONFIG_PATH_VARIABLE, OPTIONS, Config, Declared, declared, examine, from_texts, load
+from fd_router.config.options import kebab, number_text
 from fd_router.errors import ConfigError, FdRouterError
 
 _FLAGS: Final = tuple(option for option in OPTIONS if option.option.flag)
@@ -176,7 +176,7 @@ def _router(context: click.Context, /, config_path: str | None, **values: object
         return 0
     read = partial(load, config_path, _given(values), os.environ)
     loaded = read()
-    code: int = import_module("fd_router.app_lifecycle").run(loaded.config, loaded.warnings, load=read)
+    code: int = import_module("fd_router.app.process").run(loaded.config, loaded.warnings, load=read)
     return code
 
 
@@ -197,7 +197,7 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
     for problem in problems:
         click.echo(f"{comment}error: {problem}")
     if show:
-        click.echo(import_module("fd_router.config_docs").in_force(report.config, report.origins), nl=False)
+        click.echo(import_module("fd_router.config.reference").in_force(report.config, report.origins), nl=False)
     if not problems:
         click.echo(f"{comment}OK")
     return 1 if problems else 0
@@ -205,7 +205,7 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
 
 def _policy_problems(config: Config) -> Sequence[str]:
     """Check policies of one's own as the router would: by importing and building them."""
-    policies = import_module("fd_router.scheduling.roles")
+    policies = import_module("fd_router.scheduling.plugins.per_role")
     contract = import_module("fd_router.scheduling.contract")
     environment = contract.Environment(time.monotonic, random.Random())
     problems: Sequence[str] = policies.problems_of(policies.policies_of(config), config.scheduler, environment)
@@ -216,13 +216,13 @@ def _tokenizer_problems(config: Config) -> Sequence[str]:
     scheduler = config.scheduler
     if not scheduler.tokenizer_path:
         return ()
-    check = import_module("fd_router.instances.local_tokenizer").tokenizer_problems
+    check = import_module("fd_router.tokenization.local").tokenizer_problems
     problems: Sequence[str] = check(scheduler.tokenizer_path, scheduler.tokenizer_url)
     return problems
 
 
 def _tls_problems(config: Config) -> Sequence[str]:
-    problems: Sequence[str] = import_module("fd_router.proxy.tls").tls_problems(config.tls)
+    problems: Sequence[str] = import_module("fd_router.http.tls").tls_problems(config.tls)
     return problems
 
 
@@ -231,7 +231,7 @@ def _register_problems(config: Config) -> list[str]:
     path = config.manager.register_path
     if not path:
         return []
-    read = import_module("fd_router.instances.register_file").read_register_file
+    read = import_module("fd_router.instances.sources.register_yaml").read_register_file
     file = read(Path(path), splitwise=config.server.splitwise)
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
 
@@ -292,7 +292,7 @@ def _mock(**values: Any) -> int:
 
     It is a FastDeploy-like server with an engine model instead of a GPU, for tests and trials.
     """
-    code: int = import_module("fd_router.simulation.mock_run").run(_MockCommand.read(values))
+    code: int = import_module("fd_router.devtools.mock.run").run(_MockCommand.read(values))
     return code
 
 
@@ -302,7 +302,7 @@ def _simulate(**values: Any) -> int:
 
     Its requests go through the same policies as in the router, to modelled instances, in a fraction of the time.
     """
-    code: int = import_module("fd_router.simulation.simulate_run").run(_with_trace(_SimulateCommand.read(values)))
+    code: int = import_module("fd_router.devtools.simulate.run").run(_with_trace(_SimulateCommand.read(values)))
     return code
 
 
@@ -313,7 +313,7 @@ def _replay(**values: Any) -> int:
     They go over HTTP when they are due, whether or not earlier ones are done, as users' requests do. Ctrl-C ends it
     with a table of what there is.
     """
-    code: int = import_module("fd_router.simulation.replay_run").run(_with_trace(_ReplayCommand.read(values)))
+    code: int = import_module("fd_router.devtools.replay.run").run(_with_trace(_ReplayCommand.read(values)))
     return code
 
 
@@ -341,7 +341,7 @@ def _demo(keep: bool, instances: int | None, port: int, splitwise: bool) -> int:
 
     Starts them, sends requests, kills an instance (one of each role with --splitwise), and shows that nothing is lost.
     """
-    code: int = import_module("fd_router.simulation.demo").run(
+    code: int = import_module("fd_router.devtools.demo.demo").run(
         keep=keep, instances=instances, port=port, splitwise=splitwise
     )
     return code
@@ -374,4 +374,4 @@ def _hash_key() -> int:
 @_router.command("config-reference", hidden=True)
 def _config_reference() -> None:
     """Print docs/configuration.md."""
-    click.echo(import_module("fd_router.config_docs").reference(), nl=False)
+    click.echo(import_module("fd_router.config.reference").reference(), nl=False)

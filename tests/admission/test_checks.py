@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fd_router.admission.checks import find_problems
-from fd_router.config import AccessConfig, AdmissionConfig
+from fd_router.config.loading import AccessConfig, AdmissionConfig
 
 
 def test_the_defaults_have_none() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fd_router.admission.priorities import Priorities
-from fd_router.config import OPTIONS
+from fd_router.config.loading import OPTIONS
 from fd_router.errors import ConfigError
 
 THREE = Priorities.parse("high=16 normal=4, low=1")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fd_router.admission.tokens import Token, read_tokens
-from fd_router.config import AccessConfig, load
-from fd_router.config_docs import in_force
+from fd_router.config.loading import AccessConfig, load
+from fd_router.config.reference import in_force
 from fd_router.errors import ConfigError
 
 SECRET = "0123456789abcdef"

@@ -9,7 +9,7 @@ from tests.support.fake_log import FakeLog
 
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
-from fd_router.messages import Request, RequestHead, Routes
+from fd_router.http.messages import Request, RequestHead, Routes
 
 Ask = Callable[..., Awaitable[tuple[int, Any]]]
 

@@ -7,7 +7,7 @@ import pytest
 
 from fd_router.api import abort
 from fd_router.instances.instance import Instance
-from fd_router.proxy.in_flight import InFlight
+from fd_router.routing.in_flight import InFlight
 
 ABORT = "/v1/abort_requests"
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from tests.proxy.rig import make_telemetry
+from tests.support.rig import make_telemetry
 from tests.support.fake_log import FakeLog
 
 from fd_router.admission.networks import Networks
 from fd_router.admission.tokens import Token
 from fd_router.api.access import GROUPS, Group, Guard, Rules, group_of
-from fd_router.app import Router
-from fd_router.config import AccessConfig, Config, ServerConfig
+from fd_router.app.router import Router
+from fd_router.config.loading import AccessConfig, Config, ServerConfig
 from fd_router.errors import AccessError
-from fd_router.messages import Request, RequestHead, Response, Routes
+from fd_router.http.messages import Request, RequestHead, Response, Routes
 
 ADMIN, REGISTER = "admin-token-0123456789", "register-token-0123456789"
 EXPECTED = {

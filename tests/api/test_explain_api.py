@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.scheduling.fakes import make_environment
+from tests.support.scheduling_fakes import make_environment
 
 from fd_router.api.explain import ExplainApi
 from fd_router.errors import BadRequestError
 from fd_router.instances.registry import Registry
-from fd_router.scheduling.completion import Completion
+from fd_router.openai.completion import Completion
 from fd_router.scheduling.explanation import draw_with
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy

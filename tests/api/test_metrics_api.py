@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from fd_router.api.metrics import metrics_routes
-from fd_router.messages import Request, RequestHead
+from fd_router.http.messages import Request, RequestHead
 
 
 async def test_metrics_are_rendered_at_each_request() -> None:

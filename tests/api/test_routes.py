@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fd_router.api.routes import merge_routes
-from fd_router.messages import Request, Response
+from fd_router.http.messages import Request, Response
 
 
 async def one(_request: Request) -> Response:

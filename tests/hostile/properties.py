@@ -10,12 +10,12 @@ import h11
 
 from fd_router.engines.fastdeploy import PairBody
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.messages import Request
-from fd_router.proxy.heads import request_message
-from fd_router.proxy.reader import ReaderSettings, RequestReader
-from fd_router.scheduling.completion import Completion
+from fd_router.http.messages import Request
+from fd_router.http.heads import request_message
+from fd_router.http.request_reader import ReaderSettings, RequestReader
+from fd_router.openai.completion import Completion
 from tests.hostile.recorder import read_request
-from tests.proxy.line import FakeListener, Line
+from tests.support.fake_upstream import FakeListener, Line
 
 AUTHORITY = b"10.0.0.1:8000"
 INFO = b'"disaggregate_info":{"a":1}'

@@ -7,7 +7,7 @@ import uuid
 import httpx
 import pytest
 
-from tests.simulation.pairs import FAST
+from tests.support.pd_mocks import FAST
 from tests.support.pd_fleet import CHAT, PdFleet
 
 

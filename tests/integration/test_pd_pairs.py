@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from tests.simulation.pairs import FAST
+from tests.support.pd_mocks import FAST
 from tests.support.pd_fleet import CHAT, PdFleet, ask, asking
 from tests.support.waiting import until
 

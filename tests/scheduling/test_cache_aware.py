@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from fd_router.config import SchedulerConfig
-from fd_router.scheduling.block_hashes import BlockHasher
+from fd_router.config.loading import SchedulerConfig
+from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.contract import Choice, Environment
 from fd_router.scheduling.loads import Figures
 from fd_router.scheduling.policies import make_index, make_policy
-from tests.scheduling.fakes import FakeCandidate, FakeRequest
+from tests.support.scheduling_fakes import FakeCandidate, FakeRequest
 
 BLOCK = 4
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from fd_router.config import SchedulerConfig
+from fd_router.config.loading import SchedulerConfig
 from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView
 from fd_router.scheduling.explanation import explain
 from fd_router.scheduling.loads import Figures
 from fd_router.scheduling.policies import POLICIES, make_index, make_policy
-from tests.scheduling.fakes import FakeCandidate, FakeRequest, fleet
+from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet
 
 
 class Desk:

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from fd_router.config import SchedulerConfig
+from fd_router.config.loading import SchedulerConfig
 from fd_router.scheduling.contract import Environment
 from fd_router.scheduling.loads import TIES, Figures, lowest_places, own_running
 from fd_router.scheduling.policies import make_policy
-from tests.scheduling.fakes import FakeCandidate, FakeRequest, fleet
+from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet
 
 
 class Clock:

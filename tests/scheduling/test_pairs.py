@@ -5,7 +5,7 @@ import pytest
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
-from tests.scheduling.fakes import FakeCandidate, FakeRequest, make_environment
+from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, make_environment
 
 
 class Pairs:

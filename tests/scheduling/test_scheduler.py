@@ -7,7 +7,7 @@ from fd_router.scheduling.contract import Decision
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.scheduler import Scheduler
-from tests.scheduling.fakes import Diary, FakeCandidate, FakeRequest, LearningPolicy, fleet, make_environment
+from tests.support.scheduling_fakes import Diary, FakeCandidate, FakeRequest, LearningPolicy, fleet, make_environment
 
 
 def make_scheduler(candidates: list[FakeCandidate], policy: str = "request_num") -> Scheduler[FakeCandidate]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fd_router.scheduling.contract import Candidate, Learner, RequestView
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.timing import TimedPolicy
-from tests.scheduling.fakes import FakeRequest, fleet, make_environment
+from tests.support.scheduling_fakes import FakeRequest, fleet, make_environment
 
 
 class Durations:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.config import SchedulerConfig
+from fd_router.config.loading import SchedulerConfig
 from fd_router.scheduling.contract import Choice, Decision, Environment
 from fd_router.scheduling.policies import make_index, make_policy
-from fd_router.scheduling.policies.ttft_aware import Placed, TtftAwarePolicy
+from fd_router.scheduling.ttft.policy import Placed, TtftAwarePolicy
 from fd_router.scheduling.scheduler import Scheduler
-from tests.scheduling.fakes import FakeCandidate, FakeRequest
+from tests.support.scheduling_fakes import FakeCandidate, FakeRequest
 from tests.support.fake_transport import FakeLoop
 
 SPEED = 1000.0  # tokens/s, of all instances until they tell otherwise

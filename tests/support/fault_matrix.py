@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from fd_router.simulation.mock import MockInstance
+from fd_router.devtools.mock.instance import MockInstance
 from tests.support.pd_fleet import PdFleet, Streaming, ask
 
 ROLES = ("prefill", "decode")

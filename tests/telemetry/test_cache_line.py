@@ -6,7 +6,7 @@ import time
 
 from fd_router.scheduling.contract import Choice
 from fd_router.telemetry.cache_line import MOST, cache_line
-from tests.scheduling.fakes import FakeCandidate, fleet
+from tests.support.scheduling_fakes import FakeCandidate, fleet
 
 NOW = time.mktime((2026, 3, 30, 20, 16, 57, 0, 0, -1)) + 0.0215
 A, B = "http://10.0.0.1:8000", "http://10.0.0.2:8000"

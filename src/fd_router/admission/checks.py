@@ -7,7 +7,7 @@ from pathlib import Path
 from fd_router.admission.networks import read_networks
 from fd_router.admission.priorities import Priorities
 from fd_router.admission.tokens import read_tokens
-from fd_router.config_admission import AccessConfig, AdmissionConfig
+from fd_router.config.admission import AccessConfig, AdmissionConfig
 from fd_router.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
-from fd_router.config_options import did_you_mean
+from fd_router.config.options import did_you_mean
 from fd_router.errors import ConfigError
 
 KEY_BYTES = 32

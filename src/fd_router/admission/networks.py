@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from fd_router.config_admission import AccessConfig
+from fd_router.config.admission import AccessConfig
 from fd_router.errors import ConfigError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -9,7 +9,7 @@ import hmac
 import re
 from pathlib import Path
 
-from fd_router.config_admission import TOKEN_FORM, TOKEN_PATTERN, AccessConfig
+from fd_router.config.admission import TOKEN_FORM, TOKEN_PATTERN, AccessConfig
 from fd_router.errors import ConfigError
 
 

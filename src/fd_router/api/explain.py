@@ -10,8 +10,8 @@ import msgspec
 
 from fd_router.errors import BadRequestError, NoInstanceError
 from fd_router.instances.instance import Health, Instance
-from fd_router.messages import Request, Response, Routes, json_response
-from fd_router.scheduling.completion import Completion
+from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.openai.completion import Completion
 from fd_router.scheduling.contract import Standing
 from fd_router.scheduling.explanation import Verdict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fd_router.messages import Request, Response, Routes
+from fd_router.http.messages import Request, Response, Routes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -16,7 +16,7 @@ from fd_router.instances.registration import (
     require_role,
 )
 from fd_router.instances.registry import Registry
-from fd_router.messages import Request, Response, Routes, json_response
+from fd_router.http.messages import Request, Response, Routes, json_response
 
 Check = Callable[[Registration], Awaitable[Outcome]]
 """Probes an instance that wants to register."""

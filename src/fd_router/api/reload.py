@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from fd_router.messages import Request, Response, Routes, json_response
+from fd_router.http.messages import Request, Response, Routes, json_response
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fd_router.messages import Handler, Routes
+from fd_router.http.messages import Handler, Routes
 
 
 def merge_routes(*fragments: Routes) -> dict[str, dict[str, Handler]]:

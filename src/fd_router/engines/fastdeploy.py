@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fd_router.engines.splice import add_members, drop_members
+from fd_router.openai.json_splice import add_members, drop_members
 
 _OWN_MEMBERS = ("disaggregate_info", "request_id", "completion_token_ids")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from fd_router.instances.breaker import Breaker
+from fd_router.capacity.breaker import Breaker
 from fd_router.instances.registration import Registration
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from fd_router.errors import UpstreamError
-from fd_router.instances.engine_gauges import Gauges, read_gauges
+from fd_router.engines.load_gauges import Gauges, read_gauges
 from fd_router.instances.instance import Instance
 from fd_router.instances.log import Log
 

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from fd_router.scheduling.board import CountBoard
+from fd_router.scheduling.load_table import CountBoard
 
 
 class Candidate(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from fd_router.scheduling.board import FEW
+from fd_router.scheduling.load_table import FEW
 from fd_router.scheduling.contract import Candidate
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fd_router.messages import Request
+from fd_router.http.messages import Request
 
 MAX_TAG = 128
 _MAX_TAGS = 4 * MAX_TAG

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from fd_router.telemetry.fleet_metrics import InstanceLike
+from fd_router.telemetry.metrics.fleet import InstanceLike
 
 
 class StatsLine:

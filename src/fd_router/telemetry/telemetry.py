@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.telemetry.log import RouterLog
-from fd_router.telemetry.metrics import Metrics
+from fd_router.telemetry.logging.text_log import RouterLog
+from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.record import RequestRecord
 
 

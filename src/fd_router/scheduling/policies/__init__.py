@@ -8,18 +8,18 @@ from typing import Any
 
 import msgspec
 
-from fd_router.config import SchedulerConfig
+from fd_router.config.loading import SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.scheduling.contract import Environment, Policy
-from fd_router.scheduling.custom import CustomPolicy
+from fd_router.scheduling.plugins.loading import CustomPolicy
 from fd_router.scheduling.loads import Figures, Loads
-from fd_router.scheduling.policies.decode_load import DecodeLoadPolicy
+from fd_router.scheduling.ttft.decode_load import DecodeLoadPolicy
 from fd_router.scheduling.policies.least import ProcessTokensPolicy, RequestNumPolicy
 from fd_router.scheduling.policies.metrics_score import MetricsScorePolicy, RemoteMetricsScorePolicy
 from fd_router.scheduling.policies.power_of_two import PowerOfTwoPolicy
 from fd_router.scheduling.policies.random import RandomPolicy
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
-from fd_router.scheduling.prefix_index import PrefixIndex
+from fd_router.scheduling.prefix.index import PrefixIndex
 
 CACHE_AWARE = frozenset({"cache_aware", "remote_cache_aware", "ttft_aware"})
 """Those that need a prefix index."""
@@ -56,7 +56,7 @@ Factory = Callable[[Ingredients], Policy]
 
 def _cache_aware(given: Ingredients, loads: Loads) -> Policy:
     # NumPy takes a tenth of a second to import: only who needs it pays.
-    from fd_router.scheduling.block_hashes import BlockHasher  # noqa: PLC0415
+    from fd_router.scheduling.prefix.block_hashes import BlockHasher  # noqa: PLC0415
     from fd_router.scheduling.policies.cache_aware import CacheAwarePolicy, CacheAwareWeights  # noqa: PLC0415
 
     options = given.options
@@ -73,8 +73,8 @@ def _ttft_aware(given: Ingredients) -> Policy:
     environment, options = given.environment, given.options
     if environment.role == "decode":  # where nothing is prefilled
         return DecodeLoadPolicy(environment)
-    from fd_router.scheduling.block_hashes import BlockHasher  # noqa: PLC0415
-    from fd_router.scheduling.policies.ttft_aware import TtftAwarePolicy, TtftAwareWeights  # noqa: PLC0415
+    from fd_router.scheduling.prefix.block_hashes import BlockHasher  # noqa: PLC0415
+    from fd_router.scheduling.ttft.policy import TtftAwarePolicy, TtftAwareWeights  # noqa: PLC0415
 
     weights = TtftAwareWeights(
         options.ttft_recompute_weight,

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from fd_router.scheduling.block_hashes import BlockHasher
-from fd_router.scheduling.board import FEW
+from fd_router.scheduling.prefix.block_hashes import BlockHasher
+from fd_router.scheduling.load_table import FEW
 from fd_router.scheduling.contract import Candidate, Choice, Environment, Explanation, RequestView, Standing
 from fd_router.scheduling.explanation import among
 from fd_router.scheduling.loads import Loads, lowest_places
-from fd_router.scheduling.places import Places
+from fd_router.scheduling.prefix.holder_positions import Places
 from fd_router.scheduling.policies.least import ProcessTokensPolicy
-from fd_router.scheduling.prefix_index import Group, Match, PrefixIndex
+from fd_router.scheduling.prefix.index import Group, Match, PrefixIndex
 
 FEW_CANDIDATES = 16
 """Up to so many it is quicker to score all than to look for those that can be best."""

@@ -1,0 +1,135 @@
+"""The gate for inference requests: no request without a key, none beyond what its key allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from fd_router.admission.allowance import Allowance
+from fd_router.admission.api_key_store import KeyRing
+from fd_router.errors import AccessError, HttpError, LimitError
+
+ESTIMATES_PER_TOKEN = 6
+"""FastDeploy's estimate counts two for each character. A token is three characters or so: as many count against a key
+until the engine tells."""
+
+BYTES_PER_EVENT = 250
+"""Of a stream, about: each token has an event of its own. So many count as a token where no usage is told, for else
+whoever doesn't ask for it would generate without limit."""
+
+_TOTAL = re.compile(rb'"total_tokens"\s*:\s*([0-9]{1,9})')
+
+
+class Asked(Protocol):
+    """What a request asks for."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, "" when none is told."""
+
+    @property
+    def tokens(self) -> int:
+        """The estimate of the prompt's tokens: two for each character."""
+
+
+class Visit:
+    """One request that has shown its key. What ``begin`` takes ``end`` gives back, once."""
+
+    __slots__ = ("_gate", "_holds", "_tokens", "allowance")
+
+    def __init__(self, gate: Gate, allowance: Allowance) -> None:
+        self._gate = gate
+        self.allowance = allowance
+        self._holds = False
+        self._tokens = 0
+
+    @property
+    def name(self) -> str:
+        """The key's name."""
+        return self.allowance.key.name
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it matters what the engine tells of the usage."""
+        return self.allowance.key.tokens_per_minute > 0
+
+    def begin(self, asked: Asked) -> None:
+        """Check what is asked for, and count it. Raises AccessError (403) or LimitError (429)."""
+        allowance, gate = self.allowance, self._gate
+        models = allowance.key.models
+        if models is not None and asked.model not in models:
+            raise gate.refused(_model_not_allowed(self.name, models), "model", allowance)
+        tokens = asked.tokens // ESTIMATES_PER_TOKEN + 1
+        try:
+            allowance.take(tokens, gate.clock())
+        except LimitError as error:
+            raise gate.refused(error, f"key_{error.kind}", allowance) from None
+        self._holds = True
+        self._tokens = tokens
+
+    def end(self, tail: bytes, sent: int = 0) -> None:
+        """Give the place back. ``tail``: the answer's last bytes, in which the engine may have told the usage.
+
+        ``sent``: bytes of the answer that the client got.
+        """
+        if not self._holds:
+            return
+        self._holds = False
+        allowance = self.allowance
+        allowance.give_back()
+        if not self.counts_tokens:
+            return
+        if told := _TOTAL.findall(tail):
+            allowance.correct(int(told[-1]) - self._tokens)
+        else:
+            allowance.correct(sent // BYTES_PER_EVENT)
+
+    def __repr__(self) -> str:
+        return f"<Visit {self.name} {'counted' if self._holds else 'not counted'}>"
+
+
+class Gate:
+    """Lets requests in by their keys. ``on_refused`` is told a short reason for each that isn't let in."""
+
+    __slots__ = ("_on_refused", "_ring", "clock")
+
+    def __init__(self, ring: KeyRing, clock: Callable[[], float], on_refused: Callable[[str], None]) -> None:
+        self._ring = ring
+        self.clock = clock
+        self._on_refused = on_refused
+
+    def identify(self, authorization: bytes) -> Visit:
+        """Find the holder of the key in the value of an Authorization header. Raises AccessError (401)."""
+        allowance = self._ring.find(authorization)
+        if allowance is None:
+            raise self.refusal(authorization)
+        return Visit(self, allowance)
+
+    def knows(self, authorization: bytes) -> bool:
+        """Tell whether that shows a key in force."""
+        return self._ring.find(authorization) is not None
+
+    def refusal(self, authorization: bytes) -> HttpError:
+        """Count a request without a key, or with another one, and return its answer."""
+        return self.refused(_no_key(is_missing=not authorization), "key_unknown" if authorization else "key_missing")
+
+    def refused(self, error: HttpError, reason: str, allowance: Allowance | None = None) -> HttpError:
+        """Count a refusal, and return ``error`` to be raised."""
+        self._on_refused(reason)
+        if allowance is not None:
+            allowance.refused += 1
+        return error
+
+
+def _no_key(*, is_missing: bool) -> AccessError:
+    if is_missing:
+        message = "You didn't provide an API key. Send one in a header: 'Authorization: Bearer YOUR_KEY'."
+        return AccessError(message, code="missing_api_key")
+    return AccessError("Incorrect API key provided. Check it, or ask the operator for another one.")
+
+
+def _model_not_allowed(name: str, models: tuple[str, ...]) -> AccessError:
+    allowed = ", ".join(models) or "none"
+    message = f"The API key '{name}' may not use this model. It may use: {allowed}."
+    return AccessError(message, status=403, code="model_not_allowed")

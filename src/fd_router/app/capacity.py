@@ -1,0 +1,99 @@
+"""The part of the composition root that builds what protects instances and requests."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from fd_router.config.loading import Config
+from fd_router.capacity.breaker import TripLimits
+from fd_router.capacity.breakers import BreakerOptions, Breakers
+from fd_router.capacity.count_audit import Ledger
+from fd_router.capacity.limits import Limits
+from fd_router.instances.registry import Registry
+from fd_router.capacity.headroom import Room
+from fd_router.capacity.slow_start import SlowStart
+from fd_router.routing.watchdog import OverdueSweep
+from fd_router.http.connection_pool import Pools
+from fd_router.http.server_context import Site
+from fd_router.telemetry.metrics.capacity import ProtectionMetrics
+from fd_router.telemetry.telemetry import Telemetry
+
+SLACK_SECS = 5.0
+"""How much longer than all time limits together a request may be without a sign of life."""
+
+
+class ProtectionParts:
+    """``room`` knows which instances may have one more request."""
+
+    def __init__(
+        self, config: Config, registry: Registry, pools: Pools, telemetry: Telemetry, rng: random.Random
+    ) -> None:
+        self._config = config
+        self._options = options = config.protection
+        self._registry = registry
+        self._metrics = ProtectionMetrics()
+        self.room = Room(registry.available)
+        self._limits = Limits(registry, self.room, options.max_requests_per_instance)
+        self._breakers = self._make_breakers(telemetry, rng)
+        if self._breakers is not None:
+            self._metrics.circuits = self._breakers.circuits
+        seconds = options.slow_start_secs
+        self._slow_start = SlowStart(registry, self._limits, seconds, clock=time.monotonic) if seconds else None
+        self._ledger = self._make_ledger(pools, telemetry) if options.ledger_interval_secs else None
+        self.on_count = self._ledger.compare if self._ledger is not None else None
+        telemetry.metrics.show(self._metrics)
+        registry.on_removed(lambda instance: self._metrics.forget(instance.url))
+
+    def tasks(self, site: Site) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return what must run as long as the router does."""
+        interval = self._options.ledger_interval_secs
+        sweep = (
+            OverdueSweep(site.exchanges, partial(self._patience, site), time.monotonic, interval) if interval else None
+        )
+        parts = (self._breakers, self._slow_start, self._ledger, sweep)
+        return [part.run() for part in parts if part is not None]
+
+    def _patience(self, site: Site) -> tuple[float, float]:
+        """Return how long a request may be without a sign of life: all that it may wait for in turn, and some more."""
+        proxy, scheduler = site.settings, self._config.scheduler
+        waiting = self._config.admission.queue_timeout_secs + scheduler.tokenizer_timeout_secs
+        before_first = waiting + proxy.connect_timeout_secs + proxy.first_byte_timeout_secs
+        return before_first + SLACK_SECS, proxy.stall_timeout_secs + SLACK_SECS
+
+    def _make_ledger(self, pools: Pools, telemetry: Telemetry) -> Ledger:
+        ledger = Ledger(
+            self._registry.all,
+            lambda instance: pools.busy(instance.key),
+            clock=time.monotonic,
+            log=telemetry.log,
+            counters=self._metrics,
+            interval=self._options.ledger_interval_secs,
+        )
+        self._metrics.gaps = ledger.gaps
+        return ledger
+
+    def _make_breakers(self, telemetry: Telemetry, rng: random.Random) -> Breakers | None:
+        options = self._options
+        if not (options.breaker_failures or options.breaker_failure_percent):
+            return None
+        trip = TripLimits(
+            options.breaker_failures,
+            options.breaker_failure_percent / 100,
+            options.breaker_min_requests,
+            options.breaker_window_secs,
+        )
+        return Breakers(
+            self._registry,
+            self._limits,
+            BreakerOptions(
+                trip, options.breaker_open_secs, options.breaker_max_open_secs, options.min_serving_percent / 100
+            ),
+            clock=time.monotonic,
+            rng=rng,
+            log=telemetry.log,
+            counters=self._metrics,
+        )

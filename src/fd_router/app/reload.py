@@ -1,0 +1,123 @@
+"""Reloading: every file is read and checked anew; if all are right, what can change in a running router does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fd_router.api.reload import Outcome
+from fd_router.config.loading import OPTIONS, SECTIONS, Config, Loaded
+from fd_router.errors import ConfigError
+from fd_router.instances.sources.register_yaml import RegisterFile, read_register_file, replace_kept
+from fd_router.instances.registry import Registry
+from fd_router.telemetry.logging.text_log import RouterLog
+
+Load = Callable[[], Loaded]
+"""Reads the configuration anew, from the same sources as at the start. Raises ConfigError."""
+
+Prepare = Callable[[Config], Callable[[], None]]
+"""Reads a part's files for this configuration; what it returns puts them in force. Raises ConfigError.
+
+It runs in a thread, and changes nothing; the other one runs on the loop, and can't fail.
+"""
+
+Keys = Callable[[], Sequence[str]]
+"""Reads the API keys anew and puts them in force, unless something is wrong: then it returns what."""
+
+
+class Reloader:
+    """One reload at a time. ``apply`` gets the configuration that is in force from then on."""
+
+    def __init__(
+        self, config: Config, load: Load, parts: Sequence[Prepare], keys: Keys, apply: Callable[[Config], None],
+        *, registry: Registry, log: RouterLog,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._load = load
+        self._parts = parts
+        self._keys = keys
+        self._apply = apply
+        self._registry = registry
+        self._log = log
+        self._turn = asyncio.Lock()
+
+    async def reload(self) -> Outcome:
+        """Read everything anew. An outcome with problems has changed nothing."""
+        async with self._turn:
+            try:
+                outcome = await self._reload()
+            except ConfigError as error:
+                outcome = Outcome(problems=error.problems)
+        for problem in outcome.problems:
+            self._log.error(f"Reload failed, nothing has changed: {problem}")
+        for warning in outcome.warnings:
+            self._log.warn(warning)
+        if not outcome.problems:
+            self._log.info(f"Reloaded: {outcome.in_words()}")
+        return outcome
+
+    async def _reload(self) -> Outcome:
+        loop = asyncio.get_running_loop()
+        loaded, file, commits = await loop.run_in_executor(None, self._prepare)
+        if problems := self._keys():  # changes nothing but the keys, and those last of all that may fail
+            raise ConfigError(*problems)
+        config, changed, waiting = merged(self._config, loaded.config)
+        self._config = config
+        self._apply(config)
+        for commit in commits:
+            commit()
+        path = config.manager.register_path
+        added, removed = replace_kept(file, self._registry, f"no longer in {path}" if path else "no register.yaml")
+        return Outcome(changed, waiting, added, removed, warnings=loaded.warnings)
+
+    def _prepare(self) -> tuple[Loaded, RegisterFile, list[Callable[[], None]]]:
+        loaded = self._load()
+        config, _, _ = merged(self._config, loaded.config)
+        problems: list[str] = []
+        file = _register_file(config)
+        problems += file.problems
+        commits = []
+        for part in self._parts:
+            try:
+                commits.append(part(config))
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
+        return loaded, file, commits
+
+
+def merged(in_force: Config, new: Config) -> tuple[Config, tuple[str, ...], tuple[str, ...]]:
+    """Take from ``new`` what may change in a running router.
+
+    Returns the configuration, the keys of the options that change, and of those that differ but need a restart.
+    """
+    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    changed, waiting = [], []
+    for option in OPTIONS:
+        before = getattr(getattr(in_force, option.section), option.attribute)
+        after = getattr(getattr(new, option.section), option.attribute)
+        if before == after:
+            continue
+        if option.option.live:
+            changed.append(option.key)
+            values[option.section][option.attribute] = after
+        else:
+            waiting.append(option.key)
+    return _replace(in_force, values), tuple(changed), tuple(waiting)
+
+
+def _replace(config: Config, values: Mapping[str, Mapping[str, Any]]) -> Config:
+    sections = {
+        name: msgspec.structs.replace(getattr(config, name), **given) for name, given in values.items() if given
+    }
+    return msgspec.structs.replace(config, **sections)
+
+
+def _register_file(config: Config) -> RegisterFile:
+    path = config.manager.register_path
+    return read_register_file(Path(path), splitwise=config.server.splitwise) if path else RegisterFile()

@@ -1,0 +1,391 @@
+"""The composition root: the one place that builds the router's objects, connects them, starts and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import resource
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fd_router.api.abort import AbortApi
+from fd_router.api.health import HealthApi
+from fd_router.api.instances import InstancesApi
+from fd_router.api.metrics import metrics_routes
+from fd_router.api.registration import RegistrationApi
+from fd_router.api.reload import reload_routes
+from fd_router.api.routes import merge_routes
+from fd_router.app.admission import AdmissionParts, open_control
+from fd_router.app.capacity import ProtectionParts
+from fd_router.app.reload import Load, Prepare, Reloader
+from fd_router.app.scheduling import SchedulingParts
+from fd_router.app.serving import drain, make_listener
+from fd_router.config.loading import Config, Loaded
+from fd_router.engines.fastdeploy import can_pair
+from fd_router.errors import FdRouterError
+from fd_router.instances.health import Thresholds
+from fd_router.instances.instance import Health, Instance
+from fd_router.instances.prober import HealthMonitor
+from fd_router.instances.sources.register_yaml import keep_instances
+from fd_router.instances.registry import Registry
+from fd_router.instances.sources.state_file import StateFile
+from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.routing.single import Exchange, ExchangeServices
+from fd_router.http.fetch import fetch
+from fd_router.http.request_ids import RequestIds
+from fd_router.routing.in_flight import InFlight
+from fd_router.http.listener import Listener, why_not_listening
+from fd_router.http.write_batcher import Outbox
+from fd_router.routing.pair import PairExchange, PairServices
+from fd_router.http.connection_pool import Pools
+from fd_router.routing.context import Services
+from fd_router.http.server_context import Site, StartExchange
+from fd_router.http.tls import ClientSide, InstanceSide
+from fd_router.scheduling.explanation import Verdict
+from fd_router.scheduling.pairs import PairScheduler, Side
+from fd_router.scheduling.scheduler import Scheduler
+from fd_router.telemetry.logging.text_log import RouterLog
+from fd_router.telemetry.metrics.request import Metrics
+from fd_router.telemetry.stats import StatsLine
+from fd_router.telemetry.telemetry import Telemetry
+
+CONTROL_SECONDS = 5.0
+"""How long an instance may take to answer a request of the router's own, an abort for one."""
+
+FIRST_PROBES_SECONDS = 0.5
+"""How long clients wait for the known instances' first probes: until then there is nobody to send them to."""
+
+TAKE_OVER_SECONDS = 2.0
+"""The same where another router serves the clients meanwhile."""
+
+INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions")
+
+
+Explain = Callable[..., Sequence[Verdict]]
+"""(request, draw) → a verdict for each role. Raises NoInstanceError."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """An address that isn't an instance's (yet)."""
+
+    key: str
+    host: str
+    port: int
+
+
+class Router:
+    """One running router: built from a configuration on the loop that runs it."""
+
+    def __init__(self, config: Config, log: RouterLog, load: Load | None = None) -> None:
+        """``load`` reads the configuration anew, for a reload; None: it doesn't change."""
+        self._config = config
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._random = random.Random()
+        self._telemetry = Telemetry(log, Metrics())
+        self._sweeper = DeadlineSweeper(self._loop)
+        self._outbox = Outbox(self._loop)
+        ids = RequestIds()  # instances of a pair want theirs as UUIDs
+        self._make_id = ids.next_uuid4 if config.server.splitwise else ids.next
+        self._in_flight = InFlight()
+        self._client_tls, self._instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
+        self._pools = Pools(config.proxy, self._sweeper, self._outbox, self._instance_tls)
+        self._registry = self._make_registry()
+        self._protection = ProtectionParts(config, self._registry, self._pools, self._telemetry, self._random)
+        self._monitor = self._make_monitor()
+        self._scheduling = SchedulingParts(
+            config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
+        )
+        self._admission = AdmissionParts(config, self._telemetry, self._sweeper)
+        self._protection.room.on_room(self._admission.line.on_room)
+        self._services: Services
+        load = load or (lambda: Loaded(config))
+        self._reloader = Reloader(
+            config, load, self._to_prepare(), self._admission.reload, self._apply, registry=self._registry, log=log
+        )
+        self._site = self._make_site()
+        self._state_file = self._make_state_file()
+        self._listener: Listener | None = None
+        self._control: Listener | None = None  # for its own endpoints, where they have a port of their own
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # building
+
+    def _make_registry(self) -> Registry:
+        manager, metrics = self._config.manager, self._telemetry.metrics
+        registry = Registry(
+            clock=time.monotonic,
+            log=self._log,
+            thresholds=Thresholds(manager.health_failure_threshold, manager.health_success_threshold),
+            expiry_secs=manager.instance_expiry_secs,
+        )
+        registry.on_removed(lambda instance: self._pools.retire(instance.key))
+        registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
+        metrics.watch_instances(registry.all)
+        return registry
+
+    def _make_state_file(self) -> StateFile | None:
+        path, splitwise = self._config.manager.state_path, self._config.server.splitwise
+        return (
+            StateFile(Path(path), self._registry, splitwise=splitwise, log=self._log, networks=self._admission.networks)
+            if path
+            else None
+        )
+
+    def _make_monitor(self) -> HealthMonitor:
+        manager = self._config.manager
+        return HealthMonitor(
+            self._registry,
+            self._get_status,
+            clock=time.monotonic,
+            rng=self._random,
+            interval=manager.health_check_interval_secs,
+            timeout=manager.health_check_timeout_secs,
+            endpoint=manager.health_check_endpoint,
+        )
+
+    def _make_site(self) -> Site:
+        splitwise = self._config.server.splitwise
+        start, explain = self._start_pairs() if splitwise else self._start_singles()
+        admission = self._admission
+        registration = RegistrationApi(
+            self._registry, self._monitor.check, splitwise=splitwise, log=self._log, networks=admission.networks
+        )
+        routes = merge_routes(
+            registration.routes(),
+            InstancesApi(self._registry, log=self._log).routes(),
+            HealthApi(self._monitor.probe_all, lambda: self._site.is_draining, log=self._log).routes(),
+            metrics_routes(self._telemetry.metrics.render),
+            reload_routes(self._reloader.reload),
+            AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
+            self._scheduling.explain_api(explain).routes(),
+        )
+        site = Site(
+            admission.guard.protect(routes),
+            dict.fromkeys(INFERENCE_PATHS, start),
+            self._config.proxy,
+            self._sweeper,
+            self._outbox,
+            self._telemetry,
+            time.monotonic,
+            self._make_id,
+            keep_authorization=admission.keep_authorization,
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        )
+        site.reader.gate = admission.gate
+        return site
+
+    def _start_singles(self) -> tuple[StartExchange, Explain]:
+        """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
+        policy = self._scheduling.make_policy("mixed")
+        room = self._protection.room
+        scheduler = Scheduler[Instance](
+            partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
+        )
+        services = ExchangeServices(
+            select=scheduler.select,
+            connection_failed=self._registry.connection_failed,
+            pools=self._pools,
+            telemetry=self._telemetry,
+            clock=time.monotonic,
+            max_attempts=self._config.proxy.max_attempts,
+            in_flight=self._in_flight,
+        )
+        services.prepare = self._scheduling.prepare
+        services.gate, services.line = self._admission.gate, self._admission.line
+        self._services = services
+        services.tells_decisions = self._config.proxy.explain_header
+        return partial(Exchange, services), scheduler.explain
+
+    def _start_pairs(self) -> tuple[StartExchange, Explain]:
+        """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
+        proxy = self._config.proxy
+        pairs = PairScheduler[Instance](
+            Side(partial(self._registry.available, "prefill"), self._scheduling.make_policy("prefill")),
+            Side(partial(self._registry.available, "decode"), self._scheduling.make_policy("decode")),
+            lambda prefill, decode: can_pair(prefill.registration, decode.registration),
+            self._protection.room.full,
+            self._left_out,
+        )
+        services = PairServices(
+            select_pair=pairs.select,
+            connection_failed=self._registry.connection_failed,
+            pools=self._pools,
+            telemetry=self._telemetry,
+            clock=time.monotonic,
+            max_attempts=proxy.max_attempts,
+            make_id=self._make_id,
+            in_flight=self._in_flight,
+            prefill_timeout=proxy.prefill_timeout_secs,
+            expose_instances=proxy.expose_instances,
+        )
+        services.prepare = self._scheduling.prepare
+        services.gate, services.line = self._admission.gate, self._admission.line
+        self._services = services
+        services.tells_decisions = proxy.explain_header
+        return partial(PairExchange, services), pairs.explain
+
+    # reloading
+
+    def reload_soon(self) -> None:
+        """Read all files anew; the log tells what came of it."""
+        task = self._loop.create_task(self._reload())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def _reload(self) -> None:
+        await self._reloader.reload()
+
+    def _to_prepare(self) -> Sequence[Prepare]:
+        return (
+            lambda config: self._client_tls.prepare(config.tls),
+            lambda config: self._instance_tls.prepare(config.tls),
+            self._admission.prepare_tokens,
+        )
+
+    def _apply(self, config: Config) -> None:
+        """Put the options in force that may change in a running router."""
+        self._config = config
+        manager = config.manager
+        self._registry.thresholds = Thresholds(manager.health_failure_threshold, manager.health_success_threshold)
+        self._registry.expiry_secs = manager.instance_expiry_secs
+        self._monitor.configure(
+            interval=manager.health_check_interval_secs,
+            timeout=manager.health_check_timeout_secs,
+            endpoint=manager.health_check_endpoint,
+        )
+        self._pools.use(config.proxy)
+        self._site.use(config.proxy)
+        self._services.use(config.proxy)
+        self._admission.line.use(config.admission)
+        self._log.set_level(config.log.level)
+
+    # small services
+
+    def _why_none(self) -> str:
+        known = self._registry.all()
+        if not known:
+            return "no instance is registered"
+        return f"none of {len(known)} registered instances may be chosen ({_states(known)})"
+
+    def _left_out(self) -> str:
+        """Say which prefill and decode instances may not be chosen, and why, or nothing."""
+        registry = self._registry
+        chosen = {*registry.available("prefill"), *registry.available("decode")}
+        return _states([x for x in registry.all() if x not in chosen])
+
+    async def _get_status(self, host: str, port: int, path: str, timeout: float) -> int:  # noqa: ASYNC109
+        """Probe: over a kept connection for healthy members, over one of its own for the others.
+
+        Kept connections may live on while an instance refuses new ones.
+        """
+        key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        known = self._registry.get(key)
+        if known is not None and known.health is Health.HEALTHY:
+            pool = self._pools.of(known)
+        else:
+            pool = self._pools.single_use(Endpoint(key, host, port))
+        status, _ = await fetch(pool, "GET", path, time_limit=timeout)
+        return status
+
+    async def _post(self, instance: Instance, path: str, body: bytes) -> tuple[int, bytes]:
+        return await fetch(self._pools.of(instance), "POST", path, body, time_limit=CONTROL_SECONDS)
+
+    async def _log_stats(self) -> None:
+        metrics = self._telemetry.metrics
+        line = StatsLine(self._registry.all, metrics.cache_counts)
+        while True:
+            await asyncio.sleep(self._config.scheduler.stats_interval_secs)
+            self._log.info(line.next())
+
+    def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback raised: say so in the log. The connection concerned is closed by the loop."""
+        error = context.get("exception")
+        what = f"{type(error).__name__}: {error}" if error is not None else context.get("message", "unknown")
+        place = ""
+        if error is not None and (trace := error.__traceback__) is not None:
+            while trace.tb_next is not None:
+                trace = trace.tb_next
+            place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        self._log.error(f"A bug in the router: {what}{place}")
+
+    # life
+
+    async def start(self) -> None:
+        """Listen, probe, register what register.yaml names. Raises FdRouterError when the address can't be had."""
+        self._loop.set_exception_handler(self._on_bug)
+        self._log.start(self._loop)
+        self._sweeper.start()
+        server = self._config.server
+        self._listener = listener = make_listener(self._config, self._site, self._client_tls.context, self._log)
+        self._control = await open_control(self._config, self._site, self._client_tls.context, self._log)
+        self._admission.warn_if_open(listener, self._control)
+        if path := self._config.manager.register_path:
+            keep_instances(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
+        work = [
+            self._monitor.run(),
+            self._log_stats(),
+            *self._scheduling.tasks(),
+            *self._protection.tasks(self._site),
+            *self._admission.tasks(),
+        ]
+        if self._state_file is not None:
+            self._state_file.restore()
+            work.append(self._state_file.run())
+        self._tasks = [self._loop.create_task(task) for task in work]
+        try:
+            await self._open(listener)
+        except OSError as error:
+            raise FdRouterError(why_not_listening(server.host, server.port, error)) from None
+
+    async def _open(self, listener: Listener) -> None:
+        """Let clients in, once it is known which of the instances that are named already can serve. Raises OSError."""
+        if not listener.takes_over:
+            listener.hold()
+        with contextlib.suppress(TimeoutError):
+            limit = TAKE_OVER_SECONDS if listener.takes_over else FIRST_PROBES_SECONDS
+            await asyncio.wait_for(self._monitor.probe_all(), limit)
+        await listener.start()
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Take no more, and wait until what is under way is over, or until ``hurry``."""
+        if self._state_file is not None:
+            self._state_file.finish()
+        if self._listener is not None:
+            await drain(self._site, self._listener, self._config.server, hurry, self._log)
+
+    async def stop(self) -> None:
+        """End everything that still runs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
+        if self._control is not None:
+            self._control.close()
+        for connection in list(self._site.connections):
+            connection.abort()
+        self._pools.close()
+        self._scheduling.close()
+        await asyncio.sleep(0)  # let the transports tell that they are closed
+        self._sweeper.stop()
+
+
+def _states(instances: Sequence[Instance]) -> str:
+    """Tell of a few instances why they may not be chosen."""
+    return ", ".join(f"{x.url} {_state(x)}" for x in instances[:5]) + (", …" if len(instances) > 5 else "")
+
+
+def _state(instance: Instance) -> str:
+    """Tell in a few words why an instance may not be chosen."""
+    if instance.is_draining:
+        return "drains"
+    if instance.health is Health.HEALTHY and instance.registration.is_paused:
+        return "is paused"
+    return f"is {instance.health.value}" + (", its circuit is open" if instance.is_barred else "")

@@ -1,0 +1,1 @@
+"""How much an instance may be given: limits, headroom, slow start, circuit breakers, count audit."""

@@ -1,0 +1,1 @@
+"""Options: declared once, loaded from file, environment and flags, checked, documented."""

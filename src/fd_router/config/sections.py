@@ -1,0 +1,298 @@
+"""Every option of the router, declared once: name, type, default, unit, help, bounds. The rest is derived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, get_type_hints
+
+import msgspec
+
+from fd_router.config.admission import AccessConfig, AdmissionConfig
+from fd_router.config.options import Option, declared
+from fd_router.config.capacity import ProtectionConfig
+from fd_router.config.scheduling import SchedulerConfig
+from fd_router.config.tls import TlsConfig
+
+
+class ServerConfig(msgspec.Struct, frozen=True):
+    """Where the router listens and which deployment it serves."""
+
+    name: Annotated[str, Option(help="The router's name.")] = "fd-router"
+    port: Annotated[
+        int,
+        Option(
+            help="Port to listen on. Needed; there is no default.",
+            minimum=1,
+            maximum=65535,
+            flag=True,
+            zero_is_default=True,
+        ),
+    ] = 0
+    host: Annotated[
+        str,
+        Option(
+            help="Address to listen on; 0.0.0.0: every one, IPv6 too. (FastDeploy's Go program reads it, but "
+            "listens on every address whatever it is.)",
+            flag=True,
+        ),
+    ] = "0.0.0.0"  # noqa: S104
+    mode: Annotated[
+        str, Option(help="Accepted for compatibility; changes nothing.", choices=("debug", "release", "test"))
+    ] = "release"
+    splitwise: Annotated[
+        bool,
+        Option(
+            help="Serve a PD-disaggregated deployment: prefill and decode instances instead of mixed ones.", flag=True
+        ),
+    ] = False
+    drain_delay_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="How long a router that was told to stop goes on to accept connections, while /health answers 503: "
+            "what sends it clients needs that time to notice.",
+            unit="s",
+            minimum=0,
+        ),
+    ] = 0.0
+    drain_timeout_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="How long running requests may go on once no more connections are accepted.",
+            unit="s",
+            minimum=0,
+        ),
+    ] = 30.0
+    reuse_port: Annotated[
+        bool,
+        Option(
+            help="Let a second router listen on the same port (SO_REUSEPORT) and take over its new connections: "
+            "a restart without a refused one."
+        ),
+    ] = False
+
+
+class ManagerConfig(msgspec.Struct, frozen=True):
+    """Which instances there are and whether they are healthy."""
+
+    register_path: Annotated[
+        str,
+        Option(
+            live=True,
+            help="YAML file with instances that are kept: probed until they are up, and again when they died.",
+        ),
+    ] = ""
+    state_path: Annotated[
+        str,
+        Option(
+            help="File that keeps the instances that registered themselves over a restart of the router. None: they "
+            "are known again from their next heartbeat on."
+        ),
+    ] = ""
+    health_failure_threshold: Annotated[
+        int,
+        Option(
+            live=True, help="Failed probes in a row that make an instance unhealthy.", minimum=1, zero_is_default=True
+        ),
+    ] = 1
+    health_success_threshold: Annotated[
+        int,
+        Option(
+            live=True,
+            help="Successful probes in a row that make an instance healthy again.",
+            minimum=1,
+            zero_is_default=True,
+        ),
+    ] = 1
+    health_check_timeout_secs: Annotated[
+        float, Option(live=True, help="How long a probe may take.", unit="s", minimum=0.001, zero_is_default=True)
+    ] = 5.0
+    health_check_interval_secs: Annotated[
+        float,
+        Option(live=True, help="How often each instance is probed.", unit="s", minimum=0.01, zero_is_default=True),
+    ] = 5.0
+    health_check_endpoint: Annotated[
+        str,
+        Option(
+            live=True,
+            help="Path of the probe; status 200 is healthy.",
+            pattern=r"/[!-~]*",
+            form="a path beginning with /",
+        ),
+    ] = "/health"
+    instance_expiry_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="An instance that registered itself and is unhealthy for so long is dropped.",
+            unit="s",
+            minimum=0.01,
+        ),
+    ] = 300.0
+
+
+class LogConfig(msgspec.Struct, frozen=True):
+    """What is logged, where, and how long it is kept."""
+
+    level: Annotated[
+        str, Option(live=True, help="The least level that is logged.", choices=("debug", "info", "warn", "error"))
+    ] = "info"
+    output: Annotated[str, Option(help="Where the log goes.", choices=("stdout", "file"))] = "stdout"
+    format: Annotated[
+        str, Option(help="FastDeploy's text lines, or one JSON object a line.", choices=("text", "json"))
+    ] = "text"
+    path: Annotated[str, Option(help="The log file when the output is a file.")] = "logs/router.log"
+    max_age_days: Annotated[
+        int, Option(help="Rotated log files older than this are deleted.", unit="days", minimum=1, zero_is_default=True)
+    ] = 7
+    max_total_size_mb: Annotated[
+        int,
+        Option(
+            help="The oldest rotated log files are deleted while all together are larger than this.",
+            unit="MB",
+            minimum=1,
+            zero_is_default=True,
+        ),
+    ] = 500
+    cleanup_interval_secs: Annotated[
+        float, Option(help="How often old log files are looked for.", unit="s", minimum=1, zero_is_default=True)
+    ] = 3600.0
+
+
+class ProxyConfig(msgspec.Struct, frozen=True):
+    """How requests are taken from clients and forwarded to instances."""
+
+    max_attempts: Annotated[
+        int,
+        Option(
+            live=True,
+            help="Attempts for one request, each at another instance while there is one.",
+            minimum=1,
+            maximum=100,
+        ),
+    ] = 3
+    connect_timeout_secs: Annotated[
+        float, Option(live=True, help="How long connecting to an instance may take.", unit="s", minimum=0.001)
+    ] = 3.0
+    first_byte_timeout_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="How long an instance may take to begin an answer: a whole generation if not streamed.",
+            unit="s",
+            minimum=0.001,
+        ),
+    ] = 1800.0
+    prefill_timeout_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="Splitwise: how long a prefill instance may take to begin its answer; then another pair is tried.",
+            unit="s",
+            minimum=0.001,
+        ),
+    ] = 120.0
+    expose_instances: Annotated[
+        bool, Option(live=True, help="Splitwise: tell the chosen pair in X-Router-Prefill-URL and X-Router-Decode-URL.")
+    ] = True
+    explain_header: Annotated[
+        str,
+        Option(
+            help="Tell in the answer's header x-router-decision how the request was scheduled: never, to requests "
+            "with x-router-explain: 1, or always.",
+            choices=("off", "request", "always"),
+        ),
+    ] = "off"
+    stall_timeout_secs: Annotated[
+        float,
+        Option(live=True, help="How long an instance may pause in the middle of its answer.", unit="s", minimum=0.001),
+    ] = 600.0
+    pool_idle_timeout_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="How long an unused connection to an instance is kept; stay below the engine's limit (uvicorn: 5 s).",
+            unit="s",
+            minimum=0,
+        ),
+    ] = 4.0
+    pool_max_idle: Annotated[
+        int, Option(live=True, help="Unused connections kept for each instance.", minimum=0, maximum=1_000_000)
+    ] = 256
+    max_connections: Annotated[
+        int,
+        Option(
+            live=True,
+            help="Connections of clients at once; 0: three quarters of the open files that the system allows.",
+            minimum=0,
+            maximum=1_000_000,
+        ),
+    ] = 0
+    max_body_mb: Annotated[
+        int,
+        Option(
+            live=True,
+            help="The largest request body; larger ones are refused with 413.",
+            unit="MB",
+            minimum=1,
+            maximum=1_000_000,
+        ),
+    ] = 64
+    max_head_kb: Annotated[
+        int,
+        Option(
+            live=True,
+            help="The largest request head; larger ones are refused with 431.",
+            unit="KB",
+            minimum=1,
+            maximum=1_000_000,
+        ),
+    ] = 64
+    client_head_timeout_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="How long a client may take to send a request's head, from its first byte.",
+            unit="s",
+            minimum=0.001,
+        ),
+    ] = 30.0
+    client_body_timeout_secs: Annotated[
+        float, Option(live=True, help="How long a client may pause while it sends a body.", unit="s", minimum=0.001)
+    ] = 60.0
+    client_request_timeout_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="How long a client may take to send a whole body, with or without pauses.",
+            unit="s",
+            minimum=0.001,
+        ),
+    ] = 600.0
+    client_idle_timeout_secs: Annotated[
+        float,
+        Option(
+            live=True, help="How long a client's connection may stay open without a request.", unit="s", minimum=0.001
+        ),
+    ] = 75.0
+
+
+class Config(msgspec.Struct, frozen=True):
+    """A whole configuration. Sections in files are the attributes' names; keys are kebab-case or snake_case."""
+
+    server: ServerConfig = msgspec.field(default_factory=ServerConfig)
+    scheduler: SchedulerConfig = msgspec.field(default_factory=SchedulerConfig)
+    manager: ManagerConfig = msgspec.field(default_factory=ManagerConfig)
+    log: LogConfig = msgspec.field(default_factory=LogConfig)
+    proxy: ProxyConfig = msgspec.field(default_factory=ProxyConfig)
+    access: AccessConfig = msgspec.field(default_factory=AccessConfig)
+    admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)
+    protection: ProtectionConfig = msgspec.field(default_factory=ProtectionConfig)
+    tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
+
+
+SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = get_type_hints(Config)
+
+OPTIONS: Final = tuple(option for name, struct in SECTIONS.items() for option in declared(struct, name))
+"""Every option of every section, in the order of the reference page."""

@@ -1,0 +1,1 @@
+"""Tools for trying a router out without GPUs: mock instances, demo, simulator, replay."""

@@ -1,0 +1,1 @@
+"""A model of an inference engine: prefill, decode, prefix cache."""

@@ -1,0 +1,91 @@
+"""How an instance makes itself known: ``POST /register`` at start and then every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from fd_router.devtools.demo.http_client import fetch
+from fd_router.devtools.mock.options import MockOptions
+
+FIRST_RETRY_SECS = 0.5
+"""Until the first success, so that instances started before their router need not wait a whole interval."""
+
+
+def registration(options: MockOptions, port: int) -> dict[str, Any]:
+    """Return what an instance serving at ``port`` registers."""
+    connector_port = options.connector_port or port
+    anyone = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    return {
+        "role": options.role,
+        "host_ip": anyone.get(options.host, options.host),
+        "port": port,
+        "connector_port": connector_port,
+        "engine_worker_queue_port": 0,
+        "transfer_protocol": options.transfer_protocol.split(","),
+        "rdma_ports": [str(connector_port)] * options.tp_size,
+        "device_ids": [str(index) for index in range(options.tp_size)],
+        "metrics_port": port,
+        "tp_size": options.tp_size,
+        "version": options.version,
+        "is_paused": options.paused,
+        "connected_decodes": [],
+    }
+
+
+class Heartbeat:
+    """Registers at ``options.router`` for as long as ``run`` runs. ``log`` gets a line when the outcome changes."""
+
+    def __init__(
+        self, options: MockOptions, port: int, is_healthy: Callable[[], bool], log: Callable[[str], None]
+    ) -> None:
+        credentials, _, address = options.router.rpartition("@")
+        host, _, router_port = address.rpartition(":")
+        self._host = host.strip("[]")
+        self._port = int(router_port)
+        basic = base64.b64encode(credentials.encode()).decode("ascii")
+        self._headers = {"authorization": f"Basic {basic}"} if credentials else None
+        self._body = msgspec.json.encode(registration(options, port))
+        self._interval = options.heartbeat_secs
+        self._is_healthy = is_healthy
+        self._log = log
+        self._outcome = ""
+        self._succeeded_once = False
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the last attempt succeeded."""
+        return self._outcome == "registered"
+
+    async def run(self) -> None:
+        """Register again and again; ends only by cancellation."""
+        while True:
+            if self._is_healthy():
+                self._note(await self._register())
+            wait = self._interval if self._succeeded_once else min(FIRST_RETRY_SECS, self._interval)
+            await asyncio.sleep(wait)
+
+    async def _register(self) -> str:
+        try:
+            answer = await fetch(self._host, self._port, "POST", "/register", body=self._body, headers=self._headers)
+        except TimeoutError:
+            return "no answer in time"
+        except OSError as error:
+            return error.strerror or str(error)
+        if answer.status != 200:
+            return f"{answer.status} {answer.body[:300].decode('utf-8', 'replace')}"
+        self._succeeded_once = True
+        return "registered"
+
+    def _note(self, outcome: str) -> None:
+        if outcome != self._outcome:
+            self._outcome = outcome
+            prefix = "" if self.is_registered else "failed to register: "
+            self._log(f"router {self._host}:{self._port}: {prefix}{outcome}")
+
+    def __repr__(self) -> str:
+        return f"<Heartbeat to {self._host}:{self._port}: {self._outcome or 'not yet'}>"

@@ -1,0 +1,389 @@
+"""A mock instance: a real HTTP server that behaves like a FastDeploy one, with an engine model behind it.
+
+Beside an instance's own endpoints it has some for tests: ``GET /mock/requests`` (what came, in order; ``DELETE``
+forgets it), ``GET`` and ``POST /mock/faults`` (``{"faults": ["slow:token_secs=0.1", …]}`` replaces those that are
+on) and ``GET /mock/state``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from fd_router.errors import BadRequestError
+from fd_router.devtools.mock.completions import (
+    DEFAULT_MAX_TOKENS,
+    Answer,
+    Body,
+    Ids,
+    Words,
+    given_tokens,
+    parse_body,
+    prompt_of,
+)
+from fd_router.devtools.mock.pd.disaggregation import Member, Pairing
+from fd_router.devtools.engine_model.engine import Engine
+from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultBox, parse_fault
+from fd_router.devtools.mock.generation import EngineDriver, Generation, Tally
+from fd_router.devtools.mock.heartbeat import Heartbeat, registration
+from fd_router.devtools.mock.pd.kv_sender import PATH as KV_PATH
+from fd_router.devtools.mock.answers import (
+    Handle,
+    decoded,
+    injected,
+    not_allowed,
+    respond,
+    respond_error,
+    try_handle,
+)
+from fd_router.devtools.mock.http_server import Call, MockServer
+from fd_router.devtools.mock.options import MockOptions
+from fd_router.devtools.mock.pd.role import PdRole
+from fd_router.devtools.mock.request_log import RequestLog
+
+REFUSE_SECS = 5.0
+"""How long a ``refuse`` fault lasts unless it says: with nobody listening, nobody can call it off."""
+
+_GARBAGE = b"\x16\x03\x01 this is not HTTP \x00\xff\r\n\r\n"
+
+DUPLICATE_TURNS = 5
+"""How often it is looked again whether an id is still running: one that is just being cancelled comes with its
+successor, on another connection, and a busy loop may read that one first. Between two looks it reads them all."""
+
+_TURN_SECS = 0.01
+
+
+class _AbortBody(msgspec.Struct):
+    req_ids: list[str] | None = None
+    abort_all: bool = False
+
+
+class _FaultsBody(msgspec.Struct, forbid_unknown_fields=True):
+    faults: list[str | dict[str, Any]]
+
+
+class MockInstance:
+    """The instance. ``await start()`` serves until ``await stop()``; ``log`` gets lines about its registration.
+
+    Raises BadRequestError when built with a fault that can't be understood.
+    """
+
+    def __init__(self, options: MockOptions, log: Callable[[str], None] = lambda _: None) -> None:
+        self._options = options
+        self._log = log
+        self._faults = FaultBox([parse_fault(spec) for spec in options.fault], random.Random(options.seed))
+        self._requests = RequestLog(options.record, bodies=options.record_bodies)
+        self._tally = Tally()
+        self._server = MockServer(self._handle, self._refuse, options.keep_alive_secs)
+        self._routes = self._make_routes()
+        self._fault_timers: list[asyncio.TimerHandle] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._heartbeat: Heartbeat | None = None
+        self._pd: PdRole | None = None
+        self._connector: MockServer | None = None  # when KV caches are handed over at a port of their own
+        self._driver: EngineDriver
+        self.name = options.name
+        self._words: Words
+        self._ids: Ids
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        """``http://HOST:PORT``."""
+        host = self._options.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen, apply the first faults, begin to register. Raises OSError when the port is taken."""
+        self._driver = EngineDriver(Engine(self._options.engine))
+        await self._server.open(self._options.host, self._options.port)
+        self.name = self._options.name or f"mock-{self.port}"
+        self._words = Words(self.name)
+        self._ids = Ids(self.name)
+        await self._take_role()
+        self._apply_standing_faults()
+        if self._options.router:
+            self._heartbeat = Heartbeat(self._options, self.port, self._is_healthy, self._log)
+            self._spawn(self._heartbeat.run())
+
+    async def _take_role(self) -> None:
+        options = self._options
+        if options.role != "mixed":
+            self._pd = PdRole(Member.of(options, registration(options, self.port)), options.kv_wait_secs)
+        if options.connector_port not in {0, self.port}:
+            self._connector = MockServer(self._handle, self._refuse, options.keep_alive_secs)
+            await self._connector.open(options.host, options.connector_port)
+
+    async def stop(self) -> None:
+        """End everything at once, running requests too."""
+        for timer in self._fault_timers:
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._server.close()
+        if self._connector is not None:
+            self._connector.close()
+        if self._pd is not None:
+            self._pd.close()
+        self._driver.close()
+        await asyncio.sleep(0)  # for the connections' last callbacks
+
+    # Serving.
+
+    def _make_routes(self) -> Mapping[str, Mapping[str, Handle]]:
+        return {
+            "/v1/chat/completions": {"POST": lambda call: self._complete(call, chat=True)},
+            "/v1/completions": {"POST": lambda call: self._complete(call, chat=False)},
+            "/v1/abort_requests": {"POST": self._abort},
+            KV_PATH: {"POST": self._receive_kv},
+            "/v1/models": {"GET": self._models},
+            "/health": {"GET": self._health},
+            "/metrics": {"GET": self._metrics},
+            "/mock/requests": {"GET": self._show_requests, "DELETE": self._forget_requests},
+            "/mock/faults": {"GET": self._show_faults, "POST": self._change_faults},
+            "/mock/state": {"GET": lambda call: respond(call, self.state())},
+        }
+
+    def _handle(self, call: Call, connection: int) -> None:
+        request = call.request
+        is_test = request.path.startswith("/mock/")
+        if not is_test:
+            self._requests.add(request, connection)
+        methods = self._routes.get(request.path)
+        if methods is None:
+            respond_error(call, BadRequestError(f"no such path: {request.path}", status=404))
+            return
+        handle = methods.get(request.method)
+        if handle is None:
+            respond_error(call, not_allowed(request.method, methods))
+            return
+        if is_test or request.path in COMPLETION_PATHS:  # a completion's fault depends on its body
+            try_handle(handle, call)
+        else:
+            self._strike_then(call, handle)
+
+    def _refuse(self, call: Call) -> None:
+        respond_error(call, BadRequestError("Invalid HTTP request"))
+
+    def _strike_then(self, call: Call, handle: Handle) -> None:
+        fault = self._faults.strike(call.request.path, stream=False)
+        if fault is None or not self._break(call, fault):
+            if fault is not None and fault.head_secs:
+                asyncio.get_running_loop().call_later(fault.head_secs, try_handle, handle, call)
+            else:
+                try_handle(handle, call)
+
+    def _break(self, call: Call, fault: Fault, pairing: Pairing | None = None) -> bool:
+        """Do what ``fault`` does before any answer; False when the request goes on."""
+        if fault.kind == "reset_before_head":
+            call.drop(reset=True)
+        elif fault.kind == "hang_before_head":
+            call.on_gone = functools.partial(self._count_disconnect, pairing)
+            return True
+        elif fault.kind == "garbage":
+            call.raw(_GARBAGE)
+            call.drop(reset=False)
+        elif fault.kind == "status":
+            respond_error(call, injected(fault.status))
+        else:
+            call.close_silently = fault.kind == "close_idle"
+            return False
+        self._forget(pairing)
+        return True
+
+    def _count_disconnect(self, pairing: Pairing | None) -> None:
+        self._tally.disconnected += 1
+        self._forget(pairing)
+
+    def _forget(self, pairing: Pairing | None) -> None:
+        if self._pd is not None and pairing is not None:
+            self._pd.forget(pairing)
+
+    def _complete(self, call: Call, *, chat: bool) -> None:
+        body = parse_body(call.request.body, chat=chat)
+        pairing = self._pd.read(body, call.request.body) if self._pd is not None else None
+        self._complete_once(call, body, pairing, chat=chat, turns=DUPLICATE_TURNS)
+
+    def _is_running(self, request_id: str) -> bool:
+        return request_id in self._tally.ids
+
+    def _complete_once(self, call: Call, body: Body, pairing: Pairing | None, *, chat: bool, turns: int) -> None:
+        if pairing is not None and self._pd is not None and self._is_running(pairing.request_id):
+            if not turns:
+                raise self._pd.refuse_duplicate(pairing.request_id)
+            later = functools.partial(self._complete_once, body=body, pairing=pairing, chat=chat, turns=turns - 1)
+            asyncio.get_running_loop().call_later(_TURN_SECS, try_handle, later, call)
+            return
+        if call.is_gone:
+            return
+        fault = self._faults.strike(call.request.path, body.stream is True)
+        if fault is not None and self._break(call, fault, pairing):
+            return
+        self._generation(call, body, fault, pairing, chat=chat).begin()
+
+    def _generation(
+        self, call: Call, body: Body, fault: Fault | None, pairing: Pairing | None, *, chat: bool
+    ) -> Generation:
+        options = self._options
+        request_id = "" if body.request_id is None else str(body.request_id)
+        response_id = self._ids.response_id(request_id, chat=chat)
+        given = given_tokens(body)
+        limit = given + 1 if options.role == "prefill" else body.limit or DEFAULT_MAX_TOKENS
+        arguments = (
+            call, Answer(response_id, body.model or options.model, chat=chat), self._words, self._driver, self._tally,
+        )  # fmt: skip
+        details: dict[str, Any] = {
+            "prompt": prompt_of(body, options.block_size, options.hash_id_tokens),
+            "max_tokens": limit,
+            "reason": "stop" if body.limit is None else "length",
+            "stream": body.stream is True,
+            "usage_wanted": body.stream_options is not None and body.stream_options.include_usage,
+            "engine_id": request_id or response_id,
+            "fault": fault,
+            "given": given,
+        }
+        if self._pd is not None and pairing is not None:
+            return self._pd.generation(pairing, *arguments, **details)
+        return Generation(*arguments, **details)
+
+    def _receive_kv(self, call: Call) -> None:
+        if self._pd is None:
+            raise BadRequestError("a mixed instance takes no KV caches")
+        self._pd.receive(call)
+
+    # An instance's other endpoints.
+
+    def _abort(self, call: Call) -> None:
+        wanted = decoded(call, _AbortBody)
+        if not wanted.abort_all and not wanted.req_ids:
+            raise BadRequestError("either req_ids or abort_all is required")
+        names = wanted.req_ids or []
+        chosen = [each for each in self._tally.live if wanted.abort_all or any(map(each.is_named, names))]
+        not_found = (
+            [] if wanted.abort_all else [name for name in names if not any(each.is_named(name) for each in chosen)]
+        )
+        aborted = [{"request_id": each.engine_id, "output_token_count": each.produced} for each in chosen]
+        for each in chosen:
+            each.abort()
+        respond(call, {
+            "request_id": f"control-{self._ids.response_id('', chat=False)}",
+            "status": "success",
+            "error_msg": None,
+            "result": {"aborted": aborted, "not_found": not_found},
+        })  # fmt: skip
+
+    def _models(self, call: Call) -> None:
+        model = {
+            "id": self._options.model,
+            "object": "model",
+            "created": int(time.time()),
+            "owned_by": "fd-router mock",
+        }
+        respond(call, {"object": "list", "data": [model]})
+
+    def _health(self, call: Call) -> None:
+        healthy = self._is_healthy()
+        respond(call, {"status": "healthy" if healthy else "unhealthy"}, status=200 if healthy else 503)
+
+    def _metrics(self, call: Call) -> None:
+        engine, options = self._driver.engine, self._options
+        free = max(0, options.cache_tokens - engine.running_tokens) // options.block_size
+        gauges = {
+            "fastdeploy:num_requests_running": engine.running,
+            "fastdeploy:num_requests_waiting": engine.waiting,
+            "available_gpu_block_num": free,
+        }
+        text = "".join([f"# TYPE {name} gauge\n{name} {value}\n" for name, value in gauges.items()])
+        call.respond(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+
+    # For tests.
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return the last requests, oldest first, as ``GET /mock/requests`` does."""
+        entries: list[dict[str, Any]] = self._requests.describe()["requests"]
+        return entries
+
+    def set_faults(self, *specs: str | dict[str, Any]) -> None:
+        """Replace the faults that are on. Raises BadRequestError when one can't be understood."""
+        self._faults.replace([parse_fault(spec) for spec in specs])
+        self._apply_standing_faults()
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``GET /mock/state`` shows."""
+        engine, tally = self._driver.engine, self._tally
+        connections = self._server.connections
+        return {
+            "name": self.name,
+            "role": self._options.role,
+            "registered": self._heartbeat is not None and self._heartbeat.is_registered,
+            "running": engine.running,
+            "waiting": engine.waiting,
+            "live": len(tally.live),
+            "finished": tally.finished,
+            "disconnected": tally.disconnected,
+            "aborted": tally.aborted,
+            "struck": self._faults.struck,
+            "in_flight": sum(each.serves in COMPLETION_PATHS for each in connections),
+            "connections": len(connections),
+            "accepted": self._server.accepted,
+            "unsent_bytes": sum(each.transport.get_write_buffer_size() for each in connections),
+            **(self._pd.describe() if self._pd is not None else {}),
+            "cache": {"blocks": len(engine.cache), "tokens": engine.cache.used_tokens},
+        }
+
+    def _show_requests(self, call: Call) -> None:
+        respond(call, self._requests.describe())
+
+    def _forget_requests(self, call: Call) -> None:
+        self._requests.clear()
+        self._show_requests(call)
+
+    def _show_faults(self, call: Call) -> None:
+        respond(call, {"faults": self._faults.describe(), "struck": self._faults.struck})
+
+    def _change_faults(self, call: Call) -> None:
+        self.set_faults(*decoded(call, _FaultsBody).faults)
+        self._show_faults(call)
+
+    # Faults that stand for a time.
+
+    def _is_healthy(self) -> bool:
+        return self._faults.find("unhealthy") is None
+
+    def _apply_standing_faults(self) -> None:
+        for timer in self._fault_timers:
+            timer.cancel()
+        self._fault_timers.clear()
+        refuse, unhealthy = self._faults.find("refuse"), self._faults.find("unhealthy")
+        loop = asyncio.get_running_loop()
+        if refuse is None:
+            self._listen_again()
+        else:
+            self._server.stop_listening()
+            secs = REFUSE_SECS if refuse.secs is None else refuse.secs
+            self._fault_timers.append(loop.call_later(secs, self._listen_again))
+        if unhealthy is not None and unhealthy.secs is not None:
+            self._fault_timers.append(loop.call_later(unhealthy.secs, self._faults.turn_off, "unhealthy"))
+
+    def _listen_again(self) -> None:
+        self._faults.turn_off("refuse")
+        self._spawn(self._server.listen_again())
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def __repr__(self) -> str:
+        return f"<MockInstance {self.name} {self._options.role} at {self.url}>"

@@ -1,0 +1,97 @@
+"""The options of a mock instance, each declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from fd_router.config.loading import Option
+from fd_router.devtools.engine_model.engine import EngineSettings
+
+ROLES = ("mixed", "prefill", "decode")
+
+
+class MockOptions(msgspec.Struct, frozen=True):
+    """Who the mock instance is, how fast its engine model runs, and which faults it begins with."""
+
+    port: Annotated[
+        int, Option(help="Port to listen on; 0 takes a free one. It is printed at start.", minimum=0, maximum=65535)
+    ] = 0
+    host: Annotated[str, Option(help="Address to listen on, and to register with.")] = "127.0.0.1"
+    name: Annotated[str, Option(help="What the instance calls itself in its answers. Default: mock-<port>.")] = ""
+    role: Annotated[
+        str, Option(help="What it registers as. A prefill instance answers with one token.", choices=ROLES)
+    ] = "mixed"
+    router: Annotated[
+        str,
+        Option(
+            help="HOST:PORT of the router to register at; any:TOKEN@HOST:PORT shows a token. Default: don't register.",
+            pattern=r"(.+:\d+)?",
+            form="HOST:PORT",
+        ),
+    ] = ""
+    heartbeat_secs: Annotated[float, Option(help="How often it registers again.", unit="s", minimum=0.01)] = 5.0
+    model: Annotated[str, Option(help="The model in its answers when a request names none.")] = "mock-model"
+    version: Annotated[str, Option(help="The version it registers with.")] = "mock"
+    tp_size: Annotated[int, Option(help="The tensor-parallel size it registers with.", minimum=1, maximum=1024)] = 1
+    connector_port: Annotated[
+        int,
+        Option(
+            help="Port where KV caches are handed over (PD), which it registers with; 0: the serving port.",
+            minimum=0,
+            maximum=65535,
+        ),
+    ] = 0
+    transfer_protocol: Annotated[
+        str, Option(help="How KV caches can come, as it registers.", choices=("ipc,rdma", "ipc", "rdma"))
+    ] = "ipc,rdma"
+    paused: Annotated[bool, Option(help="Register as paused: the router shall send nothing new.")] = False
+    known_prefill: Annotated[
+        tuple[str, ...],
+        Option(
+            help="IP:PORT of the connector of a prefill instance that a decode instance works with; may be given "
+            "often. Default: any."
+        ),
+    ] = ()
+    kv_wait_secs: Annotated[
+        float, Option(help="How long a decode instance waits for the KV cache.", unit="s", minimum=0.001)
+    ] = 10.0
+    prefill_tokens_per_sec: Annotated[float, Option(help="Prefill speed.", unit="tokens/s", minimum=0.001)] = 20_000.0
+    decode_ms_per_token: Annotated[
+        float, Option(help="Time between two tokens of a request.", unit="ms", minimum=0)
+    ] = 10.0
+    decode_ms_per_running: Annotated[
+        float, Option(help="What each running request adds to that time.", unit="ms", minimum=0)
+    ] = 0.05
+    cache_tokens: Annotated[int, Option(help="Size of the prefix cache.", unit="tokens", minimum=0)] = 400_000
+    block_size: Annotated[int, Option(help="Tokens in a block of the prefix cache.", unit="tokens", minimum=1)] = 64
+    hash_id_tokens: Annotated[
+        int, Option(help="Tokens that each of a request's mock_hash_ids stands for.", unit="tokens", minimum=1)
+    ] = 512
+    max_running: Annotated[int, Option(help="Requests that run at once; others wait.", unit="requests", minimum=1)] = (
+        256
+    )
+    keep_alive_secs: Annotated[
+        float,
+        Option(help="An idle connection is closed after so long (engines on uvicorn: 5).", unit="s", minimum=0.01),
+    ] = 5.0
+    record: Annotated[
+        int, Option(help="How many of the last requests GET /mock/requests remembers.", unit="requests", minimum=0)
+    ] = 1000
+    record_bodies: Annotated[bool, Option(help="Remember the requests' bodies too, not only their SHA-256.")] = False
+    seed: Annotated[int, Option(help="Seed of the faults' dice.")] = 0
+    fault: Annotated[
+        tuple[str, ...], Option(help="A fault to begin with, as KIND or KIND:key=value,key=value; may be given often.")
+    ] = ()
+
+    @property
+    def engine(self) -> EngineSettings:
+        """The engine model's settings."""
+        return EngineSettings(
+            prefill_tokens_per_sec=self.prefill_tokens_per_sec,
+            decode_secs=self.decode_ms_per_token / 1000,
+            decode_secs_per_running=self.decode_ms_per_running / 1000,
+            cache_tokens=self.cache_tokens,
+            max_running=self.max_running,
+        )

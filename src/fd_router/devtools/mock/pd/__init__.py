@@ -1,0 +1,1 @@
+"""The mock instance's prefill and decode roles."""

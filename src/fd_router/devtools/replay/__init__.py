@@ -1,0 +1,1 @@
+"""``fd-router replay``: a trace sent to a running router."""

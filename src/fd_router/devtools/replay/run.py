@@ -1,0 +1,76 @@
+"""``fd-router replay``: a trace against a running router, a table and plots of how it did."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from fd_router.errors import ConfigError
+from fd_router.devtools.report.outcomes import Result
+from fd_router.devtools.replay.replay import Replay, Target
+from fd_router.devtools.replay.options import ReplayOptions
+from fd_router.devtools.simulate.run import progress_bar, show
+from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace
+
+_LATE_SECS = 0.1
+"""A request that is sent so late makes the measurement doubtful."""
+
+
+def run(options: ReplayOptions) -> int:
+    """Replay, print, write; return the exit code: 1 when no request was served. Raises what ``simulate`` raises."""
+    target = Target(
+        options.router,
+        options.path,
+        options.model,
+        _headers(options),
+        _extra(options.extra_body),
+        options.prompts == "ids",
+    )
+    requests = read_trace(options.trace, limit=options.limit, block_tokens=options.block_tokens)
+    requests = at_speed(capped(requests, options.max_output), options.speed)
+    result, late = uvloop.run(_replay(options, requests, target))
+    done, seconds = len(result.outcomes), requests[-1].at
+    title = (
+        f"{Path(options.trace).name}: {done:,} of {len(requests):,} requests in {seconds:,.0f} s to {options.router}"
+    )
+    conditions: dict[str, object] = {
+        **msgspec.to_builtins(options),
+        "header": [],  # there may be a key in one
+        "requests": len(requests),
+        "late_secs": round(late, 3),
+    }
+    show([result], title, conditions, as_json=options.json, out=options.out)
+    if late > _LATE_SECS:
+        sys.stderr.write(f"warning: requests were sent up to {late:.1f} s late: this machine is too slow for --speed\n")
+    return 0 if any(not outcome.error for outcome in result.outcomes) else 1
+
+
+async def _replay(options: ReplayOptions, requests: list[TraceRequest], target: Target) -> tuple[Result, float]:
+    replay = Replay(requests, target, timeout_secs=options.timeout_secs)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, replay.stop)
+    name = options.name or options.router
+    with progress_bar() as progress:
+        task = progress.add_task(name, total=len(requests))
+        result = await replay.run(name, lambda done: progress.update(task, completed=done))
+    return result, replay.late_secs
+
+
+def _headers(options: ReplayOptions) -> Mapping[str, str]:
+    pairs = [header.partition(":") for header in options.header]
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _extra(text: str) -> Mapping[str, Any]:
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ConfigError(f'--extra-body: {error}; give a JSON object like {{"ignore_eos": true}}') from None

@@ -1,0 +1,1 @@
+"""``fd-router simulate``: policies against a trace."""

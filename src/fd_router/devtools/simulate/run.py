@@ -1,0 +1,101 @@
+"""``fd-router simulate``: policies against a trace, a table and plots of how they did."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fd_router.devtools.report.outcomes import Result
+from fd_router.devtools.report.plots import MISSING, can_plot, write_plots
+from fd_router.devtools.report.tables import LEGEND, json_of, table_of
+from fd_router.devtools.simulate.options import SimulateOptions
+from fd_router.devtools.simulate.simulator import Fleet, simulate
+from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace, speed_for_load
+from fd_router.devtools.simulate.variants import variants_of
+
+_WIDE = 160  # columns of a page that no terminal limits
+
+
+def run(options: SimulateOptions) -> int:
+    """Simulate, print, write; return the exit code. Raises TraceError, ConfigError, OSError."""
+    variants = variants_of(options.policy, options.set, options.config_path)
+    requests, speed = _arrivals(options)
+    fleet = Fleet(options.instances, options.engine)
+    results = []
+    with progress_bar() as progress:
+        for variant in variants:
+            task = progress.add_task(variant.name, total=len(requests))
+            results.append(
+                simulate(
+                    requests,
+                    fleet,
+                    variant.policy,
+                    variant.options,
+                    seed=options.seed,
+                    name=variant.name,
+                    on_progress=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
+                )
+            )
+    offered = sum(request.input_tokens for request in requests) / (requests[-1].at or 1.0)
+    load = offered / (fleet.instances * fleet.engine.prefill_tokens_per_sec)
+    conditions: dict[str, object] = {
+        **msgspec.to_builtins(options),
+        "requests": len(requests),
+        "speed": speed,
+        "offered_load": load,
+    }
+    title = (
+        f"{Path(options.trace).name}: {len(requests):,} requests in {requests[-1].at:,.0f} s to {fleet.instances} "
+        f"instances of {fleet.engine.prefill_tokens_per_sec:,.0f} tokens/s, which without cache is a load of {load:.2f}"
+    )
+    show(results, title, conditions, as_json=options.json, out=options.out)
+    return 0
+
+
+def _arrivals(options: SimulateOptions) -> tuple[list[TraceRequest], float]:
+    requests = read_trace(options.trace, limit=options.limit, block_tokens=options.block_tokens)
+    requests = capped(requests, options.max_output)
+    speed = options.speed
+    if options.load:
+        speed = speed_for_load(requests, options.load, options.instances * options.prefill_tokens_per_sec)
+    return at_speed(requests, speed), speed
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Show a bar for each task on stderr, where it is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+def show(results: list[Result], title: str, conditions: dict[str, object], *, as_json: bool, out: str) -> None:
+    """Write the results to the directory ``out``, if there is one, and print them. Raises OSError."""
+    data = json_of(results, conditions)
+    if out:
+        directory = Path(out)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "results.json").write_bytes(data)
+        if can_plot():
+            write_plots(results, title, directory)
+        else:
+            sys.stderr.write(f"{MISSING}\n")
+    if as_json:
+        sys.stdout.write(data.decode())
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = _WIDE
+        console.print(title, style="bold", highlight=False)
+        console.print(table_of(results))
+        console.print(LEGEND, style="dim", highlight=False)
+        for result in results:
+            for error, count in result.summary().errors.items():
+                console.print(f"{result.name}: {count} × {error}", style="red", markup=False, highlight=False)

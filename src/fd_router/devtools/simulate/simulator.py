@@ -1,0 +1,269 @@
+"""A trace against a modelled fleet, in discrete-event time: hours of traffic in seconds.
+
+The policies, the scheduler, the counts, the prefix index and the engines' figures are the router's own; the engines
+are those of the mock instances. Left out is what takes microseconds: the router's own work, and the network.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import msgspec
+
+from fd_router.config.loading import SchedulerConfig
+from fd_router.errors import ConfigError
+from fd_router.instances.instance import Health, Instance
+from fd_router.instances.registration import Registration
+from fd_router.scheduling.contract import Decision, Environment, Policy
+from fd_router.scheduling.plugins.guard import guard
+from fd_router.scheduling.loads import Figures
+from fd_router.scheduling.policies import make_index, make_policy, needs
+from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN
+from fd_router.scheduling.scheduler import Scheduler
+from fd_router.devtools.engine_model.engine import Engine, EngineSettings, Token
+from fd_router.devtools.report.outcomes import Outcome, Result
+from fd_router.devtools.traces.trace import TraceRequest
+from fd_router.devtools.simulate.trace_view import TraceView
+
+_PROGRESS_EVERY = 50
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """The modelled instances: how many, each with which engine."""
+
+    instances: int
+    engine: EngineSettings
+
+
+class _Server:
+    """One instance: the router's picture of it, and its engine."""
+
+    __slots__ = ("due", "engine", "instance", "place")
+
+    def __init__(self, place: int, instance: Instance, engine: Engine) -> None:
+        self.place = place  # among the servers
+        self.instance = instance
+        self.engine = engine
+        self.due = math.inf  # the engine's next event, as the agenda knows it
+
+
+class _Sent:
+    """A request on its way: what the engine gives back with its tokens."""
+
+    __slots__ = ("decision", "request", "server")
+
+    def __init__(self, request: TraceRequest, decision: Decision[Instance], server: _Server) -> None:
+        self.request = request
+        self.decision = decision
+        self.server = server
+
+
+class _Timer:
+    """What a policy wants to be called at a time."""
+
+    __slots__ = ("at", "call")
+
+    def __init__(self, at: float, call: Callable[[], None]) -> None:
+        self.at = at
+        self.call = call
+
+    def cancel(self) -> None:
+        """Do nothing when the time comes."""
+        self.call = _nothing
+
+    def __lt__(self, other: _Timer) -> bool:
+        return self.at < other.at
+
+
+def _nothing() -> None:
+    pass
+
+
+class Simulator:
+    """One run of one policy. Equal arguments give equal outcomes."""
+
+    def __init__(self, fleet: Fleet, policy: str, options: SchedulerConfig, seed: int = 0) -> None:
+        self.now = 0.0
+        self._options = options
+        self._servers = [
+            _Server(place, instance, Engine(fleet.engine, every_token=False))
+            for place, instance in enumerate(_instances(fleet))
+        ]
+        self._by_key = {server.instance.key: server for server in self._servers}
+        self._agenda: list[tuple[float, int]] = []  # when which server's engine has something; stale ones are skipped
+        self._outcomes: list[Outcome] = []
+        self._timers: list[_Timer] = []  # a heap
+        environment = Environment(lambda: self.now, random.Random(seed), later=self._later)
+        self._figures = Figures(environment.clock, options.load_max_age_secs)
+        self._index = make_index(environment, options)
+        chooser = make_policy(
+            policy, environment, options, figures=self._figures, index=self._index, own_options=options.policy_options
+        )
+        if ":" in policy:
+            chooser = _checked(chooser, policy, environment)
+        members = tuple(server.instance for server in self._servers)
+        self._scheduler = Scheduler(lambda: members, chooser, lambda: "")
+        self._periodic: list[tuple[float, Callable[[], None]]] = [(options.eviction_interval_secs, self._sweep)]
+        if "figures" in needs([policy], options.policy_folder):
+            self._periodic.append((options.load_scrape_interval_secs, self._scrape))
+            if not options.cache_instance_max_blocks:
+                self._limit_index(fleet.engine.cache_tokens)
+
+    def run(
+        self, requests: Sequence[TraceRequest], on_progress: Callable[[int], None] = lambda _: None
+    ) -> list[Outcome]:
+        """Let the requests, ordered by time, arrive, and all be served. ``on_progress`` hears how many have come."""
+        ticks = self._ticks()
+        tick, act = next(ticks)
+        for number, request in enumerate(requests):
+            while tick <= request.at:
+                self._serve_until(tick)
+                self.now = tick
+                act()
+                tick, act = next(ticks)
+            self._serve_until(request.at)
+            self.now = request.at
+            self._arrive(request)
+            if number % _PROGRESS_EVERY == 0:
+                on_progress(number)
+        self._serve_until(math.inf)
+        on_progress(len(requests))
+        self._outcomes.sort(key=lambda outcome: outcome.at)
+        return self._outcomes
+
+    def _arrive(self, request: TraceRequest) -> None:
+        decision = self._scheduler.select(TraceView(request))
+        send = partial(self._send, request, decision)
+        if not decision.waits(send):
+            send()
+
+    def _send(self, request: TraceRequest, decision: Decision[Instance]) -> None:
+        server = self._by_key[decision.instance.key]
+        server.engine.submit(request.prompt, request.output_tokens, self.now, _Sent(request, decision, server))
+        self._note(server)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> _Timer:
+        timer = _Timer(self.now + seconds, call)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def _serve_until(self, until: float) -> None:
+        """Let all engines come to ``until``, each event in its turn."""
+        agenda, timers = self._agenda, self._timers
+        while True:
+            due = agenda[0][0] if agenda else math.inf
+            if timers and timers[0].at <= min(due, until):
+                self.now, timer = timers[0].at, heapq.heappop(timers)
+                timer.call()
+                continue
+            if not agenda or due > until:
+                break
+            at, place = heapq.heappop(agenda)
+            server = self._servers[place]
+            if at != server.due:
+                continue
+            self.now = at
+            for token in server.engine.advance(at):
+                self._on_token(token)
+            server.due = math.inf
+            self._note(server)
+
+    def _on_token(self, token: Token) -> None:
+        sent = token.run.owner
+        assert isinstance(sent, _Sent)
+        if token.number == 1:
+            sent.decision.first_token()
+            sent.decision.prefill_done()
+        if token.is_last:
+            sent.decision.usage(token.run.prompt.tokens, token.run.cached_tokens)
+            sent.decision.release()
+            self._finish(sent, token)
+
+    def _finish(self, sent: _Sent, token: Token) -> None:
+        run, request = token.run, sent.request
+        self._outcomes.append(
+            Outcome(
+                at=request.at,
+                input_tokens=request.input_tokens,
+                instance=sent.server.instance.key,
+                ttft=run.first_token_at - request.at,
+                seconds=run.finished_at - request.at,
+                cached_tokens=run.cached_tokens,
+            )
+        )
+
+    def _note(self, server: _Server) -> None:
+        """Put the engine's next event on the agenda."""
+        due = server.engine.next_event_at()
+        if due != server.due:
+            server.due = due
+            if due != math.inf:
+                heapq.heappush(self._agenda, (due, server.place))
+
+    # what the router does from time to time
+
+    def _ticks(self) -> Iterator[tuple[float, Callable[[], None]]]:
+        queue = [(every, place) for place, (every, _) in enumerate(self._periodic)]
+        heapq.heapify(queue)
+        while True:
+            at, place = queue[0]
+            every, act = self._periodic[place]
+            yield at, act
+            heapq.heapreplace(queue, (at + every, place))
+
+    def _sweep(self) -> None:
+        while self._index.sweep():
+            pass
+
+    def _scrape(self) -> None:
+        for server in self._servers:
+            engine, instance = server.engine, server.instance
+            self._figures.report(instance.url, engine.running, engine.waiting, instance.running)
+
+    def _limit_index(self, cache_tokens: int) -> None:
+        """Do what follows from an instance's ``available_gpu_block_num``, of blocks as large as the index's."""
+        blocks = cache_tokens // self._options.cache_block_size
+        for server in self._servers:
+            self._index.set_limit(server.instance.url, blocks * CHARACTERS_PER_TOKEN)
+
+
+def _checked(policy: Policy, name: str, environment: Environment) -> Policy:
+    """Where the router would go on with another policy and log a line, the simulation ends: its figures would lie."""
+
+    def fail(kind: str, detail: str) -> None:
+        raise ConfigError(f"{name} {kind.replace('_', ' ')}: {detail}")
+
+    return guard(policy, environment, fail)
+
+
+def simulate(
+    requests: Sequence[TraceRequest],
+    fleet: Fleet,
+    policy: str,
+    options: SchedulerConfig,
+    *,
+    seed: int = 0,
+    name: str = "",
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Result:
+    """Run ``policy`` on the trace.
+
+    Raises ConfigError for an unknown policy, wrong options, and whatever goes wrong in a policy from elsewhere.
+    """
+    began = time.monotonic()
+    outcomes = Simulator(fleet, policy, options, seed).run(requests, on_progress)
+    return Result(name or policy, outcomes, fleet.instances, time.monotonic() - began)
+
+
+def _instances(fleet: Fleet) -> list[Instance]:
+    """Make the members of a fleet, ordered by URL, as a registry gives them."""
+    hosts = [f"10.{place >> 16 & 255}.{place >> 8 & 255}.{place & 255}" for place in range(1, fleet.instances + 1)]
+    members = [Instance(Registration(role="mixed", host_ip=host, port=8000, metrics_port=8000)) for host in hosts]
+    for member in members:
+        member.health = Health.HEALTHY
+    return sorted(members, key=lambda member: member.url)

@@ -1,0 +1,30 @@
+"""A trace's request as the policies see it: the text that a replay would send, made only if somebody looks."""
+
+from __future__ import annotations
+
+from array import array
+
+from fd_router.openai.completion import TOKENS_PER_CHARACTER
+from fd_router.devtools.engine_model.prompts import CHARACTERS_PER_TOKEN
+from fd_router.devtools.traces.trace import TraceRequest
+from fd_router.devtools.traces.trace_text import text_of
+
+
+class TraceView:
+    """``contract.RequestView`` of a trace's request; a tokenizer has not seen it."""
+
+    __slots__ = ("_prompt", "_request", "stream", "token_ids", "tokens")
+
+    def __init__(self, request: TraceRequest) -> None:
+        self._request = request
+        self._prompt = ""
+        self.tokens = (request.input_tokens * CHARACTERS_PER_TOKEN - 1) * TOKENS_PER_CHARACTER
+        self.token_ids: array[int] | None = None
+        self.stream = True
+
+    @property
+    def prompt(self) -> str:
+        """The text."""
+        if not self._prompt:
+            self._prompt = text_of(self._request)
+        return self._prompt

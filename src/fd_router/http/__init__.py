@@ -1,0 +1,1 @@
+"""Bytes: connections of clients and to instances, heads, pools, limits, deadlines."""

@@ -1,0 +1,203 @@
+"""Kept-alive connections to the instances: one stack an instance, every step O(1)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from fd_router.config.loading import ProxyConfig
+from fd_router.errors import Retry, UpstreamError
+from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.write_batcher import Outbox
+from fd_router.http.tls import InstanceSide
+from fd_router.http.upstream_connection import UpstreamConnection, UpstreamSettings
+
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""What the system says when this process, or the machine, has no more to give."""
+
+
+class Address(Protocol):
+    """Where an instance listens."""
+
+    @property
+    def key(self) -> str:
+        """``host:port``, brackets around an IPv6 host."""
+
+    @property
+    def host(self) -> str:
+        """IP literal without brackets."""
+
+    @property
+    def port(self) -> int:
+        """TCP port."""
+
+
+Connected = Callable[[UpstreamConnection], None]
+Failed = Callable[[UpstreamError], None]
+
+
+class InstancePool:
+    """The connections to one instance. The one used last is used first, so that surplus ones grow old and go."""
+
+    def __init__(
+        self, address: Address, settings: ProxyConfig, upstream: UpstreamSettings, tls: InstanceSide | None = None
+    ) -> None:
+        self._tls = tls
+        self.url = f"http://{address.key}"
+        self.authority = address.key.encode("ascii")
+        self._host, self._port = address.host, address.port
+        self.settings = settings
+        self._upstream = upstream
+        self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.open = 0  # connections, idle and busy
+        self.awaited = 0  # requests that will be sent here, but not yet
+        self.retired = False
+
+    def acquire(self) -> UpstreamConnection | None:
+        """Take an idle connection, if there is a live one."""
+        while self._idle:
+            connection, _ = self._idle.popitem()
+            if connection.is_idle:
+                return connection
+        return None
+
+    def connect(self, on_connected: Connected, on_failed: Failed) -> asyncio.Task[None]:
+        """Open a new connection; one of the callbacks is called, unless the returned task is cancelled."""
+        task = asyncio.get_running_loop().create_task(self._connect(on_connected, on_failed))
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _connect(self, on_connected: Connected, on_failed: Failed) -> None:
+        limit = self.settings.connect_timeout_secs
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limit):
+                options = {} if self._tls is None else self._tls.options(self._host)
+                _, connection = await loop.create_connection(self._make_connection, self._host, self._port, **options)
+        except TimeoutError:
+            on_failed(self._error("connect_timeout", f"no connection within {limit:g} s"))
+        except ConnectionRefusedError:
+            on_failed(self._error("refused", "connection refused"))
+        except OSError as error:
+            if error.errno in _EXHAUSTED:  # another instance would be of no help, and this one isn't to blame
+                reason = os.strerror(error.errno)
+                on_failed(self._error("exhausted", f"the router can't open a connection: {reason}", Retry.NEVER, 503))
+            else:
+                on_failed(self._error("unreachable", str(error)))
+        else:
+            on_connected(connection)
+
+    def _make_connection(self) -> UpstreamConnection:
+        return UpstreamConnection(self, self._upstream)
+
+    def _error(self, reason: str, detail: str, retry: Retry = Retry.ALWAYS, status: int | None = None) -> UpstreamError:
+        return UpstreamError(reason, detail, instance=self.url, retry=retry, status=status)
+
+    def on_opened(self, connection: UpstreamConnection) -> None:  # noqa: ARG002
+        """Count a new connection."""
+        self.open += 1
+
+    def on_reusable(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose answer is complete, or close it if there are enough."""
+        if self.retired or len(self._idle) >= self.settings.pool_max_idle:
+            connection.close()
+            return
+        connection.deadline = self._upstream.sweeper.now + self.settings.pool_idle_timeout_secs
+        self._idle[connection] = None
+
+    def on_closed(self, connection: UpstreamConnection) -> None:
+        """Forget a connection that is gone."""
+        self.open -= 1
+        self._idle.pop(connection, None)
+
+    @property
+    def busy(self) -> int:
+        """Connections that serve a request, or are being opened for one, or will be."""
+        return self.open - len(self._idle) + len(self._tasks) + self.awaited
+
+    def retire(self) -> None:
+        """Close what is idle; busy connections close after their answer."""
+        self.retired = True
+        for connection in list(self._idle):
+            connection.close()
+
+    def __repr__(self) -> str:
+        return f"<InstancePool {self.url} open={self.open} idle={len(self._idle)}>"
+
+
+class Pools:
+    """The pools of all instances, made when first needed. With ``tls`` their connections are encrypted."""
+
+    def __init__(
+        self, settings: ProxyConfig, sweeper: DeadlineSweeper, outbox: Outbox, tls: InstanceSide | None = None
+    ) -> None:
+        self._tls = tls
+        self._settings = settings
+        self._upstream = UpstreamSettings(
+            outbox, sweeper, settings.first_byte_timeout_secs, settings.stall_timeout_secs
+        )
+        self._pools: dict[str, InstancePool] = {}
+        self._leaving: dict[str, list[InstancePool]] = {}  # retired, with requests under way
+
+    def use(self, settings: ProxyConfig) -> None:
+        """Go by other limits from now on."""
+        self._settings = settings
+        self._upstream.first_byte_timeout = settings.first_byte_timeout_secs
+        self._upstream.stall_timeout = settings.stall_timeout_secs
+        for pool in self._pools.values():
+            pool.settings = settings
+
+    def of(self, address: Address) -> InstancePool:
+        """Return the pool of the instance at ``address``."""
+        pool = self._pools.get(address.key)
+        if pool is None:
+            pool = self._pools[address.key] = InstancePool(address, self._settings, self._upstream, self._tls)
+        return pool
+
+    def plain(self, address: Address) -> InstancePool:
+        """Return the pool of a service that is no instance, and has no TLS."""
+        pool = self._pools.get(address.key)
+        if pool is None:
+            pool = self._pools[address.key] = InstancePool(address, self._settings, self._upstream)
+        return pool
+
+    def single_use(self, address: Address) -> InstancePool:
+        """Return a pool that keeps nothing, for an address that is no instance (yet)."""
+        pool = InstancePool(address, self._settings, self._upstream, self._tls)
+        pool.retired = True
+        return pool
+
+    def retire(self, key: str) -> None:
+        """The instance ``key`` was removed: keep no connection to it."""
+        if pool := self._pools.pop(key, None):
+            pool.retire()
+            if pool.busy:
+                self._leaving.setdefault(key, []).append(pool)
+
+    def busy(self, key: str) -> int:
+        """Return how many connections to the instance ``key`` serve a request or are being opened for one.
+
+        Those count that it had before it was removed, if it was.
+        """
+        pool = self._pools.get(key)
+        number = pool.busy if pool is not None else 0
+        if (leaving := self._leaving.get(key)) is not None:
+            leaving[:] = [each for each in leaving if each.busy]
+            number += sum(each.busy for each in leaving)
+            if not leaving:
+                del self._leaving[key]
+        return number
+
+    def close(self) -> None:
+        """Retire every pool."""
+        for key in list(self._pools):
+            self.retire(key)
+
+    def __len__(self) -> int:
+        """Open connections of all pools."""
+        return sum(pool.open for pool in self._pools.values())

@@ -1,0 +1,154 @@
+"""Message heads: what is passed on, what is not (RFC 9110 section 7.6, RFC 9112), and their bytes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+
+import msgspec
+
+from fd_router.http.messages import REASONS, Headers, Request, Response
+
+CRLF = b"\r\n"
+END_OF_HEAD = b"\r\n\r\n"
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+        b"upgrade",
+    )
+)  # fmt: skip
+"""Headers that concern one connection only. ``Transfer-Encoding`` is the framing's matter and handled there."""
+
+VIA = b"via: 1.1 fd-router\r\n"
+
+LONG_BODY = 16 * 1024
+"""From so many bytes on, copying a body costs more than writing it as a piece of its own."""
+
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
+
+
+def connection_options(value: bytes) -> frozenset[bytes]:
+    """Return the options of a ``Connection`` header, in lower case, that are headers to be dropped."""
+    if value.lower() in (b"keep-alive", b"close"):
+        return frozenset()
+    return frozenset(option.strip().lower() for option in value.split(b",")) - HOP_BY_HOP - {b"close"}
+
+
+def without(headers: Headers, names: Iterable[bytes]) -> Headers:
+    """Return ``headers`` less those whose lower-case name is among ``names``."""
+    dropped = frozenset(names)
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
+
+
+def header_lines(headers: Headers) -> bytes:
+    """Return ``headers`` as lines."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+class KnownHead:
+    """A head seen before on a connection. Its sender mostly sends the same again, but for the length of the body.
+
+    What was learnt of the one holds for the other, without parsing it again.
+    """
+
+    __slots__ = ("_end", "_head", "_size", "_start")
+
+    def __init__(self, message: bytes, head: bytes, start: bytes, end: bytes) -> None:
+        self._size = len(message)
+        self._head = head
+        self._start = start  # from the first byte to "Content-Length: "
+        self._end = end  # from the line end after the digits to the blank line
+
+    @classmethod
+    def learn(cls, message: bytes, length: int) -> KnownHead | None:
+        """Remember the head of a whole message with a sized body of ``length`` bytes, if it is that simple."""
+        end = message.find(END_OF_HEAD) + 4
+        at = _CONTENT_LENGTH.search(message, 0, end)
+        if at is None or len(message) != end + length or at[1] != b"%d" % length:
+            return None
+        return cls(message, message[:end], message[: at.start(1)], message[at.end(1) : end])
+
+    def body_of(self, message: bytes) -> bytes | None:
+        """Return the body of ``message`` if it is a whole one with this head, else None."""
+        if len(message) == self._size and message.startswith(self._head):
+            return message[len(self._head) :]
+        start, end = self._start, self._end
+        if not message.startswith(start):
+            return None
+        at = message.find(b"\r", len(start))
+        if not message.startswith(end, at):
+            return None
+        digits, body = message[len(start) : at], message[at + len(end) :]
+        return body if digits == b"%d" % len(body) else None
+
+
+def request_message(request: Request, authority: bytes, body: bytes) -> bytes | tuple[bytes, bytes]:
+    """Return what to send to the instance at ``authority`` (``host:port``); in two pieces, if ``body`` is long."""
+    head = request.head
+    start = b"%bhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
+        head.start, authority, len(body), request.request_id.encode("latin-1"), VIA, head.forward,
+    )  # fmt: skip
+    return start + body if len(body) < LONG_BODY else (start, body)
+
+
+def start_line(method: str, path: str, query: str) -> bytes:
+    """Return a request's first line."""
+    target = f"{path}?{query}" if query else path
+    return b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target.encode("latin-1"))
+
+
+class ResponseHead(msgspec.Struct, frozen=True, gc=False):
+    """The head of an instance's answer, less what concerns the connection to the instance only."""
+
+    status: int
+    forward: bytes  # status line and header lines, without framing and x-request-id
+    length: int = -1  # of the body, in bytes; -1: not told
+    chunked: bool = False
+    keep_alive: bool = True  # whether the connection to the instance can serve again
+    framing: bytes = b""  # the header line that tells how long the body is
+    is_delimited: bool = False  # whether the end of the body can be told from a connection that broke
+
+    @classmethod
+    def of(
+        cls, status: int, forward: bytes, length: int = -1, *, chunked: bool = False, keep_alive: bool = True
+    ) -> ResponseHead:
+        """Make a head, with what follows from the rest."""
+        if length >= 0:
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing = b"transfer-encoding: chunked\r\n" if chunked else b""
+        is_delimited = bool(framing) or status in (204, 304)
+        return cls(status, forward, length, chunked, keep_alive, framing, is_delimited)
+
+    def with_length(self, length: int) -> ResponseHead:
+        """Return the same head before a body of ``length`` bytes."""
+        framing = b"content-length: %d\r\n" % length
+        return ResponseHead(self.status, self.forward, length, False, self.keep_alive, framing, True)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """Write a time as RFC 9110 section 5.6.7 wants it; by section 6.6.1 every answer made here must tell it."""
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
+
+
+def response_bytes(
+    response: Response, request_id: str, *, now: float, close: bool, keep_alive_1_0: bool, head_only: bool
+) -> bytes:
+    """Return a whole answer made by the router itself, at ``now`` (seconds since 1970)."""
+    lines = [
+        f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\ndate: {_date(int(now))}\r\n",
+        f"content-type: {response.content_type}\r\ncontent-length: {len(response.body)}\r\n",
+    ]
+    if request_id:
+        lines.append(f"x-request-id: {request_id}\r\n")
+    lines += [f"{name}: {value}\r\n" for name, value in response.headers]
+    if close:
+        lines.append("connection: close\r\n")
+    elif keep_alive_1_0:
+        lines.append("connection: keep-alive\r\n")
+    head = ("".join(lines) + "\r\n").encode("latin-1")
+    return head if head_only else head + response.body

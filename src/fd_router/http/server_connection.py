@@ -1,0 +1,400 @@
+"""The clients' side: a connection's requests are answered one after the other, in the order they came."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, cast
+
+import msgspec
+
+from fd_router.errors import BadRequestError, HttpError
+from fd_router.http.messages import Request, Response, error_response
+from fd_router.http.handlers import ControlAnswer, find_route
+from fd_router.http.connection_limit import SPARE
+from fd_router.http.deadlines import NEVER
+from fd_router.routing.request import Forwarding
+from fd_router.http.heads import response_bytes
+from fd_router.http.request_reader import NO_HEAD, RequestReader
+from fd_router.http.reset import reset
+from fd_router.http.server_context import Site
+from fd_router.telemetry.record import RequestRecord
+
+MAX_PIPELINED = 16
+"""Requests that may wait behind the one being answered; then reading stops."""
+
+MAX_HELD = 1024 * 1024
+"""Bytes of their bodies that may be there before reading stops."""
+
+LINGER_SECONDS = 2.0
+"""How long a refused client may go on sending before it is cut off.
+
+Closing while it still sends would reset the connection, and the client would lose the error it should read.
+"""
+
+LAST_CALL_SECONDS = 1.0
+"""How long an idle connection of a draining router may still bring a request.
+
+One that is closed at once may have a request on its way, which would be lost; a busy client never pauses so long.
+"""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _write_nowhere(data: bytes) -> None:
+    raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
+
+
+class _Answer(Protocol):
+    """An answer under way, told what happens to its client."""
+
+    def on_client_gone(self) -> None: ...
+    def on_client_full(self) -> None: ...
+    def on_client_drained(self) -> None: ...
+    def on_drain(self) -> None: ...
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client's connection. The reader turns bytes into requests; they are answered one at a time."""
+
+    __slots__ = (
+        "_answer", "_client", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record", "_request",
+        "_serving", "_site", "_transport", "deadline", "write",
+    )  # fmt: skip
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._reader = RequestReader(site.reader)
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
+        self.write: Callable[[bytes], None] = _write_nowhere  # sends bytes of the answer
+        self._client = ""
+        self._request: Request | None = None  # the one being answered
+        self._answer: _Answer | None = None
+        self._record: RequestRecord | None = None  # of a request that the router answers itself
+        self._serving = False
+        self._is_paused = False  # reading, because of too many requests in line
+        self._is_full = False  # the client takes less than it is sent
+        self._is_lingering = False
+        self._is_extra = False  # there was no room for it: it is for the router's own endpoints
+        self.deadline = NEVER
+
+    # what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.write = partial(self._site.outbox.write, self._transport)
+        peer = transport.get_extra_info("peername")
+        self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
+        self._take_place()
+        self._site.sweeper.add(self)
+        self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
+        if self._site.is_last_call:
+            self.on_last_call()
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        if self._is_lingering:
+            return
+        was = reader.state
+        reader.feed(data)
+        if self._request is None and reader.ready:
+            self._serve()
+        if reader.state != reader.IDLE or reader.ready:
+            self._expect_more(was)
+
+    def _expect_more(self, was: int) -> None:
+        """Set the time for the rest of a request that is half here, if there is one; don't read too far ahead.
+
+        ``was``: the reader's state before.
+        """
+        reader, site = self._reader, self._site
+        if reader.is_refused:
+            pass  # nothing more is expected; the time to linger is set
+        elif reader.state == reader.BODY:
+            self._permit_body()
+            limits = site.settings
+            self.deadline = min(
+                site.sweeper.now + limits.client_body_timeout_secs, reader.head_at + limits.client_request_timeout_secs
+            )
+        elif reader.state == reader.HEAD and (was != reader.HEAD or self.deadline == NEVER):
+            self.deadline = site.sweeper.now + site.settings.client_head_timeout_secs
+        if (reader.ready or reader.state == reader.BODY) and not self._is_paused and self._is_ahead():
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._site.connections.discard(self)
+        self._site.sweeper.discard(self)
+        self._reader.ready.clear()
+        self._reader.close()
+        if self._answer is not None:
+            answer, self._answer = self._answer, None
+            answer.on_client_gone()
+        if self._record is not None:
+            self._record.outcome = "client_gone"
+            self._finish_record(499)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        if self._answer is not None:
+            self._answer.on_client_full()
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._answer is not None:
+            self._answer.on_client_drained()
+        elif self._request is None:
+            self._serve()  # what waited for room for its answer
+
+    def on_deadline(self) -> None:
+        """Called by the sweeper: the client was too slow, or idle for too long."""
+        reader = self._reader
+        if self._request is not None:  # what follows it is late; it is not
+            self.deadline = NEVER
+        elif reader.state == reader.IDLE or reader.is_refused or self._is_lingering or self._transport.is_closing():
+            self._transport.abort()
+        else:
+            reader.refuse(BadRequestError(f"Request timeout: {self._why_late()}", status=408))
+            self._serve()
+
+    def _why_late(self) -> str:
+        reader, settings = self._reader, self._site.settings
+        if reader.state != reader.BODY:
+            return f"its head took more than {settings.client_head_timeout_secs:g} s"
+        if self._site.sweeper.now >= reader.head_at + settings.client_request_timeout_secs:
+            return f"its body took more than {settings.client_request_timeout_secs:g} s"
+        return f"its body paused for more than {settings.client_body_timeout_secs:g} s"
+
+    # serving
+
+    def _serve(self) -> None:
+        """Answer what is ready. A loop, since an answer may be over when its beginning returns."""
+        if self._serving:
+            return
+        self._serving = True
+        ready = self._reader.ready
+        try:
+            while ready and self._request is None and not self._is_full and not self._transport.is_closing():
+                self._begin(ready.popleft())
+        finally:
+            self._serving = False
+        if self._is_paused:
+            self._read_on()
+
+    def _is_ahead(self) -> bool:
+        """Whether the client has sent more than may wait: it is answered, or takes no answers."""
+        if self._request is None and not self._is_full:
+            return False
+        return len(self._reader.ready) > MAX_PIPELINED or self._reader.held > MAX_HELD
+
+    def _read_on(self) -> None:
+        """Read again, if all that waited is under way."""
+        if not self._reader.ready and not self._is_ahead() and not self._transport.is_closing():
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _begin(self, item: Request | HttpError) -> None:
+        self.deadline = NEVER
+        if isinstance(item, HttpError):
+            self._refuse(item)
+            return
+        site = self._site
+        self._request = item
+        head = item.head
+        if head.method == "POST" and (start := site.inference.get(head.path)) is not None:
+            record = RequestRecord("POST", head.path, self._client, item.received_at, head.path)
+            record.inference = True
+            if head.is_http_1_0:
+                record.http_version = "1.0"
+            if self._is_extra and len(site.connections) > site.crowd.most:
+                self._record = record
+                self.respond_error(site.crowd.refusal())
+                return
+            exchange = start(item, self, record)
+            self._answer = exchange
+            if self._is_full:
+                exchange.on_client_full()
+            if site.is_draining:
+                exchange.on_drain()
+            exchange.start()
+        else:
+            self._control(item)
+
+    def _control(self, request: Request) -> None:
+        """Answer a request to the router itself."""
+        site, head = self._site, request.head
+        route = find_route(site.routes, head.path)
+        known = site.routes.get(route)
+        allowed = site.allowed(head.path)
+        endpoint = self._endpoint(head.path)
+        self._record = record = RequestRecord(head.method, endpoint, self._client, request.received_at, head.path)
+        record.http_version = head.version
+        method = "GET" if head.method == "HEAD" else head.method
+        if known is not None and (handler := known.get(method)) is not None:
+            request = msgspec.structs.replace(request, client=self._client)
+            self._answer = ControlAnswer(handler, request, self._respond, site.telemetry.log)
+        elif allowed:
+            error = BadRequestError(f"{head.method} is not allowed for {head.path}", status=405)
+            error.headers = (("allow", ", ".join(allowed)),)
+            self._respond(error_response(error))
+        else:
+            error = BadRequestError(f"There is nothing at {head.path}", status=404, code="not_found")
+            self._respond(error_response(error))
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answer what could not be understood, or is too large or late, and close."""
+        site, head = self._site, self._reader.refused_head
+        begun = site.clock() if head is NO_HEAD else self._reader.head_at
+        self._record = record = RequestRecord(head.method, self._endpoint(head.path), self._client, begun, head.path)
+        record.http_version = head.version
+        self._request = Request(head)
+        self._respond(error_response(error))
+
+    def _endpoint(self, path: str) -> str:
+        """Return the label of metrics that ``path`` counts under."""
+        return find_route(self._site.routes, path) or (path if self._site.allowed(path) else "unmatched")
+
+    def _permit_body(self) -> None:
+        """Tell a client that asked (``Expect: 100-continue``) to send its body, once its turn has come."""
+        reader = self._reader
+        if reader.wants_continue and self._request is None and not reader.ready and not reader.is_refused:
+            reader.wants_continue = False
+            self.write(CONTINUE)
+
+    def _respond(self, response: Response) -> None:
+        """Send a whole answer made here."""
+        request = self._request
+        assert request is not None
+        keep_alive = request.head.keep_alive and not self._site.is_draining
+        data = response_bytes(
+            response,
+            request.request_id,
+            now=time.time(),
+            close=not keep_alive,
+            keep_alive_1_0=request.head.is_http_1_0,
+            head_only=request.head.method == "HEAD",
+        )
+        self.write(data)
+        if self._record is not None:
+            self._record.bytes_out = len(response.body)
+            self._finish_record(response.status)
+        self.complete(keep_alive=keep_alive)
+
+    def _finish_record(self, status: int) -> None:
+        record, self._record = self._record, None
+        if record is not None:
+            record.status = status
+            record.finished_at = self._site.clock()
+            self._site.telemetry.finish(record)
+
+    @property
+    def exchange(self) -> Forwarding | None:
+        """The request that is being forwarded, if one is."""
+        return self._answer if isinstance(self._answer, Forwarding) else None
+
+    # what an exchange calls
+
+    def respond_error(self, error: HttpError) -> None:
+        """Send a whole error answer."""
+        self._respond(error_response(error))
+
+    def complete(self, *, keep_alive: bool) -> None:
+        """The answer is written to its end: go on with the next request, or close."""
+        self._answer = self._request = None
+        if not keep_alive:
+            self._close_gently()
+            return
+        reader = self._reader
+        if reader.ready and not self._is_full:
+            self._serve()
+        elif reader.state == reader.IDLE or self._is_full:
+            self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
+            if self._site.is_last_call:  # its client wasn't told, and may have sent the next request already
+                self.on_last_call()
+        else:  # the next request is half here
+            self.deadline = self._site.sweeper.now + self._site.settings.client_head_timeout_secs
+            self._permit_body()
+            if self._is_paused:
+                self._read_on()
+
+    def cut_off(self, *, delimited: bool) -> None:
+        """End the connection in mid-answer.
+
+        A client that knows the answer's length or chunks sees that it isn't whole; another one sees it only
+        when the connection is reset.
+        """
+        self._answer = self._request = None
+        self._reader.ready.clear()
+        self._site.outbox.flush()
+        if delimited:
+            self._close()
+        else:
+            reset(self._transport)
+
+    # closing
+
+    def _take_place(self) -> None:
+        """Be one of the site's connections, in another one's place if there are too many."""
+        guests, crowd = self._site.connections, self._site.crowd
+        if len(guests) >= crowd.most and not crowd.make_room(guests):
+            self._is_extra = True
+            if len(guests) >= crowd.most + SPARE:
+                self._transport.abort()
+        guests.add(self)
+
+    def yield_place(self) -> bool:
+        """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
+        if self._request is not None or self._reader.ready or self._transport.is_closing():
+            return False
+        self._transport.abort()
+        return True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being received or answered, or waits in line."""
+        return self._request is None and not self._reader.ready and self._reader.state == self._reader.IDLE
+
+    def on_drain(self) -> None:
+        """The answer under way, if there is one, is the last."""
+        if self._answer is not None:
+            self._answer.on_drain()
+
+    def on_last_call(self) -> None:
+        """Close soon, unless a request is under way or comes."""
+        if not self.is_idle or self._transport.is_closing():
+            return
+        self._site.outbox.flush()
+        if self._transport.get_write_buffer_size():  # its client is still taking the last answer
+            self._close()
+        else:
+            self.deadline = min(self.deadline, self._site.sweeper.now + LAST_CALL_SECONDS)
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        if self._request is not None:
+            reset(self._transport)
+        else:
+            self._transport.abort()
+
+    def _close(self) -> None:
+        """Close once everything is sent, which a client that takes nothing may put off, but not for ever."""
+        self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
+        self._transport.close()
+
+    def _close_gently(self) -> None:
+        """Send what is written, then close; don't reset a client that is still sending."""
+        self._reader.ready.clear()
+        self._site.outbox.flush()
+        if self._reader.state == self._reader.IDLE and not self._reader.is_refused:
+            self._close()
+            return
+        self._is_lingering = True
+        self.deadline = self._site.sweeper.now + LINGER_SECONDS
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def __repr__(self) -> str:
+        state = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"
+        return f"<ServerConnection {self._client} {state} {self._reader!r}>"

@@ -1,0 +1,105 @@
+"""One request on its way to one instance: over a kept connection, or over a new one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fd_router.errors import UpstreamError
+from fd_router.http.heads import ResponseHead
+from fd_router.http.write_batcher import Pieces
+from fd_router.http.connection_pool import InstancePool
+from fd_router.http.upstream_connection import UpstreamConnection
+
+
+class Leg:
+    """What every ``Listener`` that sends a request has in common: it gets a connection, and sends over it.
+
+    A subclass says what is sent (``_message``), and what becomes of the answer. When it is told of a stale
+    connection it calls ``_replace``; when its answer is complete it sets ``_connection`` to None, since that is the
+    pool's again. There is one such object a request and instance, so it has no slots of its own: those that mix it
+    in have them. ``_is_full``: the answer is not to be read now.
+    """
+
+    if not TYPE_CHECKING:  # which knows no mixin without slots of its own
+        __slots__ = ()
+
+    _pool: InstancePool
+    _connection: UpstreamConnection | None
+    _connecting: asyncio.Task[None] | None
+    _is_full: bool
+    _time_limit: float
+
+    def _dispatch(self, pool: InstancePool, time_limit: float = 0.0) -> None:
+        """Send to the instance of ``pool``. ``time_limit``: for the first byte, in seconds (0: the usual one)."""
+        self._pool = pool
+        self._time_limit = time_limit
+        self._connecting = None
+        connection = pool.acquire()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._connection = None
+            self._replace()
+
+    def _replace(self) -> None:
+        """Send over a new connection: there is no kept one, or it turned out dead."""
+        self._connecting = self._pool.connect(self._send, self._on_unreachable)
+
+    def _cancel(self) -> None:
+        """Close what there is at once, so that the instance stops working for nobody."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.cancel()
+
+    def _hold_up(self) -> None:
+        """Stop reading the answer."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def _go_on(self) -> None:
+        """Read the answer again."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        self._connecting = None
+        self._connection = connection
+        connection.send(self, self._message(), self._time_limit)
+        if self._is_full:
+            connection.pause()
+
+    def _on_unreachable(self, error: UpstreamError) -> None:
+        self._connecting = None
+        self.on_failed(error, stale=False)
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """The whole answer is there at once."""
+        self._connection = None
+        self.on_head(head, body)
+        self.on_complete()
+
+    # what a subclass says
+
+    def _message(self) -> bytes | Pieces:
+        """Return the request, head and body."""
+        raise NotImplementedError
+
+    def on_head(self, head: ResponseHead, body: bytes) -> None:
+        """Take the answer's head, and what came of its body."""
+        raise NotImplementedError
+
+    def on_data(self, data: bytes) -> None:
+        """Take more of the body."""
+        raise NotImplementedError
+
+    def on_complete(self) -> None:
+        """The answer is whole."""
+        raise NotImplementedError
+
+    def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
+        """The answer won't come, or won't end."""
+        raise NotImplementedError

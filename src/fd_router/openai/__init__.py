@@ -1,0 +1,1 @@
+"""The OpenAI protocol: reading a request body, splicing JSON."""

@@ -1,0 +1,271 @@
+"""The two halves of a disaggregated request: what each listens for, until the pair has decided.
+
+A leg owns its decision and gives it back: prefill's as soon as its work is done, decode's with the request.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fd_router.engines.fastdeploy import ERROR_EVENT, begins_with_error, error_message, is_rescheduled
+from fd_router.errors import Retry, UpstreamError
+from fd_router.instances.instance import Instance
+from fd_router.http.messages import Request
+from fd_router.http.heads import ResponseHead, request_message
+from fd_router.http.upstream_request import Leg
+from fd_router.http.write_batcher import Pieces
+from fd_router.http.connection_pool import Pools
+from fd_router.scheduling.contract import Decision
+
+MAX_GATHERED = 8 * 1024 * 1024
+"""Bytes of an answer that are held back to look at its end; a longer one goes to the client unseen."""
+
+
+class Pair(Protocol):
+    """The exchange, as its legs tell it what happens."""
+
+    def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
+        """The instance failed; whether that matters is the pair's to say."""
+
+    def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
+        """The instance answered 4xx, which is the client's to read."""
+
+    def on_prefill_done(self, leg: PrefillLeg) -> None:
+        """The prefill instance has done its work."""
+
+    def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
+        """The answer's first bytes are there, and they aren't an error."""
+
+    def on_decode_data(self, data: bytes) -> None:
+        """More of the answer."""
+
+    def on_error_event(self, leg: DecodeLeg) -> None:
+        """An error is in what comes next of the stream."""
+
+    def on_decode_whole(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
+        """The whole answer to a request that isn't streamed is there, in one piece."""
+
+    def on_decode_complete(self, leg: DecodeLeg) -> None:
+        """The answer that had begun is complete."""
+
+
+class PairLeg(Leg):
+    """One leg: a ``Listener`` of its connection that holds back bytes until it is known what they mean."""
+
+    __slots__ = (
+        "_body", "_connecting", "_connection", "_gathered", "_has_begun", "_head", "_is_full", "_pair", "_pool",
+        "_request", "_size", "_stream", "_time_limit", "decision", "is_over",
+    )  # fmt: skip
+
+    role = ""
+
+    def __init__(self, pair: Pair, decision: Decision[Instance], *, stream: bool) -> None:
+        self.decision = decision
+        self.is_over = False  # its answer came to an end, or it was cancelled
+        self._pair = pair
+        self._stream = stream
+        self._has_begun = False  # something of its body came, and wasn't an error
+        self._head: ResponseHead | None = None
+        self._gathered: list[bytes] = []
+        self._size = 0
+        self._is_full = False
+        self._connection = self._connecting = None
+
+    @property
+    def instance(self) -> Instance:
+        """The instance that was chosen."""
+        return self.decision.instance
+
+    def start(self, pools: Pools, request: Request, body: bytes, time_limit: float = 0.0) -> None:
+        """Send the request, with the ``body`` that is the pair's. ``time_limit`` as ``_dispatch`` takes it."""
+        self._request = request
+        self._body = body
+        self._dispatch(pools.of(self.decision.instance), time_limit)
+
+    def _message(self) -> bytes | Pieces:
+        return request_message(self._request, self._pool.authority, self._body)
+
+    def cancel(self) -> None:
+        """Close the connection at once."""
+        self.is_over = True
+        self._cancel()
+
+    def pause(self) -> None:
+        """Stop reading."""
+        self._is_full = True
+        self._hold_up()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._is_full = False
+        self._go_on()
+
+    # what the connection calls
+
+    def on_head(self, head: ResponseHead, body: bytes) -> None:
+        """Keep the head until it is known what follows."""
+        self._head, status = head, head.status
+        if status < 500 and (breaker := self.decision.instance.breaker) is not None:  # what is more: at its end
+            breaker.answered(status)
+        if not body:
+            return
+        if status >= 400:
+            self._gather(body)
+        else:
+            self._on_good_data(head, body)
+
+    def on_data(self, data: bytes) -> None:
+        """Take more of the body."""
+        head = self._head
+        if head is None:
+            return
+        if head.status >= 400:
+            self._gather(data)
+        else:
+            self._on_good_data(head, data)
+
+    def on_complete(self) -> None:
+        """Say what the whole answer means."""
+        self.is_over, self._connection = True, None
+        head = self._head
+        if head is None:
+            return
+        gathered = self._gathered
+        body = gathered[0] if len(gathered) == 1 else b"".join(gathered)
+        if head.status >= 400:
+            self._on_bad_end(head, body)
+        else:
+            self._on_good_end(head, body)
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """Say what the answer means that is there at once."""
+        self.is_over, self._connection = True, None
+        self._head, status = head, head.status
+        if status < 500 and (breaker := self.decision.instance.breaker) is not None:
+            breaker.answered(status)
+        if status >= 400:
+            self._on_bad_end(head, body)
+        else:
+            self._on_good_whole(head, body)
+
+    def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
+        """Replace a kept connection that turned out dead, or say that the instance failed."""
+        self._connection = None
+        if stale:
+            self._replace()
+            return
+        self.is_over = True
+        if not (self._is_full and error.reason == "stalled"):  # then it only waited for a client that took nothing
+            self.instance.failed(error.reason, begun=self._head is not None and self._head.status < 400)
+        self._pair.on_leg_failed(self, error)
+
+    def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
+        if head.status >= 500:
+            self.instance.failed(f"status {head.status}")
+            self._fail(f"status {head.status}", body, head.status)
+        else:
+            self._pair.on_leg_refused(self, head, body)
+
+    # what the legs differ in
+
+    def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
+        raise NotImplementedError
+
+    def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
+        raise NotImplementedError
+
+    # steps
+
+    def _gather(self, data: bytes) -> None:
+        if self._size <= MAX_GATHERED:
+            self._gathered.append(data)
+            self._size += len(data)
+
+    def _fail(self, what: str, body: bytes, status: int) -> None:
+        """The instance answered, but with an error of its own."""
+        self.cancel()
+        error = UpstreamError("error_answer", what, instance=self.instance.url, retry=Retry.NEVER, status=status)
+        error.said = error_message(body)
+        self._pair.on_leg_failed(self, error)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.instance.url}{' over' if self.is_over else ''}>"
+
+
+class PrefillLeg(PairLeg):
+    """Its answer is drained. A stream's first byte, or the end of another answer, tells that the prefill is done."""
+
+    __slots__ = ()
+
+    role = "prefill"
+
+    def _on_good_data(self, head: ResponseHead, data: bytes) -> None:  # noqa: ARG002
+        if self._has_begun:
+            return
+        self._has_begun = True
+        if begins_with_error(data):
+            self._fail("an error in the answer", data, 502)
+        elif self._stream:
+            self._pair.on_prefill_done(self)
+
+    def _on_good_end(self, head: ResponseHead, body: bytes) -> None:  # noqa: ARG002
+        if not (self._stream and self._has_begun):  # else it was told at the first byte
+            self._pair.on_prefill_done(self)
+
+    def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:  # noqa: ARG002
+        if begins_with_error(body):
+            self._fail("an error in the answer", body, 502)
+        else:
+            self._pair.on_prefill_done(self)
+
+
+class DecodeLeg(PairLeg):
+    """Its answer is the client's: a stream's from the first bytes on, another one's when it is whole."""
+
+    __slots__ = ()
+
+    role = "decode"
+
+    def on_data(self, data: bytes) -> None:
+        """Take more of the body."""
+        if self._has_begun:
+            if ERROR_EVENT in data:
+                self._pair.on_error_event(self)
+            self._pair.on_decode_data(data)
+        else:
+            super().on_data(data)
+
+    def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
+        if not self._gathered and begins_with_error(data) and b"PD Error" not in data:
+            self._fail("an error in the answer", data, 502)
+            return
+        if self._stream or self._size + len(data) > MAX_GATHERED:
+            self._has_begun = True
+            held, self._gathered = b"".join(self._gathered), []
+            self._pair.on_decode_begun(self, head, held + data)
+        else:
+            self._gather(data)
+
+    def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
+        if head.status >= 500 and is_rescheduled(body):
+            self._pair.on_decode_whole(self, head, body)
+        else:
+            super()._on_bad_end(head, body)
+
+    def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
+        if self._has_begun:
+            self._pair.on_decode_complete(self)
+        else:
+            self._pair.on_decode_whole(self, head, body)
+
+    def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
+        if begins_with_error(body) and b"PD Error" not in body:
+            self._fail("an error in the answer", body, 502)
+        elif self._stream:
+            self._pair.on_decode_begun(self, head, body)
+            self._pair.on_decode_complete(self)
+        else:
+            self._pair.on_decode_whole(self, head, body)

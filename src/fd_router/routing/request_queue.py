@@ -1,0 +1,188 @@
+"""Where requests wait when every instance has as many as it may have at once: a bounded, fair line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from fd_router.admission.drain_rate import DrainRate
+from fd_router.admission.fair_queue import FairQueue
+from fd_router.admission.priorities import Priorities
+from fd_router.config.loading import AdmissionConfig
+from fd_router.errors import HttpError, LimitError, SaturatedError
+from fd_router.http.messages import Request
+from fd_router.http.deadlines import DeadlineSweeper
+
+TELL_SECONDS = 10.0
+"""The log tells that requests wait only so often: at its limit, a fleet is full many times a second."""
+
+
+class Waits(Protocol):
+    """A request that waits."""
+
+    def on_turn(self) -> bool:
+        """Try to be sent. Returns False when there is still no room."""
+
+    def on_waited_too_long(self, error: HttpError) -> None:
+        """End with ``error``."""
+
+
+class LineTold(msgspec.Struct, frozen=True):
+    """Who is told what happens in the line."""
+
+    waited: Callable[[float], None]  # seconds, until its turn
+    refused: Callable[[str], None]  # the reason, a word
+    warn: Callable[[str], None]  # a line for the log
+
+
+class Place:
+    """A request's place in the line, until it has its turn or leaves."""
+
+    __slots__ = ("_line", "deadline", "priority", "request", "since")
+
+    def __init__(self, line: Line, request: Waits, priority: str, since: float, deadline: float) -> None:
+        self._line = line
+        self.request = request
+        self.priority = priority
+        self.since = since
+        self.deadline = deadline
+
+    def on_deadline(self) -> None:
+        """It has waited as long as it may."""
+        self._line.on_expired(self)
+
+    def leave(self) -> None:
+        """The request needs no turn any more."""
+        self._line.leave(self)
+
+    def __repr__(self) -> str:
+        return f"<Place {self.priority} since {self.since:.3f}>"
+
+
+class Line:
+    """The places, in the order of ``FairQueue``.
+
+    ``on_room`` is to be called when an instance may have got room; turns are given at the end of the loop's turn, so
+    that what released its place is through with it.
+    """
+
+    def __init__(
+        self,
+        options: AdmissionConfig,
+        priorities: Priorities,
+        sweeper: DeadlineSweeper,
+        clock: Callable[[], float],
+        call_soon: Callable[[Callable[[], None]], object],
+        told: LineTold,
+    ) -> None:
+        self.waiting = 0
+        """Requests that wait. Read only; an attribute, since every request looks."""
+        self._priorities = priorities
+        self._header = options.priority_header.lower().encode("ascii")
+        self._options = options
+        self._queue: FairQueue[Place] = FairQueue(priorities.weights)
+        self._rate = DrainRate()
+        self._sweeper = sweeper
+        self._clock = clock
+        self._call_soon = call_soon
+        self._told = told
+        self._is_due = False
+        self._told_at = -TELL_SECONDS
+
+    def use(self, options: AdmissionConfig) -> None:
+        """Go by other bounds from now on; who waits already goes by those that were."""
+        self._options = options
+
+    def priority_of(self, request: Request, service_tier: str, most: str | None) -> str:
+        """Return the priority of ``request``, at most ``most`` if there is a most: see ``Priorities.choose``."""
+        wanted = (request.header(self._header) or b"").decode("latin-1")
+        return self._priorities.choose(wanted, service_tier, most)
+
+    def enter(self, request: Waits, priority: str, *, again: bool = False) -> Place:
+        """Take a place at the end, or as the first of its priority when it is to be sent ``again``.
+
+        Raises LimitError (429) when as many wait as may; never for one that was let in before.
+        """
+        options = self._options
+        now = self._clock()
+        if not again and self._queue.length(priority) >= options.max_queued:
+            raise self._full(priority)
+        place = Place(self, request, priority, now, now + options.queue_timeout_secs)
+        if not self.waiting:
+            self._rate.begin(now)
+            self._tell(now)
+        self._queue.add(place, priority, first=again)
+        self._sweeper.add(place)
+        self.waiting += 1
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Give a place up without a turn."""
+        self._queue.remove(place, place.priority)
+        self._forget(place)
+
+    def on_room(self) -> None:
+        """There may be room for one more: give turns soon."""
+        if self.waiting and not self._is_due:
+            self._is_due = True
+            self._call_soon(self._give_turns)
+
+    def on_expired(self, place: Place) -> None:
+        """A place's time is over."""
+        self.leave(place)
+        self._told.refused("queue_timeout")
+        waited = self._clock() - place.since
+        error = SaturatedError(
+            f"No instance had room for the request within {waited:.0f} s; {self.waiting} more requests wait",
+            code="queue_timeout",
+        )
+        error.headers = self._retry_after()
+        place.request.on_waited_too_long(error)
+
+    def lengths(self) -> dict[str, int]:
+        """Return how many requests of each priority wait."""
+        return {priority: self._queue.length(priority) for priority in self._priorities.names}
+
+    def _give_turns(self) -> None:
+        self._is_due = False
+        try:
+            while (place := self._queue.first()) is not None and place.request.on_turn():
+                now = self._clock()
+                self._queue.take(place, place.priority)
+                self._rate.count(now)
+                self._forget(place)
+                self._told.waited(now - place.since)
+        except Exception:  # a bug with one must not keep the others waiting
+            self.on_room()
+            raise
+
+    def _forget(self, place: Place) -> None:
+        self._sweeper.discard(place)
+        self.waiting -= 1
+        if not self.waiting:
+            self._rate.pause(self._clock())
+
+    def _full(self, priority: str) -> LimitError:
+        self._told.refused("queue_full")
+        seconds = self._rate.seconds_for(self.waiting + 1)
+        most = self._options.max_queued
+        what = f"{most} requests of priority '{priority}' wait already" if most else "none may wait"
+        message = f"All instances are busy, and {what}. Please try again in {seconds} s."
+        return LimitError(message, kind="requests", retry_after=seconds, code="queue_full")
+
+    def _retry_after(self) -> tuple[tuple[str, str], ...]:
+        return (("retry-after", str(self._rate.seconds_for(self.waiting + 1))),)
+
+    def _tell(self, now: float) -> None:
+        if now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            options = self._options
+            self._told.warn(
+                "All instances are at their limit: requests wait now, "
+                f"{options.max_queued} of each priority at most, {options.queue_timeout_secs:g} s at most"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Line {self._queue!r}>"

@@ -1,0 +1,1 @@
+"""Policies that aren't part of the router: loading, guarding, one for each role."""

@@ -1,0 +1,1 @@
+"""The prefix index: who has which blocks of a prompt cached."""

@@ -1,0 +1,1 @@
+"""The ttft_aware policy: predicting and minimizing time to first token."""

@@ -1,0 +1,180 @@
+"""Prompts that wait in the router until their instance can begin with them: the shortest first."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from operator import attrgetter
+
+import numpy as np
+
+from fd_router.scheduling.ttft.prefill_queue import Backlog, Pending
+from fd_router.scheduling.contract import Later, Timer
+from fd_router.scheduling.ttft.columns import Column, FleetColumns
+
+LEAD = 0.01
+"""Seconds before an instance is done in which the next prompt is sent: the way there must not leave it idle."""
+
+AGEING = 0.5
+"""Seconds of work that a second of waiting makes up for: so a long prompt isn't overtaken for ever."""
+
+MOST = 500
+"""Prompts that wait, at all instances: a bound for what looking at them takes. Beyond it the shortest is sent."""
+
+SOON = 0.001
+"""Seconds; a timer isn't set to less."""
+
+_rank = attrgetter("rank")
+
+
+class Waiting:
+    """All prompts that wait, as columns: the slot of their instance in ``FleetColumns``, their rank, their tokens."""
+
+    __slots__ = ("_columns", "_pending", "_rank", "_slot", "_tokens")
+
+    def __init__(self, columns: FleetColumns) -> None:
+        self._columns = columns
+        self._pending: list[Pending] = []  # by row
+        self._slot = np.zeros(MOST + 1, dtype=np.intp)
+        self._rank, self._tokens = np.zeros((2, MOST + 1))
+
+    def add(self, pending: Pending, slot: int) -> None:
+        """One begins to wait. No more than ``MOST`` + 1 can."""
+        row = pending.row = len(self._pending)
+        self._pending.append(pending)
+        self._slot[row], self._rank[row], self._tokens[row] = slot, pending.rank, pending.tokens
+
+    def remove(self, pending: Pending) -> None:
+        """It doesn't wait any more. The last one gets its row."""
+        last, row = self._pending.pop(), pending.row
+        pending.row = -1
+        if last is not pending:
+            end = len(self._pending)
+            self._pending[row], last.row = last, row
+            for column in (self._slot, self._rank, self._tokens):
+                column[row] = column[end]
+
+    def weigh(self, own: Column, pace: Column, now: float) -> tuple[Column, Column]:
+        """Return, by place, how many seconds would go before a prompt that takes ``own`` seconds, and how many behind.
+
+        Those before are in seconds of work, those behind a number of prompts. For candidates that ``FleetColumns`` was
+        asked for last.
+        """
+        count, order = len(self._pending), self._columns.order
+        slot = self._slot[:count]
+        by_slot = np.zeros((2, self._columns.size))
+        by_slot[0, order], by_slot[1, order] = own, pace
+        is_before = self._rank[:count] <= by_slot[0, slot] + AGEING * now
+        seconds = self._tokens[:count] * by_slot[1, slot] * is_before
+        size = self._columns.size
+        before = np.bincount(slot, seconds, size)[order]
+        behind = np.bincount(slot, ~is_before, size)[order]
+        return before, behind
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __repr__(self) -> str:
+        return f"<Waiting: {len(self._pending)} prompts>"
+
+
+class Shelf:
+    """The prompts that wait for one instance.
+
+    It is fed so that it always has something to prefill, and no more: engines prefill first come first served, but
+    here a short prompt that comes late can go first. An instance takes another prompt when
+
+    * what it has will be done in ``LEAD`` seconds, as far as can be reckoned, or
+    * that and the prompt are no more than ``feed_tokens``: prompts so short an engine may prefill in one batch, or
+    * no first token will tell when it is done: nobody is to wait for a guess.
+
+    Of those that wait, the lowest of ``seconds of work + AGEING × when it came`` goes first.
+    """
+
+    __slots__ = ("_backlog", "_clock", "_feed_tokens", "_later", "_slot", "_timer", "_waiting", "_waits_here")
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        slot: int,
+        waiting: Waiting,
+        clock: Callable[[], float],
+        later: Later | None,
+        feed_tokens: float,
+    ) -> None:
+        self._backlog = backlog
+        self._slot = slot
+        self._waiting = waiting
+        self._waits_here: list[Pending] = []  # in the order of their ranks
+        self._clock = clock
+        self._later = later if feed_tokens else None
+        self._feed_tokens = feed_tokens
+        self._timer: Timer | None = None
+
+    def add(self, tokens: float, now: float, *, is_heard: bool) -> Pending:
+        """A prompt is to be sent: at once, or when its turn has come (its ``row`` tells)."""
+        backlog = self._backlog
+        pending = backlog.announce(tokens, now, is_heard=is_heard)
+        if self._later is None or (not self._waits_here and self._can_take(pending, now)):
+            backlog.take(pending, now)
+            return pending
+        pending.rank = tokens / backlog.speed.tokens_per_sec + AGEING * now
+        insort(self._waits_here, pending, key=_rank)
+        self._waiting.add(pending, self._slot)
+        backlog.publish()
+        self.feed(now)
+        return pending
+
+    def end(self, pending: Pending, now: float) -> None:
+        """The request is over, sent or not."""
+        if pending.row >= 0:
+            self._take_out(pending)
+        self._backlog.end(pending, now)
+        self.feed(now)
+
+    def feed(self, now: float) -> None:
+        """Send what the instance can take."""
+        if not self._waits_here and self._timer is None:
+            return
+        while self._waits_here and (self._can_take(self._waits_here[0], now) or len(self._waiting) > MOST):
+            self._send(self._waits_here[0], now)
+        self._stop_timer()
+        if self._waits_here and self._later is not None:
+            self._timer = self._later(max(SOON, self._backlog.seconds(now) - LEAD), self._on_time)
+
+    def clear(self, now: float) -> None:
+        """The instance is gone: nothing waits for it any more. Who sends these has to look, and to choose anew."""
+        while self._waits_here:
+            self._send(self._waits_here[0], now)
+        self._stop_timer()
+
+    def _can_take(self, pending: Pending, now: float) -> bool:
+        backlog = self._backlog
+        if not backlog.tells or backlog.seconds(now) <= LEAD:
+            return True
+        return backlog.tokens + pending.tokens <= self._feed_tokens
+
+    def _send(self, pending: Pending, now: float) -> None:
+        self._take_out(pending)
+        for other in self._waits_here:
+            if other.came_at <= pending.came_at:
+                other.is_reordered = pending.is_reordered = True
+        self._backlog.take(pending, now)
+        if pending.send is not None:
+            pending.send()
+
+    def _take_out(self, pending: Pending) -> None:
+        self._waits_here.remove(pending)
+        self._waiting.remove(pending)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self.feed(self._clock())
+
+    def __repr__(self) -> str:
+        return f"<Shelf with {len(self._waits_here)} prompts>"

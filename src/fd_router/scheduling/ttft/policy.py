@@ -1,0 +1,318 @@
+"""``ttft_aware``: the candidate at which the first token is predicted to come soonest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from fd_router.scheduling.ttft.prefill_queue import Backlog, Pending
+from fd_router.scheduling.prefix.block_hashes import BlockHasher
+from fd_router.scheduling.ttft.cache_sizes import CacheSizes
+from fd_router.scheduling.contract import Candidate, Choice, Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.explanation import among
+from fd_router.scheduling.ttft.columns import FleetColumns
+from fd_router.scheduling.prefix.holder_positions import Places
+from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
+from fd_router.scheduling.prefix.index import PrefixIndex
+from fd_router.scheduling.ttft.held_prompts import Shelf, Waiting
+from fd_router.scheduling.ttft.token_ratio import TokenRatio
+from fd_router.scheduling.ttft.scoring import PlaceArray, Prompt, Scoring
+
+STRATEGY = "ttft_aware"
+"""The name in the log line of a choice."""
+
+NEAR = 0.02
+"""Candidates are equals when they differ by less than this share of the time to compute the whole prompt."""
+
+MARGIN = 512
+"""Tokens by which a prediction may be wrong without saying anything: engines cache in blocks of up to so many."""
+
+CHANGED = 0.05
+"""The share by which the fleet's speed must have changed to be told to instances without speeds of their own."""
+
+
+class TtftAwareWeights(msgspec.Struct, frozen=True):
+    """The options of section ``scheduler`` that begin with ``ttft-``."""
+
+    recompute_weight: float = 1.5
+    decode_weight_ms: float = 1.0
+    prefill_tokens_per_sec: float = 10_000.0
+    feed_tokens: int = 8192
+
+
+class TtftAwarePolicy:
+    """``ttft_aware``: lowest predicted time to first token, with a weight on computing what another one has cached.
+
+    ::
+
+        score   = queue + before + own + own × behind
+                  + recompute-weight × busy² × recomputed + decode-weight × running
+        queue   = seconds of what was sent there and isn't prefilled yet (``Backlog``)
+        before  = seconds of the prompts that wait in the router for it and go before this one (``Shelf``)
+        behind  = number of those that this one goes before
+        own     = (T − cached) / speed         T: tokens of the prompt; cached: as the prefix index says
+        recomputed = (the most cached anywhere − cached) / the fleet's speed
+        busy       = share of the candidates with a queue
+
+    ``queue + before + own`` is the prediction; ``own × behind`` is what the others lose by it, so the sum of all
+    waiting is what grows least. Computing again what is cached elsewhere costs more than its time: it holds up
+    all that come later, and evicts from the cache something that may be asked for. So the weight. In a fleet that
+    is mostly idle nobody comes later, and a second copy of a hot prefix is a gain; so the square, found by
+    simulation.
+
+    Speeds (``PrefillSpeed``), tokens a character (``TokenRatio``), and how much each instance's cache holds
+    (``CacheSizes``) are learnt from first tokens and from the usage that engines tell. Of candidates that are
+    equal but for ``NEAR``, the one with the fewest running requests, then any.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        index: PrefixIndex,
+        hasher: BlockHasher,
+        weights: TtftAwareWeights,
+        *,
+        learns_sizes: bool = True,
+    ) -> None:
+        self._clock = environment.clock
+        self._random = environment.random
+        self._running = environment.board.running
+        self._on_choice = environment.on_choice
+        self._predictions = environment.predictions
+        self._is_prefill = environment.role == "prefill"
+        self._index = index
+        self._hasher = hasher
+        self._weights = weights
+        self._sizes = CacheSizes(index) if learns_sizes else None
+        self._places = Places(index)
+        self._columns = FleetColumns()
+        self._waiting = Waiting(self._columns)
+        self._later = environment.later
+        self._backlogs: dict[str, Backlog] = {}  # by URL
+        self._shelves: dict[str, Shelf] = {}  # by URL
+        self._candidates: Sequence[Candidate] = ()  # all of whom have backlogs
+        self._fleet = PrefillSpeed(float(weights.prefill_tokens_per_sec))
+        self._published = self._fleet.tokens_per_sec  # what the columns were made with
+        self._ratio = TokenRatio()
+        self._chosen: Prompt | None = None  # until it is placed
+
+    def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
+        """Return the candidate with the lowest score."""
+        now = self._clock()
+        prompt = self._measure(request)
+        scoring = self._score(prompt, candidates, now)
+        place = self._pick(scoring.best(), candidates)
+        chosen = candidates[place]
+        backlog = self._backlogs[chosen.url]
+        prompt.cached = scoring.cached(place)
+        prompt.predicted = backlog.seconds(now) + scoring.before(place) + prompt.own / backlog.speed.tokens_per_sec
+        self._chosen = prompt
+        self._index.insert(prompt.match, chosen.url)
+        if self._sizes is not None:
+            self._sizes.keep(chosen.url)
+        if self._on_choice is not None:
+            loads = self._running(candidates)
+            hits = scoring.hit_ratios()
+            hit = hits.get(chosen.url, 0)
+            self._on_choice(request, Choice(chosen.url, "", candidates, loads, hits, STRATEGY, hit))
+        return chosen
+
+    def place(self, request: RequestView, candidate: Candidate) -> Placed:
+        """Count the prompt among those that ``candidate`` has to prefill."""
+        prompt, self._chosen = self._chosen, None
+        assert prompt is not None, "nothing was chosen"
+        backlog = self._backlogs[candidate.url]
+        is_heard = request.stream or self._is_prefill  # whose whole answer is its first token
+        shelf = self._shelves[candidate.url]
+        return Placed(self, candidate.url, prompt, backlog, shelf.add(prompt.own, self._clock(), is_heard=is_heard))
+
+    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
+        """Explain the predictions. Nothing is remembered."""
+        now = self._clock()
+        prompt = self._measure(request)
+        scoring = self._score(prompt, candidates, now)
+        scores = scoring.scores + scoring.most * scoring.weight
+        standings = [
+            Standing(
+                candidate,
+                int(scoring.cached(place) * 100 / prompt.tokens),
+                self._backlogs[candidate.url].seconds(now) + scoring.before(place),
+                float(scores[place]),
+            )
+            for place, candidate in enumerate(candidates)
+        ]
+        best: list[int] = scoring.best().tolist()
+        one, speed = standings[best[0]], self._backlogs[candidates[best[0]].url].speed.tokens_per_sec
+        prompt.cached = scoring.cached(best[0])
+        reason = (
+            f"lowest score {one.score:.3g} s: {one.load:.3g} s of prompts queued there, {prompt.own / speed:.3g} s for "
+            f"this one, of which {one.hit} % is cached, at {speed:.0f} tokens/s"
+        )
+        return Explanation(reason + among(best, candidates), standings, best)
+
+    # steps of a decision
+
+    def _measure(self, request: RequestView) -> Prompt:
+        if (ids := request.token_ids) is not None:
+            return Prompt(self._index.match(self._hasher.of_tokens(ids)), len(ids), 1.0, is_estimate=False)
+        text = request.prompt
+        match = self._index.match(self._hasher.of_text(text))
+        return Prompt(match, len(text), self._ratio.tokens_per_character, is_estimate=True)
+
+    def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:
+        if candidates is not self._candidates:
+            self._meet(candidates)
+        until, behind, pace, running = self._columns.of(candidates)
+        queue = until - now
+        np.maximum(queue, behind, out=queue)
+        busy = np.count_nonzero(queue > 0.0) / len(queue)
+        weight = self._weights.recompute_weight * busy * busy / self._fleet.tokens_per_sec
+        near = NEAR * prompt.tokens / self._fleet.tokens_per_sec
+        scores = queue
+        scores += pace * prompt.tokens
+        scores += running * (self._weights.decode_weight_ms / 1000)
+        fleet, size = self._places.refresh(candidates), self._hasher.block_size
+        scoring = Scoring(prompt, scores, pace, weight, candidates, fleet, size, near)
+        if self._waiting:
+            scoring.weigh(self._waiting, now)
+        return scoring
+
+    def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
+        """Return the one of equals with the fewest running requests; any of those."""
+        if len(best) > 1:
+            running = self._columns.of(candidates)[-1][best]
+            best = best[running == running[running.argmin()]]
+        return int(best[int(self._random.random() * len(best))])
+
+    def _meet(self, candidates: Sequence[Candidate]) -> None:
+        """Begin a backlog for those that are new, and forget those that are long gone."""
+        columns, backlogs = self._columns, self._backlogs
+        for candidate in candidates:
+            if (url := candidate.url) not in backlogs:
+                backlogs[url] = backlog = Backlog(self._fleet, columns, columns.slot(url))
+                self._shelves[url] = self._make_shelf(backlog, columns.slot(url))
+        for url in columns.gone(candidates):
+            columns.forget(url)
+            del backlogs[url], self._shelves[url]
+            if self._sizes is not None:
+                self._sizes.forget(url)
+        self._candidates = candidates
+
+    def _make_shelf(self, backlog: Backlog, slot: int) -> Shelf:
+        return Shelf(backlog, slot, self._waiting, self._clock, self._later, self._weights.feed_tokens)
+
+    def on_gone(self, url: str) -> None:
+        """An instance has left, or is down: nothing is to wait for it."""
+        if (shelf := self._shelves.get(url)) is not None:
+            shelf.clear(self._clock())
+
+    # what placements tell
+
+    def on_first_token(self, placed: Placed) -> None:
+        """Learn the speed from the time that the prefill took, and the cache's size if no usage tells more."""
+        now = self._clock()
+        self._observe(placed, now)
+        self._shelves[placed.url].feed(now)
+
+    def _observe(self, placed: Placed, now: float) -> None:
+        prompt = placed.prompt
+        observed = now - placed.pending.came_at
+        if self._predictions is not None:
+            self._predictions.first_token(prompt.predicted, observed)
+        backlog, pending = placed.backlog, placed.pending
+        secs = backlog.first_token(pending, now)
+        if secs <= 0.0:
+            return
+        if not backlog.tells_usage and backlog.speed.is_known and self._judge_by_time(placed, secs):
+            return  # it says more of the cache than of the speed
+        backlog.speed.observe(pending.tokens, secs)
+        self._fleet.observe(pending.tokens, secs)
+        placed.is_observed = True
+        backlog.publish()
+        if abs(self._fleet.tokens_per_sec - self._published) > CHANGED * self._published:
+            self._publish_all()
+
+    def on_usage(self, placed: Placed, prompt_tokens: int, cached_tokens: int) -> None:
+        """Learn from what the engine tells of the prompt."""
+        prompt, backlog = placed.prompt, placed.backlog
+        backlog.tells_usage = True
+        if prompt.is_estimate:
+            self._ratio.observe(prompt.units, prompt_tokens)
+        predicted = int(prompt.share * prompt_tokens)
+        if self._predictions is not None:
+            self._predictions.cached_tokens(predicted, cached_tokens)
+        if self._sizes is not None and not placed.pending.is_reordered:
+            margin = MARGIN + predicted // 10
+            if predicted - cached_tokens > margin:
+                self._sizes.missed(placed.url)
+            elif cached_tokens - predicted > margin:
+                self._sizes.found(placed.url)
+        if placed.is_observed:
+            surprise = prompt_tokens - cached_tokens - placed.pending.tokens
+            backlog.speed.correct(surprise)
+            self._fleet.correct(surprise)
+
+    def on_end(self, placed: Placed) -> None:
+        """Nothing is left of it there."""
+        self._shelves[placed.url].end(placed.pending, self._clock())
+
+    def _judge_by_time(self, placed: Placed, secs: float) -> bool:
+        """Conclude from the time of a prefill whether the prefix was cached. Returns False when it shows nothing."""
+        sizes, prompt = self._sizes, placed.prompt
+        if sizes is None:
+            return False
+        computed = secs * placed.backlog.speed.tokens_per_sec
+        if prompt.cached > 2 * MARGIN and 2 * prompt.own + 2 * MARGIN < computed < 2 * prompt.tokens:
+            sizes.missed(placed.url)
+            return True
+        if computed < prompt.own / 2 - 2 * MARGIN:
+            sizes.found(placed.url)
+        return False
+
+    def _publish_all(self) -> None:
+        """The fleet's speed, which all others lean on, has changed."""
+        self._published = self._fleet.tokens_per_sec
+        for backlog in self._backlogs.values():
+            backlog.publish()
+
+    def __repr__(self) -> str:
+        return f"<TtftAwarePolicy {len(self._backlogs)} instances, {self._fleet!r}>"
+
+
+class Placed:
+    """A request that was sent: what was predicted of it, and where it is counted (``contract.Placement``)."""
+
+    __slots__ = ("_policy", "backlog", "is_observed", "pending", "prompt", "url")
+
+    def __init__(self, policy: TtftAwarePolicy, url: str, prompt: Prompt, backlog: Backlog, pending: Pending) -> None:
+        self._policy = policy
+        self.url = url
+        self.prompt = prompt
+        self.backlog = backlog
+        self.pending = pending
+        self.is_observed = False  # whether its prefill counts among those that the speed is learnt from
+
+    def waits(self, send: Callable[[], None]) -> bool:
+        """See ``contract.Patient``."""
+        pending = self.pending
+        if pending.row < 0:
+            return False
+        pending.send = send
+        return True
+
+    def on_first_token(self) -> None:
+        """See ``contract.Placement``."""
+        self._policy.on_first_token(self)
+
+    def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
+        """See ``contract.Placement``."""
+        self._policy.on_usage(self, prompt_tokens, cached_tokens)
+
+    def on_end(self) -> None:
+        """See ``contract.Placement``."""
+        self._policy.on_end(self)
+
+    def __repr__(self) -> str:
+        return f"<Placed {self.pending.tokens:.0f} tokens at {self.url}>"

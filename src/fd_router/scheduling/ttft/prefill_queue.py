@@ -1,0 +1,156 @@
+"""What an instance still has to prefill, as far as this router knows: prompts in the order in which they were sent."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from fd_router.scheduling.ttft.columns import FleetColumns
+from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
+
+
+class Pending:
+    """A prompt that was given to an instance, of which ``tokens`` are to be computed."""
+
+    __slots__ = ("came_at", "is_heard", "is_reordered", "rank", "row", "send", "sent_at", "tokens")
+
+    def __init__(self, tokens: float, came_at: float, *, is_heard: bool) -> None:
+        self.tokens = tokens
+        self.came_at = came_at
+        self.sent_at = came_at
+        self.is_heard = is_heard  # its first token will be heard of; else when its prefill ends is only reckoned
+        self.rank = 0.0  # of those that wait the lowest goes first
+        self.row = -1  # among those that wait; -1: it has been sent
+        self.send: Callable[[], None] | None = None  # to be called when it has waited
+        self.is_reordered = False  # it went before one that came earlier, or the other way round
+
+
+class Backlog:
+    """The queue of one instance, which prefills first come first served, or nearly so.
+
+    ``until`` is when the queue will be done if all goes as reckoned; ``behind`` are the seconds of work behind the
+    prompt in progress. At a time ``now`` there are ``max(until − now, behind)`` seconds to do: the time that has passed
+    since that prompt was begun is credited, but no more than its own work, since its first token hasn't come.
+
+    What a decision needs is kept in ``columns`` too, at ``slot``.
+    """
+
+    __slots__ = (
+        "_columns", "_heard", "_heard_tokens", "_last_first_token", "_queue", "_slot", "_tokens", "behind", "running",
+        "speed", "tells_usage", "until",
+    )  # fmt: skip
+
+    def __init__(self, fleet: PrefillSpeed, columns: FleetColumns, slot: int) -> None:
+        self.speed = PrefillSpeed(fleet)
+        self.until = 0.0
+        self.behind = 0.0
+        self.running = 0  # requests given to it and not over
+        self.tells_usage = False  # how much of a prompt was cached
+        self._queue: OrderedDict[Pending, None] = OrderedDict()
+        self._tokens = 0.0  # of the queue
+        self._heard = 0  # how many of the queue are to be heard of, and their tokens
+        self._heard_tokens = 0.0
+        self._last_first_token = 0.0
+        self._columns = columns
+        self._slot = slot
+        self.publish()
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that are to be computed, those of the prompt in progress included."""
+        return self._tokens
+
+    @property
+    def tells(self) -> bool:
+        """Whether a first token will come that ends a prompt of the queue, and its speed is known by such."""
+        return self._heard > 0 and self.speed.is_known
+
+    def seconds(self, now: float) -> float:
+        """How long the queue will take."""
+        return max(self.until - now, self.behind)
+
+    def add(self, tokens: float, now: float, *, is_heard: bool) -> Pending:
+        """A prompt with ``tokens`` to compute is sent."""
+        pending = self.announce(tokens, now, is_heard=is_heard)
+        self.take(pending, now)
+        return pending
+
+    def announce(self, tokens: float, now: float, *, is_heard: bool) -> Pending:
+        """A prompt is going to be sent.
+
+        As long as the speed isn't known, one that won't be heard of is taken to be computed until the request's end.
+        """
+        self.running += 1
+        return Pending(tokens, now, is_heard=is_heard or not self.speed.is_known)
+
+    def take(self, pending: Pending, now: float) -> None:
+        """One that was announced is sent."""
+        tokens, pending.sent_at = pending.tokens, now
+        self.until = now + self.seconds(now) + tokens / self.speed.tokens_per_sec
+        self._queue[pending] = None
+        self._tokens += tokens
+        if pending.is_heard:
+            self._heard += 1
+            self._heard_tokens += tokens
+        self._reckon()
+
+    def first_token(self, pending: Pending, now: float) -> float:
+        """A prompt is prefilled. Returns the seconds that took, waiting not included; 0 when it can't be told."""
+        if pending not in self._queue:
+            return 0.0
+        first, is_clear = self._first(), True
+        while first is not pending and not first.is_heard:  # before it in the queue, so done before it
+            self._take_out(first)
+            first, is_clear = self._first(), False
+        self._take_out(pending)
+        began = max(pending.sent_at, self._last_first_token)
+        self._last_first_token = now
+        if first is pending:  # else the engine took it before others: as much is left as was reckoned
+            self.until = now + self._tokens / self.speed.tokens_per_sec
+        self._reckon()
+        return now - began if is_clear else 0.0
+
+    def end(self, pending: Pending, now: float) -> None:
+        """The request is over, prefilled or not."""
+        self.running -= 1
+        if pending in self._queue:
+            was_first = self._first() is pending
+            self._take_out(pending)
+            if not self._queue:
+                self.until = now
+            elif pending.is_heard and was_first:
+                self.until = now + self._tokens / self.speed.tokens_per_sec
+            elif pending.is_heard:
+                self.until -= pending.tokens / self.speed.tokens_per_sec
+        self._reckon()
+
+    def publish(self) -> None:
+        """Write what a decision needs where it looks for it."""
+        columns, slot = self._columns, self._slot
+        columns.until[slot] = self.until
+        columns.behind[slot] = self.behind
+        columns.pace[slot] = 1.0 / self.speed.tokens_per_sec
+        columns.running[slot] = self.running
+
+    def _first(self) -> Pending:
+        return next(iter(self._queue))
+
+    def _take_out(self, pending: Pending) -> None:
+        del self._queue[pending]
+        self._tokens = self._tokens - pending.tokens if self._queue else 0.0
+        if pending.is_heard:
+            self._heard -= 1
+            self._heard_tokens -= pending.tokens
+
+    def _reckon(self) -> None:
+        if self._heard > 1:
+            first = next(pending for pending in self._queue if pending.is_heard)
+            self.behind = (self._heard_tokens - first.tokens) / self.speed.tokens_per_sec
+        else:
+            self.behind = 0.0
+            if not self._heard:
+                self._heard_tokens = 0.0
+        self.publish()
+
+    def __repr__(self) -> str:
+        return f"<Backlog of {len(self._queue)} prompts, {self._tokens:.0f} tokens, {self.running} running>"

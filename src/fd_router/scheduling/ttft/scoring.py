@@ -1,0 +1,133 @@
+"""One decision of ``ttft_aware``: what the prompt would cost at each candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from fd_router.scheduling.load_table import FEW
+from fd_router.scheduling.contract import Candidate
+from fd_router.scheduling.ttft.columns import Column
+from fd_router.scheduling.prefix.holder_positions import Places
+from fd_router.scheduling.prefix.index import Group, Match
+from fd_router.scheduling.ttft.held_prompts import Waiting
+
+PlaceArray = npt.NDArray[np.intp]
+
+MANY = 8
+"""From so many on a vector operation is faster than a loop."""
+
+
+class Prompt:
+    """A prompt, measured. ``units``: its characters or, from a tokenizer, tokens, each of them ``per_unit`` tokens."""
+
+    __slots__ = ("cached", "is_estimate", "match", "per_unit", "predicted", "tokens", "units")
+
+    def __init__(self, match: Match, units: int, per_unit: float, *, is_estimate: bool) -> None:
+        self.match = match
+        self.units = units
+        self.per_unit = per_unit
+        self.is_estimate = is_estimate  # whether ``per_unit`` is
+        self.tokens = max(1.0, units * per_unit)
+        self.cached = 0.0  # tokens, at the chosen candidate
+        self.predicted = 0.0  # seconds to the first token there
+
+    @property
+    def own(self) -> float:
+        """Tokens to be computed; the last one always is."""
+        return max(1.0, self.tokens - self.cached)
+
+    @property
+    def share(self) -> float:
+        """The cached part of the prompt."""
+        return self.cached / self.tokens
+
+
+class Scoring:
+    """``scores``: seconds, by place; the lowest wins. Given are those of candidates without the prompt in their caches.
+
+    ``pace`` is in seconds a token, ``weight`` the seconds that a token cached there is worth beside. Candidates
+    no more than ``near`` seconds apart are equals.
+    """
+
+    __slots__ = ("_before", "_cached", "_candidates", "_fleet", "_pace", "_prompt", "most", "near", "scores", "weight")
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        scores: Column,
+        pace: Column,
+        weight: float,
+        candidates: Sequence[Candidate],
+        fleet: Places,
+        block_size: int,
+        near: float,
+    ) -> None:
+        self.scores = scores
+        self.near = near
+        self.most = 0.0  # tokens cached where most are
+        self._prompt = prompt
+        self._pace = pace
+        self.weight = weight
+        self._candidates = candidates
+        self._fleet = fleet
+        self._cached: dict[int, float] = {}  # tokens, by place
+        self._before: Column | None = None
+        for group in prompt.match.groups():
+            tokens = min(group.depth * block_size * prompt.per_unit, prompt.tokens - 1)
+            self.most = max(self.most, tokens)
+            self._credit(self._worth_a_look(group), tokens)
+
+    def weigh(self, waiting: Waiting, now: float) -> None:
+        """Count the prompts that wait in the router: those that go before this one, and those that it holds up."""
+        own = self._pace * self._prompt.tokens
+        for place, tokens in self._cached.items():
+            own[place] -= tokens * self._pace[place]
+        self._before, behind = waiting.weigh(own, self._pace, now)
+        self.scores += self._before + own * behind
+
+    def before(self, place: int) -> float:
+        """Return the seconds of work of the prompts that wait in the router and go before this one."""
+        return float(self._before[place]) if self._before is not None else 0.0
+
+    def best(self) -> PlaceArray:
+        """Return the places of the lowest score and of those that are as good."""
+        scores = self.scores
+        places: PlaceArray = (scores <= scores[scores.argmin()] + self.near).nonzero()[0]  # min() takes longer
+        return places
+
+    def cached(self, place: int) -> float:
+        """Return how many tokens are cached at a candidate."""
+        return self._cached.get(place, 0.0)
+
+    def hit_ratios(self) -> dict[str, int]:
+        """Return URL → percent of the candidates with a hit."""
+        whole = self._prompt.tokens
+        return {self._candidates[place].url: int(self._cached[place] * 100 / whole) for place in sorted(self._cached)}
+
+    def _credit(self, places: Sequence[int], tokens: float) -> None:
+        cached, scores, pace, weight = self._cached, self.scores, self._pace, self.weight
+        new = [place for place in places if place not in cached]
+        cached.update(dict.fromkeys(new, tokens))
+        if len(new) > MANY:
+            scores[new] -= tokens * (pace[new] + weight)
+            return
+        for place in new:
+            scores[place] -= tokens * (pace[place] + weight)
+
+    def _worth_a_look(self, group: Group) -> Sequence[int]:
+        """Return the places in a group; of a large one, those that are best but for the cache, if any of them are."""
+        holders = group.holders
+        if len(holders) > FEW:
+            at = self._fleet.holders
+            if found := [place for place in self.best()[:FEW].tolist() if at[place] in holders]:
+                return found
+            if len(self.scores) > FEW:
+                some = np.argpartition(self.scores, FEW)[:FEW].tolist()
+                if found := [place for place in some if at[place] in holders]:
+                    return found
+        places = self._fleet.of_holder
+        return [places[holder] for holder in islice(holders, FEW) if holder in places]

@@ -1,1 +1,0 @@
-"""Instances without GPUs: the engine model and the mock instance that serves it over HTTP."""

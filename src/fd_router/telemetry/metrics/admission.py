@@ -1,0 +1,90 @@
+"""What was let in, what was not and why, what waits and for how long."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from fd_router.telemetry.metrics.instruments import CounterFamily, HistogramFamily
+
+WAIT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
+"""Seconds: a request that waits longer than a minute or two has mostly been given up."""
+
+
+class Holder(Protocol):
+    """An API key and what was done with it."""
+
+    running: int
+    requests: int
+    refused: int
+    tokens: int
+
+    @property
+    def key(self) -> Named:
+        """The key's entry."""
+
+
+class Named(Protocol):
+    """Something with a name."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+
+class AdmissionMetrics:
+    """Counts refusals; reads the rest when it is asked for. A collector of Prometheus' client."""
+
+    def __init__(self) -> None:
+        self._refusals = CounterFamily(
+            "fd_router_rejected_requests_total", "Inference requests that were not let in.", ("reason",)
+        )
+        self._waits = HistogramFamily(
+            "fd_router_queue_wait_seconds", "How long requests waited for room at an instance.", (), WAIT_BOUNDS
+        )
+        self._wait = self._waits.child()
+        self.lengths: Callable[[], Mapping[str, int]] = dict
+        self.holders: Callable[[], Iterable[Holder]] = tuple
+
+    def refused(self, reason: str) -> None:
+        """Count a request that wasn't let in."""
+        self._refusals.child(reason).value += 1
+
+    def waited(self, seconds: float) -> None:
+        """Count a request that waited, and had its turn."""
+        self._wait.counts[bisect_left(WAIT_BOUNDS, seconds)] += 1
+        self._wait.sum += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Give all families as Prometheus' client writes them."""
+        yield from self._refusals.collect()
+        yield from self._waits.collect()
+        queued = GaugeMetricFamily("fd_router_queued_requests", "Requests that wait for room.", labels=("priority",))
+        for priority, length in self.lengths().items():
+            queued.add_metric((priority,), length)
+        yield queued
+        holders = tuple(self.holders())
+        if holders:
+            yield from _of_keys(holders)
+
+
+def _of_keys(holders: Iterable[Holder]) -> Iterable[Metric]:
+    requests = CounterMetricFamily("fd_router_key_requests", "Requests let in, by API key.", labels=("key",))
+    refused = CounterMetricFamily(
+        "fd_router_key_rejected_requests", "Requests beyond what their API key allows.", labels=("key",)
+    )
+    tokens = CounterMetricFamily(
+        "fd_router_key_tokens", "Tokens counted against an API key: estimates, corrected where usage is told.",
+        labels=("key",),
+    )  # fmt: skip
+    running = GaugeMetricFamily("fd_router_key_running_requests", "Requests under way, by API key.", labels=("key",))
+    for holder in holders:
+        name = (holder.key.name,)
+        requests.add_metric(name, holder.requests)
+        refused.add_metric(name, holder.refused)
+        tokens.add_metric(name, holder.tokens)
+        running.add_metric(name, holder.running)
+    return requests, refused, tokens, running

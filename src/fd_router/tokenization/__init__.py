@@ -1,0 +1,1 @@
+"""Exact tokens of a prompt: tokenizer service and in-process tokenizer."""

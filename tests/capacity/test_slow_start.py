@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from tests.support.scheduling_fakes import FakeRequest
+from tests.support.fake_log import FakeLog
+
+from fd_router.instances.instance import Instance
+from fd_router.capacity.limits import Limits
+from fd_router.instances.registration import parse_registration
+from fd_router.instances.registry import Registry
+from fd_router.capacity.headroom import Room
+from fd_router.capacity.slow_start import SlowStart
+from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.policies import POLICIES, make_policy
+from fd_router.scheduling.scheduler import Scheduler
+
+
+class World:
+    """Instances that are warm, unless they come later; a window of 10 s."""
+
+    def __init__(self, warm: int = 3, cap: int = 0) -> None:
+        self.now = 1000.0
+        self.registry = Registry(clock=lambda: self.now, log=FakeLog())
+        self.room = Room(self.registry.available)
+        self.limits = Limits(self.registry, self.room, cap)
+        self.slow_start = SlowStart(self.registry, self.limits, 10.0, clock=lambda: self.now)
+        self.warm = [self.add(number) for number in range(1, warm + 1)]
+        self.wait(11)
+
+    def add(self, number: int) -> Instance:
+        return self.registry.register(parse_registration({"role": "mixed", "host_ip": f"10.0.0.{number}", "port": 80}))
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.slow_start.tick()
+
+    def load(self, requests: int) -> None:
+        for instance in self.warm:
+            for _ in range(requests):
+                instance.take(0)
+
+
+def test_a_newcomer_rises_to_what_the_others_have() -> None:
+    world = World()
+    world.load(20)
+    new = world.add(9)
+    limits = [new.limit]
+    for _ in range(10):
+        world.wait(1)
+        limits.append(new.limit)
+    assert limits == [1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 0]
+    assert [each.limit for each in world.warm] == [0, 0, 0]
+
+
+def test_it_follows_the_others_loads() -> None:
+    world = World()
+    new = world.add(9)
+    world.wait(5)
+    assert new.limit == 1, "at least one: all are idle"
+    world.load(10)
+    world.wait(0)
+    assert new.limit == 5
+
+
+def test_when_all_are_new_there_is_no_limit() -> None:
+    world = World(0)
+    one, two = world.add(1), world.add(2)
+    assert (one.limit, two.limit) == (0, 0)
+
+
+def test_a_newcomer_that_is_left_alone_gets_everything_at_once() -> None:
+    world = World(1)
+    new = world.add(9)
+    assert new.limit == 1
+    world.registry.probe_failed(world.warm[0], "no answer")
+    assert new.limit == 0
+
+
+def test_one_that_was_down_is_new_again_and_one_that_was_only_suspected_is_not() -> None:
+    world = World()
+    world.load(20)
+    one = world.warm[0]
+    world.registry.connection_failed(one, "reset")
+    world.registry.probe_succeeded(one)
+    assert one.limit == 0
+    world.registry.probe_failed(one, "no answer")
+    world.registry.probe_succeeded(one)
+    assert one.limit == 1
+    world.registry.probe_failed(one, "no answer")
+    assert one.limit == 0
+    world.registry.remove(one.key)
+    assert world.add(1) is one
+    assert one.limit == 1
+    assert repr(world.slow_start) == "<SlowStart 10 s, 1 warming up>"
+
+
+def test_a_cap_holds_beside_it() -> None:
+    world = World(cap=4)
+    world.load(4)
+    new = world.add(9)
+    world.wait(9.9)
+    assert new.limit == 4
+    world.wait(0.2)
+    assert new.limit == 4
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_with_every_policy_its_share_grows(policy: str) -> None:
+    """1,000 requests, 30 at a time, of the same length: what the newcomer gets in each third of the window."""
+    world = World()
+    rng = random.Random(1)
+    environment = Environment(lambda: world.now, rng)
+    scheduler = Scheduler[Instance](lambda: world.room.open("mixed"), make_policy(policy, environment), lambda: "none")
+    running = [scheduler.select(FakeRequest(f"prompt {number} " * 20)) for number in range(30)]
+    new = world.add(9)
+    got = [0, 0, 0, 0]
+    for number in range(1000):
+        running.pop(0).release()
+        decision = scheduler.select(FakeRequest(f"prompt {number + 30} " * 20))
+        decision.prefill_done()
+        running.append(decision)
+        got[min(3, number // 250)] += decision.instance is new
+        world.wait(0.0125)
+    assert got[0] < got[3] * 0.6
+    assert got[0] < 250 * 0.15
+    assert got[3] > 0

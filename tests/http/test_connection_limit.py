@@ -1,0 +1,98 @@
+"""More clients than there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from fd_router.http.connection_limit import LOOKS, SPARE, Crowd, most_connections
+from tests.support.rig import Rig, answer, post
+from tests.http.test_server_connection import ROUTES, get, statuses
+
+
+class FakeGuest:
+    def __init__(self, *, yields: bool) -> None:
+        self.yields = yields
+        self.asked = 0
+
+    def yield_place(self) -> bool:
+        self.asked += 1
+        return self.yields
+
+
+def make_guests(kinds: Sequence[bool]) -> list[FakeGuest]:
+    return [FakeGuest(yields=kind) for kind in kinds]
+
+
+class TestCrowd:
+    def test_they_are_asked_in_turn(self) -> None:
+        crowd, guests = Crowd(3), make_guests([True, False, True])
+        assert crowd.make_room(guests)
+        assert [guest.asked for guest in guests] == [1, 0, 0]
+        assert crowd.make_room(guests)
+        assert [guest.asked for guest in guests] == [1, 1, 1]
+        assert crowd.make_room(guests)
+        assert [guest.asked for guest in guests] == [2, 1, 1]
+
+    def test_it_looks_at_some_only(self) -> None:
+        crowd, guests = Crowd(3), make_guests([False] * 500)
+        assert not crowd.make_room(guests)
+        assert 0 < sum(guest.asked for guest in guests) <= LOOKS
+
+    def test_without_guests(self) -> None:
+        assert not Crowd(1).make_room([])
+
+    @pytest.mark.parametrize(("open_files", "most"), [(1024, 640), (20_000, 14_872), (50, SPARE)])
+    def test_the_default_leaves_files_for_instances(self, open_files: int, most: int) -> None:
+        assert most_connections(0, open_files) == most
+        assert most_connections(7, open_files) == 7
+
+
+class TestConnections:
+    @pytest.mark.parametrize("sent", [b"", b"POST /v1/comp", post()[:-3]], ids=["idle", "slow head", "slow body"])
+    async def test_a_connection_on_which_nothing_is_answered_makes_room(self, sent: bytes) -> None:
+        rig = Rig(max_connections=2)
+        busy = rig.client()
+        instance = await rig.ask(busy)
+        slow = rig.client()
+        slow.receive(sent)
+        late = rig.client()
+        assert slow.aborted
+        assert not busy.is_closing()
+        instance.receive(answer())
+        second = await rig.ask(late)
+        second.receive(answer())
+        await rig.settle()
+        assert statuses(busy.take() + late.take()) == [200, 200]
+        rig.assert_nothing_is_held()
+
+    async def test_when_all_are_being_served_there_is_room_for_control_only(self) -> None:
+        rig = Rig(1, routes=ROUTES, max_connections=1)
+        busy, late = rig.client(), None
+        instance = await rig.ask(busy)
+        late = rig.client()
+        late.receive(get("/hello"))
+        await rig.settle()
+        assert statuses(late.take()) == [200]
+        late.receive(post())
+        await rig.settle()
+        refusal = late.take()
+        assert statuses(refusal) == [503]
+        assert b"retry-after: 1\r\n" in refusal
+        assert b'"too_many_connections"' in refusal
+        instance.receive(answer())
+        busy.lose()
+        await rig.settle()
+        late.receive(post())
+        await rig.settle()
+        assert rig.counts()[0][0] == 1, "there is room now"
+
+    async def test_there_is_an_end_to_it(self) -> None:
+        rig = Rig(max_connections=1)
+        await rig.ask(rig.client())
+        late = [rig.client() for _ in range(SPARE + 10)]
+        for client in late[:SPARE]:
+            client.receive(b"GET /")
+        assert sum(client.aborted for client in late) >= 10
+        assert len(rig.site.connections) <= SPARE + 12

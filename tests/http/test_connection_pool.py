@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fd_router.errors import Retry, UpstreamError
+from fd_router.http.connection_pool import InstancePool
+from fd_router.http.upstream_connection import UpstreamConnection
+from tests.support.rig import Rig, answer, make_instance
+
+
+async def connect(rig: Rig, pool: InstancePool) -> UpstreamConnection:
+    """Open a connection and keep it busy."""
+    made: list[UpstreamConnection] = []
+    pool.connect(made.append, lambda error: pytest.fail(str(error)))
+    await rig.settle()
+    return made[0]
+
+
+async def idle(rig: Rig, pool: InstancePool, count: int) -> list[UpstreamConnection]:
+    connections = [await connect(rig, pool) for _ in range(count)]
+    for connection in connections:
+        pool.on_reusable(connection)
+    await rig.settle()
+    return connections
+
+
+async def test_the_one_used_last_is_used_first() -> None:
+    rig = Rig(1)
+    pool = rig.pools.of(rig.instances[0])
+    connections = await idle(rig, pool, 3)
+    assert repr(pool) == "<InstancePool http://10.0.0.1:8000 open=3 idle=3>"
+    assert [pool.acquire() for _ in range(4)] == [*reversed(connections), None]
+    assert len(rig.pools) == pool.open == 3
+
+
+async def test_no_more_are_kept_than_asked_for() -> None:
+    rig = Rig(1, pool_max_idle=2)
+    pool = rig.pools.of(rig.instances[0])
+    await idle(rig, pool, 4)
+    assert pool.open == 2
+    assert len(rig.backend.live) == 2
+
+
+async def test_idle_ones_close_after_a_while() -> None:
+    rig = Rig(1, pool_idle_timeout_secs=4)
+    pool = rig.pools.of(rig.instances[0])
+    await idle(rig, pool, 2)
+    taken = pool.acquire()
+    await rig.pass_time(3.5)
+    assert pool.open == 2
+    taken.deadline = float("inf")  # type: ignore[union-attr]
+    await rig.pass_time(1)
+    assert pool.open == 1
+    assert pool.acquire() is None
+
+
+async def test_dead_ones_are_not_given_out() -> None:
+    rig = Rig(1)
+    pool = rig.pools.of(rig.instances[0])
+    first, *_ = await idle(rig, pool, 3)
+    rig.backend.opened[2].lose()
+    rig.backend.opened[1].closed = True  # its end has not been told yet
+    assert pool.acquire() is first
+    assert pool.acquire() is None
+
+
+async def test_a_retired_pool_keeps_nothing() -> None:
+    rig = Rig(1)
+    instance = rig.instances[0]
+    pool = rig.pools.of(instance)
+    busy, _ = await idle(rig, pool, 2)
+    assert pool.acquire() is not busy
+    assert pool.acquire() is busy
+    await idle(rig, pool, 1)
+    rig.pools.retire(instance.key)
+    rig.pools.retire(instance.key)
+    await rig.settle()
+    assert pool.open == 2
+    pool.on_reusable(busy)
+    await rig.settle()
+    assert pool.open == 1
+    assert rig.pools.of(instance) is not pool
+
+
+async def test_a_busy_connection_of_a_retired_pool_finishes_its_answer() -> None:
+    rig = Rig(1)
+    client = rig.client()
+    transport = await rig.ask(client)
+    rig.pools.retire(rig.instances[0].key)
+    assert not transport.is_closing()
+    transport.receive(answer(b"fine"))
+    await rig.settle()
+    assert client.written.endswith(b"fine")
+    assert not rig.backend.live
+    rig.assert_nothing_is_held()
+
+
+async def test_closing_all_pools() -> None:
+    rig = Rig(2)
+    for instance in rig.instances:
+        await idle(rig, rig.pools.of(instance), 2)
+    rig.pools.close()
+    await rig.settle()
+    assert not rig.backend.live
+    assert len(rig.pools) == 0
+
+
+async def test_single_use() -> None:
+    rig = Rig(1)
+    pool = rig.pools.single_use(make_instance(9))
+    await idle(rig, pool, 1)
+    assert pool.acquire() is None
+    assert not rig.backend.live
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [(ConnectionRefusedError(), "refused"), (TimeoutError(), "connect_timeout"), (OSError("no route"), "unreachable")],
+)
+async def test_ways_to_fail(failure: BaseException, reason: str) -> None:
+    rig = Rig(1)
+    rig.backend.failures["10.0.0.1"] = [failure]
+    errors: list[UpstreamError] = []
+    rig.pools.of(rig.instances[0]).connect(lambda connection: pytest.fail("connected"), errors.append)
+    await rig.settle()
+    (error,) = errors
+    assert (error.reason, error.retry, error.instance) == (reason, Retry.ALWAYS, "http://10.0.0.1:8000")
+
+
+async def test_connecting_has_a_time_limit() -> None:
+    rig = Rig(1, connect_timeout_secs=0.01)
+    rig.backend.hanging.add("10.0.0.1")
+    failed = asyncio.get_running_loop().create_future()
+    rig.pools.of(rig.instances[0]).connect(lambda connection: pytest.fail("connected"), failed.set_result)
+    error = await asyncio.wait_for(failed, 5)
+    assert error.reason == "connect_timeout"
+    assert error.detail == "no connection within 0.01 s"
+
+
+async def test_a_cancelled_attempt_tells_nobody() -> None:
+    rig = Rig(1)
+    rig.backend.hanging.add("10.0.0.1")
+    pool = rig.pools.of(rig.instances[0])
+    task = pool.connect(lambda connection: pytest.fail("connected"), lambda error: pytest.fail("failed"))
+    await rig.settle()
+    task.cancel()
+    await rig.settle()
+    assert task.cancelled()
+    assert not pool._tasks

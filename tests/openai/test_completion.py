@@ -1,0 +1,259 @@
+"""What is read of a request's body, whatever clients put there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fd_router.errors import BadRequestError
+from fd_router.scheduling import completion as completion_module
+from fd_router.openai.completion import Completion
+
+
+def read(**fields: Any) -> Completion:
+    return Completion(json.dumps(fields).encode())
+
+
+class TestPrompt:
+    @pytest.mark.parametrize(
+        ("fields", "prompt"),
+        [
+            ({}, ""),
+            ({"prompt": " hi \n"}, "hi"),
+            ({"prompt": ""}, ""),
+            ({"prompt": ["a", " b "]}, "a b"),
+            ({"prompt": ["a", 1, "b", [2]]}, "a b"),
+            ({"prompt": None}, ""),
+            ({"prompt": 5}, ""),
+            ({"prompt": {"a": "b"}}, ""),
+            ({"prompt": ["a", None, 1.5, "b"]}, "a b"),
+            ({"messages": [{"role": "user", "content": " one "}, {"role": "assistant", "content": "two"}]}, "one two"),
+            (
+                {"messages": [{"content": "one"}, {"content": "  "}, {"content": None}, {}, {"content": "two"}]},
+                "one two",
+            ),
+            ({"messages": [{"content": [{"type": "text", "text": "a"}, {"type": "text", "text": " b"}]}]}, "a b"),
+            ({"messages": [{"content": [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text"}]}]}, ""),
+            ({"messages": [{"content": [{"type": "input_text", "text": "a"}, {"text": "b"}]}]}, ""),
+            ({"messages": [{"content": ["a", {"type": "text", "text": "b"}, {"type": "text", "text": 3}]}]}, "b"),
+            ({"messages": [{"content": 5}, "text", None, {"content": "a"}]}, "a"),
+            ({"messages": [{"content": {"text": "a"}}, {"content": "b"}]}, "b"),
+            ({"messages": [], "prompt": "hidden"}, ""),
+            ({"messages": None, "prompt": "seen"}, "seen"),
+            ({"messages": "wrong", "prompt": "seen"}, "seen"),
+            ({"messages": [{"content": "你好 🌍"}]}, "你好 🌍"),
+        ],
+    )
+    def test_texts_are_stripped_and_joined(self, fields: dict[str, Any], prompt: str) -> None:
+        completion = read(**fields)
+        assert completion.prompt == prompt
+        assert completion.tokens == 2 * len(prompt)
+
+
+@pytest.mark.parametrize(
+    ("value", "stream"), [(True, True), (False, False), (None, False), (1, False), ("true", False), ([], False)]
+)
+def test_stream(value: Any, stream: bool) -> None:
+    completion = read(stream=value, prompt="a")
+    assert completion.stream is stream
+    assert completion.prompt == "a"
+
+
+class TestIds:
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("r-1", "r-1"),
+            (17, "17"),
+            (10**40, str(10**40)),
+            (-3, "-3"),
+            ("", ""),
+            (None, ""),
+            (True, ""),
+            (1.5, ""),
+            (["a"], ""),
+            ({}, ""),
+        ],
+    )
+    def test_values(self, value: Any, shown: str) -> None:
+        completion = read(request_id=value, session_id=value, prompt="a")
+        assert (completion.request_id, completion.session_id, completion.prompt) == (shown, shown, "a")
+
+    def test_none_given(self) -> None:
+        completion = read()
+        assert (completion.request_id, completion.session_id) == ("", "")
+
+    @pytest.mark.parametrize("extra", [{"session_id": "s"}, {"session_id": "s", "more": [1]}])
+    def test_a_session_in_the_extra_body(self, extra: Any) -> None:
+        assert read(extra_body=extra).session_id == "s"
+        assert read(session_id="outer", extra_body=extra).session_id == "outer"
+
+    @pytest.mark.parametrize("extra", [None, "s", [], {}, {"session_id": None}, {"session_id": [1]}])
+    def test_an_extra_body_without_one(self, extra: Any) -> None:
+        assert read(extra_body=extra).session_id == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"[]", "an array"),
+        (b'"a"', "a string"),
+        (b"true", "a boolean"),
+        (b"1", "a number"),
+        (b"1.5", "a number"),
+        (b"NaN", "a number"),
+        (b"null", "null"),
+    ],
+)
+def test_only_an_object_is_a_request(body: bytes, kind: str) -> None:
+    with pytest.raises(
+        BadRequestError, match=f"Invalid JSON format: the body must be a JSON object, not {kind}"
+    ) as raised:
+        Completion(body)
+    assert (raised.value.status, raised.value.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"{}{}",
+        b'{"a": 1,}',
+        b"{'a': 1}",
+        b'{"prompt": "\xff"}',
+        b'{"prompt": "a',
+        b'{"prompt": "a\nb"}',
+        b"\x00",
+        b'{"messages": ' + b"[" * 100_000,
+        b'{"other": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"other": ' * 100_000,
+        b"[" * 100_000,
+        b'{"request_id": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequestError, match=r"^Invalid JSON format: "):
+        Completion(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt": "a", "x": NaN}',
+        b'{"prompt": "a", "x": ' + b"[" * 100 + b"]" * 100 + b"}",
+        b'{"prompt": "a", "x": ' + b"9" * 400 + b"}",
+        b'{"prompt": "a", "x": 1e999}',
+        b'\xef\xbb\xbf{"prompt": "a"}',
+        b' \r\n\t{"prompt" : "a"} ',
+        b'{"prompt": "z", "prompt": "a"}',
+        b'{"prompt": "a", "stream": 1, "stream": null}',
+        b'{"pr\\u006fmpt": "\\u0061"}',
+        b'{"prompt": "a", "x": "\\ud800"}',
+    ],
+)
+def test_what_engines_accept_is_read(body: bytes) -> None:
+    assert Completion(body).prompt == "a"
+
+
+def test_a_lone_surrogate_is_kept_as_it_is() -> None:
+    assert Completion(b'{"prompt": "\xed\xa0\x80"}').prompt == "\ud800"
+    completion = Completion(b'{"prompt": "\\ud800", "session_id": "\\udfff"}')
+    assert (completion.prompt, completion.tokens, completion.session_id) == ("\ud800", 2, "\udfff")
+
+
+texts = st.text('ab \n"\\\t\x00é你\u2028🌍', max_size=5)  # all of Unicode takes seconds to prepare
+parts = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "image_url", "x"])}, optional={"text": texts, "y": texts}
+)
+contents = st.none() | texts | st.lists(parts, max_size=3)
+messages = st.lists(st.fixed_dictionaries({}, optional={"content": contents, "role": texts}), max_size=4)
+ids = st.none() | texts | st.integers(-(2**63), 2**63)
+well_formed = st.fixed_dictionaries(
+    {},
+    optional={
+        "stream": st.none() | st.booleans(),
+        "messages": st.none() | messages,
+        "prompt": st.none()
+        | texts
+        | st.lists(texts | st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=2), max_size=3),
+        "request_id": ids,
+        "session_id": ids,
+        "extra_body": st.none() | st.fixed_dictionaries({}, optional={"session_id": ids}),
+        "temperature": st.floats(0, 2),
+    },
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+names = ["stream", "messages", "prompt", "request_id", "session_id", "extra_body"]
+odd = st.dictionaries(st.sampled_from(names), anything, max_size=6)
+
+
+def told(completion: Completion) -> tuple[object, ...]:
+    return (
+        completion.prompt, completion.tokens, completion.token_ids, completion.stream, completion.request_id,
+        completion.session_id,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prompt", "ids"),
+    [
+        ([1, 2, 3], [1, 2, 3]),
+        ([[1, 2], [3]], [1, 2, 3]),
+        ([0, 2**32 - 1], [0, 2**32 - 1]),
+        ([], None),
+        ([[]], None),
+        ([-1], None),
+        ([2**32], None),
+        ([1, "text"], None),
+    ],
+)
+def test_a_prompt_of_tokens(prompt: list[object], ids: list[int] | None) -> None:
+    completion = Completion(json.dumps({"prompt": prompt}).encode())
+    assert (None if completion.token_ids is None else list(completion.token_ids)) == ids
+    if ids is not None:
+        assert (completion.prompt, completion.tokens) == ("", len(ids) * 6)
+
+
+def test_messages_hide_a_prompt_of_tokens() -> None:
+    completion = Completion(b'{"messages": [], "prompt": [1, 2]}')
+    assert (completion.token_ids, completion.tokens) == (None, 0)
+
+
+@given(well_formed)
+def test_the_slow_way_reads_the_same(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
+    quick = told(Completion(body))
+
+    def refuse(body: bytes) -> Any:
+        raise completion_module.msgspec.DecodeError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(completion_module, "_decode", refuse)
+        assert told(Completion(body)) == quick
+
+
+@given(odd | st.dictionaries(texts, anything, max_size=3))
+def test_no_object_is_refused(fields: dict[str, Any]) -> None:
+    completion = Completion(json.dumps(fields).encode())
+    assert isinstance(completion.prompt, str)
+    assert isinstance(completion.stream, bool)
+    assert isinstance(completion.request_id, str)
+    assert isinstance(completion.session_id, str)
+
+
+@given(st.binary(max_size=30))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    try:
+        Completion(body)
+    except BadRequestError as error:
+        assert error.status == 400  # noqa: PT017 - both outcomes are fine, a third isn't

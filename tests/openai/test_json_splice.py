@@ -1,0 +1,82 @@
+"""Members come and go; everything else stays byte for byte."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fd_router.openai.json_splice import add_members, drop_members
+
+NAMES = ("disaggregate_info", "request_id", "a", "b", "é", "")
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def objects(draw):
+    """JSON objects as clients write them: repeated names, odd spacing, escapes."""
+    members = draw(st.lists(st.tuples(st.sampled_from(NAMES), values), max_size=6))
+    space = st.sampled_from(["", " ", "\n\t", "\r\n  "])
+    ascii_only = draw(st.booleans())
+    text = ",".join(
+        draw(space) + json.dumps(name, ensure_ascii=ascii_only) + draw(space) + ":" + draw(space)
+        + json.dumps(value, ensure_ascii=ascii_only) + draw(space)
+        for name, value in members
+    )  # fmt: skip
+    return members, draw(space) + "{" + (text or draw(space)) + "}" + draw(space)
+
+
+def pairs(text: str | bytes):
+    return json.JSONDecoder(object_pairs_hook=list).decode(text.decode() if isinstance(text, bytes) else text)
+
+
+@given(objects(), st.sets(st.sampled_from(NAMES)))
+def test_what_is_dropped_is_gone_and_the_rest_is_as_it_was(generated, names):
+    _, text = generated
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        return
+    before = pairs(text.strip())
+    after = pairs(drop_members(body, names).strip())
+    assert after == [member for member in before if member[0] not in names]
+
+
+@given(objects())
+def test_nothing_to_drop_leaves_the_bytes_alone(generated):
+    _, text = generated
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        return
+    assert drop_members(body, ("not there",)) == body
+
+
+@given(objects())
+def test_added_members_come_first_and_nothing_else_changes(generated):
+    _, text = generated
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        return
+    assert pairs(add_members(body, b'"x":1,"y":[2]').strip()) == [("x", 1), ("y", [2]), *pairs(text.strip())]
+
+
+def test_numbers_order_and_spacing_stay():
+    body = b'{ "z" : 12345678901234567890123 , "disaggregate_info":{"a":[1,{"b":"}"}]}, "a":1.50e+3}'
+    assert drop_members(body, ("disaggregate_info",)) == b'{ "z" : 12345678901234567890123 , "a":1.50e+3}'
+    assert add_members(b"{ }", b'"x":1') == b'{"x":1 }'
+
+
+def test_an_escaped_name_is_found():
+    assert json.loads(drop_members(b'{"disaggregate\\u005finfo":1,"a":2}', ("disaggregate_info",))) == {"a": 2}
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"a"}', b'{"a":}', b'{"a":1,}', b"{1:2}", b'{"a":"\xff"}'])
+def test_what_is_no_object_is_refused(body):
+    with pytest.raises(ValueError):
+        drop_members(body, ("a",))

@@ -1,0 +1,124 @@
+"""What a policy that learns hears of an exchange: the first token, the engine's usage, the end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fd_router.routing.usage import TAIL, UsageTail, find_usage
+from fd_router.scheduling.scheduler import Scheduler
+from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
+from tests.support.scheduling_fakes import LearningPolicy
+
+STREAM = b'{"prompt": "hello", "stream": true}'
+USAGE = {"prompt_tokens": 70, "total_tokens": 72, "prompt_tokens_details": {"cached_tokens": 64}}
+
+
+def event(value: Any) -> bytes:
+    return chunk(b"data: %b\n\n" % json.dumps(value).encode())
+
+
+def learning_rig(instances: int = 1, **settings: Any) -> tuple[Rig, LearningPolicy]:
+    rig, policy = Rig(instances, **settings), LearningPolicy()
+    rig.services.select = Scheduler(rig.available, policy, lambda: "none is there").select
+    return rig, policy
+
+
+class TestFindUsage:
+    @given(st.integers(1, 10**9), st.integers(0, 10**9), st.text(), st.booleans())
+    def test_it_finds_what_a_parser_would(self, prompt: int, cached: int, text: str, first: bool) -> None:
+        usage: dict[str, Any] = {"completion_tokens": 3}
+        for name in ("prompt_tokens", "details") if first else ("details", "prompt_tokens"):
+            usage |= {"prompt_tokens": prompt} if name == "prompt_tokens" else {"details": {"cached_tokens": cached}}
+        body = json.dumps({"text": text + '"cached_tokens": 1', "usage": usage}).encode()
+        assert find_usage(body) == (prompt, min(cached, prompt))
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b'{"usage": null}',
+            b'{"usage": {"prompt_tokens": 70}}',
+            b'{"usage": {"cached_tokens": 64}}',
+            b'{"usage": {"prompt_tokens": 0, "cached_tokens": 0}}',
+            b'{"usage": {"prompt_tokens": 70, "cached_tokens": null}}',
+            b'{"usage": {"prompt_tokens": 70, "cached_tokens": -1}}',
+            b'{"usage": {"prompt_tokens": 70, "cached_tokens": 9999999999999999}}',
+            json.dumps({"text": json.dumps(USAGE)}).encode(),
+        ],
+    )
+    def test_what_does_not_tell(self, body: bytes) -> None:
+        assert find_usage(body) is None
+
+    def test_only_the_end_is_kept(self) -> None:
+        passed: list[bytes] = []
+        tail = UsageTail(b"x" * TAIL, passed.append)
+        for piece in (b"a", b"b", json.dumps(USAGE).encode(), b"data: [DONE]", b"0\r\n\r\n"):
+            tail.feed(piece)
+        assert tail.usage() == (70, 64)
+        assert len(passed) == 5
+        assert repr(tail) == "<UsageTail 107 bytes kept>"
+        tail.feed(b"x" * TAIL)
+        assert tail.usage() is None
+
+
+class TestExchange:
+    async def test_a_stream(self) -> None:
+        rig, policy = learning_rig()
+        instance = await rig.ask(client := rig.client(), STREAM)
+        instance.receive(STREAM_HEAD)
+        assert policy.heard == [[]]
+        instance.receive(event({"text": "a"}))
+        assert policy.heard == [["first token"]]
+        for piece in (event({"text": "b"}), event({"usage": USAGE}), chunk(b"data: [DONE]\n\n"), STREAM_END):
+            instance.receive(piece)
+        assert policy.heard == [["first token", (70, 64), "end"]]
+        await rig.settle()
+        assert client.written.endswith(STREAM_END)
+        rig.assert_nothing_is_held()
+
+    async def test_a_stream_that_comes_at_once_to_a_client_without_chunks(self) -> None:
+        rig, policy = learning_rig()
+        instance = await rig.ask(client := rig.client(), STREAM, version="1.0")
+        instance.receive(STREAM_HEAD + event({"text": "a"}) + event({"usage": USAGE}) + STREAM_END)
+        assert policy.heard == [["first token", (70, 64), "end"]]
+        await rig.settle()
+        assert client.written.count(b'"cached_tokens"') == 1
+        rig.assert_nothing_is_held()
+
+    async def test_a_whole_answer_has_no_first_token(self) -> None:
+        rig, policy = learning_rig()
+        instance = await rig.ask(client := rig.client())
+        instance.receive(answer(json.dumps({"usage": USAGE}).encode()))
+        assert policy.heard == [[(70, 64), "end"]]
+        instance = await rig.ask(client)  # a head that is known, and a body in two pieces
+        whole = answer(json.dumps({"usage": USAGE}).encode())
+        instance.receive(whole[:-20])
+        instance.receive(whole[-20:])
+        assert policy.heard[1] == [(70, 64), "end"]
+        rig.assert_nothing_is_held()
+
+    async def test_an_error_is_no_first_token(self) -> None:
+        rig, policy = learning_rig()
+        instance = await rig.ask(rig.client(), STREAM)
+        instance.receive(answer(b"too long", "400 Bad Request"))
+        assert policy.heard == [["end"]]
+
+    async def test_a_client_that_leaves(self) -> None:
+        rig, policy = learning_rig()
+        await rig.ask(client := rig.client(), STREAM)
+        client.lose()
+        await rig.settle()
+        assert policy.heard == [["end"]]
+
+    async def test_every_attempt_is_a_placement_of_its_own(self) -> None:
+        rig, policy = learning_rig(2)
+        instance = await rig.ask(rig.client(), STREAM)
+        instance.lose()
+        await rig.settle()
+        assert policy.heard == [["end"], []]
+        assert policy.placed[0][1] is not policy.placed[1][1]

@@ -1,0 +1,181 @@
+"""The tokenizer's client: what it asks, what it does without an answer, and that nobody waits for others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from fd_router.errors import ConfigError, UpstreamError
+from fd_router.tokenization.service import ServiceTokenizer, tokenizer_address
+from fd_router.openai.completion import Completion
+
+FALLBACK = "cache-aware prefill: tokenizer failed, fallback to char tokens: "
+
+
+class Service:
+    """Answers with the code points, unless told otherwise."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = 10.0
+        self.asked: list[dict[str, str]] = []
+        self.answer: tuple[int, bytes] | Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.lines: list[tuple[str, str]] = []
+        self.tokenizer = ServiceTokenizer(self.post, clock=lambda: self.now, log=self, **options)
+
+    def warn(self, message: str, tags: str = "") -> None:
+        self.lines.append((tags, message))
+
+    async def post(self, body: bytes, limit: float) -> tuple[int, bytes]:
+        self.asked.append(json.loads(body))
+        await self.gate.wait()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer or (200, json.dumps({"input_ids": list(map(ord, self.asked[-1]["text"]))}).encode())
+
+
+def completion(prompt: str) -> Completion:
+    made = Completion(json.dumps({"prompt": prompt}).encode())
+    made.tags = "[request_id:r] "
+    return made
+
+
+async def prepare(service: Service, prompt: str) -> list[int] | None:
+    made = completion(prompt)
+    if (waiting := service.tokenizer.prepare(made)) is not None:
+        await waiting
+    return None if made.token_ids is None else list(made.token_ids)
+
+
+async def test_the_prompt_goes_by_three_names() -> None:
+    service = Service()
+    assert await prepare(service, "aé") == [97, 233]
+    assert service.asked == [{"text": "aé", "prompt": "aé", "message": "aé"}]
+    assert service.lines == []
+
+
+async def test_the_last_answers_are_remembered() -> None:
+    service = Service(remembered=2)
+    for prompt in ("a", "b", "a", "c", "a", "b"):
+        assert await prepare(service, prompt) == [ord(prompt)]
+    assert [each["text"] for each in service.asked] == ["a", "b", "c", "b"]
+    assert service.tokenizer.prepare(completion("b")) is None  # at once, nothing to wait for
+    assert repr(service.tokenizer) == "<ServiceTokenizer 2 answers remembered>"
+
+
+async def test_answers_are_remembered_up_to_so_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fd_router.tokenization.service.REMEMBERED_TOKENS", 5)
+    service = Service()
+    for prompt in ("aa", "bbb", "bbb", "c", "bbb", "aa", "dddddd", "c"):
+        assert await prepare(service, prompt) == list(map(ord, prompt))
+    assert [each["text"] for each in service.asked] == ["aa", "bbb", "c", "aa", "dddddd", "c"]
+
+
+async def test_two_answers_for_one_prompt_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fd_router.tokenization.service.REMEMBERED_TOKENS", 5)
+    service = Service()
+    service.gate.clear()
+    both = asyncio.gather(prepare(service, "aaa"), prepare(service, "aaa"))
+    await asyncio.sleep(0)
+    service.gate.set()
+    await both
+    await prepare(service, "bb")
+    assert await asyncio.gather(prepare(service, "aaa"), prepare(service, "bb")) == [[97] * 3, [98] * 2]
+    assert [each["text"] for each in service.asked] == ["aaa", "aaa", "bb"]
+
+
+async def test_an_empty_prompt_is_not_asked_for() -> None:
+    service = Service()
+    assert await prepare(service, "") is None
+    assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ((400, b"oops"), "status 400"),
+        ((200, b'{"input_ids": []}'), "no tokens in the answer"),
+        ((200, b"not json"), "JSON is malformed"),
+        ((200, b'{"tokens": [1]}'), "missing required field"),
+        ((200, b'{"input_ids": [-1]}'), ""),
+        ((200, b'{"input_ids": [99999999999]}'), ""),
+        ((200, b"\xff"), ""),
+    ],
+)
+async def test_a_bad_answer_is_one_warning_and_characters_do(answer: tuple[int, bytes], why: str) -> None:
+    service = Service()
+    service.answer = answer
+    assert await prepare(service, "a") is None
+    ((tags, line),) = service.lines
+    assert tags == "[request_id:r] "
+    assert line.startswith(FALLBACK + why) or why in line
+    service.answer = None
+    assert await prepare(service, "a") == [97]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (UpstreamError("refused", "connection refused", instance="http://t:1"), "connection refused"),
+        ((500, b"oops"), "status 500"),
+        ((429, b"oops"), "status 429"),
+    ],
+)
+async def test_a_service_that_is_down_is_left_alone_for_a_while(answer: Any, why: str) -> None:
+    service = Service()
+    service.answer = answer
+    for _ in range(5):
+        assert await prepare(service, "a") is None
+    assert len(service.asked) == 1
+    assert service.lines == [("[request_id:r] ", FALLBACK + why)]
+    service.now += 1
+    service.answer = None
+    assert await prepare(service, "a") == [97]
+
+
+async def test_the_time_limit_includes_the_turn_and_others_go_on() -> None:
+    service = Service(time_limit=0.02, max_concurrent=1)
+    await prepare(service, "known")
+    service.gate.clear()
+    both = asyncio.gather(prepare(service, "a"), prepare(service, "b"))
+    await asyncio.sleep(0)
+    assert await prepare(service, "known") is not None
+    assert await asyncio.wait_for(both, 5) == [None, None]
+    assert [line for _, line in service.lines] == [FALLBACK + "no answer within 0.02 s"] * 2
+    assert [each["text"] for each in service.asked] == ["known", "a"]
+
+
+async def test_no_more_than_allowed_at_once() -> None:
+    service = Service(max_concurrent=2)
+    service.gate.clear()
+    all_of_them = asyncio.gather(*(prepare(service, str(number)) for number in range(5)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(service.asked) == 2
+    service.gate.set()
+    await all_of_them
+    assert len(service.asked) == 5
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://10.0.0.1:8098", ("10.0.0.1:8098", "10.0.0.1", 8098, "/tokenize")),
+        ("http://10.0.0.1:8098/", ("10.0.0.1:8098", "10.0.0.1", 8098, "/tokenize")),
+        ("http://t.local/v2/tok?x=1", ("t.local:80", "t.local", 80, "/v2/tok?x=1")),
+        ("http://[::1]:9", ("[::1]:9", "::1", 9, "/tokenize")),
+    ],
+)
+def test_address(url: str, expected: tuple[str, str, int, str]) -> None:
+    address = tokenizer_address(url)
+    assert (address.key, address.host, address.port, address.path) == expected
+
+
+@pytest.mark.parametrize("url", ["https://t:1", "http://", "http://t:99999", "http://t:x", "t:1", "http://é:1"])
+def test_no_address(url: str) -> None:
+    with pytest.raises(ConfigError, match="scheduler.tokenizer-url"):
+        tokenizer_address(url)
