@@ -21,11 +21,11 @@ from rich.table import Table
 from fd_router.config.loading import POLICIES, SchedulerConfig
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
-from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.openai.completion import Completion
 from fd_router.scheduling.contract import Choice, Environment, RequestView
-from fd_router.scheduling.loads import Figures
+from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies import make_index, make_policy
+from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.index import PrefixIndex
 from fd_router.scheduling.scheduler import Scheduler
 
@@ -47,12 +47,12 @@ class _Fleet:
         # Cache-aware policies call a fleet imbalanced when one of many instances has two requests more than another.
         options = SchedulerConfig(balance_abs_threshold=1.0 if skew else 1e9)
         index = make_index(environment, options)
-        figures = Figures(environment.clock, 1e9)
+        figures = ReportedLoads(environment.clock, 1e9)
         self.instances = tuple(_instance(number) for number in range(size))
         for instance in self.instances:
             figures.report(instance.url, rng.randrange(4), rng.randrange(2), 0)
         for _ in range(skew):
-            self.instances[0].take(1000)
+            self.instances[0].acquire(1000)
         chooser = make_policy(policy, environment, options, figures=figures, index=index)
         self._scheduler = Scheduler(lambda: self.instances, chooser, str)
         self._under_way: deque[Callable[[], object]] = deque()

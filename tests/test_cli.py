@@ -55,7 +55,7 @@ class Stand:
     @property
     def config(self) -> Config:
         ((name, (config, _warnings), _),) = self.calls
-        assert name == "app_lifecycle"
+        assert name == "process"
         assert isinstance(config, Config)
         return config
 
@@ -325,7 +325,7 @@ def test_mock_gets_its_options(stand: Stand) -> None:
     arguments = ["mock", "--port", "0", "--role", "prefill", "--router", "[::1]:80", "--prefill_tokens_per_sec", "5"]
     assert run([*arguments, "--fault", "hang_before_head", "--fault", "status:code=500,count=2"]) == 0
     ((name, (options,), _),) = stand.calls
-    assert name == "mock_run"
+    assert name == "run"
     assert (options.port, options.role, options.router, options.prefill_tokens_per_sec) == (
         0,
         "prefill",
@@ -374,7 +374,7 @@ def test_the_command_line_imports_nothing_that_it_does_not_need() -> None:
     code = (
         "import sys, fd_router.cli as cli\n"
         "assert cli.run(['check-config', '--port', '1']) == 0\n"
-        "late = {'rich', 'yaml', 'uvloop', 'fd_router.app.router', 'fd_router.devtools.mock.options', 'prometheus_client'}\n"
+        "late = {'rich', 'yaml', 'uvloop', 'fd_router.app.router', 'prometheus_client'}\n"
         "print(sorted(late & set(sys.modules)))\n"
     )
     assert start(code=code).stdout == "OK\n[]\n"

@@ -20,7 +20,16 @@ import click
 from click.core import ParameterSource
 
 from fd_router import __version__
-from fd_router.config.loading import CONFIG_PATH_VARIABLE, OPTIONS, Config, Declared, declared, examine, from_texts, load
+from fd_router.config.loading import (
+    CONFIG_PATH_VARIABLE,
+    OPTIONS,
+    Config,
+    Declared,
+    declared,
+    examine,
+    from_texts,
+    load,
+)
 from fd_router.config.options import kebab, number_text
 from fd_router.errors import ConfigError, FdRouterError
 
@@ -239,7 +248,7 @@ def _register_problems(config: Config) -> list[str]:
 class _DeclaredCommand(click.Command):
     """A command whose flags are made of a Struct's options when they are needed.
 
-    The simulation is not imported to start a router. ``struct`` is ``module:name``.
+    No tool is imported to start a router. ``struct`` is ``module:name`` in ``devtools``.
     """
 
     struct = ""
@@ -253,7 +262,7 @@ class _DeclaredCommand(click.Command):
     def options(cls) -> type[Any]:
         """Import the Struct."""
         module, _, name = cls.struct.partition(":")
-        struct: type[Any] = getattr(import_module(f"fd_router.simulation.{module}"), name)
+        struct: type[Any] = getattr(import_module(f"fd_router.devtools.{module}"), name)
         return struct
 
     @classmethod
@@ -275,15 +284,15 @@ def _admission_problems(config: Config) -> Sequence[str]:
 
 
 class _MockCommand(_DeclaredCommand):
-    struct = "options:MockOptions"
+    struct = "mock.options:MockOptions"
 
 
 class _SimulateCommand(_DeclaredCommand):
-    struct = "simulate_options:SimulateOptions"
+    struct = "simulate.options:SimulateOptions"
 
 
 class _ReplayCommand(_DeclaredCommand):
-    struct = "replay_options:ReplayOptions"
+    struct = "replay.options:ReplayOptions"
 
 
 @_router.command("mock", cls=_MockCommand)

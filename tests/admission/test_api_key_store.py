@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fd_router.admission.api_key_gate import Gate
-from fd_router.admission.api_key_store import MOST_RECENT, KeyRing
+from fd_router.admission.api_key_gate import ApiKeyGate
+from fd_router.admission.api_key_store import MOST_RECENT, ApiKeyStore
 from fd_router.admission.keys import entry, hash_key, make_key
 from fd_router.admission.priorities import Priorities
 from fd_router.errors import AccessError, ConfigError, LimitError
@@ -14,7 +14,7 @@ from fd_router.errors import AccessError, ConfigError, LimitError
 PRIORITIES = Priorities({"high": 16, "normal": 4, "low": 1})
 
 
-class Asked:
+class RequestCost:
     def __init__(self, model: str = "m", tokens: int = 0) -> None:
         self.model = model
         self.tokens = tokens
@@ -33,8 +33,8 @@ def bearer(key: str) -> bytes:
     return b"Bearer " + key.encode()
 
 
-def make_ring(path: Path) -> KeyRing:
-    ring = KeyRing(path, PRIORITIES, lambda: 0.0)
+def make_ring(path: Path) -> ApiKeyStore:
+    ring = ApiKeyStore(path, PRIORITIES, lambda: 0.0)
     ring.reload()
     return ring
 
@@ -127,11 +127,11 @@ def test_an_invalid_file_changes_nothing(path: Path) -> None:
 
 
 class TestGate:
-    def make(self, path: Path, more: str = "") -> tuple[Gate, str, list[str]]:
+    def make(self, path: Path, more: str = "") -> tuple[ApiKeyGate, str, list[str]]:
         key = make_key()
         write(path, {"team": key}, more)
         refusals: list[str] = []
-        return Gate(make_ring(path), lambda: 0.0, refusals.append), key, refusals
+        return ApiKeyGate(make_ring(path), lambda: 0.0, refusals.append), key, refusals
 
     def test_without_a_key_or_with_a_wrong_one(self, path: Path) -> None:
         gate, key, refusals = self.make(path)
@@ -148,7 +148,7 @@ class TestGate:
         gate, key, _ = self.make(path)
         visit = gate.identify(bearer(key))
         visit.end(b"")  # it never came to a beginning
-        visit.begin(Asked(tokens=60))
+        visit.begin(RequestCost(tokens=60))
         assert (visit.name, visit.allowance.running, visit.allowance.tokens) == ("team", 1, 11)
         visit.end(b"")
         visit.end(b"")
@@ -156,19 +156,19 @@ class TestGate:
 
     def test_models(self, path: Path) -> None:
         gate, key, refusals = self.make(path, "    models: [m]\n")
-        gate.identify(bearer(key)).begin(Asked("m"))
+        gate.identify(bearer(key)).begin(RequestCost("m"))
         for model in ("other", "", "M"):
             with pytest.raises(AccessError) as caught:
-                gate.identify(bearer(key)).begin(Asked(model))
+                gate.identify(bearer(key)).begin(RequestCost(model))
             assert (caught.value.status, caught.value.code, caught.value.headers) == (403, "model_not_allowed", ())
         assert refusals == ["model"] * 3
         assert gate.identify(bearer(key)).allowance.running == 1
 
     def test_limits(self, path: Path) -> None:
         gate, key, refusals = self.make(path, "    requests-per-minute: 1\n")
-        gate.identify(bearer(key)).begin(Asked())
+        gate.identify(bearer(key)).begin(RequestCost())
         with pytest.raises(LimitError):
-            gate.identify(bearer(key)).begin(Asked())
+            gate.identify(bearer(key)).begin(RequestCost())
         assert refusals == ["key_requests"]
         assert gate.identify(bearer(key)).allowance.refused == 1
 
@@ -185,6 +185,6 @@ class TestGate:
     def test_the_engines_usage_counts(self, path: Path, tail: bytes, used: int) -> None:
         gate, key, _ = self.make(path, "    tokens-per-minute: 1000\n")
         visit = gate.identify(bearer(key))
-        visit.begin(Asked(tokens=60))
+        visit.begin(RequestCost(tokens=60))
         visit.end(tail)
         assert visit.allowance.left() == (("tokens", 1000, 1000 - used),)

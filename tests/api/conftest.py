@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.support.fake_log import FakeLog
 
+from fd_router.http.messages import Request, RequestHead, Routes
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
-from fd_router.http.messages import Request, RequestHead, Routes
+from tests.support.fake_log import FakeLog
 
 Ask = Callable[..., Awaitable[tuple[int, Any]]]
 

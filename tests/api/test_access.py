@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.rig import make_telemetry
-from tests.support.fake_log import FakeLog
 
 from fd_router.admission.networks import Networks
 from fd_router.admission.tokens import Token
@@ -13,6 +11,8 @@ from fd_router.app.router import Router
 from fd_router.config.loading import AccessConfig, Config, ServerConfig
 from fd_router.errors import AccessError
 from fd_router.http.messages import Request, RequestHead, Response, Routes
+from tests.support.fake_log import FakeLog
+from tests.support.rig import make_telemetry
 
 ADMIN, REGISTER = "admin-token-0123456789", "register-token-0123456789"
 EXPECTED = {

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.support.scheduling_fakes import make_environment
 
 from fd_router.api.explain import ExplainApi
 from fd_router.errors import BadRequestError
@@ -20,6 +19,7 @@ from fd_router.scheduling.explanation import draw_with
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.scheduler import Scheduler
+from tests.support.scheduling_fakes import make_environment
 
 CHAT = json.dumps({"messages": [{"role": "user", "content": "the secret of life"}]}).encode()
 
@@ -49,7 +49,7 @@ async def test_every_instance_is_shown_and_the_choice_with_its_reason(explain, r
     one, two = (registry.register(describe(port)) for port in (1, 2))
     registry.register(describe(3, is_paused=True))
     registry.connection_failed(registry.register(describe(4)), "refused")
-    one.take(10)
+    one.acquire(10)
     answer = await explain(centralized(registry, "request_num"))
     assert answer["path"] == "/v1/chat/completions"
     assert answer["prompt"] == {"characters": 18, "tokens": 36, "estimated": True}
@@ -71,9 +71,9 @@ async def test_every_instance_is_shown_and_the_choice_with_its_reason(explain, r
 async def test_why_a_healthy_instance_gets_nothing(explain, registry, describe) -> None:
     drained, barred, full = (registry.register(describe(port)) for port in (1, 2, 3))
     registry.set_draining(drained.key, True)
-    barred.is_barred = True
+    barred.is_ejected = True
     full.limit = 1
-    full.take(1)
+    full.acquire(1)
     (role,) = (await explain(centralized(registry, "random")))["roles"]
     assert [each["state"] for each in role["candidates"]] == ["draining", "circuit_open", "full"]
 

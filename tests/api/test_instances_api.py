@@ -21,7 +21,7 @@ def api(registry, log):
 
 
 async def test_the_list_shows_state_and_counts(api, ask, registry, describe) -> None:
-    registry.register(describe(8000)).take(7)
+    registry.register(describe(8000)).acquire(7)
     registry.register(describe(8001), kept=True, index=0)
     assert await api(ask, "GET", "/instances") == (
         200,
@@ -62,13 +62,13 @@ async def test_a_v6_key_percent_encoded_or_not(api, ask, registry, describe, wri
 
 async def test_a_removed_one_is_listed_as_long_as_requests_run_there(api, ask, registry, describe) -> None:
     instance = registry.register(describe(8000))
-    instance.take(5)
+    instance.acquire(5)
     assert await api(ask, "DELETE", f"/instances/{KEY}") == (200, {"removed": KEY, "running": 1})
     _, listed = await api(ask, "GET", "/instances")
     assert [(x["state"], x["running"]) for x in listed["instances"]] == [("removed", 1)]
     assert (await api(ask, "GET", f"/instances/{KEY}"))[1]["state"] == "removed"
-    instance.give_back_tokens(5)
-    instance.give_back_request()
+    instance.release_tokens(5)
+    instance.release()
     assert await api(ask, "GET", "/instances") == (200, {"instances": []})
 
 

@@ -112,7 +112,7 @@ async def test_splitwise_mode_takes_prefill_and_decode_only(pd_routes, ask, regi
 
 async def test_two_heartbeats_at_once_are_harmless(routes, ask, registry, check) -> None:
     instance = registry.register(Registration(role="mixed", host_ip="10.0.0.1", port=8000, metrics_port=8000))
-    instance.take(10)
+    instance.acquire(10)
     check.gate = asyncio.Event()
     beats = [
         asyncio.create_task(

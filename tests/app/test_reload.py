@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from fd_router.app.router import Router
 from fd_router.app.reload import Reloader, merged
+from fd_router.app.router import Router
 from fd_router.config.loading import OPTIONS, Config, Loaded
 from fd_router.errors import ConfigError
 from fd_router.instances.registry import Registry
-from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.logging.factory import open_log
+from fd_router.telemetry.logging.text_log import RouterLog
 from tests.support.fake_log import FakeLog
 
 LIVE: dict[str, Callable[[Any], Any]] = {
@@ -174,7 +174,7 @@ def stand(tmp_path: Path) -> Stand:
 async def test_everything_is_right(stand: Stand) -> None:
     await stand.reloader.reload()
     assert stand.kept == ["10.0.0.1:1", "10.0.0.1:2"]
-    stand.registry.get("10.0.0.1:1").take(5)  # type: ignore[union-attr]
+    stand.registry.get("10.0.0.1:1").acquire(5)  # type: ignore[union-attr]
     stand.register(2, 3)
     stand.new = stand.configured(max_attempts=9)
     outcome = await stand.reloader.reload()
@@ -183,7 +183,7 @@ async def test_everything_is_right(stand: Stand) -> None:
     assert outcome.warnings == ("odd but no fault",)
     assert stand.config.proxy.max_attempts == 9
     assert stand.kept == ["10.0.0.1:2", "10.0.0.1:3"]
-    assert [x.key for x in stand.registry.departed()] == ["10.0.0.1:1"]  # a request still runs there
+    assert [x.key for x in stand.registry.removed_in_use()] == ["10.0.0.1:1"]  # a request still runs there
     assert (stand.commits, stand.keys_read) == (2, 2)
     assert ("info", "Reloaded: proxy.max-attempts changed; 1 instances added, 1 removed") in stand.log.lines
 

@@ -27,7 +27,7 @@ class Stand:
     def drain(self) -> None:
         self.asked.append("drain")
 
-    def last_call(self) -> None:
+    def close_idle(self) -> None:
         self.asked.append("last call")
 
     def stop(self) -> None:

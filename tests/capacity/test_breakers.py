@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from fd_router.capacity.breaker import Circuit, TripLimits
 from fd_router.capacity.breakers import PANIC_LINE_SECONDS, BreakerOptions, Breakers
-from fd_router.instances.instance import Instance
+from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
+from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.instances.registry import Registry
-from fd_router.capacity.headroom import Room
 
 
 class Counted:
@@ -58,7 +58,7 @@ class World:
         self.log = Lines()
         self.counted = Counted()
         self.registry = Registry(clock=self.clock, log=self.log)
-        self.room = Room(self.registry.available)
+        self.room = Headroom(self.registry.available)
         self.limits = Limits(self.registry, self.room, cap)
         trip = TripLimits(in_a_row=2, share=0)
         self.breakers = Breakers(
@@ -99,12 +99,12 @@ def test_an_instance_that_fails_gets_nothing_then_one_request_then_all() -> None
     assert world.open() == [2, 3, 4]
     world.wait(0.4)
     assert world.open() == [1, 2, 3, 4]
-    bad.take(0)
+    bad.acquire(0)
     assert world.open() == [2, 3, 4], "one is on trial"
     assert bad.breaker is not None
     bad.breaker.answered(200)
     assert world.open() == [1, 2, 3, 4]
-    assert (bad.limit, bad.is_barred) == (0, False)
+    assert (bad.limit, bad.is_ejected) == (0, False)
     assert world.counted.openings == [bad.url]
     (opened, half_open, closed) = world.lines("Circuit of http://10.0.0.1:8000 ")
     assert opened.startswith(
@@ -119,8 +119,8 @@ def test_a_trial_of_no_verdict_makes_room_for_another() -> None:
     bad = world.instances[0]
     world.fail(bad)
     world.wait(1.0)
-    bad.take(0)
-    bad.give_back_request()  # its client left, or it was a bad request
+    bad.acquire(0)
+    bad.release()  # its client left, or it was a bad request
     assert world.open() == [1, 2, 3, 4]
 
 
@@ -151,11 +151,11 @@ def test_what_still_ran_there_leaves_room_for_a_trial() -> None:
     world = World()
     bad = world.instances[0]
     for _ in range(5):
-        bad.take(0)
+        bad.acquire(0)
     world.fail(bad)
     world.wait(1)
     assert 1 in world.open()
-    bad.take(0)
+    bad.acquire(0)
     assert 1 not in world.open()
 
 
@@ -163,11 +163,11 @@ def test_a_cap_holds_beside_a_trial() -> None:
     world = World(cap=3)
     bad = world.instances[0]
     for _ in range(3):
-        bad.take(0)
+        bad.acquire(0)
     world.fail(bad)
     world.wait(1)
     assert 1 not in world.open()
-    bad.give_back_request()
+    bad.release()
     assert 1 in world.open()
 
 
@@ -267,7 +267,7 @@ def test_a_removed_one_is_forgotten() -> None:
     bad = world.instances[0]
     world.fail(bad)
     world.registry.remove(bad.key)
-    assert (bad.breaker, bad.is_barred) == (None, False)
+    assert (bad.breaker, bad.is_ejected) == (None, False)
     bad.failed("reset")
     world.instances[0] = world.add(1)
     assert world.open() == [1, 2, 3, 4]
@@ -293,8 +293,8 @@ def test_whatever_happens_enough_are_left_and_nothing_is_forgotten(steps: list[t
     actions: dict[str, Callable[[Instance], object]] = {
         "fail": lambda x: world.fail(x, 1),
         "answer": lambda x: x.breaker and x.breaker.answered(200),
-        "take": lambda x: x.take(0),
-        "end": lambda x: x.running and x.give_back_request(),
+        "take": lambda x: x.acquire(0),
+        "end": lambda x: x.running and x.release(),
         "down": lambda x: world.registry.probe_failed(x, "no answer"),
         "up": world.registry.probe_succeeded,
         "wait": lambda _: world.wait(0.5),
@@ -308,7 +308,7 @@ def test_whatever_happens_enough_are_left_and_nothing_is_forgotten(steps: list[t
         circuits = {instance.key: circuit for instance, circuit in world.breakers.circuits()}
         assert set(circuits) == {x.key for x in members}
         for instance in members:
-            assert instance.is_barred is (circuits[instance.key] is Circuit.OPEN)
+            assert instance.is_ejected is (circuits[instance.key] is Circuit.OPEN)
             assert (instance.limit > 0) is (circuits[instance.key] is Circuit.HALF_OPEN)
         proven = world.registry.proven("mixed")
         left = [x for x in world.registry.available("mixed") if circuits[x.key] is Circuit.CLOSED]

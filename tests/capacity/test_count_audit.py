@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.fake_log import FakeLog
 
+from fd_router.capacity.count_audit import CERTAIN_AFTER, LASTING_SECS, CountAuditor
 from fd_router.instances.instance import Instance
-from fd_router.capacity.count_audit import CERTAIN_AFTER, LASTING_SECS, Ledger
 from fd_router.instances.registration import parse_registration
+from tests.support.fake_log import FakeLog
 
 
 class World:
@@ -18,16 +18,16 @@ class World:
         self.busy = 0
         self.repairs: list[tuple[str, int]] = []
         self.log = FakeLog()
-        self.ledger = Ledger(
+        self.ledger = CountAuditor(
             lambda: self.members, lambda _: self.busy, clock=lambda: self.now, log=self.log, counters=self
         )
 
     def repaired(self, url: str, requests: int) -> None:
         self.repairs.append((url, requests))
 
-    def take(self, requests: int, tokens: int = 0) -> None:
+    def acquire(self, requests: int, tokens: int = 0) -> None:
         for _ in range(requests):
-            self.instance.take(tokens)
+            self.instance.acquire(tokens)
 
     def audit(self, times: int = CERTAIN_AFTER) -> None:
         for _ in range(times):
@@ -40,7 +40,7 @@ class World:
 
 def test_true_counts_are_left_alone() -> None:
     world = World()
-    world.take(5, 10)
+    world.acquire(5, 10)
     world.busy = 7  # a probe, and a drained prefill
     world.audit(9)
     assert world.counts == (5, 50)
@@ -50,7 +50,7 @@ def test_true_counts_are_left_alone() -> None:
 
 def test_a_leak_is_put_right_when_it_is_certain() -> None:
     world = World()
-    world.take(5)
+    world.acquire(5)
     world.busy = 2
     world.audit(CERTAIN_AFTER - 1)
     assert world.counts == (5, 0)
@@ -66,7 +66,7 @@ def test_a_leak_is_put_right_when_it_is_certain() -> None:
 
 def test_only_what_was_too_much_every_time_is_taken_away() -> None:
     world = World()
-    world.take(5)
+    world.acquire(5)
     for busy in (1, 4, 2):
         world.busy = busy
         world.audit(1)
@@ -75,7 +75,7 @@ def test_only_what_was_too_much_every_time_is_taken_away() -> None:
 
 def test_a_moment_of_truth_begins_the_counting_anew() -> None:
     world = World()
-    world.take(5)
+    world.acquire(5)
     for busy in (1, 1, 5, 1, 1, 5):
         world.busy = busy
         world.audit(1)
@@ -98,14 +98,14 @@ def test_a_leak_that_kept_an_instance_full_makes_room() -> None:
     told: list[bool] = []
     world.instance.on_limit = lambda _, is_full: told.append(is_full)
     world.instance.limit = 3
-    world.take(3)
+    world.acquire(3)
     world.audit()
     assert told == [True, False]
 
 
 def test_an_engine_that_knows_of_fewer_requests_for_long_is_told_once() -> None:
     world = World()
-    world.take(5)
+    world.acquire(5)
     for _ in range(20):
         world.ledger.compare(world.instance, 3.0, 5)
         world.now += LASTING_SECS / 10
@@ -124,7 +124,7 @@ def test_an_engine_that_knows_of_fewer_requests_for_long_is_told_once() -> None:
 def test_what_is_no_difference(at_engine: int, own: int, running: int) -> None:
     """The engine serves others too; what began, or ended, while it was asked."""
     world = World()
-    world.take(running)
+    world.acquire(running)
     for _ in range(20):
         world.ledger.compare(world.instance, at_engine, own)
         world.now += LASTING_SECS
@@ -133,7 +133,7 @@ def test_what_is_no_difference(at_engine: int, own: int, running: int) -> None:
 
 def test_a_gap_that_closes_now_and_then_is_none() -> None:
     world = World()
-    world.take(5)
+    world.acquire(5)
     for at_engine in (3, 5) * 20:
         world.ledger.compare(world.instance, at_engine, 5)
         world.now += LASTING_SECS * 0.9
@@ -142,9 +142,9 @@ def test_a_gap_that_closes_now_and_then_is_none() -> None:
 
 def test_who_is_gone_is_forgotten() -> None:
     world = World()
-    world.take(1)
+    world.acquire(1)
     world.ledger.compare(world.instance, 0.0, 1)
-    assert repr(world.ledger) == "<Ledger 1 compared with their engines>"
+    assert repr(world.ledger) == "<CountAuditor 1 compared with their engines>"
     world.members.clear()
     world.audit(1)
     assert list(world.ledger.gaps()) == []

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fd_router.capacity.headroom import Headroom
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
-from fd_router.capacity.headroom import Room
 
 
 def make(number: int, role: str = "mixed") -> Instance:
@@ -20,9 +20,9 @@ class Fleet:
 
     def __init__(self, size: int) -> None:
         self.instances = tuple(sorted((make(number) for number in range(1, size + 1)), key=lambda each: each.url))
-        self.room = Room(lambda role: self.instances if role == "mixed" else ())
+        self.room = Headroom(lambda role: self.instances if role == "mixed" else ())
         self.told = 0
-        self.room.on_room(self._on_room)
+        self.room.on_capacity(self._on_room)
 
     def _on_room(self) -> None:
         self.told += 1
@@ -35,7 +35,7 @@ class Fleet:
 def test_without_limits_it_hands_out_what_is_available() -> None:
     fleet = Fleet(3)
     for instance in fleet.instances:
-        instance.take(1)
+        instance.acquire(1)
     assert fleet.room.open("mixed") is fleet.instances
     assert not fleet.room.is_full("mixed")
 
@@ -44,12 +44,12 @@ def test_one_at_its_limit_is_left_out_until_a_request_ends() -> None:
     fleet = Fleet(3)
     fleet.limit(2)
     one, two, three = fleet.instances
-    two.take(0)
+    two.acquire(0)
     assert fleet.room.open("mixed") is fleet.instances
-    two.take(0)
+    two.acquire(0)
     assert fleet.room.open("mixed") == (one, three)
     assert fleet.room.full == {two.key}
-    two.give_back_request()
+    two.release()
     assert fleet.room.open("mixed") == (one, two, three)
     assert fleet.room.full == set()
 
@@ -58,10 +58,10 @@ def test_the_same_object_as_long_as_nothing_changes() -> None:
     """Policies keep what they worked out for it."""
     fleet = Fleet(3)
     fleet.limit(1)
-    fleet.instances[0].take(0)
+    fleet.instances[0].acquire(0)
     first = fleet.room.open("mixed")
     assert fleet.room.open("mixed") is first
-    fleet.instances[1].take(0)
+    fleet.instances[1].acquire(0)
     assert fleet.room.open("mixed") == fleet.instances[2:]
 
 
@@ -69,7 +69,7 @@ def test_full_is_not_empty() -> None:
     fleet = Fleet(2)
     fleet.limit(1)
     for instance in fleet.instances:
-        instance.take(0)
+        instance.acquire(0)
     assert (fleet.room.open("mixed"), fleet.room.is_full("mixed")) == ((), True)
     assert (fleet.room.open("decode"), fleet.room.is_full("decode")) == ((), False)
     fleet.instances = ()
@@ -80,10 +80,10 @@ def test_who_waits_is_told_of_room() -> None:
     fleet = Fleet(2)
     fleet.limit(1)
     one, two = fleet.instances
-    one.take(0)
-    two.take(0)
+    one.acquire(0)
+    two.acquire(0)
     assert fleet.told == 0
-    one.give_back_request()
+    one.release()
     assert fleet.told == 1
     fleet.room.set_limit(two, 2)
     assert fleet.told == 2
@@ -93,24 +93,24 @@ def test_a_lower_limit_takes_nothing_away() -> None:
     fleet = Fleet(2)
     one, two = fleet.instances
     for _ in range(5):
-        one.take(0)
+        one.acquire(0)
     fleet.limit(3)
     assert fleet.room.open("mixed") == (two,)
-    one.give_back_request()
-    one.give_back_request()
+    one.release()
+    one.release()
     assert fleet.room.open("mixed") == (two,)
-    one.give_back_request()
+    one.release()
     assert fleet.room.open("mixed") == (one, two)
 
 
 def test_no_limit_any_more() -> None:
     fleet = Fleet(1)
     fleet.limit(1)
-    fleet.instances[0].take(0)
+    fleet.instances[0].acquire(0)
     fleet.limit(0)
     assert fleet.room.open("mixed") is fleet.instances
     for _ in range(3):
-        fleet.instances[0].take(0)
+        fleet.instances[0].acquire(0)
     assert fleet.room.full == set()
 
 
@@ -118,20 +118,20 @@ def test_another_fleet_is_seen_at_once() -> None:
     fleet = Fleet(3)
     fleet.limit(1)
     one, two, three = fleet.instances
-    one.take(0)
+    one.acquire(0)
     assert fleet.room.open("mixed") == (two, three)
     fleet.instances = (one, two)
     assert fleet.room.open("mixed") == (two,)
-    three.take(0)
-    three.give_back_request()  # of a request that began before it left
-    one.give_back_request()
-    two.take(0)
+    three.acquire(0)
+    three.release()  # of a request that began before it left
+    one.release()
+    two.acquire(0)
     assert fleet.room.open("mixed") == (one,)
 
 
 def test_what_it_shows() -> None:
     fleet = Fleet(1)
-    assert repr(fleet.room) == "<Room 0 full>"
+    assert repr(fleet.room) == "<Headroom 0 full>"
 
 
 @pytest.mark.parametrize("size", [1, 5])
@@ -144,9 +144,9 @@ def test_it_always_holds_exactly_those_with_room(size: int, data: st.DataObject)
         step = data.draw(st.sampled_from(("take", "give back", "limit", "fleet", "look")))
         instance = instances[data.draw(numbers)]
         if step == "take":
-            instance.take(0)
+            instance.acquire(0)
         elif step == "give back" and instance.running:
-            instance.give_back_request()
+            instance.release()
         elif step == "limit":
             fleet.room.set_limit(instance, data.draw(st.integers(0, 3)))
         elif step == "fleet":

@@ -4,22 +4,22 @@ from typing import Any
 
 import pytest
 
-from fd_router.instances.instance import Instance
+from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
+from fd_router.instances.instance import Instance
 from fd_router.instances.registration import Registration, RegistrationError, decode_registration, parse_registration
 from fd_router.instances.registry import Registry
-from fd_router.capacity.headroom import Room
 
 
-def limited(registry: Registry, max_requests: int) -> Room:
-    room = Room(registry.available)
+def limited(registry: Registry, max_requests: int) -> Headroom:
+    room = Headroom(registry.available)
     Limits(registry, room, max_requests)
     return room
 
 
 def fill(instance: Instance, requests: int) -> None:
     for _ in range(requests):
-        instance.take(0)
+        instance.acquire(0)
 
 
 def test_the_option_holds_for_all_but_those_that_say_otherwise(registry: Registry, describe: Any) -> None:
@@ -29,7 +29,7 @@ def test_the_option_holds_for_all_but_those_that_say_otherwise(registry: Registr
     fill(one, 2)
     fill(two, 2)
     assert room.open("mixed") == (two,)
-    two.take(0)
+    two.acquire(0)
     assert room.is_full("mixed")
 
 
@@ -53,7 +53,7 @@ def test_one_that_left_full_is_forgotten_and_counted_when_it_is_back(registry: R
     assert room.full == set()
     assert registry.register(describe(8001)) is one
     assert room.is_full("mixed"), "its request still runs"
-    one.give_back_request()
+    one.release()
     assert room.open("mixed") == (one,)
 
 
@@ -61,7 +61,7 @@ def test_a_new_instance_is_room(registry: Registry, describe: Any) -> None:
     room = limited(registry, 1)
     fill(registry.register(describe(8001)), 1)
     told = []
-    room.on_room(lambda: told.append(room.open("mixed")))
+    room.on_capacity(lambda: told.append(room.open("mixed")))
     two = registry.register(describe(8002))
     assert told[-1] == (two,)
     registry.remove(two.key)

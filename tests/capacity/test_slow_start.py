@@ -3,18 +3,18 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.support.scheduling_fakes import FakeRequest
-from tests.support.fake_log import FakeLog
 
-from fd_router.instances.instance import Instance
+from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
+from fd_router.capacity.slow_start import SlowStart
+from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.instances.registry import Registry
-from fd_router.capacity.headroom import Room
-from fd_router.capacity.slow_start import SlowStart
 from fd_router.scheduling.contract import Environment
 from fd_router.scheduling.policies import POLICIES, make_policy
 from fd_router.scheduling.scheduler import Scheduler
+from tests.support.fake_log import FakeLog
+from tests.support.scheduling_fakes import FakeRequest
 
 
 class World:
@@ -23,7 +23,7 @@ class World:
     def __init__(self, warm: int = 3, cap: int = 0) -> None:
         self.now = 1000.0
         self.registry = Registry(clock=lambda: self.now, log=FakeLog())
-        self.room = Room(self.registry.available)
+        self.room = Headroom(self.registry.available)
         self.limits = Limits(self.registry, self.room, cap)
         self.slow_start = SlowStart(self.registry, self.limits, 10.0, clock=lambda: self.now)
         self.warm = [self.add(number) for number in range(1, warm + 1)]
@@ -39,7 +39,7 @@ class World:
     def load(self, requests: int) -> None:
         for instance in self.warm:
             for _ in range(requests):
-                instance.take(0)
+                instance.acquire(0)
 
 
 def test_a_newcomer_rises_to_what_the_others_have() -> None:

@@ -29,7 +29,7 @@ from fd_router.scheduling import policies as scheduling
 GO_SECTIONS = frozenset({"server", "scheduler", "manager", "log"})
 """Those of FastDeploy's own router."""
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 PORT = {"server.port": 30000}
 
 FITTING = {

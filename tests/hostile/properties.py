@@ -10,8 +10,8 @@ import h11
 
 from fd_router.engines.fastdeploy import PairBody
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.http.messages import Request
 from fd_router.http.heads import request_message
+from fd_router.http.messages import Request
 from fd_router.http.request_reader import ReaderSettings, RequestReader
 from fd_router.openai.completion import Completion
 from tests.hostile.recorder import read_request
@@ -66,7 +66,7 @@ def check_body(body: bytes) -> None:
     """A body that is taken is the client's to both of a pair, but for the members that the router writes."""
     try:
         completion = Completion(body)
-        spliced = PairBody(body, completion.request_id, "made", has_own=completion.has_reserved).for_pair(INFO)
+        spliced = PairBody(body, completion.request_id, "made", has_own=completion.has_router_fields).for_pair(INFO)
     except (BadRequestError, ValueError, RecursionError):
         return  # all of them are answered with 400
     try:

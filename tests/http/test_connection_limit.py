@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from fd_router.http.connection_limit import LOOKS, SPARE, Crowd, most_connections
-from tests.support.rig import Rig, answer, post
+from fd_router.http.connection_limit import LOOKS, RESERVED_FOR_ADMIN, ConnectionLimiter, effective_connection_limit
 from tests.http.test_server_connection import ROUTES, get, statuses
+from tests.support.rig import Rig, answer, post
 
 
 class FakeGuest:
@@ -16,7 +16,7 @@ class FakeGuest:
         self.yields = yields
         self.asked = 0
 
-    def yield_place(self) -> bool:
+    def evict(self) -> bool:
         self.asked += 1
         return self.yields
 
@@ -27,7 +27,7 @@ def make_guests(kinds: Sequence[bool]) -> list[FakeGuest]:
 
 class TestCrowd:
     def test_they_are_asked_in_turn(self) -> None:
-        crowd, guests = Crowd(3), make_guests([True, False, True])
+        crowd, guests = ConnectionLimiter(3), make_guests([True, False, True])
         assert crowd.make_room(guests)
         assert [guest.asked for guest in guests] == [1, 0, 0]
         assert crowd.make_room(guests)
@@ -36,17 +36,17 @@ class TestCrowd:
         assert [guest.asked for guest in guests] == [2, 1, 1]
 
     def test_it_looks_at_some_only(self) -> None:
-        crowd, guests = Crowd(3), make_guests([False] * 500)
+        crowd, guests = ConnectionLimiter(3), make_guests([False] * 500)
         assert not crowd.make_room(guests)
         assert 0 < sum(guest.asked for guest in guests) <= LOOKS
 
     def test_without_guests(self) -> None:
-        assert not Crowd(1).make_room([])
+        assert not ConnectionLimiter(1).make_room([])
 
-    @pytest.mark.parametrize(("open_files", "most"), [(1024, 640), (20_000, 14_872), (50, SPARE)])
+    @pytest.mark.parametrize(("open_files", "most"), [(1024, 640), (20_000, 14_872), (50, RESERVED_FOR_ADMIN)])
     def test_the_default_leaves_files_for_instances(self, open_files: int, most: int) -> None:
-        assert most_connections(0, open_files) == most
-        assert most_connections(7, open_files) == 7
+        assert effective_connection_limit(0, open_files) == most
+        assert effective_connection_limit(7, open_files) == 7
 
 
 class TestConnections:
@@ -91,8 +91,8 @@ class TestConnections:
     async def test_there_is_an_end_to_it(self) -> None:
         rig = Rig(max_connections=1)
         await rig.ask(rig.client())
-        late = [rig.client() for _ in range(SPARE + 10)]
-        for client in late[:SPARE]:
+        late = [rig.client() for _ in range(RESERVED_FOR_ADMIN + 10)]
+        for client in late[:RESERVED_FOR_ADMIN]:
             client.receive(b"GET /")
         assert sum(client.aborted for client in late) >= 10
-        assert len(rig.site.connections) <= SPARE + 12
+        assert len(rig.site.connections) <= RESERVED_FOR_ADMIN + 12

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from fd_router.errors import UpstreamError
-from fd_router.proxy import fetch as fetch_module
+from fd_router.http import fetch as fetch_module
 from fd_router.http.fetch import fetch
-from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
 from tests.support.fake_transport import FakeTransport
+from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
 
 
 async def begin(rig: Rig, **options: float) -> tuple[asyncio.Task[tuple[int, bytes]], FakeTransport]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.http.messages import Request, Response, Routes
 from fd_router.http.handlers import find_route
+from fd_router.http.messages import Request, Response, Routes
 
 
 async def handler(_request: Request) -> Response:

@@ -4,7 +4,6 @@ import uuid
 
 import pytest
 
-from fd_router.http.messages import Request, RequestHead, Response
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import (
     LONG_BODY,
@@ -15,6 +14,7 @@ from fd_router.http.heads import (
     response_bytes,
     without,
 )
+from fd_router.http.messages import Request, RequestHead, Response
 from fd_router.http.request_ids import RequestIds
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fd_router.http.messages import Request, Response
-from fd_router.http.write_batcher import LARGE
 from fd_router.http.server_connection import MAX_HELD
-from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
+from fd_router.http.write_batcher import LARGE
 from tests.http.test_server_connection import ROUTES, get, statuses
+from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 
 HALF = b'{"prompt": "%b"}' % (b"x" * (MAX_HELD // 2 + 1))
 

@@ -7,8 +7,8 @@ import gc
 import pytest
 
 from fd_router.http.request_reader import RequestReader
-from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.http.test_server_connection import ROUTES, get, message, statuses, talk
+from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
 
 class TestTimeLimits:
@@ -166,7 +166,7 @@ class TestDrain:
         instance.receive(STREAM_HEAD + chunk(b"one"))
         await rig.settle()
         rig.site.drain()
-        rig.site.last_call()
+        rig.site.close_idle()
         await rig.pass_time(20)
         instance.receive(chunk(b"two") + STREAM_END)
         await rig.settle()
@@ -185,11 +185,11 @@ class TestDrain:
         await rig.settle()
         rig.site.drain()
         if called == "before":
-            rig.site.last_call()
+            rig.site.close_idle()
         instance.receive(STREAM_END)
         await rig.settle()
         if called == "after":
-            rig.site.last_call()
+            rig.site.close_idle()
         await rig.pass_time(0.5)
         assert not client.is_closing()
         client.take()
@@ -203,7 +203,7 @@ class TestDrain:
         rig = Rig(routes=ROUTES)
         idle, quick = rig.client(), rig.client()
         rig.site.drain()
-        rig.site.last_call()
+        rig.site.close_idle()
         late = rig.client()
         await rig.pass_time(0.5)
         assert not idle.is_closing()
@@ -221,7 +221,7 @@ class TestDrain:
         client._end = lambda error: None  # type: ignore[method-assign]  # its buffer isn't empty yet
         client.buffered = 100_000
         rig.site.drain()
-        rig.site.last_call()
+        rig.site.close_idle()
         await rig.pass_time(50)
         assert client.closed
         assert not client.aborted
@@ -234,7 +234,7 @@ class TestDrain:
         client = rig.client()
         client.receive(get("/hello")[:-4])
         rig.site.drain()
-        rig.site.last_call()
+        rig.site.close_idle()
         await rig.pass_time(5)
         client.receive(get("/hello")[-4:])
         await rig.settle()

@@ -10,8 +10,8 @@ from fd_router.errors import BadRequestError
 from fd_router.http.messages import Request, Response, json_response
 from fd_router.http.server_connection import MAX_PIPELINED
 from fd_router.http.server_context import MAX_CONTROL_BODY
-from tests.support.rig import PATH, Rig, answer, post
 from tests.support.fake_transport import FakeTransport
+from tests.support.rig import PATH, Rig, answer, post
 
 
 async def _hello(request: Request) -> Response:

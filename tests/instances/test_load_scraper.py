@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.support.waiting import until
 
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.instances.load_scraper import LoadScraper
 from fd_router.instances.registration import Registration
+from tests.support.waiting import until
 
 PAGE = "fastdeploy:num_requests_running {}\nfastdeploy:num_requests_waiting {}\navailable_gpu_block_num {}\n"
 
@@ -81,10 +81,10 @@ async def test_figures_are_reported_with_this_routers_own_count_when_it_asked(ma
     (instance,) = setting.instances
     setting.pages[instance.url] = PAGE.format(7, 3, 0)
     setting.gate.clear()
-    instance.take(10)
+    instance.acquire(10)
     async with setting.running():
         await until(lambda: bool(setting.asked))
-        instance.take(10)  # comes after the question: the answer may not know of it
+        instance.acquire(10)  # comes after the question: the answer may not know of it
         setting.gate.set()
         await until(lambda: len(setting.reports) >= 2)
     assert setting.reports[:2] == [(instance.url, 7, 3, 1), (instance.url, 7, 3, 2)]

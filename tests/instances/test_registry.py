@@ -37,7 +37,7 @@ def test_available_is_sorted_by_url_and_cached(registry, describe: Describe) -> 
 
 def test_a_heartbeat_replaces_data_and_leaves_object_and_counts(registry, describe: Describe) -> None:
     instance = registry.register(describe(8000))
-    instance.take(100)
+    instance.acquire(100)
     assert registry.register(describe(8000, metrics_port=9000)) is instance
     assert instance.registration.metrics_port == 9000
     assert (instance.running, instance.tokens) == (1, 100)
@@ -135,7 +135,7 @@ def test_the_time_of_expiry_counts_from_the_last_fall(registry, describe: Descri
 
 def test_a_busy_instance_comes_back_as_the_same_object(registry, describe: Describe, clock) -> None:
     instance = registry.register(describe(8000))
-    instance.take(50)
+    instance.acquire(50)
     assert registry.remove("10.0.0.1:8000") is instance
     assert instance.health is Health.UNHEALTHY
     registry.expire()  # sweeps those that are idle
@@ -143,17 +143,17 @@ def test_a_busy_instance_comes_back_as_the_same_object(registry, describe: Descr
     assert back is instance
     assert (back.running, back.tokens, back.registration.metrics_port) == (1, 50, 9000)
     assert registry.available("mixed") == (instance,)
-    instance.give_back_tokens(50)
-    instance.give_back_request()
+    instance.release_tokens(50)
+    instance.release()
     assert (back.running, back.tokens) == (0, 0)
 
 
 def test_an_idle_instance_that_was_removed_is_forgotten(registry, describe: Describe) -> None:
     busy = registry.register(describe(8000))
-    busy.take(1)
+    busy.acquire(1)
     registry.remove(busy.key)
-    busy.give_back_tokens(1)
-    busy.give_back_request()
+    busy.release_tokens(1)
+    busy.release()
     registry.expire()
     assert registry.register(describe(8000)) is not busy
 
@@ -250,7 +250,7 @@ def test_log_lines_of_a_kept_instance(registry, describe: Describe, log) -> None
 @pytest.mark.parametrize(("host", "url"), [("10.0.0.7", "http://10.0.0.7:1"), ("::7", "http://[::7]:1")])
 def test_repr(registry: Registry, describe: Describe, host: str, url: str) -> None:
     instance = registry.register(describe(1, host_ip=host))
-    instance.take(3)
+    instance.acquire(3)
     assert instance.url == url
     assert repr(registry) == "<Registry 1 members, available mixed: 1, prefill: 0, decode: 0>"
     assert repr(instance) == f"<Instance {url[7:]} mixed healthy running=1 tokens=3>"

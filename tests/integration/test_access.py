@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import httpx
-import openai
 import pytest
 
+import openai
 from fd_router.admission.keys import entry, hash_key, make_key
 from tests.support.fleet import QUICK, chat, eventually
 from tests.support.mock_process import MockProcess, RouterProcess

@@ -3,9 +3,9 @@
 import asyncio
 import json
 
-import openai
 import pytest
 
+import openai
 from tests.support.fleet import eventually
 from tests.support.waiting import until
 

@@ -7,8 +7,8 @@ import uuid
 import httpx
 import pytest
 
-from tests.support.pd_mocks import FAST
 from tests.support.pd_fleet import CHAT, PdFleet
+from tests.support.pd_mocks import FAST
 
 
 def lines_of(fleet, request_id):

@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from tests.support.pd_mocks import FAST
 from tests.support.pd_fleet import CHAT, PdFleet, ask, asking
+from tests.support.pd_mocks import FAST
 from tests.support.waiting import until
 
 

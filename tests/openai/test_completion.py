@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.errors import BadRequestError
-from fd_router.scheduling import completion as completion_module
+from fd_router.openai import completion as completion_module
 from fd_router.openai.completion import Completion
 
 

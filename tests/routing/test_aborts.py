@@ -8,9 +8,9 @@ import random
 
 import pytest
 
-from fd_router.routing.request import Forwarding
-from fd_router.routing.in_flight import InFlight
 from fd_router.openai.completion import Completion
+from fd_router.routing.in_flight import InFlight
+from fd_router.routing.request import RoutedRequest
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
 BODY = b'{"prompt": "hello", "request_id": "r-1"}'
@@ -18,9 +18,9 @@ STREAMING = b'{"prompt": "hello", "request_id": "r-1", "stream": true}'
 EVENT = chunk(b'data: {"a": 1}\n\n')
 
 
-def under_way(rig: Rig) -> Forwarding:
+def under_way(rig: Rig) -> RoutedRequest:
     (found,) = rig.services.in_flight.find("r-1")
-    assert isinstance(found, Forwarding)
+    assert isinstance(found, RoutedRequest)
     return found
 
 
@@ -90,7 +90,7 @@ class TestAborted:
         await rig.settle()
         assert client.take() == b""
         assert len(rig.services.in_flight) == 0
-        assert repr(request) == "<Exchange POST /v1/completions ended>"
+        assert repr(request) == "<SingleInstanceRequest POST /v1/completions ended>"
 
 
 class TestPreparing:

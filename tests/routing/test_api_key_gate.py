@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from fd_router.admission.allowance import Allowance
-from fd_router.admission.api_key_gate import Gate
-from fd_router.admission.api_key_store import KeyRing
+from fd_router.admission.api_key_gate import ApiKeyGate
+from fd_router.admission.api_key_store import ApiKeyStore
 from fd_router.admission.keys import ApiKey, hash_key
 from fd_router.admission.priorities import Priorities
-from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.routing.test_single import STREAMING
+from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
 KEY = "fdr-" + "k" * 43  # always the same: it stands in the names of tests, which all workers must collect alike
 SHOWN = f"Authorization: Bearer {KEY}\r\n"
@@ -22,10 +22,10 @@ SHOWN = f"Authorization: Bearer {KEY}\r\n"
 class GatedRig(Rig):
     def __init__(self, **limits: object) -> None:
         super().__init__(2)
-        ring = KeyRing(Path("none"), Priorities({"normal": 1}), self.timers.time)
+        ring = ApiKeyStore(Path("none"), Priorities({"normal": 1}), self.timers.time)
         ring.replace([ApiKey(name="team", sha256=hash_key(KEY), **limits)])  # type: ignore[arg-type]
         self.refusals: list[str] = []
-        self.services.gate = Gate(ring, self.timers.time, self.refusals.append)
+        self.services.gate = ApiKeyGate(ring, self.timers.time, self.refusals.append)
         (self.holder,) = ring.all()
         self.site.reader.keep_authorization = False
         self.site.reader.gate = self.services.gate

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from fd_router.errors import UpstreamError
 from fd_router.capacity.breaker import Breaker, TripLimits
-from fd_router.instances.instance import Instance
+from fd_router.errors import UpstreamError
 from fd_router.http.heads import ResponseHead
+from fd_router.instances.instance import Instance
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
-from fd_router.scheduling.contract import Decision
+from fd_router.scheduling.contract import Reservation
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, make_instance, post
 
 
@@ -74,7 +74,7 @@ class Pair:
 class TestLegs:
     def leg(self, kind: type[PairLeg]) -> tuple[PairLeg, Breaker]:
         instance = make_instance(1)
-        leg = kind(Pair(), Decision(instance, 0), stream=False)  # type: ignore[call-arg,arg-type]
+        leg = kind(Pair(), Reservation(instance, 0), stream=False)  # type: ignore[call-arg,arg-type]
         return leg, watch(instance)
 
     @pytest.mark.parametrize(("status", "expected"), [(200, (1, 0)), (400, (0, 0)), (429, (0, 0)), (500, (1, 1))])
@@ -103,7 +103,7 @@ class TestLegs:
 def test_a_decode_that_gives_a_request_back_has_not_failed() -> None:
     instance = make_instance(1)
     breaker = watch(instance)
-    leg = DecodeLeg(Pair(), Decision(instance, 0), stream=False)  # type: ignore[arg-type]
+    leg = DecodeLeg(Pair(), Reservation(instance, 0), stream=False)  # type: ignore[arg-type]
     leg.on_head(ResponseHead(500, b"", 2), b'{"error": {"message": "PD Error: pd_reschedule"}}')
     leg.on_complete()
     assert counts(breaker) == (0, 0)

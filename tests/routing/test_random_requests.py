@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from fd_router.instances.instance import Health
-from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.support.fake_transport import FakeTransport
+from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
 STEPS = 500
 

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fd_router.admission.priorities import Priorities
+from fd_router.capacity.headroom import Headroom
 from fd_router.config.loading import AdmissionConfig
 from fd_router.errors import HttpError, LimitError
-from fd_router.instances.instance import Health, Instance
-from fd_router.capacity.headroom import Room
 from fd_router.http.deadlines import DeadlineSweeper
-from fd_router.routing.single import ExchangeServices
-from fd_router.routing.request_queue import Line, LineTold, Place
+from fd_router.instances.instance import Health, Instance
+from fd_router.routing.request_queue import QueueObserver, QueueTicket, RequestQueue
+from fd_router.routing.single import SingleContext
 from fd_router.scheduling.contract import Environment
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from fd_router.scheduling.scheduler import Scheduler
-from tests.support.rig import Rig, answer, post
 from tests.support.fake_transport import FakeLoop, FakeTransport
+from tests.support.rig import Rig, answer, post
 
 PRIORITIES = Priorities({"high": 16, "normal": 4, "low": 1})
 
@@ -39,10 +39,10 @@ class CrowdedRig(Rig):
         for instance in self.instances:
             self.room.set_limit(instance, limit)
 
-    def _make_services(self, policy: str) -> ExchangeServices:
+    def _make_services(self, policy: str) -> SingleContext:
         services = super()._make_services(policy)
         self._fleet: tuple[Instance, ...] = ()
-        self.room = Room(lambda role: self._same_fleet())
+        self.room = Headroom(lambda role: self._same_fleet())
         scheduler = Scheduler[Instance](
             lambda: self.room.open("mixed"),
             RoundRobinPolicy(Environment(self.timers.time, random.Random(1))),
@@ -50,9 +50,9 @@ class CrowdedRig(Rig):
             lambda: self.room.is_full("mixed"),
         )
         services.select = scheduler.select
-        told = LineTold(self.waits.append, self.refusals.append, self.warnings.append)
-        self.line = Line(self.options, PRIORITIES, self.sweeper, self.timers.time, self.loop.call_soon, told)
-        self.room.on_room(self.line.on_room)
+        told = QueueObserver(self.waits.append, self.refusals.append, self.warnings.append)
+        self.line = RequestQueue(self.options, PRIORITIES, self.sweeper, self.timers.time, self.loop.call_soon, told)
+        self.room.on_capacity(self.line.on_capacity)
         services.line = self.line
         return services
 
@@ -254,10 +254,10 @@ async def test_a_bug_with_one_does_not_keep_the_others_waiting() -> None:
 class Someone:
     def __init__(self, fleet: Simulated) -> None:
         self.fleet = fleet
-        self.place: Place | None = None
+        self.place: QueueTicket | None = None
         self.error: HttpError | None = None
 
-    def on_turn(self) -> bool:
+    def try_dispatch(self) -> bool:
         if self.fleet.room == 0:
             return False
         self.fleet.room -= 1
@@ -277,8 +277,8 @@ class Simulated:
         self.sweeper = DeadlineSweeper(self.loop)  # type: ignore[arg-type]
         self.sweeper.start()
         self.refusals: list[str] = []
-        told = LineTold(lambda seconds: None, self.refusals.append, lambda line: None)
-        self.line = Line(
+        told = QueueObserver(lambda seconds: None, self.refusals.append, lambda line: None)
+        self.line = RequestQueue(
             AdmissionConfig(**options), PRIORITIES, self.sweeper, self.loop.time, self.loop.call_soon, told
         )
 
@@ -317,7 +317,7 @@ def test_every_one_that_enters_leaves_once(steps: list[tuple[str, Any]]) -> None
             left += 1
         elif step == "room":
             fleet.room += value
-            fleet.line.on_room()
+            fleet.line.on_capacity()
             fleet.loop.run_soon()
         elif step == "time":
             fleet.loop.advance(value)
@@ -337,7 +337,7 @@ def test_retry_after_follows_the_measured_rate(waiting: int) -> None:
     for _ in range(50):
         fleet.loop.advance(0.1)
         fleet.room += 1
-        fleet.line.on_room()
+        fleet.line.on_capacity()
         fleet.loop.run_soon()
         if fleet.line.waiting < waiting:
             fleet.line.enter(Someone(fleet), "normal")

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.support.fake_transport import FakeTransport
+from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
 STREAMING = b'{"prompt": "hello", "stream": true}'
 

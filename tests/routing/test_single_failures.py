@@ -8,8 +8,8 @@ import pytest
 
 from fd_router.instances.instance import Health
 from fd_router.routing.request import MAX_REFUSALS
-from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 from tests.routing.test_single import STREAMING, error_of
+from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 
 
 class TestRetries:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from fd_router.instances.instance import Health, Instance
-from fd_router.scheduling.contract import Candidate, RequestView
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import RequestView
 from fd_router.scheduling.scheduler import Scheduler
+from tests.support.fake_transport import FakeTransport
 from tests.support.rig import Rig, answer, post
 from tests.support.scheduling_fakes import Diary
-from tests.support.fake_transport import FakeTransport
 
 
 class PatientDiary(Diary):
@@ -100,7 +101,7 @@ async def test_an_instance_that_gets_nothing_new_meanwhile(rig: Rig, policy: Pat
     elif what == "draining":
         first.is_draining = True
     elif what == "circuit open":
-        first.is_barred = True
+        first.is_ejected = True
     else:
         first.health = Health.UNHEALTHY if what == "down" else Health.SUSPECT
     rig.instances = [second]

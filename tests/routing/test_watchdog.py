@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.routing.watchdog import OverdueSweep
+from fd_router.routing.watchdog import Watchdog
 from fd_router.telemetry.record import RequestRecord
-from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 from tests.routing.test_single import error_of
+from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 
 
 class Request:
@@ -21,7 +21,7 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.requests = [Request()]
-        self.sweep = OverdueSweep(lambda: self.requests, lambda: (30.0, 10.0), lambda: self.now)
+        self.sweep = Watchdog(lambda: self.requests, lambda: (30.0, 10.0), lambda: self.now)
 
     def wait(self, seconds: float) -> list[float]:
         self.now += seconds
@@ -55,10 +55,10 @@ def test_bytes_are_a_sign_of_life(seconds: int) -> None:
 def test_the_ended_are_forgotten() -> None:
     world = World()
     world.wait(0)
-    assert repr(world.sweep) == "<OverdueSweep 1 seen>"
+    assert repr(world.sweep) == "<Watchdog 1 seen>"
     world.requests.clear()
     world.sweep.sweep()
-    assert repr(world.sweep) == "<OverdueSweep 0 seen>"
+    assert repr(world.sweep) == "<Watchdog 0 seen>"
 
 
 class TestExchanges:
@@ -69,13 +69,13 @@ class TestExchanges:
         client = rig.client()
         client.receive(post())
         await rig.settle()
-        (exchange,) = rig.site.exchanges()
+        (exchange,) = rig.site.proxied_requests()
         exchange.on_overdue(99.0)
         exchange.on_overdue(99.0)
         await rig.settle()
         assert error_of(client.take()) == (504, "Nothing happened to the request for 99 s")
         assert "A request without a sign of life for 99 s was ended" in rig.outlet.text
-        assert rig.site.exchanges() == []
+        assert rig.site.proxied_requests() == []
         rig.assert_nothing_is_held()
 
     async def test_one_in_mid_answer_is_cut_off(self) -> None:
@@ -85,7 +85,7 @@ class TestExchanges:
         instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
         await rig.settle()
         client.take()
-        (exchange,) = rig.site.exchanges()
+        (exchange,) = rig.site.proxied_requests()
         exchange.on_overdue(99.0)
         await rig.settle()
         assert client.take() == b""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fd_router.config.loading import SchedulerConfig
-from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.contract import Choice, Environment
-from fd_router.scheduling.loads import Figures
+from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies import make_index, make_policy
+from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from tests.support.scheduling_fakes import FakeCandidate, FakeRequest
 
 BLOCK = 4
@@ -27,7 +27,7 @@ class Bench:
         environment = Environment(lambda: self.now, random.Random(seed), lambda _, choice: self.told.append(choice))
         self.options = SchedulerConfig(cache_block_size=BLOCK, **options)
         self.index = make_index(environment, self.options)
-        self.figures = Figures(environment.clock, self.options.load_max_age_secs)
+        self.figures = ReportedLoads(environment.clock, self.options.load_max_age_secs)
         self.policy = make_policy(name, environment, self.options, figures=self.figures, index=self.index)
         self.fleet = tuple(FakeCandidate(number, *pair) for number, pair in enumerate(counts, 1))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.openai.completion import Completion
-from fd_router.scheduling.contract import Candidate, Explanation, Learner, RequestView, Standing
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Explanation, Learner, RequestView, Standing
+from fd_router.scheduling.decision_header import DecisionHeaderPolicy, decision_text
 from fd_router.scheduling.policies import make_policy
-from fd_router.scheduling.decision_header import TellingPolicy, decision_text
 from tests.support.scheduling_fakes import FakeRequest, fleet, make_environment
 
 
@@ -19,7 +20,7 @@ def completion(*, wants: bool) -> Completion:
 
 def test_a_request_that_wants_to_know_is_told() -> None:
     policy, candidates = (
-        TellingPolicy(make_policy("request_num", make_environment()), "mixed", "request_num"),
+        DecisionHeaderPolicy(make_policy("request_num", make_environment()), "mixed", "request_num"),
         fleet(2, 1),
     )
     asking = completion(wants=True)
@@ -57,7 +58,7 @@ def test_one_that_learns_still_learns() -> None:
             return candidate.url
 
     (one,) = fleet(0)
-    policy = TellingPolicy(Learns(), "mixed", "x")  # type: ignore[arg-type]
+    policy = DecisionHeaderPolicy(Learns(), "mixed", "x")  # type: ignore[arg-type]
     assert isinstance(policy, Learner)
     assert policy.place(FakeRequest(), one) == one.url
-    assert not isinstance(TellingPolicy(make_policy("random", make_environment()), "mixed", "x"), Learner)
+    assert not isinstance(DecisionHeaderPolicy(make_policy("random", make_environment()), "mixed", "x"), Learner)

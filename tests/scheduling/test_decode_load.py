@@ -7,8 +7,8 @@ from array import array
 
 from fd_router.scheduling.contract import Environment
 from fd_router.scheduling.policies import make_policy
-from fd_router.scheduling.ttft.decode_load import DecodeLoadPolicy
 from fd_router.scheduling.scheduler import Scheduler
+from fd_router.scheduling.ttft.decode_load import DecodeLoadPolicy
 from tests.support.scheduling_fakes import FakeRequest, fleet
 
 

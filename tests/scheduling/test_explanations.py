@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from fd_router.config.loading import SchedulerConfig
-from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Environment, Explanation, RequestView
 from fd_router.scheduling.explanation import explain
-from fd_router.scheduling.loads import Figures
+from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies import POLICIES, make_index, make_policy
 from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet
 
@@ -25,7 +26,7 @@ class Desk:
         environment = Environment(lambda: 0.0, self.rng, self.on_choice)
         config = SchedulerConfig(cache_block_size=4, **options)
         self.index = make_index(environment, config)
-        self.figures = Figures(environment.clock, config.load_max_age_secs)
+        self.figures = ReportedLoads(environment.clock, config.load_max_age_secs)
         self.policy = make_policy(name, environment, config, figures=self.figures, index=self.index)
 
     def on_choice(self, *_: object) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fd_router.config.loading import SchedulerConfig
 from fd_router.scheduling.contract import Environment
-from fd_router.scheduling.loads import TIES, Figures, lowest_places, own_running
+from fd_router.scheduling.loads import TIES, ReportedLoads, lowest_places, own_running
 from fd_router.scheduling.policies import make_policy
 from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet
 
@@ -28,11 +28,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def figures(clock: Clock) -> Figures:
-    return Figures(clock, max_age=2)
+def figures(clock: Clock) -> ReportedLoads:
+    return ReportedLoads(clock, max_age=2)
 
 
-def chosen(name: str, candidates: list[FakeCandidate], figures: Figures, waiting_weight: float = 1) -> set[int]:
+def chosen(name: str, candidates: list[FakeCandidate], figures: ReportedLoads, waiting_weight: float = 1) -> set[int]:
     """Return the numbers of the candidates that are chosen in thirty choices."""
     environment = Environment(lambda: 0.0, random.Random(1))
     policy = make_policy(name, environment, SchedulerConfig(waiting_weight=waiting_weight), figures=figures)
@@ -40,14 +40,14 @@ def chosen(name: str, candidates: list[FakeCandidate], figures: Figures, waiting
     return {1 + candidates.index(choice) for choice in choices}  # type: ignore[arg-type]
 
 
-def test_fd_metrics_score_counts_what_this_router_has_sent(figures: Figures) -> None:
+def test_fd_metrics_score_counts_what_this_router_has_sent(figures: ReportedLoads) -> None:
     assert chosen("fd_metrics_score", fleet(3, 2, 4, 2), figures) == {2, 4}
     figures.report("http://10.0.0.1:8000", 0, 0, 0)
     assert chosen("fd_metrics_score", fleet(3, 2, 4, 2), figures) == {2, 4}
 
 
 @pytest.mark.parametrize(("weight", "expected"), [(1, {2}), (2, {1, 2}), (3, {1})])
-def test_fd_remote_metrics_score(figures: Figures, weight: float, expected: set[int]) -> None:
+def test_fd_remote_metrics_score(figures: ReportedLoads, weight: float, expected: set[int]) -> None:
     candidates = fleet(0, 0, 0)
     figures.report(candidates[0].url, running=9, waiting=0, own=0)
     figures.report(candidates[1].url, running=5, waiting=2, own=0)
@@ -57,7 +57,7 @@ def test_fd_remote_metrics_score(figures: Figures, weight: float, expected: set[
 
 @pytest.mark.parametrize("size", [3, 100])
 class TestRemoteLoads:
-    def test_what_was_sent_and_came_back_since_is_counted(self, figures: Figures, size: int) -> None:
+    def test_what_was_sent_and_came_back_since_is_counted(self, figures: ReportedLoads, size: int) -> None:
         candidates = fleet(*[0] * size)
         loads = figures.loads(2)
         candidates[0].running = 3
@@ -70,7 +70,7 @@ class TestRemoteLoads:
         candidates[0].running = 1000
         assert loads(candidates)[0] == 1015
 
-    def test_new_figures_count_at_once(self, figures: Figures, size: int) -> None:
+    def test_new_figures_count_at_once(self, figures: ReportedLoads, size: int) -> None:
         candidates = fleet(*[1] * size)
         loads = figures.loads(1)
         assert list(loads(candidates)) == [1] * size
@@ -81,7 +81,7 @@ class TestRemoteLoads:
         figures.forget(candidates[1].url)
         assert list(loads(candidates))[:3] == [1, 1, 1]
 
-    def test_old_figures_count_as_absent(self, clock: Clock, figures: Figures, size: int) -> None:
+    def test_old_figures_count_as_absent(self, clock: Clock, figures: ReportedLoads, size: int) -> None:
         candidates = fleet(*[1] * size)
         loads = figures.loads(1)
         figures.report(candidates[0].url, 7, 0, 1)
@@ -97,13 +97,13 @@ class TestRemoteLoads:
         figures.report(candidates[0].url, 5, 0, 1)
         assert list(loads(candidates))[:3] == [5, 1, 1]
 
-    def test_no_load_is_below_zero(self, figures: Figures, size: int) -> None:
+    def test_no_load_is_below_zero(self, figures: ReportedLoads, size: int) -> None:
         candidates = fleet(*[4] * size)
         figures.report(candidates[0].url, 0, 0, own=4)
         candidates[0].running = 0
         assert figures.loads(1)(candidates)[0] == 0
 
-    def test_other_candidates(self, figures: Figures, size: int) -> None:
+    def test_other_candidates(self, figures: ReportedLoads, size: int) -> None:
         candidates = fleet(*[1] * size)
         loads = figures.loads(1)
         figures.report(candidates[2].url, 9, 0, 1)
@@ -138,11 +138,11 @@ class TestLowestPlaces:
 
 
 @pytest.mark.parametrize("name", ["request_num", "process_tokens", "fd_metrics_score", "fd_remote_metrics_score"])
-def test_a_large_fleet_gets_its_requests_evenly(name: str, figures: Figures) -> None:
+def test_a_large_fleet_gets_its_requests_evenly(name: str, figures: ReportedLoads) -> None:
     candidates = fleet(*[0] * 300)
     policy = make_policy(name, Environment(lambda: 0.0, random.Random(1)), figures=figures)
     for _ in range(900):
-        policy.choose(FakeRequest(), candidates).take(10)  # type: ignore[attr-defined]
+        policy.choose(FakeRequest(), candidates).acquire(10)  # type: ignore[attr-defined]
     counts = [candidate.running for candidate in candidates]
     assert (min(counts), max(counts)) == (3, 3)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.contract import Decision
+from fd_router.scheduling.contract import Reservation
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.scheduler import Scheduler
@@ -53,21 +53,21 @@ def test_only_those_available_now_are_candidates() -> None:
 class TestDecision:
     def test_both_parts_are_given_back_once(self) -> None:
         candidate = FakeCandidate(1)
-        decision = Decision(candidate, 10)
+        decision = Reservation(candidate, 10)
         assert (candidate.running, candidate.tokens) == (1, 10)
-        assert repr(decision) == "<Decision http://10.0.0.1:8000 tokens=10 held>"
+        assert repr(decision) == "<Reservation http://10.0.0.1:8000 tokens=10 held>"
         assert [decision.prefill_done(), decision.prefill_done()] == [True, False]
         assert (candidate.running, candidate.tokens) == (1, 0)
         assert [decision.release(), decision.release()] == [True, False]
         assert (candidate.running, candidate.tokens) == (0, 0)
-        assert repr(decision) == "<Decision http://10.0.0.1:8000 tokens=10 given back>"
+        assert repr(decision) == "<Reservation http://10.0.0.1:8000 tokens=10 given back>"
 
     def test_no_tokens_are_none_to_give_back(self) -> None:
-        assert not Decision(FakeCandidate(1), 0).prefill_done()
+        assert not Reservation(FakeCandidate(1), 0).prefill_done()
 
     def test_a_request_that_is_given_back_leaves_no_tokens(self) -> None:
         candidate = FakeCandidate(1)
-        decision = Decision(candidate, 10)
+        decision = Reservation(candidate, 10)
         assert decision.release()
         assert (candidate.running, candidate.tokens) == (0, 0)
         assert not decision.prefill_done()
@@ -96,7 +96,7 @@ class TestLearners:
 
     def test_each_thing_is_told_once(self) -> None:
         diary = Diary()
-        decision = Decision(FakeCandidate(1), 10, diary)
+        decision = Reservation(FakeCandidate(1), 10, diary)
         for _ in range(2):
             decision.first_token()
             decision.prefill_done()
@@ -107,7 +107,7 @@ class TestLearners:
 
     def test_after_the_end_only_the_usage_is_told(self) -> None:
         diary = Diary()
-        decision = Decision(FakeCandidate(1), 10, diary)
+        decision = Reservation(FakeCandidate(1), 10, diary)
         decision.release()
         decision.first_token()
         decision.usage(10, 4)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Learner, RequestView
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Learner, RequestView
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.timing import TimedPolicy
 from tests.support.scheduling_fakes import FakeRequest, fleet, make_environment

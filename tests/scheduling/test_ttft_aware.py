@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.config.loading import SchedulerConfig
-from fd_router.scheduling.contract import Choice, Decision, Environment
+from fd_router.scheduling.contract import Choice, Environment, Reservation
 from fd_router.scheduling.policies import make_index, make_policy
-from fd_router.scheduling.ttft.policy import Placed, TtftAwarePolicy
 from fd_router.scheduling.scheduler import Scheduler
-from tests.support.scheduling_fakes import FakeCandidate, FakeRequest
+from fd_router.scheduling.ttft.policy import Placed, TtftAwarePolicy
 from tests.support.fake_transport import FakeLoop
+from tests.support.scheduling_fakes import FakeCandidate, FakeRequest
 
 SPEED = 1000.0  # tokens/s, of all instances until they tell otherwise
 TOKEN = 4  # characters, until told otherwise
@@ -71,7 +71,7 @@ class Bench:
         self.fleet = [FakeCandidate(number) for number in range(1, instances + 1)]
         self.scheduler = Scheduler(lambda: self.fleet, policy, lambda: "")
 
-    def send(self, request: FakeRequest, to: int | None = None) -> Decision[FakeCandidate]:
+    def send(self, request: FakeRequest, to: int | None = None) -> Reservation[FakeCandidate]:
         """Let the policy choose, among all or only ``to``."""
         others = [] if to is None else [each.key for number, each in enumerate(self.fleet, 1) if number != to]
         return self.scheduler.select(request, others)
@@ -242,8 +242,8 @@ class TestWaiting:
         bench, sent = self.bench(1), []
         for name in "abc":
             bench.send(text(1000, name)).waits(lambda name=name: sent.append(name))
-        bench.policy.on_gone(bench.fleet[0].url)
-        bench.policy.on_gone("http://10.9.9.9:1")
+        bench.policy.on_instance_unavailable(bench.fleet[0].url)
+        bench.policy.on_instance_unavailable("http://10.9.9.9:1")
         assert sent == ["b", "c"]
 
     def test_nothing_waits_when_told_so_or_without_timers(self) -> None:
@@ -469,7 +469,7 @@ class TestBookkeeping:
     @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.floats(0, 3)), max_size=60), st.randoms())
     def test_whatever_happens_nothing_is_left(self, steps: list[tuple[int, int, float]], rng: random.Random) -> None:
         bench = Bench(3)
-        running: list[Decision[FakeCandidate]] = []
+        running: list[Reservation[FakeCandidate]] = []
         for what, which, secs in steps:
             bench.now += secs
             if what < 3:
@@ -504,7 +504,7 @@ class TestBookkeeping:
         bench.send(text(1000))
         placed = bench.policy.place
         assert repr(bench.policy) == "<TtftAwarePolicy 1 instances, <PrefillSpeed 1000 tokens/s>>"
-        assert repr(bench.policy._backlogs[bench.fleet[0].url]) == "<Backlog of 1 prompts, 1000 tokens, 1 running>"
+        assert repr(bench.policy._backlogs[bench.fleet[0].url]) == "<PrefillQueue of 1 prompts, 1000 tokens, 1 running>"
         bench.policy.choose(text(500), bench.fleet)
         assert isinstance(again := placed(text(500), bench.fleet[0]), Placed)
         assert repr(again) == "<Placed 1 tokens at http://10.0.0.1:8000>"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fd_router.errors import UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.heads import ResponseHead
-from fd_router.http.write_batcher import Outbox
 from fd_router.http.upstream_connection import UpstreamConnection, UpstreamSettings
+from fd_router.http.write_batcher import WriteBatcher
 from tests.support.fake_transport import FakeLoop, FakeTransport
 
 HEAD = b"POST /a HTTP/1.1\r\n\r\n"
@@ -85,7 +85,7 @@ class Line:
         self.owner = FakeOwner()
         self.sweeper = DeadlineSweeper(self.loop, interval=0.8)  # type: ignore[arg-type]
         self.sweeper.start()
-        settings = UpstreamSettings(Outbox(self.loop), self.sweeper, 30.0, 10.0)  # type: ignore[arg-type]
+        settings = UpstreamSettings(WriteBatcher(self.loop), self.sweeper, 30.0, 10.0)  # type: ignore[arg-type]
         self.connection = kind(self.owner, settings)
         self.transport = FakeTransport(self.loop)
         self.transport.connect(self.connection)

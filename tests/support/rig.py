@@ -8,23 +8,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fd_router.config.loading import ProxyConfig
+from fd_router.http.connection_pool import Pools
+from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.messages import Routes
+from fd_router.http.server_connection import ServerConnection
+from fd_router.http.server_context import ServerContext
+from fd_router.http.write_batcher import WriteBatcher
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
-from fd_router.http.messages import Routes
-from fd_router.http.deadlines import DeadlineSweeper
-from fd_router.routing.single import Exchange, ExchangeServices
-from fd_router.http.write_batcher import Outbox
-from fd_router.http.connection_pool import Pools
-from fd_router.http.server_connection import ServerConnection
-from fd_router.http.server_context import Site
+from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.scheduling.contract import Environment
 from fd_router.scheduling.policies.least import RequestNumPolicy
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from fd_router.scheduling.scheduler import Scheduler
+from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.telemetry import Telemetry
 from tests.support.fake_transport import FakeLoop, FakeTransport
 from tests.support.telemetry_fakes import Outlet
@@ -87,20 +87,20 @@ class Rig:
         self.telemetry, self.outlet = make_telemetry()
         self.sweeper = DeadlineSweeper(self.timers)  # type: ignore[arg-type]
         self.sweeper.start()
-        self.outbox = Outbox(self.loop)
+        self.batcher = WriteBatcher(self.loop)
         self.settings = ProxyConfig(**settings)
-        self.pools = Pools(self.settings, self.sweeper, self.outbox)
+        self.pools = Pools(self.settings, self.sweeper, self.batcher)
         self.failed: list[tuple[str, str]] = []  # told to the registry
         self.records: list[RequestRecord] = []
         self.clients: list[FakeTransport] = []
         self.services = self._make_services(policy)
         self.site = self._make_site(routes or {})
 
-    def _make_services(self, policy: str) -> ExchangeServices:
+    def _make_services(self, policy: str) -> SingleContext:
         kind = {"round_robin": RoundRobinPolicy, "request_num": RequestNumPolicy}[policy]
         chooser = kind(Environment(self.timers.time, random.Random(1)))
         scheduler = Scheduler[Instance](self.available, chooser, lambda: "none is there")
-        return ExchangeServices(
+        return SingleContext(
             select=scheduler.select,
             connection_failed=lambda instance, reason: self.failed.append((instance.key, reason)),
             pools=self.pools,
@@ -109,16 +109,16 @@ class Rig:
             max_attempts=self.settings.max_attempts,
         )
 
-    def _make_site(self, routes: Routes) -> Site:
+    def _make_site(self, routes: Routes) -> ServerContext:
         ids = (f"id-{number}" for number in range(1_000_000))
-        return Site(
-            routes, {PATH: self._start}, self.settings, self.sweeper, self.outbox, self.telemetry, self.timers.time,
+        return ServerContext(
+            routes, {PATH: self._start}, self.settings, self.sweeper, self.batcher, self.telemetry, self.timers.time,
             ids.__next__,
         )  # fmt: skip
 
-    def _start(self, request: Any, client: Any, record: RequestRecord) -> Exchange:
+    def _start(self, request: Any, client: Any, record: RequestRecord) -> SingleInstanceRequest:
         self.records.append(record)
-        return Exchange(self.services, request, client, record)
+        return SingleInstanceRequest(self.services, request, client, record)
 
     def available(self) -> Sequence[Instance]:
         return [instance for instance in self.instances if instance.health is Health.HEALTHY]

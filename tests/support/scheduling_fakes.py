@@ -6,7 +6,8 @@ import random
 from array import array
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Environment, RequestView
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Environment, RequestView
 
 
 class FakeCandidate:
@@ -18,14 +19,14 @@ class FakeCandidate:
         self.running = running
         self.tokens = tokens
 
-    def take(self, tokens: int) -> None:
+    def acquire(self, tokens: int) -> None:
         self.running += 1
         self.tokens += tokens
 
-    def give_back_tokens(self, tokens: int) -> None:
+    def release_tokens(self, tokens: int) -> None:
         self.tokens -= tokens
 
-    def give_back_request(self, tokens: int = 0) -> None:
+    def release(self, tokens: int = 0) -> None:
         self.tokens -= tokens
         self.running -= 1
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.logging.factory import open_log
+from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 

@@ -14,8 +14,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from fd_router.errors import ConfigError
-from fd_router.tokenization.local import INLINE_CHARACTERS, LocalTokenizer, open_encoder, tokenizer_problems
 from fd_router.openai.completion import Completion
+from fd_router.tokenization.local import INLINE_CHARACTERS, LocalTokenizer, open_encoder, tokenizer_problems
 
 LONG = "a b " * INLINE_CHARACTERS
 

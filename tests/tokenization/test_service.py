@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fd_router.errors import ConfigError, UpstreamError
-from fd_router.tokenization.service import ServiceTokenizer, tokenizer_address
 from fd_router.openai.completion import Completion
+from fd_router.tokenization.service import ServiceTokenizer, tokenizer_address
 
 FALLBACK = "cache-aware prefill: tokenizer failed, fallback to char tokens: "
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fd_router.admission.allowance import Allowance
-from fd_router.admission.api_key_store import KeyRing
+from fd_router.admission.api_key_store import ApiKeyStore
 from fd_router.errors import AccessError, HttpError, LimitError
 
 ESTIMATES_PER_TOKEN = 6
@@ -21,7 +21,7 @@ whoever doesn't ask for it would generate without limit."""
 _TOTAL = re.compile(rb'"total_tokens"\s*:\s*([0-9]{1,9})')
 
 
-class Asked(Protocol):
+class RequestCost(Protocol):
     """What a request asks for."""
 
     @property
@@ -33,12 +33,12 @@ class Asked(Protocol):
         """The estimate of the prompt's tokens: two for each character."""
 
 
-class Visit:
+class KeyGrant:
     """One request that has shown its key. What ``begin`` takes ``end`` gives back, once."""
 
     __slots__ = ("_gate", "_holds", "_tokens", "allowance")
 
-    def __init__(self, gate: Gate, allowance: Allowance) -> None:
+    def __init__(self, gate: ApiKeyGate, allowance: Allowance) -> None:
         self._gate = gate
         self.allowance = allowance
         self._holds = False
@@ -54,7 +54,7 @@ class Visit:
         """Whether it matters what the engine tells of the usage."""
         return self.allowance.key.tokens_per_minute > 0
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, asked: RequestCost) -> None:
         """Check what is asked for, and count it. Raises AccessError (403) or LimitError (429)."""
         allowance, gate = self.allowance, self._gate
         models = allowance.key.models
@@ -86,25 +86,25 @@ class Visit:
             allowance.correct(sent // BYTES_PER_EVENT)
 
     def __repr__(self) -> str:
-        return f"<Visit {self.name} {'counted' if self._holds else 'not counted'}>"
+        return f"<KeyGrant {self.name} {'counted' if self._holds else 'not counted'}>"
 
 
-class Gate:
+class ApiKeyGate:
     """Lets requests in by their keys. ``on_refused`` is told a short reason for each that isn't let in."""
 
     __slots__ = ("_on_refused", "_ring", "clock")
 
-    def __init__(self, ring: KeyRing, clock: Callable[[], float], on_refused: Callable[[str], None]) -> None:
+    def __init__(self, ring: ApiKeyStore, clock: Callable[[], float], on_refused: Callable[[str], None]) -> None:
         self._ring = ring
         self.clock = clock
         self._on_refused = on_refused
 
-    def identify(self, authorization: bytes) -> Visit:
+    def identify(self, authorization: bytes) -> KeyGrant:
         """Find the holder of the key in the value of an Authorization header. Raises AccessError (401)."""
         allowance = self._ring.find(authorization)
         if allowance is None:
             raise self.refusal(authorization)
-        return Visit(self, allowance)
+        return KeyGrant(self, allowance)
 
     def knows(self, authorization: bytes) -> bool:
         """Tell whether that shows a key in force."""

@@ -17,7 +17,7 @@ MOST_RECENT = 1024
 """Headers of known keys that are remembered, to be found without hashing."""
 
 
-class KeyRing:
+class ApiKeyStore:
     """Knows keys by a keyed hash of their hash.
 
     Nobody outside can tell how a lookup compares: what is compared is salted with bytes that only this process
@@ -96,4 +96,4 @@ class KeyRing:
         return hashlib.blake2b(digest, key=self._salt, digest_size=32).digest()
 
     def __repr__(self) -> str:
-        return f"<KeyRing {self._path} {len(self._by_mark)} keys>"
+        return f"<ApiKeyStore {self._path} {len(self._by_mark)} keys>"

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 import msgspec
 
 from fd_router.errors import BadRequestError, NoInstanceError
-from fd_router.instances.instance import Health, Instance
 from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
 from fd_router.scheduling.contract import Standing
 from fd_router.scheduling.explanation import Verdict
@@ -133,7 +133,7 @@ def _state(instance: Instance) -> str:
     reasons = (
         ("draining", instance.is_draining),
         ("paused", instance.registration.is_paused),
-        ("circuit_open", instance.is_barred),
+        ("circuit_open", instance.is_ejected),
         ("full", 0 < instance.limit <= instance.running),
     )
     return next((reason for reason, holds in reasons if holds), "healthy")

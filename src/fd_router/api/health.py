@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Instance
 from fd_router.instances.log import Log
 from fd_router.instances.prober import Outcome
-from fd_router.http.messages import Request, Response, Routes, json_response
 
 ProbeAll = Callable[[], Awaitable[list[tuple[Instance, Outcome]]]]
 """Probes all instances now."""

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from fd_router.errors import BadRequestError
+from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Instance
 from fd_router.instances.log import Log
 from fd_router.instances.registry import Registry
-from fd_router.http.messages import Request, Response, Routes, json_response
 
 MAX_BAN_SECS = 30 * 24 * 3600
 """A ban that is meant for ever belongs into the instance's own configuration: it ends with the router's process."""
@@ -34,14 +34,14 @@ class InstancesApi:
 
     async def _list(self, _request: Request) -> Response:
         members = [self._entry(instance) for instance in self._registry.all()]
-        departed = [self._entry(instance, removed=True) for instance in self._registry.departed()]
-        return json_response(200, {"instances": members + departed})
+        removed_in_use = [self._entry(instance, removed=True) for instance in self._registry.removed_in_use()]
+        return json_response(200, {"instances": members + removed_in_use})
 
     async def _get(self, request: Request) -> Response:
         key = _key(request)
         if (instance := self._registry.get(key)) is not None:
             return json_response(200, self._entry(instance))
-        for instance in self._registry.departed():
+        for instance in self._registry.removed_in_use():
             if instance.key == key:
                 return json_response(200, self._entry(instance, removed=True))
         raise _unknown(key)
@@ -77,7 +77,7 @@ class InstancesApi:
             "state": "removed" if removed else instance.health.value,
             "draining": instance.is_draining,
             "paused": registration.is_paused,
-            "kept": self._registry.is_kept(instance.key),  # from register.yaml
+            "kept": self._registry.is_static(instance.key),  # from register.yaml
             "running": instance.running,
             "tokens": instance.tokens,
         }

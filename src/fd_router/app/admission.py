@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from fd_router.admission.api_key_gate import Gate
-from fd_router.admission.api_key_store import KeyRing
+from fd_router.admission.api_key_gate import ApiKeyGate
+from fd_router.admission.api_key_store import ApiKeyStore
 from fd_router.admission.networks import read_networks
 from fd_router.admission.priorities import Priorities
 from fd_router.admission.tokens import read_tokens
@@ -19,12 +19,12 @@ from fd_router.api.access import Guard, Rules, open_to_all
 from fd_router.config.loading import Config
 from fd_router.errors import ConfigError, FdRouterError
 from fd_router.http.deadlines import DeadlineSweeper
-from fd_router.routing.request_queue import Line, LineTold
 from fd_router.http.listener import Listener, open_sockets
 from fd_router.http.server_connection import ServerConnection
-from fd_router.http.server_context import Site
-from fd_router.telemetry.metrics.admission import AdmissionMetrics
+from fd_router.http.server_context import ServerContext
+from fd_router.routing.request_queue import QueueObserver, RequestQueue
 from fd_router.telemetry.logging.text_log import RouterLog
+from fd_router.telemetry.metrics.admission import AdmissionMetrics
 from fd_router.telemetry.telemetry import Telemetry
 
 
@@ -42,15 +42,15 @@ class AdmissionParts:
         self.guard = Guard(rules, telemetry.log)
         self._takes_any_instance = register is None and self.networks is None
         self._is_open = self._takes_any_instance and not (access.keys_path or admin)
-        self._ring = KeyRing(Path(access.keys_path), self._priorities, time.monotonic) if access.keys_path else None
-        self.gate: Gate | None = None
+        self._ring = ApiKeyStore(Path(access.keys_path), self._priorities, time.monotonic) if access.keys_path else None
+        self.gate: ApiKeyGate | None = None
         if self._ring is not None:
             self._ring.reload()
-            self.gate = Gate(self._ring, time.monotonic, self._metrics.refused)
+            self.gate = ApiKeyGate(self._ring, time.monotonic, self._metrics.refused)
             self._metrics.holders = self._ring.all
         call_soon = asyncio.get_running_loop().call_soon
-        told = LineTold(self._metrics.waited, self._metrics.refused, telemetry.log.warn)
-        self.line = Line(config.admission, self._priorities, sweeper, time.monotonic, call_soon, told)
+        told = QueueObserver(self._metrics.waited, self._metrics.refused, telemetry.log.warn)
+        self.line = RequestQueue(config.admission, self._priorities, sweeper, time.monotonic, call_soon, told)
         self._metrics.lengths = self.line.lengths
         telemetry.metrics.show(self._metrics)
 
@@ -101,14 +101,16 @@ class AdmissionParts:
         self._log.info(f"API keys loaded: {count} from {self._ring.path}")
         return ()
 
-    async def _watch(self, ring: KeyRing) -> None:
+    async def _watch(self, ring: ApiKeyStore) -> None:
         while True:
             await asyncio.sleep(self._access.keys_check_interval_secs)
             if ring.has_changed():
                 self.reload()
 
 
-async def open_control(config: Config, site: Site, tls: ssl.SSLContext | None, log: RouterLog) -> Listener | None:
+async def open_control(
+    config: Config, site: ServerContext, tls: ssl.SSLContext | None, log: RouterLog
+) -> Listener | None:
     """Move the endpoints that aren't for everybody from ``site`` to the control port, where one is configured.
 
     The control port answers until the router has stopped, so that a drain can be watched there. Raises FdRouterError.
@@ -116,7 +118,7 @@ async def open_control(config: Config, site: Site, tls: ssl.SSLContext | None, l
     access = config.access
     if not access.control_port:
         return None
-    control = site.beside(site.routes)
+    control = site.for_admin_port(site.routes)
     site.routes = open_to_all(site.routes)
     log.info(f"Control endpoints at {access.control_host}:{access.control_port}")
     try:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import uvloop
 
-from fd_router.app.router import Router
 from fd_router.app.reload import Load
+from fd_router.app.router import Router
 from fd_router.config.loading import Config
-from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.logging.factory import open_log
+from fd_router.telemetry.logging.text_log import RouterLog
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 

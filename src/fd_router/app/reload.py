@@ -12,8 +12,8 @@ import msgspec
 from fd_router.api.reload import Outcome
 from fd_router.config.loading import OPTIONS, SECTIONS, Config, Loaded
 from fd_router.errors import ConfigError
-from fd_router.instances.sources.register_yaml import RegisterFile, read_register_file, replace_kept
 from fd_router.instances.registry import Registry
+from fd_router.instances.sources.register_yaml import RegisterFile, read_register_file, replace_static
 from fd_router.telemetry.logging.text_log import RouterLog
 
 Load = Callable[[], Loaded]
@@ -71,7 +71,7 @@ class Reloader:
         for commit in commits:
             commit()
         path = config.manager.register_path
-        added, removed = replace_kept(file, self._registry, f"no longer in {path}" if path else "no register.yaml")
+        added, removed = replace_static(file, self._registry, f"no longer in {path}" if path else "no register.yaml")
         return Outcome(changed, waiting, added, removed, warnings=loaded.warnings)
 
     def _prepare(self) -> tuple[Loaded, RegisterFile, list[Callable[[], None]]]:

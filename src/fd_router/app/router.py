@@ -29,24 +29,25 @@ from fd_router.app.serving import drain, make_listener
 from fd_router.config.loading import Config, Loaded
 from fd_router.engines.fastdeploy import can_pair
 from fd_router.errors import FdRouterError
+from fd_router.http.client_stream import StartRequest
+from fd_router.http.connection_pool import Pools
+from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.fetch import fetch
+from fd_router.http.listener import Listener, why_not_listening
+from fd_router.http.request_ids import RequestIds
+from fd_router.http.server_context import ServerContext
+from fd_router.http.tls import ClientSide, InstanceSide
+from fd_router.http.write_batcher import WriteBatcher
 from fd_router.instances.health import Thresholds
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.prober import HealthMonitor
-from fd_router.instances.sources.register_yaml import keep_instances
 from fd_router.instances.registry import Registry
+from fd_router.instances.sources.register_yaml import register_static
 from fd_router.instances.sources.state_file import StateFile
-from fd_router.http.deadlines import DeadlineSweeper
-from fd_router.routing.single import Exchange, ExchangeServices
-from fd_router.http.fetch import fetch
-from fd_router.http.request_ids import RequestIds
+from fd_router.routing.context import RoutingContext
 from fd_router.routing.in_flight import InFlight
-from fd_router.http.listener import Listener, why_not_listening
-from fd_router.http.write_batcher import Outbox
-from fd_router.routing.pair import PairExchange, PairServices
-from fd_router.http.connection_pool import Pools
-from fd_router.routing.context import Services
-from fd_router.http.server_context import Site, StartExchange
-from fd_router.http.tls import ClientSide, InstanceSide
+from fd_router.routing.pair import PairContext, PairRequest
+from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.scheduling.explanation import Verdict
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
@@ -90,12 +91,12 @@ class Router:
         self._random = random.Random()
         self._telemetry = Telemetry(log, Metrics())
         self._sweeper = DeadlineSweeper(self._loop)
-        self._outbox = Outbox(self._loop)
+        self._batcher = WriteBatcher(self._loop)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         self._make_id = ids.next_uuid4 if config.server.splitwise else ids.next
         self._in_flight = InFlight()
         self._client_tls, self._instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
-        self._pools = Pools(config.proxy, self._sweeper, self._outbox, self._instance_tls)
+        self._pools = Pools(config.proxy, self._sweeper, self._batcher, self._instance_tls)
         self._registry = self._make_registry()
         self._protection = ProtectionParts(config, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
@@ -103,8 +104,8 @@ class Router:
             config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
         )
         self._admission = AdmissionParts(config, self._telemetry, self._sweeper)
-        self._protection.room.on_room(self._admission.line.on_room)
-        self._services: Services
+        self._protection.room.on_capacity(self._admission.line.on_capacity)
+        self._services: RoutingContext
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
             config, load, self._to_prepare(), self._admission.reload, self._apply, registry=self._registry, log=log
@@ -150,7 +151,7 @@ class Router:
             endpoint=manager.health_check_endpoint,
         )
 
-    def _make_site(self) -> Site:
+    def _make_site(self) -> ServerContext:
         splitwise = self._config.server.splitwise
         start, explain = self._start_pairs() if splitwise else self._start_singles()
         admission = self._admission
@@ -166,12 +167,12 @@ class Router:
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
             self._scheduling.explain_api(explain).routes(),
         )
-        site = Site(
+        site = ServerContext(
             admission.guard.protect(routes),
             dict.fromkeys(INFERENCE_PATHS, start),
             self._config.proxy,
             self._sweeper,
-            self._outbox,
+            self._batcher,
             self._telemetry,
             time.monotonic,
             self._make_id,
@@ -181,14 +182,14 @@ class Router:
         site.reader.gate = admission.gate
         return site
 
-    def _start_singles(self) -> tuple[StartExchange, Explain]:
+    def _start_singles(self) -> tuple[StartRequest, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
         policy = self._scheduling.make_policy("mixed")
         room = self._protection.room
         scheduler = Scheduler[Instance](
             partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
         )
-        services = ExchangeServices(
+        services = SingleContext(
             select=scheduler.select,
             connection_failed=self._registry.connection_failed,
             pools=self._pools,
@@ -200,10 +201,10 @@ class Router:
         services.prepare = self._scheduling.prepare
         services.gate, services.line = self._admission.gate, self._admission.line
         self._services = services
-        services.tells_decisions = self._config.proxy.explain_header
-        return partial(Exchange, services), scheduler.explain
+        services.explain_header = self._config.proxy.explain_header
+        return partial(SingleInstanceRequest, services), scheduler.explain
 
-    def _start_pairs(self) -> tuple[StartExchange, Explain]:
+    def _start_pairs(self) -> tuple[StartRequest, Explain]:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
         proxy = self._config.proxy
         pairs = PairScheduler[Instance](
@@ -213,7 +214,7 @@ class Router:
             self._protection.room.full,
             self._left_out,
         )
-        services = PairServices(
+        services = PairContext(
             select_pair=pairs.select,
             connection_failed=self._registry.connection_failed,
             pools=self._pools,
@@ -228,8 +229,8 @@ class Router:
         services.prepare = self._scheduling.prepare
         services.gate, services.line = self._admission.gate, self._admission.line
         self._services = services
-        services.tells_decisions = proxy.explain_header
-        return partial(PairExchange, services), pairs.explain
+        services.explain_header = proxy.explain_header
+        return partial(PairRequest, services), pairs.explain
 
     # reloading
 
@@ -327,7 +328,7 @@ class Router:
         self._control = await open_control(self._config, self._site, self._client_tls.context, self._log)
         self._admission.warn_if_open(listener, self._control)
         if path := self._config.manager.register_path:
-            keep_instances(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
+            register_static(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
         work = [
             self._monitor.run(),
             self._log_stats(),
@@ -388,4 +389,4 @@ def _state(instance: Instance) -> str:
         return "drains"
     if instance.health is Health.HEALTHY and instance.registration.is_paused:
         return "is paused"
-    return f"is {instance.health.value}" + (", its circuit is open" if instance.is_barred else "")
+    return f"is {instance.health.value}" + (", its circuit is open" if instance.is_ejected else "")

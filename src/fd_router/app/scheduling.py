@@ -14,29 +14,29 @@ import msgspec
 from fd_router.api.explain import ExplainApi
 from fd_router.config.loading import Config
 from fd_router.errors import ConfigError
+from fd_router.http.connection_pool import Pools
+from fd_router.http.fetch import fetch
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Instance
 from fd_router.instances.load_scraper import LoadScraper, OnCount
-from fd_router.tokenization.local import BOTH_TOKENIZERS, LocalTokenizer, open_encoder
 from fd_router.instances.registry import Registry
-from fd_router.tokenization.service import ServiceTokenizer, Tokenizer, tokenizer_address
-from fd_router.http.fetch import fetch
-from fd_router.http.connection_pool import Pools
 from fd_router.openai.completion import Completion
 from fd_router.scheduling.contract import Choice, Environment, Leavable, Policy, RequestView
+from fd_router.scheduling.decision_header import DecisionHeaderPolicy
 from fd_router.scheduling.explanation import Verdict, draw_with
-from fd_router.scheduling.plugins.guard import Trouble, guard
-from fd_router.scheduling.loads import Figures
+from fd_router.scheduling.loads import ReportedLoads
+from fd_router.scheduling.plugins.guard import PluginErrors, guard
+from fd_router.scheduling.plugins.per_role import policies_of, problems_of
 from fd_router.scheduling.policies import make_index, make_policy, needs
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN
-from fd_router.scheduling.plugins.per_role import policies_of, problems_of
 from fd_router.scheduling.prefix.sessions import Sessions
-from fd_router.scheduling.decision_header import TellingPolicy
 from fd_router.scheduling.timing import TimedPolicy
 from fd_router.telemetry.cache_line import cache_line
 from fd_router.telemetry.metrics.instruments import Histogram
 from fd_router.telemetry.metrics.scheduling import DECISION_BOUNDS, observe_hit
 from fd_router.telemetry.telemetry import Telemetry
+from fd_router.tokenization.local import BOTH_TOKENIZERS, LocalTokenizer, open_encoder
+from fd_router.tokenization.service import ServiceTokenizer, Tokenizer, tokenizer_address
 
 TIMED_DECISIONS = 8
 """One decision of so many is timed: looking at a clock twice takes longer than most decisions."""
@@ -68,10 +68,10 @@ class SchedulingParts:
         self._pools = pools
         self._telemetry = telemetry
         self._random = rng
-        self._figures = Figures(time.monotonic, options.load_max_age_secs)
+        self._figures = ReportedLoads(time.monotonic, options.load_max_age_secs)
         self._index = make_index(Environment(time.monotonic, rng), options)
         self._on_gone: list[Callable[[str], None]] = []  # policies that want to hear of it
-        self._tells_decisions = config.proxy.explain_header != "off"
+        self._explain_header = config.proxy.explain_header != "off"
         self._policies = policies_of(config)
         if problems := problems_of(self._policies, options, Environment(time.monotonic, rng)):
             raise ConfigError(*problems)
@@ -108,15 +108,15 @@ class SchedulingParts:
             key=named.key,
         )
         if isinstance(policy, Leavable):
-            self._on_gone.append(policy.on_gone)
+            self._on_gone.append(policy.on_instance_unavailable)
         if named.is_custom:
             policy = guard(policy, environment, self._make_trouble(named.name))
         policy = TimedPolicy(policy, metrics.decisions(role), DECISION_BOUNDS, time.perf_counter, every=TIMED_DECISIONS)
-        return TellingPolicy(policy, role, named.name) if self._tells_decisions else policy
+        return DecisionHeaderPolicy(policy, role, named.name) if self._explain_header else policy
 
-    def _make_trouble(self, name: str) -> Trouble:
+    def _make_trouble(self, name: str) -> PluginErrors:
         metrics, log = self._telemetry.metrics.scheduling, self._telemetry.log
-        return Trouble(name, count=partial(metrics.policy_failed, name), log=log.error, clock=time.monotonic)
+        return PluginErrors(name, count=partial(metrics.policy_failed, name), log=log.error, clock=time.monotonic)
 
     def explain_api(self, explain: Callable[..., Sequence[Verdict]]) -> ExplainApi:
         """Build the endpoint that shows what ``explain(request, draw)`` says of every role."""
@@ -189,8 +189,8 @@ class SchedulingParts:
             if self._scraper is not None:
                 self._scraper.forget(instance)
         if not instance.takes_new:
-            for on_gone in self._on_gone:
-                on_gone(instance.url)
+            for on_instance_unavailable in self._on_gone:
+                on_instance_unavailable(instance.url)
         if kind is ChangeKind.REMOVED:
             self._pools.retire(_metrics_address(instance).key)
 
@@ -203,9 +203,9 @@ class SchedulingParts:
             log.info(cache_line(choice, time.time()), completion.tags)
         if completion.session_id:
             is_hit = sessions.visit(completion.session_id, choice.selected)
-            if not completion.selections:
+            if not completion.cache_lookups:
                 self._telemetry.metrics.cache_request(is_hit)
-        completion.selections += 1
+        completion.cache_lookups += 1
 
     async def _sweep(self) -> None:
         while True:

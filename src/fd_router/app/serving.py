@@ -10,14 +10,14 @@ import ssl
 from fd_router.config.loading import Config, ServerConfig
 from fd_router.http.listener import Listener, handed_over, open_sockets, place
 from fd_router.http.server_connection import LAST_CALL_SECONDS, ServerConnection
-from fd_router.http.server_context import Site
+from fd_router.http.server_context import ServerContext
 from fd_router.telemetry.logging.text_log import RouterLog
 
 HAND_OVER_SECONDS = 0.5
 """How long a router that shares its port goes on to accept: handshakes under way were begun with it."""
 
 
-def make_listener(config: Config, site: Site, tls: ssl.SSLContext | None, log: RouterLog) -> Listener:
+def make_listener(config: Config, site: ServerContext, tls: ssl.SSLContext | None, log: RouterLog) -> Listener:
     """Take the sockets that were handed over, or bind the configured address. Raises FdRouterError."""
     server = config.server
     handed = handed_over(os.environ, os.getpid())
@@ -33,14 +33,16 @@ def make_listener(config: Config, site: Site, tls: ssl.SSLContext | None, log: R
     )
 
 
-async def drain(site: Site, listener: Listener, server: ServerConfig, hurry: asyncio.Event, log: RouterLog) -> None:
+async def drain(
+    site: ServerContext, listener: Listener, server: ServerConfig, hurry: asyncio.Event, log: RouterLog
+) -> None:
     """Take no more, and wait until what is under way is over, within the limits of ``server`` or until ``hurry``.
 
     The connections that are accepted, and those kept, learn from their answers that they have to go elsewhere.
     """
     site.drain()
     await _wait(hurry, max(server.drain_delay_secs, HAND_OVER_SECONDS if server.reuse_port else 0))
-    site.last_call()
+    site.close_idle()
     listener.stop()
     clock = asyncio.get_running_loop().time
     begun = clock()

@@ -11,9 +11,9 @@ from typing import Protocol
 import msgspec
 
 from fd_router.capacity.breaker import Breaker, Circuit, Signal, TripLimits
+from fd_router.capacity.limits import Limits
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
-from fd_router.capacity.limits import Limits
 from fd_router.instances.log import Log
 from fd_router.instances.registry import Registry
 
@@ -125,7 +125,7 @@ class Breakers:
             self._moving.pop(key, None)
             if line is not None:
                 line.instance.breaker = None
-                line.instance.is_barred = False
+                line.instance.is_ejected = False
         elif key not in self._lines:
             breaker = Breaker(self._options.trip, partial(self._on_signal, key))
             self._lines[key] = _Line(change.instance, breaker)

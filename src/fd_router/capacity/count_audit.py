@@ -35,7 +35,7 @@ class _Gap:
         self.told = False
 
 
-class Ledger:
+class CountAuditor:
     """Compares an instance's count with what must be there if it is true, and puts it right.
 
     Each request at an instance has a busy connection there, or one that is being opened, so a count above the number
@@ -88,7 +88,7 @@ class Ledger:
     def _repair(self, instance: Instance, excess: int) -> None:
         before = instance.running, instance.tokens
         for _ in range(excess):
-            instance.give_back_request()
+            instance.release()
         instance.running = max(0, instance.running)
         if not instance.running:
             instance.tokens = 0
@@ -126,4 +126,4 @@ class Ledger:
         return ((instance, gap.now) for instance, gap in self._gaps.values())
 
     def __repr__(self) -> str:
-        return f"<Ledger {len(self._gaps)} compared with their engines>"
+        return f"<CountAuditor {len(self._gaps)} compared with their engines>"

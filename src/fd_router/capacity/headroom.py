@@ -14,7 +14,7 @@ Available = Callable[[str], tuple[Instance, ...]]
 """role → the instances that may be chosen, ordered by URL; the same object until they change."""
 
 
-class Room:
+class Headroom:
     """Knows the instances that are at their limit, and gives the others.
 
     An instance tells when it reaches its limit and when it leaves it, so nothing is looked through for a request:
@@ -52,7 +52,7 @@ class Room:
         if is_full is not (instance.key in self.full):
             self._on_limit(instance, is_full)
 
-    def on_room(self, listener: Callable[[], None]) -> None:
+    def on_capacity(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever an instance that was full has room again, or may have more than before."""
         self._listeners.append(listener)
 
@@ -74,7 +74,7 @@ class Room:
             self.tell()
 
     def __repr__(self) -> str:
-        return f"<Room {len(self.full)} full>"
+        return f"<Headroom {len(self.full)} full>"
 
 
 class _View:

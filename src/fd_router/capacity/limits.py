@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from fd_router.capacity.headroom import Headroom
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
-from fd_router.capacity.headroom import Room
 
 
 class Limits:
@@ -14,7 +14,7 @@ class Limits:
     Less for a while is what ``hold`` is for.
     """
 
-    def __init__(self, registry: Registry, room: Room, max_requests: int = 0) -> None:
+    def __init__(self, registry: Registry, room: Headroom, max_requests: int = 0) -> None:
         self._room = room
         self._max_requests = max_requests
         self._held: dict[str, dict[str, int]] = {}  # key → why → limit

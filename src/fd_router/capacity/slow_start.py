@@ -6,9 +6,9 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from fd_router.capacity.limits import Limits
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Instance
-from fd_router.capacity.limits import Limits
 from fd_router.instances.registry import Registry
 
 TICK_SECONDS = 0.1

@@ -196,10 +196,10 @@ def _build(values: Mapping[str, Any], path: str | None) -> Config:
 def _from_file(path: str | None, notes: _Notes) -> Iterator[_Given]:
     if not path:
         return
-    from fd_router import config_file  # noqa: PLC0415  YAML costs start-up time that is paid only when there is a file
+    from fd_router.config import yaml_file  # noqa: PLC0415  YAML costs start-up time that is paid only when there is a file
 
     try:
-        document = config_file.read_sections(path)
+        document = yaml_file.read_sections(path)
     except ConfigError as error:
         notes.problems += error.problems
         notes.unreadable = True

@@ -8,8 +8,8 @@ from typing import Annotated, Final, get_type_hints
 import msgspec
 
 from fd_router.config.admission import AccessConfig, AdmissionConfig
-from fd_router.config.options import Option, declared
 from fd_router.config.capacity import ProtectionConfig
+from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
 from fd_router.config.tls import TlsConfig
 

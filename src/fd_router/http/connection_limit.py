@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fd_router.errors import SaturatedError
 
-SPARE = 64
+RESERVED_FOR_ADMIN = 64
 """Connections beyond the limit that are taken for the router's own endpoints: a health check must not fail then."""
 
 LOOKS = 64
@@ -16,14 +16,14 @@ LOOKS = 64
 RETRY_AFTER_SECS = 1
 
 
-class Guest(Protocol):
+class Evictable(Protocol):
     """A client's connection."""
 
-    def yield_place(self) -> bool:
+    def evict(self) -> bool:
         """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
 
 
-class Crowd:
+class ConnectionLimiter:
     """Keeps the number of connections below ``most``.
 
     A connection on which nothing is being answered makes room for a new one: idle ones, and those of clients that
@@ -32,15 +32,15 @@ class Crowd:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._turn: Iterator[Guest] = iter(())
+        self._turn: Iterator[Evictable] = iter(())
 
-    def make_room(self, guests: Collection[Guest]) -> bool:
+    def make_room(self, guests: Collection[Evictable]) -> bool:
         """Let one of ``guests`` go. Returns False when all that were looked at are being served."""
         for _ in range(LOOKS):
             guest = next(self._turn, None)
             if guest is None:
                 self._turn = iter(tuple(guests))
-            elif guest.yield_place():
+            elif guest.evict():
                 return True
         return False
 
@@ -52,14 +52,14 @@ class Crowd:
         return error
 
     def __repr__(self) -> str:
-        return f"<Crowd most={self.most}>"
+        return f"<ConnectionLimiter most={self.most}>"
 
 
-def most_connections(configured: int, open_files: int) -> int:
+def effective_connection_limit(configured: int, open_files: int) -> int:
     """Return how many clients may be connected, with a limit of ``open_files``.
 
     By default (0) three quarters of that: the others are for instances, since a request takes one at each side.
     """
     if configured:
         return configured
-    return max(SPARE, open_files // 4 * 3 - 2 * SPARE)
+    return max(RESERVED_FOR_ADMIN, open_files // 4 * 3 - 2 * RESERVED_FOR_ADMIN)

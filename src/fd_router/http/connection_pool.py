@@ -11,9 +11,9 @@ from typing import Protocol
 from fd_router.config.loading import ProxyConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
-from fd_router.http.write_batcher import Outbox
 from fd_router.http.tls import InstanceSide
 from fd_router.http.upstream_connection import UpstreamConnection, UpstreamSettings
+from fd_router.http.write_batcher import WriteBatcher
 
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 """What the system says when this process, or the machine, has no more to give."""
@@ -134,12 +134,12 @@ class Pools:
     """The pools of all instances, made when first needed. With ``tls`` their connections are encrypted."""
 
     def __init__(
-        self, settings: ProxyConfig, sweeper: DeadlineSweeper, outbox: Outbox, tls: InstanceSide | None = None
+        self, settings: ProxyConfig, sweeper: DeadlineSweeper, batcher: WriteBatcher, tls: InstanceSide | None = None
     ) -> None:
         self._tls = tls
         self._settings = settings
         self._upstream = UpstreamSettings(
-            outbox, sweeper, settings.first_byte_timeout_secs, settings.stall_timeout_secs
+            batcher, sweeper, settings.first_byte_timeout_secs, settings.stall_timeout_secs
         )
         self._pools: dict[str, InstancePool] = {}
         self._leaving: dict[str, list[InstancePool]] = {}  # retired, with requests under way

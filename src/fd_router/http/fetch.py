@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from fd_router.errors import Retry, UpstreamError
+from fd_router.http.connection_pool import InstancePool
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import ResponseHead
-from fd_router.http.upstream_request import Leg
-from fd_router.http.connection_pool import InstancePool
+from fd_router.http.upstream_request import UpstreamRequest
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of an answer. A /metrics page of an engine has some 100 KB."""
@@ -30,7 +30,7 @@ async def fetch(
         reply.close()
 
 
-class _Reply(Leg):
+class _Reply(UpstreamRequest):
     """One request under way: a listener of its connection."""
 
     def __init__(self, pool: InstancePool, method: str, path: str, body: bytes) -> None:

@@ -32,7 +32,7 @@ def _fits(template: list[str], segments: list[str]) -> bool:
     return all(want == given or (want[:1] == "{" and given) for want, given in zip(template, segments, strict=True))
 
 
-class ControlAnswer:
+class HandlerTask:
     """One request on the control path, being answered."""
 
     __slots__ = ("_respond", "_task")
@@ -56,10 +56,10 @@ class ControlAnswer:
         """Nobody waits for the answer any more."""
         self._task.cancel()
 
-    def on_client_full(self) -> None:
+    def on_write_paused(self) -> None:
         """Answers are small: nothing to hold back."""
 
-    def on_client_drained(self) -> None:
+    def on_write_resumed(self) -> None:
         """Nothing was held back."""
 
     def on_drain(self) -> None:

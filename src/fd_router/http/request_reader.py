@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 import httptools
 
-from fd_router.admission.api_key_gate import Gate
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.http.messages import Headers, Request, RequestHead
 from fd_router.http.heads import HOP_BY_HOP, KnownHead, connection_options, header_lines, start_line, without
+from fd_router.http.messages import Headers, Request, RequestHead
 
 _INSPECTED = HOP_BY_HOP | {b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
 """Headers that the router reads, and writes anew where they are needed."""
@@ -31,7 +31,7 @@ _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$&'()*+,;=%._~-]*)(?:
 NO_HEAD = RequestHead("-", "-", keep_alive=False)
 """Of a request that couldn't be understood."""
 
-STRANGERS_BODY = 1024 * 1024
+UNAUTHENTICATED_BODY = 1024 * 1024
 """Bytes of a body that are taken from a client without an API key, where one is needed. Keys are looked at when a
 request is whole; until then anybody could have the router hold as much as the largest body, on each connection."""
 
@@ -39,11 +39,21 @@ _MANY_PARTS = 1024
 """Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
 
 
+class KeyCheck(Protocol):
+    """Who may send a large body: see ``admission.api_key_gate``."""
+
+    def knows(self, authorization: bytes) -> bool:
+        """Tell whether that header's value shows a key in force."""
+
+    def refusal(self, authorization: bytes) -> HttpError:
+        """Count a request without a key in force, and return its answer."""
+
+
 class ReaderSettings:
     """What the readers of all connections share.
 
     ``body_limit(path)`` returns the most bytes that a body sent to ``path`` may have. ``keep_authorization``: the
-    Authorization header is sent on. ``gate``: who needs a key for a path whose limit is above ``STRANGERS_BODY``.
+    Authorization header is sent on. ``gate``: who needs a key for a path whose limit is above ``UNAUTHENTICATED_BODY``.
     """
 
     __slots__ = ("body_limit", "clock", "gate", "keep_authorization", "make_id", "max_head")
@@ -58,7 +68,7 @@ class ReaderSettings:
         keep_authorization: bool = True,
     ) -> None:
         self.keep_authorization = keep_authorization
-        self.gate: Gate | None = None
+        self.gate: KeyCheck | None = None
         self.max_head = max_head
         self.body_limit = body_limit
         self.clock = clock
@@ -72,7 +82,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_is_stranger", "_known",
+        "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_is_unauthenticated",
+        "_known",
         "_limit", "_parser", "_settings", "_target", "_useless", "head_at", "is_refused", "ready", "refused_head",
         "state", "wants_continue",
     )  # fmt: skip
@@ -85,7 +96,7 @@ class RequestReader:
         self._head = RequestHead("", "")
         self.head_at = 0.0  # when the last head was complete, by the clock
         self._limit = 0  # bytes of the body being read
-        self._is_stranger = False  # it comes without the key that it needs
+        self._is_unauthenticated = False  # it comes without the key that it needs
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = self._head  # … and what it means
         self._first_read = b""  # what the parser was given last when it was idle
@@ -251,7 +262,7 @@ class RequestReader:
             raise BadRequestError(f"HTTP version {version} is not supported; use HTTP/1.1", status=505)
         method = self._read_method()
         path, _, query = _origin_form(self._target.decode("latin-1")).partition("?")
-        self._limit, self._is_stranger = self._settings.body_limit(path), False
+        self._limit, self._is_unauthenticated = self._settings.body_limit(path), False
         headers: Headers = self._headers
         request_id, hosts = "", 0
         for name, value in self._inspected:
@@ -276,7 +287,7 @@ class RequestReader:
         self, method: str, target: tuple[str, str], headers: Headers, request_id: str, *, is_http_1_0: bool
     ) -> RequestHead:
         authorization = _authorization(self._headers)
-        if (gate := self._settings.gate) is not None and self._limit > STRANGERS_BODY:
+        if (gate := self._settings.gate) is not None and self._limit > UNAUTHENTICATED_BODY:
             self._check_key(gate, authorization)
         if not self._settings.keep_authorization:
             headers = without(headers, (b"authorization",))
@@ -311,14 +322,14 @@ class RequestReader:
 
     def _too_large(self) -> HttpError:
         gate = self._settings.gate
-        if gate is not None and self._is_stranger:
+        if gate is not None and self._is_unauthenticated:
             return gate.refusal(_authorization(self._headers))
         return _body_too_large(self._limit)
 
-    def _check_key(self, gate: Gate, authorization: bytes) -> None:
-        self._is_stranger = not gate.knows(authorization)
-        if self._is_stranger:
-            self._limit = STRANGERS_BODY
+    def _check_key(self, gate: KeyCheck, authorization: bytes) -> None:
+        self._is_unauthenticated = not gate.knows(authorization)
+        if self._is_unauthenticated:
+            self._limit = UNAUTHENTICATED_BODY
             for name, value in self._inspected:
                 if name == b"content-length":
                     self._check_length(int(value))

@@ -6,20 +6,20 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
 import msgspec
 
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.http.messages import Request, Response, error_response
-from fd_router.http.handlers import ControlAnswer, find_route
-from fd_router.http.connection_limit import SPARE
+from fd_router.http.client_stream import ProxiedRequest, Responder
+from fd_router.http.connection_limit import RESERVED_FOR_ADMIN
 from fd_router.http.deadlines import NEVER
-from fd_router.routing.request import Forwarding
+from fd_router.http.handlers import HandlerTask, find_route
 from fd_router.http.heads import response_bytes
+from fd_router.http.messages import Request, Response, error_response
 from fd_router.http.request_reader import NO_HEAD, RequestReader
 from fd_router.http.reset import reset
-from fd_router.http.server_context import Site
+from fd_router.http.server_context import ServerContext
 from fd_router.telemetry.record import RequestRecord
 
 MAX_PIPELINED = 16
@@ -47,31 +47,23 @@ def _write_nowhere(data: bytes) -> None:
     raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
 
 
-class _Answer(Protocol):
-    """An answer under way, told what happens to its client."""
-
-    def on_client_gone(self) -> None: ...
-    def on_client_full(self) -> None: ...
-    def on_client_drained(self) -> None: ...
-    def on_drain(self) -> None: ...
-
-
 class ServerConnection(asyncio.Protocol):
     """One client's connection. The reader turns bytes into requests; they are answered one at a time."""
 
     __slots__ = (
         "_answer", "_client", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record", "_request",
-        "_serving", "_site", "_transport", "deadline", "write",
+        "_serving", "_site", "_transport", "deadline", "proxied", "write",
     )  # fmt: skip
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ServerContext) -> None:
         self._site = site
         self._reader = RequestReader(site.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self.write: Callable[[bytes], None] = _write_nowhere  # sends bytes of the answer
         self._client = ""
         self._request: Request | None = None  # the one being answered
-        self._answer: _Answer | None = None
+        self._answer: Responder | None = None
+        self.proxied: ProxiedRequest | None = None  # the same, if an instance answers
         self._record: RequestRecord | None = None  # of a request that the router answers itself
         self._serving = False
         self._is_paused = False  # reading, because of too many requests in line
@@ -84,14 +76,14 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.write = partial(self._site.outbox.write, self._transport)
+        self.write = partial(self._site.batcher.write, self._transport)
         peer = transport.get_extra_info("peername")
         self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
         self._take_place()
         self._site.sweeper.add(self)
         self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
-        if self._site.is_last_call:
-            self.on_last_call()
+        if self._site.is_closing_idle:
+            self.on_close_idle()
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -130,7 +122,7 @@ class ServerConnection(asyncio.Protocol):
         self._reader.ready.clear()
         self._reader.close()
         if self._answer is not None:
-            answer, self._answer = self._answer, None
+            answer, self._answer, self.proxied = self._answer, None, None
             answer.on_client_gone()
         if self._record is not None:
             self._record.outcome = "client_gone"
@@ -139,12 +131,12 @@ class ServerConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._is_full = True
         if self._answer is not None:
-            self._answer.on_client_full()
+            self._answer.on_write_paused()
 
     def resume_writing(self) -> None:
         self._is_full = False
         if self._answer is not None:
-            self._answer.on_client_drained()
+            self._answer.on_write_resumed()
         elif self._request is None:
             self._serve()  # what waited for room for its answer
 
@@ -212,13 +204,13 @@ class ServerConnection(asyncio.Protocol):
                 self._record = record
                 self.respond_error(site.crowd.refusal())
                 return
-            exchange = start(item, self, record)
-            self._answer = exchange
+            proxied = start(item, self, record)
+            self._answer = self.proxied = proxied
             if self._is_full:
-                exchange.on_client_full()
+                proxied.on_write_paused()
             if site.is_draining:
-                exchange.on_drain()
-            exchange.start()
+                proxied.on_drain()
+            proxied.start()
         else:
             self._control(item)
 
@@ -234,7 +226,7 @@ class ServerConnection(asyncio.Protocol):
         method = "GET" if head.method == "HEAD" else head.method
         if known is not None and (handler := known.get(method)) is not None:
             request = msgspec.structs.replace(request, client=self._client)
-            self._answer = ControlAnswer(handler, request, self._respond, site.telemetry.log)
+            self._answer = HandlerTask(handler, request, self._respond, site.telemetry.log)
         elif allowed:
             error = BadRequestError(f"{head.method} is not allowed for {head.path}", status=405)
             error.headers = (("allow", ", ".join(allowed)),)
@@ -289,12 +281,7 @@ class ServerConnection(asyncio.Protocol):
             record.finished_at = self._site.clock()
             self._site.telemetry.finish(record)
 
-    @property
-    def exchange(self) -> Forwarding | None:
-        """The request that is being forwarded, if one is."""
-        return self._answer if isinstance(self._answer, Forwarding) else None
-
-    # what an exchange calls
+    # what a proxied request calls
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
@@ -302,7 +289,7 @@ class ServerConnection(asyncio.Protocol):
 
     def complete(self, *, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""
-        self._answer = self._request = None
+        self._answer = self.proxied = self._request = None
         if not keep_alive:
             self._close_gently()
             return
@@ -311,8 +298,8 @@ class ServerConnection(asyncio.Protocol):
             self._serve()
         elif reader.state == reader.IDLE or self._is_full:
             self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
-            if self._site.is_last_call:  # its client wasn't told, and may have sent the next request already
-                self.on_last_call()
+            if self._site.is_closing_idle:  # its client wasn't told, and may have sent the next request already
+                self.on_close_idle()
         else:  # the next request is half here
             self.deadline = self._site.sweeper.now + self._site.settings.client_head_timeout_secs
             self._permit_body()
@@ -325,9 +312,9 @@ class ServerConnection(asyncio.Protocol):
         A client that knows the answer's length or chunks sees that it isn't whole; another one sees it only
         when the connection is reset.
         """
-        self._answer = self._request = None
+        self._answer = self.proxied = self._request = None
         self._reader.ready.clear()
-        self._site.outbox.flush()
+        self._site.batcher.flush()
         if delimited:
             self._close()
         else:
@@ -340,11 +327,11 @@ class ServerConnection(asyncio.Protocol):
         guests, crowd = self._site.connections, self._site.crowd
         if len(guests) >= crowd.most and not crowd.make_room(guests):
             self._is_extra = True
-            if len(guests) >= crowd.most + SPARE:
+            if len(guests) >= crowd.most + RESERVED_FOR_ADMIN:
                 self._transport.abort()
         guests.add(self)
 
-    def yield_place(self) -> bool:
+    def evict(self) -> bool:
         """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
         if self._request is not None or self._reader.ready or self._transport.is_closing():
             return False
@@ -361,11 +348,11 @@ class ServerConnection(asyncio.Protocol):
         if self._answer is not None:
             self._answer.on_drain()
 
-    def on_last_call(self) -> None:
+    def on_close_idle(self) -> None:
         """Close soon, unless a request is under way or comes."""
         if not self.is_idle or self._transport.is_closing():
             return
-        self._site.outbox.flush()
+        self._site.batcher.flush()
         if self._transport.get_write_buffer_size():  # its client is still taking the last answer
             self._close()
         else:
@@ -386,7 +373,7 @@ class ServerConnection(asyncio.Protocol):
     def _close_gently(self) -> None:
         """Send what is written, then close; don't reset a client that is still sending."""
         self._reader.ready.clear()
-        self._site.outbox.flush()
+        self._site.batcher.flush()
         if self._reader.state == self._reader.IDLE and not self._reader.is_refused:
             self._close()
             return

@@ -7,30 +7,25 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from fd_router.config.loading import ProxyConfig
-from fd_router.http.messages import Request, Routes
-from fd_router.http.handlers import find_route
-from fd_router.http.connection_limit import Crowd, Guest, most_connections
+from fd_router.http.client_stream import ProxiedRequest, StartRequest
+from fd_router.http.connection_limit import ConnectionLimiter, Evictable, effective_connection_limit
 from fd_router.http.deadlines import DeadlineSweeper
-from fd_router.routing.request import Forwarding
-from fd_router.http.write_batcher import Outbox
+from fd_router.http.handlers import find_route
+from fd_router.http.messages import Routes
 from fd_router.http.request_reader import ReaderSettings
-from fd_router.routing.context import Client
-from fd_router.telemetry.record import RequestRecord
+from fd_router.http.write_batcher import WriteBatcher
 from fd_router.telemetry.telemetry import Telemetry
 
 MAX_CONTROL_BODY = 1024 * 1024
 """Bytes of a body sent to an endpoint that the router itself answers."""
 
-StartExchange = Callable[[Request, Client, RequestRecord], Forwarding]
-"""Begins the forwarding of a request."""
 
-
-class Connection(Guest, Protocol):
+class Connection(Evictable, Protocol):
     """A client's connection, as the site knows it."""
 
     @property
-    def exchange(self) -> Forwarding | None:
-        """The request that is being forwarded, if one is."""
+    def proxied(self) -> ProxiedRequest | None:
+        """The request that is being answered by an instance, if one is."""
 
     @property
     def is_idle(self) -> bool:
@@ -39,23 +34,23 @@ class Connection(Guest, Protocol):
     def on_drain(self) -> None:
         """The answer under way, if there is one, is the last."""
 
-    def on_last_call(self) -> None:
+    def on_close_idle(self) -> None:
         """Close soon, unless a request is under way or comes."""
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
 
 
-class Site:
+class ServerContext:
     """What all connections share: routes, limits, clocks, telemetry, and the set of the connections."""
 
     def __init__(
         self,
         routes: Routes,
-        inference: Mapping[str, StartExchange],
+        inference: Mapping[str, StartRequest],
         settings: ProxyConfig,
         sweeper: DeadlineSweeper,
-        outbox: Outbox,
+        batcher: WriteBatcher,
         telemetry: Telemetry,
         clock: Callable[[], float],
         make_id: Callable[[], str],
@@ -65,22 +60,22 @@ class Site:
     ) -> None:
         self.routes = routes
         self.open_files = open_files  # as many as this process may have
-        self.inference = inference  # path → how an exchange for a POST there begins
+        self.inference = inference  # path → who has a POST there answered by an instance
         self.settings = settings
         self.sweeper = sweeper
-        self.outbox = outbox
+        self.batcher = batcher
         self.telemetry = telemetry
         self.clock = clock
         self.reader = ReaderSettings(
             settings.max_head_kb * 1024, self.body_limit, clock, make_id, keep_authorization=keep_authorization
         )
-        self.crowd = Crowd(most_connections(settings.max_connections, open_files))
+        self.crowd = ConnectionLimiter(effective_connection_limit(settings.max_connections, open_files))
         self.connections: set[Connection] = set()
         self.is_draining = False  # each answer is its connection's last
-        self.is_last_call = False  # and a connection that brings no request soon is closed
-        self._beside: list[Site] = []
+        self.is_closing_idle = False  # and a connection that brings no request soon is closed
+        self._beside: list[ServerContext] = []
 
-    def beside(self, routes: Routes) -> Site:
+    def for_admin_port(self, routes: Routes) -> ServerContext:
         """Make a site for another address, with other endpoints and no inference.
 
         Its connections are among this one's; it goes by the same limits, and drains with this one.
@@ -105,14 +100,14 @@ class Site:
 
     def use(self, settings: ProxyConfig) -> None:
         """Go by other limits from now on, with connections that are open too."""
-        self.crowd.most = most_connections(settings.max_connections, self.open_files)
+        self.crowd.most = effective_connection_limit(settings.max_connections, self.open_files)
         self.reader.max_head = settings.max_head_kb * 1024
         for site in (self, *self._beside):
             site.settings = settings
 
-    def exchanges(self) -> list[Forwarding]:
-        """Return the requests that are being forwarded."""
-        return [exchange for connection in self.connections if (exchange := connection.exchange) is not None]
+    def proxied_requests(self) -> list[ProxiedRequest]:
+        """Return the requests that are being answered by instances."""
+        return [request for connection in self.connections if (request := connection.proxied) is not None]
 
     def drain(self) -> None:
         """Make every answer from now on the last of its connection, and tell the client so."""
@@ -121,9 +116,9 @@ class Site:
         for connection in list(self.connections):
             connection.on_drain()
 
-    def last_call(self) -> None:
+    def close_idle(self) -> None:
         """Close what brings no request within ``LAST_CALL_SECONDS``; what is under way goes on."""
         for site in (self, *self._beside):
-            site.is_last_call = True
+            site.is_closing_idle = True
         for connection in list(self.connections):
-            connection.on_last_call()
+            connection.on_close_idle()

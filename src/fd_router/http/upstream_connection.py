@@ -16,7 +16,6 @@ from typing import Protocol, cast
 import httptools
 
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.messages import Headers
 from fd_router.http.deadlines import NEVER, DeadlineSweeper
 from fd_router.http.heads import (
     END_OF_HEAD,
@@ -27,7 +26,8 @@ from fd_router.http.heads import (
     header_lines,
     without,
 )
-from fd_router.http.write_batcher import Outbox, Pieces
+from fd_router.http.messages import Headers
+from fd_router.http.write_batcher import Buffers, WriteBatcher
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
@@ -78,12 +78,12 @@ class Owner(Protocol):
 class UpstreamSettings:
     """What the connections to all instances share. Timeouts in seconds."""
 
-    __slots__ = ("first_byte_timeout", "outbox", "stall_timeout", "sweeper")
+    __slots__ = ("batcher", "first_byte_timeout", "stall_timeout", "sweeper")
 
     def __init__(
-        self, outbox: Outbox, sweeper: DeadlineSweeper, first_byte_timeout: float, stall_timeout: float
+        self, batcher: WriteBatcher, sweeper: DeadlineSweeper, first_byte_timeout: float, stall_timeout: float
     ) -> None:
-        self.outbox = outbox
+        self.batcher = batcher
         self.sweeper = sweeper
         self.first_byte_timeout = first_byte_timeout
         self.stall_timeout = stall_timeout
@@ -129,7 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     # what the listener calls
 
-    def send(self, listener: Listener, message: bytes | Pieces, time_limit: float = 0.0) -> None:
+    def send(self, listener: Listener, message: bytes | Buffers, time_limit: float = 0.0) -> None:
         """Send a request. The listener hears of the answer, whose first byte may take ``time_limit`` (0: as usual)."""
         settings = self._settings
         self._listener = listener
@@ -137,9 +137,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = settings.sweeper.now + self._time_limit
         if self._transport is not None:
             if isinstance(message, bytes):
-                settings.outbox.write(self._transport, message)
+                settings.batcher.write(self._transport, message)
             else:
-                settings.outbox.write_pieces(self._transport, message)
+                settings.batcher.write_buffers(self._transport, message)
         else:
             self._lost(None)
 

@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fd_router.errors import UpstreamError
-from fd_router.http.heads import ResponseHead
-from fd_router.http.write_batcher import Pieces
 from fd_router.http.connection_pool import InstancePool
+from fd_router.http.heads import ResponseHead
 from fd_router.http.upstream_connection import UpstreamConnection
+from fd_router.http.write_batcher import Buffers
 
 
-class Leg:
+class UpstreamRequest:
     """What every ``Listener`` that sends a request has in common: it gets a connection, and sends over it.
 
     A subclass says what is sent (``_message``), and what becomes of the answer. When it is told of a stale
@@ -55,12 +55,12 @@ class Leg:
             connection, self._connection = self._connection, None
             connection.cancel()
 
-    def _hold_up(self) -> None:
+    def _pause_upstream(self) -> None:
         """Stop reading the answer."""
         if self._connection is not None:
             self._connection.pause()
 
-    def _go_on(self) -> None:
+    def _resume_upstream(self) -> None:
         """Read the answer again."""
         if self._connection is not None:
             self._connection.resume()
@@ -84,7 +84,7 @@ class Leg:
 
     # what a subclass says
 
-    def _message(self) -> bytes | Pieces:
+    def _message(self) -> bytes | Buffers:
         """Return the request, head and body."""
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-Pieces = tuple[bytes, ...]
+Buffers = tuple[bytes, ...]
 
 LARGE = 64 * 1024
 """Bytes that don't wait for the end of the turn: before it, megabytes more may be read for a client that takes none."""
@@ -23,7 +23,7 @@ class _Writer(Protocol):
     def write(self, data: bytes, /) -> None: ...
 
 
-class Outbox:
+class WriteBatcher:
     """Gathers writes of all connections of a loop."""
 
     __slots__ = ("_call_soon", "_waiting")
@@ -40,9 +40,9 @@ class Outbox:
         if len(data) >= LARGE:
             self.flush()
 
-    def write_pieces(self, transport: asyncio.Transport, pieces: Pieces) -> None:
+    def write_buffers(self, transport: asyncio.Transport, pieces: Buffers) -> None:
         """Do the same with what needn't be copied together."""
-        self.write(_InPieces(transport, pieces), b"")
+        self.write(_InBuffers(transport, pieces), b"")
 
     def flush(self) -> None:
         """Write what waits now: before a transport is closed, for one."""
@@ -54,12 +54,12 @@ class Outbox:
                     transport.write(data)
 
 
-class _InPieces:
+class _InBuffers:
     """A transport with what is to be written to it: most writes are of one piece, and needn't ask which kind it is."""
 
     __slots__ = ("_pieces", "_transport", "is_closing")
 
-    def __init__(self, transport: asyncio.Transport, pieces: Pieces) -> None:
+    def __init__(self, transport: asyncio.Transport, pieces: Buffers) -> None:
         self._transport, self._pieces = transport, pieces
         self.is_closing = transport.is_closing
 

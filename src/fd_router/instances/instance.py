@@ -6,7 +6,6 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from fd_router.capacity.breaker import Breaker
 from fd_router.instances.registration import Registration
 
 
@@ -22,23 +21,33 @@ def _ignore(instance: Instance, is_full: bool, /) -> None:
     """Nobody wants to know."""
 
 
-class Board(Protocol):
-    """Wants to know the counts; see ``scheduling.board``."""
+class FailureObserver(Protocol):
+    """Judges an instance by what becomes of its requests; see ``capacity.breaker``."""
 
-    def update(self, place: int, running: int, tokens: int) -> None:
-        """Take in the counts of the instance at ``place``."""
+    def answered(self, status: int) -> None:
+        """Learn that an answer began."""
+
+    def failed(self, reason: str, *, begun: bool = False) -> None:
+        """Learn that a request failed by the instance's own making; ``begun``: in the middle of its answer."""
+
+
+class RowObserver(Protocol):
+    """Wants to know the counts of each row; see ``scheduling.load_table``."""
+
+    def update(self, row: int, running: int, tokens: int) -> None:
+        """Take in the counts of the instance at ``row``."""
 
 
 class Instance:
     """An identity (``host_ip:port``) whose data heartbeats replace and whose counts outlive them.
 
-    It satisfies ``scheduling.contract.Candidate``. The counts change only through ``take`` and the two
+    It satisfies ``scheduling.contract.Candidate``. The counts change only through ``acquire`` and the two
     ``give_back`` methods, so that a delta from another process could call them as well.
     """
 
     __slots__ = (
-        "board", "breaker", "health", "host", "is_barred", "is_draining", "key", "limit", "on_limit", "place", "port",
-        "registration", "running", "tokens", "url",
+        "breaker", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table", "on_limit",
+        "port", "registration", "row", "running", "tokens", "url",
     )  # fmt: skip
 
     def __init__(self, registration: Registration) -> None:
@@ -49,42 +58,44 @@ class Instance:
         self.registration = registration
         self.health = Health.UNHEALTHY
         self.is_draining = False  # by an admin's word: nothing new, until it is taken back
-        self.is_barred = False  # its circuit is open
-        self.breaker: Breaker | None = None
+        self.is_ejected = False  # its circuit is open
+        self.breaker: FailureObserver | None = None
         self.running = 0
         self.tokens = 0
-        self.limit = 0  # of concurrent requests, 0 = none; set by ``Room``
+        self.limit = 0  # of concurrent requests, 0 = none; set by ``Headroom``
         self.on_limit: OnLimit = _ignore
-        self.board: Board | None = None  # in a large fleet: kept up to date at ``place``
-        self.place = 0
+        self.load_table: RowObserver | None = None  # in a large fleet: kept up to date at ``row``
+        self.row = 0
 
     @property
     def takes_new(self) -> bool:
         """Whether it may be given a request: it is healthy, and neither paused, draining, nor is its circuit open."""
-        return self.health is Health.HEALTHY and not (self.registration.is_paused or self.is_draining or self.is_barred)
+        return self.health is Health.HEALTHY and not (
+            self.registration.is_paused or self.is_draining or self.is_ejected
+        )
 
-    def take(self, tokens: int) -> None:
+    def acquire(self, tokens: int) -> None:
         """Count one more request with ``tokens`` prompt tokens."""
         self.running = running = self.running + 1
         self.tokens += tokens
-        if self.board is not None:
-            self.board.update(self.place, running, self.tokens)
+        if self.load_table is not None:
+            self.load_table.update(self.row, running, self.tokens)
         if running == self.limit:
             self.on_limit(self, True)
 
-    def give_back_tokens(self, tokens: int) -> None:
+    def release_tokens(self, tokens: int) -> None:
         """The prefill of a request with ``tokens`` prompt tokens is done, or will never be."""
         self.tokens -= tokens
-        if self.board is not None:
-            self.board.update(self.place, self.running, self.tokens)
+        if self.load_table is not None:
+            self.load_table.update(self.row, self.running, self.tokens)
 
-    def give_back_request(self, tokens: int = 0) -> None:
+    def release(self, tokens: int = 0) -> None:
         """A request ended, however it did, with so many tokens that weren't given back before."""
         running = self.running
         self.running = running - 1
         self.tokens -= tokens
-        if self.board is not None:
-            self.board.update(self.place, running - 1, self.tokens)
+        if self.load_table is not None:
+            self.load_table.update(self.row, running - 1, self.tokens)
         if running == self.limit:
             self.on_limit(self, False)
 

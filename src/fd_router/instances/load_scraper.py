@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from fd_router.errors import UpstreamError
 from fd_router.engines.load_gauges import Gauges, read_gauges
+from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.instances.log import Log
 
@@ -21,7 +21,7 @@ OnCount = Callable[[Instance, float, int], None]
 """(instance, requests there by its own word, by this router's count when it was asked)."""
 
 
-class Figures(Protocol):
+class ReportedLoads(Protocol):
     """Where the figures go."""
 
     def report(self, url: str, running: float, waiting: float, own: int) -> None:
@@ -38,7 +38,7 @@ class LoadScraper:
         self,
         instances: Callable[[], Iterable[Instance]],
         get_metrics: GetMetrics,
-        figures: Figures,
+        figures: ReportedLoads,
         *,
         clock: Callable[[], float],
         log: Log,

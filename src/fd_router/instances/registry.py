@@ -16,12 +16,12 @@ Listener = Callable[[Change], None]
 class _Member:
     """What the registry keeps beside an instance."""
 
-    __slots__ = ("has_been_up", "index", "instance", "is_kept", "status", "told_not_up", "unhealthy_since")
+    __slots__ = ("has_been_up", "index", "instance", "is_static", "status", "told_not_up", "unhealthy_since")
 
     def __init__(self, instance: Instance, now: float) -> None:
         self.instance = instance
         self.status = Status()
-        self.is_kept = False  # from register.yaml: never dropped
+        self.is_static = False  # from register.yaml: never dropped
         self.index: int | None = None
         self.has_been_up = False
         self.told_not_up = False
@@ -47,7 +47,7 @@ class Registry:
         self.expiry_secs = expiry_secs
         self._members: dict[str, _Member] = {}
         self._banned: dict[str, float] = {}  # key → when it may register again
-        self._departed: dict[str, Instance] = {}  # no members any more, but requests still run there
+        self._removed_in_use: dict[str, Instance] = {}  # no members any more, but requests still run there
         self._available: dict[str, tuple[Instance, ...]] = {}
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
 
@@ -72,7 +72,7 @@ class Registry:
         else:
             self._replace(member, registration)
         if kept:
-            member.is_kept, member.index = True, index
+            member.is_static, member.index = True, index
         else:
             self._learn(member, Event.REGISTERED)
         if is_new:
@@ -87,7 +87,7 @@ class Registry:
         instance = member.instance
         instance.health = Health.UNHEALTHY
         if _is_busy(instance):
-            self._departed[key] = instance
+            self._removed_in_use[key] = instance
         self._available.clear()
         self._tell(ChangeKind.REMOVED, member, reason)
         return instance
@@ -114,18 +114,18 @@ class Registry:
             self._tell(ChangeKind.DRAINING if draining else ChangeKind.UNDRAINED, member)
         return member.instance
 
-    def is_kept(self, key: str) -> bool:
+    def is_static(self, key: str) -> bool:
         """Tell whether the member with ``key`` comes from register.yaml."""
         member = self._members.get(key)
-        return member is not None and member.is_kept
+        return member is not None and member.is_static
 
     def kept(self) -> tuple[Instance, ...]:
         """Return the members from register.yaml, ordered by URL."""
-        return tuple(x for x in self.all() if self.is_kept(x.key))
+        return tuple(x for x in self.all() if self.is_static(x.key))
 
-    def departed(self) -> tuple[Instance, ...]:
+    def removed_in_use(self) -> tuple[Instance, ...]:
         """Return the instances that are no members any more, but where requests still run, ordered by URL."""
-        return tuple(sorted((x for x in self._departed.values() if _is_busy(x)), key=_by_url))
+        return tuple(sorted((x for x in self._removed_in_use.values() if _is_busy(x)), key=_by_url))
 
     def restore(self, registration: Registration, *, draining: bool = False) -> Instance | None:
         """Take in an instance that registered itself before a restart; a probe must find it healthy first.
@@ -175,7 +175,7 @@ class Registry:
         """Let a healthy instance not be chosen, or be chosen again, and tell of it as ``kind``."""
         member = self._member_of(instance)
         if member is not None:
-            instance.is_barred = barred
+            instance.is_ejected = barred
             self._available.clear()
             self._tell(kind, member, detail)
 
@@ -197,17 +197,17 @@ class Registry:
         expired = [key for key, member in self._members.items() if self._has_expired(member, now)]
         reason = f"unhealthy for {self.expiry_secs:g} s"
         removed = tuple(x for key in expired if (x := self.remove(key, reason)) is not None)
-        self._departed = {key: instance for key, instance in self._departed.items() if _is_busy(instance)}
+        self._removed_in_use = {key: instance for key, instance in self._removed_in_use.items() if _is_busy(instance)}
         return removed
 
     def _has_expired(self, member: _Member, now: float) -> bool:
-        if member.is_kept or member.status.health is not Health.UNHEALTHY:
+        if member.is_static or member.status.health is not Health.UNHEALTHY:
             return False
         return now - member.unhealthy_since >= self.expiry_secs
 
     def _admit(self, registration: Registration) -> _Member:
         # The object that running requests will give their counts back to, if there still is one.
-        instance = self._departed.pop(registration.key, None)
+        instance = self._removed_in_use.pop(registration.key, None)
         if instance is None:
             instance = Instance(registration)
         instance.registration = registration
@@ -244,7 +244,7 @@ class Registry:
             member.instance.health = after
             self._available.clear()
             self._moved(member, after, detail)
-        elif event is Event.PROBE_FAILED and member.is_kept and not member.has_been_up and not member.told_not_up:
+        elif event is Event.PROBE_FAILED and member.is_static and not member.has_been_up and not member.told_not_up:
             member.told_not_up = True
             self._tell(ChangeKind.NOT_UP, member, detail)
 

@@ -54,13 +54,13 @@ class Completion:
     """A completion request as the scheduler and its policies see it (``contract.RequestView``).
 
     Raises BadRequestError when the body isn't a JSON object. Values of unexpected types are left for the
-    instance to judge: they count as absent here. ``has_reserved``: it has a ``disaggregate_info``, or a
+    instance to judge: they count as absent here. ``has_router_fields``: it has a ``disaggregate_info``, or a
     ``request_id`` that is none.
     """
 
     __slots__ = (
-        "_fields", "_prompt", "_texts", "decisions", "has_reserved", "request_id", "selections", "session_id", "stream",
-        "tags", "token_ids", "tokens",
+        "_fields", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "request_id",
+        "session_id", "stream", "tags", "token_ids", "tokens",
     )  # fmt: skip
 
     def __init__(self, body: bytes) -> None:
@@ -77,19 +77,19 @@ class Completion:
         if session is None and fields.extra_body is not None:
             session = fields.extra_body.session_id
         self.session_id = "" if session is None else str(session)
-        self.has_reserved = fields.disaggregate_info is not _UNSET
+        self.has_router_fields = fields.disaggregate_info is not _UNSET
         given = fields.request_id
         if given is _UNSET:
             self.request_id = ""
         else:
             self.request_id = "" if given is None else str(given)
-            self.has_reserved |= not self.request_id
+            self.has_router_fields |= not self.request_id
         self.token_ids: array[int] | None = None  # the client's, or from a tokenizer, before the selection
         if not texts and (ids := _token_ids(fields)):
             self.token_ids, self.tokens = ids, len(ids) * ESTIMATE_PER_ID
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
-        self.selections = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
+        self.cache_lookups = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
 
     @property
     def model(self) -> str:

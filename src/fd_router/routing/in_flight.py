@@ -33,35 +33,35 @@ class InFlight:
 
     def __init__(self) -> None:
         self._requests: dict[str, Abortable] = {}
-        self._twins: dict[str, OrderedDict[Abortable, None]] = {}  # those whose id was taken when they began
+        self._duplicates: dict[str, OrderedDict[Abortable, None]] = {}  # those whose id was taken when they began
 
     def add(self, request_id: str, request: Abortable) -> None:
         """A request begins."""
         if self._requests.setdefault(request_id, request) is not request:
-            self._twins.setdefault(request_id, OrderedDict())[request] = None
+            self._duplicates.setdefault(request_id, OrderedDict())[request] = None
 
     def discard(self, request_id: str, request: Abortable) -> None:
         """A request is over."""
-        twins = self._twins.get(request_id)
+        duplicates = self._duplicates.get(request_id)
         if self._requests.get(request_id) is not request:
-            if twins is None or twins.pop(request, _ABSENT) is _ABSENT:
+            if duplicates is None or duplicates.pop(request, _ABSENT) is _ABSENT:
                 return
-        elif twins is None:  # nearly always
+        elif duplicates is None:  # nearly always
             del self._requests[request_id]
             return
         else:
-            self._requests[request_id] = twins.popitem(last=False)[0]
-        if not twins:
-            del self._twins[request_id]
+            self._requests[request_id] = duplicates.popitem(last=False)[0]
+        if not duplicates:
+            del self._duplicates[request_id]
 
     def find(self, request_id: str) -> tuple[Abortable, ...]:
         """Return the requests with this id."""
         first = self._requests.get(request_id)
-        return () if first is None else (first, *self._twins.get(request_id, ()))
+        return () if first is None else (first, *self._duplicates.get(request_id, ()))
 
     def all(self) -> tuple[Abortable, ...]:
         """Return all requests."""
         return tuple(request for request_id in self._requests for request in self.find(request_id))
 
     def __len__(self) -> int:
-        return len(self._requests) + sum(map(len, self._twins.values()))
+        return len(self._requests) + sum(map(len, self._duplicates.values()))

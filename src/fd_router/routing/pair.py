@@ -11,27 +11,28 @@ from collections.abc import Callable, Collection
 from fd_router.config.loading import ProxyConfig
 from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled, retry_id
 from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
-from fd_router.instances.instance import Instance
-from fd_router.http.messages import Request
-from fd_router.routing.request import Forwarding
-from fd_router.http.heads import ResponseHead
-from fd_router.routing.in_flight import InFlight
-from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
+from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import Pools
-from fd_router.routing.context import Client, Services
-from fd_router.scheduling.contract import Decision, RequestView
+from fd_router.http.heads import ResponseHead
+from fd_router.http.messages import Request
+from fd_router.instances.instance import Instance
+from fd_router.routing.context import RoutingContext
+from fd_router.routing.in_flight import InFlight
+from fd_router.routing.log_tags import request_tags
+from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
+from fd_router.routing.request import RoutedRequest
+from fd_router.scheduling.contract import RequestView, Reservation
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.sanitize import request_tags
 from fd_router.telemetry.telemetry import Telemetry
 
 MAX_RESCHEDULES = 3
 """How often a request that its decode instance gave back is scheduled again; FastDeploy's router does so as often."""
 
-SelectPair = Callable[[RequestView, Collection[str]], tuple[Decision[Instance], Decision[Instance]]]
+SelectPair = Callable[[RequestView, Collection[str]], tuple[Reservation[Instance], Reservation[Instance]]]
 """(request, keys of instances tried) → prefill and decode, counted. Raises NoInstanceError."""
 
 
-class PairServices(Services):
+class PairContext(RoutingContext):
     """What every pair exchange needs, built once. ``prefill_timeout`` in seconds."""
 
     __slots__ = ("expose_instances", "infos", "make_id", "prefill_timeout", "select_pair")
@@ -64,13 +65,13 @@ class PairServices(Services):
         self.expose_instances = settings.expose_instances
 
 
-class PairExchange(Forwarding):
+class PairRequest(RoutedRequest):
     """Forwards one request to a pair of instances."""
 
     __slots__ = ("_body", "_decode", "_has_begun", "_pairing", "_prefill", "_reschedules", "_sent_at", "_token_ids")
 
-    def __init__(self, services: PairServices, request: Request, client: Client, record: RequestRecord) -> None:
-        Forwarding.__init__(self, services, request, client, record)
+    def __init__(self, services: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
+        RoutedRequest.__init__(self, services, request, client, record)
         self._pairing = services
         self._body: PairBody | None = None
         self._prefill: PrefillLeg | None = None
@@ -96,7 +97,7 @@ class PairExchange(Forwarding):
         if completion is None:
             return
         if self._body is None:
-            self._body = self._make_body(completion.request_id, has_own=completion.has_reserved)
+            self._body = self._make_body(completion.request_id, has_own=completion.has_router_fields)
         prefill, decode = self._pairing.select_pair(completion, self._tried)
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
@@ -144,15 +145,15 @@ class PairExchange(Forwarding):
 
     # being held up, abandoned
 
-    def _hold_up(self) -> None:
+    def _pause_upstream(self) -> None:
         if self._decode is not None:
             self._decode.pause()
 
-    def _go_on(self) -> None:
+    def _resume_upstream(self) -> None:
         if self._decode is not None:
             self._decode.resume()
 
-    def _abandon(self) -> None:
+    def _release_all(self) -> None:
         """End both legs, but for a prefill that is still answering behind a decode that is done: it is drained."""
         prefill, decode = self._prefill, self._decode
         self._prefill = self._decode = None  # no cycles: what is over is freed at once
@@ -260,10 +261,10 @@ class PairExchange(Forwarding):
         attempt = f"attempt {record.attempts}/{services.max_attempts}"
         self._log_error(f"Request failed ({attempt}): {leg.role} {error.instance}: {error.detail}")
         refusal = _blame(leg, error)
-        if self._leave_out(leg.instance, error.reason):
+        if self._exclude(leg.instance, error.reason):
             self._try_again(error.reason, refusal)
         else:
-            self._refuse(refusal)
+            self._fail_locally(refusal)
 
     def _try_again(self, reason: str, refusal: HttpError) -> None:
         self._telemetry.metrics.retried(reason)
@@ -272,7 +273,7 @@ class PairExchange(Forwarding):
         except SaturatedError:
             self._wait_again(refusal)
         except NoInstanceError:  # the failed one was the last: its failure says more
-            self._refuse(refusal)
+            self._fail_locally(refusal)
         else:
             self._log_notes()
 

@@ -9,13 +9,13 @@ from typing import Protocol
 
 from fd_router.engines.fastdeploy import ERROR_EVENT, begins_with_error, error_message, is_rescheduled
 from fd_router.errors import Retry, UpstreamError
-from fd_router.instances.instance import Instance
-from fd_router.http.messages import Request
-from fd_router.http.heads import ResponseHead, request_message
-from fd_router.http.upstream_request import Leg
-from fd_router.http.write_batcher import Pieces
 from fd_router.http.connection_pool import Pools
-from fd_router.scheduling.contract import Decision
+from fd_router.http.heads import ResponseHead, request_message
+from fd_router.http.messages import Request
+from fd_router.http.upstream_request import UpstreamRequest
+from fd_router.http.write_batcher import Buffers
+from fd_router.instances.instance import Instance
+from fd_router.scheduling.contract import Reservation
 
 MAX_GATHERED = 8 * 1024 * 1024
 """Bytes of an answer that are held back to look at its end; a longer one goes to the client unseen."""
@@ -49,7 +49,7 @@ class Pair(Protocol):
         """The answer that had begun is complete."""
 
 
-class PairLeg(Leg):
+class PairLeg(UpstreamRequest):
     """One leg: a ``Listener`` of its connection that holds back bytes until it is known what they mean."""
 
     __slots__ = (
@@ -59,7 +59,7 @@ class PairLeg(Leg):
 
     role = ""
 
-    def __init__(self, pair: Pair, decision: Decision[Instance], *, stream: bool) -> None:
+    def __init__(self, pair: Pair, decision: Reservation[Instance], *, stream: bool) -> None:
         self.decision = decision
         self.is_over = False  # its answer came to an end, or it was cancelled
         self._pair = pair
@@ -82,7 +82,7 @@ class PairLeg(Leg):
         self._body = body
         self._dispatch(pools.of(self.decision.instance), time_limit)
 
-    def _message(self) -> bytes | Pieces:
+    def _message(self) -> bytes | Buffers:
         return request_message(self._request, self._pool.authority, self._body)
 
     def cancel(self) -> None:
@@ -93,12 +93,12 @@ class PairLeg(Leg):
     def pause(self) -> None:
         """Stop reading."""
         self._is_full = True
-        self._hold_up()
+        self._pause_upstream()
 
     def resume(self) -> None:
         """Read on."""
         self._is_full = False
-        self._go_on()
+        self._resume_upstream()
 
     # what the connection calls
 

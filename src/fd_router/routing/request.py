@@ -10,33 +10,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from fd_router.admission.api_key_gate import Gate
+from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.errors import BadRequestError, HttpError, LimitError, NoInstanceError, SaturatedError
-from fd_router.instances.instance import Instance
+from fd_router.http.client_stream import ClientStream
 from fd_router.http.messages import Request, error_response
-from fd_router.routing.request_queue import Line, Place
-from fd_router.routing.response_relay import Relay
-from fd_router.routing.context import Client, Services
+from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.scheduling.contract import Decision
+from fd_router.routing.context import RoutingContext
+from fd_router.routing.log_tags import request_tags
+from fd_router.routing.request_queue import QueueTicket, RequestQueue
+from fd_router.routing.response_relay import ResponseRelay
+from fd_router.scheduling.contract import Reservation
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.sanitize import escape_controls, request_tags
+from fd_router.telemetry.sanitize import escape_controls
 
 MAX_REFUSALS = 32
 """Instances that may refuse one request's connection, beside its attempts: a bound for the time that it may take."""
 
 
-class Forwarding(Relay):
+class RoutedRequest(ResponseRelay):
     """One request's life: received → selected → sent → first byte → streaming → ended.
 
     A subclass says how an attempt is made (``_attempt``), held up, and abandoned.
     """
 
     __slots__ = (
-        "_is_ended", "_is_full", "_notes", "_place", "_preparing", "_services", "_telemetry", "_tracked_id", "_tried",
+        "_is_ended", "_is_full", "_notes", "_preparing", "_services", "_telemetry", "_ticket", "_tracked_id",
+        "_tried",
     )  # fmt: skip
 
-    def __init__(self, services: Services, request: Request, client: Client, record: RequestRecord) -> None:
+    def __init__(self, services: RoutingContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         self._request = request
         self._client = client
         self._services = services
@@ -44,7 +47,7 @@ class Forwarding(Relay):
         self.record = record
         self._completion = None
         self._tried: tuple[str, ...] = ()  # keys of the instances that failed
-        self._place: Place | None = None  # in the line of those that wait for room
+        self._ticket: QueueTicket | None = None  # in the line of those that wait for room
         self._visit = None
         self._preparing: asyncio.Task[None] | None = None
         self._relay = client.write
@@ -68,14 +71,14 @@ class Forwarding(Relay):
             completion = Completion(request.body) if gate is None else self._enter(gate)
         except HttpError as error:
             record.tags = request_tags(request, "", "")
-            self._refuse(error)
+            self._fail_locally(error)
             return
         self._completion = completion
         record.tags = completion.tags = request_tags(request, completion.request_id, completion.session_id)
         record.stream = completion.stream
         if completion.request_id:
             self._track(completion.request_id)
-        tells = self._services.tells_decisions
+        tells = self._services.explain_header
         if tells != "off" and (tells == "always" or request.header(b"x-router-explain") == b"1"):
             completion.decisions = {}
         self._notes.append("Parsing completed; starting worker selection.")
@@ -86,7 +89,7 @@ class Forwarding(Relay):
         else:
             self._begin()
 
-    def _enter(self, gate: Gate) -> Completion:
+    def _enter(self, gate: ApiKeyGate) -> Completion:
         """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._visit = visit = gate.identify(self._request.head.authorization)
         self.record.key = visit.name
@@ -109,23 +112,23 @@ class Forwarding(Relay):
             self._attempt()
         except SaturatedError as error:
             if line is None:
-                self._refuse(error)
+                self._fail_locally(error)
             else:
                 self._wait(line)
         except (BadRequestError, NoInstanceError) as error:
-            self._refuse(error)
+            self._fail_locally(error)
         else:
             self._log_notes()
 
-    def _wait(self, line: Line, *, again: bool = False) -> None:
+    def _wait(self, line: RequestQueue, *, again: bool = False) -> None:
         """Wait for room; ``again``: it had been sent already, in vain."""
         completion, visit = self._completion, self._visit
         tier = completion.service_tier if completion is not None else ""
         priority = line.priority_of(self._request, tier, visit.allowance.key.priority if visit is not None else None)
         try:
-            self._place = line.enter(self, priority, again=again)
+            self._ticket = line.enter(self, priority, again=again)
         except LimitError as error:
-            self._refuse(error)
+            self._fail_locally(error)
         else:
             self._notes.append(f"Waiting for room at an instance (priority {priority}, {line.waiting - 1} others wait)")
             self._log_notes()
@@ -134,34 +137,34 @@ class Forwarding(Relay):
         """Wait for room after an attempt that failed with ``refusal``."""
         line = self._services.line
         if line is None:
-            self._refuse(refusal)
+            self._fail_locally(refusal)
         else:
             self._wait(line, again=True)
 
     # what the line calls
 
-    def on_turn(self) -> bool:
+    def try_dispatch(self) -> bool:
         """Try to be sent now. Returns False when there is still no room, or no instance at all."""
         try:
             self._attempt()
         except NoInstanceError:
             return False
         except BadRequestError as error:
-            self._place = None
-            self._refuse(error)
+            self._ticket = None
+            self._fail_locally(error)
             return True
         except Exception:
-            self._refuse(HttpError("Internal server error: see the router's log"))
+            self._fail_locally(HttpError("Internal server error: see the router's log"))
             raise
-        self._place = None
+        self._ticket = None
         self._notes.append("There is room now; waiting is over.")
         self._log_notes()
         return True
 
     def on_waited_too_long(self, error: HttpError) -> None:
         """There was no room in time."""
-        self._place = None
-        self._refuse(error)
+        self._ticket = None
+        self._fail_locally(error)
 
     def _track(self, request_id: str) -> None:
         """Make this findable by the id that its client, or this router, gave it."""
@@ -174,15 +177,15 @@ class Forwarding(Relay):
             self.record.status = 499
             self._end("client_gone")
 
-    def on_client_full(self) -> None:
+    def on_write_paused(self) -> None:
         """The client is slower than the instance: stop reading from there."""
         self._is_full = True
-        self._hold_up()
+        self._pause_upstream()
 
-    def on_client_drained(self) -> None:
+    def on_write_resumed(self) -> None:
         """The client has caught up."""
         self._is_full = False
-        self._go_on()
+        self._resume_upstream()
 
     def on_drain(self) -> None:
         """The router is about to stop: the answer is the connection's last, and says so if its head is yet to come."""
@@ -211,7 +214,7 @@ class Forwarding(Relay):
             return
         error = HttpError("The request was aborted by a call of /v1/abort_requests", status=499, code="aborted")
         if not self.record.status:  # no head has gone to the client
-            self._refuse(error)
+            self._fail_locally(error)
             return
         whole_events = self.record.stream and self._tail.endswith(b"\n\n\r\n") and not self._is_dechunking
         if whole_events:  # between two chunks of one event each: there is room for another one
@@ -231,7 +234,9 @@ class Forwarding(Relay):
         if self.record.status:  # the client has had a head
             self._end("failed")
         else:
-            self._refuse(HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue"))
+            self._fail_locally(
+                HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue")
+            )
 
     # what the modes differ in
 
@@ -239,21 +244,21 @@ class Forwarding(Relay):
         """Select and send. Raises NoInstanceError."""
         raise NotImplementedError
 
-    def _abandon(self) -> None:
+    def _release_all(self) -> None:
         """Give back all that is still held, connections and counts."""
         raise NotImplementedError
 
-    def _hold_up(self) -> None:
+    def _pause_upstream(self) -> None:
         """Stop reading the answer."""
         raise NotImplementedError
 
-    def _go_on(self) -> None:
+    def _resume_upstream(self) -> None:
         """Read the answer again."""
         raise NotImplementedError
 
     # another attempt
 
-    def _leave_out(self, failed: Instance, reason: str) -> bool:
+    def _exclude(self, failed: Instance, reason: str) -> bool:
         """Make no attempt at ``failed`` while there is another. Returns whether one more may be made.
 
         A first refusal doesn't count: nothing was sent, and it took no time. When many instances die at once, three
@@ -267,12 +272,12 @@ class Forwarding(Relay):
 
     # giving back
 
-    def _prefill_done(self, decision: Decision[Instance]) -> None:
+    def _prefill_done(self, decision: Reservation[Instance]) -> None:
         if decision.prefill_done():
             instance = decision.instance
             self._notes.append(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}")
 
-    def _release(self, decision: Decision[Instance]) -> None:
+    def _release(self, decision: Reservation[Instance]) -> None:
         held_tokens = decision.holds_tokens
         if decision.release():
             instance, notes = decision.instance, self._notes
@@ -293,7 +298,7 @@ class Forwarding(Relay):
 
     # endings
 
-    def _refuse(self, error: HttpError) -> None:
+    def _fail_locally(self, error: HttpError) -> None:
         """End with an error answer of the router's own."""
         self.record.status = error.status
         self._end("failed", error)
@@ -305,18 +310,18 @@ class Forwarding(Relay):
         self._is_ended = True
         if self._tracked_id:
             self._services.in_flight.discard(self._tracked_id, self)
-        if self._place is not None:
-            self._place.leave()
+        if self._ticket is not None:
+            self._ticket.leave()
         if self._visit is not None:
             tail = self._usage.tail() if self._usage is not None else self._tail
             self._visit.end(tail, self.record.bytes_out)
         try:
-            self._abandon()
-            self._write_down(outcome, error)
+            self._release_all()
+            self._record_end(outcome, error)
         finally:  # not even a bug in the above leaves a client waiting
-            self._tell_client(outcome, error)
+            self._finish_client(outcome, error)
 
-    def _write_down(self, outcome: str, error: HttpError | None) -> None:
+    def _record_end(self, outcome: str, error: HttpError | None) -> None:
         record = self.record
         if error is not None and error.status >= 500:
             self._log_error(error.message)
@@ -331,7 +336,7 @@ class Forwarding(Relay):
         notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
         self._telemetry.finish(record, notes)
 
-    def _tell_client(self, outcome: str, error: HttpError | None) -> None:
+    def _finish_client(self, outcome: str, error: HttpError | None) -> None:
         if error is not None:
             self._client.respond_error(error)
         elif outcome == "completed":

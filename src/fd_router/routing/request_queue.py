@@ -12,24 +12,24 @@ from fd_router.admission.fair_queue import FairQueue
 from fd_router.admission.priorities import Priorities
 from fd_router.config.loading import AdmissionConfig
 from fd_router.errors import HttpError, LimitError, SaturatedError
-from fd_router.http.messages import Request
 from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.messages import Request
 
 TELL_SECONDS = 10.0
 """The log tells that requests wait only so often: at its limit, a fleet is full many times a second."""
 
 
-class Waits(Protocol):
+class Queued(Protocol):
     """A request that waits."""
 
-    def on_turn(self) -> bool:
+    def try_dispatch(self) -> bool:
         """Try to be sent. Returns False when there is still no room."""
 
     def on_waited_too_long(self, error: HttpError) -> None:
         """End with ``error``."""
 
 
-class LineTold(msgspec.Struct, frozen=True):
+class QueueObserver(msgspec.Struct, frozen=True):
     """Who is told what happens in the line."""
 
     waited: Callable[[float], None]  # seconds, until its turn
@@ -37,12 +37,12 @@ class LineTold(msgspec.Struct, frozen=True):
     warn: Callable[[str], None]  # a line for the log
 
 
-class Place:
+class QueueTicket:
     """A request's place in the line, until it has its turn or leaves."""
 
     __slots__ = ("_line", "deadline", "priority", "request", "since")
 
-    def __init__(self, line: Line, request: Waits, priority: str, since: float, deadline: float) -> None:
+    def __init__(self, line: RequestQueue, request: Queued, priority: str, since: float, deadline: float) -> None:
         self._line = line
         self.request = request
         self.priority = priority
@@ -58,13 +58,13 @@ class Place:
         self._line.leave(self)
 
     def __repr__(self) -> str:
-        return f"<Place {self.priority} since {self.since:.3f}>"
+        return f"<QueueTicket {self.priority} since {self.since:.3f}>"
 
 
-class Line:
+class RequestQueue:
     """The places, in the order of ``FairQueue``.
 
-    ``on_room`` is to be called when an instance may have got room; turns are given at the end of the loop's turn, so
+    ``on_capacity`` is to be called when an instance may have room again; turns are given at the loop's turn's end, so
     that what released its place is through with it.
     """
 
@@ -75,14 +75,14 @@ class Line:
         sweeper: DeadlineSweeper,
         clock: Callable[[], float],
         call_soon: Callable[[Callable[[], None]], object],
-        told: LineTold,
+        told: QueueObserver,
     ) -> None:
         self.waiting = 0
         """Requests that wait. Read only; an attribute, since every request looks."""
         self._priorities = priorities
         self._header = options.priority_header.lower().encode("ascii")
         self._options = options
-        self._queue: FairQueue[Place] = FairQueue(priorities.weights)
+        self._queue: FairQueue[QueueTicket] = FairQueue(priorities.weights)
         self._rate = DrainRate()
         self._sweeper = sweeper
         self._clock = clock
@@ -100,7 +100,7 @@ class Line:
         wanted = (request.header(self._header) or b"").decode("latin-1")
         return self._priorities.choose(wanted, service_tier, most)
 
-    def enter(self, request: Waits, priority: str, *, again: bool = False) -> Place:
+    def enter(self, request: Queued, priority: str, *, again: bool = False) -> QueueTicket:
         """Take a place at the end, or as the first of its priority when it is to be sent ``again``.
 
         Raises LimitError (429) when as many wait as may; never for one that was let in before.
@@ -109,7 +109,7 @@ class Line:
         now = self._clock()
         if not again and self._queue.length(priority) >= options.max_queued:
             raise self._full(priority)
-        place = Place(self, request, priority, now, now + options.queue_timeout_secs)
+        place = QueueTicket(self, request, priority, now, now + options.queue_timeout_secs)
         if not self.waiting:
             self._rate.begin(now)
             self._tell(now)
@@ -118,18 +118,18 @@ class Line:
         self.waiting += 1
         return place
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: QueueTicket) -> None:
         """Give a place up without a turn."""
         self._queue.remove(place, place.priority)
         self._forget(place)
 
-    def on_room(self) -> None:
+    def on_capacity(self) -> None:
         """There may be room for one more: give turns soon."""
         if self.waiting and not self._is_due:
             self._is_due = True
             self._call_soon(self._give_turns)
 
-    def on_expired(self, place: Place) -> None:
+    def on_expired(self, place: QueueTicket) -> None:
         """A place's time is over."""
         self.leave(place)
         self._told.refused("queue_timeout")
@@ -148,17 +148,17 @@ class Line:
     def _give_turns(self) -> None:
         self._is_due = False
         try:
-            while (place := self._queue.first()) is not None and place.request.on_turn():
+            while (place := self._queue.first()) is not None and place.request.try_dispatch():
                 now = self._clock()
                 self._queue.take(place, place.priority)
                 self._rate.count(now)
                 self._forget(place)
                 self._told.waited(now - place.since)
         except Exception:  # a bug with one must not keep the others waiting
-            self.on_room()
+            self.on_capacity()
             raise
 
-    def _forget(self, place: Place) -> None:
+    def _forget(self, place: QueueTicket) -> None:
         self._sweeper.discard(place)
         self.waiting -= 1
         if not self.waiting:
@@ -185,4 +185,4 @@ class Line:
             )
 
     def __repr__(self) -> str:
-        return f"<Line {self._queue!r}>"
+        return f"<RequestQueue {self._queue!r}>"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fd_router.admission.api_key_gate import Visit
-from fd_router.instances.instance import Instance
-from fd_router.http.messages import Request
+from fd_router.admission.api_key_gate import KeyGrant
+from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import ResponseHead
-from fd_router.routing.context import Client
-from fd_router.routing.usage import UsageTail
+from fd_router.http.messages import Request
+from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.scheduling.contract import Decision
+from fd_router.routing.usage import UsageTail
+from fd_router.scheduling.contract import Reservation
 from fd_router.telemetry.record import RequestRecord
 
 
-class Relay:
+class ResponseRelay:
     """What of a request's life concerns the bytes of its answer.
 
-    It has no ``__init__``: ``Forwarding``, which has the rest of that life, sets all of it at once, for every request.
+    It has no ``__init__``: ``RoutedRequest``, which has the rest of that life, sets all of it for every request.
     """
 
     __slots__ = (
@@ -28,10 +28,10 @@ class Relay:
     )  # fmt: skip
 
     record: RequestRecord
-    _client: Client
+    _client: ClientStream
     _request: Request
     _completion: Completion | None
-    _visit: Visit | None  # what counts against its API key
+    _visit: KeyGrant | None  # what counts against its API key
     _relay: Callable[[bytes], None]  # who takes what comes of the body
     _keep_alive: bool
     _is_delimited: bool  # whether the client can tell a whole answer from a broken one
@@ -88,7 +88,7 @@ class Relay:
         self._usage = UsageTail(first, self._relay)
         self._relay = self._usage.feed
 
-    def _tell_usage(self, decision: Decision[Instance]) -> None:
+    def _tell_usage(self, decision: Reservation[Instance]) -> None:
         """Tell the policy what the whole answer says of the prompt, if it does."""
         if self._usage is not None and (usage := self._usage.usage()) is not None:
             decision.usage(*usage)

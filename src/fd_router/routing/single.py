@@ -6,24 +6,25 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
-from fd_router.instances.instance import Health, Instance
-from fd_router.http.messages import Request
-from fd_router.routing.request import Forwarding
-from fd_router.http.heads import ResponseHead, request_message
-from fd_router.routing.in_flight import InFlight
-from fd_router.http.upstream_request import Leg
-from fd_router.http.write_batcher import Pieces
+from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import InstancePool, Pools
-from fd_router.routing.context import Client, Services
-from fd_router.scheduling.contract import Decision, RequestView
+from fd_router.http.heads import ResponseHead, request_message
+from fd_router.http.messages import Request
+from fd_router.http.upstream_request import UpstreamRequest
+from fd_router.http.write_batcher import Buffers
+from fd_router.instances.instance import Health, Instance
+from fd_router.routing.context import RoutingContext
+from fd_router.routing.in_flight import InFlight
+from fd_router.routing.request import RoutedRequest
+from fd_router.scheduling.contract import RequestView, Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 
-Select = Callable[[RequestView, Collection[str]], Decision[Instance]]
+Select = Callable[[RequestView, Collection[str]], Reservation[Instance]]
 """(request, keys of instances tried) → the instance, counted. Raises NoInstanceError."""
 
 
-class ExchangeServices(Services):
+class SingleContext(RoutingContext):
     """What every exchange needs, built once."""
 
     __slots__ = ("select",)
@@ -42,21 +43,21 @@ class ExchangeServices(Services):
         self.select = select
 
 
-class Exchange(Leg, Forwarding):
+class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     """Forwards one request to one instance: a ``Listener`` of the connection there."""
 
     __slots__ = ("_awaited", "_connecting", "_connection", "_decision", "_pool", "_select", "_time_limit")
 
-    def __init__(self, services: ExchangeServices, request: Request, client: Client, record: RequestRecord) -> None:
-        Forwarding.__init__(self, services, request, client, record)  # by name: super() costs a look-up more
+    def __init__(self, services: SingleContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
+        RoutedRequest.__init__(self, services, request, client, record)  # by name: super() costs a look-up more
         self._select = services.select
-        self._decision: Decision[Instance] | None = None
+        self._decision: Reservation[Instance] | None = None
         self._connection = self._connecting = None
         self._awaited: InstancePool | None = None  # of the instance that it is to be sent to, when its policy says so
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instance that works on the request now."""
-        is_sent = self._decision is not None and self._place is None and self._awaited is None
+        is_sent = self._decision is not None and self._ticket is None and self._awaited is None
         return (self._decision.instance,) if is_sent and self._decision is not None else ()
 
     # one attempt
@@ -92,7 +93,7 @@ class Exchange(Leg, Forwarding):
         else:
             self._go_elsewhere(decision, pool)
 
-    def _go_elsewhere(self, decision: Decision[Instance], pool: InstancePool) -> None:
+    def _go_elsewhere(self, decision: Reservation[Instance], pool: InstancePool) -> None:
         """Choose again for a request that waited; where nobody else is there, it goes where it was to go, if it can."""
         self.record.attempts -= 1  # nothing was sent
         try:
@@ -113,10 +114,10 @@ class Exchange(Leg, Forwarding):
             self._awaited.awaited -= 1
             self._awaited = None
 
-    def _message(self) -> bytes | Pieces:
+    def _message(self) -> bytes | Buffers:
         return request_message(self._request, self._pool.authority, self._request.body)
 
-    def _abandon(self) -> None:
+    def _release_all(self) -> None:
         self._stop_waiting()
         if self._connection is not None or self._connecting is not None:
             self._cancel()
@@ -191,10 +192,10 @@ class Exchange(Leg, Forwarding):
         self._release(decision)
         if error.retry is Retry.ALWAYS:
             services.connection_failed(decision.instance, error.reason)
-            if self._leave_out(decision.instance, error.reason):
+            if self._exclude(decision.instance, error.reason):
                 self._retry(error)
                 return
-        self._refuse(error)
+        self._fail_locally(error)
 
     def _blame(self, instance: Instance, error: UpstreamError, *, begun: bool = False) -> None:
         """Count a failure of ``instance``, unless it only waited for a client that took nothing."""
@@ -209,7 +210,7 @@ class Exchange(Leg, Forwarding):
             self._telemetry.metrics.retried(error.reason)
             self._wait_again(error)
         except NoInstanceError:  # the failed one was the last: its failure says more
-            self._refuse(error)
+            self._fail_locally(error)
         else:
             self._log_notes()
             self._telemetry.metrics.retried(error.reason)

@@ -21,7 +21,7 @@ class Watched(Protocol):
         """Nothing has happened for so long: end."""
 
 
-class OverdueSweep:
+class Watchdog:
     """Looks at every request once an interval, beside all time limits: none should ever be left to it.
 
     Whatever happens to a request changes its record: another attempt, the first byte, more bytes. One whose record
@@ -76,4 +76,4 @@ class OverdueSweep:
         self._seen = {request: seen for request, seen in self._seen.items() if request in alive}
 
     def __repr__(self) -> str:
-        return f"<OverdueSweep {len(self._seen)} seen>"
+        return f"<Watchdog {len(self._seen)} seen>"

@@ -9,23 +9,8 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from fd_router.scheduling.load_table import CountBoard
-
-
-class Candidate(Protocol):
-    """An instance as a policy sees it: who it is and what it is busy with. Counts are this router's own."""
-
-    @property
-    def url(self) -> str:
-        """``http://IP:PORT``, the instance's name in logs and metrics."""
-
-    @property
-    def running(self) -> int:
-        """Requests sent there and not yet finished."""
-
-    @property
-    def tokens(self) -> int:
-        """Estimated prompt tokens sent there whose prefill isn't known to be done."""
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.load_table import LoadTable
 
 
 class RequestView(Protocol):
@@ -105,7 +90,7 @@ class Explaining(Protocol):
         """Explain the choice that ``choose`` would make now, without changing anything: no index, no turn, no draw."""
 
 
-class Placement(Protocol):
+class RequestTracker(Protocol):
     """What a policy that learns keeps of a request it placed. Each is called at most once, ``on_end`` always.
 
     A first token that comes after the end, or from an answer that is an error, isn't told.
@@ -125,11 +110,11 @@ class Placement(Protocol):
 class Learner(Protocol):
     """What a policy may have besides ``choose``: it wants to hear what becomes of the requests it placed."""
 
-    def place(self, request: RequestView, candidate: Candidate) -> Placement:
+    def place(self, request: RequestView, candidate: Candidate) -> RequestTracker:
         """Note that ``request`` is being sent to ``candidate``, which ``choose`` returned just before."""
 
 
-class Patient(Placement, Protocol):
+class Patient(RequestTracker, Protocol):
     """A placement of a request that may have to wait before it is sent. Only where the environment has ``later``."""
 
     def waits(self, send: Callable[[], None]) -> bool:
@@ -140,7 +125,7 @@ class Patient(Placement, Protocol):
 class Leavable(Protocol):
     """What a policy may have besides ``choose``: it wants to hear of instances that get nothing new any more."""
 
-    def on_gone(self, url: str) -> None:
+    def on_instance_unavailable(self, url: str) -> None:
         """It left, is down, drains, is paused, or its circuit is open."""
 
 
@@ -157,11 +142,11 @@ class Predictions(Protocol):
 class Environment:
     """What a policy is built with: clock (monotonic seconds), randomness, role, and whom to tell of what it does.
 
-    ``board`` gives the counts of many candidates faster than they do themselves. ``later``, if any, calls what is to be
-    done after a time: then a policy's placements may let requests wait (``Decision.waits``).
+    ``load_table`` gives the counts of many candidates faster than they do. ``later``, if any, calls what is to be
+    done after a time: then a policy's placements may let requests wait (``Reservation.waits``).
     """
 
-    __slots__ = ("board", "clock", "later", "on_choice", "predictions", "random", "role")
+    __slots__ = ("clock", "later", "load_table", "on_choice", "predictions", "random", "role")
 
     def __init__(
         self,
@@ -173,7 +158,7 @@ class Environment:
         predictions: Predictions | None = None,
         later: Later | None = None,
     ) -> None:
-        self.board = CountBoard()
+        self.load_table = LoadTable()
         self.clock = clock
         self.random = rng
         self.on_choice = on_choice
@@ -182,34 +167,27 @@ class Environment:
         self.later = later
 
 
-class Mirrored(Candidate, Protocol):
-    """A candidate that tells ``board``, if it has one, of each change of its counts."""
-
-    board: CountBoard | None
-    place: int  # its own on the board
-
-
-class Countable(Candidate, Protocol):
+class Reservable(Candidate, Protocol):
     """A candidate whose counts the scheduler keeps."""
 
     @property
     def key(self) -> str:
         """``host:port``, the identity of the instance."""
 
-    def take(self, tokens: int) -> None:
+    def acquire(self, tokens: int) -> None:
         """Count one more request with ``tokens`` prompt tokens."""
 
-    def give_back_tokens(self, tokens: int) -> None:
+    def release_tokens(self, tokens: int) -> None:
         """Those tokens' prefill is done, or will never be."""
 
-    def give_back_request(self, tokens: int = 0) -> None:
+    def release(self, tokens: int = 0) -> None:
         """One request ended, with so many tokens that weren't given back before."""
 
 
-InstanceT = TypeVar("InstanceT", bound=Countable)
+InstanceT = TypeVar("InstanceT", bound=Reservable)
 
 
-class Decision(Generic[InstanceT]):
+class Reservation(Generic[InstanceT]):
     """A request's place at an instance: counted when made, to be given back once.
 
     Both ways of giving back may be called again without effect, so that every ending of an exchange can
@@ -220,14 +198,14 @@ class Decision(Generic[InstanceT]):
         "_awaits_first", "_holds_request", "holds_tokens", "instance", "placement", "tokens", "wants_usage",
     )  # fmt: skip
 
-    def __init__(self, instance: InstanceT, tokens: int, placement: Placement | None = None) -> None:
+    def __init__(self, instance: InstanceT, tokens: int, placement: RequestTracker | None = None) -> None:
         self.instance = instance
         self.tokens = tokens
         self._holds_request = True
         self.holds_tokens = tokens > 0
         self.placement = placement
         self._awaits_first = self.wants_usage = placement is not None
-        instance.take(tokens)
+        instance.acquire(tokens)
 
     def waits(self, send: Callable[[], None]) -> bool:
         """Return whether the policy lets the request wait; then it calls ``send`` once, unless this is released."""
@@ -251,7 +229,7 @@ class Decision(Generic[InstanceT]):
         if not self.holds_tokens:
             return False
         self.holds_tokens = False
-        self.instance.give_back_tokens(self.tokens)
+        self.instance.release_tokens(self.tokens)
         return True
 
     def release(self) -> bool:
@@ -259,7 +237,7 @@ class Decision(Generic[InstanceT]):
         if not self._holds_request:
             return False
         self._holds_request = False
-        self.instance.give_back_request(self.tokens if self.holds_tokens else 0)
+        self.instance.release(self.tokens if self.holds_tokens else 0)
         self.holds_tokens = False
         if self.placement is not None:
             self._awaits_first = False
@@ -267,4 +245,6 @@ class Decision(Generic[InstanceT]):
         return True
 
     def __repr__(self) -> str:
-        return f"<Decision {self.instance.url} tokens={self.tokens} {'held' if self._holds_request else 'given back'}>"
+        return (
+            f"<Reservation {self.instance.url} tokens={self.tokens} {'held' if self._holds_request else 'given back'}>"
+        )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Explanation, Policy, RequestView
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Explanation, Policy, RequestView
 from fd_router.scheduling.explanation import explain
 
 REASON_CHARACTERS = 200
 """Of a reason that a header shows: it may come from a policy that isn't the router's."""
 
 
-class TellingPolicy:
+class DecisionHeaderPolicy:
     """Chooses as ``policy`` does, and notes the decision in the ``decisions`` (role → text) of a request that has some.
 
     Only used where the configuration allows such a header, since it asks every request.

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fd_router.scheduling.contract import Candidate, Explanation, Policy, RequestView, Standing
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Explanation, Policy, RequestView, Standing
 
 
 def explain(policy: Policy, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from fd_router.scheduling.load_table import FEW
-from fd_router.scheduling.contract import Candidate
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.load_table import VECTORIZE_ABOVE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,7 +42,7 @@ def lowest_places(values: Sequence[float], low: float, rng: random.Random) -> li
     Always the first ones would send every request of a quiet fleet to the same instances.
     """
     size = len(values)
-    if size <= FEW:
+    if size <= VECTORIZE_ABOVE:
         return [place for place, value in enumerate(values) if value == low]
     if not isinstance(values, list):
         array: npt.NDArray[Any] = values  # type: ignore[assignment]
@@ -66,7 +66,7 @@ def _places(values: list[float], low: float, start: int, end: int, most: int) ->
     return places
 
 
-class Figure(msgspec.Struct, frozen=True):
+class LoadReport(msgspec.Struct, frozen=True):
     """What an instance said of itself, and how many of this router's requests it had when it was asked."""
 
     running: float
@@ -75,20 +75,20 @@ class Figure(msgspec.Struct, frozen=True):
     at: float
 
 
-class Figures:
+class ReportedLoads:
     """The last figures of all instances. Those older than ``max_age`` seconds count as absent."""
 
     def __init__(self, clock: Callable[[], float], max_age: float) -> None:
         self.max_age = max_age
         self._clock = clock
-        self._figures: dict[str, Figure] = {}
+        self._figures: dict[str, LoadReport] = {}
         self._views: list[RemoteLoads] = []
         self._stale_from = float("inf")  # no figure is too old before this
 
     def report(self, url: str, running: float, waiting: float, own: int) -> None:
         """Take in what the instance ``url`` said; ``own`` were this router's requests there when it was asked."""
         now = self._clock()
-        figure = self._figures[url] = Figure(running, waiting, own, now)
+        figure = self._figures[url] = LoadReport(running, waiting, own, now)
         self._stale_from = min(self._stale_from, now + self.max_age)
         for view in self._views:
             view.on_figure(url, figure)
@@ -99,7 +99,7 @@ class Figures:
             for view in self._views:
                 view.on_figure(url, None)
 
-    def get(self, url: str) -> Figure | None:
+    def get(self, url: str) -> LoadReport | None:
         """Return the figures of an instance if they aren't too old."""
         self.drop_stale()
         return self._figures.get(url)
@@ -127,7 +127,7 @@ class RemoteLoads:
     last call, so that a decision is one addition for each.
     """
 
-    def __init__(self, figures: Figures, waiting_weight: float, own: Loads = own_running) -> None:
+    def __init__(self, figures: ReportedLoads, waiting_weight: float, own: Loads = own_running) -> None:
         self._figures = figures
         self._own = own
         self._weight = waiting_weight
@@ -145,7 +145,7 @@ class RemoteLoads:
             return [max(0.0, extra + count) for extra, count in zip(self._extra, own, strict=True)]
         return _added(self._extra, own)  # type: ignore[return-value]  # an array
 
-    def on_figure(self, url: str, figure: Figure | None) -> None:
+    def on_figure(self, url: str, figure: LoadReport | None) -> None:
         """Take new figures in; None: there are none any more."""
         place = self._places.get(url)
         if place is not None:
@@ -157,12 +157,12 @@ class RemoteLoads:
         self._places = {candidate.url: place for place, candidate in enumerate(candidates)}
         self._candidates = candidates
         self._extra = extra
-        if len(extra) > FEW:
+        if len(extra) > VECTORIZE_ABOVE:
             import numpy as np  # noqa: PLC0415
 
             self._extra = np.array(extra)
 
-    def _over(self, figure: Figure | None) -> float:
+    def _over(self, figure: LoadReport | None) -> float:
         return 0.0 if figure is None else float(figure.running + figure.waiting * self._weight - figure.own)
 
 

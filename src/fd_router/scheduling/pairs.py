@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence, Set
 from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.contract import Decision, InstanceT, Policy, RequestView
+from fd_router.scheduling.contract import InstanceT, Policy, RequestView, Reservation
 from fd_router.scheduling.explanation import Draw, Verdict, explain
 from fd_router.scheduling.scheduler import NO_ROOM, Available, place_of
 
@@ -28,10 +28,10 @@ class Side(Generic[InstanceT]):
         """Choose one of ``candidates`` (at least one; a policy may want to remember the choice among one too)."""
         return self.policy.choose(request, candidates)  # type: ignore[return-value]  # one of what it was given
 
-    def decide(self, request: RequestView, chosen: InstanceT, tokens: int) -> Decision[InstanceT]:
+    def decide(self, request: RequestView, chosen: InstanceT, tokens: int) -> Reservation[InstanceT]:
         """Count ``chosen`` with ``tokens``, and tell a policy that learns."""
         placement = self._place(request, chosen) if self._place is not None else None
-        return Decision(chosen, tokens, placement)
+        return Reservation(chosen, tokens, placement)
 
 
 class PairScheduler(Generic[InstanceT]):
@@ -61,7 +61,7 @@ class PairScheduler(Generic[InstanceT]):
 
     def select(
         self, request: RequestView, tried: Collection[str] = ()
-    ) -> tuple[Decision[InstanceT], Decision[InstanceT]]:
+    ) -> tuple[Reservation[InstanceT], Reservation[InstanceT]]:
         """Choose and count a pair without the instances in ``tried`` (keys).
 
         Raises NoInstanceError (503) when there is none, SaturatedError when there would be one if it had room.

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.contract import Candidate, Decision, InstanceT, Learner, Placement, Policy, RequestView
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import InstanceT, Learner, Policy, RequestTracker, RequestView, Reservation
 from fd_router.scheduling.explanation import Draw, Verdict, explain
 
 Available = Callable[[], Sequence[InstanceT]]
@@ -19,7 +20,7 @@ def _never() -> bool:
     return False
 
 
-Place = Callable[[RequestView, Candidate], Placement]
+Place = Callable[[RequestView, Candidate], RequestTracker]
 """Tells a policy that a request is being sent."""
 
 
@@ -48,7 +49,7 @@ class Scheduler(Generic[InstanceT]):
         self._is_full = is_full
         self._place = place_of(policy)
 
-    def select(self, request: RequestView, tried: Collection[str] = ()) -> Decision[InstanceT]:
+    def select(self, request: RequestView, tried: Collection[str] = ()) -> Reservation[InstanceT]:
         """Choose and count an instance, one not in ``tried`` (keys) as long as another is left.
 
         Raises NoInstanceError when nothing is available, SaturatedError when nothing has room.
@@ -58,7 +59,7 @@ class Scheduler(Generic[InstanceT]):
             candidates = self._left(candidates, tried)
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
         placement = self._place(request, chosen) if self._place is not None else None
-        return Decision(chosen, request.tokens, placement)  # type: ignore[arg-type]  # one of what it was given
+        return Reservation(chosen, request.tokens, placement)  # type: ignore[arg-type]  # one of what it was given
 
     def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict]:
         """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError."""

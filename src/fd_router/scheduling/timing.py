@@ -6,7 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fd_router.scheduling.contract import Candidate, Explanation, Policy, RequestView
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Explanation, Policy, RequestView
 from fd_router.scheduling.explanation import explain
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from fd_router.http.messages import Request
-
 MAX_TAG = 128
 _MAX_TAGS = 4 * MAX_TAG
 MAX_PATH = 512
@@ -37,15 +35,6 @@ def context_tags(trace_id: str = "", req_id: str = "", session_id: str = "", req
     if request_id:
         tags += f"[request_id:{request_id}] "
     return tags
-
-
-def request_tags(request: Request, req_id: str, session_id: str) -> str:
-    """Make the tags of ``request``; ``req_id`` and ``session_id`` are from its body."""
-    head = request.head
-    if not (req_id or session_id or head.request_id or head.traceparent):
-        return f"[request_id:{request.request_id}] "  # made by the router: there is nothing to escape
-    trace_id = head.traceparent[3:35].decode("latin-1")
-    return context_tags(trace_id, req_id, session_id, request.request_id)
 
 
 def _tag_value(value: str) -> str:

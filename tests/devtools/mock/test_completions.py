@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from fd_router.errors import BadRequestError
 from fd_router.devtools.mock.completions import Answer, Ids, Words, parse_body, prompt_of, usage_of
+from fd_router.errors import BadRequestError
 
 
 def chat(**extra):

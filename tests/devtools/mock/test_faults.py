@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.errors import BadRequestError
 from fd_router.devtools.mock.faults import PARAMETERS, Fault, FaultBox, parse_fault
+from fd_router.errors import BadRequestError
 
 CHAT = "/v1/chat/completions"
 

@@ -1,8 +1,8 @@
 import pytest
 
 from fd_router.config.loading import declared, from_texts
-from fd_router.errors import ConfigError
 from fd_router.devtools.mock.options import MockOptions
+from fd_router.errors import ConfigError
 
 
 def test_every_field_is_an_option_with_a_help_text():

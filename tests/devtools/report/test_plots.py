@@ -1,9 +1,9 @@
 import pytest
 
-from fd_router.simulation import simulate_run
 from fd_router.devtools.report.outcomes import Outcome, Result
 from fd_router.devtools.report.plot_series import BINS, POINTS, series_of
 from fd_router.devtools.report.plots import write_plots
+from fd_router.devtools.simulate import run as simulate_run
 from fd_router.devtools.simulate.options import SimulateOptions
 
 GOOD = '{"timestamp": %d, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]}\n'

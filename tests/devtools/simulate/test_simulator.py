@@ -3,10 +3,10 @@ import random
 import pytest
 
 from fd_router.config.loading import POLICIES, SchedulerConfig
-from fd_router.errors import ConfigError
 from fd_router.devtools.engine_model.engine import EngineSettings
 from fd_router.devtools.simulate.simulator import Fleet, Simulator, simulate
 from fd_router.devtools.traces.trace import TraceRequest
+from fd_router.errors import ConfigError
 
 ENGINE = EngineSettings(prefill_tokens_per_sec=1000, decode_secs=0.01, cache_tokens=100_000)
 

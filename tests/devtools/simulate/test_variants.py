@@ -1,7 +1,7 @@
 import pytest
 
-from fd_router.errors import ConfigError
 from fd_router.devtools.simulate.variants import variants_of
+from fd_router.errors import ConfigError
 
 
 def test_policies_with_options_of_their_own():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fd_router.devtools.traces.trace import read_trace
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "make_trace" / "make_trace.py"
+SCRIPT = Path(__file__).parents[3] / "examples" / "make_trace" / "make_trace.py"
 
 
 def make(tmp_path, *entries):

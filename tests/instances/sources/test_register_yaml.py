@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fd_router.instances.instance import Health
-from fd_router.instances.sources.register_yaml import keep_instances, parse_register_file
+from fd_router.instances.sources.register_yaml import parse_register_file, register_static
 
 GOOD = """
 instances:
@@ -80,7 +80,7 @@ def test_files_that_hold_nothing_usable(text: str, problem: str) -> None:
 def test_instances_are_kept_and_problems_logged(tmp_path: Path, registry, log) -> None:
     path = tmp_path / "register.yaml"
     path.write_text(GOOD + "  - {role: mixed, host_ip: 10.0.0.1, port: 1}\n")
-    problems = keep_instances(path, registry, splitwise=True, log=log)
+    problems = register_static(path, registry, splitwise=True, log=log)
     assert [(x.url, x.health) for x in registry.all()] == [
         ("http://127.0.0.1:8097", Health.UNHEALTHY),
         ("http://[::1]:8098", Health.UNHEALTHY),
@@ -99,7 +99,7 @@ def test_an_unreadable_file_is_told_and_nothing_else(
     path = tmp_path / "register.yaml"
     if content is not None:
         path.write_bytes(content)
-    keep_instances(path, registry, splitwise=False, log=log)
+    register_static(path, registry, splitwise=False, log=log)
     assert registry.all() == ()
     [(level, line)] = log.lines
     assert level == "error"

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.waiting import until
 
 from fd_router.instances.instance import Health
 from fd_router.instances.sources.state_file import StateFile
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_kept_instance_drains_on(path, make_registry, describe, log) -> None:
     make(path, before, log).finish()
     assert make(path, after, log).restore() == 0
     assert after.get("10.0.0.1:1").is_draining
-    assert after.is_kept("10.0.0.1:1")
+    assert after.is_static("10.0.0.1:1")
 
 
 def test_a_restored_one_that_never_comes_up_is_forgotten(path, make_registry, describe, log, clock) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from fd_router.scheduling.contract import Candidate, Explanation, Learner, RequestView, Standing
-from fd_router.scheduling.plugins.guard import Trouble, guard
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Explanation, Learner, RequestView, Standing
+from fd_router.scheduling.plugins.guard import PluginErrors, guard
 from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet, make_environment
 
 
@@ -43,9 +44,9 @@ def test_a_right_choice_is_passed_on() -> None:
         (lambda c: c[0].url, "wrong_choice", "choose() returned a str, which is none of the candidates"),
         (lambda c: FakeCandidate(1), "wrong_choice", "choose() returned a FakeCandidate, which"),
         (lambda c: [c[0]], "wrong_choice", "choose() returned a list, which"),
-        (lambda c: {}["the secret prompt"], "raised", "KeyError at test_guarded.py:"),
-        (lambda c: c[99], "raised", "IndexError at test_guarded.py:"),
-        (lambda _: sys.exit("the secret prompt"), "raised", "SystemExit at test_guarded.py:"),
+        (lambda c: {}["the secret prompt"], "raised", "KeyError at test_guard.py:"),
+        (lambda c: c[99], "raised", "IndexError at test_guard.py:"),
+        (lambda _: sys.exit("the secret prompt"), "raised", "SystemExit at test_guard.py:"),
     ],
 )
 def test_after_an_error_the_one_with_the_fewest_requests_serves(
@@ -71,7 +72,7 @@ def test_trouble_is_logged_at_once_and_then_once_a_minute_with_its_number() -> N
     lines: list[str] = []
     kinds: list[str] = []
     now = 0.0
-    trouble = Trouble("my:P", count=kinds.append, log=lines.append, clock=lambda: now)
+    trouble = PluginErrors("my:P", count=kinds.append, log=lines.append, clock=lambda: now)
     for second in range(200):
         now = float(second)
         trouble("raised", f"E at {second}")

@@ -13,9 +13,9 @@ import pytest
 from fd_router.config.loading import Config, SchedulerConfig, ServerConfig
 from fd_router.errors import ConfigError
 from fd_router.scheduling.plugins.loading import CustomPolicy
+from fd_router.scheduling.plugins.per_role import policies_of, problems_of
 from fd_router.scheduling.policies import make_policy, needs
 from fd_router.scheduling.prefix.index import PrefixIndex
-from fd_router.scheduling.plugins.per_role import policies_of, problems_of
 from tests.support.scheduling_fakes import FakeRequest, fleet, make_environment
 
 Write = Callable[[str], str]

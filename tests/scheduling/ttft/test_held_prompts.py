@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.scheduling.ttft.prefill_queue import Backlog, Pending
 from fd_router.scheduling.ttft.columns import FleetColumns
+from fd_router.scheduling.ttft.held_prompts import AGEING, LEAD, MOST, HeldPrompts, HoldQueue
+from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
-from fd_router.scheduling.ttft.held_prompts import AGEING, LEAD, MOST, Shelf, Waiting
-from tests.support.scheduling_fakes import fleet
 from tests.support.fake_transport import FakeLoop
+from tests.support.scheduling_fakes import fleet
 
 
 class Bench:
@@ -23,12 +23,12 @@ class Bench:
     def __init__(self, feed_tokens: float = 500.0) -> None:
         self.loop = FakeLoop(0.0)
         self.sent: list[str] = []
-        self.prompts: dict[str, Pending] = {}
+        self.prompts: dict[str, PromptWork] = {}
         self.columns = FleetColumns()
-        self.waiting = Waiting(self.columns)
-        self.backlog = Backlog(PrefillSpeed(1000.0), self.columns, self.columns.slot("http://10.0.0.1:8000"))
+        self.waiting = HeldPrompts(self.columns)
+        self.backlog = PrefillQueue(PrefillSpeed(1000.0), self.columns, self.columns.slot("http://10.0.0.1:8000"))
         self.backlog.speed.is_known = True
-        self.shelf = Shelf(self.backlog, 0, self.waiting, self.loop.time, self.loop.call_later, feed_tokens)
+        self.shelf = HoldQueue(self.backlog, 0, self.waiting, self.loop.time, self.loop.call_later, feed_tokens)
 
     def add(self, name: str, tokens: float) -> None:
         pending = self.prompts[name] = self.shelf.add(tokens, self.loop.now, is_heard=True)
@@ -154,15 +154,15 @@ def test_so_many_may_wait_and_then_the_shortest_goes() -> None:
 def test_what_waits_weighs_on_a_new_prompt() -> None:
     bench, columns = Bench(), FleetColumns()
     candidates = fleet(0, 0)
-    waiting = Waiting(columns)
+    waiting = HeldPrompts(columns)
     backlogs = [
-        Backlog(PrefillSpeed(speed), columns, columns.slot(candidates[place].url))
+        PrefillQueue(PrefillSpeed(speed), columns, columns.slot(candidates[place].url))
         for place, speed in ((0, 1000.0), (1, 500.0))
     ]
     for backlog in backlogs:
         backlog.speed.is_known = True
     shelves = [
-        Shelf(backlog, slot, waiting, bench.loop.time, bench.loop.call_later, 1)
+        HoldQueue(backlog, slot, waiting, bench.loop.time, bench.loop.call_later, 1)
         for slot, backlog in enumerate(backlogs)
     ]
     for shelf, sizes in zip(shelves, ((9000, 1000, 2000), (9000, 3000)), strict=True):
@@ -176,7 +176,7 @@ def test_what_waits_weighs_on_a_new_prompt() -> None:
     before, behind = waiting.weigh(np.array([6.0, 2.0]), np.array([0.002, 0.001]), 0.0)
     assert before.tolist() == [6.0, 3.0]
     assert behind.tolist() == [0, 0]
-    assert (repr(waiting), repr(shelves[1])) == ("<Waiting: 3 prompts>", "<Shelf with 1 prompts>")
+    assert (repr(waiting), repr(shelves[1])) == ("<HeldPrompts: 3 prompts>", "<HoldQueue with 1 prompts>")
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3000), st.floats(0, 2)), max_size=80), st.randoms())

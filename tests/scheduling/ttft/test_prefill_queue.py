@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.scheduling.ttft.prefill_queue import Backlog
-from fd_router.scheduling.ttft.columns import SPARE, FleetColumns
+from fd_router.scheduling.ttft.columns import RESERVED_FOR_ADMIN, FleetColumns
+from fd_router.scheduling.ttft.prefill_queue import PrefillQueue
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
 from tests.support.scheduling_fakes import FakeCandidate
 
@@ -16,26 +16,26 @@ def columns() -> FleetColumns:
 
 
 @pytest.fixture
-def backlog(columns: FleetColumns) -> Backlog:
-    return Backlog(PrefillSpeed(1000.0), columns, columns.slot("a"))
+def backlog(columns: FleetColumns) -> PrefillQueue:
+    return PrefillQueue(PrefillSpeed(1000.0), columns, columns.slot("a"))
 
 
-def test_prompts_queue_up(backlog: Backlog) -> None:
+def test_prompts_queue_up(backlog: PrefillQueue) -> None:
     backlog.add(1000, 10.0, is_heard=True)
     backlog.add(500, 10.2, is_heard=True)
     assert backlog.seconds(10.2) == pytest.approx(1.3)
     assert backlog.tokens == 1500
     assert backlog.seconds(99.0) == pytest.approx(0.5)  # the first is late; the other can't have begun
-    assert repr(backlog) == "<Backlog of 2 prompts, 1500 tokens, 2 running>"
+    assert repr(backlog) == "<PrefillQueue of 2 prompts, 1500 tokens, 2 running>"
 
 
-def test_what_comes_behind_a_late_prompt_waits_for_it(backlog: Backlog) -> None:
+def test_what_comes_behind_a_late_prompt_waits_for_it(backlog: PrefillQueue) -> None:
     backlog.add(1000, 0.0, is_heard=True)
     backlog.add(1000, 5.0, is_heard=True)
     assert backlog.seconds(5.0) == pytest.approx(1.0)
 
 
-def test_first_tokens_in_order_tell_how_long_each_took(backlog: Backlog) -> None:
+def test_first_tokens_in_order_tell_how_long_each_took(backlog: PrefillQueue) -> None:
     first, second = (backlog.add(1000, 0.0, is_heard=True) for _ in range(2))
     assert backlog.first_token(first, 1.5) == 1.5
     assert backlog.seconds(1.5) == 1.0
@@ -46,7 +46,7 @@ def test_first_tokens_in_order_tell_how_long_each_took(backlog: Backlog) -> None
     assert backlog.first_token(late, 8.0) == 1.0  # idle before
 
 
-def test_an_engine_may_take_a_short_one_first(backlog: Backlog) -> None:
+def test_an_engine_may_take_a_short_one_first(backlog: PrefillQueue) -> None:
     long, short = backlog.add(4000, 0.0, is_heard=True), backlog.add(100, 0.0, is_heard=True)
     assert backlog.first_token(short, 0.5) == 0.5
     assert backlog.seconds(0.5) == pytest.approx(3.6)
@@ -55,7 +55,7 @@ def test_an_engine_may_take_a_short_one_first(backlog: Backlog) -> None:
     assert backlog.seconds(4.1) == 0
 
 
-def test_one_that_ends_unprefilled_makes_room(backlog: Backlog) -> None:
+def test_one_that_ends_unprefilled_makes_room(backlog: PrefillQueue) -> None:
     first, second, third = (backlog.add(1000, 0.0, is_heard=True) for _ in range(3))
     backlog.end(second, 0.5)
     assert backlog.seconds(0.5) == pytest.approx(1.5)
@@ -65,7 +65,7 @@ def test_one_that_ends_unprefilled_makes_room(backlog: Backlog) -> None:
     assert (backlog.seconds(0.5), backlog.tokens, backlog.running) == (0, 0, 0)
 
 
-def test_one_that_is_not_heard_of_is_done_when_one_behind_it_is(backlog: Backlog) -> None:
+def test_one_that_is_not_heard_of_is_done_when_one_behind_it_is(backlog: PrefillQueue) -> None:
     backlog.speed.is_known = True
     silent = backlog.add(1000, 0.0, is_heard=False)
     heard = backlog.add(1000, 0.0, is_heard=True)
@@ -76,7 +76,7 @@ def test_one_that_is_not_heard_of_is_done_when_one_behind_it_is(backlog: Backlog
     assert backlog.running == 1
 
 
-def test_columns_show_it(columns: FleetColumns, backlog: Backlog) -> None:
+def test_columns_show_it(columns: FleetColumns, backlog: PrefillQueue) -> None:
     class Named(FakeCandidate):
         def __init__(self, url: str) -> None:
             super().__init__(1)
@@ -84,7 +84,7 @@ def test_columns_show_it(columns: FleetColumns, backlog: Backlog) -> None:
 
     backlog.add(1000, 10.0, is_heard=True)
     backlog.add(500, 10.0, is_heard=True)
-    other = Backlog(PrefillSpeed(500.0), columns, columns.slot("b"))
+    other = PrefillQueue(PrefillSpeed(500.0), columns, columns.slot("b"))
     for candidates in ([Named("a"), Named("b")], [Named("b"), Named("a")]):
         until, behind, pace, running = columns.of(candidates)
         rows = dict(zip([each.url for each in candidates], zip(until, behind, pace, running, strict=True), strict=True))
@@ -94,17 +94,17 @@ def test_columns_show_it(columns: FleetColumns, backlog: Backlog) -> None:
 
 
 def test_slots_are_used_again(columns: FleetColumns) -> None:
-    for number in range(3 * SPARE):
+    for number in range(3 * RESERVED_FOR_ADMIN):
         columns.slot(str(number))
-    assert columns.gone([FakeCandidate(number) for number in range(3 * SPARE)]) == []
+    assert columns.gone([FakeCandidate(number) for number in range(3 * RESERVED_FOR_ADMIN)]) == []
     assert columns.gone([FakeCandidate(1)]) == []  # the others were tried, or are full
-    for number in range(3 * SPARE, 12 * SPARE):
+    for number in range(3 * RESERVED_FOR_ADMIN, 12 * RESERVED_FOR_ADMIN):
         columns.slot(str(number))
     columns.running[7] = 1
     gone = columns.gone([])
-    assert len(gone) == 12 * SPARE - 1
+    assert len(gone) == 12 * RESERVED_FOR_ADMIN - 1
     for url in gone:
         columns.forget(url)
-    assert columns.slot("new") < 12 * SPARE
+    assert columns.slot("new") < 12 * RESERVED_FOR_ADMIN
     assert len(columns) == 2
     assert columns.gone([]) == []

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.telemetry.logging.json_log import JsonLog
+from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.sanitize import context_tags
-from fd_router.telemetry.logging.sink import Sink
-
 from tests.support.telemetry_fakes import EVENING, Clock, FakeLoop, Outlet
 
 

@@ -3,28 +3,28 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.telemetry.logging.pending_lines import Backlog
+from fd_router.telemetry.logging.pending_lines import PendingLines
 
 
 def test_within_the_limit_nothing_is_dropped() -> None:
-    backlog = Backlog(8)
+    backlog = PendingLines(8)
     backlog.add(b"abc\ndef\n")
     assert backlog.trim() == 0
     assert backlog.data == b"abc\ndef\n"
 
 
 def test_the_oldest_lines_go_first() -> None:
-    backlog = Backlog(9)
+    backlog = PendingLines(9)
     backlog.add(b"abc\ndef\nghi\n")
     assert backlog.trim() == 1
     assert backlog.data == b"def\nghi\n"
 
 
 def test_the_rest_of_a_half_written_line_stays() -> None:
-    backlog = Backlog(6)
+    backlog = PendingLines(6)
     backlog.add(b"abc\ndef\nghi\n")
     backlog.written(2)
-    assert repr(backlog) == "<Backlog 10 B torn>"
+    assert repr(backlog) == "<PendingLines 10 B torn>"
     assert backlog.trim() == 1
     assert backlog.data == b"c\nghi\n"
 
@@ -36,7 +36,7 @@ LINES = st.lists(st.binary(max_size=9).map(lambda line: line.replace(b"\n", b"")
 def test_what_is_written_are_whole_lines_in_order_and_the_rest_is_counted(
     steps: list[tuple[list[bytes], int]], limit: int
 ) -> None:
-    backlog, number, lost, out = Backlog(limit), 0, 0, b""
+    backlog, number, lost, out = PendingLines(limit), 0, 0, b""
     for lines, writable in steps:
         for line in lines:
             number += 1

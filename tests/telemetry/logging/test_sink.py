@@ -47,7 +47,7 @@ def make(limit: int = 100) -> tuple[FakeOutlet, list[str], Sink]:
 def test_lines_go_straight_through() -> None:
     outlet, complaints, sink = make()
     sink.write(b"one\n")
-    assert (outlet.got, sink.has_backlog, sink.take_news(), complaints) == (b"one\n", False, "", [])
+    assert (outlet.got, sink.has_backlog, sink.take_recovery_notice(), complaints) == (b"one\n", False, "", [])
 
 
 def test_partial_writes_are_continued_where_they_stopped() -> None:
@@ -58,7 +58,7 @@ def test_partial_writes_are_continued_where_they_stopped() -> None:
     outlet.room = None
     sink.write(b"three\n")
     assert (outlet.got, complaints) == (b"one\ntwo\nthree\n", [])
-    assert sink.take_news() == ""  # slow isn't broken
+    assert sink.take_recovery_notice() == ""  # slow isn't broken
 
 
 def test_a_full_disk_is_told_once_and_loses_only_what_is_over_the_limit() -> None:
@@ -73,8 +73,8 @@ def test_a_full_disk_is_told_once_and_loses_only_what_is_over_the_limit() -> Non
     outlet.error = None
     sink.write(b"")
     assert outlet.got == b"ccc\nddd\n"
-    assert sink.take_news() == "Log fake can be written again, 2 lines were lost"
-    assert sink.take_news() == ""
+    assert sink.take_recovery_notice() == "Log fake can be written again, 2 lines were lost"
+    assert sink.take_recovery_notice() == ""
     outlet.error = OSError(errno.ENOSPC, "again")
     sink.write(b"eee\n")
     assert len(complaints) == 2
@@ -88,7 +88,7 @@ def test_lines_lost_to_a_slow_reader_are_told() -> None:
     outlet.room = None
     sink.write(b"")
     assert (outlet.got, complaints) == (b"bbb\n", [])
-    assert "1 lines were lost" in sink.take_news()
+    assert "1 lines were lost" in sink.take_recovery_notice()
 
 
 def test_retries_are_quick_for_a_slow_reader_and_slower_for_a_fault() -> None:

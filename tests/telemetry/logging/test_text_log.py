@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.sanitize import context_tags
-from fd_router.telemetry.logging.sink import Sink
-
 from tests.support.telemetry_fakes import Clock, FakeLoop, Outlet
 
 HEAD = "2026/03/30 20:16:57 logger.go:79: "

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fd_router.devtools.mock.completions import STORY_TOKENS
 from fd_router.devtools.demo.client import PATH, FailedError, Served, ask, metric, stream
 from fd_router.devtools.demo.fleet import Fleet
+from fd_router.devtools.mock.completions import STORY_TOKENS
 
 PROMPTS = ("What is a prefix cache?", "Why is prefill faster than decode?", "Write a haiku about queues.")
 DECODE_MS = 20.0

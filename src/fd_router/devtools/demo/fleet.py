@@ -16,8 +16,8 @@ from typing import Self
 
 import msgspec
 
-from fd_router.errors import FdRouterError
 from fd_router.devtools.demo.http_client import fetch
+from fd_router.errors import FdRouterError
 
 START_SECS = 15.0
 STOP_SECS = 3.0

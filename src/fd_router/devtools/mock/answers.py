@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fd_router.errors import BadRequestError, HttpError
-from fd_router.http.messages import error_response
 from fd_router.devtools.mock.generation import request_headers
 from fd_router.devtools.mock.http_server import Call
+from fd_router.errors import BadRequestError, HttpError
+from fd_router.http.messages import error_response
 
 Handle = Callable[[Call], None]
 """Answers a call, or raises HttpError."""

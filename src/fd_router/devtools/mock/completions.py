@@ -8,8 +8,13 @@ from typing import Any
 
 import msgspec
 
+from fd_router.devtools.engine_model.prompts import (
+    Prompt,
+    prompt_from_hash_ids,
+    prompt_from_text,
+    prompt_from_token_ids,
+)
 from fd_router.errors import BadRequestError
-from fd_router.devtools.engine_model.prompts import Prompt, prompt_from_hash_ids, prompt_from_text, prompt_from_token_ids
 
 DEFAULT_MAX_TOKENS = 16
 

@@ -6,13 +6,13 @@ import asyncio
 import math
 import time
 
-from fd_router.errors import HttpError
-from fd_router.http.messages import error_response
-from fd_router.devtools.mock.completions import Answer, Words, token_id, usage_of
 from fd_router.devtools.engine_model.engine import Engine, Run, Token
+from fd_router.devtools.engine_model.prompts import Prompt
+from fd_router.devtools.mock.completions import Answer, Words, token_id, usage_of
 from fd_router.devtools.mock.faults import Fault
 from fd_router.devtools.mock.http_server import Call
-from fd_router.devtools.engine_model.prompts import Prompt
+from fd_router.errors import HttpError
+from fd_router.http.messages import error_response
 
 
 class EngineDriver:

@@ -18,8 +18,8 @@ from typing import cast
 
 import httptools
 
-from fd_router.http.messages import REASONS
 from fd_router.devtools.mock.request import MockRequest
+from fd_router.http.messages import REASONS
 
 MAX_PIPELINED = 64
 """Requests of one connection that may wait before reading pauses."""

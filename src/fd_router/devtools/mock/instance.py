@@ -16,7 +16,16 @@ from typing import Any
 
 import msgspec
 
-from fd_router.errors import BadRequestError
+from fd_router.devtools.engine_model.engine import Engine
+from fd_router.devtools.mock.answers import (
+    Handle,
+    decoded,
+    injected,
+    not_allowed,
+    respond,
+    respond_error,
+    try_handle,
+)
 from fd_router.devtools.mock.completions import (
     DEFAULT_MAX_TOKENS,
     Answer,
@@ -27,25 +36,16 @@ from fd_router.devtools.mock.completions import (
     parse_body,
     prompt_of,
 )
-from fd_router.devtools.mock.pd.disaggregation import Member, Pairing
-from fd_router.devtools.engine_model.engine import Engine
 from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultBox, parse_fault
 from fd_router.devtools.mock.generation import EngineDriver, Generation, Tally
 from fd_router.devtools.mock.heartbeat import Heartbeat, registration
-from fd_router.devtools.mock.pd.kv_sender import PATH as KV_PATH
-from fd_router.devtools.mock.answers import (
-    Handle,
-    decoded,
-    injected,
-    not_allowed,
-    respond,
-    respond_error,
-    try_handle,
-)
 from fd_router.devtools.mock.http_server import Call, MockServer
 from fd_router.devtools.mock.options import MockOptions
+from fd_router.devtools.mock.pd.disaggregation import Member, Pairing
+from fd_router.devtools.mock.pd.kv_sender import PATH as KV_PATH
 from fd_router.devtools.mock.pd.role import PdRole
 from fd_router.devtools.mock.request_log import RequestLog
+from fd_router.errors import BadRequestError
 
 REFUSE_SECS = 5.0
 """How long a ``refuse`` fault lasts unless it says: with nobody listening, nobody can call it off."""

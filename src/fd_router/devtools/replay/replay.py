@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fd_router.errors import FdRouterError
-from fd_router.devtools.report.outcomes import Outcome, Result
 from fd_router.devtools.replay.call import ReplayCall
 from fd_router.devtools.replay.connections import Connections
+from fd_router.devtools.report.outcomes import Outcome, Result
 from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.devtools.traces.trace_text import text_of
+from fd_router.errors import FdRouterError
 
 CHAT_PATH = "/v1/chat/completions"
 _WATCH_SECS = 0.25

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import uvloop
 
-from fd_router.errors import ConfigError
-from fd_router.devtools.report.outcomes import Result
-from fd_router.devtools.replay.replay import Replay, Target
 from fd_router.devtools.replay.options import ReplayOptions
+from fd_router.devtools.replay.replay import Replay, Target
+from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.simulate.run import progress_bar, show
 from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace
+from fd_router.errors import ConfigError
 
 _LATE_SECS = 0.1
 """A request that is sent so late makes the measurement doubtful."""

@@ -16,8 +16,8 @@ from fd_router.devtools.report.plots import MISSING, can_plot, write_plots
 from fd_router.devtools.report.tables import LEGEND, json_of, table_of
 from fd_router.devtools.simulate.options import SimulateOptions
 from fd_router.devtools.simulate.simulator import Fleet, simulate
-from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace, speed_for_load
 from fd_router.devtools.simulate.variants import variants_of
+from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace, speed_for_load
 
 _WIDE = 160  # columns of a page that no terminal limits
 

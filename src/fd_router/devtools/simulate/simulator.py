@@ -16,19 +16,19 @@ from functools import partial
 import msgspec
 
 from fd_router.config.loading import SchedulerConfig
+from fd_router.devtools.engine_model.engine import Engine, EngineSettings, Token
+from fd_router.devtools.report.outcomes import Outcome, Result
+from fd_router.devtools.simulate.trace_view import TraceView
+from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
-from fd_router.scheduling.contract import Decision, Environment, Policy
+from fd_router.scheduling.contract import Environment, Policy, Reservation
+from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.plugins.guard import guard
-from fd_router.scheduling.loads import Figures
 from fd_router.scheduling.policies import make_index, make_policy, needs
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN
 from fd_router.scheduling.scheduler import Scheduler
-from fd_router.devtools.engine_model.engine import Engine, EngineSettings, Token
-from fd_router.devtools.report.outcomes import Outcome, Result
-from fd_router.devtools.traces.trace import TraceRequest
-from fd_router.devtools.simulate.trace_view import TraceView
 
 _PROGRESS_EVERY = 50
 
@@ -57,7 +57,7 @@ class _Sent:
 
     __slots__ = ("decision", "request", "server")
 
-    def __init__(self, request: TraceRequest, decision: Decision[Instance], server: _Server) -> None:
+    def __init__(self, request: TraceRequest, decision: Reservation[Instance], server: _Server) -> None:
         self.request = request
         self.decision = decision
         self.server = server
@@ -99,7 +99,7 @@ class Simulator:
         self._outcomes: list[Outcome] = []
         self._timers: list[_Timer] = []  # a heap
         environment = Environment(lambda: self.now, random.Random(seed), later=self._later)
-        self._figures = Figures(environment.clock, options.load_max_age_secs)
+        self._figures = ReportedLoads(environment.clock, options.load_max_age_secs)
         self._index = make_index(environment, options)
         chooser = make_policy(
             policy, environment, options, figures=self._figures, index=self._index, own_options=options.policy_options
@@ -142,7 +142,7 @@ class Simulator:
         if not decision.waits(send):
             send()
 
-    def _send(self, request: TraceRequest, decision: Decision[Instance]) -> None:
+    def _send(self, request: TraceRequest, decision: Reservation[Instance]) -> None:
         server = self._by_key[decision.instance.key]
         server.engine.submit(request.prompt, request.output_tokens, self.now, _Sent(request, decision, server))
         self._note(server)

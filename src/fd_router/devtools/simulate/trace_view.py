@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from array import array
 
-from fd_router.openai.completion import TOKENS_PER_CHARACTER
 from fd_router.devtools.engine_model.prompts import CHARACTERS_PER_TOKEN
 from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.devtools.traces.trace_text import text_of
+from fd_router.openai.completion import TOKENS_PER_CHARACTER
 
 
 class TraceView:

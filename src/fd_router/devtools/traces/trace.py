@@ -12,8 +12,8 @@ from typing import Annotated
 
 import msgspec
 
-from fd_router.errors import FdRouterError
 from fd_router.devtools.engine_model.prompts import Prompt, prompt_from_hash_ids
+from fd_router.errors import FdRouterError
 
 BLOCK_TOKENS = 512
 """Tokens that a hash id stands for in Mooncake's traces."""

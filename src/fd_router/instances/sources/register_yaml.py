@@ -45,7 +45,7 @@ def parse_register_file(text: str, *, splitwise: bool, name: str = "register.yam
     return _parse_entries(items, splitwise=splitwise)
 
 
-def keep_instances(path: Path, registry: Registry, *, splitwise: bool, log: Log) -> tuple[str, ...]:
+def register_static(path: Path, registry: Registry, *, splitwise: bool, log: Log) -> tuple[str, ...]:
     """Register the file's instances as kept ones; log each problem, and return them all."""
     file = read_register_file(path, splitwise=splitwise)
     for problem in file.problems:
@@ -55,7 +55,7 @@ def keep_instances(path: Path, registry: Registry, *, splitwise: bool, log: Log)
     return file.problems
 
 
-def replace_kept(file: RegisterFile, registry: Registry, reason: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def replace_static(file: RegisterFile, registry: Registry, reason: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Make ``file`` the list of kept instances. Returns the keys that are new, and those that were removed.
 
     Those that the file doesn't name any more are removed; requests that run there go on.

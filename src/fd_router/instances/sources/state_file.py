@@ -97,7 +97,7 @@ class StateFile:
     def _encoded(self) -> bytes:
         members = self._registry.all()
         state = _State(
-            [x.registration.as_json() for x in members if not self._registry.is_kept(x.key)],
+            [x.registration.as_json() for x in members if not self._registry.is_static(x.key)],
             [x.key for x in members if x.is_draining],
         )
         return msgspec.json.format(msgspec.json.encode(state), indent=1)

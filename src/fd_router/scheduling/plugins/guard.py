@@ -8,15 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from fd_router.scheduling.contract import (
-    Candidate,
-    Environment,
-    Explanation,
-    Learner,
-    Placement,
-    Policy,
-    RequestView,
-)
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Environment, Explanation, Learner, Policy, RequestTracker, RequestView
 from fd_router.scheduling.explanation import by_chance, explain
 from fd_router.scheduling.policies.least import RequestNumPolicy
 
@@ -42,13 +35,13 @@ class _Shown(msgspec.Struct):
     best: list[int]
 
 
-def guard(policy: Policy, environment: Environment, on_trouble: OnTrouble) -> GuardedPolicy:
+def guard(policy: Policy, environment: Environment, on_trouble: OnTrouble) -> PluginGuard:
     """Put a guard around ``policy``, which hears what becomes of its choices if it wants to."""
-    kind = GuardedLearner if isinstance(policy, Learner) else GuardedPolicy
+    kind = LearningPluginGuard if isinstance(policy, Learner) else PluginGuard
     return kind(policy, environment, on_trouble)
 
 
-class GuardedPolicy:
+class PluginGuard:
     """Chooses as ``policy`` does; where that raises, or returns none of the candidates, as ``request_num`` does."""
 
     def __init__(self, policy: Policy, environment: Environment, on_trouble: OnTrouble) -> None:
@@ -91,13 +84,13 @@ class GuardedPolicy:
         return by_chance(candidates, f"{type(self._policy).__name__} can't explain its choice: {why}")
 
     def __repr__(self) -> str:
-        return f"<GuardedPolicy of {self._policy!r}>"
+        return f"<PluginGuard of {self._policy!r}>"
 
 
-class GuardedLearner(GuardedPolicy):
+class LearningPluginGuard(PluginGuard):
     """One that also hears what becomes of its choices; of those that were made for it, it hears nothing."""
 
-    def place(self, request: RequestView, candidate: Candidate) -> Placement:
+    def place(self, request: RequestView, candidate: Candidate) -> RequestTracker:
         """Let the policy note its choice."""
         if self._is_own and isinstance(self._policy, Learner):
             try:
@@ -111,13 +104,13 @@ class _NoPlacement:
     """Nobody wants to hear."""
 
     def on_first_token(self) -> None:
-        """See ``Placement``."""
+        """See ``RequestTracker``."""
 
     def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
-        """See ``Placement``."""
+        """See ``RequestTracker``."""
 
     def on_end(self) -> None:
-        """See ``Placement``."""
+        """See ``RequestTracker``."""
 
 
 class _GuardedPlacement:
@@ -125,20 +118,20 @@ class _GuardedPlacement:
 
     __slots__ = ("_on_trouble", "_placement")
 
-    def __init__(self, placement: Placement, on_trouble: OnTrouble) -> None:
+    def __init__(self, placement: RequestTracker, on_trouble: OnTrouble) -> None:
         self._placement = placement
         self._on_trouble = on_trouble
 
     def on_first_token(self) -> None:
-        """See ``Placement``."""
+        """See ``RequestTracker``."""
         self._try(lambda: self._placement.on_first_token())  # noqa: PLW0108  it may not even have the method
 
     def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
-        """See ``Placement``."""
+        """See ``RequestTracker``."""
         self._try(lambda: self._placement.on_usage(prompt_tokens, cached_tokens))
 
     def on_end(self) -> None:
-        """See ``Placement``."""
+        """See ``RequestTracker``."""
         self._try(lambda: self._placement.on_end())  # noqa: PLW0108
 
     def _try(self, tell: Callable[[], None]) -> None:
@@ -148,7 +141,7 @@ class _GuardedPlacement:
             self._on_trouble("raised", _place(error))
 
 
-class Trouble:
+class PluginErrors:
     """Tells of what a policy does wrong: each time by ``count``; by ``log`` the first time, then once a minute at most.
 
     ``count`` takes the kind, ``log`` a sentence.

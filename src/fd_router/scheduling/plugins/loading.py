@@ -21,7 +21,7 @@ from fd_router.errors import ConfigError
 from fd_router.scheduling.contract import Policy
 
 GIVEN = frozenset({"environment", "index", "figures"})
-"""Parameters of a policy's constructor that are no options: ``contract.Environment``, ``PrefixIndex``, ``Figures``."""
+"""Parameters of a policy's constructor that are no options: ``Environment``, ``PrefixIndex``, ``ReportedLoads``."""
 
 
 class CustomPolicy:

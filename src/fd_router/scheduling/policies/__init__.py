@@ -11,15 +11,15 @@ import msgspec
 from fd_router.config.loading import SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.scheduling.contract import Environment, Policy
+from fd_router.scheduling.loads import Loads, ReportedLoads
 from fd_router.scheduling.plugins.loading import CustomPolicy
-from fd_router.scheduling.loads import Figures, Loads
-from fd_router.scheduling.ttft.decode_load import DecodeLoadPolicy
 from fd_router.scheduling.policies.least import ProcessTokensPolicy, RequestNumPolicy
 from fd_router.scheduling.policies.metrics_score import MetricsScorePolicy, RemoteMetricsScorePolicy
 from fd_router.scheduling.policies.power_of_two import PowerOfTwoPolicy
 from fd_router.scheduling.policies.random import RandomPolicy
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from fd_router.scheduling.prefix.index import PrefixIndex
+from fd_router.scheduling.ttft.decode_load import DecodeLoadPolicy
 
 CACHE_AWARE = frozenset({"cache_aware", "remote_cache_aware", "ttft_aware"})
 """Those that need a prefix index."""
@@ -47,7 +47,7 @@ class Ingredients(msgspec.Struct, frozen=True):
 
     environment: Environment
     options: SchedulerConfig
-    figures: Figures
+    figures: ReportedLoads
     index: PrefixIndex
 
 
@@ -56,8 +56,8 @@ Factory = Callable[[Ingredients], Policy]
 
 def _cache_aware(given: Ingredients, loads: Loads) -> Policy:
     # NumPy takes a tenth of a second to import: only who needs it pays.
-    from fd_router.scheduling.prefix.block_hashes import BlockHasher  # noqa: PLC0415
     from fd_router.scheduling.policies.cache_aware import CacheAwarePolicy, CacheAwareWeights  # noqa: PLC0415
+    from fd_router.scheduling.prefix.block_hashes import BlockHasher  # noqa: PLC0415
 
     options = given.options
     weights = CacheAwareWeights(
@@ -87,7 +87,7 @@ def _ttft_aware(given: Ingredients) -> Policy:
 
 
 POLICIES: Mapping[str, Factory] = MappingProxyType({
-    "cache_aware": lambda given: _cache_aware(given, given.environment.board.running),
+    "cache_aware": lambda given: _cache_aware(given, given.environment.load_table.running),
     "fd_metrics_score": lambda given: MetricsScorePolicy(given.environment),
     "fd_remote_metrics_score": lambda given: RemoteMetricsScorePolicy(
         given.environment, given.figures, given.options.waiting_weight
@@ -96,7 +96,9 @@ POLICIES: Mapping[str, Factory] = MappingProxyType({
     "process_tokens": lambda given: ProcessTokensPolicy(given.environment),
     "random": lambda given: RandomPolicy(given.environment),
     # A waiting request is one of an instance's concurrent requests, as those in memory are, so it counts as one.
-    "remote_cache_aware": lambda given: _cache_aware(given, given.figures.loads(1.0, given.environment.board.running)),
+    "remote_cache_aware": lambda given: _cache_aware(
+        given, given.figures.loads(1.0, given.environment.load_table.running)
+    ),
     "request_num": lambda given: RequestNumPolicy(given.environment),
     "round_robin": lambda given: RoundRobinPolicy(given.environment),
     "ttft_aware": _ttft_aware,
@@ -108,7 +110,7 @@ def make_policy(
     environment: Environment,
     options: SchedulerConfig = SchedulerConfig(),  # noqa: B008  (frozen)
     *,
-    figures: Figures | None = None,
+    figures: ReportedLoads | None = None,
     index: PrefixIndex | None = None,
     own_options: Mapping[str, Any] = MappingProxyType({}),
     key: str = "scheduler.policy",
@@ -119,13 +121,13 @@ def make_policy(
     that of a policy from elsewhere (see ``custom``), which gets ``own_options``; ``key`` is the option it was named by.
     """
     if ":" in name:
-        figures = figures or Figures(environment.clock, options.load_max_age_secs)
+        figures = figures or ReportedLoads(environment.clock, options.load_max_age_secs)
         given = {"environment": environment, "index": index or make_index(environment, options), "figures": figures}
         return CustomPolicy(name, options.policy_folder, key).build(given, own_options)
     factory = POLICIES.get(name)
     if factory is None:
         raise ConfigError(f"scheduler policy {name!r} is not available; choose one of: {', '.join(sorted(POLICIES))}")
-    figures = figures or Figures(environment.clock, options.load_max_age_secs)
+    figures = figures or ReportedLoads(environment.clock, options.load_max_age_secs)
     return factory(Ingredients(environment, options, figures, index or make_index(environment, options)))
 
 

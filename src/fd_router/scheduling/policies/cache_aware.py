@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from fd_router.scheduling.prefix.block_hashes import BlockHasher
-from fd_router.scheduling.load_table import FEW
-from fd_router.scheduling.contract import Candidate, Choice, Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Choice, Environment, Explanation, RequestView, Standing
 from fd_router.scheduling.explanation import among
+from fd_router.scheduling.load_table import VECTORIZE_ABOVE
 from fd_router.scheduling.loads import Loads, lowest_places
-from fd_router.scheduling.prefix.holder_positions import Places
 from fd_router.scheduling.policies.least import ProcessTokensPolicy
+from fd_router.scheduling.prefix.block_hashes import BlockHasher
+from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.prefix.index import Group, Match, PrefixIndex
 
 FEW_CANDIDATES = 16
@@ -61,7 +62,7 @@ class CacheAwarePolicy:
         self._loads = loads
         self._weights = weights
         self._fallback = ProcessTokensPolicy(environment)
-        self._places = Places(index)
+        self._places = HolderPositions(index)
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Return the candidate with the lowest score, or ``process_tokens``' when the loads are imbalanced."""
@@ -133,7 +134,7 @@ class CacheAwarePolicy:
         """Return how many percent of the prompt each candidate knows."""
         hits = [0] * len(candidates)
         if match.depth:
-            places = self._places.refresh(candidates).of_holder
+            places = self._places.refresh(candidates).index_of_holder
             for group in match.groups():  # the deepest first
                 percent = group.depth * 100 // match.blocks
                 for holder in group.holders:
@@ -181,7 +182,7 @@ class _Scoring:
     def __init__(
         self,
         weights: CacheAwareWeights,
-        fleet: Places,
+        fleet: HolderPositions,
         match: Match,
         candidates: Sequence[Candidate],
         loads: Sequence[float],
@@ -224,16 +225,16 @@ class _Scoring:
         hits, match = self._hits, self._match
         for group in match.groups():
             percent = group.depth * 100 // match.blocks
-            for place in self._places_of(list(group.holders)[:FEW]):
+            for place in self._places_of(list(group.holders)[:VECTORIZE_ABOVE]):
                 hits.setdefault(place, percent)
-            if len(hits) >= FEW:
+            if len(hits) >= VECTORIZE_ABOVE:
                 break
         return {self._candidates[place].url: hits[place] for place in sorted(hits) if hits[place]}
 
     def _worth_a_look(self, group: Group, idle: Sequence[int]) -> Iterable[int]:
         """Return the places in a group that may be its best: in a large one, the least loaded of all if it has any."""
         holders = group.holders
-        if len(holders) > FEW:
+        if len(holders) > VECTORIZE_ABOVE:
             at = self._fleet.holders
             least = [place for place in idle if at[place] in holders]
             if least:
@@ -241,7 +242,7 @@ class _Scoring:
         return self._places_of(holders)
 
     def _places_of(self, holders: Iterable[int]) -> list[int]:
-        places = self._fleet.of_holder
+        places = self._fleet.index_of_holder
         return [places[holder] for holder in holders if holder in places]
 
     def _score(self, percent: int, load: float) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Environment, Explanation, RequestView, Standing
 from fd_router.scheduling.explanation import among, by_lowest
 from fd_router.scheduling.loads import Loads, lowest, lowest_places
 
@@ -35,7 +36,7 @@ class RequestNumPolicy(LeastLoadPolicy):
     """``request_num``: fewest concurrent requests (section 4 of FastDeploy's router protocol)."""
 
     def __init__(self, environment: Environment) -> None:
-        super().__init__(environment, environment.board.running)
+        super().__init__(environment, environment.load_table.running)
 
 
 class ProcessTokensPolicy:
@@ -46,7 +47,7 @@ class ProcessTokensPolicy:
 
     def __init__(self, environment: Environment) -> None:
         self._random = environment.random
-        self._tokens = environment.board.tokens
+        self._tokens = environment.load_table.tokens
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:  # noqa: ARG002
         """Return a candidate with the fewest tokens; among equals, one with the fewest requests."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fd_router.scheduling.contract import Environment
-from fd_router.scheduling.loads import Figures
+from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies.least import LeastLoadPolicy
 
 
@@ -17,7 +17,7 @@ class MetricsScorePolicy(LeastLoadPolicy):
     lowest = "lowest score of running and waiting requests, as this router counts them"
 
     def __init__(self, environment: Environment) -> None:
-        super().__init__(environment, environment.board.running)
+        super().__init__(environment, environment.load_table.running)
 
 
 class RemoteMetricsScorePolicy(LeastLoadPolicy):
@@ -29,5 +29,5 @@ class RemoteMetricsScorePolicy(LeastLoadPolicy):
 
     lowest = "lowest score of running and waiting requests, as the instances tell"
 
-    def __init__(self, environment: Environment, figures: Figures, waiting_weight: float) -> None:
-        super().__init__(environment, figures.loads(waiting_weight, environment.board.running))
+    def __init__(self, environment: Environment, figures: ReportedLoads, waiting_weight: float) -> None:
+        super().__init__(environment, figures.loads(waiting_weight, environment.load_table.running))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Environment, Explanation, RequestView, Standing
 
 
 class PowerOfTwoPolicy:

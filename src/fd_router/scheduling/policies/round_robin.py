@@ -6,7 +6,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
 
-from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Environment, Explanation, RequestView, Standing
 
 _url = attrgetter("url")
 

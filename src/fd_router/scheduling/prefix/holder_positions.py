@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate
+from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.prefix.index import PrefixIndex
 
 
-class Places:
+class HolderPositions:
     """At which place of the candidates each holder of the index stands; made anew when either changes."""
 
-    __slots__ = ("_candidates", "_index", "_version", "holders", "of_holder")
+    __slots__ = ("_candidates", "_index", "_version", "holders", "index_of_holder")
 
     def __init__(self, index: PrefixIndex) -> None:
         self._index = index
         self._candidates: Sequence[Candidate] = ()
         self._version = -1
         self.holders: list[int] = []  # by place; 0 where the candidate holds nothing
-        self.of_holder: dict[int, int] = {}
+        self.index_of_holder: dict[int, int] = {}
 
-    def refresh(self, candidates: Sequence[Candidate]) -> Places:
+    def refresh(self, candidates: Sequence[Candidate]) -> HolderPositions:
         """See to it that the places are those of ``candidates``."""
         index = self._index
         if candidates is not self._candidates or self._version != index.version:
             self.holders = [index.id_of(candidate.url) for candidate in candidates]
-            self.of_holder = {holder: place for place, holder in enumerate(self.holders) if holder}
+            self.index_of_holder = {holder: place for place, holder in enumerate(self.holders) if holder}
             self._candidates, self._version = candidates, index.version
         return self

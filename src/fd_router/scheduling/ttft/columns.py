@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fd_router.scheduling.contract import Candidate
+from fd_router.scheduling.candidate import Candidate
 
 Column = npt.NDArray[np.float64]
 
-SPARE = 64
+RESERVED_FOR_ADMIN = 64
 """Slots that instances which are gone may keep, beside as many as there ever were candidates at a time."""
 
 
 class FleetColumns:
-    """``until``, ``behind`` (s), ``pace`` (s/token) and ``running`` of each instance, by its slot; see ``Backlog``."""
+    """``until``, ``behind`` (s), ``pace`` (s/token) and ``running`` of each instance by slot; see ``PrefillQueue``."""
 
     __slots__ = ("_candidates", "_free", "_most", "_slots", "behind", "order", "pace", "running", "size", "until")
 
@@ -28,7 +28,7 @@ class FleetColumns:
         self.size = 0  # slots that were ever given
         self._candidates: Sequence[Candidate] = ()
         self.order: Any = slice(0)  # the candidates' slots: what the columns are indexed with
-        self.until, self.behind, self.pace, self.running = np.zeros((4, SPARE))
+        self.until, self.behind, self.pace, self.running = np.zeros((4, RESERVED_FOR_ADMIN))
 
     def slot(self, url: str) -> int:
         """Return the slot of an instance, a new one if it has none."""
@@ -57,7 +57,7 @@ class FleetColumns:
     def gone(self, candidates: Sequence[Candidate]) -> list[str]:
         """Return the URLs without a request that aren't among the candidates, once they are too many to be kept."""
         self._most = max(self._most, len(candidates))
-        if len(self._slots) <= 2 * self._most + SPARE:
+        if len(self._slots) <= 2 * self._most + RESERVED_FOR_ADMIN:
             return []
         present = {candidate.url for candidate in candidates}
         return [url for url, slot in self._slots.items() if url not in present and not self.running[slot]]

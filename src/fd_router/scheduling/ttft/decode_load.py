@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.scheduling.contract import Candidate, Environment, Explanation, RequestView
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Environment, Explanation, RequestView
 from fd_router.scheduling.explanation import by_lowest
 from fd_router.scheduling.loads import lowest_places
 
@@ -48,7 +49,7 @@ class DecodeLoadPolicy:
 
 
 class Held:
-    """A request's part of ``held`` (``contract.Placement``)."""
+    """A request's part of ``held`` (``contract.RequestTracker``)."""
 
     __slots__ = ("_held", "_tokens", "_url")
 

@@ -8,9 +8,9 @@ from operator import attrgetter
 
 import numpy as np
 
-from fd_router.scheduling.ttft.prefill_queue import Backlog, Pending
 from fd_router.scheduling.contract import Later, Timer
 from fd_router.scheduling.ttft.columns import Column, FleetColumns
+from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 
 LEAD = 0.01
 """Seconds before an instance is done in which the next prompt is sent: the way there must not leave it idle."""
@@ -27,24 +27,24 @@ SOON = 0.001
 _rank = attrgetter("rank")
 
 
-class Waiting:
+class HeldPrompts:
     """All prompts that wait, as columns: the slot of their instance in ``FleetColumns``, their rank, their tokens."""
 
     __slots__ = ("_columns", "_pending", "_rank", "_slot", "_tokens")
 
     def __init__(self, columns: FleetColumns) -> None:
         self._columns = columns
-        self._pending: list[Pending] = []  # by row
+        self._pending: list[PromptWork] = []  # by row
         self._slot = np.zeros(MOST + 1, dtype=np.intp)
         self._rank, self._tokens = np.zeros((2, MOST + 1))
 
-    def add(self, pending: Pending, slot: int) -> None:
+    def add(self, pending: PromptWork, slot: int) -> None:
         """One begins to wait. No more than ``MOST`` + 1 can."""
         row = pending.row = len(self._pending)
         self._pending.append(pending)
         self._slot[row], self._rank[row], self._tokens[row] = slot, pending.rank, pending.tokens
 
-    def remove(self, pending: Pending) -> None:
+    def remove(self, pending: PromptWork) -> None:
         """It doesn't wait any more. The last one gets its row."""
         last, row = self._pending.pop(), pending.row
         pending.row = -1
@@ -75,10 +75,10 @@ class Waiting:
         return len(self._pending)
 
     def __repr__(self) -> str:
-        return f"<Waiting: {len(self._pending)} prompts>"
+        return f"<HeldPrompts: {len(self._pending)} prompts>"
 
 
-class Shelf:
+class HoldQueue:
     """The prompts that wait for one instance.
 
     It is fed so that it always has something to prefill, and no more: engines prefill first come first served, but
@@ -95,9 +95,9 @@ class Shelf:
 
     def __init__(
         self,
-        backlog: Backlog,
+        backlog: PrefillQueue,
         slot: int,
-        waiting: Waiting,
+        waiting: HeldPrompts,
         clock: Callable[[], float],
         later: Later | None,
         feed_tokens: float,
@@ -105,13 +105,13 @@ class Shelf:
         self._backlog = backlog
         self._slot = slot
         self._waiting = waiting
-        self._waits_here: list[Pending] = []  # in the order of their ranks
+        self._waits_here: list[PromptWork] = []  # in the order of their ranks
         self._clock = clock
         self._later = later if feed_tokens else None
         self._feed_tokens = feed_tokens
         self._timer: Timer | None = None
 
-    def add(self, tokens: float, now: float, *, is_heard: bool) -> Pending:
+    def add(self, tokens: float, now: float, *, is_heard: bool) -> PromptWork:
         """A prompt is to be sent: at once, or when its turn has come (its ``row`` tells)."""
         backlog = self._backlog
         pending = backlog.announce(tokens, now, is_heard=is_heard)
@@ -125,7 +125,7 @@ class Shelf:
         self.feed(now)
         return pending
 
-    def end(self, pending: Pending, now: float) -> None:
+    def end(self, pending: PromptWork, now: float) -> None:
         """The request is over, sent or not."""
         if pending.row >= 0:
             self._take_out(pending)
@@ -148,13 +148,13 @@ class Shelf:
             self._send(self._waits_here[0], now)
         self._stop_timer()
 
-    def _can_take(self, pending: Pending, now: float) -> bool:
+    def _can_take(self, pending: PromptWork, now: float) -> bool:
         backlog = self._backlog
         if not backlog.tells or backlog.seconds(now) <= LEAD:
             return True
         return backlog.tokens + pending.tokens <= self._feed_tokens
 
-    def _send(self, pending: Pending, now: float) -> None:
+    def _send(self, pending: PromptWork, now: float) -> None:
         self._take_out(pending)
         for other in self._waits_here:
             if other.came_at <= pending.came_at:
@@ -163,7 +163,7 @@ class Shelf:
         if pending.send is not None:
             pending.send()
 
-    def _take_out(self, pending: Pending) -> None:
+    def _take_out(self, pending: PromptWork) -> None:
         self._waits_here.remove(pending)
         self._waiting.remove(pending)
 
@@ -177,4 +177,4 @@ class Shelf:
         self.feed(self._clock())
 
     def __repr__(self) -> str:
-        return f"<Shelf with {len(self._waits_here)} prompts>"
+        return f"<HoldQueue with {len(self._waits_here)} prompts>"

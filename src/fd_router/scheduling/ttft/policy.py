@@ -7,18 +7,19 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from fd_router.scheduling.ttft.prefill_queue import Backlog, Pending
-from fd_router.scheduling.prefix.block_hashes import BlockHasher
-from fd_router.scheduling.ttft.cache_sizes import CacheSizes
-from fd_router.scheduling.contract import Candidate, Choice, Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.contract import Choice, Environment, Explanation, RequestView, Standing
 from fd_router.scheduling.explanation import among
-from fd_router.scheduling.ttft.columns import FleetColumns
-from fd_router.scheduling.prefix.holder_positions import Places
-from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
+from fd_router.scheduling.prefix.block_hashes import BlockHasher
+from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.prefix.index import PrefixIndex
-from fd_router.scheduling.ttft.held_prompts import Shelf, Waiting
-from fd_router.scheduling.ttft.token_ratio import TokenRatio
+from fd_router.scheduling.ttft.cache_sizes import CacheSizes
+from fd_router.scheduling.ttft.columns import FleetColumns
+from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
+from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
+from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
 from fd_router.scheduling.ttft.scoring import PlaceArray, Prompt, Scoring
+from fd_router.scheduling.ttft.token_ratio import TokenRatio
 
 STRATEGY = "ttft_aware"
 """The name in the log line of a choice."""
@@ -49,8 +50,8 @@ class TtftAwarePolicy:
 
         score   = queue + before + own + own × behind
                   + recompute-weight × busy² × recomputed + decode-weight × running
-        queue   = seconds of what was sent there and isn't prefilled yet (``Backlog``)
-        before  = seconds of the prompts that wait in the router for it and go before this one (``Shelf``)
+        queue   = seconds of what was sent there and isn't prefilled yet (``PrefillQueue``)
+        before  = seconds of the prompts that wait in the router for it and go before this one (``HoldQueue``)
         behind  = number of those that this one goes before
         own     = (T − cached) / speed         T: tokens of the prompt; cached: as the prefix index says
         recomputed = (the most cached anywhere − cached) / the fleet's speed
@@ -78,7 +79,7 @@ class TtftAwarePolicy:
     ) -> None:
         self._clock = environment.clock
         self._random = environment.random
-        self._running = environment.board.running
+        self._running = environment.load_table.running
         self._on_choice = environment.on_choice
         self._predictions = environment.predictions
         self._is_prefill = environment.role == "prefill"
@@ -86,12 +87,12 @@ class TtftAwarePolicy:
         self._hasher = hasher
         self._weights = weights
         self._sizes = CacheSizes(index) if learns_sizes else None
-        self._places = Places(index)
+        self._places = HolderPositions(index)
         self._columns = FleetColumns()
-        self._waiting = Waiting(self._columns)
+        self._waiting = HeldPrompts(self._columns)
         self._later = environment.later
-        self._backlogs: dict[str, Backlog] = {}  # by URL
-        self._shelves: dict[str, Shelf] = {}  # by URL
+        self._backlogs: dict[str, PrefillQueue] = {}  # by URL
+        self._shelves: dict[str, HoldQueue] = {}  # by URL
         self._candidates: Sequence[Candidate] = ()  # all of whom have backlogs
         self._fleet = PrefillSpeed(float(weights.prefill_tokens_per_sec))
         self._published = self._fleet.tokens_per_sec  # what the columns were made with
@@ -191,7 +192,7 @@ class TtftAwarePolicy:
         columns, backlogs = self._columns, self._backlogs
         for candidate in candidates:
             if (url := candidate.url) not in backlogs:
-                backlogs[url] = backlog = Backlog(self._fleet, columns, columns.slot(url))
+                backlogs[url] = backlog = PrefillQueue(self._fleet, columns, columns.slot(url))
                 self._shelves[url] = self._make_shelf(backlog, columns.slot(url))
         for url in columns.gone(candidates):
             columns.forget(url)
@@ -200,10 +201,10 @@ class TtftAwarePolicy:
                 self._sizes.forget(url)
         self._candidates = candidates
 
-    def _make_shelf(self, backlog: Backlog, slot: int) -> Shelf:
-        return Shelf(backlog, slot, self._waiting, self._clock, self._later, self._weights.feed_tokens)
+    def _make_shelf(self, backlog: PrefillQueue, slot: int) -> HoldQueue:
+        return HoldQueue(backlog, slot, self._waiting, self._clock, self._later, self._weights.feed_tokens)
 
-    def on_gone(self, url: str) -> None:
+    def on_instance_unavailable(self, url: str) -> None:
         """An instance has left, or is down: nothing is to wait for it."""
         if (shelf := self._shelves.get(url)) is not None:
             shelf.clear(self._clock())
@@ -282,11 +283,13 @@ class TtftAwarePolicy:
 
 
 class Placed:
-    """A request that was sent: what was predicted of it, and where it is counted (``contract.Placement``)."""
+    """A request that was sent: what was predicted of it, and where it is counted (``contract.RequestTracker``)."""
 
     __slots__ = ("_policy", "backlog", "is_observed", "pending", "prompt", "url")
 
-    def __init__(self, policy: TtftAwarePolicy, url: str, prompt: Prompt, backlog: Backlog, pending: Pending) -> None:
+    def __init__(
+        self, policy: TtftAwarePolicy, url: str, prompt: Prompt, backlog: PrefillQueue, pending: PromptWork
+    ) -> None:
         self._policy = policy
         self.url = url
         self.prompt = prompt
@@ -303,15 +306,15 @@ class Placed:
         return True
 
     def on_first_token(self) -> None:
-        """See ``contract.Placement``."""
+        """See ``contract.RequestTracker``."""
         self._policy.on_first_token(self)
 
     def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
-        """See ``contract.Placement``."""
+        """See ``contract.RequestTracker``."""
         self._policy.on_usage(self, prompt_tokens, cached_tokens)
 
     def on_end(self) -> None:
-        """See ``contract.Placement``."""
+        """See ``contract.RequestTracker``."""
         self._policy.on_end(self)
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from fd_router.scheduling.ttft.columns import FleetColumns
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
 
 
-class Pending:
+class PromptWork:
     """A prompt that was given to an instance, of which ``tokens`` are to be computed."""
 
     __slots__ = ("came_at", "is_heard", "is_reordered", "rank", "row", "send", "sent_at", "tokens")
@@ -25,7 +25,7 @@ class Pending:
         self.is_reordered = False  # it went before one that came earlier, or the other way round
 
 
-class Backlog:
+class PrefillQueue:
     """The queue of one instance, which prefills first come first served, or nearly so.
 
     ``until`` is when the queue will be done if all goes as reckoned; ``behind`` are the seconds of work behind the
@@ -46,7 +46,7 @@ class Backlog:
         self.behind = 0.0
         self.running = 0  # requests given to it and not over
         self.tells_usage = False  # how much of a prompt was cached
-        self._queue: OrderedDict[Pending, None] = OrderedDict()
+        self._queue: OrderedDict[PromptWork, None] = OrderedDict()
         self._tokens = 0.0  # of the queue
         self._heard = 0  # how many of the queue are to be heard of, and their tokens
         self._heard_tokens = 0.0
@@ -69,21 +69,21 @@ class Backlog:
         """How long the queue will take."""
         return max(self.until - now, self.behind)
 
-    def add(self, tokens: float, now: float, *, is_heard: bool) -> Pending:
+    def add(self, tokens: float, now: float, *, is_heard: bool) -> PromptWork:
         """A prompt with ``tokens`` to compute is sent."""
         pending = self.announce(tokens, now, is_heard=is_heard)
         self.take(pending, now)
         return pending
 
-    def announce(self, tokens: float, now: float, *, is_heard: bool) -> Pending:
+    def announce(self, tokens: float, now: float, *, is_heard: bool) -> PromptWork:
         """A prompt is going to be sent.
 
         As long as the speed isn't known, one that won't be heard of is taken to be computed until the request's end.
         """
         self.running += 1
-        return Pending(tokens, now, is_heard=is_heard or not self.speed.is_known)
+        return PromptWork(tokens, now, is_heard=is_heard or not self.speed.is_known)
 
-    def take(self, pending: Pending, now: float) -> None:
+    def take(self, pending: PromptWork, now: float) -> None:
         """One that was announced is sent."""
         tokens, pending.sent_at = pending.tokens, now
         self.until = now + self.seconds(now) + tokens / self.speed.tokens_per_sec
@@ -94,7 +94,7 @@ class Backlog:
             self._heard_tokens += tokens
         self._reckon()
 
-    def first_token(self, pending: Pending, now: float) -> float:
+    def first_token(self, pending: PromptWork, now: float) -> float:
         """A prompt is prefilled. Returns the seconds that took, waiting not included; 0 when it can't be told."""
         if pending not in self._queue:
             return 0.0
@@ -110,7 +110,7 @@ class Backlog:
         self._reckon()
         return now - began if is_clear else 0.0
 
-    def end(self, pending: Pending, now: float) -> None:
+    def end(self, pending: PromptWork, now: float) -> None:
         """The request is over, prefilled or not."""
         self.running -= 1
         if pending in self._queue:
@@ -132,10 +132,10 @@ class Backlog:
         columns.pace[slot] = 1.0 / self.speed.tokens_per_sec
         columns.running[slot] = self.running
 
-    def _first(self) -> Pending:
+    def _first(self) -> PromptWork:
         return next(iter(self._queue))
 
-    def _take_out(self, pending: Pending) -> None:
+    def _take_out(self, pending: PromptWork) -> None:
         del self._queue[pending]
         self._tokens = self._tokens - pending.tokens if self._queue else 0.0
         if pending.is_heard:
@@ -153,4 +153,4 @@ class Backlog:
         self.publish()
 
     def __repr__(self) -> str:
-        return f"<Backlog of {len(self._queue)} prompts, {self._tokens:.0f} tokens, {self.running} running>"
+        return f"<PrefillQueue of {len(self._queue)} prompts, {self._tokens:.0f} tokens, {self.running} running>"

@@ -8,12 +8,12 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from fd_router.scheduling.load_table import FEW
-from fd_router.scheduling.contract import Candidate
-from fd_router.scheduling.ttft.columns import Column
-from fd_router.scheduling.prefix.holder_positions import Places
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.load_table import VECTORIZE_ABOVE
+from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.prefix.index import Group, Match
-from fd_router.scheduling.ttft.held_prompts import Waiting
+from fd_router.scheduling.ttft.columns import Column
+from fd_router.scheduling.ttft.held_prompts import HeldPrompts
 
 PlaceArray = npt.NDArray[np.intp]
 
@@ -62,7 +62,7 @@ class Scoring:
         pace: Column,
         weight: float,
         candidates: Sequence[Candidate],
-        fleet: Places,
+        fleet: HolderPositions,
         block_size: int,
         near: float,
     ) -> None:
@@ -81,7 +81,7 @@ class Scoring:
             self.most = max(self.most, tokens)
             self._credit(self._worth_a_look(group), tokens)
 
-    def weigh(self, waiting: Waiting, now: float) -> None:
+    def weigh(self, waiting: HeldPrompts, now: float) -> None:
         """Count the prompts that wait in the router: those that go before this one, and those that it holds up."""
         own = self._pace * self._prompt.tokens
         for place, tokens in self._cached.items():
@@ -121,13 +121,13 @@ class Scoring:
     def _worth_a_look(self, group: Group) -> Sequence[int]:
         """Return the places in a group; of a large one, those that are best but for the cache, if any of them are."""
         holders = group.holders
-        if len(holders) > FEW:
+        if len(holders) > VECTORIZE_ABOVE:
             at = self._fleet.holders
-            if found := [place for place in self.best()[:FEW].tolist() if at[place] in holders]:
+            if found := [place for place in self.best()[:VECTORIZE_ABOVE].tolist() if at[place] in holders]:
                 return found
-            if len(self.scores) > FEW:
-                some = np.argpartition(self.scores, FEW)[:FEW].tolist()
+            if len(self.scores) > VECTORIZE_ABOVE:
+                some = np.argpartition(self.scores, VECTORIZE_ABOVE)[:VECTORIZE_ABOVE].tolist()
                 if found := [place for place in some if at[place] in holders]:
                     return found
-        places = self._fleet.of_holder
-        return [places[holder] for holder in islice(holders, FEW) if holder in places]
+        places = self._fleet.index_of_holder
+        return [places[holder] for holder in islice(holders, VECTORIZE_ABOVE) if holder in places]

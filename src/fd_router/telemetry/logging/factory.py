@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fd_router.telemetry.logging.json_log import JsonLog
-from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.logging.file_outlet import FileOutlet
+from fd_router.telemetry.logging.json_log import JsonLog
 from fd_router.telemetry.logging.rotation import Archive
 from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.logging.stream_outlet import StreamOutlet
+from fd_router.telemetry.logging.text_log import RouterLog
 
 
 def open_log(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Backlog:
+class PendingLines:
     """Whole lines in the order they came, of which the first may be half written.
 
     When it is over ``limit`` bytes, ``trim`` drops the oldest lines: the newest say what is wrong now.
@@ -41,4 +41,4 @@ class Backlog:
         return len(self.data)
 
     def __repr__(self) -> str:
-        return f"<Backlog {len(self.data)} B{' torn' if self._torn else ''}>"
+        return f"<PendingLines {len(self.data)} B{' torn' if self._torn else ''}>"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from fd_router.telemetry.logging.pending_lines import Backlog
+from fd_router.telemetry.logging.pending_lines import PendingLines
 
 BACKLOG_BYTES = 4 * 1024 * 1024
 _RETRY_SLOW_SECS = 0.01
@@ -40,7 +40,7 @@ class Sink:
     """Writes batches of lines to an outlet; never raises and never waits.
 
     What can't be written is kept, up to ``limit`` bytes, then the oldest lines are dropped and counted. The first
-    failure is told on stderr; when writing works again, ``take_news`` has a sentence for the log itself.
+    failure is told on stderr; when writing works again, ``take_recovery_notice`` has a sentence for the log itself.
     """
 
     __slots__ = ("_backlog", "_complain", "_failing", "_lost_now", "_news", "_outlet", "lost")
@@ -49,7 +49,7 @@ class Sink:
         self, outlet: Outlet, *, limit: int = BACKLOG_BYTES, complain: Callable[[str], None] = complain_on_stderr
     ) -> None:
         self._outlet = outlet
-        self._backlog = Backlog(limit)
+        self._backlog = PendingLines(limit)
         self._complain = complain
         self._failing = False
         self._lost_now = 0  # since the outlet last took everything
@@ -97,7 +97,7 @@ class Sink:
                 f"can't write the log {self._outlet.name}: {error}; the last {limit} of it are kept in memory"
             )
 
-    def take_news(self) -> str:
+    def take_recovery_notice(self) -> str:
         """Return, once, what should be said in the log about the log; "" = nothing."""
         news, self._news = self._news, ""
         return news

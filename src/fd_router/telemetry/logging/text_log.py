@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from fd_router.telemetry.access import access_line
+from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.sanitize import escape_controls
-from fd_router.telemetry.logging.sink import Sink
 
 LEVELS = ("debug", "info", "warn", "error")
 
@@ -153,7 +153,7 @@ class RouterLog:
             data = _encode(self._lines)
             self._lines.clear()
             self._sink.write(data)
-        if news := self._sink.take_news() or self._error_sink.take_news():
+        if news := self._sink.take_recovery_notice() or self._error_sink.take_recovery_notice():
             self._refresh()
             self._sink.write(_encode([self._line("WARN", news, "")]))
 

@@ -14,9 +14,9 @@ from fd_router import __version__
 from fd_router.telemetry.metrics.fleet import FleetCollector, InstanceLike
 from fd_router.telemetry.metrics.instruments import Counter, CounterFamily, Histogram, HistogramFamily
 from fd_router.telemetry.metrics.prediction import PredictionMetrics
+from fd_router.telemetry.metrics.scheduling import SchedulingMetrics
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.sanitize import METHODS
-from fd_router.telemetry.metrics.scheduling import SchedulingMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from fd_router.devtools.mock.completions import token_id
 from fd_router.devtools.demo.http_client import fetch, send
+from fd_router.devtools.mock.completions import token_id
 from tests.support.pd_mocks import CHAT, body, both, info, instance, pair, post, state
 from tests.support.ports import free_port
 from tests.support.waiting import until

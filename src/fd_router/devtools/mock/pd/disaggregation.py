@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from fd_router.errors import BadRequestError
 from fd_router.devtools.mock.completions import Body, given_tokens
 from fd_router.devtools.mock.options import MockOptions
+from fd_router.errors import BadRequestError
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _ONCE = (b'"disaggregate_info"', b'"request_id"')

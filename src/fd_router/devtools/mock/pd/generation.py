@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from fd_router.devtools.mock.completions import token_id
-from fd_router.devtools.mock.pd.disaggregation import Pairing
 from fd_router.devtools.engine_model.engine import Token
+from fd_router.devtools.mock.completions import token_id
 from fd_router.devtools.mock.generation import Generation
-from fd_router.devtools.mock.pd.kv_receiver import KvDesk, Transfer
-from fd_router.devtools.mock.pd.kv_sender import KvLinks
+from fd_router.devtools.mock.pd.disaggregation import Pairing
+from fd_router.devtools.mock.pd.kv_receiver import KvReceiver, Transfer
+from fd_router.devtools.mock.pd.kv_sender import KvSender
 
 TRANSFER_SECS = 0.2
 """How long it takes to see that a transfer fails. Real ones, over RDMA, don't fail at once either: the decode
@@ -24,7 +24,7 @@ class PrefillGeneration(Generation):
 
     __slots__ = ("_handed", "_is_open", "_links", "_pairing", "_ready", "_tp_size")
 
-    def __init__(self, pairing: Pairing, links: KvLinks, tp_size: int, *arguments: Any, **options: Any) -> None:
+    def __init__(self, pairing: Pairing, links: KvSender, tp_size: int, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._pairing = pairing
         self._links = links
@@ -105,7 +105,7 @@ class DecodeGeneration(Generation):
 
     __slots__ = ("_desk", "_has_cache", "_is_open", "_pairing")
 
-    def __init__(self, pairing: Pairing, desk: KvDesk, *arguments: Any, **options: Any) -> None:
+    def __init__(self, pairing: Pairing, desk: KvReceiver, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._pairing = pairing
         self._desk = desk

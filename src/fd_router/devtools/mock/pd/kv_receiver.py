@@ -38,7 +38,7 @@ OnKv = Callable[[Transfer | None], None]
 """Gets the KV cache; None when it didn't come in time."""
 
 
-class KvDesk:
+class KvReceiver:
     """Brings requests and their KV caches together, whichever comes first. Each waits ``wait_secs`` for the other."""
 
     def __init__(self, wait_secs: float) -> None:
@@ -109,4 +109,4 @@ class KvDesk:
         on_kv(None)
 
     def __repr__(self) -> str:
-        return f"<KvDesk expected={self.expected} held={self.held}>"
+        return f"<KvReceiver expected={self.expected} held={self.held}>"

@@ -16,7 +16,7 @@ OnAnswer = Callable[[str], None]
 """Gets what went wrong; "" when nothing did."""
 
 
-class _Posting:
+class _Message:
     """One message on its way."""
 
     __slots__ = ("again", "message", "on_answer")
@@ -27,7 +27,7 @@ class _Posting:
         self.again = False
 
 
-class KvLinks:
+class KvSender:
     """The links of one prefill instance, made when first needed."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class KvLinks:
         link = self._links.get((host, port))
         if link is None:
             link = self._links[host, port] = _Link(host, port)
-        link.post(_Posting(message, on_answer))
+        link.post(_Message(message, on_answer))
 
     def close(self) -> None:
         """End every link; what is under way is never answered."""
@@ -52,11 +52,11 @@ class _Link:
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self._waiting: list[_Posting] = []
-        self._wire: _Wire | None = None
+        self._waiting: list[_Message] = []
+        self._wire: _Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
 
-    def post(self, posting: _Posting) -> None:
+    def post(self, posting: _Message) -> None:
         if self._wire is not None:
             self._wire.post(posting)
             return
@@ -86,10 +86,10 @@ class _Link:
             else:
                 posting.on_answer(trouble or f"{self._host}:{self._port} closed the connection")
 
-    def _make_wire(self) -> _Wire:
-        return _Wire(f"{self._host}:{self._port}", self._on_lost)
+    def _make_wire(self) -> _Connection:
+        return _Connection(f"{self._host}:{self._port}", self._on_lost)
 
-    def _on_lost(self, wire: _Wire, unanswered: deque[_Posting]) -> None:
+    def _on_lost(self, wire: _Connection, unanswered: deque[_Message]) -> None:
         if self._wire is wire:
             self._wire = None
         for posting in unanswered:
@@ -101,13 +101,13 @@ class _Link:
                 posting.on_answer(f"{self._host}:{self._port} closed the connection")
 
 
-class _Wire(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """One connection: messages out, answers in, in the same order."""
 
-    def __init__(self, authority: str, on_lost: Callable[[_Wire, deque[_Posting]], None]) -> None:
+    def __init__(self, authority: str, on_lost: Callable[[_Connection, deque[_Message]], None]) -> None:
         self._authority = authority
         self._on_lost = on_lost
-        self._unanswered: deque[_Posting] = deque()
+        self._unanswered: deque[_Message] = deque()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
         self.answers = 0
@@ -133,7 +133,7 @@ class _Wire(asyncio.Protocol):
         if self._unanswered:
             self._unanswered.popleft().on_answer("" if status == 200 else f"{self._authority} answered {status}")
 
-    def post(self, posting: _Posting) -> None:
+    def post(self, posting: _Message) -> None:
         self._unanswered.append(posting)
         if not self._transport.is_closing():  # else connection_lost will find it
             head = f"POST {PATH} HTTP/1.1\r\nhost: {self._authority}\r\ncontent-length: {len(posting.message)}\r\n\r\n"

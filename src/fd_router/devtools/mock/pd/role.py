@@ -6,14 +6,14 @@ from typing import Any
 
 import msgspec
 
-from fd_router.errors import BadRequestError
 from fd_router.devtools.mock.completions import Body
-from fd_router.devtools.mock.pd.disaggregation import Member, Pairing
 from fd_router.devtools.mock.generation import Generation
-from fd_router.devtools.mock.pd.kv_receiver import KvDesk, Transfer
-from fd_router.devtools.mock.pd.kv_sender import KvLinks
 from fd_router.devtools.mock.http_server import Call
+from fd_router.devtools.mock.pd.disaggregation import Member, Pairing
 from fd_router.devtools.mock.pd.generation import DecodeGeneration, PrefillGeneration
+from fd_router.devtools.mock.pd.kv_receiver import KvReceiver, Transfer
+from fd_router.devtools.mock.pd.kv_sender import KvSender
+from fd_router.errors import BadRequestError
 
 _decode_transfer = msgspec.json.Decoder(Transfer).decode
 
@@ -23,8 +23,8 @@ class PdRole:
 
     def __init__(self, member: Member, kv_wait_secs: float) -> None:
         self._member = member
-        self._desk = KvDesk(kv_wait_secs)
-        self._links = KvLinks()
+        self._desk = KvReceiver(kv_wait_secs)
+        self._links = KvSender()
         self.refused = 0  # requests whose pair isn't right
         self.duplicates = 0  # requests refused since one with the same id is running
 
