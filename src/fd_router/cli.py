@@ -236,12 +236,13 @@ def _tls_problems(config: Config) -> Sequence[str]:
 
 
 def _register_problems(config: Config) -> list[str]:
-    """Check the file with the kept instances, with the registry's own eyes."""
+    """Check ``register.yaml`` as the router itself reads it."""
     path = config.manager.register_path
     if not path:
         return []
     read = import_module("fd_router.instances.sources.register_yaml").read_register_file
-    file = read(Path(path), splitwise=config.server.splitwise)
+    require_role = import_module("fd_router.instances.registration").require_role
+    file = read(Path(path), partial(require_role, splitwise=config.server.splitwise))
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
 
 

@@ -12,7 +12,7 @@ from fd_router.scheduling.contract import RequestView
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import Rig, answer, post
-from tests.support.scheduling_fakes import Diary
+from tests.support.scheduling_fakes import AskedGroup, Diary
 
 
 class PatientDiary(Diary):
@@ -52,7 +52,7 @@ def policy() -> PatientPolicy:
 @pytest.fixture
 async def rig(policy: PatientPolicy) -> Rig:
     rig = Rig()
-    rig.services.select = Scheduler[Instance](rig.available, policy, lambda: "none is there").select
+    rig.services.select = Scheduler[Instance](AskedGroup(rig.available), policy, lambda: "none is there").select
     return rig
 
 

@@ -27,6 +27,7 @@ from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 from tests.support.fake_transport import FakeLoop, FakeTransport
+from tests.support.scheduling_fakes import AskedGroup
 from tests.support.telemetry_fakes import Outlet
 
 PATH = "/v1/completions"
@@ -99,7 +100,7 @@ class Rig:
     def _make_services(self, policy: str) -> SingleContext:
         kind = {"round_robin": RoundRobinPolicy, "request_num": RequestNumPolicy}[policy]
         chooser = kind(Environment(self.timers.time, random.Random(1)))
-        scheduler = Scheduler[Instance](self.available, chooser, lambda: "none is there")
+        scheduler = Scheduler[Instance](AskedGroup(self.available), chooser, lambda: "none is there")
         return SingleContext(
             select=scheduler.select,
             connection_failed=lambda instance, reason: self.failed.append((instance.key, reason)),

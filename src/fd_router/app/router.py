@@ -26,6 +26,7 @@ from fd_router.app.capacity import ProtectionParts
 from fd_router.app.reload import Load, Prepare, Reloader
 from fd_router.app.scheduling import SchedulingParts
 from fd_router.app.serving import drain, make_listener
+from fd_router.app.sources import Sources
 from fd_router.config.loading import Config, Loaded
 from fd_router.engines.fastdeploy import can_pair
 from fd_router.errors import FdRouterError
@@ -42,8 +43,6 @@ from fd_router.instances.health import Thresholds
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
-from fd_router.instances.sources.register_yaml import register_static
-from fd_router.instances.sources.state_file import StateFile
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.pair import PairContext, PairRequest
@@ -104,14 +103,15 @@ class Router:
             config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
         )
         self._admission = AdmissionParts(config, self._telemetry, self._sweeper)
-        self._protection.room.on_capacity(self._admission.line.on_capacity)
+        self._sources = Sources(config, self._registry, self._admission.networks, log)
+        self._protection.headroom.on_capacity(self._admission.line.on_capacity)
         self._services: RoutingContext
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
-            config, load, self._to_prepare(), self._admission.reload, self._apply, registry=self._registry, log=log
-        )
+            config, load, self._to_prepare(), self._admission.reload, self._apply,
+            sources=self._sources.prepare_reload, log=log,
+        )  # fmt: skip
         self._site = self._make_site()
-        self._state_file = self._make_state_file()
         self._listener: Listener | None = None
         self._control: Listener | None = None  # for its own endpoints, where they have a port of their own
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,14 +131,6 @@ class Router:
         metrics.watch_instances(registry.all)
         return registry
 
-    def _make_state_file(self) -> StateFile | None:
-        path, splitwise = self._config.manager.state_path, self._config.server.splitwise
-        return (
-            StateFile(Path(path), self._registry, splitwise=splitwise, log=self._log, networks=self._admission.networks)
-            if path
-            else None
-        )
-
     def _make_monitor(self) -> HealthMonitor:
         manager = self._config.manager
         return HealthMonitor(
@@ -156,8 +148,9 @@ class Router:
         start, explain = self._start_pairs() if splitwise else self._start_singles()
         admission = self._admission
         registration = RegistrationApi(
-            self._registry, self._monitor.check, splitwise=splitwise, log=self._log, networks=admission.networks
-        )
+            self._registry, self._sources.register_api, self._monitor.check,
+            splitwise=splitwise, log=self._log, networks=admission.networks,
+        )  # fmt: skip
         routes = merge_routes(
             registration.routes(),
             InstancesApi(self._registry, log=self._log).routes(),
@@ -185,10 +178,7 @@ class Router:
     def _start_singles(self) -> tuple[StartRequest, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
         policy = self._scheduling.make_policy("mixed")
-        room = self._protection.room
-        scheduler = Scheduler[Instance](
-            partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
-        )
+        scheduler = Scheduler[Instance](self._registry.group("mixed"), policy, self._why_none)
         services = SingleContext(
             select=scheduler.select,
             connection_failed=self._registry.connection_failed,
@@ -208,10 +198,9 @@ class Router:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
         proxy = self._config.proxy
         pairs = PairScheduler[Instance](
-            Side(partial(self._registry.available, "prefill"), self._scheduling.make_policy("prefill")),
-            Side(partial(self._registry.available, "decode"), self._scheduling.make_policy("decode")),
+            Side(self._registry.group("prefill"), self._scheduling.make_policy("prefill")),
+            Side(self._registry.group("decode"), self._scheduling.make_policy("decode")),
             lambda prefill, decode: can_pair(prefill.registration, decode.registration),
-            self._protection.room.full,
             self._left_out,
         )
         services = PairContext(
@@ -278,7 +267,7 @@ class Router:
     def _left_out(self) -> str:
         """Say which prefill and decode instances may not be chosen, and why, or nothing."""
         registry = self._registry
-        chosen = {*registry.available("prefill"), *registry.available("decode")}
+        chosen = {*registry.group("prefill").available, *registry.group("decode").available}
         return _states([x for x in registry.all() if x not in chosen])
 
     async def _get_status(self, host: str, port: int, path: str, timeout: float) -> int:  # noqa: ASYNC109
@@ -327,19 +316,16 @@ class Router:
         self._listener = listener = make_listener(self._config, self._site, self._client_tls.context, self._log)
         self._control = await open_control(self._config, self._site, self._client_tls.context, self._log)
         self._admission.warn_if_open(listener, self._control)
-        if path := self._config.manager.register_path:
-            register_static(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
         work = [
+            *self._sources.tasks(),
             self._monitor.run(),
             self._log_stats(),
             *self._scheduling.tasks(),
             *self._protection.tasks(self._site),
             *self._admission.tasks(),
         ]
-        if self._state_file is not None:
-            self._state_file.restore()
-            work.append(self._state_file.run())
         self._tasks = [self._loop.create_task(task) for task in work]
+        await asyncio.sleep(0)  # each has its first step: those that are named already are probed before clients come
         try:
             await self._open(listener)
         except OSError as error:
@@ -356,8 +342,7 @@ class Router:
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Take no more, and wait until what is under way is over, or until ``hurry``."""
-        if self._state_file is not None:
-            self._state_file.finish()
+        self._sources.finish()
         if self._listener is not None:
             await drain(self._site, self._listener, self._config.server, hurry, self._log)
 

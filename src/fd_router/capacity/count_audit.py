@@ -1,4 +1,4 @@
-"""The count audit: whether the counts of requests at instances are true, against connections and the engines' own word."""
+"""The count audit: whether requests at instances are counted right, against connections and the engines' own word."""
 
 from __future__ import annotations
 

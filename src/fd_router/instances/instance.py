@@ -29,16 +29,6 @@ class FailureObserver(Protocol):
     def answered(self, status: int) -> None:
         """Learn that an answer began."""
 
-    def repair(self, excess: int) -> None:
-        """Put a count right that was found wrong: ``excess`` requests aren't there, nor are tokens without requests."""
-        was_saturated = self.is_saturated
-        self.running = running = max(0, self.running - excess)
-        self.tokens = tokens = self.tokens if running else 0
-        if self.load_table is not None:
-            self.load_table.update(self.row, running, tokens)
-        if was_saturated and not self.is_saturated:
-            self.on_limit(self, False)
-
     def failed(self, reason: str, *, begun: bool = False) -> None:
         """Learn that a request failed by the instance's own making; ``begun``: in the middle of its answer."""
 

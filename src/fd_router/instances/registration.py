@@ -18,6 +18,8 @@ PROTOCOLS = ("ipc", "rdma")
 
 _MAX_NESTING = 64
 _MAX_SHOWN = 100
+_MAX_LABELS = 32
+_MAX_LABEL = 100  # characters of a name, and of a text
 
 
 class RegistrationError(FdRouterError, ValueError):
@@ -64,6 +66,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     max_requests: int = 0  # how many it takes at once; 0 when not told
     is_paused: bool = False
     connected_decodes: tuple[Any, ...] = ()
+    labels: dict[str, str] = {}  # for policies
     extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
 
     @property
@@ -75,6 +78,14 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     def url(self) -> str:
         """``http://`` and the key."""
         return "http://" + self.key
+
+    @property
+    def traits(self) -> tuple[object, ...]:
+        """What decides who may work with it, and what policies may make of it: changes seldom, unlike the rest."""
+        return (
+            self.tp_size, self.version, self.transfer_protocol, self.connector_port, self.device_ids, self.rdma_ports,
+            self.labels,
+        )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """Give the registration schema back; ``parse_registration`` of it is equal to this one."""
@@ -98,6 +109,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
             fields["version"] = self.version
         if self.connected_decodes:
             fields["connected_decodes"] = list(self.connected_decodes)
+        if self.labels:
+            fields["labels"] = self.labels
         return fields | self.extra
 
     def as_registered(self) -> dict[str, Any]:
@@ -158,6 +171,7 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
         max_requests=_max_requests(mapping.get("max_requests")),
         is_paused=_flag("is_paused", mapping.get("is_paused")),
         connected_decodes=_sequence("connected_decodes", mapping.get("connected_decodes")),
+        labels=_labels(mapping.get("labels")),
         extra={str(key): value for key, value in mapping.items() if key not in _KNOWN},
     )
     _refuse_unprintable(registration)
@@ -299,6 +313,24 @@ def _version(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise _wrong_type("version", "a string", value)
     return value if isinstance(value, str) else _shown(value)
+
+
+def _labels(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _wrong_type("labels", "an object", value)
+    labels = {}
+    for name, text in value.items():
+        if isinstance(text, dict | list | tuple) or text is None:
+            raise _wrong_type(f"labels.{_shown(name)}", "a text", text)
+        labels[str(name)] = text if isinstance(text, str) else _shown(text)
+    if len(labels) > _MAX_LABELS:
+        raise RegistrationError(f"labels: {len(labels)} of them, at most {_MAX_LABELS} are taken")
+    for name, text in labels.items():
+        if not name or len(name) > _MAX_LABEL or len(text) > _MAX_LABEL:
+            raise RegistrationError(f"labels.{_shown(name)}: name and text may have {_MAX_LABEL} characters at most")
+    return labels
 
 
 def _flag(name: str, value: object) -> bool:

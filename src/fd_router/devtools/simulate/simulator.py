@@ -23,6 +23,7 @@ from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
+from fd_router.scheduling.candidate_group import FixedGroup
 from fd_router.scheduling.contract import Environment, Policy, Reservation
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.plugins.guard import guard
@@ -107,7 +108,7 @@ class Simulator:
         if ":" in policy:
             chooser = _checked(chooser, policy, environment)
         members = tuple(server.instance for server in self._servers)
-        self._scheduler = Scheduler(lambda: members, chooser, lambda: "")
+        self._scheduler = Scheduler(FixedGroup(members), chooser, lambda: "")
         self._periodic: list[tuple[float, Callable[[], None]]] = [(options.eviction_interval_secs, self._sweep)]
         if "figures" in needs([policy], options.policy_folder):
             self._periodic.append((options.load_scrape_interval_secs, self._scrape))

@@ -1,0 +1,45 @@
+"""A candidate group as the scheduler asks it: who may be chosen, for single requests and for pairs in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from fd_router.scheduling.contract import InstanceT
+
+InstanceT_co = TypeVar("InstanceT_co", covariant=True)
+
+
+class CandidateGroup(Protocol[InstanceT_co]):
+    """The instances of one model and role. Both sequences are the same objects as long as nothing changes.
+
+    ``instances.groups.Group`` is one; its policy is the scheduler's that asks it.
+    """
+
+    @property
+    def available(self) -> Sequence[InstanceT_co]:
+        """Those that take new requests, saturated ones too, ordered by URL."""
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether some are available, and none of them has headroom."""
+
+    def candidates(self, excluded: Collection[str] = ()) -> Sequence[InstanceT_co]:
+        """Return those that may be chosen now, ordered by URL, without those whose keys are ``excluded``."""
+
+
+class FixedGroup(Generic[InstanceT]):
+    """Instances that all may be chosen, always: a fleet that is simulated or measured."""
+
+    __slots__ = ("available",)
+
+    is_saturated = False
+
+    def __init__(self, instances: Sequence[InstanceT]) -> None:
+        self.available = instances
+
+    def candidates(self, excluded: Collection[str] = ()) -> Sequence[InstanceT]:
+        """Return the instances without those whose keys are ``excluded``."""
+        if not excluded:
+            return self.available
+        return tuple(instance for instance in self.available if instance.key not in excluded)
