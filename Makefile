@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COVERAGE := 90
 
-.PHONY: help demo test check lint types walls format lock docs bench fault-matrix pd-chaos chaos hostile slowloris soak restart fuzz clean
+.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos hostile slowloris soak restart fuzz clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ bench: $(INSTALLED) ## Measure start-up, memory, and CPU beside other routers (s
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/pd_first_byte.py
 	$(BIN)/python benchmarks/compare.py $(if $(PEERS),--peers $(PEERS))
+
+ab: $(INSTALLED) ## Measure this tree against another one: make ab AGAINST=../other-checkout
+	$(BIN)/python benchmarks/ab.py --against $(AGAINST)
 
 fault-matrix: $(INSTALLED) ## Show what clients see of every fault of every role of a pair
 	$(BIN)/python benchmarks/fault_matrix.py
