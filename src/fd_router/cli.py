@@ -241,8 +241,12 @@ def _register_problems(config: Config) -> list[str]:
     if not path:
         return []
     read = import_module("fd_router.instances.sources.register_yaml").read_register_file
-    require_role = import_module("fd_router.instances.registration").require_role
-    file = read(Path(path), partial(require_role, splitwise=config.server.splitwise))
+    require_served = import_module("fd_router.instances.registration").require_served
+    try:
+        dialects = import_module("fd_router.engines.dialects").open_dialects(config.instances)
+    except ConfigError as error:
+        return list(error.problems)
+    file = read(Path(path), partial(require_served, dialects=dialects, splitwise=config.server.splitwise))
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
 
 

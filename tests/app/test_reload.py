@@ -13,8 +13,9 @@ import pytest
 from fd_router.app.reload import Reloader, merged
 from fd_router.app.router import Router
 from fd_router.config.loading import OPTIONS, Config, Loaded
+from fd_router.engines.dialects import Dialects
 from fd_router.errors import ConfigError
-from fd_router.instances.registration import require_role
+from fd_router.instances.registration import require_served
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import REGISTER_YAML
 from fd_router.instances.sources.members import Diff, FleetSources
@@ -132,7 +133,7 @@ class Stand:
         self.reloader = Reloader(
             self.config, self.load, [self.part], self.keys, self.apply, sources=self.sources, log=log
         )
-        accept = partial(require_role, splitwise=False)
+        accept = partial(require_served, dialects=Dialects(), splitwise=False)
         self.members = FleetSources(self.registry, accept, log=self.log).members_of(REGISTER_YAML)
         self.register_yaml = RegisterYaml("", accept, log=self.log)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fd_router.engines.dialects import Dialects
 from fd_router.instances.registration import (
     Registration,
     RegistrationError,
@@ -14,7 +15,7 @@ from fd_router.instances.registration import (
     RoleNotServedError,
     decode_registration,
     parse_registration,
-    require_role,
+    require_served,
 )
 
 LEAST: dict[str, Any] = {"role": "mixed", "host_ip": "10.0.0.1", "port": 8000}
@@ -226,11 +227,36 @@ def test_the_required_keys_are_checked_in_order() -> None:
 def test_roles_and_modes(role: str, splitwise: bool, message: str | None) -> None:
     registration = parse_registration(LEAST | {"role": role})
     if message is None:
-        require_role(registration, splitwise=splitwise)
+        require_served(registration, Dialects(), splitwise=splitwise)
         return
     with pytest.raises(RoleNotServedError) as caught:
-        require_role(registration, splitwise=splitwise)
+        require_served(registration, Dialects(), splitwise=splitwise)
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("dialect", "role", "message"),
+    [
+        ("fastdeploy", "decode", None),
+        ("", "decode", None),
+        ("openai", "mixed", None),
+        (
+            "fastdeply",
+            "mixed",
+            "invalid InstanceInfo format: invalid dialect: dialect 'fastdeply' isn't known; did",
+        ),
+        ("openai", "prefill", "instances of dialect 'openai' can't share a request as prefill and decode"),
+    ],
+)
+def test_dialects(dialect: str, role: str, message: str | None) -> None:
+    registration = parse_registration(LEAST | {"role": role, "dialect": dialect})
+    assert parse_registration(registration.as_json()) == registration
+    if message is None:
+        require_served(registration, Dialects(), splitwise=role != "mixed")
+        return
+    with pytest.raises(RegistrationError) as caught:
+        require_served(registration, Dialects(), splitwise=role != "mixed")
+    assert caught.value.message.startswith(message)
 
 
 def test_the_entry_of_registered_has_strings() -> None:
@@ -313,3 +339,30 @@ def test_one_odd_value_breaks_nothing(fields: dict[str, Any], key: str, value: A
 def test_no_bytes_break_it(body: bytes) -> None:
     with pytest.raises(RegistrationError):
         decode_registration(body)
+
+
+def test_labels_are_short_texts_for_policies() -> None:
+    given = {"zone": "a", "rack": 7, "spot": True, "x" * 100: "y" * 100}
+    registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "labels": given})
+    assert registration.labels == {"zone": "a", "rack": "7", "spot": "true", "x" * 100: "y" * 100}
+    assert registration.as_json()["labels"] == registration.labels
+    assert parse_registration(registration.as_json()) == registration
+    assert "labels" not in parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000}).as_json()
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        ("zone=a", "labels: expected an object, got a string"),
+        (["a"], "labels: expected an object, got a list"),
+        ({"zone": ["a"]}, "labels.zone: expected a text, got a list"),
+        ({"zone": None}, "labels.zone: expected a text, got null"),
+        ({"": "a"}, "labels.: a name and its text have 1 to 100 and at most 100 characters"),
+        ({"zone": "a" * 101}, "labels.zone: a name and its text have 1 to 100 and at most 100 characters"),
+        ({str(number): "a" for number in range(33)}, "labels: 33 are too many, 32 are taken at most"),
+    ],
+)
+def test_labels_that_are_refused(labels: object, complaint: str) -> None:
+    with pytest.raises(RegistrationError) as raised:
+        parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "labels": labels})
+    assert raised.value.reason == complaint

@@ -10,7 +10,7 @@ from typing import Any
 
 from fd_router.admission.networks import Networks
 from fd_router.config.loading import Config
-from fd_router.instances.registration import require_role
+from fd_router.instances.registration import require_served
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE
 from fd_router.instances.sources.members import Diff, FleetSources
@@ -25,7 +25,7 @@ class Sources:
 
     def __init__(self, config: Config, registry: Registry, networks: Networks | None, log: RouterLog) -> None:
         manager = config.manager
-        accept = partial(require_role, splitwise=config.server.splitwise)
+        accept = partial(require_served, dialects=registry.dialects, splitwise=config.server.splitwise)
         fleet = FleetSources(registry, accept, log=log)
         self.register_api = fleet.members_of(REGISTER_API)
         self._register_yaml = RegisterYaml(manager.register_path, accept, log=log)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Protocol
 
+from fd_router.engines.dialect import Dialect
+from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.registration import Registration, Role
 from fd_router.instances.source import REGISTER_API, Source
@@ -64,17 +66,19 @@ class Instance:
     """
 
     __slots__ = (
-        "breaker", "groups", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table", "on_limit",
-        "port", "registration", "row", "running", "source", "tokens", "url",
+        "breaker", "dialect", "groups", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table",
+        "on_limit", "port", "registration", "row", "running", "source", "tokens", "url",
     )  # fmt: skip
 
-    def __init__(self, registration: Registration, source: Source = REGISTER_API) -> None:
+    def __init__(self, registration: Registration, dialect: Dialect | None = None) -> None:
+        """``dialect``: of its engine; None: FastDeploy's."""
         self.key = registration.key  # "10.0.0.1:8000", "[::1]:8000"
         self.url = registration.url  # "http://" + key
         self.host = registration.host_ip
         self.port = registration.port
         self.registration = registration
-        self.source = source  # who named it, or the highest of those who did
+        self.dialect = FastDeployDialect() if dialect is None else dialect
+        self.source: Source = REGISTER_API  # who named it, or the highest of those who did
         self.groups: tuple[MemberGroup, ...] = ()  # those it is a member of; set by the registry
         self.health = Health.UNHEALTHY
         self.is_draining = False  # by an admin's word: nothing new, until it is taken back
@@ -108,6 +112,11 @@ class Instance:
         return self.health is Health.HEALTHY and not (
             self.registration.is_paused or self.is_draining or self.is_ejected
         )
+
+    def can_pair_with(self, decode: Instance) -> bool:
+        """Tell whether it can be the prefill instance of a request whose decode instance is ``decode``."""
+        dialect = self.dialect
+        return dialect is decode.dialect and dialect.can_pair(self.registration, decode.registration)
 
     def acquire(self, tokens: int) -> None:
         """Count one more request with ``tokens`` prompt tokens."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from fd_router.engines.dialects import Dialects, UnknownDialectError
 from fd_router.errors import FdRouterError
 
 Role = Literal["mixed", "prefill", "decode"]
@@ -64,6 +65,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     tp_size: int = 1
     version: str = ""  # of the model; "" when not told
     max_requests: int = 0  # how many it takes at once; 0 when not told
+    dialect: str = ""  # the name of its engine's dialect; "" when not told
     is_paused: bool = False
     connected_decodes: tuple[Any, ...] = ()
     labels: dict[str, str] = {}  # for policies
@@ -80,12 +82,9 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         return "http://" + self.key
 
     @property
-    def traits(self) -> tuple[object, ...]:
-        """What decides who may work with it, and what policies may make of it: changes seldom, unlike the rest."""
-        return (
-            self.tp_size, self.version, self.transfer_protocol, self.connector_port, self.device_ids, self.rdma_ports,
-            self.labels,
-        )  # fmt: skip
+    def traits(self) -> Registration:
+        """What its dialect and policies may judge it by: all but what changes with its work."""
+        return msgspec.structs.replace(self, connected_decodes=(), max_requests=0, is_paused=False)
 
     def as_json(self) -> dict[str, Any]:
         """Give the registration schema back; ``parse_registration`` of it is equal to this one."""
@@ -105,6 +104,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.max_requests:
             fields["max_requests"] = self.max_requests
+        if self.dialect:
+            fields["dialect"] = self.dialect
         if self.version:
             fields["version"] = self.version
         if self.connected_decodes:
@@ -169,6 +170,7 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
         tp_size=_tp_size(mapping.get("tp_size")) or len(device_ids) or 1,
         version=_version(mapping.get("version")),
         max_requests=_max_requests(mapping.get("max_requests")),
+        dialect=_dialect(mapping.get("dialect")),
         is_paused=_flag("is_paused", mapping.get("is_paused")),
         connected_decodes=_sequence("connected_decodes", mapping.get("connected_decodes")),
         labels=_labels(mapping.get("labels")),
@@ -178,12 +180,24 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
     return registration
 
 
-def require_role(registration: Registration, *, splitwise: bool) -> None:
-    """Raise RoleNotServedError unless the role fits: prefill or decode in splitwise mode, mixed otherwise."""
+def require_served(registration: Registration, dialects: Dialects, *, splitwise: bool) -> None:
+    """Raise RegistrationError unless the router can send requests to such an instance.
+
+    Its dialect must be one of ``dialects``, its role prefill or decode in splitwise mode, mixed otherwise.
+    """
+    try:
+        dialect = dialects.named(registration.dialect)
+    except UnknownDialectError as error:
+        raise RegistrationError(f"invalid dialect: {error}") from None
     if splitwise and registration.role == "mixed":
         raise RoleNotServedError("splitwise mode only supports PREFILL/DECODE instances")
     if not splitwise and registration.role != "mixed":
         raise RoleNotServedError("only MIXED instances are allowed")
+    if splitwise and not dialect.makes_pairs:
+        raise RoleNotServedError(
+            f"instances of dialect {dialect.name!r} can't share a request as prefill and decode: start the router "
+            "without --splitwise for them"
+        )
 
 
 def _role(value: object) -> Role:
@@ -307,6 +321,14 @@ def _max_requests(value: object) -> int:
     return value
 
 
+def _dialect(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _wrong_type("dialect", "a string", value)
+    return value
+
+
 def _version(value: object) -> str:
     if value is None:
         return ""
@@ -316,21 +338,27 @@ def _version(value: object) -> str:
 
 
 def _labels(value: object) -> dict[str, str]:
+    """Read a mapping of short texts. YAML makes numbers of some texts, so those are taken too."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise _wrong_type("labels", "an object", value)
-    labels = {}
-    for name, text in value.items():
-        if isinstance(text, dict | list | tuple) or text is None:
-            raise _wrong_type(f"labels.{_shown(name)}", "a text", text)
-        labels[str(name)] = text if isinstance(text, str) else _shown(text)
-    if len(labels) > _MAX_LABELS:
-        raise RegistrationError(f"labels: {len(labels)} of them, at most {_MAX_LABELS} are taken")
+    if len(value) > _MAX_LABELS:
+        raise RegistrationError(f"labels: {len(value)} are too many, {_MAX_LABELS} are taken at most")
+    labels = {_shown(name): _label(_shown(name), text) for name, text in value.items()}
     for name, text in labels.items():
-        if not name or len(name) > _MAX_LABEL or len(text) > _MAX_LABEL:
-            raise RegistrationError(f"labels.{_shown(name)}: name and text may have {_MAX_LABEL} characters at most")
+        if not 0 < len(name) <= _MAX_LABEL or len(text) > _MAX_LABEL:
+            sizes = f"1 to {_MAX_LABEL} and at most {_MAX_LABEL} characters"
+            raise RegistrationError(f"labels.{name}: a name and its text have {sizes}")
     return labels
+
+
+def _label(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        raise _wrong_type(f"labels.{name}", "a text", value)
+    return value if isinstance(value, str) else _shown(value)
 
 
 def _flag(name: str, value: object) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from fd_router.config.dotted_path import say
+from fd_router.engines.dialects import Dialects
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.group_key import ANY_MODEL, GroupKey, group_keys
 from fd_router.instances.groups import Group
@@ -43,7 +45,10 @@ class Registry:
         log: Log,
         thresholds: Thresholds = Thresholds(),  # noqa: B008  (frozen)
         expiry_secs: float = 300.0,
+        dialects: Dialects | None = None,
     ) -> None:
+        """``dialects``: those that instances may have; None: the router's own."""
+        self.dialects = Dialects() if dialects is None else dialects
         self.thresholds = thresholds
         self._clock = clock
         self._log = log
@@ -199,8 +204,9 @@ class Registry:
         # The object that running requests will give their counts back to, if there still is one.
         instance = self._removed_in_use.pop(registration.key, None)
         if instance is None:
-            instance = Instance(registration)
+            instance = Instance(registration, self.dialects.named(registration.dialect))
         instance.registration = registration
+        instance.dialect = self.dialects.named(registration.dialect)
         instance.is_draining = False
         self._set_groups(instance, group_keys(registration))
         member = _Member(instance, self._clock())
@@ -210,11 +216,12 @@ class Registry:
     def _replace(self, member: _Member, registration: Registration) -> None:
         instance = member.instance
         before, instance.registration = instance.registration, registration
+        instance.dialect = self.dialects.named(registration.dialect)
         if before.role != registration.role:
             self._set_groups(instance, group_keys(registration))
             self._notify(ChangeKind.ROLE, member, f"was {before.role}")
-        elif before.traits != registration.traits:
-            self._refresh(instance)  # who can pair with whom may have changed
+        elif before != registration and before.traits != registration.traits:
+            self._refresh(instance)  # who can pair with whom may have changed: what of it matters, its dialect knows
         if before.max_requests != registration.max_requests:
             self._notify(ChangeKind.LIMIT, member, f"was {before.max_requests}")
         if before.is_paused != registration.is_paused:
@@ -273,11 +280,9 @@ class Registry:
         for listener in tuple(self._listeners):
             try:
                 listener(change)
-            except Exception as error:  # noqa: BLE001  (the change has happened: whoever else lives by it must know)
-                what = f"{type(error).__name__}: {error}"
-                self._log.error(
-                    f"A bug in the router: a listener met '{kind.value}' of {change.instance.url} with {what}"
-                )
+            except Exception as error:  # noqa: BLE001  (the others hear of it, and the request that met this goes on)
+                what = f"met '{kind.value}' of {member.instance.url} with {say(error)}"
+                self._log.error(f"A bug in the router: a listener of the registry {what}")
 
     def __repr__(self) -> str:
         available = ", ".join(f"{role}: {len(self.group(role).available)}" for role in ROLES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from fd_router.scheduling.contract import InstanceT
+from fd_router.scheduling.reservation import InstanceT
 
 InstanceT_co = TypeVar("InstanceT_co", covariant=True)
 

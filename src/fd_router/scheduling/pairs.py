@@ -7,9 +7,11 @@ from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.candidate_group import CandidateGroup
-from fd_router.scheduling.contract import InstanceT, Policy, RequestView, Reservation
-from fd_router.scheduling.explanation import Draw, Verdict, explain
-from fd_router.scheduling.scheduler import SATURATED, place_of
+from fd_router.scheduling.explanation import Draw, Verdict
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import InstanceT, Reservation
+from fd_router.scheduling.scheduler import SATURATED
 
 RETRY_AFTER = (("retry-after", "5"),)
 """Instances register every 5 s: sooner a client needn't come back."""
@@ -22,21 +24,19 @@ _Choices = tuple[Sequence[InstanceT], Mapping[str, Sequence[InstanceT]]]
 class Side(Generic[InstanceT]):
     """One half of the fleet: a group, and the policy that chooses in it."""
 
-    __slots__ = ("_place", "group", "policy")
+    __slots__ = ("group", "policy")
 
     def __init__(self, group: CandidateGroup[InstanceT], policy: Policy) -> None:
         self.group = group
         self.policy = policy
-        self._place = place_of(policy)
 
     def choose(self, request: RequestView, candidates: Sequence[InstanceT]) -> InstanceT:
         """Choose one of ``candidates`` (at least one; a policy may want to remember the choice among one too)."""
         return self.policy.choose(request, candidates)  # type: ignore[return-value]  # one of what it was given
 
     def decide(self, request: RequestView, chosen: InstanceT, tokens: int) -> Reservation[InstanceT]:
-        """Count ``chosen`` with ``tokens``, and tell a policy that learns."""
-        placement = self._place(request, chosen) if self._place is not None else None
-        return Reservation(chosen, tokens, placement)
+        """Count ``chosen`` with ``tokens``, and tell the policy."""
+        return Reservation(chosen, tokens, self.policy.on_dispatch(request, chosen))
 
 
 class PairScheduler(Generic[InstanceT]):
@@ -81,9 +81,9 @@ class PairScheduler(Generic[InstanceT]):
         Raises NoInstanceError and SaturatedError as ``select`` does.
         """
         prefills, partners = self._candidates(())
-        prefill = draw(explain(self._prefill.policy, request, prefills))
+        prefill = draw(self._prefill.policy.explain(request, prefills))
         decodes = partners[prefills[prefill.place].key]
-        return prefill, draw(explain(self._decode.policy, request, decodes))
+        return prefill, draw(self._decode.policy.explain(request, decodes))
 
     def _candidates(self, tried: Collection[str]) -> _Choices[InstanceT]:
         prefills, decodes = self._prefill.group.candidates(tried), self._decode.group.candidates(tried)

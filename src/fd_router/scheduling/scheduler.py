@@ -6,21 +6,13 @@ from collections.abc import Callable, Collection
 from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.candidate_group import CandidateGroup
-from fd_router.scheduling.contract import InstanceT, Learner, Policy, RequestTracker, RequestView, Reservation
-from fd_router.scheduling.explanation import Draw, Verdict, explain
+from fd_router.scheduling.explanation import Draw, Verdict
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import InstanceT, Reservation
 
 SATURATED = "has as many requests as it may have at once"
-
-
-Place = Callable[[RequestView, Candidate], RequestTracker]
-"""Tells a policy that a request is being sent."""
-
-
-def place_of(policy: Policy) -> Place | None:
-    """Return whom to tell that a request is being sent: the policy, if it learns."""
-    return policy.place if isinstance(policy, Learner) else None
 
 
 class Scheduler(Generic[InstanceT]):
@@ -33,7 +25,6 @@ class Scheduler(Generic[InstanceT]):
         self._group = group
         self._policy = policy
         self._why_none = why_none
-        self._place = place_of(policy)
 
     def select(self, request: RequestView, tried: Collection[str] = ()) -> Reservation[InstanceT]:
         """Choose and count an instance, one not in ``tried`` (keys) as long as another is left.
@@ -44,15 +35,15 @@ class Scheduler(Generic[InstanceT]):
         if not candidates:
             raise self._none()
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
-        placement = self._place(request, chosen) if self._place is not None else None
-        return Reservation(chosen, request.tokens, placement)  # type: ignore[arg-type]  # one of what it was given
+        tracker = self._policy.on_dispatch(request, chosen)
+        return Reservation(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
 
     def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict]:
         """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError."""
         candidates = self._group.candidates()
         if not candidates:
             raise self._none()
-        return (draw(explain(self._policy, request, candidates)),)
+        return (draw(self._policy.explain(request, candidates)),)
 
     def _none(self) -> NoInstanceError:
         if self._group.is_saturated:

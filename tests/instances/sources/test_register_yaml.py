@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fd_router.engines.dialects import Dialects
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Health
-from fd_router.instances.registration import require_role
+from fd_router.instances.registration import require_served
 from fd_router.instances.source import REGISTER_YAML
 from fd_router.instances.sources.members import Diff, FleetSources, SourceMembers
 from fd_router.instances.sources.register_yaml import RegisterYaml, parse_register_file
@@ -27,7 +28,7 @@ instances:
 
 
 def test_entries_keep_their_index() -> None:
-    file = parse_register_file(GOOD, partial(require_role, splitwise=True))
+    file = parse_register_file(GOOD, partial(require_served, dialects=Dialects(), splitwise=True))
     assert file.problems == ()
     assert {index: entry.url for index, entry in file.entries.items()} == {
         0: "http://127.0.0.1:8097",
@@ -47,7 +48,7 @@ instances:
   - {role: mixed, host_ip: 10.0.0.1, port: 3.5}
   - {role: mixed, host_ip: 10.0.0.1, port: 4, 7: odd key}
 """
-    file = parse_register_file(text, partial(require_role, splitwise=False))
+    file = parse_register_file(text, partial(require_served, dialects=Dialects(), splitwise=False))
     assert {index: entry.port for index, entry in file.entries.items()} == {0: 1, 6: 4}
     mapping = "expected a mapping with role, host_ip and port"
     number = "port: expected an integer or a string, got the number 3.5"
@@ -76,7 +77,7 @@ instances:
     ],
 )
 def test_files_that_hold_nothing_usable(text: str, problem: str) -> None:
-    file = parse_register_file(text, partial(require_role, splitwise=False))
+    file = parse_register_file(text, partial(require_served, dialects=Dialects(), splitwise=False))
     assert file.entries == {}
     assert len(file.problems) == 1
     assert problem in file.problems[0]
@@ -88,7 +89,7 @@ def run(source: RegisterYaml, members: SourceMembers) -> None:
 
 
 def make(path: Path, registry, log, *, splitwise: bool = False) -> tuple[RegisterYaml, SourceMembers]:
-    accept = partial(require_role, splitwise=splitwise)
+    accept = partial(require_served, dialects=Dialects(), splitwise=splitwise)
     members = FleetSources(registry, accept, log=log).members_of(REGISTER_YAML)
     return RegisterYaml(str(path), accept, log=log), members
 

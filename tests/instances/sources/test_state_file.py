@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fd_router.engines.dialects import Dialects
 from fd_router.instances.instance import Health
-from fd_router.instances.registration import require_role
+from fd_router.instances.registration import require_served
 from fd_router.instances.source import REGISTER_YAML, STATE_FILE
 from fd_router.instances.sources.members import FleetSources
 from fd_router.instances.sources.state_file import StateFile
@@ -20,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "instances.json"
 
 
-accept = partial(require_role, splitwise=False)
+accept = partial(require_served, dialects=Dialects(), splitwise=False)
 
 
 def make(path: Path, registry, log, **more) -> StateFile:
