@@ -52,7 +52,7 @@ def policy() -> PatientPolicy:
 @pytest.fixture
 async def rig(policy: PatientPolicy) -> Rig:
     rig = Rig()
-    rig.services.select = Scheduler[Instance](rig.available, policy, lambda: "none is there").select
+    rig.change(select=Scheduler[Instance](rig.available, policy, lambda: "none is there").select)
     return rig
 
 

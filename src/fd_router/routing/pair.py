@@ -1,4 +1,4 @@
-"""A disaggregated fleet: one request goes to a prefill and a decode instance at once; the answer is decode's.
+"""The request of a disaggregated fleet: it goes to a prefill and a decode instance at once; the answer is decode's.
 
 Before any byte has gone to the client, the failure of either leg means another pair without the guilty
 instance. After that decode decides: a prefill that fails has no say any more.
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from fd_router.config.loading import ProxyConfig
+import msgspec
+
 from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled, retry_id
-from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
+from fd_router.errors import BadRequestError, NoInstanceError, UpstreamError
 from fd_router.http.client_stream import ClientStream
-from fd_router.http.connection_pool import Pools
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.in_flight import InFlight
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
+from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, STREAMING
 from fd_router.routing.request import RoutedRequest
 from fd_router.scheduling.contract import RequestView, Reservation
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.telemetry import Telemetry
 
 MAX_RESCHEDULES = 3
 """How often a request that its decode instance gave back is scheduled again; FastDeploy's router does so as often."""
@@ -32,51 +31,25 @@ SelectPair = Callable[[RequestView, Collection[str]], tuple[Reservation[Instance
 """(request, keys of instances tried) → prefill and decode, counted. Raises NoInstanceError."""
 
 
-class PairContext(RoutingContext):
-    """What every pair exchange needs, built once. ``prefill_timeout`` in seconds."""
+class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):
+    """What every request to a pair needs."""
 
-    __slots__ = ("expose_instances", "infos", "make_id", "prefill_timeout", "select_pair")
-
-    def __init__(
-        self,
-        select_pair: SelectPair,
-        connection_failed: Callable[[Instance, str], None],
-        pools: Pools,
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-        max_attempts: int,
-        make_id: Callable[[], str],
-        in_flight: InFlight | None = None,
-        *,
-        prefill_timeout: float,
-        expose_instances: bool,
-    ) -> None:
-        super().__init__(connection_failed, pools, telemetry, clock, max_attempts, in_flight)
-        self.select_pair = select_pair
-        self.make_id = make_id
-        self.infos = PairInfos()
-        self.prefill_timeout = prefill_timeout
-        self.expose_instances = expose_instances
-
-    def use(self, settings: ProxyConfig) -> None:
-        """Go by other limits from the next request on."""
-        super().use(settings)
-        self.prefill_timeout = settings.prefill_timeout_secs
-        self.expose_instances = settings.expose_instances
+    select_pair: SelectPair
+    make_id: Callable[[], str]
+    infos: PairInfos = msgspec.field(default_factory=PairInfos)
 
 
 class PairRequest(RoutedRequest):
-    """Forwards one request to a pair of instances."""
+    """One request to a pair of instances."""
 
-    __slots__ = ("_body", "_decode", "_has_begun", "_pairing", "_prefill", "_reschedules", "_sent_at", "_token_ids")
+    __slots__ = ("_body", "_decode", "_pairing", "_prefill", "_reschedules", "_sent_at", "_token_ids")
 
-    def __init__(self, services: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
-        RoutedRequest.__init__(self, services, request, client, record)
-        self._pairing = services
+    def __init__(self, context: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
+        RoutedRequest.__init__(self, context, request, client, record)
+        self._pairing = context
         self._body: PairBody | None = None
         self._prefill: PrefillLeg | None = None
         self._decode: DecodeLeg | None = None
-        self._has_begun = False  # bytes have gone to the client
         self._reschedules = 0
         self._token_ids: list[int] = []  # generated before the request was given back
         self._sent_at = 0.0
@@ -98,15 +71,16 @@ class PairRequest(RoutedRequest):
             return
         if self._body is None:
             self._body = self._make_body(completion.request_id, has_own=completion.has_router_fields)
-        prefill, decode = self._pairing.select_pair(completion, self._tried)
+        prefill, decode = self._pairing.select_pair(completion, self._excluded)
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
         self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream)
         self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
-        self._sent_at = self._services.clock()
+        self._sent_at = self._context.clock()
+        self._move(CONNECTING)
         body = self._body_for(self._pairing.infos.of(prefill.instance.registration, decode.instance.registration))
-        pools = self._services.pools
-        prefill_leg.start(pools, self._request, body, self._pairing.prefill_timeout)
+        pools = self._context.pools
+        prefill_leg.start(pools, self._request, body, self._context.live.current.proxy.prefill_timeout_secs)
         if self._is_full:
             decode_leg.pause()
         decode_leg.start(pools, self._request, body)
@@ -157,7 +131,8 @@ class PairRequest(RoutedRequest):
         """End both legs, but for a prefill that is still answering behind a decode that is done: it is drained."""
         prefill, decode = self._prefill, self._decode
         self._prefill = self._decode = None  # no cycles: what is over is freed at once
-        if prefill is not None and not (decode is not None and decode.is_over and self._has_begun):
+        has_begun = self.record.first_byte_at > 0.0
+        if prefill is not None and not (decode is not None and decode.is_over and has_begun):
             prefill.cancel()
             self._release(prefill.decision)
         if decode is not None:
@@ -175,17 +150,24 @@ class PairRequest(RoutedRequest):
 
     # what the legs tell
 
+    def on_leg_sent(self) -> None:
+        """One of the two is on its way; with the other one, the request is."""
+        prefill, decode = self._prefill, self._decode
+        both = prefill is not None and prefill.is_sent and decode is not None and decode.is_sent
+        if both and self._phase is CONNECTING:
+            self._move(AWAITING)
+
     def on_prefill_done(self, leg: PrefillLeg) -> None:
         """Give the prefill instance's counts back; it may still be answering."""
-        self._telemetry.metrics.leg_began("prefill", self._services.clock() - self._sent_at)
+        self._telemetry.metrics.leg_began("prefill", self._context.clock() - self._sent_at)
         leg.decision.first_token()
         self._release(leg.decision)
         self._log_notes()
 
     def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Pass decode's first bytes on."""
-        self._has_begun = True
-        self.record.first_byte_at = now = self._services.clock()
+        self._move(STREAMING)
+        self.record.first_byte_at = now = self._context.clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
         if self.record.stream and head.status < 400:
             leg.decision.first_token()
@@ -222,21 +204,21 @@ class PairRequest(RoutedRequest):
 
     def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
         """Pass a 4xx on, once: it is about the request, and another pair would say the same."""
-        if self._is_ended or (self._has_begun and leg is self._prefill):
+        if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"status {head.status}; the decode instance goes on")
             self._release(leg.decision)
             self._log_notes()
             return
         self._log_failure(leg, f"status {head.status}")
-        self._has_begun = True
-        self.record.first_byte_at = self._services.clock()
+        self._move(STREAMING)
+        self.record.first_byte_at = self._context.clock()
         self._end_attempt()
         self._write_head(head, body, self._pair_headers(leg))
         self._end("completed")
 
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
         """Try another pair, or tell the client whose fault it was. Prefill's, when decode has begun, is only logged."""
-        if self._is_ended or (self._has_begun and leg is self._prefill):
+        if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"{error.detail}; the decode instance goes on")
             self._telemetry.metrics.leg_failed(leg.role, error.reason)
             self._release(leg.decision)
@@ -245,37 +227,17 @@ class PairRequest(RoutedRequest):
         self._telemetry.metrics.leg_failed(leg.role, error.reason)
         self._telemetry.metrics.upstream_failed(error.instance, error.reason)
         self._log_failure(leg, error.detail)
-        if self._has_begun:
+        if self._phase is STREAMING:
             self._log_error(f"scanner error: {error.instance}: {error.detail}")
             self._end("failed")
         else:
-            self._on_attempt_failed(leg, error)
+            self._attempt_failed(leg.instance, error, _blame(leg, error), leg.role)
 
     # steps
 
-    def _on_attempt_failed(self, leg: PairLeg, error: UpstreamError) -> None:
-        services, record = self._services, self.record
-        self._end_attempt()
-        if error.retry is Retry.ALWAYS:
-            services.connection_failed(leg.instance, error.reason)
-        attempt = f"attempt {record.attempts}/{services.max_attempts}"
-        self._log_error(f"Request failed ({attempt}): {leg.role} {error.instance}: {error.detail}")
-        refusal = _blame(leg, error)
-        if self._exclude(leg.instance, error.reason):
-            self._try_again(error.reason, refusal)
-        else:
-            self._fail_locally(refusal)
-
-    def _try_again(self, reason: str, refusal: HttpError) -> None:
-        self._telemetry.metrics.retried(reason)
-        try:
-            self._attempt()
-        except SaturatedError:
-            self._wait_again(refusal)
-        except NoInstanceError:  # the failed one was the last: its failure says more
-            self._fail_locally(refusal)
-        else:
-            self._log_notes()
+    def _may_repeat(self, error: UpstreamError) -> bool:  # noqa: ARG002
+        """Return True: neither instance can finish without the other, so what was begun comes to nothing."""
+        return True
 
     def _reschedule(self, leg: DecodeLeg, body: bytes) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
@@ -296,7 +258,7 @@ class PairRequest(RoutedRequest):
         return True
 
     def _pair_headers(self, leg: PairLeg) -> bytes:  # noqa: ARG002
-        if not self._pairing.expose_instances:
+        if not self._context.live.current.proxy.expose_instances:
             return b""
         record = self.record
         return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (
