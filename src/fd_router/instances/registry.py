@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
+from fd_router.engines.dialects import Dialects
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.health import Event, Status, Thresholds, advance
 from fd_router.instances.instance import Health, Instance
@@ -41,7 +44,10 @@ class Registry:
         log: Log,
         thresholds: Thresholds = Thresholds(),  # noqa: B008  (frozen)
         expiry_secs: float = 300.0,
+        dialects: Dialects | None = None,
     ) -> None:
+        """``dialects``: those that instances may have; None: the router's own."""
+        self.dialects = Dialects() if dialects is None else dialects
         self.thresholds = thresholds
         self._clock = clock
         self.expiry_secs = expiry_secs
@@ -49,6 +55,7 @@ class Registry:
         self._banned: dict[str, float] = {}  # key → when it may register again
         self._removed_in_use: dict[str, Instance] = {}  # no members any more, but requests still run there
         self._available: dict[str, tuple[Instance, ...]] = {}
+        self._log = log
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
 
     def on_change(self, listener: Listener) -> None:
@@ -209,20 +216,23 @@ class Registry:
         # The object that running requests will give their counts back to, if there still is one.
         instance = self._removed_in_use.pop(registration.key, None)
         if instance is None:
-            instance = Instance(registration)
+            instance = Instance(registration, self.dialects.named(registration.dialect))
         instance.registration = registration
+        instance.dialect = self.dialects.named(registration.dialect)
         instance.is_draining = False
         member = _Member(instance, self._clock())
         self._members[registration.key] = member
         return member
 
     def _replace(self, member: _Member, registration: Registration) -> None:
-        before, member.instance.registration = member.instance.registration, registration
+        instance = member.instance
+        before, instance.registration = instance.registration, registration
+        instance.dialect = self.dialects.named(registration.dialect)
         if before.role != registration.role:
             self._available.clear()
             self._tell(ChangeKind.ROLE, member, f"was {before.role}")
-        if (before.tp_size, before.version) != (registration.tp_size, registration.version):
-            self._available.clear()  # who can pair with whom has changed
+        if before != registration:
+            self._available.clear()  # who can pair with whom may have changed: what of it matters, its dialect knows
         if before.max_requests != registration.max_requests:
             self._tell(ChangeKind.LIMIT, member, f"was {before.max_requests}")
         if before.is_paused != registration.is_paused:
@@ -262,7 +272,10 @@ class Registry:
     def _tell(self, kind: ChangeKind, member: _Member, detail: str = "") -> None:
         change = Change(kind, member.instance, detail, member.index)
         for listener in tuple(self._listeners):
-            listener(change)
+            try:
+                listener(change)
+            except Exception as error:  # noqa: BLE001  the others hear of it, and the request that met this goes on
+                self._log.error(f"A bug in the router: who heard of {member.instance.url} failed: {_where(error)}")
 
     def __repr__(self) -> str:
         available = ", ".join(f"{role}: {len(self.available(role))}" for role in ROLES)
@@ -271,6 +284,12 @@ class Registry:
 
 def _by_url(instance: Instance) -> str:
     return instance.url
+
+
+def _where(error: Exception) -> str:
+    """Say what was raised, and in which line of whose file."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} at {Path(place.filename).name}:{place.lineno}"
 
 
 def _is_busy(instance: Instance) -> bool:

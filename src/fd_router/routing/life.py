@@ -10,7 +10,7 @@ from fd_router.routing.context import RoutingContext
 from fd_router.routing.phase import ENDED, MOVES, STREAMING, Phase, PhaseError
 from fd_router.routing.request_queue import QueueTicket
 from fd_router.routing.response_relay import ResponseRelay
-from fd_router.scheduling.contract import Reservation
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.sanitize import escape_controls
 from fd_router.telemetry.telemetry import Telemetry
 

@@ -79,7 +79,8 @@ class RoutedRequest(RequestLife):
         """Read the request and send it where scheduling chooses."""
         record, request, context = self.record, self._request, self._context
         try:
-            completion = Completion(request.body) if context.gate is None else self._enter(context.gate)
+            gate, headers = context.gate, request.head.headers
+            completion = Completion(request.body, headers) if gate is None else self._enter(gate)
         except HttpError as error:
             record.tags = request_tags(request, "", "")
             self._fail_locally(error)
@@ -103,7 +104,7 @@ class RoutedRequest(RequestLife):
         """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._grant = grant = gate.identify(self._request.head.authorization)
         self.record.key = grant.name
-        completion = Completion(self._request.body)
+        completion = Completion(self._request.body, self._request.head.headers)
         grant.begin(completion)
         return completion
 

@@ -16,7 +16,8 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, STREAMING
 from fd_router.routing.request import RoutedRequest, report_failure
-from fd_router.scheduling.contract import RequestView, Reservation
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 
 Select = Callable[[RequestView, Collection[str]], Reservation[Instance]]
@@ -58,7 +59,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
         pool = self._context.pools.of(instance)
-        if reservation.placement is not None and reservation.waits(self._be_sent_soon):
+        if reservation.tracker is not None and reservation.hold(self._be_sent_soon):
             self._move(HELD)
             self._awaited = pool
             pool.awaited += 1
