@@ -218,7 +218,9 @@ def _make_scraper(
     on_capacity: Callable[[Instance, int], None] | None,
 ) -> LoadScraper:
     async def get_metrics(instance: Instance, time_limit: float) -> tuple[int, bytes]:
-        return await fetch(pools.of(_metrics_address(instance)), "GET", "/metrics", time_limit=time_limit)
+        return await fetch(
+            pools.of(_metrics_address(instance)), "GET", instance.dialect.load_path, time_limit=time_limit
+        )
 
     return LoadScraper(
         registry.all,
