@@ -38,11 +38,11 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "log.level": lambda router: ("debug", "info", "warn", "error")[
         [router._log.debug_on, router._log.info_on, router._log.warn_on, True].index(True)
     ],
-    "admission.max-queued": lambda router: router._admission.line._options.max_queued,
-    "admission.queue-timeout-secs": lambda router: router._admission.line._options.queue_timeout_secs,
-    "proxy.max-attempts": lambda router: router._services.max_attempts,
-    "proxy.prefill-timeout-secs": lambda router: router._services.prefill_timeout,
-    "proxy.expose-instances": lambda router: router._services.expose_instances,
+    "admission.max-queued": lambda router: router._admission.queue._live.current.admission.max_queued,
+    "admission.queue-timeout-secs": lambda router: router._admission.queue._live.current.admission.queue_timeout_secs,
+    "proxy.max-attempts": lambda router: router._live.current.proxy.max_attempts,
+    "proxy.prefill-timeout-secs": lambda router: router._live.current.proxy.prefill_timeout_secs,
+    "proxy.expose-instances": lambda router: router._live.current.proxy.expose_instances,
     "proxy.first-byte-timeout-secs": lambda router: router._pools._upstream.first_byte_timeout,
     "proxy.stall-timeout-secs": lambda router: router._pools._upstream.stall_timeout,
     "proxy.connect-timeout-secs": lambda router: pool_of(router).settings.connect_timeout_secs,

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
+import msgspec
 import pytest
 
+from fd_router.app.capacity import patience
 from fd_router.routing.watchdog import Watchdog
 from fd_router.telemetry.record import RequestRecord
+from tests.routing.test_request_queue import CrowdedRig
 from tests.routing.test_single import error_of
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 
@@ -12,6 +17,7 @@ class Request:
     def __init__(self) -> None:
         self.record = RequestRecord("POST", "/", "", 0.0)
         self.overdue: list[float] = []
+        self.waits_until = 0.0
 
     def on_overdue(self, seconds: float) -> None:
         self.overdue.append(seconds)
@@ -61,17 +67,48 @@ def test_the_ended_are_forgotten() -> None:
     assert repr(world.sweep) == "<Watchdog 0 seen>"
 
 
-class TestExchanges:
-    """Exchanges whose connections have lost their time limits, as a bug would have it."""
+class TestQueue:
+    """What waits in the queue has a time limit of its own, which a reload doesn't change."""
+
+    def test_its_time_is_no_silence(self) -> None:
+        world = World()
+        world.requests[0].waits_until = 100.0
+        world.wait(0)
+        assert world.wait(100) == []
+        assert world.wait(30) == []
+        assert world.wait(1) == [131.0]
+
+    async def test_a_shorter_time_limit_is_for_those_that_come_later(self) -> None:
+        rig = CrowdedRig(max_queued=9, queue_timeout_secs=600.0)
+        await rig.send("a")
+        waiting = await rig.send("b")
+        watchdog = Watchdog(rig.site.proxied_requests, partial(patience, rig.live), rig.timers.time)
+        watchdog.sweep()
+        current = rig.live.current
+        admission = msgspec.structs.replace(current.admission, queue_timeout_secs=1.0)
+        proxy = msgspec.structs.replace(current.proxy, connect_timeout_secs=1.0, first_byte_timeout_secs=1.0)
+        rig.live.replace(msgspec.structs.replace(current, admission=admission, proxy=proxy))
+        for _ in range(10):
+            rig.timers.now += 20  # no timers: only the watchdog looks
+            watchdog.sweep()
+        await rig.settle()
+        assert waiting.take() == b""
+        later = await rig.send("c")
+        await rig.pass_time(2)
+        assert b'"queue_timeout"' in later.take()
+
+
+class TestRequests:
+    """Requests whose connections have lost their time limits, as a bug would have it."""
 
     async def test_one_that_waits_is_answered(self) -> None:
         rig = Rig()
         client = rig.client()
         client.receive(post())
         await rig.settle()
-        (exchange,) = rig.site.proxied_requests()
-        exchange.on_overdue(99.0)
-        exchange.on_overdue(99.0)
+        (request,) = rig.site.proxied_requests()
+        request.on_overdue(99.0)
+        request.on_overdue(99.0)
         await rig.settle()
         assert error_of(client.take()) == (504, "Nothing happened to the request for 99 s")
         assert "A request without a sign of life for 99 s was ended" in rig.outlet.text
@@ -85,8 +122,8 @@ class TestExchanges:
         instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
         await rig.settle()
         client.take()
-        (exchange,) = rig.site.proxied_requests()
-        exchange.on_overdue(99.0)
+        (request,) = rig.site.proxied_requests()
+        request.on_overdue(99.0)
         await rig.settle()
         assert client.take() == b""
         assert client.is_closing()

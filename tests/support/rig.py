@@ -7,7 +7,10 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fd_router.config.loading import ProxyConfig
+import msgspec
+
+from fd_router.config.live import LiveConfig
+from fd_router.config.loading import Config, ProxyConfig
 from fd_router.http.connection_pool import Pools
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.messages import Routes
@@ -16,6 +19,7 @@ from fd_router.http.server_context import ServerContext
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
+from fd_router.routing.in_flight import InFlight
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.least import RequestNumPolicy
@@ -90,25 +94,31 @@ class Rig:
         self.sweeper.start()
         self.batcher = WriteBatcher(self.loop)
         self.settings = ProxyConfig(**settings)
+        self.live = LiveConfig(Config(proxy=self.settings))
         self.pools = Pools(self.settings, self.sweeper, self.batcher)
         self.failed: list[tuple[str, str]] = []  # told to the registry
         self.records: list[RequestRecord] = []
         self.clients: list[FakeTransport] = []
-        self.services = self._make_services(policy)
+        self.context = self._make_context(policy)
         self.site = self._make_site(routes or {})
 
-    def _make_services(self, policy: str) -> SingleContext:
+    def _make_context(self, policy: str) -> SingleContext:
         kind = {"round_robin": RoundRobinPolicy, "request_num": RequestNumPolicy}[policy]
         chooser = kind(Environment(self.timers.time, random.Random(1)))
         scheduler = Scheduler[Instance](AskedGroup(self.available), chooser, lambda: "none is there")
         return SingleContext(
             select=scheduler.select,
+            live=self.live,
             connection_failed=lambda instance, reason: self.failed.append((instance.key, reason)),
             pools=self.pools,
             telemetry=self.telemetry,
             clock=self.timers.time,
-            max_attempts=self.settings.max_attempts,
+            in_flight=InFlight(),
         )
+
+    def change(self, **context: Any) -> None:
+        """Give the requests from now on another context."""
+        self.context = msgspec.structs.replace(self.context, **context)
 
     def _make_site(self, routes: Routes) -> ServerContext:
         ids = (f"id-{number}" for number in range(1_000_000))
@@ -119,7 +129,7 @@ class Rig:
 
     def _start(self, request: Any, client: Any, record: RequestRecord) -> SingleInstanceRequest:
         self.records.append(record)
-        return SingleInstanceRequest(self.services, request, client, record)
+        return SingleInstanceRequest(self.context, request, client, record)
 
     def available(self) -> Sequence[Instance]:
         return [instance for instance in self.instances if instance.health is Health.HEALTHY]

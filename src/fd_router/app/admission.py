@@ -16,6 +16,7 @@ from fd_router.admission.networks import read_networks
 from fd_router.admission.priorities import Priorities
 from fd_router.admission.tokens import read_tokens
 from fd_router.api.access import Guard, Rules, open_to_all
+from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
 from fd_router.errors import ConfigError, FdRouterError
 from fd_router.http.deadlines import DeadlineSweeper
@@ -31,7 +32,7 @@ from fd_router.telemetry.telemetry import Telemetry
 class AdmissionParts:
     """Gate and guard. Raises ConfigError when a file of keys or tokens can't be used: who could be let in then?"""
 
-    def __init__(self, config: Config, telemetry: Telemetry, sweeper: DeadlineSweeper) -> None:
+    def __init__(self, config: Config, live: LiveConfig, telemetry: Telemetry, sweeper: DeadlineSweeper) -> None:
         self._access = access = config.access
         self._log = telemetry.log
         self._metrics = AdmissionMetrics()
@@ -49,9 +50,9 @@ class AdmissionParts:
             self.gate = ApiKeyGate(self._ring, time.monotonic, self._metrics.refused)
             self._metrics.holders = self._ring.all
         call_soon = asyncio.get_running_loop().call_soon
-        told = QueueObserver(self._metrics.waited, self._metrics.refused, telemetry.log.warn)
-        self.line = RequestQueue(config.admission, self._priorities, sweeper, time.monotonic, call_soon, told)
-        self._metrics.lengths = self.line.lengths
+        observer = QueueObserver(self._metrics.waited, self._metrics.refused, telemetry.log.warn)
+        self.queue = RequestQueue(live, self._priorities, sweeper, time.monotonic, call_soon, observer)
+        self._metrics.lengths = self.queue.lengths
         telemetry.metrics.show(self._metrics)
 
     @property

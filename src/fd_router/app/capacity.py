@@ -14,6 +14,7 @@ from fd_router.capacity.count_audit import CountAuditor
 from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
 from fd_router.capacity.slow_start import SlowStart
+from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
 from fd_router.http.connection_pool import Pools
 from fd_router.http.server_context import ServerContext
@@ -26,13 +27,22 @@ SLACK_SECS = 5.0
 """How much longer than all time limits together a request may be without a sign of life."""
 
 
+def patience(live: LiveConfig) -> tuple[float, float]:
+    """Return how long a request may be without a sign of life, before an answer's first byte and after it.
+
+    That is all that it may wait for in turn, but for the queue, and some more.
+    """
+    proxy, scheduler = live.current.proxy, live.current.scheduler
+    before_first = scheduler.tokenizer_timeout_secs + proxy.connect_timeout_secs + proxy.first_byte_timeout_secs
+    return before_first + SLACK_SECS, proxy.stall_timeout_secs + SLACK_SECS
+
+
 class ProtectionParts:
     """``headroom`` tells when an instance may have one more request."""
 
     def __init__(
         self, config: Config, registry: Registry, pools: Pools, telemetry: Telemetry, rng: random.Random
     ) -> None:
-        self._config = config
         self._options = options = config.protection
         self._registry = registry
         self._metrics = ProtectionMetrics()
@@ -48,23 +58,12 @@ class ProtectionParts:
         telemetry.metrics.show(self._metrics)
         registry.on_removed(lambda instance: self._metrics.forget(instance.url))
 
-    def tasks(self, site: ServerContext) -> Sequence[Coroutine[Any, Any, None]]:
+    def tasks(self, site: ServerContext, live: LiveConfig) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
         interval = self._options.ledger_interval_secs
-        sweep = (
-            Watchdog(site.proxied_requests, partial(self._patience, site), time.monotonic, interval)
-            if interval
-            else None
-        )
+        sweep = Watchdog(site.proxied_requests, partial(patience, live), time.monotonic, interval) if interval else None
         parts = (self._breakers, self._slow_start, self._ledger, sweep)
         return [part.run() for part in parts if part is not None]
-
-    def _patience(self, site: ServerContext) -> tuple[float, float]:
-        """Return how long a request may be without a sign of life: all that it may wait for in turn, and some more."""
-        proxy, scheduler = site.settings, self._config.scheduler
-        waiting = self._config.admission.queue_timeout_secs + scheduler.tokenizer_timeout_secs
-        before_first = waiting + proxy.connect_timeout_secs + proxy.first_byte_timeout_secs
-        return before_first + SLACK_SECS, proxy.stall_timeout_secs + SLACK_SECS
 
     def _make_ledger(self, pools: Pools, telemetry: Telemetry) -> CountAuditor:
         ledger = CountAuditor(

@@ -24,9 +24,10 @@ from fd_router.api.routes import merge_routes
 from fd_router.app.admission import AdmissionParts, open_control
 from fd_router.app.capacity import ProtectionParts
 from fd_router.app.reload import Load, Prepare, Reloader
-from fd_router.app.scheduling import SchedulingParts
+from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener
 from fd_router.app.sources import Sources
+from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded
 from fd_router.engines.dialects import open_dialects
 from fd_router.errors import FdRouterError
@@ -43,7 +44,6 @@ from fd_router.instances.health import Thresholds
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
-from fd_router.routing.context import RoutingContext
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.pair import PairContext, PairRequest
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
@@ -85,6 +85,7 @@ class Router:
     def __init__(self, config: Config, log: RouterLog, load: Load | None = None) -> None:
         """``load`` reads the configuration anew, for a reload; None: it doesn't change."""
         self._config = config
+        self._live = LiveConfig(config)
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._random = random.Random()
@@ -99,13 +100,12 @@ class Router:
         self._registry = self._make_registry()
         self._protection = ProtectionParts(config, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
-        self._scheduling = SchedulingParts(
+        self._scheduling = build_scheduling(
             config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
         )
-        self._admission = AdmissionParts(config, self._telemetry, self._sweeper)
+        self._admission = AdmissionParts(config, self._live, self._telemetry, self._sweeper)
         self._sources = Sources(config, self._registry, self._admission.networks, log)
-        self._protection.headroom.on_capacity(self._admission.line.on_capacity)
-        self._services: RoutingContext
+        self._protection.headroom.on_capacity(self._admission.queue.on_capacity)
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
             config, load, self._to_prepare(), self._admission.reload, self._apply,
@@ -159,7 +159,7 @@ class Router:
             metrics_routes(self._telemetry.metrics.render),
             reload_routes(self._reloader.reload),
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
-            self._scheduling.explain_api(explain).routes(),
+            self._scheduling.explain_api(explain, self._registry).routes(),
         )
         site = ServerContext(
             admission.guard.protect(routes),
@@ -178,49 +178,36 @@ class Router:
 
     def _start_singles(self) -> tuple[StartRequest, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
-        policy = self._scheduling.make_policy("mixed")
+        policy = self._scheduling.policies["mixed"]
         scheduler = Scheduler[Instance](self._registry.group("mixed"), policy, self._why_none)
-        services = SingleContext(
-            select=scheduler.select,
-            connection_failed=self._registry.connection_failed,
-            pools=self._pools,
-            telemetry=self._telemetry,
-            clock=time.monotonic,
-            max_attempts=self._config.proxy.max_attempts,
-            in_flight=self._in_flight,
-        )
-        services.prepare = self._scheduling.prepare
-        services.gate, services.line = self._admission.gate, self._admission.line
-        self._services = services
-        services.explain_header = self._config.proxy.explain_header
-        return partial(SingleInstanceRequest, services), scheduler.explain
+        context = SingleContext(select=scheduler.select, **self._for_requests())
+        return partial(SingleInstanceRequest, context), scheduler.explain
+
+    def _for_requests(self) -> dict[str, Any]:
+        """What requests are given in both modes."""
+        return {
+            "live": self._live,
+            "connection_failed": self._registry.connection_failed,
+            "pools": self._pools,
+            "telemetry": self._telemetry,
+            "clock": time.monotonic,
+            "in_flight": self._in_flight,
+            "prepare": self._scheduling.prepare,
+            "queue": self._admission.queue,
+            "gate": self._admission.gate,
+            "explain_header": self._config.proxy.explain_header,
+        }
 
     def _start_pairs(self) -> tuple[StartRequest, Explain]:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
-        proxy = self._config.proxy
         pairs = PairScheduler[Instance](
-            Side(self._registry.group("prefill"), self._scheduling.make_policy("prefill")),
-            Side(self._registry.group("decode"), self._scheduling.make_policy("decode")),
+            Side(self._registry.group("prefill"), self._scheduling.policies["prefill"]),
+            Side(self._registry.group("decode"), self._scheduling.policies["decode"]),
             Instance.can_pair_with,
             self._left_out,
         )
-        services = PairContext(
-            select_pair=pairs.select,
-            connection_failed=self._registry.connection_failed,
-            pools=self._pools,
-            telemetry=self._telemetry,
-            clock=time.monotonic,
-            max_attempts=proxy.max_attempts,
-            make_id=self._make_id,
-            in_flight=self._in_flight,
-            prefill_timeout=proxy.prefill_timeout_secs,
-            expose_instances=proxy.expose_instances,
-        )
-        services.prepare = self._scheduling.prepare
-        services.gate, services.line = self._admission.gate, self._admission.line
-        self._services = services
-        services.explain_header = proxy.explain_header
-        return partial(PairRequest, services), pairs.explain
+        context = PairContext(select_pair=pairs.select, make_id=self._make_id, **self._for_requests())
+        return partial(PairRequest, context), pairs.explain
 
     # reloading
 
@@ -243,6 +230,7 @@ class Router:
     def _apply(self, config: Config) -> None:
         """Put the options in force that may change in a running router."""
         self._config = config
+        self._live.replace(config)
         manager = config.manager
         self._registry.thresholds = Thresholds(manager.health_failure_threshold, manager.health_success_threshold)
         self._registry.expiry_secs = manager.instance_expiry_secs
@@ -253,8 +241,6 @@ class Router:
         )
         self._pools.use(config.proxy)
         self._site.use(config.proxy)
-        self._services.use(config.proxy)
-        self._admission.line.use(config.admission)
         self._log.set_level(config.log.level)
 
     # small services
@@ -322,7 +308,7 @@ class Router:
             self._monitor.run(),
             self._log_stats(),
             *self._scheduling.tasks(),
-            *self._protection.tasks(self._site),
+            *self._protection.tasks(self._site, self._live),
             *self._admission.tasks(),
         ]
         self._tasks = [self._loop.create_task(task) for task in work]

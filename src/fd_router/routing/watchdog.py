@@ -1,4 +1,4 @@
-"""Finds requests that nothing happens to any more, and ends them."""
+"""The watchdog: finds requests that nothing happens to any more, and ends them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ class Watched(Protocol):
 
     record: RequestRecord
 
+    @property
+    def waits_until(self) -> float:
+        """Until when it may wait in the queue, in seconds of the clock; 0.0: it doesn't wait there."""
+
     def on_overdue(self, seconds: float) -> None:
         """Nothing has happened for so long: end."""
 
@@ -26,6 +30,7 @@ class Watchdog:
 
     Whatever happens to a request changes its record: another attempt, the first byte, more bytes. One whose record
     stays the same for longer than any time limit allows is ended. The request itself does nothing for that.
+    The queue's time limit is the request's own: a reload doesn't change it for those that wait already.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class Watchdog:
             seen = self._seen.get(request)
             if seen is None or seen[0] != state:
                 self._seen[request] = (state, now)
-            elif now - seen[1] > (after if record.first_byte_at else before_first):
+            elif now - max(seen[1], request.waits_until) > (after if record.first_byte_at else before_first):
                 del self._seen[request]
                 request.on_overdue(now - seen[1])
 
