@@ -78,7 +78,7 @@ class RoutedRequest(ResponseRelay):
         record.stream = completion.stream
         if completion.request_id:
             self._track(completion.request_id)
-        tells = self._services.explain_header
+        tells = self._services.live.current.proxy.explain_header
         if tells != "off" and (tells == "always" or request.header(b"x-router-explain") == b"1"):
             completion.decisions = {}
         self._notes.append("Parsing completed; starting worker selection.")
@@ -268,7 +268,7 @@ class RoutedRequest(ResponseRelay):
         if reason == "refused" and len(tried) < MAX_REFUSALS and failed.key not in tried:
             record.attempts -= 1
         self._tried = (*tried, failed.key)
-        return record.attempts < self._services.max_attempts
+        return record.attempts < self._services.live.current.proxy.max_attempts
 
     # giving back
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
+from fd_router.config.live import LiveConfig
 from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import InstancePool, Pools
@@ -36,10 +37,10 @@ class SingleContext(RoutingContext):
         pools: Pools,
         telemetry: Telemetry,
         clock: Callable[[], float],
-        max_attempts: int,
+        live: LiveConfig,
         in_flight: InFlight | None = None,
     ) -> None:
-        super().__init__(connection_failed, pools, telemetry, clock, max_attempts, in_flight)
+        super().__init__(connection_failed, pools, telemetry, clock, live, in_flight)
         self.select = select
 
 
@@ -186,7 +187,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         decision, services, record = self._decision, self._services, self.record
         if decision is None:
             return
-        attempt = f"attempt {record.attempts}/{services.max_attempts}"
+        attempt = f"attempt {record.attempts}/{services.live.current.proxy.max_attempts}"
         self._blame(decision.instance, error)
         self._log_error(f"Request failed ({attempt}): {error.instance}: {error.detail}")
         self._release(decision)
