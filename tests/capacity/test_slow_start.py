@@ -10,7 +10,7 @@ from fd_router.capacity.slow_start import SlowStart
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.instances.registry import Registry
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies import POLICIES, make_policy
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_log import FakeLog

@@ -17,7 +17,7 @@ from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.instances.instance import Health, Instance
 from fd_router.routing.request_queue import QueueObserver, QueueTicket, RequestQueue
 from fd_router.routing.single import SingleContext
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_transport import FakeLoop, FakeTransport

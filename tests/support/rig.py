@@ -16,7 +16,7 @@ from fd_router.http.write_batcher import WriteBatcher
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.least import RequestNumPolicy
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from fd_router.scheduling.scheduler import Scheduler

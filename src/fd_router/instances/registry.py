@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from fd_router.config.live import LiveConfig
 from fd_router.instances.changes import Change, ChangeKind
@@ -49,6 +51,7 @@ class Registry:
         self._banned: dict[str, float] = {}  # key → when it may register again
         self._removed_in_use: dict[str, Instance] = {}  # no members any more, but requests still run there
         self._available: dict[str, tuple[Instance, ...]] = {}
+        self._log = log
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
 
     @property
@@ -268,7 +271,10 @@ class Registry:
     def _tell(self, kind: ChangeKind, member: _Member, detail: str = "") -> None:
         change = Change(kind, member.instance, detail, member.index)
         for listener in tuple(self._listeners):
-            listener(change)
+            try:
+                listener(change)
+            except Exception as error:  # noqa: BLE001  the others hear of it, and the request that met this goes on
+                self._log.error(f"A bug in the router: who heard of {member.instance.url} failed: {_where(error)}")
 
     def __repr__(self) -> str:
         available = ", ".join(f"{role}: {len(self.available(role))}" for role in ROLES)
@@ -277,6 +283,12 @@ class Registry:
 
 def _by_url(instance: Instance) -> str:
     return instance.url
+
+
+def _where(error: Exception) -> str:
+    """Say what was raised, and in which line of whose file."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} at {Path(place.filename).name}:{place.lineno}"
 
 
 def _is_busy(instance: Instance) -> bool:

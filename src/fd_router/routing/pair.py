@@ -21,7 +21,8 @@ from fd_router.routing.in_flight import InFlight
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
 from fd_router.routing.request import RoutedRequest
-from fd_router.scheduling.contract import RequestView, Reservation
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 

@@ -20,7 +20,7 @@ from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.request_queue import QueueTicket, RequestQueue
 from fd_router.routing.response_relay import ResponseRelay
-from fd_router.scheduling.contract import Reservation
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.sanitize import escape_controls
 
@@ -68,7 +68,7 @@ class RoutedRequest(ResponseRelay):
         record, request = self.record, self._request
         gate = self._services.gate
         try:
-            completion = Completion(request.body) if gate is None else self._enter(gate)
+            completion = Completion(request.body, request.head.headers) if gate is None else self._enter(gate)
         except HttpError as error:
             record.tags = request_tags(request, "", "")
             self._fail_locally(error)
@@ -93,7 +93,7 @@ class RoutedRequest(ResponseRelay):
         """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._visit = visit = gate.identify(self._request.head.authorization)
         self.record.key = visit.name
-        completion = Completion(self._request.body)
+        completion = Completion(self._request.body, self._request.head.headers)
         visit.begin(completion)
         return completion
 

@@ -17,7 +17,8 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.request import RoutedRequest
-from fd_router.scheduling.contract import RequestView, Reservation
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -73,7 +74,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
         pool = self._services.pools.of(instance)
-        if decision.placement is not None and decision.waits(self._be_sent_soon):
+        if decision.tracker is not None and decision.hold(self._be_sent_soon):
             self._awaited = pool
             pool.awaited += 1
             self._notes.append(f"waits in the router until {instance.url} can begin with it")
