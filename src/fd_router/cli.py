@@ -241,7 +241,11 @@ def _register_problems(config: Config) -> list[str]:
     if not path:
         return []
     read = import_module("fd_router.instances.sources.register_yaml").read_register_file
-    file = read(Path(path), splitwise=config.server.splitwise)
+    try:
+        dialects = import_module("fd_router.engines.dialects").open_dialects(config.instances)
+    except ConfigError as error:
+        return list(error.problems)
+    file = read(Path(path), dialects, splitwise=config.server.splitwise)
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import h11
 
-from fd_router.engines.fastdeploy import PairBody
+from fd_router.engines.dialect import PairedRequest
+from fd_router.engines.fastdeploy.disaggregation import plan_first
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.heads import request_message
 from fd_router.http.messages import Request
@@ -69,7 +70,14 @@ def check_body(body: bytes) -> None:
     """A body that is taken is the client's to both of a pair, but for the members that the router writes."""
     try:
         completion = Completion(body)
-        spliced = PairBody(body, completion.request_id, "made", has_own=completion.has_router_fields).for_pair(INFO)
+        paired = PairedRequest(
+            body,
+            completion.request_id or "made",
+            bool(completion.request_id),
+            completion.has_router_fields,
+            completion.stream,
+        )
+        spliced = plan_first(paired, INFO).prefill_body()
     except (BadRequestError, ValueError, RecursionError):
         return  # all of them are answered with 400
     try:

@@ -29,7 +29,7 @@ from fd_router.app.scheduling import SchedulingParts
 from fd_router.app.serving import drain, make_listener
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded, LogConfig
-from fd_router.engines.fastdeploy import can_pair
+from fd_router.engines.dialects import open_dialects
 from fd_router.errors import FdRouterError
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
@@ -125,7 +125,9 @@ class Router:
 
     def _make_registry(self) -> Registry:
         metrics = self._telemetry.metrics
-        registry = Registry(clock=time.monotonic, log=self._log, live=self._live)
+        registry = Registry(
+            clock=time.monotonic, log=self._log, live=self._live, dialects=open_dialects(self._config.instances)
+        )
         registry.on_removed(lambda instance: self._pools.retire(instance.key))
         registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
         metrics.watch_instances(registry.all)
@@ -201,7 +203,7 @@ class Router:
         pairs = PairScheduler[Instance](
             Side(partial(self._registry.available, "prefill"), self._scheduling.make_policy("prefill")),
             Side(partial(self._registry.available, "decode"), self._scheduling.make_policy("decode")),
-            lambda prefill, decode: can_pair(prefill.registration, decode.registration),
+            Instance.can_pair_with,
             self._protection.room.full,
             self._left_out,
         )

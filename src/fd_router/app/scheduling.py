@@ -176,7 +176,7 @@ class SchedulingParts:
 
     async def _get_metrics(self, instance: Instance, time_limit: float) -> tuple[int, bytes]:
         pool = self._pools.of(_metrics_address(instance))
-        return await fetch(pool, "GET", "/metrics", time_limit=time_limit)
+        return await fetch(pool, "GET", instance.dialect.load_path, time_limit=time_limit)
 
     def _on_capacity(self, instance: Instance, blocks: int) -> None:
         per_token = 1 if self.prepare is not None else CHARACTERS_PER_TOKEN

@@ -1,4 +1,6 @@
-"""A disaggregated fleet: one request goes to a prefill and a decode instance at once; the answer is decode's.
+"""A disaggregated fleet: one request goes to a prefill and a decode instance; the answer is decode's.
+
+What the two are sent, whether at once or prefill first, and what their answers mean, their dialect knows.
 
 Before any byte has gone to the client, the failure of either leg means another pair without the guilty
 instance. After that decode decides: a prefill that fails has no say any more.
@@ -8,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from fd_router.config.dotted_path import place_of
 from fd_router.config.live import LiveConfig
-from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled, retry_id
+from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
 from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import Pools
+from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
+from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.log_tags import request_tags
@@ -36,7 +41,7 @@ SelectPair = Callable[[RequestView, Collection[str]], tuple[Reservation[Instance
 class PairContext(RoutingContext):
     """What every pair exchange needs, built once."""
 
-    __slots__ = ("infos", "make_id", "select_pair")
+    __slots__ = ("make_id", "select_pair")
 
     def __init__(
         self,
@@ -52,23 +57,21 @@ class PairContext(RoutingContext):
         super().__init__(connection_failed, pools, telemetry, clock, live, in_flight)
         self.select_pair = select_pair
         self.make_id = make_id
-        self.infos = PairInfos()
 
 
 class PairRequest(RoutedRequest):
     """Forwards one request to a pair of instances."""
 
-    __slots__ = ("_body", "_decode", "_has_begun", "_pairing", "_prefill", "_reschedules", "_sent_at", "_token_ids")
+    __slots__ = ("_decode", "_has_begun", "_paired", "_pairing", "_plan", "_prefill", "_sent_at")
 
     def __init__(self, services: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         RoutedRequest.__init__(self, services, request, client, record)
         self._pairing = services
-        self._body: PairBody | None = None
+        self._paired: PairedRequest | None = None
+        self._plan: PairPlan | None = None  # of the attempt under way, or the last one
         self._prefill: PrefillLeg | None = None
         self._decode: DecodeLeg | None = None
         self._has_begun = False  # bytes have gone to the client
-        self._reschedules = 0
-        self._token_ids: list[int] = []  # generated before the request was given back
         self._sent_at = 0.0
 
     def instances(self) -> tuple[Instance, ...]:
@@ -78,7 +81,7 @@ class PairRequest(RoutedRequest):
     @property
     def engine_id(self) -> str:
         """The id that its instances know it by now: another one each time that it is scheduled again."""
-        return retry_id(self._tracked_id, self._reschedules)
+        return self._plan.request_id if self._plan is not None else self._tracked_id
 
     # one attempt
 
@@ -86,46 +89,56 @@ class PairRequest(RoutedRequest):
         completion = self._completion
         if completion is None:
             return
-        if self._body is None:
-            self._body = self._make_body(completion.request_id, has_own=completion.has_router_fields)
+        paired = self._paired
+        if paired is None:
+            paired = self._paired = self._identify(completion)
         prefill, decode = self._pairing.select_pair(completion, self._tried)
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
-        self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream)
+        self._plan = plan = self._make_plan(paired, prefill, decode)
+        is_first = plan.order == "prefill_first"
+        self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
         self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
         self._sent_at = self._services.clock()
-        body = self._body_for(self._pairing.infos.of(prefill.instance.registration, decode.instance.registration))
         pools = self._services.pools
-        prefill_leg.start(pools, self._request, body, self._pairing.live.current.proxy.prefill_timeout_secs)
+        time_limit = self._pairing.live.current.proxy.prefill_timeout_secs
+        prefill_leg.start(pools, self._request, plan.prefill_body(), time_limit)
         if self._is_full:
             decode_leg.pause()
-        decode_leg.start(pools, self._request, body)
+        if not is_first:
+            decode_leg.start(pools, self._request, plan.decode_body(None))
 
-    def _make_body(self, request_id: str, *, has_own: bool) -> PairBody:
-        request, new_id = self._request, ""
+    def _identify(self, completion: Completion) -> PairedRequest:
+        """Find the id by which the instances are to know the request, the same for all its attempts."""
+        request, request_id = self._request, completion.request_id
         if not request_id:  # one id for everything, unless the client has one for its own end
-            new_id = self._pairing.make_id() if request.head.request_id else request.request_id
-        try:
-            body = PairBody(request.body, request_id, new_id, has_own=has_own)
-        except (ValueError, RecursionError) as error:
-            raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
-        if new_id:
-            self._track(new_id)
+            request_id = self._pairing.make_id() if request.head.request_id else request.request_id
+            self._track(request_id)
             if request.head.request_id:
-                self._tag(new_id)
-        return body
+                self._tag(request_id)
+        return PairedRequest(
+            request.body, request_id, bool(completion.request_id), completion.has_router_fields, completion.stream
+        )
+
+    def _make_plan(
+        self, paired: PairedRequest, prefill: Reservation[Instance], decode: Reservation[Instance]
+    ) -> PairPlan:
+        """Have the dialect of the pair plan the attempt. Gives the pair back when it can't, and raises an HttpError."""
+        dialect = decode.instance.dialect
+        try:
+            return dialect.plan(paired, prefill.instance.registration, decode.instance.registration)
+        except Exception as error:
+            self._release(prefill)
+            self._release(decode)
+            if isinstance(error, (ValueError, RecursionError)):
+                raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
+            message = f"Failed to build disaggregate_info: the dialect {dialect.name} failed: {place_of(error)}"
+            raise NoInstanceError(message, status=500, code="dialect_failed") from error
 
     def _tag(self, new_id: str) -> None:
         """Log the id that was made here, which the instances' logs and the answer have."""
         if (completion := self._completion) is not None:
             self.record.tags = completion.tags = request_tags(self._request, new_id, completion.session_id)
-
-    def _body_for(self, info: bytes) -> bytes:
-        if self._body is None:
-            return b""
-        if self._reschedules:
-            return self._body.for_retry(info, self._reschedules, self._token_ids)
-        return self._body.for_pair(info)
 
     def _tell_choice(self, prefill: Instance, decode: Instance) -> None:
         record = self.record
@@ -165,12 +178,28 @@ class PairRequest(RoutedRequest):
 
     # what the legs tell
 
-    def on_prefill_done(self, leg: PrefillLeg) -> None:
-        """Give the prefill instance's counts back; it may still be answering."""
+    def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
+        """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
+        plan = self._plan
+        if plan is not None and plan.order == "prefill_first" and not self._start_decode(plan, leg, head, answer):
+            return
         self._telemetry.metrics.leg_began("prefill", self._services.clock() - self._sent_at)
         leg.decision.first_token()
         self._release(leg.decision)
         self._log_notes()
+
+    def _start_decode(self, plan: PairPlan, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
+        """Send decode what prefill answered. Returns False when that isn't what decode needs."""
+        try:
+            body = plan.decode_body(dechunked(answer) if head.chunked else answer)
+        except ValueError as error:
+            detail = f"its answer lacks what decode needs: {error}"
+            url = leg.instance.url
+            self.on_leg_failed(leg, UpstreamError("error_answer", detail, instance=url, retry=Retry.NEVER))
+            return False
+        if self._decode is not None:
+            self._decode.start(self._services.pools, self._request, body)
+        return True
 
     def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Pass decode's first bytes on."""
@@ -194,13 +223,15 @@ class PairRequest(RoutedRequest):
         self._telemetry.metrics.upstream_failed(leg.instance.url, "error_answer")
         self._log_failure(leg, "an error in the middle of the stream")
 
-    def on_decode_whole(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
-        """Pass the whole answer on, unless decode gave the request back."""
-        if is_rescheduled(body):
-            if self._reschedules >= MAX_RESCHEDULES:
-                self._log_failure(leg, f"{_given_back(body)} after {MAX_RESCHEDULES} reschedules, which is the limit")
-            elif self._reschedule(leg, body):
-                return
+    def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
+        """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
+        given_back = leg.instance.dialect.read_given_back(body)
+        paired = self._paired
+        if paired is None or paired.reschedules >= MAX_RESCHEDULES:
+            limit = f"after {MAX_RESCHEDULES} reschedules, which is the limit"
+            self._log_failure(leg, f"{given_back.reason} {limit}")
+        elif self._reschedule(paired, leg, given_back):
+            return
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
 
@@ -267,13 +298,12 @@ class PairRequest(RoutedRequest):
         else:
             self._log_notes()
 
-    def _reschedule(self, leg: DecodeLeg, body: bytes) -> bool:
+    def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
-        so_far = generated_token_ids(body)
-        known = self._token_ids
-        self._token_ids = so_far if so_far[: len(known)] == known else known + so_far
-        self._log_failure(leg, f"{_given_back(body)} after {len(self._token_ids)} tokens")
-        self._reschedules += 1
+        so_far, known = given_back.token_ids, paired.token_ids
+        paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
+        self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
+        paired.reschedules += 1
         held = self._prefill, self._decode
         self._end_attempt()
         try:
@@ -295,11 +325,6 @@ class PairRequest(RoutedRequest):
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")
-
-
-def _given_back(body: bytes) -> str:
-    """Say in which of its two ways decode gave a request back."""
-    return "PD Error" if b"PD Error" in body else "pd_reschedule"
 
 
 def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
