@@ -105,7 +105,7 @@ class Router:
             config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
         )
         self._admission = AdmissionParts(self._live, self._telemetry, self._sweeper)
-        self._protection.room.on_capacity(self._admission.line.on_capacity)
+        self._protection.room.on_capacity(self._admission.queue.on_capacity)
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
             self._live, load, self._to_prepare(), self._admission.reload, registry=self._registry, log=log
@@ -185,18 +185,23 @@ class Router:
         scheduler = Scheduler[Instance](
             partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
         )
-        services = SingleContext(
-            select=scheduler.select,
-            connection_failed=self._registry.connection_failed,
-            pools=self._pools,
-            telemetry=self._telemetry,
-            clock=time.monotonic,
-            live=self._live,
-            in_flight=self._in_flight,
-        )
-        services.prepare = self._scheduling.prepare
-        services.gate, services.line = self._admission.gate, self._admission.line
-        return partial(SingleInstanceRequest, services), scheduler.explain
+        context = SingleContext(select=scheduler.select, **self._for_requests())
+        return partial(SingleInstanceRequest, context), scheduler.explain
+
+    def _for_requests(self) -> dict[str, Any]:
+        """What requests are given in both modes."""
+        return {
+            "live": self._live,
+            "connection_failed": self._registry.connection_failed,
+            "pools": self._pools,
+            "telemetry": self._telemetry,
+            "clock": time.monotonic,
+            "in_flight": self._in_flight,
+            "prepare": self._scheduling.prepare,
+            "queue": self._admission.queue,
+            "gate": self._admission.gate,
+            "explain_header": self._config.proxy.explain_header,
+        }
 
     def _start_pairs(self) -> tuple[StartRequest, Explain]:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
@@ -207,19 +212,8 @@ class Router:
             self._protection.room.full,
             self._left_out,
         )
-        services = PairContext(
-            select_pair=pairs.select,
-            connection_failed=self._registry.connection_failed,
-            pools=self._pools,
-            telemetry=self._telemetry,
-            clock=time.monotonic,
-            live=self._live,
-            make_id=self._make_id,
-            in_flight=self._in_flight,
-        )
-        services.prepare = self._scheduling.prepare
-        services.gate, services.line = self._admission.gate, self._admission.line
-        return partial(PairRequest, services), pairs.explain
+        context = PairContext(select_pair=pairs.select, make_id=self._make_id, **self._for_requests())
+        return partial(PairRequest, context), pairs.explain
 
     # reloading
 

@@ -16,6 +16,7 @@ from fd_router.http.messages import Request
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
+from fd_router.routing.request import report_failure
 from fd_router.scheduling.reservation import Reservation
 
 MAX_GATHERED = 8 * 1024 * 1024
@@ -24,6 +25,9 @@ MAX_GATHERED = 8 * 1024 * 1024
 
 class Pair(Protocol):
     """The exchange, as its legs tell it what happens."""
+
+    def on_leg_sent(self) -> None:
+        """A leg's request is on its way."""
 
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
         """The instance failed; whether that matters is the pair's to say."""
@@ -83,6 +87,14 @@ class PairLeg(UpstreamRequest):
         self._request = request
         self._body = body
         self._dispatch(pools.of(self.decision.instance), time_limit)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether its request is on its way, or was answered."""
+        return self._connection is not None or self.is_over
+
+    def _on_sending(self) -> None:
+        self._pair.on_leg_sent()
 
     def _message(self) -> bytes | Buffers:
         return request_message(self._request, self._pool.authority, self._body)
@@ -157,8 +169,8 @@ class PairLeg(UpstreamRequest):
             self._replace()
             return
         self.is_over = True
-        if not (self._is_full and error.reason == "stalled"):  # then it only waited for a client that took nothing
-            self.instance.failed(error.reason, begun=self._head is not None and self._head.status < 400)
+        begun = self._head is not None and self._head.status < 400
+        report_failure(self.instance, error, held_up=self._is_full, begun=begun)
         self._pair.on_leg_failed(self, error)
 
     def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
