@@ -18,6 +18,7 @@ from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import REGISTER_YAML
+from tests.support.live import live_config
 
 
 class Counted:
@@ -58,7 +59,7 @@ class World:
         self.clock = Clock()
         self.log = Lines()
         self.counted = Counted()
-        self.registry = Registry(clock=self.clock, log=self.log)
+        self.registry = Registry(clock=self.clock, log=self.log, live=live_config())
         self.limits = Limits(self.registry, Headroom(), cap)
         trip = TripLimits(in_a_row=2, share=0)
         self.breakers = Breakers(

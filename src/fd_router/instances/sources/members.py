@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from fd_router.instances.instance import Instance
-from fd_router.instances.log import Log
 from fd_router.instances.registration import Registration, RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import Source
+from fd_router.telemetry.contracts import Log
 
 Accept = Callable[[Registration], None]
 """Raises RegistrationError for an instance that can't be a member here: its role isn't one of the router's mode."""

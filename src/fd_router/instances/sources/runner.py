@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from fd_router.instances.log import Log
 from fd_router.instances.sources.contract import InstanceSource
 from fd_router.instances.sources.members import SourceMembers
+from fd_router.telemetry.contracts import Log
 
 FIRST_DELAY_SECS = 1.0
 """After the first failure. Twice as long after each that follows."""
