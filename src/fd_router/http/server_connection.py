@@ -195,8 +195,9 @@ class ServerConnection(asyncio.Protocol):
         site = self._site
         self._request = item
         head = item.head
-        if head.method == "POST" and (start := site.inference.get(head.path)) is not None:
-            record = RequestRecord("POST", head.path, self._client, item.received_at, head.path)
+        methods = site.inference.get(head.path)
+        if methods is not None and (start := methods.get(head.method)) is not None:
+            record = RequestRecord(head.method, head.path, self._client, item.received_at, head.path)
             record.inference = True
             if head.is_http_1_0:
                 record.http_version = "1.0"

@@ -47,7 +47,7 @@ class ServerContext:
     def __init__(
         self,
         routes: Routes,
-        inference: Mapping[str, StartRequest],
+        inference: Mapping[str, Mapping[str, StartRequest]],
         settings: ProxyConfig,
         sweeper: DeadlineSweeper,
         batcher: WriteBatcher,
@@ -60,7 +60,7 @@ class ServerContext:
     ) -> None:
         self.routes = routes
         self.open_files = open_files  # as many as this process may have
-        self.inference = inference  # path → who has a POST there answered by an instance
+        self.inference = inference  # path → method → who has it answered by an instance
         self.settings = settings
         self.sweeper = sweeper
         self.batcher = batcher
@@ -94,8 +94,7 @@ class ServerContext:
         methods = set(self.routes.get(find_route(self.routes, path), ()))
         if "GET" in methods:
             methods.add("HEAD")
-        if path in self.inference:
-            methods.add("POST")
+        methods.update(self.inference.get(path, ()))
         return sorted(methods)
 
     def use(self, settings: ProxyConfig) -> None:
