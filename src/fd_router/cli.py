@@ -214,10 +214,9 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
 
 def _policy_problems(config: Config) -> Sequence[str]:
     """Check policies of one's own as the router would: by importing and building them."""
-    policies = import_module("fd_router.scheduling.plugins.per_role")
-    contract = import_module("fd_router.scheduling.contract")
-    environment = contract.Environment(time.monotonic, random.Random())
-    problems: Sequence[str] = policies.problems_of(policies.policies_of(config), config.scheduler, environment)
+    policies = import_module("fd_router.scheduling.policies.per_role")
+    roles = policies.policies_of(config)
+    problems: Sequence[str] = policies.problems_of(roles, config.scheduler, time.monotonic, random.Random())
     return problems
 
 

@@ -24,7 +24,7 @@ from fd_router.api.routes import merge_routes
 from fd_router.app.admission import AdmissionParts, open_control
 from fd_router.app.capacity import ProtectionParts
 from fd_router.app.reload import Load, Prepare, Reloader
-from fd_router.app.scheduling import SchedulingParts
+from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded
@@ -101,7 +101,7 @@ class Router:
         self._registry = self._make_registry()
         self._protection = ProtectionParts(config, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
-        self._scheduling = SchedulingParts(
+        self._scheduling = build_scheduling(
             config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
         )
         self._admission = AdmissionParts(config, self._live, self._telemetry, self._sweeper)
@@ -166,7 +166,7 @@ class Router:
             metrics_routes(self._telemetry.metrics.render),
             reload_routes(self._reloader.reload),
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
-            self._scheduling.explain_api(explain).routes(),
+            self._scheduling.explain_api(explain, self._registry).routes(),
         )
         site = ServerContext(
             admission.guard.protect(routes),
@@ -185,7 +185,7 @@ class Router:
 
     def _start_singles(self) -> tuple[StartRequest, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
-        policy = self._scheduling.make_policy("mixed")
+        policy = self._scheduling.policies["mixed"]
         room = self._protection.room
         scheduler = Scheduler[Instance](
             partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
@@ -211,8 +211,8 @@ class Router:
     def _start_pairs(self) -> tuple[StartRequest, Explain]:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
         pairs = PairScheduler[Instance](
-            Side(partial(self._registry.available, "prefill"), self._scheduling.make_policy("prefill")),
-            Side(partial(self._registry.available, "decode"), self._scheduling.make_policy("decode")),
+            Side(partial(self._registry.available, "prefill"), self._scheduling.policies["prefill"]),
+            Side(partial(self._registry.available, "decode"), self._scheduling.policies["decode"]),
             Instance.can_pair_with,
             self._protection.room.full,
             self._left_out,
