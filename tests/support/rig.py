@@ -122,7 +122,7 @@ class Rig:
     def _make_site(self, routes: Routes) -> ServerContext:
         ids = (f"id-{number}" for number in range(1_000_000))
         return ServerContext(
-            routes, {PATH: self._start}, self.settings, self.sweeper, self.batcher, self.telemetry, self.timers.time,
+            routes, {PATH: {"POST": self._start}}, self.settings, self.sweeper, self.batcher, self.telemetry, self.timers.time,
             ids.__next__,
         )  # fmt: skip
 
