@@ -20,12 +20,15 @@ Starter = Callable[[Endpoint], StartRequest]
 """Makes what begins the requests to one endpoint."""
 
 
+Starters = Mapping[Mode, Starter]
+
+
 def endpoints_of(options: ServerConfig) -> tuple[Endpoint, ...]:
     """Return the table of endpoints that the configuration asks for. Raises ConfigError."""
     return open_endpoints(dotted_paths(options.endpoints), options.plugin_folder, is_own)
 
 
-def starts(endpoints: Iterable[Endpoint], starters: Mapping[Mode, Starter]) -> dict[str, dict[str, StartRequest]]:
+def starts(endpoints: Iterable[Endpoint], starters: Starters) -> dict[str, dict[str, StartRequest]]:
     """Return by path and method how a request begins."""
     table: dict[str, dict[str, StartRequest]] = {}
     for endpoint in endpoints:
@@ -38,8 +41,8 @@ def any_instance_scheduler(
 ) -> Scheduler[Instance]:
     """Build who chooses, in splitwise mode, the single instance of a request that makes no pair.
 
-    Prefill and decode instances alike have the model. Of two at random, the one with fewer requests: a choice that needs
-    no view of the two groups together.
+    Prefill and decode instances alike have the model. Of two at random it is the one with fewer requests: a choice that
+    needs no view of the two groups together.
     """
     roles = ("prefill", "decode")
 

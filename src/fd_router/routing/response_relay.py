@@ -24,8 +24,8 @@ class ResponseRelay:
     """
 
     __slots__ = (
-        "_client", "_completion", "_context", "_grant", "_is_dechunking", "_is_delimited", "_keep_alive", "_relay", "_request",
-        "_tail", "_usage", "record",
+        "_client", "_completion", "_context", "_grant", "_is_dechunking", "_is_delimited", "_keep_alive", "_relay",
+        "_request", "_tail", "_usage", "record",
     )  # fmt: skip
 
     record: RequestRecord
