@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 from fd_router.scheduling.reservation import InstanceT
@@ -43,3 +44,26 @@ class FixedGroup(Generic[InstanceT]):
         if not excluded:
             return self.available
         return tuple(instance for instance in self.available if instance.key not in excluded)
+
+
+class JointGroup(Generic[InstanceT]):
+    """The instances of several groups together, in the order of the groups: not one sequence by URL."""
+
+    __slots__ = ("_groups",)
+
+    def __init__(self, groups: Sequence[CandidateGroup[InstanceT]]) -> None:
+        self._groups = groups
+
+    @property
+    def available(self) -> Sequence[InstanceT]:
+        """Those of all groups that take new requests."""
+        return tuple(chain.from_iterable(group.available for group in self._groups))
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether some are available, and none of them has headroom."""
+        return bool(self.available) and not self.candidates()
+
+    def candidates(self, excluded: Collection[str] = ()) -> Sequence[InstanceT]:
+        """Return those of all groups that may be chosen now, without the ``excluded``."""
+        return tuple(chain.from_iterable(group.candidates(excluded) for group in self._groups))
