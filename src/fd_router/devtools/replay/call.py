@@ -20,8 +20,21 @@ class ReplayCall:
     """Takes in an answer piece by piece. Only a stream's first tokens and its end are read, the rest is counted off."""
 
     __slots__ = (
-        "_clock", "_head", "_on_end", "_status", "_tail", "body", "cached_tokens", "due", "ended_at", "error",
-        "first_token_at", "instance", "is_done", "word",
+        "_clock",
+        "_head",
+        "_on_end",
+        "_status",
+        "_tail",
+        "body",
+        "cached_tokens",
+        "due",
+        "ended_at",
+        "error",
+        "first_token_at",
+        "instance",
+        "is_done",
+        "output_tokens",
+        "word",
     )  # fmt: skip
 
     def __init__(
@@ -32,6 +45,7 @@ class ReplayCall:
         self.first_token_at = math.nan
         self.ended_at = math.nan
         self.cached_tokens: int | None = None
+        self.output_tokens = 0  # as the engine tells
         self.instance = ""  # who served, if a header tells
         self.word = ""  # the first one of the answer
         self.error = ""
@@ -68,6 +82,7 @@ class ReplayCall:
             if event.get("usage"):
                 details = event["usage"].get("prompt_tokens_details") or {}
                 self.cached_tokens = details.get("cached_tokens")
+                self.output_tokens = event["usage"].get("completion_tokens") or 0
         if _DONE not in self._tail:
             self.fail("stream without [DONE]")
         elif math.isnan(self.first_token_at):

@@ -10,11 +10,15 @@ from rich.table import Table
 
 from fd_router.devtools.report.outcomes import Result, Summary
 
-_COLUMNS = ("mean", "p50", "p90", "p99", "whole", "cached", "spread", "requests", "failed")
+_COLUMNS = (
+    "mean", "p50", "p90", "p99", "whole", "tpot", "tokens/s", "cached", "spread", "fair", "good", "requests", "failed",
+)  # fmt: skip
 
 LEGEND = """\
-mean to p99: time to first token, s · whole: mean time of a whole request, s · cached: prompt tokens found in caches
-spread: prompt tokens computed by the busiest instance over the mean of all (1: even)"""
+mean to p99: time to first token, s · whole: mean time of a whole request, s · tpot: ms for each token after the first
+tokens/s: generated · cached: prompt tokens found in caches · fair: how alike the sessions' waits are (1: all alike)
+spread: prompt tokens computed by the busiest instance over the mean of all (1: even)
+good: requests within --ttft-limit-secs and --tpot-limit-ms"""
 
 
 def table_of(results: Sequence[Result]) -> Table:
@@ -29,11 +33,16 @@ def table_of(results: Sequence[Result]) -> Table:
 
 
 def _cells(summary: Summary) -> list[str]:
+    pace = number_text(summary.tpot_mean * 1000)
     times = (summary.ttft_mean, summary.ttft_p50, summary.ttft_p90, summary.ttft_p99, summary.seconds_mean)
     return [
         *map(number_text, times),
+        pace,
+        number_text(summary.tokens_per_sec),
         _percent(summary.hit_rate),
         number_text(summary.spread),
+        number_text(summary.fairness),
+        _percent(summary.goodput),
         str(summary.requests),
         f"[red]{summary.failures}[/]" if summary.failures else "0",
     ]
