@@ -11,7 +11,7 @@ from contenders import NGINX, OURS, Contender, contenders
 from processes import Program, allow_files, answers, make_console, need_programs, post, wait_until
 from rich.console import Console
 from rich.table import Table
-from works import PATH, ReportedLoads, Work, all_works
+from works import PATH, Figures, Work, all_works
 
 START_SECS = 60.0
 PROBE = post(PATH, b'{"model":"m","messages":[{"role":"user","content":"hello"}]}')
@@ -20,7 +20,7 @@ PROBE = post(PATH, b'{"model":"m","messages":[{"role":"user","content":"hello"}]
 class Row:
     """What was measured of one contender."""
 
-    def __init__(self, contender: Contender, figures: ReportedLoads, resident_bytes: int) -> None:
+    def __init__(self, contender: Contender, figures: Figures, resident_bytes: int) -> None:
         self.name = contender.name
         self.family = contender.family
         self.figures = figures

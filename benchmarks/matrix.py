@@ -2,7 +2,7 @@
 
 Traces × load × prefill speed × slots. Load is the use of the scarcest of three things: prefill (of what no cache could
 save), slots, and KV memory. Each cell runs with several seeds (other arrivals, other chances; of Mooncake's trace other
-parts), the same for all policies; a ratio is of the mean over the seeds, its 95 % interval from the ratios of the seeds.
+parts), the same for all policies; a ratio is of the means over the seeds, its 95 % interval from the seeds' ratios.
 The rival of a cell is the one with the lowest mean there. A cell fails when the interval lies above the limit.
 
     python benchmarks/matrix.py --quick [--trace mooncake-conversation.jsonl]
@@ -256,7 +256,7 @@ def _arguments() -> argparse.Namespace:
     short = arguments.quick
     arguments.loads = arguments.loads or ("0.3,0.95" if short else "0.05,0.3,0.6,0.95,1.1")
     arguments.speeds = arguments.speeds or ("5400,50000" if short else "5400,20000,50000")
-    arguments.slots = arguments.slots or ("8,32,256" if short else "8,32,256")
+    arguments.slots = arguments.slots or "8,32,256"
     arguments.requests = arguments.requests or (400 if short else 2000)
     return arguments
 

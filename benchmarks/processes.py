@@ -31,13 +31,16 @@ FD_ROUTER = (sys.executable, "-m", "fd_router")
 
 
 class Program:
-    """A command in a session of its own, its output in ``directory``. A context manager: leaving it ends it."""
+    """A command in a session of its own, its output in ``directory``. A context manager: leaving it ends it.
 
-    def __init__(self, name: str, command: Sequence[str], directory: Path) -> None:
+    ``sources``: where the router's package is taken from.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], directory: Path, *, sources: Path = SOURCES) -> None:
         self.name = name
         self.output = directory / f"{name}.out"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("FD_ROUTER_")}
-        environment["PYTHONPATH"] = str(SOURCES)
+        environment["PYTHONPATH"] = str(sources)
         with self.output.open("wb") as output:
             self._process = subprocess.Popen(
                 command,

@@ -41,7 +41,7 @@ INSTANCE = """\
 
 
 @dataclass(frozen=True)
-class ReportedLoads:
+class Figures:
     """What one contender cost: CPU µs per ``unit`` of the work, and what else was seen meanwhile."""
 
     cpu_us: float
@@ -84,7 +84,7 @@ class Requests:
             _wait_for(ports, [program])
             yield ports
 
-    def measure(self, program: Program, port: int, directory: Path, seconds: float, rounds: int) -> ReportedLoads:
+    def measure(self, program: Program, port: int, directory: Path, seconds: float, rounds: int) -> Figures:
         """Send for ``rounds`` times ``seconds``, after two seconds of warm-up."""
         bodies = directory / f"{self.name}.jsonl"
         bodies.write_bytes(b"\n".join(self._bodies) + b"\n")
@@ -97,7 +97,7 @@ class Requests:
             costs.append(1e6 * (program.cpu_seconds() - before) / max(1, served))
             rates.append(served / seconds)
         latency = _milliseconds(_find(r"99%\s+(\S+)", said))
-        return ReportedLoads(
+        return Figures(
             statistics.median(costs), statistics.median(rates), latency, _find(r"(Non-2xx.*|Socket err.*)", said)
         )
 
@@ -140,7 +140,7 @@ class Streams:
         command = [sys.executable, str(HERE / "sse_instance.py"), str(port), str(CHUNKS), str(INTERVAL_SECS)]
         return Program(f"instance-{port}", command, directory)
 
-    def measure(self, program: Program, port: int, directory: Path, seconds: float, rounds: int) -> ReportedLoads:
+    def measure(self, program: Program, port: int, directory: Path, seconds: float, rounds: int) -> Figures:
         """Let the streams flow for ``rounds`` times ``seconds``, each after a warm-up."""
         costs, seen = [], {}
         for number in range(rounds):
@@ -155,7 +155,7 @@ class Streams:
                 seen = json.loads(client.result(30).splitlines()[-1])
             costs.append(1e6 * used / elapsed / max(1.0, seen["chunks_per_sec"]))
         errors = f"{seen['errors']} errors" if seen["errors"] else ""
-        return ReportedLoads(statistics.median(costs), seen["chunks_per_sec"], seen["first_byte_p99_ms"], errors)
+        return Figures(statistics.median(costs), seen["chunks_per_sec"], seen["first_byte_p99_ms"], errors)
 
 
 Work = Requests | Streams

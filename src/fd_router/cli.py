@@ -214,10 +214,9 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
 
 def _policy_problems(config: Config) -> Sequence[str]:
     """Check policies of one's own as the router would: by importing and building them."""
-    policies = import_module("fd_router.scheduling.plugins.per_role")
-    contract = import_module("fd_router.scheduling.contract")
-    environment = contract.Environment(time.monotonic, random.Random())
-    problems: Sequence[str] = policies.problems_of(policies.policies_of(config), config.scheduler, environment)
+    policies = import_module("fd_router.scheduling.policies.per_role")
+    roles = policies.policies_of(config)
+    problems: Sequence[str] = policies.problems_of(roles, config.scheduler, time.monotonic, random.Random())
     return problems
 
 
@@ -241,7 +240,11 @@ def _register_problems(config: Config) -> list[str]:
     if not path:
         return []
     read = import_module("fd_router.instances.sources.register_yaml").read_register_file
-    file = read(Path(path), splitwise=config.server.splitwise)
+    try:
+        dialects = import_module("fd_router.engines.dialects").open_dialects(config.instances)
+    except ConfigError as error:
+        return list(error.problems)
+    file = read(Path(path), dialects, splitwise=config.server.splitwise)
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
 
 

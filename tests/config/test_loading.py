@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).parents[2]
 PORT = {"server.port": 30000}
 
 FITTING = {
+    "dialects": "a.b:C, d:E",
     "health_check_endpoint": "/x",
     "priorities": "normal=2 low=1",
     "priority_header": "x-p",

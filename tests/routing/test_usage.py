@@ -24,7 +24,7 @@ def event(value: Any) -> bytes:
 
 def learning_rig(instances: int = 1, **settings: Any) -> tuple[Rig, LearningPolicy]:
     rig, policy = Rig(instances, **settings), LearningPolicy()
-    rig.services.select = Scheduler(rig.available, policy, lambda: "none is there").select
+    rig.change(select=Scheduler(rig.available, policy, lambda: "none is there").select)
     return rig, policy
 
 

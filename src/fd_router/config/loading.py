@@ -190,6 +190,8 @@ def _build(values: Mapping[str, Any], path: str | None) -> Config:
     policies = (scheduler.policy, scheduler.prefill_policy, scheduler.decode_policy)
     if path and any(":" in policy for policy in policies):
         sections["scheduler"] = msgspec.structs.replace(scheduler, policy_folder=str(Path(path).parent))
+    if path and sections["instances"].dialects:
+        sections["instances"] = msgspec.structs.replace(sections["instances"], plugin_folder=str(Path(path).parent))
     return Config(**sections)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from fd_router.config.admission import AccessConfig, AdmissionConfig
 from fd_router.config.capacity import ProtectionConfig
+from fd_router.config.instances import InstancesConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
 from fd_router.config.tls import TlsConfig
@@ -284,6 +285,7 @@ class Config(msgspec.Struct, frozen=True):
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     scheduler: SchedulerConfig = msgspec.field(default_factory=SchedulerConfig)
     manager: ManagerConfig = msgspec.field(default_factory=ManagerConfig)
+    instances: InstancesConfig = msgspec.field(default_factory=InstancesConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     proxy: ProxyConfig = msgspec.field(default_factory=ProxyConfig)
     access: AccessConfig = msgspec.field(default_factory=AccessConfig)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Protocol
 
-from fd_router.instances.registration import Registration
+from fd_router.engines.dialect import Dialect
+from fd_router.engines.fastdeploy.dialect import FastDeployDialect
+from fd_router.instances.registration import Registration, Role
 
 
 class Health(Enum):
@@ -41,21 +43,23 @@ class RowObserver(Protocol):
 class Instance:
     """An identity (``host_ip:port``) whose data heartbeats replace and whose counts outlive them.
 
-    It satisfies ``scheduling.contract.Candidate``. The counts change only through ``acquire`` and the two
+    It satisfies ``scheduling.candidate.Candidate``. The counts change only through ``acquire`` and the two
     ``give_back`` methods, so that a delta from another process could call them as well.
     """
 
     __slots__ = (
-        "breaker", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table", "on_limit",
+        "breaker", "dialect", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table", "on_limit",
         "port", "registration", "row", "running", "tokens", "url",
     )  # fmt: skip
 
-    def __init__(self, registration: Registration) -> None:
+    def __init__(self, registration: Registration, dialect: Dialect | None = None) -> None:
+        """``dialect``: of its engine; None: FastDeploy's."""
         self.key = registration.key  # "10.0.0.1:8000", "[::1]:8000"
         self.url = registration.url  # "http://" + key
         self.host = registration.host_ip
         self.port = registration.port
         self.registration = registration
+        self.dialect = FastDeployDialect() if dialect is None else dialect
         self.health = Health.UNHEALTHY
         self.is_draining = False  # by an admin's word: nothing new, until it is taken back
         self.is_ejected = False  # its circuit is open
@@ -68,11 +72,26 @@ class Instance:
         self.row = 0
 
     @property
+    def role(self) -> Role:
+        """``mixed``, ``prefill`` or ``decode``, as registered."""
+        return self.registration.role
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What the registration tells beside the keys that the router knows."""
+        return self.registration.labels
+
+    @property
     def takes_new(self) -> bool:
         """Whether it may be given a request: it is healthy, and neither paused, draining, nor is its circuit open."""
         return self.health is Health.HEALTHY and not (
             self.registration.is_paused or self.is_draining or self.is_ejected
         )
+
+    def can_pair_with(self, decode: Instance) -> bool:
+        """Tell whether it can be the prefill instance of a request whose decode instance is ``decode``."""
+        dialect = self.dialect
+        return dialect is decode.dialect and dialect.can_pair(self.registration, decode.registration)
 
     def acquire(self, tokens: int) -> None:
         """Count one more request with ``tokens`` prompt tokens."""

@@ -1,3 +1,4 @@
+import itertools
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ def test_a_sample_is_a_trace(kind):
     requests = SAMPLES[kind](200, 1)
     assert len(requests) == 200
     assert requests[0].at == 0
-    assert all(before.at <= after.at for before, after in zip(requests, requests[1:], strict=False))
+    assert all(before.at <= after.at for before, after in itertools.pairwise(requests))
     for each in requests:
         assert len(each.hash_ids) * each.block_tokens <= each.input_tokens
         assert each.output_tokens >= 1

@@ -25,11 +25,14 @@ from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
-from fd_router.scheduling.contract import Environment, Policy, Reservation
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.loads import ReportedLoads
-from fd_router.scheduling.plugins.guard import guard
-from fd_router.scheduling.policies import make_index, make_policy, needs
+from fd_router.scheduling.plugins.guard import PluginGuard
+from fd_router.scheduling.policies import find_policy, make_index, make_policy
+from fd_router.scheduling.policies.least import RequestNumPolicy
+from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN
+from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
 
 _PROGRESS_EVERY = 50
@@ -117,12 +120,12 @@ class Simulator:
         self._agenda: list[tuple[float, int]] = []  # when which server's engine has something; stale ones are skipped
         self._outcomes: list[Outcome] = []
         self._timers: list[_Timer] = []  # a heap
-        environment = Environment(lambda: self.now, random.Random(seed), later=self._later)
-        self._figures = ReportedLoads(environment.clock, options.load_max_age_secs)
-        self._index = make_index(environment, options)
-        chooser = make_policy(
-            policy, environment, options, figures=self._figures, index=self._index, own_options=options.policy_options
+        self._figures = ReportedLoads(self._clock, options.load_max_age_secs)
+        self._index = make_index(self._clock, options)
+        environment = Environment(
+            self._clock, random.Random(seed), later=self._later, index=self._index, reported_loads=self._figures
         )
+        chooser = make_policy(policy, environment, options, own_options=options.policy_options)
         if ":" in policy:
             chooser = _checked(chooser, policy, environment)
         self._members: tuple[Instance, ...] = ()
@@ -131,7 +134,7 @@ class Simulator:
             self._later(at, partial(self._join, fleet.instances - len(fleet.joins) + number))
         self._scheduler = Scheduler(lambda: self._members, chooser, lambda: "")
         self._periodic: list[tuple[float, Callable[[], None]]] = [(options.eviction_interval_secs, self._sweep)]
-        if "figures" in needs([policy], options.policy_folder):
+        if Need.REPORTED_LOADS in find_policy(policy, options.policy_folder).needs:
             self._periodic.append((options.load_scrape_interval_secs, self._scrape))
             if not options.cache_instance_max_blocks:
                 self._limit_index(fleet.engine.cache_tokens)
@@ -165,13 +168,16 @@ class Simulator:
     def _arrive(self, request: TraceRequest) -> None:
         decision = self._scheduler.select(TraceView(request))
         send = partial(self._send, request, decision)
-        if not decision.waits(send):
+        if not decision.hold(send):
             send()
 
     def _send(self, request: TraceRequest, decision: Reservation[Instance]) -> None:
         server = self._by_key[decision.instance.key]
         server.engine.submit(request.prompt, request.output_tokens, self.now, _Sent(request, decision, server))
         self._note(server)
+
+    def _clock(self) -> float:
+        return self.now
 
     def _later(self, seconds: float, call: Callable[[], None]) -> _Timer:
         timer = _Timer(self.now + seconds, call)
@@ -263,10 +269,11 @@ class Simulator:
 def _checked(policy: Policy, name: str, environment: Environment) -> Policy:
     """Where the router would go on with another policy and log a line, the simulation ends: its figures would lie."""
 
-    def fail(kind: str, detail: str) -> None:
-        raise ConfigError(f"{name} {kind.replace('_', ' ')}: {detail}")
+    def fail(hook: str, kind: str, detail: str) -> None:
+        place = "" if hook == "choose" else f" in {hook}"
+        raise ConfigError(f"{name} {kind.replace('_', ' ')}{place}: {detail}")
 
-    return guard(policy, environment, fail)
+    return PluginGuard(policy, RequestNumPolicy(environment), fail)
 
 
 def simulate(

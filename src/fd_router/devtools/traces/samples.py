@@ -85,7 +85,7 @@ def tenants(number: int, seed: int = 0) -> list[TraceRequest]:
 
 
 def agents(number: int, seed: int = 0) -> list[TraceRequest]:
-    """Agents with one of eight tool prompts of 3,000 tokens; each of some 10 calls adds 600 tokens or so to the last."""
+    """Agents with one of eight tool prompts of 3,000 tokens; each of some ten calls adds about 600 tokens."""
     writer = _Writer(seed, LONG_BLOCK_TOKENS)
     tools = [writer.blocks(3000) for _ in range(8)]
     calls = 10
