@@ -9,20 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Environment, RequestView
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.block_hashes import BlockHasher
-from fd_router.scheduling.prefix.index import Match, PrefixIndex
+from fd_router.scheduling.prefix.index import Match
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.tracker import RequestTracker
 
 CHARACTERS_PER_TOKEN = 4
 BLOCK_CHARACTERS = 64
 
 
-class _Rival:
+class _Rival(Policy):
     """Counts what a rule needs. ``cost`` gives what the lowest wins of."""
 
-    def __init__(self, environment: Environment, index: PrefixIndex) -> None:
+    needs = frozenset({Need.PREFIX_INDEX})
+
+    def __init__(self, environment: Environment, options: object = None) -> None:
+        super().__init__(environment, options)
         self._random = environment.random
-        self._index = index
+        self._index = environment.index
         self._hasher = BlockHasher(BLOCK_CHARACTERS)
         self.pending: dict[str, float] = {}  # uncached tokens, by URL
         self.held: dict[str, float] = {}  # tokens of running requests, by URL
@@ -57,7 +63,7 @@ class _Rival:
         best = [place for place, cost in enumerate(costs) if cost == least]
         return best[int(self._random.random() * len(best))]
 
-    def place(self, request: RequestView, candidate: Candidate) -> _Sent:
+    def on_dispatch(self, request: RequestView, candidate: Candidate) -> _Sent:
         """Count the request."""
         return _Sent(self, candidate.url, self._own, len(request.prompt) / CHARACTERS_PER_TOKEN)
 
@@ -71,8 +77,8 @@ class _Rival:
         return cached
 
 
-class _Sent:
-    """A request that was sent (``contract.RequestTracker``)."""
+class _Sent(RequestTracker):
+    """A request that was sent."""
 
     def __init__(self, rival: _Rival, url: str, own: float, tokens: float) -> None:
         self._rival, self._url, self._own, self._tokens = rival, url, own, tokens
@@ -83,9 +89,6 @@ class _Sent:
         """Its prefill is done."""
         self._rival.pending[self._url] -= self._own
         self._own = 0.0
-
-    def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
-        """Not looked at."""
 
     def on_end(self) -> None:
         """It is over."""
