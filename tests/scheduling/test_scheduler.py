@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.candidate_group import FixedGroup
+from fd_router.scheduling.candidate_group import UnlimitedGroup
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.reservation import Reservation
@@ -20,7 +20,7 @@ from tests.support.scheduling_fakes import (
 
 
 def make_scheduler(candidates: list[FakeCandidate], policy: str = "request_num") -> Scheduler[FakeCandidate]:
-    return Scheduler(FixedGroup(candidates), make_policy(policy, make_environment()), lambda: "none has registered")
+    return Scheduler(UnlimitedGroup(candidates), make_policy(policy, make_environment()), lambda: "none has registered")
 
 
 def test_what_is_chosen_is_counted_at_once() -> None:
@@ -99,7 +99,7 @@ class TestLearners:
 
     def test_it_is_told_of_what_was_taken_only(self) -> None:
         policy, (one, two) = LearningPolicy(), fleet(0, 0)
-        scheduler = Scheduler(FixedGroup([one, two]), policy, lambda: "")
+        scheduler = Scheduler(UnlimitedGroup([one, two]), policy, lambda: "")
         request = FakeRequest("abc")
         decision = scheduler.select(request, {one.key})
         assert [placed[:2] for placed in policy.placed] == [(request, two)]
@@ -107,7 +107,7 @@ class TestLearners:
 
     def test_both_sides_of_a_pair_are_told(self) -> None:
         sides = [(LearningPolicy(), fleet(0)) for _ in range(2)]
-        prefill, decode = (Side(FixedGroup(found), policy) for policy, found in sides)
+        prefill, decode = (Side(UnlimitedGroup(found), policy) for policy, found in sides)
         scheduler = PairScheduler(prefill, decode, lambda _prefill, _decode: True)
         for decision in scheduler.select(FakeRequest("abc")):
             decision.first_token()

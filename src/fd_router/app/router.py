@@ -109,7 +109,7 @@ class Router:
         self._reloader = Reloader(
             self._live, load, self._to_prepare(), self._admission.reload, sources=self._sources.prepare_reload, log=log
         )
-        self._state = ServerState(self._live, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self.state = ServerState(self._live, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._context, self._admin = self._make_contexts()
         self._listener: Listener | None = None
         self._control: Listener | None = None  # for its own endpoints, where they have a port of their own
@@ -146,7 +146,7 @@ class Router:
         routes = merge_routes(
             registration.routes(),
             InstancesApi(self._registry, log=self._log).routes(),
-            HealthApi(self._monitor.probe_all, lambda: self._state.is_draining, log=self._log).routes(),
+            HealthApi(self._monitor.probe_all, lambda: self.state.is_draining, log=self._log).routes(),
             metrics_routes(self._telemetry.metrics.render),
             reload_routes(self._reloader.reload),
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
@@ -156,7 +156,7 @@ class Router:
             admission.guard.protect(routes),
             starts(endpoints, starters),
             self._live,
-            self._state,
+            self.state,
             sweeper=self._sweeper,
             batcher=self._batcher,
             clock=time.monotonic,
@@ -298,7 +298,7 @@ class Router:
             self._monitor.run(),
             self._log_stats(),
             *self._scheduling.tasks(),
-            *self._protection.tasks(self._state),
+            *self._protection.tasks(self.state),
             *self._admission.tasks(),
         ]
         self._tasks = [self._loop.create_task(task) for task in work]
@@ -321,7 +321,7 @@ class Router:
         """Take no more, and wait until what is under way is over, or until ``hurry``."""
         self._sources.finish()
         if self._listener is not None:
-            await drain(self._state, self._listener, self._live, hurry, self._log)
+            await drain(self.state, self._listener, self._live, hurry, self._log)
 
     async def stop(self) -> None:
         """End everything that still runs."""
@@ -332,7 +332,7 @@ class Router:
             self._listener.close()
         if self._control is not None:
             self._control.close()
-        self._state.abort()
+        self.state.abort()
         self._pools.close()
         self._scheduling.close()
         await asyncio.sleep(0)  # let the transports tell that they are closed

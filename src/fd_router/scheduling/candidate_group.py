@@ -29,8 +29,8 @@ class CandidateGroup(Protocol[InstanceT_co]):
         """Return those that may be chosen now, ordered by URL, without those whose keys are ``excluded``."""
 
 
-class FixedGroup(Generic[InstanceT]):
-    """Instances that all may be chosen, always: a fleet that is simulated or measured."""
+class UnlimitedGroup(Generic[InstanceT]):
+    """Instances that all may be chosen, whatever they have to do: those of a simulation. Their owner sets them."""
 
     __slots__ = ("available",)
 
