@@ -123,6 +123,8 @@ class Replay:
                 ttft=call.first_token_at - call.due,
                 seconds=call.ended_at - call.due,
                 cached_tokens=call.cached_tokens,
+                output_tokens=call.output_tokens,
+                session=request.session,
                 error=call.error,
             )
         )
