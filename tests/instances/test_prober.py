@@ -106,7 +106,7 @@ async def test_a_dialect_may_have_a_path_of_its_own(fleet, make_monitor, describ
         def named(self, name: str) -> Dialect:
             return Ready() if name == "ready" else super().named(name)
 
-    registry = Registry(clock=lambda: 0.0, log=log, dialects=Table())
+    registry = Registry(clock=lambda: 0.0, log=log, live=live_config(), dialects=Table())
     monitor = make_monitor(registry=registry, endpoint="/usual")
     assert (await monitor.check(describe(1, dialect="ready"))).healthy
     assert (await monitor.check(describe(2))).healthy
