@@ -131,11 +131,11 @@ class RequestLife(ResponseRelay):
 
     def _finish_client(self, outcome: str, error: HttpError | None) -> None:
         if error is not None:
-            self._client.respond_error(error)
+            self._client.send_error(error)
         elif outcome == "completed":
-            self._client.complete(keep_alive=self._keep_alive)
+            self._client.end()
         elif outcome == "failed":
-            self._client.cut_off(delimited=self._is_delimited)
+            self._client.reset()
 
     def __repr__(self) -> str:
         head = self._request.head

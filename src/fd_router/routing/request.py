@@ -61,10 +61,6 @@ class RoutedRequest(RequestLife):
         self._completion = None
         self._ticket = None
         self._grant = None
-        self._relay = client.write
-        self._keep_alive = request.head.keep_alive
-        self._is_delimited = True
-        self._is_dechunking = False
         self._is_full = False
         self._tracked_id = ""
         self._tail = b""
@@ -218,11 +214,6 @@ class RoutedRequest(RequestLife):
         self._is_full = False
         self._resume_upstream()
 
-    def on_drain(self) -> None:
-        """The router is about to stop: the answer is the connection's last, and says so if its head is yet to come."""
-        if self._phase < STREAMING:
-            self._keep_alive = False
-
     # what the abort endpoint calls
 
     @property
@@ -247,11 +238,9 @@ class RoutedRequest(RequestLife):
         if self._phase is not STREAMING:
             self._fail_locally(error)
             return
-        whole_events = self.record.stream and self._tail.endswith(b"\n\n\r\n") and not self._is_dechunking
-        if whole_events:  # between two chunks of one event each: there is room for another one
-            event = b"data: %b\n\n" % error_response(error).body
-            self._client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
-        self._end("completed" if whole_events else "failed")
+        event = b"data: %b\n\n" % error_response(error).body
+        is_told = self.record.stream and self._client.send_event(event, self._tail)
+        self._end("completed" if is_told else "failed")
 
     # what the watchdog calls
 
