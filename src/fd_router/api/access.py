@@ -13,7 +13,7 @@ from fd_router.admission.networks import Networks
 from fd_router.admission.tokens import Token
 from fd_router.errors import AccessError
 from fd_router.http.messages import Handler, Request, Response, Routes
-from fd_router.instances.log import Log
+from fd_router.telemetry.contracts import Log
 
 
 class Group(Enum):
@@ -70,6 +70,11 @@ def group_of(route: str) -> Group:
     if group is None or (group is Group.OPEN and route not in GROUPS):
         raise ValueError(f"nothing says who may call {route}: put it into fd_router.api.access.GROUPS")
     return group
+
+
+def is_own(path: str) -> bool:
+    """Tell whether ``path`` is one that the router answers itself, or lies below one whose rule covers all below it."""
+    return path in GROUPS or GROUPS.get("/".join(path.split("/")[:2])) is Group.ADMIN
 
 
 class Guard:

@@ -9,9 +9,11 @@ import msgspec
 
 from fd_router.config.admission import AccessConfig, AdmissionConfig
 from fd_router.config.capacity import ProtectionConfig
+from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
+from fd_router.config.telemetry import TelemetryConfig
 from fd_router.config.tls import TlsConfig
 
 
@@ -72,6 +74,15 @@ class ServerConfig(msgspec.Struct, frozen=True):
             "a restart without a refused one."
         ),
     ] = False
+    endpoints: Annotated[
+        str,
+        Option(
+            help="Endpoints of instances beside the router's own table: objects of yours, separated by commas.",
+            pattern=DOTTED_PATHS_PATTERN,
+            form="my_module:MY_ENDPOINT, or several separated by commas",
+        ),
+    ] = ""
+    plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps an endpoint
 
 
 class ManagerConfig(msgspec.Struct, frozen=True):
@@ -287,6 +298,7 @@ class Config(msgspec.Struct, frozen=True):
     manager: ManagerConfig = msgspec.field(default_factory=ManagerConfig)
     instances: InstancesConfig = msgspec.field(default_factory=InstancesConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
+    telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
     proxy: ProxyConfig = msgspec.field(default_factory=ProxyConfig)
     access: AccessConfig = msgspec.field(default_factory=AccessConfig)
     admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)

@@ -43,6 +43,11 @@ def report_failure(instance: Instance, error: UpstreamError, *, held_up: bool, b
         instance.failed(error.reason, begun=begun)
 
 
+def _answered_status(error: UpstreamError) -> int:
+    """Return the status that an instance answered an attempt with, 0 if it didn't."""
+    return 0 if error.reason in UpstreamError.REASONS else error.status
+
+
 class RoutedRequest(RequestLife):
     """A request that is prepared, queued where there is no room, and sent, again where an attempt fails.
 
@@ -75,8 +80,8 @@ class RoutedRequest(RequestLife):
         """Read the request and send it where scheduling chooses."""
         record, request, context = self.record, self._request, self._context
         try:
-            gate, headers = context.gate, request.head.headers
-            completion = Completion(request.body, headers) if gate is None else self._enter(gate)
+            gate, read = context.gate, context.endpoint.read
+            completion = read(request.body, request.head.headers) if gate is None else self._enter(gate)
         except HttpError as error:
             record.tags = request_tags(request, "", "")
             self._fail_locally(error)
@@ -100,7 +105,7 @@ class RoutedRequest(RequestLife):
         """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._grant = grant = gate.identify(self._request.head.authorization)
         self.record.key = grant.name
-        completion = Completion(self._request.body, self._request.head.headers)
+        completion = self._context.endpoint.read(self._request.body, self._request.head.headers)
         grant.begin(completion)
         return completion
 
@@ -195,8 +200,11 @@ class RoutedRequest(RequestLife):
             ticket, self._ticket = self._ticket, None  # no cycles: what is over is freed at once
             ticket.leave()
         if self._grant is not None:
-            tail = self._usage.tail() if self._usage is not None else self._tail
-            self._grant.end(tail, self.record.bytes_out)
+            total = None
+            if self._grant.counts_tokens:
+                tail = self._usage.tail() if self._usage is not None else self._tail
+                total = self._context.endpoint.find_total_tokens(tail)
+            self._grant.end(total, self.record.bytes_out)
 
     def on_client_gone(self) -> None:
         """The client closed its connection: no instance must go on for nobody."""
@@ -287,6 +295,7 @@ class RoutedRequest(RequestLife):
         most = context.live.current.proxy.max_attempts
         culprit = f"{role} {error.instance}" if role else error.instance
         self._log_error(f"Request failed (attempt {record.attempts}/{most}): {culprit}: {error.detail}")
+        record.attempt_failed(record.attempt(error.reason, context.clock(), _answered_status(error)))
         self._end_attempt()
         if error.retry is Retry.ALWAYS:
             context.connection_failed(failed, error.reason)
