@@ -55,6 +55,9 @@ class FakeListener:
         self.detail = error.detail
         self.stale = stale
 
+    def on_bug(self, error: Exception) -> None:
+        self.ending = error
+
     @property
     def head(self) -> ResponseHead:
         return self.heads[0]

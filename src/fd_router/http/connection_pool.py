@@ -37,6 +37,7 @@ class Address(Protocol):
 
 Connected = Callable[[UpstreamConnection], None]
 Failed = Callable[[UpstreamError], None]
+Broken = Callable[[Exception], None]
 
 
 class InstancePool:
@@ -65,12 +66,21 @@ class InstancePool:
                 return connection
         return None
 
-    def connect(self, on_connected: Connected, on_failed: Failed) -> asyncio.Task[None]:
-        """Open a new connection; one of the callbacks is called, unless the returned task is cancelled."""
-        task = asyncio.get_running_loop().create_task(self._connect(on_connected, on_failed))
+    def connect(self, on_connected: Connected, on_failed: Failed, on_bug: Broken) -> asyncio.Task[None]:
+        """Open a new connection; one of the callbacks is called, unless the returned task is cancelled.
+
+        ``on_bug`` is called with what opening the connection, or one of the others, raised without being meant to.
+        """
+        task = asyncio.get_running_loop().create_task(self._try_to_connect(on_connected, on_failed, on_bug))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _try_to_connect(self, on_connected: Connected, on_failed: Failed, on_bug: Broken) -> None:
+        try:
+            await self._connect(on_connected, on_failed)
+        except Exception as error:  # noqa: BLE001  whoever waits for the connection must hear of it
+            on_bug(error)
 
     async def _connect(self, on_connected: Connected, on_failed: Failed) -> None:
         limit = self.settings.connect_timeout_secs

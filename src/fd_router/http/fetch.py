@@ -83,6 +83,10 @@ class _Reply(UpstreamRequest):
         if not self._result.done():
             self._result.set_result((self._status, b"".join(self._received)))
 
+    def on_bug(self, error: Exception) -> None:
+        if not self._result.done():
+            self._result.set_exception(error)
+
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         self._connection = None
         if stale:

@@ -238,6 +238,14 @@ class RoutedRequest(ResponseRelay):
                 HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue")
             )
 
+    def on_bug(self, error: Exception) -> None:
+        """Tell the log of a bug met on the way, and end."""
+        asyncio.get_running_loop().call_exception_handler({"message": "a request failed", "exception": error})
+        if self.record.status:  # the client has had a head
+            self._end("failed")
+        else:
+            self._fail_locally(HttpError("Internal server error: see the router's log"))
+
     # what the modes differ in
 
     def _attempt(self) -> None:

@@ -171,6 +171,10 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._log_error(f"scanner error: {error.instance}: {error.detail}")
             self._end("failed")
 
+    def on_bug(self, error: Exception) -> None:
+        """A bug was met on the way: end."""
+        RoutedRequest.on_bug(self, error)
+
     # steps
 
     def _on_first_data(self) -> None:
