@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COVERAGE := 90
 
-.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos hostile slowloris soak restart fuzz clean
+.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos hostile slowloris soak restart fuzz binary clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -72,6 +72,10 @@ SECONDS_OF_FUZZ ?= 60
 fuzz: $(INSTALLED) ## Fuzz what stands around the parsers, guided by coverage (needs: pip install atheris)
 	for what in requests answers bodies; do $(BIN)/python benchmarks/fuzz.py $$what -max_total_time=$(SECONDS_OF_FUZZ) || exit 1; done
 
+binary: $(INSTALLED) ## Build dist/fd-router, one executable that needs no Python, and try it (needs: binutils)
+	$(BIN)/pyinstaller --noconfirm --log-level WARN --distpath dist --workpath build/pyinstaller packaging/fd-router.spec
+	$(BIN)/python packaging/smoke.py dist/fd-router
+
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-header
 
@@ -80,7 +84,7 @@ lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer v
 	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra tokenizer --group dev --output-file requirements-dev.lock
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 
 # The lock file names every package: without --no-deps, an older pip asks "coverage[toml]" for a version newer than the locked one.
 $(INSTALLED): requirements-dev.lock pyproject.toml

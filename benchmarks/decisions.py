@@ -22,11 +22,12 @@ from fd_router.config.loading import POLICIES, SchedulerConfig
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.openai.completion import Completion
-from fd_router.scheduling.contract import Choice, Environment, RequestView
+from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies import make_index, make_policy
 from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.index import PrefixIndex
+from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.scheduler import Scheduler
 
 SIZES = (8, 100, 1000)

@@ -16,6 +16,7 @@ from fd_router.http.request_reader import ReaderSettings, RequestReader
 from fd_router.openai.completion import Completion
 from tests.hostile.recorder import read_request
 from tests.support.fake_upstream import FakeListener, Line
+from tests.support.live import live_config
 
 AUTHORITY = b"10.0.0.1:8000"
 INFO = b'"disaggregate_info":{"a":1}'
@@ -23,7 +24,9 @@ INFO = b'"disaggregate_info":{"a":1}'
 
 def read(pieces: Iterable[bytes]) -> list[Request | HttpError]:
     """Give the reader the pieces, and return what it made of them."""
-    reader = RequestReader(ReaderSettings(4096, lambda path: 4096, lambda: 0.0, lambda: "made"))
+    reader = RequestReader(
+        ReaderSettings(live_config(proxy={"max_head_kb": 4}), lambda path: 4096, lambda: 0.0, lambda: "made")
+    )
     for piece in pieces:
         if piece:
             reader.feed(piece)

@@ -313,3 +313,19 @@ def test_one_odd_value_breaks_nothing(fields: dict[str, Any], key: str, value: A
 def test_no_bytes_break_it(body: bytes) -> None:
     with pytest.raises(RegistrationError):
         decode_registration(body)
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ({"zone": "a", "gpu": "h800"}, {"zone": "a", "gpu": "h800"}),
+        (None, {}),
+        ("zone=a", {}),
+        ({"zone": 1}, {}),
+        (["a"], {}),
+    ],
+)
+def test_labels_are_texts_for_policies_and_anything_else_is_left_as_it_came(given: Any, labels: dict[str, str]) -> None:
+    registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "labels": given})
+    assert registration.labels == labels
+    assert registration.as_json()["labels"] == given

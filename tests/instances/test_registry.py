@@ -172,6 +172,22 @@ def test_news_of_a_removed_instance_change_nothing(registry, describe: Describe,
     assert registry.remove("10.9.9.9:1") is None
 
 
+def test_a_listener_that_fails_keeps_it_from_nobody(registry, describe: Describe, log) -> None:
+    heard: list[ChangeKind] = []
+
+    def fail(change: Change) -> None:
+        raise KeyError(change.kind.name)
+
+    registry.on_change(fail)
+    registry.on_change(lambda change: heard.append(change.kind))
+    instance = registry.register(describe(8000))
+    registry.connection_failed(instance, "refused")  # what a request calls that met a dead instance
+    assert heard == [ChangeKind.FIRST_UP, ChangeKind.ADDED, ChangeKind.SUSPECT]
+    bugs = [line for line in log.lines if "A bug in the router" in str(line)]
+    assert len(bugs) == 3
+    assert "who heard of http://10.0.0.1:8000 failed: KeyError: 'FIRST_UP' at test_registry.py:" in str(bugs[0])
+
+
 def test_listeners_are_told_after_the_change(registry, describe: Describe) -> None:
     seen = []
     registry.on_change(lambda change: seen.append((change.kind, len(registry.available("mixed")), len(registry.all()))))

@@ -257,3 +257,44 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         Completion(body)
     except BadRequestError as error:
         assert error.status == 400  # noqa: PT017 - both outcomes are fine, a third isn't
+
+
+class TestWhatPoliciesMayAsk:
+    """``user``, ``max_tokens`` and headers are looked at only when somebody asks, so odd values do no harm before."""
+
+    @pytest.mark.parametrize(
+        ("fields", "most"),
+        [
+            ({}, 0),
+            ({"max_tokens": 7}, 7),
+            ({"max_tokens": 7, "max_completion_tokens": 9}, 9),
+            ({"max_completion_tokens": None, "max_tokens": 5}, 5),
+            ({"max_tokens": "7"}, 0),
+            ({"max_tokens": True}, 0),
+            ({"max_tokens": -1}, 0),
+            ({"max_tokens": [7]}, 0),
+            ({"max_tokens": 7, "messages": "which is read the tolerant way"}, 7),
+        ],
+    )
+    def test_the_most_tokens(self, fields: dict[str, Any], most: int) -> None:
+        assert read(**fields).max_tokens == most
+
+    @pytest.mark.parametrize(
+        ("fields", "user"),
+        [
+            ({}, ""),
+            ({"user": "me"}, "me"),
+            ({"user": 7}, ""),
+            ({"user": "me", "messages": 1}, "me"),
+            ({"user": {}}, ""),
+        ],
+    )
+    def test_the_user(self, fields: dict[str, Any], user: str) -> None:
+        assert read(**fields).user == user
+
+    def test_headers(self) -> None:
+        completion = Completion(b"{}", [(b"X-Tenant", b"one"), (b"x-tenant", b"two"), (b"accept", b"\xfc")])
+        assert completion.header("x-TENANT") == "one"
+        assert completion.header("Accept") == "ü"
+        assert completion.header("x-other") is None
+        assert read().header("x-tenant") is None

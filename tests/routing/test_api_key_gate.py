@@ -27,8 +27,7 @@ class GatedRig(Rig):
         self.refusals: list[str] = []
         self.services.gate = ApiKeyGate(ring, self.timers.time, self.refusals.append)
         (self.holder,) = ring.all()
-        self.site.reader.keep_authorization = False
-        self.site.reader.gate = self.services.gate
+        self.context = self._make_context({}, keep_authorization=False, gate=self.services.gate)
 
     holder: Allowance
 

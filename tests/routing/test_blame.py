@@ -11,7 +11,7 @@ from fd_router.errors import UpstreamError
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
-from fd_router.scheduling.contract import Reservation
+from fd_router.scheduling.reservation import Reservation
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, make_instance, post
 
 

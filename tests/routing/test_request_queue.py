@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from fd_router.admission.priorities import Priorities
 from fd_router.capacity.headroom import Headroom
-from fd_router.config.loading import AdmissionConfig
 from fd_router.errors import HttpError, LimitError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.instances.instance import Health, Instance
 from fd_router.routing.request_queue import QueueObserver, QueueTicket, RequestQueue
 from fd_router.routing.single import SingleContext
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_transport import FakeLoop, FakeTransport
+from tests.support.live import live_config
 from tests.support.rig import Rig, answer, post
 
 PRIORITIES = Priorities({"high": 16, "normal": 4, "low": 1})
@@ -31,11 +31,10 @@ class CrowdedRig(Rig):
     """A rig whose instances take ``limit`` requests at once."""
 
     def __init__(self, instances: int = 1, limit: int = 1, **options: Any) -> None:
-        self.options = AdmissionConfig(**options)
         self.waits: list[float] = []
         self.refusals: list[str] = []
         self.warnings: list[str] = []
-        super().__init__(instances)
+        super().__init__(instances, admission=options)
         for instance in self.instances:
             self.room.set_limit(instance, limit)
 
@@ -51,7 +50,7 @@ class CrowdedRig(Rig):
         )
         services.select = scheduler.select
         told = QueueObserver(self.waits.append, self.refusals.append, self.warnings.append)
-        self.line = RequestQueue(self.options, PRIORITIES, self.sweeper, self.timers.time, self.loop.call_soon, told)
+        self.line = RequestQueue(self.live, PRIORITIES, self.sweeper, self.timers.time, self.loop.call_soon, told)
         self.room.on_capacity(self.line.on_capacity)
         services.line = self.line
         return services
@@ -279,7 +278,7 @@ class Simulated:
         self.refusals: list[str] = []
         told = QueueObserver(lambda seconds: None, self.refusals.append, lambda line: None)
         self.line = RequestQueue(
-            AdmissionConfig(**options), PRIORITIES, self.sweeper, self.loop.time, self.loop.call_soon, told
+            live_config(admission=options), PRIORITIES, self.sweeper, self.loop.time, self.loop.call_soon, told
         )
 
 

@@ -8,34 +8,35 @@ import pytest
 
 from fd_router.instances.instance import Health, Instance
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import RequestView
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import Rig, answer, post
 from tests.support.scheduling_fakes import Diary
 
 
-class PatientDiary(Diary):
-    """The placement of a request that waits until somebody says so."""
+class HoldingDiary(Diary):
+    """The tracker of a request that is held until somebody says so."""
 
     send: Callable[[], None] | None = None
 
-    def waits(self, send: Callable[[], None]) -> bool:
+    def hold(self, send: Callable[[], None]) -> bool:
         self.send = send
         return True
 
 
-class PatientPolicy:
+class HoldingPolicy(Policy):
     """Takes the first candidate, and lets everybody wait."""
 
     def __init__(self) -> None:
-        self.placed: list[PatientDiary] = []
+        self.placed: list[HoldingDiary] = []
 
     def choose(self, _: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         return candidates[0]
 
-    def place(self, _: RequestView, candidate: Candidate) -> PatientDiary:
-        self.placed.append(diary := PatientDiary())
+    def on_dispatch(self, _request: RequestView, _candidate: Candidate) -> HoldingDiary:
+        self.placed.append(diary := HoldingDiary())
         return diary
 
     def send(self) -> None:
@@ -45,12 +46,12 @@ class PatientPolicy:
 
 
 @pytest.fixture
-def policy() -> PatientPolicy:
-    return PatientPolicy()
+def policy() -> HoldingPolicy:
+    return HoldingPolicy()
 
 
 @pytest.fixture
-async def rig(policy: PatientPolicy) -> Rig:
+async def rig(policy: HoldingPolicy) -> Rig:
     rig = Rig()
     rig.services.select = Scheduler[Instance](rig.available, policy, lambda: "none is there").select
     return rig
@@ -63,7 +64,7 @@ async def begin(rig: Rig) -> FakeTransport:
     return client
 
 
-async def test_it_is_counted_at_once_and_sent_when_it_is_due(rig: Rig, policy: PatientPolicy) -> None:
+async def test_it_is_counted_at_once_and_sent_when_it_is_due(rig: Rig, policy: HoldingPolicy) -> None:
     client = await begin(rig)
     assert rig.backend.opened == []
     assert rig.counts() == [(1, 10), (0, 0)]
@@ -80,7 +81,7 @@ async def test_it_is_counted_at_once_and_sent_when_it_is_due(rig: Rig, policy: P
     assert rig.records[0].attempts == 1
 
 
-async def test_a_client_that_leaves_meanwhile(rig: Rig, policy: PatientPolicy) -> None:
+async def test_a_client_that_leaves_meanwhile(rig: Rig, policy: HoldingPolicy) -> None:
     client = await begin(rig)
     client.lose()
     await rig.settle()
@@ -93,7 +94,7 @@ async def test_a_client_that_leaves_meanwhile(rig: Rig, policy: PatientPolicy) -
 
 
 @pytest.mark.parametrize("what", ["removed", "down", "in doubt", "draining", "circuit open"])
-async def test_an_instance_that_gets_nothing_new_meanwhile(rig: Rig, policy: PatientPolicy, what: str) -> None:
+async def test_an_instance_that_gets_nothing_new_meanwhile(rig: Rig, policy: HoldingPolicy, what: str) -> None:
     client = await begin(rig)
     first, second = rig.instances
     if what == "removed":
@@ -121,7 +122,7 @@ async def test_an_instance_that_gets_nothing_new_meanwhile(rig: Rig, policy: Pat
 
 @pytest.mark.parametrize("health", [Health.HEALTHY, Health.SUSPECT])
 async def test_where_nobody_else_is_there_it_goes_where_it_was_to_go(
-    rig: Rig, policy: PatientPolicy, health: Health
+    rig: Rig, policy: HoldingPolicy, health: Health
 ) -> None:
     """To one that drains or is in doubt it might have been sent a moment before as well."""
     client = await begin(rig)
@@ -139,7 +140,7 @@ async def test_where_nobody_else_is_there_it_goes_where_it_was_to_go(
     rig.assert_nothing_is_held()
 
 
-async def test_all_instances_are_gone_meanwhile(rig: Rig, policy: PatientPolicy) -> None:
+async def test_all_instances_are_gone_meanwhile(rig: Rig, policy: HoldingPolicy) -> None:
     client = await begin(rig)
     for instance in rig.instances:
         instance.health = Health.UNHEALTHY

@@ -5,6 +5,7 @@ import pytest
 from fd_router.routing.watchdog import Watchdog
 from fd_router.telemetry.record import RequestRecord
 from tests.routing.test_single import error_of
+from tests.support.live import live_config
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 
 
@@ -21,7 +22,12 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.requests = [Request()]
-        self.sweep = Watchdog(lambda: self.requests, lambda: (30.0, 10.0), lambda: self.now)
+        self.live = live_config(
+            admission={"queue_timeout_secs": 20.0},
+            scheduler={"tokenizer_timeout_secs": 1.0},
+            proxy={"connect_timeout_secs": 1.0, "first_byte_timeout_secs": 3.0, "stall_timeout_secs": 5.0},
+        )  # 30 s before the first byte, 10 s after it, the slack included
+        self.sweep = Watchdog(lambda: self.requests, self.live, lambda: self.now)
 
     def wait(self, seconds: float) -> list[float]:
         self.now += seconds
@@ -69,13 +75,13 @@ class TestExchanges:
         client = rig.client()
         client.receive(post())
         await rig.settle()
-        (exchange,) = rig.site.proxied_requests()
+        (exchange,) = rig.state.proxied_requests()
         exchange.on_overdue(99.0)
         exchange.on_overdue(99.0)
         await rig.settle()
         assert error_of(client.take()) == (504, "Nothing happened to the request for 99 s")
         assert "A request without a sign of life for 99 s was ended" in rig.outlet.text
-        assert rig.site.proxied_requests() == []
+        assert rig.state.proxied_requests() == []
         rig.assert_nothing_is_held()
 
     async def test_one_in_mid_answer_is_cut_off(self) -> None:
@@ -85,7 +91,7 @@ class TestExchanges:
         instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
         await rig.settle()
         client.take()
-        (exchange,) = rig.site.proxied_requests()
+        (exchange,) = rig.state.proxied_requests()
         exchange.on_overdue(99.0)
         await rig.settle()
         assert client.take() == b""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fd_router.config.loading import SchedulerConfig
-from fd_router.scheduling.contract import Choice, Environment
+from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies import make_index, make_policy
 from fd_router.scheduling.prefix.block_hashes import BlockHasher

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fd_router.openai.completion import Completion
-from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Explanation, Learner, RequestView, Standing
 from fd_router.scheduling.decision_header import DecisionHeaderPolicy, decision_text
+from fd_router.scheduling.explanation import Explanation, Standing
 from fd_router.scheduling.policies import make_policy
 from tests.support.scheduling_fakes import FakeRequest, fleet, make_environment
 
@@ -47,18 +44,3 @@ def test_a_choice_that_the_explanation_does_not_know() -> None:
     assert decision_text("mixed", "p", Explanation("r", [Standing(one)], [0]), other).startswith(
         "mixed=http://10.0.0.2"
     )
-
-
-def test_one_that_learns_still_learns() -> None:
-    class Learns:
-        def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
-            return candidates[0]
-
-        def place(self, request: RequestView, candidate: Candidate) -> str:
-            return candidate.url
-
-    (one,) = fleet(0)
-    policy = DecisionHeaderPolicy(Learns(), "mixed", "x")  # type: ignore[arg-type]
-    assert isinstance(policy, Learner)
-    assert policy.place(FakeRequest(), one) == one.url
-    assert not isinstance(DecisionHeaderPolicy(make_policy("random", make_environment()), "mixed", "x"), Learner)

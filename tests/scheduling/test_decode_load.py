@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.scheduling.ttft.decode_load import DecodeLoadPolicy
@@ -35,11 +35,11 @@ def test_a_tokenizers_tokens_count_as_they_are() -> None:
     policy, (one,) = make(), fleet(0)
     request = FakeRequest("x")
     request.token_ids = array("I", range(300))
-    placement = policy.place(request, one)
-    placement.on_first_token()
-    placement.on_usage(300, 100)
+    tracker = policy.on_dispatch(request, one)
+    tracker.on_first_token()
+    tracker.on_usage(300, 100)
     assert policy.explain(request, [one]).standings[0].load == 1300
-    placement.on_end()
+    tracker.on_end()
     assert policy.explain(request, [one]).standings[0].load == 0
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
-from fd_router.scheduling.contract import Environment
-from fd_router.scheduling.explanation import explain
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.load_table import VECTORIZE_ABOVE, LoadTable
 from fd_router.scheduling.policies import make_policy
 from tests.support.scheduling_fakes import FakeCandidate, FakeRequest
@@ -97,7 +96,7 @@ def test_policies_of_large_fleets_choose_one_of_the_best_by_the_instances_own_co
         environment.load_table.running(fleet)
     for number in range(150):
         request = FakeRequest(f"{number % 7}" * 100)
-        explanation = explain(policy, request, list(fleet))
+        explanation = policy.explain(request, list(fleet))
         chosen = policy.choose(request, fleet)
         assert chosen.url in {fleet[place].url for place in explanation.best}
         chosen.acquire(number % 13)  # type: ignore[attr-defined]

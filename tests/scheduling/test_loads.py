@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from fd_router.config.loading import SchedulerConfig
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.loads import TIES, ReportedLoads, lowest_places, own_running
 from fd_router.scheduling.policies import make_policy
 from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet

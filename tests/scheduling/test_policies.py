@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from fd_router.errors import ConfigError
-from fd_router.scheduling.contract import Policy
 from fd_router.scheduling.policies import make_policy
+from fd_router.scheduling.policy import Policy
 from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet, make_environment
 
 COUNTING = ["power_of_two", "process_tokens", "random", "request_num", "round_robin"]

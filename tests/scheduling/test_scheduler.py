@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.contract import Reservation
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
+from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.scheduling_fakes import Diary, FakeCandidate, FakeRequest, LearningPolicy, fleet, make_environment
 
@@ -75,7 +75,7 @@ class TestDecision:
 
 
 class TestLearners:
-    """A policy with a ``place`` hears what becomes of its choices; one without costs nothing."""
+    """A policy that returns a tracker hears what becomes of its choices; one that doesn't is told nothing."""
 
     def test_it_is_told_of_what_was_taken_only(self) -> None:
         policy, (one, two) = LearningPolicy(), fleet(0, 0)

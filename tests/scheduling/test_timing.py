@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Learner, RequestView
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.timing import TimedPolicy
 from tests.support.scheduling_fakes import FakeRequest, fleet, make_environment
@@ -34,18 +30,3 @@ def test_one_choice_of_so_many_is_timed() -> None:
     candidates = fleet(1, 0)
     assert [policy.choose(FakeRequest(), candidates) for _ in range(9)] == [candidates[1]] * 9
     assert sum(durations.counts) == 3  # the first, the fifth, the ninth
-
-
-def test_one_that_learns_still_learns() -> None:
-    class Learns:
-        def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
-            return candidates[0]
-
-        def place(self, request: RequestView, candidate: Candidate) -> str:
-            return candidate.url
-
-    (one,) = fleet(0)
-    policy = TimedPolicy(Learns(), Durations(), (), lambda: 0.0)  # type: ignore[arg-type]
-    assert isinstance(policy, Learner)
-    assert policy.place(FakeRequest(), one) == one.url
-    assert not isinstance(TimedPolicy(make_policy("random", make_environment()), Durations(), (), float), Learner)

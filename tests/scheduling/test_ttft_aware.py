@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.config.loading import SchedulerConfig
-from fd_router.scheduling.contract import Choice, Environment, Reservation
+from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.policies import make_index, make_policy
+from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.scheduling.ttft.policy import Placed, TtftAwarePolicy
 from tests.support.fake_transport import FakeLoop
@@ -193,7 +194,7 @@ class TestWaiting:
     def test_what_an_instance_can_not_begin_with_waits_and_the_shortest_goes_first(self) -> None:
         bench, sent = self.bench(1), []
         decisions = {name: bench.send(text(tokens, name)) for name, tokens in {"a": 3000, "b": 2000, "c": 500}.items()}
-        waits = {name: decision.waits(lambda name=name: sent.append(name)) for name, decision in decisions.items()}
+        waits = {name: decision.hold(lambda name=name: sent.append(name)) for name, decision in decisions.items()}
         assert waits == {"a": False, "b": True, "c": True}
         for name in "acb":
             bench.now += 1.0
@@ -223,7 +224,7 @@ class TestWaiting:
             "known": bench.send(text(2400)),
         }
         assert bench.scores(text(2500)) == pytest.approx([4.0 + 0.1 + 2 * 0.1], abs=0.01)
-        sent = [name for name, decision in decisions.items() if not decision.waits(lambda: sent.append("known"))]
+        sent = [name for name, decision in decisions.items() if not decision.hold(lambda: sent.append("known"))]
         assert sent == ["long"]
         bench.now += 4
         decisions["long"].first_token()
@@ -233,7 +234,7 @@ class TestWaiting:
         bench = self.bench(1)
         first, second, third = bench.send(text(1000)), bench.send(text(5000, "b")), bench.send(text(5100, "b"))
         first.first_token()
-        assert third.placement.pending.is_reordered  # the rest of what is thought to be cached: 100 tokens
+        assert third.tracker.pending.is_reordered  # the rest of what is thought to be cached: 100 tokens
         third.usage(5100, 0)
         assert bench.index.blocks_of(bench.fleet[0].url) == 1000 + 1000 + 5100
         second.release()
@@ -241,7 +242,7 @@ class TestWaiting:
     def test_those_that_wait_for_an_instance_that_is_gone_are_told(self) -> None:
         bench, sent = self.bench(1), []
         for name in "abc":
-            bench.send(text(1000, name)).waits(lambda name=name: sent.append(name))
+            bench.send(text(1000, name)).hold(lambda name=name: sent.append(name))
         bench.policy.on_instance_unavailable(bench.fleet[0].url)
         bench.policy.on_instance_unavailable("http://10.9.9.9:1")
         assert sent == ["b", "c"]
@@ -249,7 +250,7 @@ class TestWaiting:
     def test_nothing_waits_when_told_so_or_without_timers(self) -> None:
         for bench in (Bench(1, waits=True, ttft_feed_tokens=0), Bench(1)):
             bench.serve(text(1000, "z"), 1.0)
-            assert not any(bench.send(text(1000, name)).waits(list) for name in "abc")
+            assert not any(bench.send(text(1000, name)).hold(list) for name in "abc")
 
 
 class TestTies:
@@ -502,7 +503,7 @@ class TestBookkeeping:
     def test_they_say_what_they_are(self) -> None:
         bench = Bench(1)
         bench.send(text(1000))
-        placed = bench.policy.place
+        placed = bench.policy.on_dispatch
         assert repr(bench.policy) == "<TtftAwarePolicy 1 instances, <PrefillSpeed 1000 tokens/s>>"
         assert repr(bench.policy._backlogs[bench.fleet[0].url]) == "<PrefillQueue of 1 prompts, 1000 tokens, 1 running>"
         bench.policy.choose(text(500), bench.fleet)

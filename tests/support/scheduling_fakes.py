@@ -7,7 +7,10 @@ from array import array
 from collections.abc import Sequence
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Environment, RequestView
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.tracker import RequestTracker
 
 
 class FakeCandidate:
@@ -18,6 +21,9 @@ class FakeCandidate:
         self.url = f"http://{self.key}"
         self.running = running
         self.tokens = tokens
+        self.limit = 0
+        self.role = "mixed"
+        self.labels: dict[str, str] = {}
 
     def acquire(self, tokens: int) -> None:
         self.running += 1
@@ -39,6 +45,13 @@ class FakeRequest:
         self.tokens = len(prompt) * 2
         self.token_ids: array[int] | None = None
         self.stream = True
+        self.model = self.session_id = self.user = ""
+        self.max_tokens = 0
+        self.headers: dict[str, str] = {}
+        self.decisions: dict[str, str] | None = None
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name.lower())
 
 
 def make_environment(seed: int = 1) -> Environment:
@@ -50,8 +63,8 @@ def fleet(*running: int) -> list[FakeCandidate]:
     return [FakeCandidate(number, count) for number, count in enumerate(running, 1)]
 
 
-class Diary:
-    """A placement that writes down what it is told."""
+class Diary(RequestTracker):
+    """A tracker that writes down what it is told."""
 
     def __init__(self) -> None:
         self.heard: list[object] = []
@@ -66,7 +79,7 @@ class Diary:
         self.heard.append("end")
 
 
-class LearningPolicy:
+class LearningPolicy(Policy):
     """Takes the first candidate and keeps the diaries of what it placed."""
 
     def __init__(self) -> None:
@@ -75,7 +88,7 @@ class LearningPolicy:
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         return candidates[0]
 
-    def place(self, request: RequestView, candidate: Candidate) -> Diary:
+    def on_dispatch(self, request: RequestView, candidate: Candidate) -> Diary:
         self.placed.append((request, candidate, diary := Diary()))
         return diary
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from fd_router.scheduling.contract import Choice
+from fd_router.scheduling.environment import Choice
 from fd_router.telemetry.cache_line import MOST, cache_line
 from tests.support.scheduling_fakes import FakeCandidate, fleet
 

@@ -12,8 +12,7 @@ from fd_router.errors import BadRequestError, NoInstanceError
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
-from fd_router.scheduling.contract import Standing
-from fd_router.scheduling.explanation import Verdict
+from fd_router.scheduling.explanation import Standing, Verdict
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
@@ -51,7 +50,7 @@ class ExplainApi:
         return {"/v1/explain": {"POST": self._answer}}
 
     async def _answer(self, request: Request) -> Response:
-        completion = Completion(request.body)
+        completion = Completion(request.body, request.head.headers)
         path = _path(request)
         if self._prepare is not None and (preparation := self._prepare(completion)) is not None:
             await preparation

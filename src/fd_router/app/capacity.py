@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import Any
 
 from fd_router.capacity.breaker import TripLimits
@@ -14,26 +13,23 @@ from fd_router.capacity.count_audit import CountAuditor
 from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
 from fd_router.capacity.slow_start import SlowStart
-from fd_router.config.loading import Config
+from fd_router.config.live import LiveConfig
 from fd_router.http.connection_pool import Pools
-from fd_router.http.server_context import ServerContext
+from fd_router.http.server_context import ServerState
 from fd_router.instances.registry import Registry
 from fd_router.routing.watchdog import Watchdog
 from fd_router.telemetry.metrics.capacity import ProtectionMetrics
 from fd_router.telemetry.telemetry import Telemetry
-
-SLACK_SECS = 5.0
-"""How much longer than all time limits together a request may be without a sign of life."""
 
 
 class ProtectionParts:
     """``room`` knows which instances may have one more request."""
 
     def __init__(
-        self, config: Config, registry: Registry, pools: Pools, telemetry: Telemetry, rng: random.Random
+        self, live: LiveConfig, registry: Registry, pools: Pools, telemetry: Telemetry, rng: random.Random
     ) -> None:
-        self._config = config
-        self._options = options = config.protection
+        self._live = live
+        self._options = options = live.current.protection
         self._registry = registry
         self._metrics = ProtectionMetrics()
         self.room = Headroom(registry.available)
@@ -48,23 +44,12 @@ class ProtectionParts:
         telemetry.metrics.show(self._metrics)
         registry.on_removed(lambda instance: self._metrics.forget(instance.url))
 
-    def tasks(self, site: ServerContext) -> Sequence[Coroutine[Any, Any, None]]:
+    def tasks(self, state: ServerState) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
         interval = self._options.ledger_interval_secs
-        sweep = (
-            Watchdog(site.proxied_requests, partial(self._patience, site), time.monotonic, interval)
-            if interval
-            else None
-        )
+        sweep = Watchdog(state.proxied_requests, self._live, time.monotonic) if interval else None
         parts = (self._breakers, self._slow_start, self._ledger, sweep)
         return [part.run() for part in parts if part is not None]
-
-    def _patience(self, site: ServerContext) -> tuple[float, float]:
-        """Return how long a request may be without a sign of life: all that it may wait for in turn, and some more."""
-        proxy, scheduler = site.settings, self._config.scheduler
-        waiting = self._config.admission.queue_timeout_secs + scheduler.tokenizer_timeout_secs
-        before_first = waiting + proxy.connect_timeout_secs + proxy.first_byte_timeout_secs
-        return before_first + SLACK_SECS, proxy.stall_timeout_secs + SLACK_SECS
 
     def _make_ledger(self, pools: Pools, telemetry: Telemetry) -> CountAuditor:
         ledger = CountAuditor(

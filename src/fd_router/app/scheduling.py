@@ -21,15 +21,19 @@ from fd_router.instances.instance import Instance
 from fd_router.instances.load_scraper import LoadScraper, OnCount
 from fd_router.instances.registry import Registry
 from fd_router.openai.completion import Completion
-from fd_router.scheduling.contract import Choice, Environment, Leavable, Policy, RequestView
 from fd_router.scheduling.decision_header import DecisionHeaderPolicy
+from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.explanation import Verdict, draw_with
 from fd_router.scheduling.loads import ReportedLoads
-from fd_router.scheduling.plugins.guard import PluginErrors, guard
+from fd_router.scheduling.plugins.errors import PluginErrors
+from fd_router.scheduling.plugins.guard import PluginGuard
 from fd_router.scheduling.plugins.per_role import policies_of, problems_of
 from fd_router.scheduling.policies import make_index, make_policy, needs
+from fd_router.scheduling.policies.least import RequestNumPolicy
+from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN
 from fd_router.scheduling.prefix.sessions import Sessions
+from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.timing import TimedPolicy
 from fd_router.telemetry.cache_line import cache_line
 from fd_router.telemetry.metrics.instruments import Histogram
@@ -107,10 +111,9 @@ class SchedulingParts:
             own_options=named.options,
             key=named.key,
         )
-        if isinstance(policy, Leavable):
-            self._on_gone.append(policy.on_instance_unavailable)
         if named.is_custom:
-            policy = guard(policy, environment, self._make_trouble(named.name))
+            policy = PluginGuard(policy, RequestNumPolicy(environment), self._make_trouble(named.name))
+        self._on_gone.append(policy.on_instance_unavailable)
         policy = TimedPolicy(policy, metrics.decisions(role), DECISION_BOUNDS, time.perf_counter, every=TIMED_DECISIONS)
         return DecisionHeaderPolicy(policy, role, named.name) if self._explain_header else policy
 

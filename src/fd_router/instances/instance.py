@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Protocol
 
-from fd_router.instances.registration import Registration
+from fd_router.instances.registration import Registration, Role
 
 
 class Health(Enum):
@@ -41,7 +41,7 @@ class RowObserver(Protocol):
 class Instance:
     """An identity (``host_ip:port``) whose data heartbeats replace and whose counts outlive them.
 
-    It satisfies ``scheduling.contract.Candidate``. The counts change only through ``acquire`` and the two
+    It satisfies ``scheduling.candidate.Candidate``. The counts change only through ``acquire`` and the two
     ``give_back`` methods, so that a delta from another process could call them as well.
     """
 
@@ -66,6 +66,16 @@ class Instance:
         self.on_limit: OnLimit = _ignore
         self.load_table: RowObserver | None = None  # in a large fleet: kept up to date at ``row``
         self.row = 0
+
+    @property
+    def role(self) -> Role:
+        """``mixed``, ``prefill`` or ``decode``, as registered."""
+        return self.registration.role
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What the registration tells beside the keys that the router knows."""
+        return self.registration.labels
 
     @property
     def takes_new(self) -> bool:

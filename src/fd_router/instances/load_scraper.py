@@ -9,7 +9,7 @@ from typing import Protocol
 from fd_router.engines.load_gauges import Gauges, read_gauges
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
-from fd_router.instances.log import Log
+from fd_router.telemetry.contracts import Log
 
 GetMetrics = Callable[[Instance, float], Awaitable[tuple[int, bytes]]]
 """(instance, time limit in seconds) → status and body of its ``/metrics``. Raises UpstreamError."""

@@ -64,6 +64,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     max_requests: int = 0  # how many it takes at once; 0 when not told
     is_paused: bool = False
     connected_decodes: tuple[Any, ...] = ()
+    labels: dict[str, str] = {}  # of ``extra``, for policies to go by; none unless they are names and values of text
     extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
 
     @property
@@ -114,7 +115,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-_KNOWN = frozenset(Registration.__struct_fields__) - {"engine_worker_queue_ports", "extra"} | {
+_KNOWN = frozenset(Registration.__struct_fields__) - {"engine_worker_queue_ports", "extra", "labels"} | {
     "engine_worker_queue_port"
 }
 
@@ -158,6 +159,7 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
         max_requests=_max_requests(mapping.get("max_requests")),
         is_paused=_flag("is_paused", mapping.get("is_paused")),
         connected_decodes=_sequence("connected_decodes", mapping.get("connected_decodes")),
+        labels=_labels(mapping.get("labels")),
         extra={str(key): value for key, value in mapping.items() if key not in _KNOWN},
     )
     _refuse_unprintable(registration)
@@ -299,6 +301,13 @@ def _version(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise _wrong_type("version", "a string", value)
     return value if isinstance(value, str) else _shown(value)
+
+
+def _labels(value: object) -> dict[str, str]:
+    """Read labels. Anything else under that key is another's, as it was before there were any."""
+    if not isinstance(value, Mapping) or not all(isinstance(x, str) for pair in value.items() for x in pair):
+        return {}
+    return dict(value)
 
 
 def _flag(name: str, value: object) -> bool:

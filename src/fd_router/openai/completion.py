@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from fd_router.errors import BadRequestError
+from fd_router.http.messages import Headers
 
 TOKENS_PER_CHARACTER = 2
 """FastDeploy's router estimates a prompt's tokens so; see section 4 of its protocol."""
@@ -42,6 +43,9 @@ class _Body(msgspec.Struct, gc=False):
     session_id: str | int | None = None
     extra_body: _ExtraBody | None = None
     model: str | None = None
+    user: Any = None  # these three are read only when somebody asks
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
     service_tier: str | None = None
     disaggregate_info: Any = msgspec.UNSET
 
@@ -51,7 +55,7 @@ _decode = msgspec.json.Decoder(_Body).decode
 
 
 class Completion:
-    """A completion request as the scheduler and its policies see it (``contract.RequestView``).
+    """A completion request as the scheduler and its policies see it (``scheduling.request_view``).
 
     Raises BadRequestError when the body isn't a JSON object. Values of unexpected types are left for the
     instance to judge: they count as absent here. ``has_router_fields``: it has a ``disaggregate_info``, or a
@@ -59,11 +63,12 @@ class Completion:
     """
 
     __slots__ = (
-        "_fields", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "request_id",
+        "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "request_id",
         "session_id", "stream", "tags", "token_ids", "tokens",
     )  # fmt: skip
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, headers: Headers = ()) -> None:
+        self._headers = headers
         try:
             fields = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
@@ -95,6 +100,24 @@ class Completion:
     def model(self) -> str:
         """The model asked for, "" if none is."""
         return self._fields.model or ""
+
+    @property
+    def user(self) -> str:
+        """OpenAI's ``user``, "" if there is none."""
+        user = self._fields.user
+        return user if isinstance(user, str) else ""
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that the answer may have, by the newer key or the older; 0 if neither tells a number."""
+        fields = self._fields
+        given = fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
+        return given if _is_token(given) and given > 0 else 0
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header among those that are sent on; names in any case. None: there is none."""
+        wanted = name.lower().encode("latin-1", "replace")
+        return next((value.decode("latin-1") for key, value in self._headers if key.lower() == wanted), None)
 
     @property
     def service_tier(self) -> str:
@@ -223,6 +246,9 @@ _FITTING: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
         "stream": _fit_stream,
         "model": _fit_text,
+        "user": _fit_text,
+        "max_tokens": _fit_id,
+        "max_completion_tokens": _fit_id,
         "service_tier": _fit_text,
         "messages": _fit_messages,
         "prompt": _fit_prompt,

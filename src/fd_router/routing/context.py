@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from fd_router.admission.api_key_gate import ApiKeyGate
-from fd_router.config.loading import ProxyConfig
+from fd_router.config.live import LiveConfig
 from fd_router.http.connection_pool import Pools
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
@@ -21,8 +21,7 @@ class RoutingContext:
     """What every routed request needs, built once."""
 
     __slots__ = (
-        "clock", "connection_failed", "explain_header", "gate", "in_flight", "line", "max_attempts", "pools",
-        "prepare", "telemetry",
+        "clock", "connection_failed", "gate", "in_flight", "line", "live", "pools", "prepare", "telemetry",
     )  # fmt: skip
 
     def __init__(
@@ -31,7 +30,7 @@ class RoutingContext:
         pools: Pools,
         telemetry: Telemetry,
         clock: Callable[[], float],
-        max_attempts: int,
+        live: LiveConfig,
         in_flight: InFlight | None = None,
     ) -> None:
         self.in_flight = InFlight() if in_flight is None else in_flight
@@ -39,12 +38,7 @@ class RoutingContext:
         self.pools = pools
         self.telemetry = telemetry
         self.clock = clock
-        self.max_attempts = max_attempts
+        self.live = live
         self.prepare: Prepare | None = None  # what must happen before a selection
         self.line: RequestQueue | None = None  # where requests wait for room
         self.gate: ApiKeyGate | None = None  # where requests show their API keys
-        self.explain_header = "off"  # "off", to those that ask ("request"), or "always"
-
-    def use(self, settings: ProxyConfig) -> None:
-        """Go by other limits from the next request on."""
-        self.max_attempts = settings.max_attempts

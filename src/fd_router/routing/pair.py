@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from fd_router.config.loading import ProxyConfig
+from fd_router.config.live import LiveConfig
 from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled, retry_id
 from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
@@ -21,7 +21,8 @@ from fd_router.routing.in_flight import InFlight
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
 from fd_router.routing.request import RoutedRequest
-from fd_router.scheduling.contract import RequestView, Reservation
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -33,9 +34,9 @@ SelectPair = Callable[[RequestView, Collection[str]], tuple[Reservation[Instance
 
 
 class PairContext(RoutingContext):
-    """What every pair exchange needs, built once. ``prefill_timeout`` in seconds."""
+    """What every pair exchange needs, built once."""
 
-    __slots__ = ("expose_instances", "infos", "make_id", "prefill_timeout", "select_pair")
+    __slots__ = ("infos", "make_id", "select_pair")
 
     def __init__(
         self,
@@ -44,25 +45,14 @@ class PairContext(RoutingContext):
         pools: Pools,
         telemetry: Telemetry,
         clock: Callable[[], float],
-        max_attempts: int,
+        live: LiveConfig,
         make_id: Callable[[], str],
         in_flight: InFlight | None = None,
-        *,
-        prefill_timeout: float,
-        expose_instances: bool,
     ) -> None:
-        super().__init__(connection_failed, pools, telemetry, clock, max_attempts, in_flight)
+        super().__init__(connection_failed, pools, telemetry, clock, live, in_flight)
         self.select_pair = select_pair
         self.make_id = make_id
         self.infos = PairInfos()
-        self.prefill_timeout = prefill_timeout
-        self.expose_instances = expose_instances
-
-    def use(self, settings: ProxyConfig) -> None:
-        """Go by other limits from the next request on."""
-        super().use(settings)
-        self.prefill_timeout = settings.prefill_timeout_secs
-        self.expose_instances = settings.expose_instances
 
 
 class PairRequest(RoutedRequest):
@@ -106,7 +96,7 @@ class PairRequest(RoutedRequest):
         self._sent_at = self._services.clock()
         body = self._body_for(self._pairing.infos.of(prefill.instance.registration, decode.instance.registration))
         pools = self._services.pools
-        prefill_leg.start(pools, self._request, body, self._pairing.prefill_timeout)
+        prefill_leg.start(pools, self._request, body, self._pairing.live.current.proxy.prefill_timeout_secs)
         if self._is_full:
             decode_leg.pause()
         decode_leg.start(pools, self._request, body)
@@ -258,7 +248,7 @@ class PairRequest(RoutedRequest):
         self._end_attempt()
         if error.retry is Retry.ALWAYS:
             services.connection_failed(leg.instance, error.reason)
-        attempt = f"attempt {record.attempts}/{services.max_attempts}"
+        attempt = f"attempt {record.attempts}/{services.live.current.proxy.max_attempts}"
         self._log_error(f"Request failed ({attempt}): {leg.role} {error.instance}: {error.detail}")
         refusal = _blame(leg, error)
         if self._exclude(leg.instance, error.reason):
@@ -296,7 +286,7 @@ class PairRequest(RoutedRequest):
         return True
 
     def _pair_headers(self, leg: PairLeg) -> bytes:  # noqa: ARG002
-        if not self._pairing.expose_instances:
+        if not self._pairing.live.current.proxy.expose_instances:
             return b""
         record = self.record
         return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (

@@ -15,7 +15,7 @@ from fd_router.http.messages import Request
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
-from fd_router.scheduling.contract import Reservation
+from fd_router.scheduling.reservation import Reservation
 
 MAX_GATHERED = 8 * 1024 * 1024
 """Bytes of an answer that are held back to look at its end; a longer one goes to the client unseen."""

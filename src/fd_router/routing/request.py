@@ -20,7 +20,7 @@ from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.request_queue import QueueTicket, RequestQueue
 from fd_router.routing.response_relay import ResponseRelay
-from fd_router.scheduling.contract import Reservation
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.sanitize import escape_controls
 
@@ -68,7 +68,7 @@ class RoutedRequest(ResponseRelay):
         record, request = self.record, self._request
         gate = self._services.gate
         try:
-            completion = Completion(request.body) if gate is None else self._enter(gate)
+            completion = Completion(request.body, request.head.headers) if gate is None else self._enter(gate)
         except HttpError as error:
             record.tags = request_tags(request, "", "")
             self._fail_locally(error)
@@ -78,7 +78,7 @@ class RoutedRequest(ResponseRelay):
         record.stream = completion.stream
         if completion.request_id:
             self._track(completion.request_id)
-        tells = self._services.explain_header
+        tells = self._services.live.current.proxy.explain_header
         if tells != "off" and (tells == "always" or request.header(b"x-router-explain") == b"1"):
             completion.decisions = {}
         self._notes.append("Parsing completed; starting worker selection.")
@@ -93,7 +93,7 @@ class RoutedRequest(ResponseRelay):
         """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._visit = visit = gate.identify(self._request.head.authorization)
         self.record.key = visit.name
-        completion = Completion(self._request.body)
+        completion = Completion(self._request.body, self._request.head.headers)
         visit.begin(completion)
         return completion
 
@@ -276,7 +276,7 @@ class RoutedRequest(ResponseRelay):
         if reason == "refused" and len(tried) < MAX_REFUSALS and failed.key not in tried:
             record.attempts -= 1
         self._tried = (*tried, failed.key)
-        return record.attempts < self._services.max_attempts
+        return record.attempts < self._services.live.current.proxy.max_attempts
 
     # giving back
 

@@ -10,7 +10,7 @@ import msgspec
 from fd_router.admission.drain_rate import DrainRate
 from fd_router.admission.fair_queue import FairQueue
 from fd_router.admission.priorities import Priorities
-from fd_router.config.loading import AdmissionConfig
+from fd_router.config.live import LiveConfig
 from fd_router.errors import HttpError, LimitError, SaturatedError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.messages import Request
@@ -70,7 +70,7 @@ class RequestQueue:
 
     def __init__(
         self,
-        options: AdmissionConfig,
+        live: LiveConfig,
         priorities: Priorities,
         sweeper: DeadlineSweeper,
         clock: Callable[[], float],
@@ -80,8 +80,8 @@ class RequestQueue:
         self.waiting = 0
         """Requests that wait. Read only; an attribute, since every request looks."""
         self._priorities = priorities
-        self._header = options.priority_header.lower().encode("ascii")
-        self._options = options
+        self._header = live.current.admission.priority_header.lower().encode("ascii")
+        self._live = live
         self._queue: FairQueue[QueueTicket] = FairQueue(priorities.weights)
         self._rate = DrainRate()
         self._sweeper = sweeper
@@ -91,10 +91,6 @@ class RequestQueue:
         self._is_due = False
         self._told_at = -TELL_SECONDS
 
-    def use(self, options: AdmissionConfig) -> None:
-        """Go by other bounds from now on; who waits already goes by those that were."""
-        self._options = options
-
     def priority_of(self, request: Request, service_tier: str, most: str | None) -> str:
         """Return the priority of ``request``, at most ``most`` if there is a most: see ``Priorities.choose``."""
         wanted = (request.header(self._header) or b"").decode("latin-1")
@@ -103,9 +99,10 @@ class RequestQueue:
     def enter(self, request: Queued, priority: str, *, again: bool = False) -> QueueTicket:
         """Take a place at the end, or as the first of its priority when it is to be sent ``again``.
 
-        Raises LimitError (429) when as many wait as may; never for one that was let in before.
+        It waits as long as it may now: a reload changes that for those who come after it. Raises LimitError (429) when
+        as many wait as may; never for one that was let in before.
         """
-        options = self._options
+        options = self._live.current.admission
         now = self._clock()
         if not again and self._queue.length(priority) >= options.max_queued:
             raise self._full(priority)
@@ -167,7 +164,7 @@ class RequestQueue:
     def _full(self, priority: str) -> LimitError:
         self._told.refused("queue_full")
         seconds = self._rate.seconds_for(self.waiting + 1)
-        most = self._options.max_queued
+        most = self._live.current.admission.max_queued
         what = f"{most} requests of priority '{priority}' wait already" if most else "none may wait"
         message = f"All instances are busy, and {what}. Please try again in {seconds} s."
         return LimitError(message, kind="requests", retry_after=seconds, code="queue_full")
@@ -178,7 +175,7 @@ class RequestQueue:
     def _tell(self, now: float) -> None:
         if now - self._told_at >= TELL_SECONDS:
             self._told_at = now
-            options = self._options
+            options = self._live.current.admission
             self._told.warn(
                 "All instances are at their limit: requests wait now, "
                 f"{options.max_queued} of each priority at most, {options.queue_timeout_secs:g} s at most"

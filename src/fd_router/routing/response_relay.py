@@ -12,7 +12,7 @@ from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.usage import UsageTail
-from fd_router.scheduling.contract import Reservation
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 
 

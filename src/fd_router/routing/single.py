@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
+from fd_router.config.live import LiveConfig
 from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import InstancePool, Pools
@@ -16,7 +17,8 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.request import RoutedRequest
-from fd_router.scheduling.contract import RequestView, Reservation
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -36,10 +38,10 @@ class SingleContext(RoutingContext):
         pools: Pools,
         telemetry: Telemetry,
         clock: Callable[[], float],
-        max_attempts: int,
+        live: LiveConfig,
         in_flight: InFlight | None = None,
     ) -> None:
-        super().__init__(connection_failed, pools, telemetry, clock, max_attempts, in_flight)
+        super().__init__(connection_failed, pools, telemetry, clock, live, in_flight)
         self.select = select
 
 
@@ -72,7 +74,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
         pool = self._services.pools.of(instance)
-        if decision.placement is not None and decision.waits(self._be_sent_soon):
+        if decision.tracker is not None and decision.hold(self._be_sent_soon):
             self._awaited = pool
             pool.awaited += 1
             self._notes.append(f"waits in the router until {instance.url} can begin with it")
@@ -190,7 +192,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         decision, services, record = self._decision, self._services, self.record
         if decision is None:
             return
-        attempt = f"attempt {record.attempts}/{services.max_attempts}"
+        attempt = f"attempt {record.attempts}/{services.live.current.proxy.max_attempts}"
         self._blame(decision.instance, error)
         self._log_error(f"Request failed ({attempt}): {error.instance}: {error.detail}")
         self._release(decision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -19,3 +20,15 @@ class Candidate(Protocol):
     @property
     def tokens(self) -> int:
         """Estimated prompt tokens sent there whose prefill isn't known to be done."""
+
+    @property
+    def limit(self) -> int:
+        """How many requests it may have at once, 0 where nothing limits them. One that is full is no candidate."""
+
+    @property
+    def role(self) -> str:
+        """``mixed``, ``prefill`` or ``decode``."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What its registration tells of it beside the known keys: name → value."""

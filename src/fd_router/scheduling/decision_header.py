@@ -1,44 +1,38 @@
-"""Tells a request, if it wants to know, why it goes where it goes: for the header ``x-router-decision``."""
+"""The decision header: tells a request, if it wants to know, why it goes where it goes (``x-router-decision``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Explanation, Policy, RequestView
-from fd_router.scheduling.explanation import explain
+from fd_router.scheduling.explanation import Explanation
+from fd_router.scheduling.policy import Policy, PolicyDecorator
+from fd_router.scheduling.request_view import RequestView
 
 REASON_CHARACTERS = 200
 """Of a reason that a header shows: it may come from a policy that isn't the router's."""
 
 
-class DecisionHeaderPolicy:
+class DecisionHeaderPolicy(PolicyDecorator):
     """Chooses as ``policy`` does, and notes the decision in the ``decisions`` (role → text) of a request that has some.
 
     Only used where the configuration allows such a header, since it asks every request.
     """
 
     def __init__(self, policy: Policy, role: str, name: str) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self._role = role
         self._name = name
-        place = getattr(policy, "place", None)
-        if place is not None:
-            self.place = place  # so it is a ``Learner`` if ``policy`` is one
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Choose, explaining it before when the request wants to know."""
-        decisions: dict[str, str] | None = getattr(request, "decisions", None)
+        decisions = request.decisions
         if decisions is None:
             return self._policy.choose(request, candidates)
-        explanation = explain(self._policy, request, candidates)
+        explanation = self._policy.explain(request, candidates)
         chosen = self._policy.choose(request, candidates)
         decisions[self._role] = decision_text(self._role, self._name, explanation, chosen)
         return chosen
-
-    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
-        """Let the policy explain."""
-        return explain(self._policy, request, candidates)
 
 
 def decision_text(role: str, policy: str, explanation: Explanation, chosen: Candidate) -> str:

@@ -1,4 +1,4 @@
-"""How a policy would choose: what most of the explanations have in common."""
+"""An explanation: how a policy would choose, and what most explanations have in common."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Explanation, Policy, RequestView, Standing
 
 
-def explain(policy: Policy, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
-    """Let ``policy`` explain how it would choose; one that can't is said to keep that to itself."""
-    own = getattr(policy, "explain", None)
-    if own is not None:
-        explanation: Explanation = own(request, candidates)
-        return explanation
-    reason = f"{type(policy).__name__} doesn't explain its choices"
-    return by_chance(candidates, reason)
+class Standing(msgspec.Struct, frozen=True):
+    """What a policy makes of one candidate. None: it doesn't look at that."""
+
+    candidate: Candidate
+    hit: int | None = None  # percent of the prompt's blocks known there
+    load: float | None = None
+    score: float | None = None  # of all candidates' the lowest wins
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """How a policy would choose now."""
+
+    reason: str  # one sentence without anything of the prompt
+    standings: Sequence[Standing]  # of the candidates, in their order
+    best: Sequence[int]  # places of those that may be chosen: several when chance decides among them
 
 
 def by_chance(candidates: Sequence[Candidate], reason: str) -> Explanation:
     """Explain that any of the candidates may be chosen."""
-    return Explanation(reason, [Standing(candidate) for candidate in candidates], range(len(candidates)))
+    return Explanation(reason, [Standing(candidate) for candidate in candidates], list(range(len(candidates))))
 
 
 def by_lowest(what: str, candidates: Sequence[Candidate], scores: Sequence[float]) -> Explanation:

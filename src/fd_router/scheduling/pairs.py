@@ -6,9 +6,11 @@ from collections.abc import Callable, Collection, Sequence, Set
 from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.contract import InstanceT, Policy, RequestView, Reservation
-from fd_router.scheduling.explanation import Draw, Verdict, explain
-from fd_router.scheduling.scheduler import NO_ROOM, Available, place_of
+from fd_router.scheduling.explanation import Draw, Verdict
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import InstanceT, Reservation
+from fd_router.scheduling.scheduler import NO_ROOM, Available
 
 RETRY_AFTER = (("retry-after", "5"),)
 """Instances register every 5 s: sooner a client needn't come back."""
@@ -17,21 +19,19 @@ RETRY_AFTER = (("retry-after", "5"),)
 class Side(Generic[InstanceT]):
     """One half of the fleet, and the policy that chooses in it."""
 
-    __slots__ = ("_place", "available", "policy")
+    __slots__ = ("available", "policy")
 
     def __init__(self, available: Available[InstanceT], policy: Policy) -> None:
         self.available = available
         self.policy = policy
-        self._place = place_of(policy)
 
     def choose(self, request: RequestView, candidates: Sequence[InstanceT]) -> InstanceT:
         """Choose one of ``candidates`` (at least one; a policy may want to remember the choice among one too)."""
         return self.policy.choose(request, candidates)  # type: ignore[return-value]  # one of what it was given
 
     def decide(self, request: RequestView, chosen: InstanceT, tokens: int) -> Reservation[InstanceT]:
-        """Count ``chosen`` with ``tokens``, and tell a policy that learns."""
-        placement = self._place(request, chosen) if self._place is not None else None
-        return Reservation(chosen, tokens, placement)
+        """Count ``chosen`` with ``tokens``, and tell the policy."""
+        return Reservation(chosen, tokens, self.policy.on_dispatch(request, chosen))
 
 
 class PairScheduler(Generic[InstanceT]):
@@ -84,9 +84,9 @@ class PairScheduler(Generic[InstanceT]):
         prefills = self._left(self._full) if self._full else self._prefills
         if not prefills:
             raise self._none(())
-        prefill = draw(explain(self._prefill.policy, request, prefills))
+        prefill = draw(self._prefill.policy.explain(request, prefills))
         decodes = self._partners_left(prefills[prefill.place], self._full)
-        return prefill, draw(explain(self._decode.policy, request, decodes))
+        return prefill, draw(self._decode.policy.explain(request, decodes))
 
     def _match(self) -> None:
         prefills, decodes = self._prefill.available(), self._decode.available()

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import InstanceT, Learner, Policy, RequestTracker, RequestView, Reservation
-from fd_router.scheduling.explanation import Draw, Verdict, explain
+from fd_router.scheduling.explanation import Draw, Verdict
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.reservation import InstanceT, Reservation
 
 Available = Callable[[], Sequence[InstanceT]]
 """The instances that may be chosen now, ordered by URL."""
@@ -18,15 +19,6 @@ NO_ROOM = "has as many requests as it may have at once"
 
 def _never() -> bool:
     return False
-
-
-Place = Callable[[RequestView, Candidate], RequestTracker]
-"""Tells a policy that a request is being sent."""
-
-
-def place_of(policy: Policy) -> Place | None:
-    """Return whom to tell that a request is being sent: the policy, if it learns."""
-    return policy.place if isinstance(policy, Learner) else None
 
 
 class Scheduler(Generic[InstanceT]):
@@ -47,7 +39,6 @@ class Scheduler(Generic[InstanceT]):
         self._policy = policy
         self._why_none = why_none
         self._is_full = is_full
-        self._place = place_of(policy)
 
     def select(self, request: RequestView, tried: Collection[str] = ()) -> Reservation[InstanceT]:
         """Choose and count an instance, one not in ``tried`` (keys) as long as another is left.
@@ -58,12 +49,12 @@ class Scheduler(Generic[InstanceT]):
         if tried or not candidates:
             candidates = self._left(candidates, tried)
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
-        placement = self._place(request, chosen) if self._place is not None else None
-        return Reservation(chosen, request.tokens, placement)  # type: ignore[arg-type]  # one of what it was given
+        tracker = self._policy.on_dispatch(request, chosen)
+        return Reservation(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
 
     def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict]:
         """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError."""
-        return (draw(explain(self._policy, request, self._left(self._available(), ()))),)
+        return (draw(self._policy.explain(request, self._left(self._available(), ()))),)
 
     def _left(self, candidates: Sequence[InstanceT], tried: Collection[str]) -> Sequence[InstanceT]:
         if not candidates:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Explanation, Policy, RequestView
-from fd_router.scheduling.explanation import explain
+from fd_router.scheduling.policy import Policy, PolicyDecorator
+from fd_router.scheduling.request_view import RequestView
 
 
 class Durations(Protocol):
@@ -18,7 +18,7 @@ class Durations(Protocol):
     sum: float
 
 
-class TimedPolicy:
+class TimedPolicy(PolicyDecorator):
     """Chooses as ``policy`` does, and notes how long that took, the first time and ``every`` so many times."""
 
     def __init__(
@@ -30,16 +30,13 @@ class TimedPolicy:
         *,
         every: int = 1,
     ) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self._choose = policy.choose
         self._durations = durations
         self._bounds = bounds
         self._clock = clock
         self._every = every
         self._untimed = 0  # choices until the next one that is timed
-        place = getattr(policy, "place", None)
-        if place is not None:
-            self.place = place  # so it is a ``Learner`` if ``policy`` is one
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Choose."""
@@ -54,7 +51,3 @@ class TimedPolicy:
         durations.counts[bisect_left(self._bounds, seconds)] += 1
         durations.sum += seconds
         return chosen
-
-    def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
-        """Let the policy explain."""
-        return explain(self._policy, request, candidates)

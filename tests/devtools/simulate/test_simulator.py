@@ -116,7 +116,7 @@ def test_a_policy_that_learns_hears_what_the_router_would_tell_it(tmp_path):
     policy, options = own_policy(tmp_path, "simulated_learner")
     simulator = Simulator(Fleet(1, ENGINE), policy, options)
     simulator.run([TraceRequest(1, 0, 1000, 11, [1, 2], 512), TraceRequest(2, 5, 1000, 1, [1, 2], 512)])
-    heard = simulator._scheduler._policy._policy.heard
+    heard = simulator._scheduler._policy._policy.plugin.heard
     assert heard[0] == ("first", 1.0)
     assert heard[1] == (1000, 0)
     assert heard[2] == ("end", pytest.approx(1.1))

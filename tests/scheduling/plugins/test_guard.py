@@ -8,13 +8,22 @@ from typing import Any
 
 import pytest
 
+from fd_router.instances.instance import Instance
+from fd_router.instances.registry import Registry
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Explanation, Learner, RequestView, Standing
-from fd_router.scheduling.plugins.guard import PluginErrors, guard
+from fd_router.scheduling.explanation import Explanation, Standing
+from fd_router.scheduling.plugins.errors import PluginErrors
+from fd_router.scheduling.plugins.guard import PluginGuard
+from fd_router.scheduling.policies.least import RequestNumPolicy
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.scheduler import Scheduler
+from fd_router.scheduling.tracker import RequestTracker
+from tests.support.rig import Rig, answer, make_instance, post
 from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet, make_environment
 
 
-class Scripted:
+class Scripted(Policy):
     """A policy that does what a test says."""
 
     def __init__(self, choose: Callable[[Sequence[Candidate]], Any]) -> None:
@@ -25,12 +34,13 @@ class Scripted:
         return chosen
 
 
-def guarded(policy: Any, told: list[tuple[str, str]] | None = None) -> Any:
-    return guard(policy, make_environment(), lambda *what: (told if told is not None else []).append(what))
+def guarded(policy: Policy, told: list[tuple[str, str, str]] | None = None) -> Any:
+    fallback = RequestNumPolicy(make_environment())
+    return PluginGuard(policy, fallback, lambda *what: (told if told is not None else []).append(what))
 
 
 def test_a_right_choice_is_passed_on() -> None:
-    told: list[tuple[str, str]] = []
+    told: list[tuple[str, str, str]] = []
     policy, candidates = guarded(Scripted(lambda candidates: candidates[1]), told), fleet(0, 5, 0)
     assert policy.choose(FakeRequest(), candidates) is candidates[1]
     assert policy.choose(FakeRequest(), candidates[:2]) is candidates[1]
@@ -52,11 +62,11 @@ def test_a_right_choice_is_passed_on() -> None:
 def test_after_an_error_the_one_with_the_fewest_requests_serves(
     choose: Callable[[Sequence[Candidate]], Any], kind: str, detail: str
 ) -> None:
-    told: list[tuple[str, str]] = []
+    told: list[tuple[str, str, str]] = []
     candidates = fleet(3, 1, 2)
     assert guarded(Scripted(choose), told).choose(FakeRequest(), candidates) is candidates[1]
-    ((told_kind, told_detail),) = told
-    assert told_kind == kind
+    ((hook, told_kind, told_detail),) = told
+    assert (hook, told_kind) == ("choose", kind)
     assert told_detail.startswith(detail)
     assert "secret" not in told_detail
 
@@ -75,7 +85,7 @@ def test_trouble_is_logged_at_once_and_then_once_a_minute_with_its_number() -> N
     trouble = PluginErrors("my:P", count=kinds.append, log=lines.append, clock=lambda: now)
     for second in range(200):
         now = float(second)
-        trouble("raised", f"E at {second}")
+        trouble("choose", "raised", f"E at {second}")
     assert len(kinds) == 200
     assert lines == [
         "The policy my:P failed, so request_num chooses instead: E at 0",
@@ -86,7 +96,14 @@ def test_trouble_is_logged_at_once_and_then_once_a_minute_with_its_number() -> N
     ]
 
 
-class Explains:
+def test_the_line_names_the_hook_that_failed() -> None:
+    lines: list[str] = []
+    errors = PluginErrors("my:P", count=lambda _: None, log=lines.append, clock=lambda: 0.0)
+    errors("on_instance_unavailable", "raised", "KeyError at p.py:3")
+    assert lines == ["The policy my:P failed in on_instance_unavailable: KeyError at p.py:3"]
+
+
+class Explains(Policy):
     def __init__(self, explanation: Any) -> None:
         self._explanation = explanation
 
@@ -117,53 +134,113 @@ def test_its_explanation_is_passed_on_when_it_is_one() -> None:
         assert len(explanation.standings) == 2
 
 
-class Learns:
+class Learns(Policy):
     """Hears of its choices, and fails where a test says."""
 
     def __init__(self, fails: str = "") -> None:
         self.heard: list[Any] = []
+        self.tracker = Tracks(self)
         self._fails = fails
 
-    def _hear(self, what: str, *details: Any) -> None:
+    def hear(self, what: str, *details: Any) -> None:
         if what == self._fails:
             raise LookupError("the secret prompt")
         self.heard.append((what, *details))
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
-        self._hear("choose")
+        self.hear("choose")
         return candidates[0]
 
-    def place(self, request: RequestView, candidate: Candidate) -> Learns:
-        self._hear("place", candidate.url)
-        return self
+    def on_dispatch(self, request: RequestView, candidate: Candidate) -> RequestTracker:
+        self.hear("on_dispatch", candidate.url)
+        return self.tracker
+
+    def on_instance_unavailable(self, url: str) -> None:
+        self.hear("on_instance_unavailable", url)
+
+
+class Tracks(RequestTracker):
+    def __init__(self, policy: Learns) -> None:
+        self._hear = policy.hear
+
+    def hold(self, send: Callable[[], None]) -> bool:
+        self._hear("hold")
+        send()
+        return True
 
     def on_first_token(self) -> None:
-        self._hear("first")
+        self._hear("on_first_token")
 
     def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
-        self._hear("usage", prompt_tokens, cached_tokens)
+        self._hear("on_usage", prompt_tokens, cached_tokens)
 
     def on_end(self) -> None:
-        self._hear("end")
+        self._hear("on_end")
 
 
-def test_only_one_that_learns_is_told_of_its_choices() -> None:
-    assert isinstance(guarded(Learns()), Learner)
-    assert not isinstance(guarded(Scripted(lambda c: c[0])), Learner)
+HOOKS = ["choose", "on_dispatch", "hold", "on_first_token", "on_usage", "on_end", "on_instance_unavailable"]
 
 
-@pytest.mark.parametrize("fails", ["", "choose", "place", "first", "usage", "end"])
-def test_one_that_learns_hears_of_its_own_choices_and_its_errors_do_no_harm(fails: str) -> None:
-    told: list[tuple[str, str]] = []
+@pytest.mark.parametrize("fails", ["", *HOOKS])
+def test_it_hears_of_its_own_choices_and_its_errors_do_no_harm(fails: str) -> None:
+    told: list[tuple[str, str, str]] = []
+    sent: list[bool] = []
     learner, candidates = Learns(fails), fleet(0, 0)
     policy = guarded(learner, told)
-    placement = policy.place(FakeRequest(), policy.choose(FakeRequest(), candidates))
-    placement.on_first_token()
-    placement.on_usage(10, 5)
-    placement.on_end()
-    expected = [("choose",), ("place", candidates[0].url), ("first",), ("usage", 10, 5), ("end",)]
-    if fails in {"choose", "place"}:
-        expected = expected[: ["choose", "place"].index(fails)]
-    assert learner.heard == [each for each in expected if each[0] != fails]
-    assert len(told) == (1 if fails else 0)
+    tracker = policy.on_dispatch(FakeRequest(), policy.choose(FakeRequest(), candidates))
+    if tracker is not None:
+        assert tracker.hold(lambda: sent.append(True)) is (fails != "hold")
+        tracker.on_first_token()
+        tracker.on_usage(10, 5)
+        tracker.on_end()
+    policy.on_instance_unavailable("http://x")
+    assert (tracker is None) is (fails in {"choose", "on_dispatch"})
+    untold = {"choose": HOOKS[:-1], "on_dispatch": HOOKS[1:-1]}.get(fails, [fails])
+    assert [each[0] for each in learner.heard] == [hook for hook in HOOKS if hook not in untold]
+    assert [(hook, kind) for hook, kind, _ in told] == ([(fails, "raised")] if fails else [])
+    assert sent == ([] if {"hold", *HOOKS[:2]} & {fails} else [True])
     assert "secret" not in str(told)
+
+
+def test_what_comes_instead_of_a_tracker_does_no_harm() -> None:
+    class Odd(Learns):
+        def on_dispatch(self, request: RequestView, candidate: Candidate) -> Any:
+            return 7
+
+    told: list[tuple[str, str, str]] = []
+    policy, candidates = guarded(Odd(), told), fleet(0)
+    tracker = policy.on_dispatch(FakeRequest(), policy.choose(FakeRequest(), candidates))
+    assert not tracker.hold(lambda: None)
+    tracker.on_end()
+    assert [hook for hook, _, _ in told] == ["hold", "on_end"]
+
+
+def test_one_that_explains_nothing_is_said_to_keep_that_to_itself() -> None:
+    explanation = guarded(Scripted(lambda c: c[0])).explain(FakeRequest(), fleet(0, 0))
+    assert explanation.reason == "Scripted doesn't explain its choices"
+
+
+async def test_a_request_that_meets_a_dead_instance_is_answered_whatever_the_plug_in_does() -> None:
+    """The registry tells the policy, in the middle of the request's next attempt."""
+    rig = Rig()
+    errors: list[tuple[str, str, str]] = []
+    policy = guarded(Learns("on_instance_unavailable"), errors)
+    registry = Registry(clock=lambda: 0.0, log=rig.telemetry.log, live=rig.live)
+    registry.on_change(lambda change: policy.on_instance_unavailable(change.instance.url))
+    heard: list[str] = []
+    registry.on_change(lambda change: heard.append(change.instance.url))
+    rig.instances = [registry.register(make_instance(number).registration) for number in (1, 2)]
+    rig.services.connection_failed = registry.connection_failed
+    rig.services.select = Scheduler[Instance](rig.available, policy, str).select
+    rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()]
+    errors.clear()
+    client = rig.client()
+    client.receive(post())
+    await rig.settle()
+    (reached,) = rig.backend.opened
+    reached.receive(answer(b"fine"))
+    await rig.settle()
+    assert client.take().endswith(b"\r\n\r\nfine")
+    assert errors == [("on_instance_unavailable", "raised", errors[0][2])]
+    assert heard[-1] == "http://10.0.0.1:8000"
+    rig.assert_nothing_is_held()

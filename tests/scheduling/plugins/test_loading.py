@@ -70,7 +70,7 @@ def test_it_is_found_beside_the_configuration_and_gets_its_options(write: Write,
     policy = make_policy(f"{name}:Last", make_environment(), config, own_options=options)
     candidates = fleet(0, 0, 0)
     assert policy.choose(FakeRequest(), candidates) is candidates[1]
-    assert (policy.urls, policy.share, policy.clock()) == ({"http://x": 2.5}, 0.5, 0.0)  # type: ignore[attr-defined]
+    assert (policy.plugin.urls, policy.plugin.share, policy.plugin.clock()) == ({"http://x": 2.5}, 0.5, 0.0)  # type: ignore[attr-defined]
 
 
 def test_keys_may_have_dashes_and_numbers_quotes(write: Write, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_it_is_given_what_its_constructor_names(write: Write, tmp_path: Path) ->
     assert needs([spec, "random"], str(tmp_path)) == {"index", "figures"}
     index = PrefixIndex(lambda: 0.0)
     policy = make_policy(spec, make_environment(), SchedulerConfig(policy_folder=str(tmp_path)), index=index)
-    assert policy.given[0] is index  # type: ignore[attr-defined]
+    assert policy.plugin.given[0] is index  # type: ignore[attr-defined]
     assert needs(["cache_aware"]) == {"index"}
     assert needs(["fd_remote_metrics_score"]) == {"figures"}
     assert needs(["remote_cache_aware", "random"]) == {"index", "figures"}

@@ -23,11 +23,14 @@ from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
-from fd_router.scheduling.contract import Environment, Policy, Reservation
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.loads import ReportedLoads
-from fd_router.scheduling.plugins.guard import guard
+from fd_router.scheduling.plugins.guard import PluginGuard
 from fd_router.scheduling.policies import make_index, make_policy, needs
+from fd_router.scheduling.policies.least import RequestNumPolicy
+from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN
+from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
 
 _PROGRESS_EVERY = 50
@@ -139,7 +142,7 @@ class Simulator:
     def _arrive(self, request: TraceRequest) -> None:
         decision = self._scheduler.select(TraceView(request))
         send = partial(self._send, request, decision)
-        if not decision.waits(send):
+        if not decision.hold(send):
             send()
 
     def _send(self, request: TraceRequest, decision: Reservation[Instance]) -> None:
@@ -235,10 +238,11 @@ class Simulator:
 def _checked(policy: Policy, name: str, environment: Environment) -> Policy:
     """Where the router would go on with another policy and log a line, the simulation ends: its figures would lie."""
 
-    def fail(kind: str, detail: str) -> None:
-        raise ConfigError(f"{name} {kind.replace('_', ' ')}: {detail}")
+    def fail(hook: str, kind: str, detail: str) -> None:
+        place = "" if hook == "choose" else f" in {hook}"
+        raise ConfigError(f"{name} {kind.replace('_', ' ')}{place}: {detail}")
 
-    return guard(policy, environment, fail)
+    return PluginGuard(policy, RequestNumPolicy(environment), fail)
 
 
 def simulate(

@@ -11,9 +11,12 @@ from fd_router.openai.completion import TOKENS_PER_CHARACTER
 
 
 class TraceView:
-    """``contract.RequestView`` of a trace's request; a tokenizer has not seen it."""
+    """``RequestView`` of a trace's request; a tokenizer has not seen it."""
 
-    __slots__ = ("_prompt", "_request", "stream", "token_ids", "tokens")
+    __slots__ = (
+        "_prompt", "_request", "decisions", "max_tokens", "model", "session_id", "stream", "token_ids", "tokens",
+        "user",
+    )  # fmt: skip
 
     def __init__(self, request: TraceRequest) -> None:
         self._request = request
@@ -21,6 +24,13 @@ class TraceView:
         self.tokens = (request.input_tokens * CHARACTERS_PER_TOKEN - 1) * TOKENS_PER_CHARACTER
         self.token_ids: array[int] | None = None
         self.stream = True
+        self.max_tokens = request.output_tokens  # a replay asks for so many
+        self.model = self.session_id = self.user = ""  # a trace tells none
+        self.decisions: dict[str, str] | None = None
+
+    def header(self, name: str) -> str | None:  # noqa: ARG002
+        """Return None: a trace has no headers."""
+        return None
 
     @property
     def prompt(self) -> str:

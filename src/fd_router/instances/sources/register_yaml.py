@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from fd_router.instances.log import Log
 from fd_router.instances.registration import Registration, RegistrationError, parse_registration, require_role
 from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
 
 
 class RegisterFile(msgspec.Struct, frozen=True):

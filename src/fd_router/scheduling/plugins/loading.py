@@ -18,7 +18,6 @@ import msgspec
 
 from fd_router.config.options import did_you_mean, kebab
 from fd_router.errors import ConfigError
-from fd_router.scheduling.contract import Policy
 
 GIVEN = frozenset({"environment", "index", "figures"})
 """Parameters of a policy's constructor that are no options: ``Environment``, ``PrefixIndex``, ``ReportedLoads``."""
@@ -47,17 +46,16 @@ class CustomPolicy:
         """Which of ``GIVEN`` its constructor takes."""
         return GIVEN & self._parameters.keys()
 
-    def build(self, given: Mapping[str, Any], options: Mapping[str, Any]) -> Policy:
+    def build(self, given: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """Make the policy of what the router gives (a value for all of ``needs``) and its options from the file.
 
         Raises ConfigError with a line for each option that is unknown, missing, or of a wrong type.
         """
         arguments = self._convert(options) | {name: given[name] for name in self.needs}
         try:
-            policy: Policy = self._class(**arguments)
+            return self._class(**arguments)
         except (Exception, SystemExit) as error:
             raise ConfigError(f"{self._key}-options: {self.name} can't be made of them: {_say(error)}") from error
-        return policy
 
     def _find(self, folder: str) -> Any:
         module_name, _, class_name = self.name.partition(":")

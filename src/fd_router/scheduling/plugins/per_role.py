@@ -9,7 +9,7 @@ import msgspec
 
 from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.errors import ConfigError
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies import make_policy
 
 

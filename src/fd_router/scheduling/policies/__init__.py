@@ -10,14 +10,16 @@ import msgspec
 
 from fd_router.config.loading import SchedulerConfig
 from fd_router.errors import ConfigError
-from fd_router.scheduling.contract import Environment, Policy
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.loads import Loads, ReportedLoads
+from fd_router.scheduling.plugins.adapter import adapt
 from fd_router.scheduling.plugins.loading import CustomPolicy
 from fd_router.scheduling.policies.least import ProcessTokensPolicy, RequestNumPolicy
 from fd_router.scheduling.policies.metrics_score import MetricsScorePolicy, RemoteMetricsScorePolicy
 from fd_router.scheduling.policies.power_of_two import PowerOfTwoPolicy
 from fd_router.scheduling.policies.random import RandomPolicy
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
+from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.prefix.index import PrefixIndex
 from fd_router.scheduling.ttft.decode_load import DecodeLoadPolicy
 
@@ -123,7 +125,7 @@ def make_policy(
     if ":" in name:
         figures = figures or ReportedLoads(environment.clock, options.load_max_age_secs)
         given = {"environment": environment, "index": index or make_index(environment, options), "figures": figures}
-        return CustomPolicy(name, options.policy_folder, key).build(given, own_options)
+        return adapt(CustomPolicy(name, options.policy_folder, key).build(given, own_options))
     factory = POLICIES.get(name)
     if factory is None:
         raise ConfigError(f"scheduler policy {name!r} is not available; choose one of: {', '.join(sorted(POLICIES))}")

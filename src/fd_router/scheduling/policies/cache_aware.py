@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Choice, Environment, Explanation, RequestView, Standing
-from fd_router.scheduling.explanation import among
+from fd_router.scheduling.environment import Choice, Environment
+from fd_router.scheduling.explanation import Explanation, Standing, among
 from fd_router.scheduling.load_table import VECTORIZE_ABOVE
 from fd_router.scheduling.loads import Loads, lowest_places
 from fd_router.scheduling.policies.least import ProcessTokensPolicy
+from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.prefix.index import Group, Match, PrefixIndex
+from fd_router.scheduling.request_view import RequestView
 
 FEW_CANDIDATES = 16
 """Up to so many it is quicker to score all than to look for those that can be best."""
@@ -37,7 +39,7 @@ class CacheAwareWeights(msgspec.Struct, frozen=True):
         return (100 - percent) / 100 * self.hit_ratio_weight + load / (high or 1) * self.load_balance_weight
 
 
-class CacheAwarePolicy:
+class CacheAwarePolicy(Policy):
     """``cache_aware``: lowest ``(100 − hit%)/100 × hit-ratio-weight + load/maxload × load-balance-weight``.
 
     Section 4 of FastDeploy's router protocol. hit% = known blocks × 100 / blocks of the prompt, rounded down; load =

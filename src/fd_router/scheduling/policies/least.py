@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Environment, Explanation, RequestView, Standing
-from fd_router.scheduling.explanation import among, by_lowest
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.explanation import Explanation, Standing, among, by_lowest
 from fd_router.scheduling.loads import Loads, lowest, lowest_places
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
 
 
-class LeastLoadPolicy:
+class LeastLoadPolicy(Policy):
     """Lowest load; which one of several equal ones is random."""
 
     lowest = "fewest running requests"
@@ -39,7 +41,7 @@ class RequestNumPolicy(LeastLoadPolicy):
         super().__init__(environment, environment.load_table.running)
 
 
-class ProcessTokensPolicy:
+class ProcessTokensPolicy(Policy):
     """``process_tokens``: fewest prompt tokens being processed (section 4 of FastDeploy's router protocol).
 
     Characters × 2, counted from selection until the prefill is done; among equals, fewest requests.

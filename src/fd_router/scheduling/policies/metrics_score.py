@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fd_router.scheduling.contract import Environment
+from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies.least import LeastLoadPolicy
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.explanation import Explanation, Standing
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
 
 
-class PowerOfTwoPolicy:
+class PowerOfTwoPolicy(Policy):
     """The power of two choices (Mitzenmacher, 2001): nearly as even as looking at all, at the cost of two looks."""
 
     def __init__(self, environment: Environment) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Environment, Explanation, RequestView
-from fd_router.scheduling.explanation import by_chance
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.explanation import Explanation, by_chance
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
 
 
-class RandomPolicy:
+class RandomPolicy(Policy):
     """Every candidate is equally likely."""
 
     def __init__(self, environment: Environment) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Environment, Explanation, RequestView, Standing
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.explanation import Explanation, Standing
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
 
 _url = attrgetter("url")
 
 
-class RoundRobinPolicy:
+class RoundRobinPolicy(Policy):
     """The candidate after the one chosen last, then from the start again.
 
     The turn is kept as a URL, not as a number: an instance that leaves or comes back doesn't make another

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Environment, Explanation, RequestView
-from fd_router.scheduling.explanation import by_lowest
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.explanation import Explanation, by_lowest
 from fd_router.scheduling.loads import lowest_places
+from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.tracker import RequestTracker
 
 REQUEST_TOKENS = 1_000
 """What a request counts beside its prompt: the tokens it generates, and its place in the batch."""
@@ -16,7 +19,7 @@ TOKENS_PER_COUNT = 8
 """``RequestView.tokens`` counts characters × 2; a token has some four characters."""
 
 
-class DecodeLoadPolicy:
+class DecodeLoadPolicy(Policy):
     """Lowest ``Σ (prompt tokens + 1000)`` over the requests running at a decode instance; any of equals.
 
     The time of a decode step grows with the batch and with the context that each request in it attends to, and so does
@@ -37,7 +40,7 @@ class DecodeLoadPolicy:
         """Explain that the smallest batch wins."""
         return by_lowest("fewest tokens in the batch", candidates, self._loads(candidates))
 
-    def place(self, request: RequestView, candidate: Candidate) -> Held:
+    def on_dispatch(self, request: RequestView, candidate: Candidate) -> Held:
         """Count the request until it is over."""
         ids = request.token_ids
         tokens = len(ids) if ids is not None else request.tokens // TOKENS_PER_COUNT
@@ -48,8 +51,8 @@ class DecodeLoadPolicy:
         return [held.get(candidate.url, 0) for candidate in candidates]
 
 
-class Held:
-    """A request's part of ``held`` (``contract.RequestTracker``)."""
+class Held(RequestTracker):
+    """A request's part of ``held``."""
 
     __slots__ = ("_held", "_tokens", "_url")
 
@@ -58,12 +61,6 @@ class Held:
         self._url = url
         self._tokens = tokens
         held[url] = held.get(url, 0) + tokens
-
-    def on_first_token(self) -> None:
-        """It is in the batch; it was counted before."""
-
-    def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
-        """What was cached matters to the prefill instance only."""
 
     def on_end(self) -> None:
         """Count it no more."""

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from fd_router.scheduling.contract import Later, Timer
+from fd_router.scheduling.environment import Later, Timer
 from fd_router.scheduling.ttft.columns import Column, FleetColumns
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 

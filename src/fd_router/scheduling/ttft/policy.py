@@ -8,11 +8,14 @@ import msgspec
 import numpy as np
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.contract import Choice, Environment, Explanation, RequestView, Standing
-from fd_router.scheduling.explanation import among
+from fd_router.scheduling.environment import Choice, Environment
+from fd_router.scheduling.explanation import Explanation, Standing, among
+from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.prefix.index import PrefixIndex
+from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.tracker import RequestTracker
 from fd_router.scheduling.ttft.cache_sizes import CacheSizes
 from fd_router.scheduling.ttft.columns import FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
@@ -43,7 +46,7 @@ class TtftAwareWeights(msgspec.Struct, frozen=True):
     feed_tokens: int = 8192
 
 
-class TtftAwarePolicy:
+class TtftAwarePolicy(Policy):
     """``ttft_aware``: lowest predicted time to first token, with a weight on computing what another one has cached.
 
     ::
@@ -120,7 +123,7 @@ class TtftAwarePolicy:
             self._on_choice(request, Choice(chosen.url, "", candidates, loads, hits, STRATEGY, hit))
         return chosen
 
-    def place(self, request: RequestView, candidate: Candidate) -> Placed:
+    def on_dispatch(self, request: RequestView, candidate: Candidate) -> Placed:
         """Count the prompt among those that ``candidate`` has to prefill."""
         prompt, self._chosen = self._chosen, None
         assert prompt is not None, "nothing was chosen"
@@ -282,8 +285,8 @@ class TtftAwarePolicy:
         return f"<TtftAwarePolicy {len(self._backlogs)} instances, {self._fleet!r}>"
 
 
-class Placed:
-    """A request that was sent: what was predicted of it, and where it is counted (``contract.RequestTracker``)."""
+class Placed(RequestTracker):
+    """A request that was sent: what was predicted of it, and where it is counted."""
 
     __slots__ = ("_policy", "backlog", "is_observed", "pending", "prompt", "url")
 
@@ -297,8 +300,8 @@ class Placed:
         self.pending = pending
         self.is_observed = False  # whether its prefill counts among those that the speed is learnt from
 
-    def waits(self, send: Callable[[], None]) -> bool:
-        """See ``contract.Patient``."""
+    def hold(self, send: Callable[[], None]) -> bool:
+        """See ``RequestTracker``."""
         pending = self.pending
         if pending.row < 0:
             return False
@@ -306,15 +309,15 @@ class Placed:
         return True
 
     def on_first_token(self) -> None:
-        """See ``contract.RequestTracker``."""
+        """See ``RequestTracker``."""
         self._policy.on_first_token(self)
 
     def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
-        """See ``contract.RequestTracker``."""
+        """See ``RequestTracker``."""
         self._policy.on_usage(self, prompt_tokens, cached_tokens)
 
     def on_end(self) -> None:
-        """See ``contract.RequestTracker``."""
+        """See ``RequestTracker``."""
         self._policy.on_end(self)
 
     def __repr__(self) -> str:

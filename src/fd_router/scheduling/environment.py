@@ -1,0 +1,98 @@
+"""A policy's environment: clock, randomness, and what the router knows of the fleet beside the candidates' counts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from fd_router.scheduling.candidate import Candidate
+from fd_router.scheduling.load_table import LoadTable
+from fd_router.scheduling.loads import ReportedLoads
+from fd_router.scheduling.prefix.index import PrefixIndex
+from fd_router.scheduling.request_view import RequestView
+
+LOAD_MAX_AGE_SECS = 2.0
+"""How long an instance's own figures hold where nobody says otherwise."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """How a cache-aware policy came to its choice, for the log and the session metrics."""
+
+    selected: str  # the URL
+    reason: str  # why the prefix didn't decide; "" when it did
+    candidates: Sequence[Candidate]
+    loads: Sequence[float]  # of the candidates, in their order
+    hit_ratios: Mapping[str, int]  # URL → percent of the prompt's blocks known there, where there are any
+    strategy: str = "cache_aware_scoring"  # what decided when there is no reason
+    hit: int = 0  # percent known where it goes, however that was decided
+
+
+OnChoice = Callable[[RequestView, Choice], None]
+
+
+class Timer(Protocol):
+    """Something that is going to be called."""
+
+    def cancel(self) -> None:
+        """Let it not be called, if it wasn't yet."""
+
+
+Later = Callable[[float, Callable[[], None]], Timer]
+"""Calls a function in so many seconds."""
+
+
+class Predictions(Protocol):
+    """Who is told how good a policy's predictions were."""
+
+    def first_token(self, predicted: float, observed: float) -> None:
+        """A first token came ``observed`` seconds after the request was sent; ``predicted`` were said."""
+
+    def cached_tokens(self, predicted: int, told: int) -> None:
+        """The engine told that so many tokens of a prompt were cached; ``predicted`` were thought to be."""
+
+
+class Environment:
+    """What a policy is built with: clock (monotonic seconds), randomness, role, and whom to tell of what it does.
+
+    ``load_table`` gives the counts of many candidates faster than they do. ``later``, if any, calls what is to be
+    done after a time: then a policy's trackers may hold requests (``RequestTracker.hold``). ``index`` and
+    ``reported_loads`` are kept up to date where a policy of the router ``needs`` them, and may be shared by roles:
+    no instance has two at a time.
+    """
+
+    __slots__ = (
+        "clock",
+        "index",
+        "later",
+        "load_table",
+        "on_choice",
+        "predictions",
+        "random",
+        "reported_loads",
+        "role",
+    )
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        rng: random.Random,
+        on_choice: OnChoice | None = None,
+        *,
+        role: str = "mixed",
+        predictions: Predictions | None = None,
+        later: Later | None = None,
+        index: PrefixIndex | None = None,
+        reported_loads: ReportedLoads | None = None,
+    ) -> None:
+        self.load_table = LoadTable()
+        self.clock = clock
+        self.random = rng
+        self.on_choice = on_choice
+        self.role = role  # of the candidates: mixed, prefill or decode
+        self.predictions = predictions
+        self.later = later
+        self.index = PrefixIndex(clock) if index is None else index
+        self.reported_loads = ReportedLoads(clock, LOAD_MAX_AGE_SECS) if reported_loads is None else reported_loads
