@@ -12,7 +12,8 @@ from fd_router.config.live import LiveConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.tls import InstanceSide
-from fd_router.http.upstream_connection import UpstreamConnection, UpstreamSettings
+from fd_router.http.upstream_connection import UpstreamConnection
+from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import WriteBatcher
 
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
@@ -54,6 +55,11 @@ class InstancePool:
         self.open = 0  # connections, idle and busy
         self.awaited = 0  # requests that will be sent here, but not yet
         self.retired = False
+
+    @property
+    def via(self) -> bytes:
+        """The header line that names this router, for requests of its own."""
+        return self._upstream.via
 
     def acquire(self) -> UpstreamConnection | None:
         """Take an idle connection, if there is a live one."""
@@ -142,10 +148,18 @@ class Pools:
     """The pools of all instances, made when first needed. With ``tls`` their connections are encrypted."""
 
     def __init__(
-        self, live: LiveConfig, sweeper: DeadlineSweeper, batcher: WriteBatcher, tls: InstanceSide | None = None
+        self,
+        live: LiveConfig,
+        sweeper: DeadlineSweeper,
+        batcher: WriteBatcher,
+        tls: InstanceSide | None = None,
+        *,
+        via: bytes = b"",
+        dropped: frozenset[bytes] = frozenset(),
     ) -> None:
+        """``via``, ``dropped``: see ``UpstreamSettings``."""
         self._tls = tls
-        self._upstream = UpstreamSettings(batcher, sweeper, live)
+        self._upstream = UpstreamSettings(batcher, sweeper, live, via=via, dropped=dropped)
         self._pools: dict[str, InstancePool] = {}
         self._leaving: dict[str, list[InstancePool]] = {}  # retired, with requests under way
 

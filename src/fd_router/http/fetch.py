@@ -35,10 +35,10 @@ class _Reply(UpstreamRequest):
 
     def __init__(self, pool: InstancePool, method: str, path: str, body: bytes) -> None:
         self._pool = pool
-        self._request = (
-            b"%b %b HTTP/1.1\r\nhost: %b\r\naccept: */*\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-            % (method.encode("ascii"), path.encode("ascii"), self._pool.authority, len(body))
-        ) + body
+        start = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept: */*\r\ncontent-type: application/json\r\n" % (
+            method.encode("ascii"), path.encode("ascii"), pool.authority,
+        )  # fmt: skip
+        self._request = b"%bcontent-length: %d\r\n%b\r\n%b" % (start, len(body), pool.via, body)
         self._result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._is_full = False
         self._status = 0

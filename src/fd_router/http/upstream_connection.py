@@ -16,30 +16,26 @@ from typing import cast
 
 import httptools
 
-from fd_router.config.live import LiveConfig
-from fd_router.config.sections import ProxyConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import last_bytes, strays_behind_chunks
-from fd_router.http.deadlines import NEVER, DeadlineSweeper
+from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import (
     END_OF_HEAD,
-    HOP_BY_HOP,
     KnownHead,
     ResponseHead,
     connection_options,
     header_lines,
     without,
 )
+from fd_router.http.keepalive import keep_alive
 from fd_router.http.messages import Headers
 from fd_router.http.unsent import unsent_bytes
 from fd_router.http.upstream_contract import Listener, Owner
-from fd_router.http.write_batcher import Buffers, WriteBatcher
+from fd_router.http.upstream_settings import UpstreamSettings
+from fd_router.http.write_batcher import Buffers
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
-
-_INSPECTED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"x-request-id"}
-"""Headers that aren't handed on as they came. The request id is the router's to tell: it's the same one."""
 
 _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 
@@ -49,23 +45,6 @@ _NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
 
 def _nothing() -> int:
     return 0
-
-
-class UpstreamSettings:
-    """What the connections to all instances share, the options in force among it."""
-
-    __slots__ = ("batcher", "options", "stall_timeout", "sweeper")
-
-    def __init__(self, batcher: WriteBatcher, sweeper: DeadlineSweeper, live: LiveConfig) -> None:
-        self.batcher = batcher
-        self.sweeper = sweeper
-        self.options: ProxyConfig
-        self.stall_timeout: float  # seconds; an attribute of its own, since every read sets a deadline by it
-        live.subscribe(ProxyConfig, self._on_options)
-
-    def _on_options(self, options: ProxyConfig) -> None:
-        self.options = options
-        self.stall_timeout = options.stall_timeout_secs
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -164,6 +143,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._unsent = unsent_bytes(self._transport)
+        if (sock := transport.get_extra_info("socket")) is not None:
+            keep_alive(sock, self._settings.options.instance_keepalive_secs)
         self._settings.sweeper.add(self)
         self._owner.on_opened(self)
 
@@ -214,7 +195,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if (lower := name.lower()) in _INSPECTED:
+        value = value.rstrip(b" \t")  # optional white space; the parser takes off what is in front of the value
+        if (lower := name.lower()) in self._settings.inspected:
             self._inspected.append((lower, value))
         else:
             self._headers.append((name, value))
