@@ -44,17 +44,18 @@ class _Fleet:
 
     def __init__(self, policy: str, size: int, skew: int = 0) -> None:
         rng = random.Random(1)
-        environment = Environment(time.monotonic, rng, self._on_choice)
         # Cache-aware policies call a fleet imbalanced when one of many instances has two requests more than another.
         options = SchedulerConfig(balance_abs_threshold=1.0 if skew else 1e9)
-        index = make_index(environment, options)
-        figures = ReportedLoads(environment.clock, 1e9)
+        figures = ReportedLoads(time.monotonic, 1e9)
+        environment = Environment(
+            time.monotonic, rng, self._on_choice, index=make_index(time.monotonic, options), reported_loads=figures
+        )
         self.instances = tuple(_instance(number) for number in range(size))
         for instance in self.instances:
             figures.report(instance.url, rng.randrange(4), rng.randrange(2), 0)
         for _ in range(skew):
             self.instances[0].acquire(1000)
-        chooser = make_policy(policy, environment, options, figures=figures, index=index)
+        chooser = make_policy(policy, environment, options)
         self._scheduler = Scheduler(lambda: self.instances, chooser, str)
         self._under_way: deque[Callable[[], object]] = deque()
         self._most = UNDER_WAY * size

@@ -46,7 +46,7 @@ def test_a_trace_is_needed(command, capsys):
         (["simulate", "--trace", "TRACE", "--policy", "nonsense"], "'nonsense'"),
         (["simulate", "--trace", "TRACE", "--set", "x"], "--set: 'x' is not KEY=VALUE"),
         (["simulate", "--trace", "missing.jsonl"], "missing.jsonl: No such file"),
-        (["replay", "--trace", "TRACE", "--router", "ftp://x"], "not an address like"),
+        (["replay", "--trace", "TRACE", "--router", "ftp://x"], "--router: 'ftp://x' is not HOST:PORT"),
         (["replay", "--trace", "TRACE", "--extra-body", "[1]"], "--extra-body: Expected `object`"),
         (["replay", "--trace", "TRACE", "--header", "x"], "--header: 'x' is not 'Name: value'"),
     ],

@@ -198,7 +198,8 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
     """
     report = examine(config_path, _given(values), os.environ)
     config = report.config
-    checks = (_policy_problems, _tokenizer_problems, _register_problems, _admission_problems, _tls_problems)
+    files = (_register_problems, _admission_problems, _tls_problems)
+    checks = (_policy_problems, _tokenizer_problems, _endpoint_problems, *files)
     problems = [*report.problems, *(problem for check in checks for problem in check(config))]
     comment = "# " if show else ""  # what --show prints is a YAML file
     for warning in report.warnings:
@@ -214,10 +215,9 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
 
 def _policy_problems(config: Config) -> Sequence[str]:
     """Check policies of one's own as the router would: by importing and building them."""
-    policies = import_module("fd_router.scheduling.plugins.per_role")
-    contract = import_module("fd_router.scheduling.contract")
-    environment = contract.Environment(time.monotonic, random.Random())
-    problems: Sequence[str] = policies.problems_of(policies.policies_of(config), config.scheduler, environment)
+    policies = import_module("fd_router.scheduling.policies.per_role")
+    roles = policies.policies_of(config)
+    problems: Sequence[str] = policies.problems_of(roles, config.scheduler, time.monotonic, random.Random())
     return problems
 
 
@@ -236,13 +236,25 @@ def _tls_problems(config: Config) -> Sequence[str]:
 
 
 def _register_problems(config: Config) -> list[str]:
-    """Check the file with the kept instances, with the registry's own eyes."""
+    """Check the engines' dialects, and the file with the kept instances, with the registry's own eyes."""
     path = config.manager.register_path
+    try:
+        dialects = import_module("fd_router.engines.dialects").open_dialects(config.instances)
+    except ConfigError as error:
+        return list(error.problems)
     if not path:
         return []
     read = import_module("fd_router.instances.sources.register_yaml").read_register_file
-    file = read(Path(path), splitwise=config.server.splitwise)
+    file = read(Path(path), dialects, splitwise=config.server.splitwise)
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
+
+
+def _endpoint_problems(config: Config) -> Sequence[str]:
+    try:
+        import_module("fd_router.app.endpoints").endpoints_of(config.server)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 class _DeclaredCommand(click.Command):

@@ -8,26 +8,27 @@ from typing import Any
 
 import h11
 
-from fd_router.engines.fastdeploy import PairBody
+from fd_router.engines.dialect import PairedRequest
+from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.heads import request_message
 from fd_router.http.messages import Request
 from fd_router.http.reader_settings import ReaderSettings
 from fd_router.http.request_reader import RequestReader
+from fd_router.instances.registration import parse_registration
 from fd_router.openai.completion import Completion
 from tests.hostile.recorder import read_request
 from tests.support.fake_upstream import FakeListener, Line
 from tests.support.live import live_config
 
 AUTHORITY = b"10.0.0.1:8000"
-INFO = b'"disaggregate_info":{"a":1}'
+MEMBER = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000})
 
 
 def read(pieces: Iterable[bytes]) -> list[Request | HttpError]:
     """Give the reader the pieces, and return what it made of them."""
-    reader = RequestReader(
-        ReaderSettings(live_config(proxy={"max_head_kb": 4}), lambda path: 4096, lambda: 0.0, lambda: "made")
-    )
+    live = live_config(proxy={"max_head_kb": 4})
+    reader = RequestReader(ReaderSettings(live, lambda path: 4096, lambda: 0.0, lambda: "made"))
     for piece in pieces:
         if piece:
             reader.feed(piece)
@@ -70,7 +71,9 @@ def check_body(body: bytes) -> None:
     """A body that is taken is the client's to both of a pair, but for the members that the router writes."""
     try:
         completion = Completion(body)
-        spliced = PairBody(body, completion.request_id, "made", has_own=completion.has_router_fields).for_pair(INFO)
+        own_id = completion.request_id
+        paired = PairedRequest(body, own_id or "made", bool(own_id), completion.has_router_fields, completion.stream)
+        spliced = FastDeployDialect().plan(paired, MEMBER, MEMBER).decode_body(None)
     except (BadRequestError, ValueError, RecursionError):
         return  # all of them are answered with 400
     try:
@@ -80,7 +83,7 @@ def check_body(body: bytes) -> None:
     after = members(spliced)
     names = [name for name, _ in after]
     assert names.count("disaggregate_info") == 1
-    assert dict(after)["disaggregate_info"] == [("a", 1)]
+    assert dict(dict(after)["disaggregate_info"])["decode_ip"] == "10.0.0.1"
     own = {"disaggregate_info"} | ({"request_id"} if not completion.request_id else set())
     assert repr([each for each in after if each[0] not in own]) == repr([each for each in before if each[0] not in own])
     if not completion.request_id:

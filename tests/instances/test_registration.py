@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fd_router.engines.dialects import Dialects
 from fd_router.instances.registration import (
     Registration,
     RegistrationError,
@@ -14,7 +15,7 @@ from fd_router.instances.registration import (
     RoleNotServedError,
     decode_registration,
     parse_registration,
-    require_role,
+    require_served,
 )
 
 LEAST: dict[str, Any] = {"role": "mixed", "host_ip": "10.0.0.1", "port": 8000}
@@ -226,11 +227,36 @@ def test_the_required_keys_are_checked_in_order() -> None:
 def test_roles_and_modes(role: str, splitwise: bool, message: str | None) -> None:
     registration = parse_registration(LEAST | {"role": role})
     if message is None:
-        require_role(registration, splitwise=splitwise)
+        require_served(registration, Dialects(), splitwise=splitwise)
         return
     with pytest.raises(RoleNotServedError) as caught:
-        require_role(registration, splitwise=splitwise)
+        require_served(registration, Dialects(), splitwise=splitwise)
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("dialect", "role", "message"),
+    [
+        ("fastdeploy", "decode", None),
+        ("", "decode", None),
+        ("openai", "mixed", None),
+        (
+            "fastdeply",
+            "mixed",
+            "invalid InstanceInfo format: invalid dialect: dialect 'fastdeply' isn't known; did",
+        ),
+        ("openai", "prefill", "instances of dialect 'openai' can't share a request as prefill and decode"),
+    ],
+)
+def test_dialects(dialect: str, role: str, message: str | None) -> None:
+    registration = parse_registration(LEAST | {"role": role, "dialect": dialect})
+    assert parse_registration(registration.as_json()) == registration
+    if message is None:
+        require_served(registration, Dialects(), splitwise=role != "mixed")
+        return
+    with pytest.raises(RegistrationError) as caught:
+        require_served(registration, Dialects(), splitwise=role != "mixed")
+    assert caught.value.message.startswith(message)
 
 
 def test_the_entry_of_registered_has_strings() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tokenizers
 
-from fd_router.devtools.demo.http_client import fetch
+from tests.support.http_client import fetch
 from tests.support.mock_process import RouterProcess
 from tests.support.pd_fleet import CHAT, PdFleet
 from tests.support.scripted_instance import ScriptedInstance

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from fd_router.devtools.demo.http_client import Answer
 from fd_router.devtools.mock.completions import token_id
+from tests.support.http_client import Answer
 from tests.support.pd_fleet import PdFleet, ask, asking
 from tests.support.pd_mocks import FAST
 from tests.support.waiting import until

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fd_router.devtools.demo.http_client import fetch
+from tests.support.http_client import fetch
 from tests.support.pd_fleet import CHAT, PdFleet
 from tests.support.waiting import until
 

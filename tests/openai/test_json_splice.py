@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.openai.json_splice import add_members, drop_members
+from fd_router.openai.json_splice import _drop_any, _drop_plain, add_members, drop_members
 
 NAMES = ("disaggregate_info", "request_id", "a", "b", "é", "")
 values = st.recursive(
@@ -44,6 +44,46 @@ def test_what_is_dropped_is_gone_and_the_rest_is_as_it_was(generated, names):
     before = pairs(text.strip())
     after = pairs(drop_members(body, names).strip())
     assert after == [member for member in before if member[0] not in names]
+
+
+@given(objects(), st.sets(st.sampled_from(NAMES)))
+def test_both_ways_agree_to_the_byte(generated, names):
+    _, text = generated
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        return
+    quickly = _drop_plain(body, names)
+    assert quickly is None or quickly == _drop_any(body, names)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), values, min_size=1), st.sets(st.sampled_from(NAMES)), st.booleans())
+def test_what_clients_libraries_write_goes_the_quick_way(members, names, compact):
+    separators = (",", ":") if compact else None
+    body = json.dumps(members, ensure_ascii=False, separators=separators).encode("utf-8", "surrogatepass")
+    if b"\xed" in body or "\\ud" in json.dumps(members):
+        return  # lone surrogates, which only the standard library takes, or characters that need two
+    assert _drop_plain(body, names) == _drop_any(body, names)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":1,"a":1}',
+        b'{"a":1,"b":2,"a":1}',
+        b'{"a":1,"\\u0061":1}',
+        b'{"\\u0061":1,"b":2}',
+        b'{"a":{"a":1},"\\u0061":{"a":1}}',
+        b'{"a":1, "b":NaN}',
+        b'{"a":1, "b":"\\ud800"}',
+        b'{"a":1,"\\\\":2}',
+        b'{"a":1,"\\"":2}',
+        b'{"b":1,"a":12,"a":1}',
+    ],
+)
+def test_what_is_written_oddly_goes_the_slow_way(body):
+    assert _drop_plain(body, ("a",)) is None
+    assert "a" not in json.loads(drop_members(body, ("a",)))
 
 
 @given(objects())

@@ -19,7 +19,7 @@ EVENT = chunk(b'data: {"a": 1}\n\n')
 
 
 def under_way(rig: Rig) -> RoutedRequest:
-    (found,) = rig.services.in_flight.find("r-1")
+    (found,) = rig.context.in_flight.find("r-1")
     assert isinstance(found, RoutedRequest)
     return found
 
@@ -37,7 +37,7 @@ class TestAborted:
         assert json.loads(body)["error"]["code"] == "aborted"
         assert instance.aborted
         assert not client.is_closing()
-        assert len(rig.services.in_flight) == 0
+        assert len(rig.context.in_flight) == 0
         rig.assert_nothing_is_held()
 
     async def test_between_two_events_of_a_stream_the_client_gets_one_more(self) -> None:
@@ -89,7 +89,7 @@ class TestAborted:
         request.on_aborted()
         await rig.settle()
         assert client.take() == b""
-        assert len(rig.services.in_flight) == 0
+        assert len(rig.context.in_flight) == 0
         assert repr(request) == "<SingleInstanceRequest POST /v1/completions ended>"
 
 
@@ -101,7 +101,7 @@ class TestPreparing:
         async def wait() -> None:
             await ready.wait()
 
-        rig.services.prepare = lambda completion: wait()
+        rig.change(prepare=lambda completion: wait())
         client = rig.client()
         client.receive(post(BODY))
         await rig.settle()
@@ -121,7 +121,7 @@ class TestPreparing:
         def note(completion: Completion) -> None:
             seen.append(completion.prompt)
 
-        rig.services.prepare = note
+        rig.change(prepare=note)
         await rig.ask(rig.client(), BODY)
         assert seen == ["hello"]
 
@@ -133,7 +133,7 @@ class TestPreparing:
         async def wait() -> None:
             await ready.wait()
 
-        rig.services.prepare = lambda completion: wait()
+        rig.change(prepare=lambda completion: wait())
         client = rig.client()
         client.receive(post(BODY))
         await rig.settle()

@@ -25,9 +25,9 @@ class GatedRig(Rig):
         ring = ApiKeyStore(Path("none"), Priorities({"normal": 1}), self.timers.time)
         ring.replace([ApiKey(name="team", sha256=hash_key(KEY), **limits)])  # type: ignore[arg-type]
         self.refusals: list[str] = []
-        self.services.gate = ApiKeyGate(ring, self.timers.time, self.refusals.append)
+        self.change(gate=ApiKeyGate(ring, self.timers.time, self.refusals.append))
         (self.holder,) = ring.all()
-        self.context = self._make_context({}, keep_authorization=False, gate=self.services.gate)
+        self.server = self._make_server({}, keep_authorization=False, gate=self.context.gate)
 
     holder: Allowance
 

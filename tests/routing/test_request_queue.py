@@ -6,6 +6,7 @@ import json
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,8 +39,8 @@ class CrowdedRig(Rig):
         for instance in self.instances:
             self.room.set_limit(instance, limit)
 
-    def _make_services(self, policy: str) -> SingleContext:
-        services = super()._make_services(policy)
+    def _make_context(self, policy: str) -> SingleContext:
+        context = super()._make_context(policy)
         self._fleet: tuple[Instance, ...] = ()
         self.room = Headroom(lambda role: self._same_fleet())
         scheduler = Scheduler[Instance](
@@ -48,12 +49,10 @@ class CrowdedRig(Rig):
             lambda: "none is there",
             lambda: self.room.is_full("mixed"),
         )
-        services.select = scheduler.select
-        told = QueueObserver(self.waits.append, self.refusals.append, self.warnings.append)
-        self.line = RequestQueue(self.live, PRIORITIES, self.sweeper, self.timers.time, self.loop.call_soon, told)
-        self.room.on_capacity(self.line.on_capacity)
-        services.line = self.line
-        return services
+        observer = QueueObserver(self.waits.append, self.refusals.append, self.warnings.append)
+        self.queue = RequestQueue(self.live, PRIORITIES, self.sweeper, self.timers.time, self.loop.call_soon, observer)
+        self.room.on_capacity(self.queue.on_capacity)
+        return msgspec.structs.replace(context, select=scheduler.select, queue=self.queue)
 
     def _same_fleet(self) -> tuple[Instance, ...]:
         fleet = tuple(self.available())
@@ -85,8 +84,8 @@ class CrowdedRig(Rig):
 
     def assert_nothing_is_held(self) -> None:
         super().assert_nothing_is_held()
-        assert self.line.waiting == 0
-        assert set(self.line.lengths().values()) == {0}
+        assert self.queue.waiting == 0
+        assert set(self.queue.lengths().values()) == {0}
 
 
 def refusal(data: bytes) -> tuple[int, str, str]:
@@ -98,7 +97,7 @@ def refusal(data: bytes) -> tuple[int, str, str]:
 async def test_who_waits_is_served_in_order_as_soon_as_there_is_room() -> None:
     rig = CrowdedRig()
     clients = [await rig.send(name) for name in "abcd"]
-    assert rig.line.waiting == 3
+    assert rig.queue.waiting == 3
     assert rig.counts() == [(1, 2)]
     rig.timers.now += 0.5
     assert [await rig.answer_one() for _ in "abcd"] == ["a", "b", "c", "d"]
@@ -146,7 +145,7 @@ async def test_a_client_that_leaves_frees_its_place() -> None:
     assert (status, code, int(after) >= 1) == (429, "queue_full", True)
     leaving.lose()
     await rig.settle()
-    assert rig.line.waiting == 1
+    assert rig.queue.waiting == 1
     await rig.send("e")
     assert [await rig.answer_one() for _ in range(3)] == ["a", "c", "e"]
     assert rig.refusals == ["queue_full"]
@@ -160,7 +159,7 @@ async def test_each_priority_has_its_own_places() -> None:
     await rig.send("b", "X-Priority: low\r\n")
     assert refusal((await rig.send("c", "X-Priority: low\r\n")).take())[:2] == (429, "queue_full")
     await rig.send("d")
-    assert rig.line.lengths() == {"high": 0, "normal": 1, "low": 1}
+    assert rig.queue.lengths() == {"high": 0, "normal": 1, "low": 1}
 
 
 async def test_waiting_ends() -> None:
@@ -195,7 +194,7 @@ async def test_an_instance_that_comes_up_takes_who_waits() -> None:
     rig.room.tell()
     await rig.settle()
     assert sorted(rig.seen()) == ["a", "b"]
-    assert rig.line.waiting == 1
+    assert rig.queue.waiting == 1
 
 
 async def test_who_waits_stays_when_no_instance_is_left_for_a_moment() -> None:
@@ -204,7 +203,7 @@ async def test_who_waits_stays_when_no_instance_is_left_for_a_moment() -> None:
     await rig.send("b")
     rig.instances[0].health = Health.SUSPECT
     await rig.answer_one()
-    assert rig.line.waiting == 1
+    assert rig.queue.waiting == 1
     rig.instances[0].health = Health.HEALTHY
     rig.room.tell()
     await rig.settle()
@@ -219,7 +218,7 @@ async def test_one_whose_instance_failed_waits_before_the_others() -> None:
     rig.instances[0].health = Health.SUSPECT  # as the registry will say of the one that fails
     rig.backend.opened[0].lose()
     await rig.settle()
-    assert rig.line.waiting == 3
+    assert rig.queue.waiting == 3
     order = [await rig.answer_one() for _ in range(4)]
     assert order == ["b", "a", "c", "d"]
     assert [record.attempts for record in rig.records] == [2, 1, 1, 1]
@@ -229,7 +228,7 @@ async def test_one_whose_instance_failed_waits_before_the_others() -> None:
 async def test_a_bug_with_one_does_not_keep_the_others_waiting() -> None:
     rig = CrowdedRig()
     clients = [await rig.send(name) for name in "abc"]
-    select, calls = rig.services.select, []
+    select, calls = rig.context.select, []
 
     def failing(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -237,8 +236,8 @@ async def test_a_bug_with_one_does_not_keep_the_others_waiting() -> None:
             raise ZeroDivisionError
         return select(*arguments)
 
-    for place in list(rig.line._queue._lanes["normal"].items):
-        place.request._select = failing  # type: ignore[attr-defined]
+    for ticket in list(rig.queue._queue._lanes["normal"].items):
+        ticket.request._select = failing  # type: ignore[attr-defined]
     assert await rig.answer_one() == "a"
     assert b" 500 " in clients[1].take()
     assert await rig.answer_one() == "c"
@@ -247,13 +246,13 @@ async def test_a_bug_with_one_does_not_keep_the_others_waiting() -> None:
     rig.assert_nothing_is_held()
 
 
-# the line alone
+# the queue alone
 
 
 class Someone:
     def __init__(self, fleet: Simulated) -> None:
         self.fleet = fleet
-        self.place: QueueTicket | None = None
+        self.ticket: QueueTicket | None = None
         self.error: HttpError | None = None
 
     def try_dispatch(self) -> bool:
@@ -261,11 +260,11 @@ class Someone:
             return False
         self.fleet.room -= 1
         self.fleet.served.append(self)
-        self.place = None
+        self.ticket = None
         return True
 
     def on_waited_too_long(self, error: HttpError) -> None:
-        self.place, self.error = None, error
+        self.ticket, self.error = None, error
 
 
 class Simulated:
@@ -276,10 +275,9 @@ class Simulated:
         self.sweeper = DeadlineSweeper(self.loop)  # type: ignore[arg-type]
         self.sweeper.start()
         self.refusals: list[str] = []
-        told = QueueObserver(lambda seconds: None, self.refusals.append, lambda line: None)
-        self.line = RequestQueue(
-            live_config(admission=options), PRIORITIES, self.sweeper, self.loop.time, self.loop.call_soon, told
-        )
+        observer = QueueObserver(lambda seconds: None, self.refusals.append, lambda line: None)
+        live = live_config(admission=options)
+        self.queue = RequestQueue(live, PRIORITIES, self.sweeper, self.loop.time, self.loop.call_soon, observer)
 
 
 STEPS = st.one_of(
@@ -301,30 +299,30 @@ def test_every_one_that_enters_leaves_once(steps: list[tuple[str, Any]]) -> None
         if step in {"enter", "again"}:
             someone = Someone(fleet)
             try:
-                someone.place = fleet.line.enter(someone, value, again=step == "again")
+                someone.ticket = fleet.queue.enter(someone, value, again=step == "again")
             except LimitError:
                 refused += 1
                 assert step == "enter"
             else:
                 entered += 1
                 inside.append(someone)
-        elif step == "leave" and (waiting := [one for one in inside if one.place is not None]):
+        elif step == "leave" and (waiting := [one for one in inside if one.ticket is not None]):
             someone = waiting[value % len(waiting)]
-            assert someone.place is not None
-            someone.place.leave()
-            someone.place = None
+            assert someone.ticket is not None
+            someone.ticket.leave()
+            someone.ticket = None
             left += 1
         elif step == "room":
             fleet.room += value
-            fleet.line.on_capacity()
+            fleet.queue.on_capacity()
             fleet.loop.run_soon()
         elif step == "time":
             fleet.loop.advance(value)
         expired = sum(one.error is not None for one in inside)
-        assert fleet.line.waiting == entered - left - expired - len(fleet.served)
-        assert fleet.line.waiting == sum(one.place is not None for one in inside) == len(fleet.sweeper)
-        assert fleet.line.waiting == sum(fleet.line.lengths().values())
-        assert fleet.room == 0 or fleet.line.waiting == 0 or step != "room"
+        assert fleet.queue.waiting == entered - left - expired - len(fleet.served)
+        assert fleet.queue.waiting == sum(one.ticket is not None for one in inside) == len(fleet.sweeper)
+        assert fleet.queue.waiting == sum(fleet.queue.lengths().values())
+        assert fleet.room == 0 or fleet.queue.waiting == 0 or step != "room"
     assert fleet.refusals.count("queue_full") == refused
 
 
@@ -332,16 +330,16 @@ def test_every_one_that_enters_leaves_once(steps: list[tuple[str, Any]]) -> None
 def test_retry_after_follows_the_measured_rate(waiting: int) -> None:
     fleet = Simulated(max_queued=waiting)
     for _ in range(waiting):
-        fleet.line.enter(Someone(fleet), "normal")
+        fleet.queue.enter(Someone(fleet), "normal")
     for _ in range(50):
         fleet.loop.advance(0.1)
         fleet.room += 1
-        fleet.line.on_capacity()
+        fleet.queue.on_capacity()
         fleet.loop.run_soon()
-        if fleet.line.waiting < waiting:
-            fleet.line.enter(Someone(fleet), "normal")
+        if fleet.queue.waiting < waiting:
+            fleet.queue.enter(Someone(fleet), "normal")
     with pytest.raises(LimitError) as caught:
-        fleet.line.enter(Someone(fleet), "normal")
+        fleet.queue.enter(Someone(fleet), "normal")
     ((name, value),) = caught.value.headers
     assert name == "retry-after"
     assert abs(int(value) - max(1, waiting / 10)) <= 5

@@ -53,7 +53,7 @@ def policy() -> HoldingPolicy:
 @pytest.fixture
 async def rig(policy: HoldingPolicy) -> Rig:
     rig = Rig()
-    rig.services.select = Scheduler[Instance](rig.available, policy, lambda: "none is there").select
+    rig.change(select=Scheduler[Instance](rig.available, policy, lambda: "none is there").select)
     return rig
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from fd_router.routing.watchdog import Watchdog
 from fd_router.telemetry.record import RequestRecord
+from tests.routing.test_request_queue import CrowdedRig
 from tests.routing.test_single import error_of
-from tests.support.live import live_config
+from tests.support.live import change, live_config
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 
 
@@ -13,6 +14,7 @@ class Request:
     def __init__(self) -> None:
         self.record = RequestRecord("POST", "/", "", 0.0)
         self.overdue: list[float] = []
+        self.waits_until = 0.0
 
     def on_overdue(self, seconds: float) -> None:
         self.overdue.append(seconds)
@@ -23,9 +25,8 @@ class World:
         self.now = 0.0
         self.requests = [Request()]
         self.live = live_config(
-            admission={"queue_timeout_secs": 20.0},
-            scheduler={"tokenizer_timeout_secs": 1.0},
-            proxy={"connect_timeout_secs": 1.0, "first_byte_timeout_secs": 3.0, "stall_timeout_secs": 5.0},
+            scheduler={"tokenizer_timeout_secs": 2.0},
+            proxy={"connect_timeout_secs": 3.0, "first_byte_timeout_secs": 20.0, "stall_timeout_secs": 5.0},
         )  # 30 s before the first byte, 10 s after it, the slack included
         self.sweep = Watchdog(lambda: self.requests, self.live, lambda: self.now)
 
@@ -67,17 +68,83 @@ def test_the_ended_are_forgotten() -> None:
     assert repr(world.sweep) == "<Watchdog 0 seen>"
 
 
-class TestExchanges:
-    """Exchanges whose connections have lost their time limits, as a bug would have it."""
+class TestQueue:
+    """What waits in the queue has a time limit of its own, which a reload doesn't change."""
+
+    def test_its_time_is_no_silence(self) -> None:
+        world = World()
+        world.requests[0].waits_until = 100.0
+        world.wait(0)
+        assert world.wait(100) == []
+        assert world.wait(30) == []
+        assert world.wait(1) == [131.0]
+
+    async def test_a_shorter_time_limit_is_for_those_that_come_later(self) -> None:
+        rig = CrowdedRig(max_queued=9, queue_timeout_secs=600.0)
+        await rig.send("a")
+        waiting = await rig.send("b")
+        watchdog = Watchdog(rig.state.proxied_requests, rig.live, rig.timers.time)
+        watchdog.sweep()
+        change(
+            rig.live,
+            admission={"queue_timeout_secs": 1.0},
+            proxy={"connect_timeout_secs": 1.0, "first_byte_timeout_secs": 1.0},
+        )
+        for _ in range(10):
+            rig.timers.now += 20  # no timers: only the watchdog looks
+            watchdog.sweep()
+        await rig.settle()
+        assert waiting.take() == b""
+        later = await rig.send("c")
+        await rig.pass_time(2)
+        assert b'"queue_timeout"' in later.take()
+
+
+class TestReload:
+    """A request goes by the time limits that were in force when it began to wait."""
+
+    def test_longer_limits_are_seen(self) -> None:
+        world = World()
+        world.wait(0)
+        change(world.live, proxy={"first_byte_timeout_secs": 60.0, "stall_timeout_secs": 50.0})
+        assert world.wait(70) == []
+        assert world.wait(1) == [71.0]
+        world.requests[0].record.first_byte_at = 1.0
+        world.wait(0)
+        assert world.wait(55) == [71.0]
+        assert world.wait(1) == [71.0, 56.0]
+
+    def test_shorter_ones_are_for_what_begins_later(self) -> None:
+        world = World()
+        world.wait(0)
+        change(world.live, proxy={"first_byte_timeout_secs": 1.0})  # 11 s in all
+        assert world.wait(30) == []
+        assert world.wait(1) == [31.0]
+        world.wait(0)
+        assert world.wait(12) == [31.0, 12.0]
+
+    def test_what_began_just_before_a_reload_was_not_seen_before_it(self) -> None:
+        world = World()
+        request, world.requests = world.requests, []
+        world.sweep.sweep()
+        world.requests = request
+        change(world.live, proxy={"first_byte_timeout_secs": 1.0})
+        world.wait(1)
+        assert world.wait(30) == []
+        assert world.wait(1) == [31.0]
+
+
+class TestRequests:
+    """Requests whose connections have lost their time limits, as a bug would have it."""
 
     async def test_one_that_waits_is_answered(self) -> None:
         rig = Rig()
         client = rig.client()
         client.receive(post())
         await rig.settle()
-        (exchange,) = rig.state.proxied_requests()
-        exchange.on_overdue(99.0)
-        exchange.on_overdue(99.0)
+        (request,) = rig.state.proxied_requests()
+        request.on_overdue(99.0)
+        request.on_overdue(99.0)
         await rig.settle()
         assert error_of(client.take()) == (504, "Nothing happened to the request for 99 s")
         assert "A request without a sign of life for 99 s was ended" in rig.outlet.text
@@ -91,8 +158,8 @@ class TestExchanges:
         instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
         await rig.settle()
         client.take()
-        (exchange,) = rig.state.proxied_requests()
-        exchange.on_overdue(99.0)
+        (request,) = rig.state.proxied_requests()
+        request.on_overdue(99.0)
         await rig.settle()
         assert client.take() == b""
         assert client.is_closing()

@@ -24,11 +24,17 @@ class Bench:
     def __init__(self, *counts: tuple[int, int], name: str = "cache_aware", seed: int = 1, **options: Any) -> None:
         self.now = 0.0
         self.told: list[Choice] = []
-        environment = Environment(lambda: self.now, random.Random(seed), lambda _, choice: self.told.append(choice))
         self.options = SchedulerConfig(cache_block_size=BLOCK, **options)
-        self.index = make_index(environment, self.options)
-        self.figures = ReportedLoads(environment.clock, self.options.load_max_age_secs)
-        self.policy = make_policy(name, environment, self.options, figures=self.figures, index=self.index)
+        self.index = make_index(lambda: self.now, self.options)
+        self.figures = ReportedLoads(lambda: self.now, self.options.load_max_age_secs)
+        environment = Environment(
+            lambda: self.now,
+            random.Random(seed),
+            lambda _, choice: self.told.append(choice),
+            index=self.index,
+            reported_loads=self.figures,
+        )
+        self.policy = make_policy(name, environment, self.options)
         self.fleet = tuple(FakeCandidate(number, *pair) for number, pair in enumerate(counts, 1))
 
     def know(self, number: int, prompt: str) -> None:

@@ -25,11 +25,11 @@ class Desk:
     def __init__(self, name: str, seed: int, **options: Any) -> None:
         self.told = 0
         self.rng = random.Random(seed)
-        environment = Environment(lambda: 0.0, self.rng, self.on_choice)
         config = SchedulerConfig(cache_block_size=4, **options)
-        self.index = make_index(environment, config)
-        self.figures = ReportedLoads(environment.clock, config.load_max_age_secs)
-        self.policy = make_policy(name, environment, config, figures=self.figures, index=self.index)
+        self.index = make_index(lambda: 0.0, config)
+        self.figures = ReportedLoads(lambda: 0.0, config.load_max_age_secs)
+        environment = Environment(lambda: 0.0, self.rng, self.on_choice, index=self.index, reported_loads=self.figures)
+        self.policy = make_policy(name, environment, config)
 
     def on_choice(self, *_: object) -> None:
         self.told += 1

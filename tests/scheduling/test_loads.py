@@ -34,8 +34,8 @@ def figures(clock: Clock) -> ReportedLoads:
 
 def chosen(name: str, candidates: list[FakeCandidate], figures: ReportedLoads, waiting_weight: float = 1) -> set[int]:
     """Return the numbers of the candidates that are chosen in thirty choices."""
-    environment = Environment(lambda: 0.0, random.Random(1))
-    policy = make_policy(name, environment, SchedulerConfig(waiting_weight=waiting_weight), figures=figures)
+    environment = Environment(lambda: 0.0, random.Random(1), reported_loads=figures)
+    policy = make_policy(name, environment, SchedulerConfig(waiting_weight=waiting_weight))
     choices = [policy.choose(FakeRequest(), candidates) for _ in range(30)]
     return {1 + candidates.index(choice) for choice in choices}  # type: ignore[arg-type]
 
@@ -140,7 +140,7 @@ class TestLowestPlaces:
 @pytest.mark.parametrize("name", ["request_num", "process_tokens", "fd_metrics_score", "fd_remote_metrics_score"])
 def test_a_large_fleet_gets_its_requests_evenly(name: str, figures: ReportedLoads) -> None:
     candidates = fleet(*[0] * 300)
-    policy = make_policy(name, Environment(lambda: 0.0, random.Random(1)), figures=figures)
+    policy = make_policy(name, Environment(lambda: 0.0, random.Random(1), reported_loads=figures))
     for _ in range(900):
         policy.choose(FakeRequest(), candidates).acquire(10)  # type: ignore[attr-defined]
     counts = [candidate.running for candidate in candidates]

@@ -57,16 +57,17 @@ class Bench:
         self.log = Log()
         self.choices: list[Choice] = []
         config = SchedulerConfig(**{**settings, **options})
+        self.index = make_index(lambda: self.now, config)
         environment = Environment(
             lambda: self.now,
             random.Random(seed),
             lambda _, choice: self.choices.append(choice),
             role=role,
             predictions=self.log,
+            index=self.index,
             later=FakeLoop().call_later if waits else None,  # whose time never comes
         )
-        self.index = make_index(environment, config)
-        policy = make_policy("ttft_aware", environment, config, index=self.index)
+        policy = make_policy("ttft_aware", environment, config)
         assert isinstance(policy, TtftAwarePolicy)
         self.policy = policy
         self.fleet = [FakeCandidate(number) for number in range(1, instances + 1)]

@@ -18,12 +18,12 @@ from fd_router.app.router import Router
 from fd_router.config.loading import Config, ProxyConfig
 from fd_router.config.scheduling import SchedulerConfig
 from fd_router.config.sections import ManagerConfig, ServerConfig
-from fd_router.devtools.demo.http_client import Answer, fetch
 from fd_router.devtools.mock.heartbeat import registration
 from fd_router.devtools.mock.instance import MockInstance
 from fd_router.devtools.mock.options import MockOptions
 from fd_router.errors import FdRouterError
 from fd_router.telemetry.logging.factory import open_log
+from tests.support.http_client import Answer, fetch
 from tests.support.ports import free_port
 
 CHAT = "/v1/chat/completions"

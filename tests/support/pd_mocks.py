@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import json
 
-from fd_router.devtools.demo.http_client import fetch
 from fd_router.devtools.mock.instance import MockInstance
 from fd_router.devtools.mock.options import MockOptions
+from tests.support.http_client import fetch
 
 CHAT = "/v1/chat/completions"
 FAST = {"prefill_tokens_per_sec": 1e6, "decode_ms_per_token": 1, "decode_ms_per_running": 0}

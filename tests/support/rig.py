@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from fd_router.http.connection_pool import Pools
 from fd_router.http.cors import CORS_FIELDS, Cors
 from fd_router.http.deadlines import DeadlineSweeper
@@ -17,6 +19,8 @@ from fd_router.http.server_context import ServerContext, ServerState, build_serv
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
+from fd_router.openai.endpoints import COMPLETIONS
+from fd_router.routing.in_flight import InFlight
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.least import RequestNumPolicy
@@ -104,35 +108,39 @@ class Rig:
         self.failed: list[tuple[str, str]] = []  # told to the registry
         self.records: list[RequestRecord] = []
         self.clients: list[FakeTransport] = []
-        self.services = self._make_services(policy)
+        self.context = self._make_context(policy)
         self.state = ServerState(self.live)
-        self.context = self._make_context(
-            routes or {}, forwarding=Forwarding(frozenset(trusted), "fd-router"), cors=cors
-        )
+        self.server = self._make_server(routes or {}, forwarding=Forwarding(frozenset(trusted), "fd-router"), cors=cors)
 
-    def _make_services(self, policy: str) -> SingleContext:
+    def _make_context(self, policy: str) -> SingleContext:
         kind = {"round_robin": RoundRobinPolicy, "request_num": RequestNumPolicy}[policy]
         chooser = kind(Environment(self.timers.time, random.Random(1)))
         scheduler = Scheduler[Instance](self.available, chooser, lambda: "none is there")
         return SingleContext(
+            endpoint=COMPLETIONS,
             select=scheduler.select,
+            live=self.live,
             connection_failed=lambda instance, reason: self.failed.append((instance.key, reason)),
             pools=self.pools,
             telemetry=self.telemetry,
             clock=self.timers.time,
-            live=self.live,
+            in_flight=InFlight(),
         )
 
-    def _make_context(self, routes: Routes, **more: Any) -> ServerContext:
+    def change(self, **context: Any) -> None:
+        """Give the requests from now on another context."""
+        self.context = msgspec.structs.replace(self.context, **context)
+
+    def _make_server(self, routes: Routes, **more: Any) -> ServerContext:
         ids = (f"id-{number}" for number in range(1_000_000))
         return build_server_context(
-            routes, {PATH: self._start}, self.live, self.state, sweeper=self.sweeper, batcher=self.batcher,
+            routes, {PATH: {"POST": self._start}}, self.live, self.state, sweeper=self.sweeper, batcher=self.batcher,
             clock=self.timers.time, make_id=ids.__next__, log=self.telemetry.log, finish=self.telemetry.finish, **more,
         )  # fmt: skip
 
     def _start(self, request: Any, client: Any, record: RequestRecord) -> SingleInstanceRequest:
         self.records.append(record)
-        return SingleInstanceRequest(self.services, request, client, record)
+        return SingleInstanceRequest(self.context, request, client, record)
 
     def available(self) -> Sequence[Instance]:
         return [instance for instance in self.instances if instance.health is Health.HEALTHY]
@@ -142,7 +150,7 @@ class Rig:
     def client(self) -> FakeTransport:
         """Connect one more client."""
         transport = FakeTransport(self.loop, (f"10.9.9.{len(self.clients) + 1}", 4000))
-        transport.connect(ServerConnection(self.context))
+        transport.connect(ServerConnection(self.server))
         self.clients.append(transport)
         return transport
 

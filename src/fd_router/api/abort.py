@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 import msgspec
 
+from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.errors import BadRequestError, UpstreamError
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Instance
@@ -17,9 +17,6 @@ from fd_router.telemetry.contracts import Log
 
 GRACE_SECONDS = 0.25
 """How long an engine may take to end the answer of a request it has aborted; then the router ends it."""
-
-_CHOICE = re.compile(r"_[0-9]+\Z")
-"""What engines append to a request's id: the number of the choice."""
 
 
 class Running(Protocol):
@@ -49,23 +46,15 @@ class _Order(msgspec.Struct):
     abort_all: bool = False
 
 
-class _Reply(msgspec.Struct):
-    """What one instance said. ``silent``: it did as it was told, without a word."""
+class _Told(msgspec.Struct):
+    """What one instance answered."""
 
     instance: Instance
-    aborted: list[dict[str, Any]] = []
-    silent: bool = False
-    error: str = ""
-
-    @property
-    def names(self) -> set[str]:
-        """The ids of what it aborted: as it told them, and without what engines append."""
-        told = {str(entry.get("request_id", "")) for entry in self.aborted}
-        return told | {_CHOICE.sub("", name) for name in told}
+    reply: AbortReply
 
     def confirms(self, engine_id: str) -> bool:
         """Whether it aborted this request."""
-        return self.silent or engine_id in self.names
+        return self.reply.is_silent or engine_id in self.reply.ids
 
 
 class AbortApi:
@@ -85,23 +74,26 @@ class AbortApi:
         order = _decode(request.body)
         ids = tuple(dict.fromkeys(order.req_ids or ()))
         known = {request_id: tuple(self._in_flight.find(request_id)) for request_id in ids}
+        orders: list[tuple[Instance, Sequence[str] | None]]
         if order.abort_all:
             running = tuple(self._in_flight.all())
-            orders = [(instance, b'{"abort_all":true}') for instance in self._members()]
+            orders = [(instance, None) for instance in self._members()]
         else:
             running = tuple(one for found in known.values() for one in found)
             orders = self._orders(known)
+        messages = [(instance, instance.dialect.abort(wanted)) for instance, wanted in orders]
         names = {request_id: {request_id, *(one.engine_id for one in found)} for request_id, found in known.items()}
-        waiting = [one for one in running if not one.instances()]
-        for one in waiting:  # no instance knows of it yet
+        askable = {instance.key for instance, todo in messages if todo}
+        ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
+        for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
             one.on_aborted()
-        replies = await asyncio.gather(*(self._tell(instance, body) for instance, body in orders))
-        self._end(running, replies)
-        result = _merge(names, replies, [one.request_id for one in waiting])
+        told = await asyncio.gather(*(self._tell(instance, todo) for instance, todo in messages if todo))
+        self._end(running, told)
+        result = _merge(names, told, [one.request_id for one in ended])
         self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
-        return json_response(200, _envelope(result, replies))
+        return json_response(200, _envelope(result, told))
 
-    def _orders(self, known: Mapping[str, Sequence[Running]]) -> list[tuple[Instance, bytes]]:
+    def _orders(self, known: Mapping[str, Sequence[Running]]) -> list[tuple[Instance, Sequence[str] | None]]:
         """Tell a request's own instances of it, by the id that they know, and all of the ids that aren't known here."""
         members = tuple(self._members())
         told: dict[str, tuple[Instance, list[str]]] = {}
@@ -111,23 +103,31 @@ class AbortApi:
                 ids = told.setdefault(instance.key, (instance, []))[1]
                 if engine_id not in ids:
                     ids.append(engine_id)
-        return [(instance, msgspec.json.encode({"req_ids": ids})) for instance, ids in told.values()]
+        return [*told.values()]
 
-    async def _tell(self, instance: Instance, body: bytes) -> _Reply:
+    async def _tell(self, instance: Instance, messages: Sequence[AbortMessage]) -> _Told:
+        """Send an instance one message after the other, as long as it takes them."""
+        replies = []
+        for message in messages:
+            reply = await self._send(instance, message)
+            if reply.error:
+                return _Told(instance, reply)
+            replies.append(reply)
+        return _Told(instance, replies[0] if len(replies) == 1 else _joined(replies))
+
+    async def _send(self, instance: Instance, message: AbortMessage) -> AbortReply:
         try:
-            status, answer = await self._post(instance, "/v1/abort_requests", body)
+            status, answer = await self._post(instance, message.path, message.body)
         except UpstreamError as error:
-            return _Reply(instance, error=error.detail)
-        if status != 200:
-            return _Reply(instance, error=f"status {status}")
-        return _read_reply(instance, answer)
+            return AbortReply(error=error.detail)
+        return instance.dialect.read_abort(answer) if status == 200 else AbortReply(error=f"status {status}")
 
-    def _end(self, running: Iterable[Running], replies: Iterable[_Reply]) -> None:
+    def _end(self, running: Iterable[Running], replies: Iterable[_Told]) -> None:
         """Let the clients of what was aborted know, if the engines don't tell them by an end of the answer.
 
         An instance that aborted one request may have refused another: each needs a word of its own.
         """
-        told = {reply.instance.key: reply for reply in replies if not reply.error}
+        told = {one.instance.key: one for one in replies if not one.reply.error}
         loop = asyncio.get_running_loop()
         for one in running:
             own = [told[instance.key] for instance in one.instances() if instance.key in told]
@@ -145,43 +145,34 @@ def _decode(body: bytes) -> _Order:
     return order
 
 
-def _read_reply(instance: Instance, answer: bytes) -> _Reply:
-    if not answer.strip():
-        return _Reply(instance, silent=True)
-    try:
-        value = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _Reply(instance, error="the answer isn't JSON")
-    if not isinstance(value, dict):
-        return _Reply(instance, error="the answer is no object")
-    if message := value.get("error_msg"):
-        return _Reply(instance, error=str(message))
-    result = value.get("result")
-    if not isinstance(result, dict):
-        return _Reply(instance, silent=True)
-    aborted = result.get("aborted")
-    entries = [entry for entry in aborted if isinstance(entry, dict)] if isinstance(aborted, list) else []
-    return _Reply(instance, entries)
+def _joined(replies: Sequence[AbortReply]) -> AbortReply:
+    """Join what an instance answered to several messages."""
+    return AbortReply(
+        [entry for reply in replies for entry in reply.aborted],
+        frozenset().union(*(reply.ids for reply in replies)),
+        is_silent=any(reply.is_silent for reply in replies),
+    )
 
 
-def _merge(names: Mapping[str, Set[str]], replies: Sequence[_Reply], waited: Sequence[str]) -> dict[str, Any]:
+def _merge(names: Mapping[str, Set[str]], replies: Sequence[_Told], ended: Sequence[str]) -> dict[str, Any]:
     """What decode and mixed instances aborted counts; an id is unknown only when no instance knew it.
 
-    ``names`` are the ids that were asked for, each with those that engines may know it by; ``waited`` those of
-    requests that no instance had.
+    ``names`` are the ids that were asked for, each with those that engines may know it by; ``ended`` those of
+    requests that ended here.
     """
-    known = set(waited).union(*(reply.names for reply in replies))
-    own = [{"request_id": request_id, "output_token_count": 0} for request_id in waited]
-    told_nothing = any(reply.silent for reply in replies)
+    known = set(ended).union(*(one.reply.ids for one in replies))
+    own = [{"request_id": request_id, "output_token_count": 0} for request_id in ended]
+    told_nothing = any(one.reply.is_silent for one in replies)
+    counting = [one.reply for one in replies if one.instance.registration.role != "prefill"]
     return {
-        "aborted": own + [e for r in replies if r.instance.registration.role != "prefill" for e in r.aborted],
+        "aborted": own + [entry for reply in counting for entry in reply.aborted],
         "not_found": [] if told_nothing else [one for one, others in names.items() if not known & others],
-        "errors": [{"server": reply.instance.url, "error": reply.error} for reply in replies if reply.error],
+        "errors": [{"server": one.instance.url, "error": one.reply.error} for one in replies if one.reply.error],
     }
 
 
-def _envelope(result: dict[str, Any], replies: Sequence[_Reply]) -> dict[str, Any]:
-    all_failed = bool(replies) and all(reply.error for reply in replies)
+def _envelope(result: dict[str, Any], replies: Sequence[_Told]) -> dict[str, Any]:
+    all_failed = bool(replies) and all(one.reply.error for one in replies)
     return {
         "request_id": f"control-{uuid.uuid4()}",
         "status": "error" if all_failed else "success",

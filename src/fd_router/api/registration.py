@@ -13,7 +13,7 @@ from fd_router.instances.registration import (
     Registration,
     RegistrationError,
     decode_registration,
-    require_role,
+    require_served,
 )
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
@@ -49,7 +49,7 @@ class RegistrationApi:
     async def _register(self, request: Request) -> Response:
         try:
             registration = decode_registration(request.body)
-            require_role(registration, splitwise=self._splitwise)
+            require_served(registration, self._registry.dialects, splitwise=self._splitwise)
         except RegistrationError as error:
             return self._refuse(400, error.message)
         if self._networks is not None and registration.host_ip not in self._networks:

@@ -51,9 +51,9 @@ class AdmissionParts:
             self.gate = ApiKeyGate(self._ring, time.monotonic, self._metrics.refused)
             self._metrics.holders = self._ring.all
         call_soon = asyncio.get_running_loop().call_soon
-        told = QueueObserver(self._metrics.waited, self._metrics.refused, telemetry.log.warn)
-        self.line = RequestQueue(live, self._priorities, sweeper, time.monotonic, call_soon, told)
-        self._metrics.lengths = self.line.lengths
+        observer = QueueObserver(self._metrics.waited, self._metrics.refused, telemetry.log.warn)
+        self.queue = RequestQueue(live, self._priorities, sweeper, time.monotonic, call_soon, observer)
+        self._metrics.lengths = self.queue.lengths
         telemetry.metrics.show(self._metrics)
 
     @property

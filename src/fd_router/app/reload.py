@@ -12,6 +12,7 @@ import msgspec
 from fd_router.api.reload import Outcome
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import OPTIONS, SECTIONS, Config, Loaded
+from fd_router.engines.dialects import Dialects
 from fd_router.errors import ConfigError
 from fd_router.instances.registry import Registry
 from fd_router.instances.sources.register_yaml import RegisterFile, read_register_file, replace_static
@@ -77,7 +78,7 @@ class Reloader:
         loaded = self._load()
         config, _, _ = merged(self._live.current, loaded.config)
         problems: list[str] = []
-        file = _register_file(config)
+        file = _register_file(config, self._registry.dialects)
         problems += file.problems
         commits = []
         for part in self._parts:
@@ -117,6 +118,6 @@ def _replace(config: Config, values: Mapping[str, Mapping[str, Any]]) -> Config:
     return msgspec.structs.replace(config, **sections)
 
 
-def _register_file(config: Config) -> RegisterFile:
+def _register_file(config: Config, dialects: Dialects) -> RegisterFile:
     path = config.manager.register_path
-    return read_register_file(Path(path), splitwise=config.server.splitwise) if path else RegisterFile()
+    return read_register_file(Path(path), dialects, splitwise=config.server.splitwise) if path else RegisterFile()

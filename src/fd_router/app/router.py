@@ -25,12 +25,13 @@ from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
 from fd_router.app.admission import AdmissionParts, open_control
 from fd_router.app.capacity import ProtectionParts
+from fd_router.app.endpoints import Starters, any_instance_scheduler, endpoints_of, starts
 from fd_router.app.reload import Load, Prepare, Reloader
-from fd_router.app.scheduling import SchedulingParts
+from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded, LogConfig
-from fd_router.engines.fastdeploy import can_pair
+from fd_router.engines.dialects import open_dialects
 from fd_router.errors import LOOP_DETECTED, FdRouterError, UpstreamError
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
@@ -48,6 +49,7 @@ from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
 from fd_router.instances.sources.register_yaml import register_static
 from fd_router.instances.sources.state_file import StateFile
+from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.pair import PairContext, PairRequest
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
@@ -68,14 +70,11 @@ FIRST_PROBES_SECONDS = 0.5
 TAKE_OVER_SECONDS = 2.0
 """The same where another router serves the clients meanwhile."""
 
-INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions")
-
-
 Explain = Callable[..., Sequence[Verdict]]
 """(request, draw) → a verdict for each role. Raises NoInstanceError."""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True):
     """An address that isn't an instance's (yet)."""
 
     key: str
@@ -115,11 +114,11 @@ class Router:
         self._registry = self._make_registry()
         self._protection = ProtectionParts(self._live, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
-        self._scheduling = SchedulingParts(
+        self._scheduling = build_scheduling(
             config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
         )
         self._admission = AdmissionParts(self._live, self._telemetry, self._sweeper)
-        self._protection.room.on_capacity(self._admission.line.on_capacity)
+        self._protection.room.on_capacity(self._admission.queue.on_capacity)
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
             self._live, load, self._to_prepare(), self._admission.reload, registry=self._registry, log=log
@@ -139,7 +138,9 @@ class Router:
 
     def _make_registry(self) -> Registry:
         metrics = self._telemetry.metrics
-        registry = Registry(clock=time.monotonic, log=self._log, live=self._live)
+        registry = Registry(
+            clock=time.monotonic, log=self._log, live=self._live, dialects=open_dialects(self._config.instances)
+        )
         registry.on_removed(lambda instance: self._pools.retire(instance.key))
         registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
         metrics.watch_instances(registry.all)
@@ -158,7 +159,8 @@ class Router:
 
     def _make_contexts(self) -> tuple[ServerContext, ServerContext | None]:
         splitwise = self._config.server.splitwise
-        start, explain = self._start_pairs() if splitwise else self._start_singles()
+        endpoints = endpoints_of(self._config.server)
+        starters, explain = self._start_pairs() if splitwise else self._start_singles()
         admission = self._admission
         registration = RegistrationApi(
             self._registry, self._monitor.check, splitwise=splitwise, log=self._log, networks=admission.networks
@@ -170,11 +172,11 @@ class Router:
             metrics_routes(self._telemetry.metrics.render),
             reload_routes(self._reloader.reload),
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
-            self._scheduling.explain_api(explain).routes(),
+            self._scheduling.explain_api(explain, self._registry, endpoints).routes(),
         )
         context = build_server_context(
             admission.guard.protect(routes),
-            dict.fromkeys(INFERENCE_PATHS, start),
+            starts(endpoints, starters),
             self._live,
             self._state,
             sweeper=self._sweeper,
@@ -192,48 +194,53 @@ class Router:
             return context, None
         return context.with_routes(open_to_all(context.routes)), context.for_admin_port()
 
-    def _start_singles(self) -> tuple[StartRequest, Explain]:
+    def _start_singles(self) -> tuple[Starters, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
-        policy = self._scheduling.make_policy("mixed")
+        policy = self._scheduling.policies["mixed"]
         room = self._protection.room
         scheduler = Scheduler[Instance](
             partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
         )
-        services = SingleContext(
-            select=scheduler.select,
-            connection_failed=self._registry.connection_failed,
-            pools=self._pools,
-            telemetry=self._telemetry,
-            clock=time.monotonic,
-            live=self._live,
-            in_flight=self._in_flight,
-        )
-        services.prepare = self._scheduling.prepare
-        services.gate, services.line = self._admission.gate, self._admission.line
-        return partial(SingleInstanceRequest, services), scheduler.explain
+        start = partial(self._start_single, scheduler)
+        return {"generate": start, "any_instance": start}, scheduler.explain
 
-    def _start_pairs(self) -> tuple[StartRequest, Explain]:
+    def _start_single(self, scheduler: Scheduler[Instance], endpoint: Endpoint) -> StartRequest:
+        context = SingleContext(endpoint=endpoint, select=scheduler.select, **self._for_requests())
+        return partial(SingleInstanceRequest, context)
+
+    def _for_requests(self) -> dict[str, Any]:
+        """What requests are given in both modes."""
+        return {
+            "live": self._live,
+            "connection_failed": self._registry.connection_failed,
+            "pools": self._pools,
+            "telemetry": self._telemetry,
+            "clock": time.monotonic,
+            "in_flight": self._in_flight,
+            "prepare": self._scheduling.prepare,
+            "queue": self._admission.queue,
+            "gate": self._admission.gate,
+            "explain_header": self._config.proxy.explain_header,
+        }
+
+    def _start_pairs(self) -> tuple[Starters, Explain]:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
         pairs = PairScheduler[Instance](
-            Side(partial(self._registry.available, "prefill"), self._scheduling.make_policy("prefill")),
-            Side(partial(self._registry.available, "decode"), self._scheduling.make_policy("decode")),
-            lambda prefill, decode: can_pair(prefill.registration, decode.registration),
+            Side(partial(self._registry.available, "prefill"), self._scheduling.policies["prefill"]),
+            Side(partial(self._registry.available, "decode"), self._scheduling.policies["decode"]),
+            Instance.can_pair_with,
             self._protection.room.full,
             self._left_out,
         )
-        services = PairContext(
-            select_pair=pairs.select,
-            connection_failed=self._registry.connection_failed,
-            pools=self._pools,
-            telemetry=self._telemetry,
-            clock=time.monotonic,
-            live=self._live,
-            make_id=self._make_id,
-            in_flight=self._in_flight,
-        )
-        services.prepare = self._scheduling.prepare
-        services.gate, services.line = self._admission.gate, self._admission.line
-        return partial(PairRequest, services), pairs.explain
+
+        def start(endpoint: Endpoint) -> StartRequest:
+            context = PairContext(
+                endpoint=endpoint, select_pair=pairs.select, make_id=self._make_id, **self._for_requests()
+            )
+            return partial(PairRequest, context)
+
+        single = any_instance_scheduler(self._protection.room, time.monotonic, self._random, self._why_none)
+        return {"generate": start, "any_instance": partial(self._start_single, single)}, pairs.explain
 
     # reloading
 
@@ -277,7 +284,7 @@ class Router:
         if known is not None and known.health is Health.HEALTHY:
             pool = self._pools.of(known)
         else:
-            pool = self._pools.single_use(Endpoint(key, host, port))
+            pool = self._pools.single_use(Address(key, host, port))
         status, _ = await fetch(pool, "GET", path, time_limit=timeout)
         if status == LOOP_DETECTED:
             raise UpstreamError("unreachable", "that is this router itself, or leads back to it", instance=pool.url)

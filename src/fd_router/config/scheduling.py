@@ -7,24 +7,13 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from fd_router.config.options import Option
+from fd_router.config.policies import BUILT_IN
 
-POLICIES: Final = (
-    "random",
-    "round_robin",
-    "power_of_two",
-    "process_tokens",
-    "request_num",
-    "fd_metrics_score",
-    "fd_remote_metrics_score",
-    "cache_aware",
-    "remote_cache_aware",
-    "ttft_aware",
-)
-"""The scheduling policies: FastDeploy's, by its names, and ``ttft_aware``."""
-
+POLICIES: Final = tuple(BUILT_IN)
+"""The names of the policies that come with the router."""
 
 POLICY_PATTERN: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
-"""A policy from elsewhere: ``my_package.my_module:MyPolicy``."""
+"""A plug-in policy: ``my_package.my_module:MyPolicy``."""
 
 
 def _policy(help: str) -> Option:  # noqa: A002
@@ -35,16 +24,16 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
     """Which instance serves a request."""
 
     policy: Annotated[str, _policy("Policy that chooses among mixed instances.")] = "request_num"
-    policy_options: Annotated[dict[str, Any], Option(help="Options of a policy of your own.")] = msgspec.field(
+    policy_options: Annotated[
+        dict[str, Any], Option(help="Options of the policy's own; they win over the keys below.")
+    ] = msgspec.field(default_factory=dict)
+    prefill_policy: Annotated[str, _policy("Policy that chooses the prefill instance (splitwise).")] = "process_tokens"
+    prefill_policy_options: Annotated[dict[str, Any], Option(help="The same for the prefill-policy.")] = msgspec.field(
         default_factory=dict
     )
-    prefill_policy: Annotated[str, _policy("Policy that chooses the prefill instance (splitwise).")] = "process_tokens"
-    prefill_policy_options: Annotated[dict[str, Any], Option(help="Options of a prefill-policy of your own.")] = (
-        msgspec.field(default_factory=dict)
-    )
     decode_policy: Annotated[str, _policy("Policy that chooses the decode instance (splitwise).")] = "request_num"
-    decode_policy_options: Annotated[dict[str, Any], Option(help="Options of a decode-policy of your own.")] = (
-        msgspec.field(default_factory=dict)
+    decode_policy_options: Annotated[dict[str, Any], Option(help="The same for the decode-policy.")] = msgspec.field(
+        default_factory=dict
     )
     policy_folder: str = ""  # no option: where the configuration file lies, and perhaps a policy of its own
     eviction_interval_secs: Annotated[

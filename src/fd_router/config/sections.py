@@ -9,6 +9,8 @@ import msgspec
 
 from fd_router.config.admission import AccessConfig, AdmissionConfig
 from fd_router.config.capacity import ProtectionConfig
+from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
+from fd_router.config.instances import InstancesConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
 from fd_router.config.tls import TlsConfig
@@ -71,6 +73,15 @@ class ServerConfig(msgspec.Struct, frozen=True):
             "a restart without a refused one."
         ),
     ] = False
+    endpoints: Annotated[
+        str,
+        Option(
+            help="Endpoints of instances beside the router's own table: objects of yours, separated by commas.",
+            pattern=DOTTED_PATHS_PATTERN,
+            form="my_module:MY_ENDPOINT, or several separated by commas",
+        ),
+    ] = ""
+    plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps an endpoint
 
 
 class ManagerConfig(msgspec.Struct, frozen=True):
@@ -298,6 +309,7 @@ class Config(msgspec.Struct, frozen=True):
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     scheduler: SchedulerConfig = msgspec.field(default_factory=SchedulerConfig)
     manager: ManagerConfig = msgspec.field(default_factory=ManagerConfig)
+    instances: InstancesConfig = msgspec.field(default_factory=InstancesConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     proxy: ProxyConfig = msgspec.field(default_factory=ProxyConfig)
     access: AccessConfig = msgspec.field(default_factory=AccessConfig)

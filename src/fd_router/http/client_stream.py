@@ -40,6 +40,10 @@ class ProxiedRequest(Responder, Protocol):
 
     record: RequestRecord
 
+    @property
+    def waits_until(self) -> float:
+        """Until when it may wait in the queue, in monotonic seconds; 0.0: it doesn't wait there."""
+
     def start(self) -> None:
         """Begin, now that the connection knows who answers."""
 

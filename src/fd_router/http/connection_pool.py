@@ -57,8 +57,8 @@ class InstancePool:
         self.retired = False
 
     @property
-    def via(self) -> bytes:
-        """The header line that names this router, for requests of its own."""
+    def via(self) -> str:
+        """What ``Via`` says in requests of the router's own, "" for nothing."""
         return self._upstream.via
 
     def acquire(self) -> UpstreamConnection | None:
@@ -154,7 +154,7 @@ class Pools:
         batcher: WriteBatcher,
         tls: InstanceSide | None = None,
         *,
-        via: bytes = b"",
+        via: str = "",
         dropped: frozenset[bytes] = frozenset(),
     ) -> None:
         """``via``, ``dropped``: see ``UpstreamSettings``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fd_router.http.messages import Headers, Response
 from fd_router.http.request_fields import first_value
 
@@ -47,15 +49,15 @@ class Cors:
         )  # fmt: skip
 
     @staticmethod
-    def preflight(headers: Headers) -> Response | None:
-        """Return the answer to a preflight, less ``lines``; None if the request is none."""
+    def preflight(headers: Headers, methods: Iterable[str]) -> Response | None:
+        """Return the answer to a preflight of a path that takes ``methods``, less ``lines``; None if it is none."""
         if not first_value(headers, _REQUESTED) or not first_value(headers, b"origin"):
             return None
         asked = first_value(headers, b"access-control-request-headers").decode("latin-1")
         return Response(
             204,
             headers=(
-                ("access-control-allow-methods", "POST"),
+                ("access-control-allow-methods", ", ".join(methods)),
                 ("access-control-allow-headers", asked or "authorization, content-type"),
                 ("access-control-max-age", str(_MAX_AGE_SECS)),
             ),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from fd_router.errors import Retry, UpstreamError
+from fd_router.http.client_request import NO_HEADERS, ClientRequest, request_bytes
 from fd_router.http.connection_pool import InstancePool
-from fd_router.http.dechunk import Dechunker
-from fd_router.http.heads import ResponseHead
-from fd_router.http.upstream_request import UpstreamRequest
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of an answer. A /metrics page of an engine has some 100 KB."""
@@ -30,66 +28,45 @@ async def fetch(
         reply.close()
 
 
-class _Reply(UpstreamRequest):
-    """One request under way: a listener of its connection."""
+class _Reply:
+    """One request under way: the listener of its answer."""
 
     def __init__(self, pool: InstancePool, method: str, path: str, body: bytes) -> None:
-        self._pool = pool
-        start = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept: */*\r\ncontent-type: application/json\r\n" % (
-            method.encode("ascii"), path.encode("ascii"), pool.authority,
-        )  # fmt: skip
-        self._request = b"%bcontent-length: %d\r\n%b\r\n%b" % (start, len(body), pool.via, body)
+        self._url = pool.url
         self._result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        self._is_full = False
         self._status = 0
         self._received: list[bytes] = []
-        self._take: Callable[[bytes], None] = self._gather
         self._size = 0
+        own_headers = {"via": pool.via} if pool.via else NO_HEADERS
+        self._request = ClientRequest(pool, request_bytes(method, path, pool.authority, body, own_headers), self)
 
     async def receive(self) -> tuple[int, bytes]:
-        self._dispatch(self._pool)
+        """Wait for the whole answer."""
         return await self._result
 
     def close(self) -> None:
         """Give up what is still under way."""
-        self._cancel()
+        self._request.cancel()
 
-    def _message(self) -> bytes:
-        return self._request
+    def on_head(self, status: int, headers: Mapping[str, str]) -> None:  # noqa: ARG002
+        """The head is here."""
+        self._status = status
 
-    def _refuse(self, error: UpstreamError) -> None:
-        if not self._result.done():
-            self._result.set_exception(error)
-
-    def on_head(self, head: ResponseHead, body: bytes) -> None:
-        self._status = head.status
-        if head.chunked:
-            self._take = Dechunker(self._gather).feed
-        self._take(body)
-
-    def on_data(self, data: bytes) -> None:
-        self._take(data)
-
-    def _gather(self, content: bytes) -> None:
+    def on_data(self, content: bytes) -> None:
+        """More of the body is here."""
         self._received.append(content)
         self._size += len(content)
         if self._size > MAX_BODY:
-            self._refuse(
-                UpstreamError("protocol", f"more than {MAX_BODY} bytes", instance=self._pool.url, retry=Retry.NEVER)
+            self.on_failed(
+                UpstreamError("protocol", f"more than {MAX_BODY} bytes", instance=self._url, retry=Retry.NEVER)
             )
 
     def on_complete(self) -> None:
-        self._connection = None
+        """The answer is whole."""
         if not self._result.done():
             self._result.set_result((self._status, b"".join(self._received)))
 
-    def on_bug(self, error: Exception) -> None:
+    def on_failed(self, error: UpstreamError) -> None:
+        """The answer won't come, or is too long."""
         if not self._result.done():
             self._result.set_exception(error)
-
-    def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
-        self._connection = None
-        if stale:
-            self._replace()
-        else:
-            self._refuse(error)

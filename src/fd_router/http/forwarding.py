@@ -46,14 +46,15 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
 class Forwarding:
     """What instances are told of a request's way, and who is believed about it."""
 
-    __slots__ = ("_pseudonym", "_trusted", "via")
+    __slots__ = ("_line", "_pseudonym", "_trusted", "via")
 
     def __init__(self, trusted: Addresses, pseudonym: str) -> None:
         """``trusted``: addresses of proxies. ``pseudonym``: the name by which this router knows itself again."""
         self._trusted = trusted
         self._pseudonym = pseudonym.encode("ascii")
-        self.via = b"via: 1.1 %b\r\n" % self._pseudonym
-        """The line that names this router."""
+        self.via = f"1.1 {pseudonym}"
+        """What the header says of this router."""
+        self._line = b"via: %b\r\n" % self.via.encode("ascii")
 
     def peer(self, address: str, *, is_encrypted: bool) -> Peer:
         """Return what is known of a client's connection from ``address``; "": a process on this machine."""
@@ -79,7 +80,7 @@ class Forwarding:
             believed.append((_PROTO, b"https" if peer.is_encrypted else b"http"))
         kept = b"".join([b"%b: %b\r\n" % field for field in believed])
         hop = b"%b: %b\r\n" % (_FOR, peer.address.encode("latin-1")) if peer.address else b""
-        return kept + hop + self.via
+        return kept + hop + self._line
 
     def client_of(self, peer: Peer, told: Headers) -> str:
         """Return the client's address: the peer's, or what trusted peers tell: the last that no trusted one is.

@@ -17,7 +17,7 @@ def handler_or_answer(context: ServerContext, head: RequestHead) -> Handler | Re
     if head.path == "*":  # OPTIONS only: about the server as a whole (RFC 9110 section 9.3.7)
         return Response(204, headers=(("allow", "GET, HEAD, OPTIONS, POST"),))
     if head.method == "OPTIONS" and context.reader.cors is not None and head.path in context.inference:
-        preflight = Cors.preflight(head.headers)
+        preflight = Cors.preflight(head.headers, context.inference[head.path])
         if preflight is not None:
             return preflight
     allowed = context.allowed(head.path)

@@ -206,8 +206,9 @@ class ServerConnection(asyncio.Protocol):
         context = self._context
         self._request = item
         head = item.head
-        if head.method == "POST" and (start := context.inference.get(head.path)) is not None:
-            record = RequestRecord("POST", head.path, head.client, item.received_at, head.path)
+        methods = context.inference.get(head.path)
+        if methods is not None and (start := methods.get(head.method)) is not None:
+            record = RequestRecord(head.method, head.path, head.client, item.received_at, head.path)
             record.inference = True
             if head.is_http_1_0:
                 record.http_version = "1.0"
@@ -338,6 +339,7 @@ class ServerConnection(asyncio.Protocol):
         """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
         if self._request is not None or self._reader.ready or self._transport.is_closing():
             return False
+        self._state.connections.discard(self)  # now: more may come before the loop tells that it is closed
         self._transport.abort()
         return True
 

@@ -15,7 +15,8 @@ from fd_router.http.write_batcher import Buffers
 class UpstreamRequest:
     """What every ``Listener`` that sends a request has in common: it gets a connection, and sends over it.
 
-    A subclass says what is sent (``_message``), and what becomes of the answer. When it is told of a stale
+    A subclass says what is sent (``_message``), what becomes of the answer, and may note how far the request has come
+    (``_on_connecting``, ``_on_sending``). When it is told of a stale
     connection it calls ``_replace``; when its answer is complete it sets ``_connection`` to None, since that is the
     pool's again. There is one such object a request and instance, so it has no slots of its own: those that mix it
     in have them. ``_is_full``: the answer is not to be read now.
@@ -44,6 +45,7 @@ class UpstreamRequest:
 
     def _replace(self) -> None:
         """Send over a new connection: there is no kept one, or it turned out dead."""
+        self._on_connecting()
         self._connecting = self._pool.connect(self._send, self._on_unreachable, self.on_bug)
 
     def _cancel(self) -> None:
@@ -68,6 +70,7 @@ class UpstreamRequest:
     def _send(self, connection: UpstreamConnection) -> None:
         self._connecting = None
         self._connection = connection
+        self._on_sending()
         connection.send(self, self._message(), self._time_limit)
         if self._is_full:
             connection.pause()
@@ -81,6 +84,14 @@ class UpstreamRequest:
         self._connection = None
         self.on_head(head, body)
         self.on_complete()
+
+    # what a subclass may say
+
+    def _on_connecting(self) -> None:
+        """A new connection is about to be opened."""
+
+    def _on_sending(self) -> None:
+        """There is a connection, and the request is about to be sent."""
 
     # what a subclass says
 

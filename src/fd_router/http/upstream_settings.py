@@ -23,10 +23,10 @@ class UpstreamSettings:
         sweeper: DeadlineSweeper,
         live: LiveConfig,
         *,
-        via: bytes = b"",
+        via: str = "",
         dropped: frozenset[bytes] = frozenset(),
     ) -> None:
-        """``via``: the header line that names this router. ``dropped``: names of headers that aren't handed on."""
+        """``via``: what the header says that names this router. ``dropped``: names of headers that aren't handed on."""
         self.via = via
         self.inspected = _INSPECTED | dropped
         self.batcher = batcher

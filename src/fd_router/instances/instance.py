@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Protocol
 
+from fd_router.engines.dialect import Dialect
+from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.instances.registration import Registration, Role
 
 
@@ -46,16 +48,18 @@ class Instance:
     """
 
     __slots__ = (
-        "breaker", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table", "on_limit",
+        "breaker", "dialect", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table", "on_limit",
         "port", "registration", "row", "running", "tokens", "url",
     )  # fmt: skip
 
-    def __init__(self, registration: Registration) -> None:
+    def __init__(self, registration: Registration, dialect: Dialect | None = None) -> None:
+        """``dialect``: of its engine; None: FastDeploy's."""
         self.key = registration.key  # "10.0.0.1:8000", "[::1]:8000"
         self.url = registration.url  # "http://" + key
         self.host = registration.host_ip
         self.port = registration.port
         self.registration = registration
+        self.dialect = FastDeployDialect() if dialect is None else dialect
         self.health = Health.UNHEALTHY
         self.is_draining = False  # by an admin's word: nothing new, until it is taken back
         self.is_ejected = False  # its circuit is open
@@ -83,6 +87,11 @@ class Instance:
         return self.health is Health.HEALTHY and not (
             self.registration.is_paused or self.is_draining or self.is_ejected
         )
+
+    def can_pair_with(self, decode: Instance) -> bool:
+        """Tell whether it can be the prefill instance of a request whose decode instance is ``decode``."""
+        dialect = self.dialect
+        return dialect is decode.dialect and dialect.can_pair(self.registration, decode.registration)
 
     def acquire(self, tokens: int) -> None:
         """Count one more request with ``tokens`` prompt tokens."""

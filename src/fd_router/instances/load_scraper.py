@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from fd_router.engines.load_gauges import Gauges, read_gauges
+from fd_router.engines.engine_load import EngineLoad
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.telemetry.contracts import Log
 
 GetMetrics = Callable[[Instance, float], Awaitable[tuple[int, bytes]]]
-"""(instance, time limit in seconds) → status and body of its ``/metrics``. Raises UpstreamError."""
+"""(instance, time limit in seconds) → status and body of the page with its load. Raises UpstreamError."""
 
 OnCapacity = Callable[[Instance, int], None]
 """(instance, KV-cache blocks): called when an instance turns out to hold more than it was known to."""
@@ -102,21 +102,21 @@ class LoadScraper:
                 status, page = await self._get_metrics(instance, self._max_age)
             except UpstreamError:
                 return
-        gauges = read_gauges(page) if status == 200 else None
-        if gauges is not None and instance.url in self._answered:
-            self._take(instance, gauges, own)
+        load = instance.dialect.read_load(page) if status == 200 else None
+        if load is not None and instance.url in self._answered:
+            self._take(instance, load, own)
 
-    def _take(self, instance: Instance, gauges: Gauges, own: int) -> None:
+    def _take(self, instance: Instance, load: EngineLoad, own: int) -> None:
         url = instance.url
-        self._figures.report(url, gauges.running, gauges.waiting, own)
+        self._figures.report(url, load.running, load.waiting, own)
         if self._on_count is not None:
-            self._on_count(instance, gauges.running + gauges.waiting, own)
+            self._on_count(instance, load.running + load.waiting, own)
         self._answered[url] = self._clock()
         if url in self._silent:
             self._silent.discard(url)
             self._log.info(f"Load figures from {url} again")
         # An engine tells how many blocks are free or only cached; the most it ever told is what it has.
-        blocks = int(gauges.free_blocks or 0)
+        blocks = int(load.free_blocks or 0)
         if blocks > self._capacity.get(url, 0):
             self._capacity[url] = blocks
             if self._on_capacity is not None:

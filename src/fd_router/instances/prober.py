@@ -77,7 +77,7 @@ class HealthMonitor:
 
     async def probe(self, instance: Instance) -> Outcome:
         """Probe ``instance`` now, or join the probe that is under way."""
-        return await asyncio.shield(self._start(instance.key, instance.host, instance.port))
+        return await asyncio.shield(self._start(instance.registration))
 
     async def probe_all(self) -> list[tuple[Instance, Outcome]]:
         """Probe all members now, concurrently. The results are ordered by URL."""
@@ -98,7 +98,7 @@ class HealthMonitor:
         while True:
             if known is None:
                 self._strangers.add(registration.key)
-            outcome = await asyncio.shield(self._start(registration.key, registration.host_ip, registration.port))
+            outcome = await asyncio.shield(self._start(registration))
             rounds -= 1
             if rounds <= 0 or not outcome.healthy:
                 return outcome
@@ -142,18 +142,19 @@ class HealthMonitor:
 
     def _on_due(self, instance: Instance, following: float) -> None:
         self._set_timer(following, instance, self._interval)
-        self._start(instance.key, instance.host, instance.port)
+        self._start(instance.registration)
 
     def _doubt(self, instance: Instance) -> None:
         """Probe a suspect now. The answer to a probe under way may be older than the failure, so its yes is void."""
         if (task := self._probes.get(instance.key)) is not None and not task.done():
             self._doubted.add(instance.key)
-        self._start(instance.key, instance.host, instance.port)
+        self._start(instance.registration)
 
-    def _start(self, key: str, host: str, port: int) -> asyncio.Task[Outcome]:
+    def _start(self, registration: Registration) -> asyncio.Task[Outcome]:
+        key = registration.key
         task = self._probes.get(key)
         if task is None or task.done():
-            task = asyncio.get_running_loop().create_task(self._run_probe(key, host, port), name=f"probe {key}")
+            task = asyncio.get_running_loop().create_task(self._run_probe(registration), name=f"probe {key}")
             self._probes[key] = task
             task.add_done_callback(lambda done: self._on_done(key, done))
         return task
@@ -163,10 +164,13 @@ class HealthMonitor:
             del self._probes[key]
             self._strangers.discard(key)
 
-    async def _run_probe(self, key: str, host: str, port: int) -> Outcome:
+    async def _run_probe(self, registration: Registration) -> Outcome:
+        key = registration.key
+        own_path = self._registry.dialects.named(registration.dialect).health_path
         while True:
             self._doubted.discard(key)
-            outcome = await self._ask(host, port)
+            path = own_path or self._live.current.manager.health_check_endpoint
+            outcome = await self._ask(registration.host_ip, registration.port, path)
             if not outcome.healthy or key not in self._doubted:
                 break
         self._doubted.discard(key)
@@ -179,14 +183,13 @@ class HealthMonitor:
                 self._registry.probe_failed(instance, outcome.detail)
         return outcome
 
-    async def _ask(self, host: str, port: int) -> Outcome:
+    async def _ask(self, host: str, port: int, path: str) -> Outcome:
         async with self._slots:
-            manager = self._live.current.manager
-            timeout = manager.health_check_timeout_secs
+            timeout = self._live.current.manager.health_check_timeout_secs
             started, says_nothing = self._clock(), False
             try:
                 async with asyncio.timeout(timeout):
-                    status = await self._get(host, port, manager.health_check_endpoint, timeout)
+                    status = await self._get(host, port, path, timeout)
                 healthy, detail = status == 200, f"status {status}"
             except TimeoutError:
                 healthy, detail = False, f"no answer within {timeout:g} s"

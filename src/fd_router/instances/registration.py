@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from fd_router.engines.dialects import Dialects, UnknownDialectError
 from fd_router.errors import FdRouterError
 
 Role = Literal["mixed", "prefill", "decode"]
@@ -62,6 +63,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     tp_size: int = 1
     version: str = ""  # of the model; "" when not told
     max_requests: int = 0  # how many it takes at once; 0 when not told
+    dialect: str = ""  # the name of its engine's dialect; "" when not told
     is_paused: bool = False
     connected_decodes: tuple[Any, ...] = ()
     labels: dict[str, str] = {}  # of ``extra``, for policies to go by; none unless they are names and values of text
@@ -95,6 +97,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.max_requests:
             fields["max_requests"] = self.max_requests
+        if self.dialect:
+            fields["dialect"] = self.dialect
         if self.version:
             fields["version"] = self.version
         if self.connected_decodes:
@@ -157,6 +161,7 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
         tp_size=_tp_size(mapping.get("tp_size")) or len(device_ids) or 1,
         version=_version(mapping.get("version")),
         max_requests=_max_requests(mapping.get("max_requests")),
+        dialect=_dialect(mapping.get("dialect")),
         is_paused=_flag("is_paused", mapping.get("is_paused")),
         connected_decodes=_sequence("connected_decodes", mapping.get("connected_decodes")),
         labels=_labels(mapping.get("labels")),
@@ -166,12 +171,24 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
     return registration
 
 
-def require_role(registration: Registration, *, splitwise: bool) -> None:
-    """Raise RoleNotServedError unless the role fits: prefill or decode in splitwise mode, mixed otherwise."""
+def require_served(registration: Registration, dialects: Dialects, *, splitwise: bool) -> None:
+    """Raise RegistrationError unless the router can send requests to such an instance.
+
+    Its dialect must be one of ``dialects``, its role prefill or decode in splitwise mode, mixed otherwise.
+    """
+    try:
+        dialect = dialects.named(registration.dialect)
+    except UnknownDialectError as error:
+        raise RegistrationError(f"invalid dialect: {error}") from None
     if splitwise and registration.role == "mixed":
         raise RoleNotServedError("splitwise mode only supports PREFILL/DECODE instances")
     if not splitwise and registration.role != "mixed":
         raise RoleNotServedError("only MIXED instances are allowed")
+    if splitwise and not dialect.makes_pairs:
+        raise RoleNotServedError(
+            f"instances of dialect {dialect.name!r} can't share a request as prefill and decode: start the router "
+            "without --splitwise for them"
+        )
 
 
 def _role(value: object) -> Role:
@@ -292,6 +309,14 @@ def _max_requests(value: object) -> int:
         raise _wrong_type("max_requests", "an integer", value)
     if not 0 <= value <= 1_000_000:
         raise RegistrationError(f"invalid max_requests: {_shown(value)}")
+    return value
+
+
+def _dialect(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _wrong_type("dialect", "a string", value)
     return value
 
 

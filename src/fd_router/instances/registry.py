@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fd_router.config.live import LiveConfig
+from fd_router.engines.dialects import Dialects
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.health import Event, Status, Thresholds, advance
 from fd_router.instances.instance import Health, Instance
@@ -44,7 +45,10 @@ class Registry:
         clock: Callable[[], float],
         log: Log,
         live: LiveConfig,
+        dialects: Dialects | None = None,
     ) -> None:
+        """``dialects``: those that instances may have; None: the router's own."""
+        self.dialects = Dialects() if dialects is None else dialects
         self._clock = clock
         self._live = live
         self._members: dict[str, _Member] = {}
@@ -218,20 +222,23 @@ class Registry:
         # The object that running requests will give their counts back to, if there still is one.
         instance = self._removed_in_use.pop(registration.key, None)
         if instance is None:
-            instance = Instance(registration)
+            instance = Instance(registration, self.dialects.named(registration.dialect))
         instance.registration = registration
+        instance.dialect = self.dialects.named(registration.dialect)
         instance.is_draining = False
         member = _Member(instance, self._clock())
         self._members[registration.key] = member
         return member
 
     def _replace(self, member: _Member, registration: Registration) -> None:
-        before, member.instance.registration = member.instance.registration, registration
+        instance = member.instance
+        before, instance.registration = instance.registration, registration
+        instance.dialect = self.dialects.named(registration.dialect)
         if before.role != registration.role:
             self._available.clear()
             self._tell(ChangeKind.ROLE, member, f"was {before.role}")
-        if (before.tp_size, before.version) != (registration.tp_size, registration.version):
-            self._available.clear()  # who can pair with whom has changed
+        if before != registration:
+            self._available.clear()  # who can pair with whom may have changed: what of it matters, its dialect knows
         if before.max_requests != registration.max_requests:
             self._tell(ChangeKind.LIMIT, member, f"was {before.max_requests}")
         if before.is_paused != registration.is_paused:

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 _SPACE = re.compile(r"[ \t\n\r]*")
+_COMMA, _BRACE = b",}"
+
 _decoder = json.JSONDecoder()
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class _Member(NamedTuple):
@@ -35,6 +40,57 @@ def drop_members(body: bytes, names: Collection[str]) -> bytes:
 
     Raises ValueError when ``body`` isn't a JSON object in UTF-8.
     """
+    spliced = _drop_plain(body, names)
+    return _drop_any(body, names) if spliced is None else spliced
+
+
+def _drop_plain(body: bytes, names: Collection[str]) -> bytes | None:
+    """Do it for an object as JSON libraries write it by default; None for what is written in another way.
+
+    msgspec finds the members in a fraction of the time, and its ``Raw`` values are the bytes as they came. But a name
+    that stands there twice it tells once, and escapes in names it undoes. So the body must be just what it told.
+    """
+    try:
+        members = _decode(body)
+        if not body.isascii():
+            body.decode("utf-8")  # msgspec doesn't look at the encoding of what it skips
+    except (ValueError, RecursionError):  # what it doesn't take (NaN, a lone surrogate, …) the standard library may
+        return None
+    if not any(name in members for name in names):
+        return body
+    return _without(body, members, names)
+
+
+def _without(body: bytes, members: Mapping[str, msgspec.Raw], names: Collection[str]) -> bytes | None:
+    """Return ``body`` less ``names``, if it is ``members``, one after the other, in one of the two usual spacings."""
+    first = next(iter(members)).encode("utf-8")
+    space = b" " if body.startswith(b" ", len(first) + 4) else b""
+    lead, more, colon = b'{"', space + b'"', b'":' + space
+    pieces = [b"{"]
+    at, start, left = 0, 1, len(members)  # where the next member begins (the first with its brace), and a run of kept
+    for name, value in members.items():
+        left -= 1
+        head, text = lead + name.encode("utf-8") + colon, bytes(value)
+        end = at + len(head) + len(text)
+        if not (body.startswith(head, at) and body.startswith(text, at + len(head))) or "\\" in name:
+            return None
+        if body[end] != (_COMMA if left else _BRACE):  # it is another value that only begins so, or a member too many
+            return None
+        if name in names:
+            if at > start:
+                pieces.append(body[start:at])  # with the comma behind it
+            start = end + 1
+        at, lead = end + 1, more
+    if at > start:
+        pieces.append(body[start : at - 1])
+    elif len(pieces) > 1:  # the last ones are dropped, and so is the comma before them
+        pieces[-1] = pieces[-1][:-1]
+    pieces.append(body[at - 1 :])
+    return b"".join(pieces)
+
+
+def _drop_any(body: bytes, names: Collection[str]) -> bytes:
+    """Do it for whatever the standard library's decoder reads."""
     text = body.decode("utf-8")
     kept, found = [], False
     for member in (members := _members(text)):

@@ -1,4 +1,6 @@
-"""A disaggregated fleet: one request goes to a prefill and a decode instance at once; the answer is decode's.
+"""The request of a disaggregated fleet: it goes to a prefill and a decode instance; the answer is decode's.
+
+What the two are sent, whether at once or prefill first, and what their answers mean, their dialect knows.
 
 Before any byte has gone to the client, the failure of either leg means another pair without the guilty
 instance. After that decode decides: a prefill that fails has no say any more.
@@ -8,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from fd_router.config.live import LiveConfig
-from fd_router.engines.fastdeploy import PairBody, PairInfos, generated_token_ids, is_rescheduled, retry_id
-from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
+from fd_router.config.dotted_path import place_of
+from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
+from fd_router.errors import BadRequestError, NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
-from fd_router.http.connection_pool import Pools
+from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
+from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.in_flight import InFlight
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
+from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, STREAMING
 from fd_router.routing.request import RoutedRequest
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.telemetry import Telemetry
 
 MAX_RESCHEDULES = 3
 """How often a request that its decode instance gave back is scheduled again; FastDeploy's router does so as often."""
@@ -33,42 +35,25 @@ SelectPair = Callable[[RequestView, Collection[str]], tuple[Reservation[Instance
 """(request, keys of instances tried) → prefill and decode, counted. Raises NoInstanceError."""
 
 
-class PairContext(RoutingContext):
-    """What every pair exchange needs, built once."""
+class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):
+    """What every request to a pair needs."""
 
-    __slots__ = ("infos", "make_id", "select_pair")
-
-    def __init__(
-        self,
-        select_pair: SelectPair,
-        connection_failed: Callable[[Instance, str], None],
-        pools: Pools,
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-        live: LiveConfig,
-        make_id: Callable[[], str],
-        in_flight: InFlight | None = None,
-    ) -> None:
-        super().__init__(connection_failed, pools, telemetry, clock, live, in_flight)
-        self.select_pair = select_pair
-        self.make_id = make_id
-        self.infos = PairInfos()
+    select_pair: SelectPair
+    make_id: Callable[[], str]
 
 
 class PairRequest(RoutedRequest):
-    """Forwards one request to a pair of instances."""
+    """One request to a pair of instances."""
 
-    __slots__ = ("_body", "_decode", "_has_begun", "_pairing", "_prefill", "_reschedules", "_sent_at", "_token_ids")
+    __slots__ = ("_decode", "_paired", "_pairing", "_plan", "_prefill", "_sent_at")
 
-    def __init__(self, services: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
-        RoutedRequest.__init__(self, services, request, client, record)
-        self._pairing = services
-        self._body: PairBody | None = None
+    def __init__(self, context: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
+        RoutedRequest.__init__(self, context, request, client, record)
+        self._pairing = context
+        self._paired: PairedRequest | None = None
+        self._plan: PairPlan | None = None  # of the attempt under way, or the last one
         self._prefill: PrefillLeg | None = None
         self._decode: DecodeLeg | None = None
-        self._has_begun = False  # bytes have gone to the client
-        self._reschedules = 0
-        self._token_ids: list[int] = []  # generated before the request was given back
         self._sent_at = 0.0
 
     def instances(self) -> tuple[Instance, ...]:
@@ -78,7 +63,7 @@ class PairRequest(RoutedRequest):
     @property
     def engine_id(self) -> str:
         """The id that its instances know it by now: another one each time that it is scheduled again."""
-        return retry_id(self._tracked_id, self._reschedules)
+        return self._plan.request_id if self._plan is not None else self._tracked_id
 
     # one attempt
 
@@ -86,46 +71,56 @@ class PairRequest(RoutedRequest):
         completion = self._completion
         if completion is None:
             return
-        if self._body is None:
-            self._body = self._make_body(completion.request_id, has_own=completion.has_router_fields)
-        prefill, decode = self._pairing.select_pair(completion, self._tried)
+        paired = self._paired
+        if paired is None:
+            paired = self._paired = self._identify(completion)
+        prefill, decode = self._pairing.select_pair(completion, self._excluded)
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
-        self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream)
+        self._plan = plan = self._make_plan(paired, prefill, decode)
+        is_first = plan.order == "prefill_first"
+        self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
         self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
-        self._sent_at = self._services.clock()
-        body = self._body_for(self._pairing.infos.of(prefill.instance.registration, decode.instance.registration))
-        pools = self._services.pools
-        prefill_leg.start(pools, self._request, body, self._pairing.live.current.proxy.prefill_timeout_secs)
+        self._sent_at = self._context.clock()
+        self._move(CONNECTING)
+        pools, prefill_timeout = self._context.pools, self._context.live.current.proxy.prefill_timeout_secs
+        prefill_leg.start(pools, self._request, plan.prefill_body(), prefill_timeout)
         if self._is_full:
             decode_leg.pause()
-        decode_leg.start(pools, self._request, body)
+        if not is_first:
+            decode_leg.start(pools, self._request, plan.decode_body(None))
 
-    def _make_body(self, request_id: str, *, has_own: bool) -> PairBody:
-        request, new_id = self._request, ""
+    def _identify(self, completion: Completion) -> PairedRequest:
+        """Find the id by which the instances are to know the request, the same for all its attempts."""
+        request, request_id = self._request, completion.request_id
         if not request_id:  # one id for everything, unless the client has one for its own end
-            new_id = self._pairing.make_id() if request.head.request_id else request.request_id
-        try:
-            body = PairBody(request.body, request_id, new_id, has_own=has_own)
-        except (ValueError, RecursionError) as error:
-            raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
-        if new_id:
-            self._track(new_id)
+            request_id = self._pairing.make_id() if request.head.request_id else request.request_id
+            self._track(request_id)
             if request.head.request_id:
-                self._tag(new_id)
-        return body
+                self._tag(request_id)
+        return PairedRequest(
+            request.body, request_id, bool(completion.request_id), completion.has_router_fields, completion.stream
+        )
+
+    def _make_plan(
+        self, paired: PairedRequest, prefill: Reservation[Instance], decode: Reservation[Instance]
+    ) -> PairPlan:
+        """Have the dialect of the pair plan the attempt. Gives the pair back when it can't, and raises an HttpError."""
+        dialect = decode.instance.dialect
+        try:
+            return dialect.plan(paired, prefill.instance.registration, decode.instance.registration)
+        except Exception as error:
+            self._release(prefill)
+            self._release(decode)
+            if isinstance(error, (ValueError, RecursionError)):
+                raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
+            message = f"Failed to build disaggregate_info: the dialect {dialect.name} failed: {place_of(error)}"
+            raise NoInstanceError(message, status=500, code="dialect_failed") from error
 
     def _tag(self, new_id: str) -> None:
         """Log the id that was made here, which the instances' logs and the answer have."""
         if (completion := self._completion) is not None:
             self.record.tags = completion.tags = request_tags(self._request, new_id, completion.session_id)
-
-    def _body_for(self, info: bytes) -> bytes:
-        if self._body is None:
-            return b""
-        if self._reschedules:
-            return self._body.for_retry(info, self._reschedules, self._token_ids)
-        return self._body.for_pair(info)
 
     def _tell_choice(self, prefill: Instance, decode: Instance) -> None:
         record = self.record
@@ -147,7 +142,8 @@ class PairRequest(RoutedRequest):
         """End both legs, but for a prefill that is still answering behind a decode that is done: it is drained."""
         prefill, decode = self._prefill, self._decode
         self._prefill = self._decode = None  # no cycles: what is over is freed at once
-        if prefill is not None and not (decode is not None and decode.is_over and self._has_begun):
+        has_begun = self.record.first_byte_at > 0.0
+        if prefill is not None and not (decode is not None and decode.is_over and has_begun):
             prefill.cancel()
             self._release(prefill.decision)
         if decode is not None:
@@ -165,17 +161,40 @@ class PairRequest(RoutedRequest):
 
     # what the legs tell
 
-    def on_prefill_done(self, leg: PrefillLeg) -> None:
-        """Give the prefill instance's counts back; it may still be answering."""
-        self._telemetry.metrics.leg_began("prefill", self._services.clock() - self._sent_at)
+    def on_leg_sent(self) -> None:
+        """One of the two is on its way; with the other one, the request is."""
+        prefill, decode = self._prefill, self._decode
+        both = prefill is not None and prefill.is_sent and decode is not None and decode.is_sent
+        if both and self._phase is CONNECTING:
+            self._move(AWAITING)
+
+    def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
+        """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
+        plan = self._plan
+        if plan is not None and plan.order == "prefill_first" and not self._start_decode(plan, leg, head, answer):
+            return
+        self._telemetry.metrics.leg_began("prefill", self._context.clock() - self._sent_at)
         leg.decision.first_token()
         self._release(leg.decision)
         self._log_notes()
 
+    def _start_decode(self, plan: PairPlan, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
+        """Send decode what prefill answered. Returns False when that isn't what decode needs."""
+        try:
+            body = plan.decode_body(dechunked(answer) if head.chunked else answer)
+        except ValueError as error:
+            detail = f"its answer lacks what decode needs: {error}"
+            url = leg.instance.url
+            self.on_leg_failed(leg, UpstreamError("error_answer", detail, instance=url, retry=Retry.NEVER))
+            return False
+        if self._decode is not None:
+            self._decode.start(self._context.pools, self._request, body)
+        return True
+
     def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Pass decode's first bytes on."""
-        self._has_begun = True
-        self.record.first_byte_at = now = self._services.clock()
+        self._move(STREAMING)
+        self.record.first_byte_at = now = self._context.clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
         if self.record.stream and head.status < 400:
             leg.decision.first_token()
@@ -194,13 +213,15 @@ class PairRequest(RoutedRequest):
         self._telemetry.metrics.upstream_failed(leg.instance.url, "error_answer")
         self._log_failure(leg, "an error in the middle of the stream")
 
-    def on_decode_whole(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
-        """Pass the whole answer on, unless decode gave the request back."""
-        if is_rescheduled(body):
-            if self._reschedules >= MAX_RESCHEDULES:
-                self._log_failure(leg, f"{_given_back(body)} after {MAX_RESCHEDULES} reschedules, which is the limit")
-            elif self._reschedule(leg, body):
-                return
+    def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
+        """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
+        given_back = leg.instance.dialect.read_given_back(body)
+        paired = self._paired
+        if paired is None or paired.reschedules >= MAX_RESCHEDULES:
+            limit = f"after {MAX_RESCHEDULES} reschedules, which is the limit"
+            self._log_failure(leg, f"{given_back.reason} {limit}")
+        elif self._reschedule(paired, leg, given_back):
+            return
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
 
@@ -212,21 +233,21 @@ class PairRequest(RoutedRequest):
 
     def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
         """Pass a 4xx on, once: it is about the request, and another pair would say the same."""
-        if self._is_ended or (self._has_begun and leg is self._prefill):
+        if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"status {head.status}; the decode instance goes on")
             self._release(leg.decision)
             self._log_notes()
             return
         self._log_failure(leg, f"status {head.status}")
-        self._has_begun = True
-        self.record.first_byte_at = self._services.clock()
+        self._move(STREAMING)
+        self.record.first_byte_at = self._context.clock()
         self._end_attempt()
         self._write_head(head, body, self._pair_headers(leg))
         self._end("completed")
 
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
         """Try another pair, or tell the client whose fault it was. Prefill's, when decode has begun, is only logged."""
-        if self._is_ended or (self._has_begun and leg is self._prefill):
+        if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"{error.detail}; the decode instance goes on")
             self._telemetry.metrics.leg_failed(leg.role, error.reason)
             self._release(leg.decision)
@@ -235,45 +256,24 @@ class PairRequest(RoutedRequest):
         self._telemetry.metrics.leg_failed(leg.role, error.reason)
         self._telemetry.metrics.upstream_failed(error.instance, error.reason)
         self._log_failure(leg, error.detail)
-        if self._has_begun:
+        if self._phase is STREAMING:
             self._log_error(f"scanner error: {error.instance}: {error.detail}")
             self._end("failed")
         else:
-            self._on_attempt_failed(leg, error)
+            self._attempt_failed(leg.instance, error, _blame(leg, error), leg.role)
 
     # steps
 
-    def _on_attempt_failed(self, leg: PairLeg, error: UpstreamError) -> None:
-        services, record = self._services, self.record
-        self._end_attempt()
-        if error.retry is Retry.ALWAYS:
-            services.connection_failed(leg.instance, error.reason)
-        attempt = f"attempt {record.attempts}/{services.live.current.proxy.max_attempts}"
-        self._log_error(f"Request failed ({attempt}): {leg.role} {error.instance}: {error.detail}")
-        refusal = _blame(leg, error)
-        if self._exclude(leg.instance, error.reason):
-            self._try_again(error.reason, refusal)
-        else:
-            self._fail_locally(refusal)
+    def _may_repeat(self, error: UpstreamError) -> bool:  # noqa: ARG002
+        """Return True: neither instance can finish without the other, so what was begun comes to nothing."""
+        return True
 
-    def _try_again(self, reason: str, refusal: HttpError) -> None:
-        self._telemetry.metrics.retried(reason)
-        try:
-            self._attempt()
-        except SaturatedError:
-            self._wait_again(refusal)
-        except NoInstanceError:  # the failed one was the last: its failure says more
-            self._fail_locally(refusal)
-        else:
-            self._log_notes()
-
-    def _reschedule(self, leg: DecodeLeg, body: bytes) -> bool:
+    def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
-        so_far = generated_token_ids(body)
-        known = self._token_ids
-        self._token_ids = so_far if so_far[: len(known)] == known else known + so_far
-        self._log_failure(leg, f"{_given_back(body)} after {len(self._token_ids)} tokens")
-        self._reschedules += 1
+        so_far, known = given_back.token_ids, paired.token_ids
+        paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
+        self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
+        paired.reschedules += 1
         held = self._prefill, self._decode
         self._end_attempt()
         try:
@@ -286,7 +286,7 @@ class PairRequest(RoutedRequest):
         return True
 
     def _pair_headers(self, leg: PairLeg) -> bytes:  # noqa: ARG002
-        if not self._pairing.live.current.proxy.expose_instances:
+        if not self._context.live.current.proxy.expose_instances:
             return b""
         record = self.record
         return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (
@@ -295,11 +295,6 @@ class PairRequest(RoutedRequest):
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")
-
-
-def _given_back(body: bytes) -> str:
-    """Say in which of its two ways decode gave a request back."""
-    return "PD Error" if b"PD Error" in body else "pd_reschedule"
 
 
 def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:

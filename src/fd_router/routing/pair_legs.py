@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fd_router.engines.fastdeploy import ERROR_EVENT, begins_with_error, error_message, is_rescheduled
+from fd_router.engines.dialect import Role, Verdict
+from fd_router.engines.error_answers import error_message
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
 from fd_router.http.heads import ResponseHead, request_message
@@ -15,6 +16,7 @@ from fd_router.http.messages import Request
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
+from fd_router.routing.request import report_failure
 from fd_router.scheduling.reservation import Reservation
 
 MAX_GATHERED = 8 * 1024 * 1024
@@ -23,6 +25,9 @@ MAX_GATHERED = 8 * 1024 * 1024
 
 class Pair(Protocol):
     """The exchange, as its legs tell it what happens."""
+
+    def on_leg_sent(self) -> None:
+        """A leg's request is on its way."""
 
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
         """The instance failed; whether that matters is the pair's to say."""
@@ -33,8 +38,8 @@ class Pair(Protocol):
     def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
         """The instance answered 4xx, which is the client's to read."""
 
-    def on_prefill_done(self, leg: PrefillLeg) -> None:
-        """The prefill instance has done its work."""
+    def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
+        """The prefill instance has done its work; ``answer`` is its body, if the leg keeps it."""
 
     def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """The answer's first bytes are there, and they aren't an error."""
@@ -45,8 +50,8 @@ class Pair(Protocol):
     def on_error_event(self, leg: DecodeLeg) -> None:
         """An error is in what comes next of the stream."""
 
-    def on_decode_whole(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
-        """The whole answer to a request that isn't streamed is there, in one piece."""
+    def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
+        """The whole answer is there, and gives the request back: it is to be scheduled again."""
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:
         """The answer that had begun is complete."""
@@ -56,15 +61,16 @@ class PairLeg(UpstreamRequest):
     """One leg: a ``Listener`` of its connection that holds back bytes until it is known what they mean."""
 
     __slots__ = (
-        "_body", "_connecting", "_connection", "_gathered", "_has_begun", "_head", "_is_full", "_pair", "_pool",
-        "_request", "_size", "_stream", "_time_limit", "decision", "is_over",
+        "_body", "_connecting", "_connection", "_dialect", "_gathered", "_has_begun", "_head", "_is_full", "_pair",
+        "_pool", "_request", "_size", "_stream", "_time_limit", "decision", "is_over",
     )  # fmt: skip
 
-    role = ""
+    role: Role = "mixed"
 
     def __init__(self, pair: Pair, decision: Reservation[Instance], *, stream: bool) -> None:
         self.decision = decision
         self.is_over = False  # its answer came to an end, or it was cancelled
+        self._dialect = decision.instance.dialect
         self._pair = pair
         self._stream = stream
         self._has_begun = False  # something of its body came, and wasn't an error
@@ -84,6 +90,14 @@ class PairLeg(UpstreamRequest):
         self._request = request
         self._body = body
         self._dispatch(pools.of(self.decision.instance), time_limit)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether its request is on its way, or was answered."""
+        return self._connection is not None or self.is_over
+
+    def _on_sending(self) -> None:
+        self._pair.on_leg_sent()
 
     def _message(self) -> bytes | Buffers:
         return request_message(self._request, self._pool.authority, self._body)
@@ -163,16 +177,22 @@ class PairLeg(UpstreamRequest):
             self._replace()
             return
         self.is_over = True
-        if not (self._is_full and error.reason == "stalled"):  # then it only waited for a client that took nothing
-            self.instance.failed(error.reason, begun=self._head is not None and self._head.status < 400)
+        begun = self._head is not None and self._head.status < 400
+        report_failure(self.instance, error, held_up=self._is_full, begun=begun)
         self._pair.on_leg_failed(self, error)
 
     def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
-        if head.status >= 500:
-            self.instance.failed(f"status {head.status}")
-            self._fail(f"status {head.status}", body, head.status)
-        else:
+        self._on_bad_verdict(self._dialect.judge(self.role, head.status, body, whole=True), head, body)
+
+    def _on_bad_verdict(self, verdict: Verdict, head: ResponseHead, body: bytes) -> None:
+        status = head.status
+        if verdict is Verdict.CLIENT_ERROR:
             self._pair.on_leg_refused(self, head, body)
+        elif verdict is Verdict.BUSY:
+            self._fail(f"status {status}: it is busy", body, status, "busy")
+        else:
+            self.instance.failed(f"status {status}")
+            self._fail(f"status {status}", body, status)
 
     # what the legs differ in
 
@@ -192,10 +212,10 @@ class PairLeg(UpstreamRequest):
             self._gathered.append(data)
             self._size += len(data)
 
-    def _fail(self, what: str, body: bytes, status: int) -> None:
+    def _fail(self, what: str, body: bytes, status: int, reason: str = "error_answer") -> None:
         """The instance answered, but with an error of its own."""
         self.cancel()
-        error = UpstreamError("error_answer", what, instance=self.instance.url, retry=Retry.NEVER, status=status)
+        error = UpstreamError(reason, what, instance=self.instance.url, retry=Retry.NEVER, status=status)
         error.said = error_message(body)
         self._pair.on_leg_failed(self, error)
 
@@ -204,30 +224,38 @@ class PairLeg(UpstreamRequest):
 
 
 class PrefillLeg(PairLeg):
-    """Its answer is drained. A stream's first byte, or the end of another answer, tells that the prefill is done."""
+    """Its answer is drained, or kept for decode. A stream's first byte, or another answer's end, ends the prefill."""
 
-    __slots__ = ()
+    __slots__ = ("_keeps_answer",)
 
-    role = "prefill"
+    role: Role = "prefill"
 
-    def _on_good_data(self, head: ResponseHead, data: bytes) -> None:  # noqa: ARG002
+    def __init__(
+        self, pair: Pair, decision: Reservation[Instance], *, stream: bool, keeps_answer: bool = False
+    ) -> None:
+        PairLeg.__init__(self, pair, decision, stream=stream and not keeps_answer)
+        self._keeps_answer = keeps_answer
+
+    def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
+        if self._keeps_answer:
+            self._gather(data)
         if self._has_begun:
             return
         self._has_begun = True
-        if begins_with_error(data):
+        if self._dialect.judge("prefill", head.status, data, whole=False) is not Verdict.OK:
             self._fail("an error in the answer", data, 502)
         elif self._stream:
-            self._pair.on_prefill_done(self)
+            self._pair.on_prefill_done(self, head, b"")
 
-    def _on_good_end(self, head: ResponseHead, body: bytes) -> None:  # noqa: ARG002
+    def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
         if not (self._stream and self._has_begun):  # else it was told at the first byte
-            self._pair.on_prefill_done(self)
+            self._pair.on_prefill_done(self, head, body)
 
-    def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:  # noqa: ARG002
-        if begins_with_error(body):
+    def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
+        if self._dialect.judge("prefill", head.status, body, whole=True) is not Verdict.OK:
             self._fail("an error in the answer", body, 502)
         else:
-            self._pair.on_prefill_done(self)
+            self._pair.on_prefill_done(self, head, body)
 
 
 class DecodeLeg(PairLeg):
@@ -235,21 +263,23 @@ class DecodeLeg(PairLeg):
 
     __slots__ = ()
 
-    role = "decode"
+    role: Role = "decode"
 
     def on_data(self, data: bytes) -> None:
         """Take more of the body."""
         if self._has_begun:
-            if ERROR_EVENT in data:
+            if self._dialect.error_event in data:
                 self._pair.on_error_event(self)
             self._pair.on_decode_data(data)
         else:
             super().on_data(data)
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
-        if not self._gathered and begins_with_error(data) and b"PD Error" not in data:
-            self._fail("an error in the answer", data, 502)
-            return
+        if not self._gathered:
+            verdict = self._dialect.judge("decode", head.status, data, whole=False)
+            if verdict is not Verdict.OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
+                self._fail("an error in the answer", data, 502)
+                return
         if self._stream or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
             held, self._gathered = b"".join(self._gathered), []
@@ -258,22 +288,27 @@ class DecodeLeg(PairLeg):
             self._gather(data)
 
     def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
-        if head.status >= 500 and is_rescheduled(body):
-            self._pair.on_decode_whole(self, head, body)
+        verdict = self._dialect.judge("decode", head.status, body, whole=True)
+        if verdict is Verdict.GIVEN_BACK:
+            self._pair.on_given_back(self, head, body)
         else:
-            super()._on_bad_end(head, body)
+            self._on_bad_verdict(verdict, head, body)
 
     def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
         if self._has_begun:
             self._pair.on_decode_complete(self)
         else:
-            self._pair.on_decode_whole(self, head, body)
+            self._take_whole(head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
-        if begins_with_error(body) and b"PD Error" not in body:
-            self._fail("an error in the answer", body, 502)
-        elif self._stream:
+        self._take_whole(head, body)
+
+    def _take_whole(self, head: ResponseHead, body: bytes) -> None:
+        verdict = self._dialect.judge("decode", head.status, body, whole=True)
+        if verdict is Verdict.OK or (verdict is Verdict.GIVEN_BACK and self._stream):  # a stream can't be taken back
             self._pair.on_decode_begun(self, head, body)
             self._pair.on_decode_complete(self)
+        elif verdict is Verdict.GIVEN_BACK:
+            self._pair.on_given_back(self, head, body)
         else:
-            self._pair.on_decode_whole(self, head, body)
+            self._fail("an error in the answer", body, 502)

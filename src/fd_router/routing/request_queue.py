@@ -1,4 +1,4 @@
-"""Where requests wait when every instance has as many as it may have at once: a bounded, fair line."""
+"""The request queue: where requests wait when every instance has as many as it may have at once. Bounded and fair."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Queued(Protocol):
 
 
 class QueueObserver(msgspec.Struct, frozen=True):
-    """Who is told what happens in the line."""
+    """Who is told what happens in the queue."""
 
     waited: Callable[[float], None]  # seconds, until its turn
     refused: Callable[[str], None]  # the reason, a word
@@ -38,12 +38,12 @@ class QueueObserver(msgspec.Struct, frozen=True):
 
 
 class QueueTicket:
-    """A request's place in the line, until it has its turn or leaves."""
+    """A request's ticket for its turn, which it has until then or until it leaves."""
 
-    __slots__ = ("_line", "deadline", "priority", "request", "since")
+    __slots__ = ("_queue", "deadline", "priority", "request", "since")
 
-    def __init__(self, line: RequestQueue, request: Queued, priority: str, since: float, deadline: float) -> None:
-        self._line = line
+    def __init__(self, queue: RequestQueue, request: Queued, priority: str, since: float, deadline: float) -> None:
+        self._queue = queue
         self.request = request
         self.priority = priority
         self.since = since
@@ -51,21 +51,21 @@ class QueueTicket:
 
     def on_deadline(self) -> None:
         """It has waited as long as it may."""
-        self._line.on_expired(self)
+        self._queue.on_expired(self)
 
     def leave(self) -> None:
         """The request needs no turn any more."""
-        self._line.leave(self)
+        self._queue.leave(self)
 
     def __repr__(self) -> str:
         return f"<QueueTicket {self.priority} since {self.since:.3f}>"
 
 
 class RequestQueue:
-    """The places, in the order of ``FairQueue``.
+    """The tickets, in the order of ``FairQueue``, within the bounds of ``admission`` in the live configuration.
 
     ``on_capacity`` is to be called when an instance may have room again; turns are given at the loop's turn's end, so
-    that what released its place is through with it.
+    that what released its reservation is through with it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class RequestQueue:
         sweeper: DeadlineSweeper,
         clock: Callable[[], float],
         call_soon: Callable[[Callable[[], None]], object],
-        told: QueueObserver,
+        observer: QueueObserver,
     ) -> None:
         self.waiting = 0
         """Requests that wait. Read only; an attribute, since every request looks."""
@@ -87,17 +87,17 @@ class RequestQueue:
         self._sweeper = sweeper
         self._clock = clock
         self._call_soon = call_soon
-        self._told = told
+        self._observer = observer
         self._is_due = False
-        self._told_at = -TELL_SECONDS
+        self._warned_at = -TELL_SECONDS
 
-    def priority_of(self, request: Request, service_tier: str, most: str | None) -> str:
-        """Return the priority of ``request``, at most ``most`` if there is a most: see ``Priorities.choose``."""
+    def priority_of(self, request: Request, service_tier: str, limit: str | None) -> str:
+        """Return the priority of ``request``, at most ``limit`` if there is one: see ``Priorities.choose``."""
         wanted = (request.header(self._header) or b"").decode("latin-1")
-        return self._priorities.choose(wanted, service_tier, most)
+        return self._priorities.choose(wanted, service_tier, limit)
 
     def enter(self, request: Queued, priority: str, *, again: bool = False) -> QueueTicket:
-        """Take a place at the end, or as the first of its priority when it is to be sent ``again``.
+        """Queue at the end, or as the first of its priority when it is to be sent ``again``.
 
         It waits as long as it may now: a reload changes that for those who come after it. Raises LimitError (429) when
         as many wait as may; never for one that was let in before.
@@ -106,19 +106,19 @@ class RequestQueue:
         now = self._clock()
         if not again and self._queue.length(priority) >= options.max_queued:
             raise self._full(priority)
-        place = QueueTicket(self, request, priority, now, now + options.queue_timeout_secs)
+        ticket = QueueTicket(self, request, priority, now, now + options.queue_timeout_secs)
         if not self.waiting:
             self._rate.begin(now)
-            self._tell(now)
-        self._queue.add(place, priority, first=again)
-        self._sweeper.add(place)
+            self._warn(now)
+        self._queue.add(ticket, priority, first=again)
+        self._sweeper.add(ticket)
         self.waiting += 1
-        return place
+        return ticket
 
-    def leave(self, place: QueueTicket) -> None:
-        """Give a place up without a turn."""
-        self._queue.remove(place, place.priority)
-        self._forget(place)
+    def leave(self, ticket: QueueTicket) -> None:
+        """Give a ticket up without a turn."""
+        self._queue.remove(ticket, ticket.priority)
+        self._forget(ticket)
 
     def on_capacity(self) -> None:
         """There may be room for one more: give turns soon."""
@@ -126,17 +126,17 @@ class RequestQueue:
             self._is_due = True
             self._call_soon(self._give_turns)
 
-    def on_expired(self, place: QueueTicket) -> None:
-        """A place's time is over."""
-        self.leave(place)
-        self._told.refused("queue_timeout")
-        waited = self._clock() - place.since
+    def on_expired(self, ticket: QueueTicket) -> None:
+        """A ticket's time is over. What a reload changes holds for those that enter from then on."""
+        self.leave(ticket)
+        self._observer.refused("queue_timeout")
+        waited = self._clock() - ticket.since
         error = SaturatedError(
             f"No instance had room for the request within {waited:.0f} s; {self.waiting} more requests wait",
             code="queue_timeout",
         )
         error.headers = self._retry_after()
-        place.request.on_waited_too_long(error)
+        ticket.request.on_waited_too_long(error)
 
     def lengths(self) -> dict[str, int]:
         """Return how many requests of each priority wait."""
@@ -145,24 +145,24 @@ class RequestQueue:
     def _give_turns(self) -> None:
         self._is_due = False
         try:
-            while (place := self._queue.first()) is not None and place.request.try_dispatch():
+            while (ticket := self._queue.first()) is not None and ticket.request.try_dispatch():
                 now = self._clock()
-                self._queue.take(place, place.priority)
+                self._queue.take(ticket, ticket.priority)
                 self._rate.count(now)
-                self._forget(place)
-                self._told.waited(now - place.since)
+                self._forget(ticket)
+                self._observer.waited(now - ticket.since)
         except Exception:  # a bug with one must not keep the others waiting
             self.on_capacity()
             raise
 
-    def _forget(self, place: QueueTicket) -> None:
-        self._sweeper.discard(place)
+    def _forget(self, ticket: QueueTicket) -> None:
+        self._sweeper.discard(ticket)
         self.waiting -= 1
         if not self.waiting:
             self._rate.pause(self._clock())
 
     def _full(self, priority: str) -> LimitError:
-        self._told.refused("queue_full")
+        self._observer.refused("queue_full")
         seconds = self._rate.seconds_for(self.waiting + 1)
         most = self._live.current.admission.max_queued
         what = f"{most} requests of priority '{priority}' wait already" if most else "none may wait"
@@ -172,11 +172,11 @@ class RequestQueue:
     def _retry_after(self) -> tuple[tuple[str, str], ...]:
         return (("retry-after", str(self._rate.seconds_for(self.waiting + 1))),)
 
-    def _tell(self, now: float) -> None:
-        if now - self._told_at >= TELL_SECONDS:
-            self._told_at = now
+    def _warn(self, now: float) -> None:
+        if now - self._warned_at >= TELL_SECONDS:
+            self._warned_at = now
             options = self._live.current.admission
-            self._told.warn(
+            self._observer.warn(
                 "All instances are at their limit: requests wait now, "
                 f"{options.max_queued} of each priority at most, {options.queue_timeout_secs:g} s at most"
             )

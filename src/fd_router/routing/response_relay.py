@@ -11,6 +11,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.routing.context import RoutingContext
 from fd_router.routing.usage import UsageTail
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -23,15 +24,16 @@ class ResponseRelay:
     """
 
     __slots__ = (
-        "_client", "_completion", "_is_dechunking", "_is_delimited", "_keep_alive", "_relay", "_request", "_tail",
-        "_usage", "_visit", "record",
+        "_client", "_completion", "_context", "_grant", "_is_dechunking", "_is_delimited", "_keep_alive", "_relay",
+        "_request", "_tail", "_usage", "record",
     )  # fmt: skip
 
     record: RequestRecord
     _client: ClientStream
+    _context: RoutingContext
     _request: Request
     _completion: Completion | None
-    _visit: KeyGrant | None  # what counts against its API key
+    _grant: KeyGrant | None  # what counts against its API key
     _relay: Callable[[bytes], None]  # who takes what comes of the body
     _keep_alive: bool
     _is_delimited: bool  # whether the client can tell a whole answer from a broken one
@@ -62,7 +64,7 @@ class ResponseRelay:
             self._relay(body)
         else:  # one write, since each is a system call
             self._client.write(start + body)
-        if self._visit is not None and self._visit.counts_tokens:
+        if self._grant is not None and self._grant.counts_tokens:
             self._watch_usage(body)
 
     def _write_data(self, data: bytes) -> None:
@@ -90,5 +92,5 @@ class ResponseRelay:
 
     def _tell_usage(self, decision: Reservation[Instance]) -> None:
         """Tell the policy what the whole answer says of the prompt, if it does."""
-        if self._usage is not None and (usage := self._usage.usage()) is not None:
+        if self._usage is not None and (usage := self._context.endpoint.find_usage(self._usage.tail())) is not None:
             decision.usage(*usage)

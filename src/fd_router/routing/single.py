@@ -1,66 +1,51 @@
-"""A centralized fleet: one request, one instance, or another one as long as no byte of an answer has come."""
+"""The request of a centralized fleet: to one instance, or another one as long as no byte of an answer has come."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
 
-from fd_router.config.live import LiveConfig
-from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
+from fd_router.errors import NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
-from fd_router.http.connection_pool import InstancePool, Pools
+from fd_router.http.connection_pool import InstancePool
 from fd_router.http.heads import ResponseHead, request_message
 from fd_router.http.messages import Request
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.in_flight import InFlight
-from fd_router.routing.request import RoutedRequest
+from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, STREAMING
+from fd_router.routing.request import RoutedRequest, report_failure
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.telemetry import Telemetry
 
 Select = Callable[[RequestView, Collection[str]], Reservation[Instance]]
 """(request, keys of instances tried) → the instance, counted. Raises NoInstanceError."""
 
 
-class SingleContext(RoutingContext):
-    """What every exchange needs, built once."""
+class SingleContext(RoutingContext, frozen=True, kw_only=True, eq=False):
+    """What every request to one instance needs."""
 
-    __slots__ = ("select",)
-
-    def __init__(
-        self,
-        select: Select,
-        connection_failed: Callable[[Instance, str], None],
-        pools: Pools,
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-        live: LiveConfig,
-        in_flight: InFlight | None = None,
-    ) -> None:
-        super().__init__(connection_failed, pools, telemetry, clock, live, in_flight)
-        self.select = select
+    select: Select
 
 
 class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
-    """Forwards one request to one instance: a ``Listener`` of the connection there."""
+    """One request to one instance: a ``Listener`` of the connection there."""
 
-    __slots__ = ("_awaited", "_connecting", "_connection", "_decision", "_pool", "_select", "_time_limit")
+    __slots__ = ("_awaited", "_connecting", "_connection", "_pool", "_reservation", "_select", "_time_limit")
 
-    def __init__(self, services: SingleContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
-        RoutedRequest.__init__(self, services, request, client, record)  # by name: super() costs a look-up more
-        self._select = services.select
-        self._decision: Reservation[Instance] | None = None
+    def __init__(self, context: SingleContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
+        RoutedRequest.__init__(self, context, request, client, record)  # by name: super() costs a look-up more
+        self._select = context.select
+        self._reservation: Reservation[Instance] | None = None
         self._connection = self._connecting = None
         self._awaited: InstancePool | None = None  # of the instance that it is to be sent to, when its policy says so
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instance that works on the request now."""
-        is_sent = self._decision is not None and self._ticket is None and self._awaited is None
-        return (self._decision.instance,) if is_sent and self._decision is not None else ()
+        reservation = self._reservation
+        return (reservation.instance,) if reservation is not None and self._phase in AT_AN_INSTANCE else ()
 
     # one attempt
 
@@ -68,13 +53,14 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         completion, record = self._completion, self.record
         if completion is None:
             return
-        self._decision = decision = self._select(completion, self._tried)
-        instance = decision.instance
+        self._reservation = reservation = self._select(completion, self._excluded)
+        instance = reservation.instance
         record.attempts += 1
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
-        pool = self._services.pools.of(instance)
-        if decision.tracker is not None and decision.hold(self._be_sent_soon):
+        pool = self._context.pools.of(instance)
+        if reservation.tracker is not None and reservation.hold(self._be_sent_soon):
+            self._move(HELD)
             self._awaited = pool
             pool.awaited += 1
             self._notes.append(f"waits in the router until {instance.url} can begin with it")
@@ -86,29 +72,32 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def _on_due(self) -> None:
         """The policy says that the request is to be sent now: there, or, if nothing may go there, somewhere else."""
-        pool, decision = self._awaited, self._decision
-        if pool is None or decision is None:
+        pool, reservation = self._awaited, self._reservation
+        if pool is None or reservation is None:
             return
         self._stop_waiting()
-        if decision.instance.takes_new and not pool.retired:
+        if reservation.instance.takes_new and not pool.retired:
             self._dispatch(pool)
         else:
-            self._go_elsewhere(decision, pool)
+            self._go_elsewhere(reservation, pool)
 
-    def _go_elsewhere(self, decision: Reservation[Instance], pool: InstancePool) -> None:
+    def _go_elsewhere(self, reservation: Reservation[Instance], pool: InstancePool) -> None:
         """Choose again for a request that waited; where nobody else is there, it goes where it was to go, if it can."""
         self.record.attempts -= 1  # nothing was sent
         try:
             self._attempt()
         except NoInstanceError:
-            if decision.instance.health is Health.UNHEALTHY or pool.retired:
-                self._release(decision)
+            if reservation.instance.health is Health.UNHEALTHY or pool.retired:
+                self._release(reservation)
                 self._begin()
             else:
                 self.record.attempts += 1
                 self._dispatch(pool)
+        except Exception as error:  # noqa: BLE001  as in _begin
+            self._release(reservation)
+            self.on_bug(error)
         else:
-            self._release(decision)
+            self._release(reservation)
             self._log_notes()
 
     def _stop_waiting(self) -> None:
@@ -119,34 +108,45 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     def _message(self) -> bytes | Buffers:
         return request_message(self._request, self._pool.authority, self._request.body)
 
-    def _release_all(self) -> None:
+    def _on_connecting(self) -> None:
+        self._move(CONNECTING)
+
+    def _on_sending(self) -> None:
+        self._move(AWAITING)
+
+    def _end_attempt(self) -> None:
         self._stop_waiting()
         if self._connection is not None or self._connecting is not None:
             self._cancel()
-        if self._decision is not None:
-            self._release(self._decision)
+        if self._reservation is not None:
+            self._release(self._reservation)
+
+    def _release_all(self) -> None:
+        self._end_attempt()
+        self._reservation = None  # no cycles, by way of what its policy keeps: what is over is freed at once
 
     # what the instance's connection calls
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Pass the head on, with what came of the body."""
+        self._move(STREAMING)
         record = self.record
-        record.first_byte_at = self._services.clock()
+        record.first_byte_at = self._context.clock()
         record.status = head.status
         if body and record.stream:
             self._on_first_data()
         self._write_head(head, body)
-        if (decision := self._decision) is not None:
-            if (breaker := decision.instance.breaker) is not None:
+        if (reservation := self._reservation) is not None:
+            if (breaker := reservation.instance.breaker) is not None:
                 breaker.answered(head.status)
-            if decision.wants_usage:
+            if reservation.wants_usage:
                 self._watch_usage(body)
 
     def on_data(self, data: bytes) -> None:
         """Pass more of the body on."""
         record = self.record
         if not record.bytes_out:
-            record.first_byte_at = self._services.clock()  # engines send a stream's head before its first token
+            record.first_byte_at = self._context.clock()  # engines send a stream's head before its first token
             if record.stream:
                 self._on_first_data()
         record.bytes_out += len(data)
@@ -156,8 +156,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     def on_complete(self) -> None:
         """The instance's answer is whole, and so is the client's."""
         self._connection = None
-        if self._usage is not None and self._decision is not None:
-            self._tell_usage(self._decision)
+        if self._usage is not None and self._reservation is not None:
+            self._tell_usage(self._reservation)
         self._end("completed")
 
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
@@ -165,13 +165,18 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         self._connection = None
         if stale:
             self._replace()
-        elif not self.record.first_byte_at:
-            self._on_attempt_failed(error)
-        else:
-            if self._decision is not None:
-                self._blame(self._decision.instance, error, begun=self.record.status < 400)
+            return
+        reservation = self._reservation
+        if reservation is None:
+            return
+        self._telemetry.metrics.upstream_failed(error.instance, error.reason)
+        has_begun = self._phase is STREAMING
+        report_failure(reservation.instance, error, held_up=self._is_full, begun=has_begun and self.record.status < 400)
+        if has_begun:
             self._log_error(f"scanner error: {error.instance}: {error.detail}")
             self._end("failed")
+        else:
+            self._attempt_failed(reservation.instance, error, error)
 
     def on_bug(self, error: Exception) -> None:
         """A bug was met on the way: end."""
@@ -179,44 +184,14 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     # steps
 
+    def _may_repeat(self, error: UpstreamError) -> bool:
+        """Return whether the instance surely did nothing for it; a silent one may be at work."""
+        return error.retry is Retry.ALWAYS
+
     def _on_first_data(self) -> None:
         """A stream's first token came: the prefill is done."""
-        if self._decision is not None:
+        if self._reservation is not None:
             if self.record.status < 400:
-                self._decision.first_token()
-            self._prefill_done(self._decision)
+                self._reservation.first_token()
+            self._prefill_done(self._reservation)
             self._log_notes()
-
-    def _on_attempt_failed(self, error: UpstreamError) -> None:
-        """An attempt failed before any byte of an answer came."""
-        decision, services, record = self._decision, self._services, self.record
-        if decision is None:
-            return
-        attempt = f"attempt {record.attempts}/{services.live.current.proxy.max_attempts}"
-        self._blame(decision.instance, error)
-        self._log_error(f"Request failed ({attempt}): {error.instance}: {error.detail}")
-        self._release(decision)
-        if error.retry is Retry.ALWAYS:
-            services.connection_failed(decision.instance, error.reason)
-            if self._exclude(decision.instance, error.reason):
-                self._retry(error)
-                return
-        self._fail_locally(error)
-
-    def _blame(self, instance: Instance, error: UpstreamError, *, begun: bool = False) -> None:
-        """Count a failure of ``instance``, unless it only waited for a client that took nothing."""
-        self._telemetry.metrics.upstream_failed(error.instance, error.reason)
-        if not (self._is_full and error.reason == "stalled"):
-            instance.failed(error.reason, begun=begun)
-
-    def _retry(self, error: UpstreamError) -> None:
-        try:
-            self._attempt()
-        except SaturatedError:
-            self._telemetry.metrics.retried(error.reason)
-            self._wait_again(error)
-        except NoInstanceError:  # the failed one was the last: its failure says more
-            self._fail_locally(error)
-        else:
-            self._log_notes()
-            self._telemetry.metrics.retried(error.reason)

@@ -22,6 +22,10 @@ class Watched(Protocol):
 
     record: RequestRecord
 
+    @property
+    def waits_until(self) -> float:
+        """Until when it may wait in the queue, in seconds of the clock; 0.0: it doesn't wait there."""
+
     def on_overdue(self, seconds: float) -> None:
         """Nothing has happened for so long: end."""
 
@@ -46,11 +50,11 @@ class _Seen(NamedTuple):
 
 
 def patience_of(config: Config) -> Patience:
-    """Add up all that a request may wait for in turn, and some more."""
+    """Add up all that a request may wait for in turn, but for the queue, and some more."""
     proxy = config.proxy
-    waiting = config.admission.queue_timeout_secs + config.scheduler.tokenizer_timeout_secs
+    before_sent = config.scheduler.tokenizer_timeout_secs + proxy.connect_timeout_secs
     answer = proxy.first_byte_timeout_secs + (proxy.prefill_timeout_secs if config.server.splitwise else 0.0)
-    return Patience(waiting + proxy.connect_timeout_secs + answer + SLACK_SECS, proxy.stall_timeout_secs + SLACK_SECS)
+    return Patience(before_sent + answer + SLACK_SECS, proxy.stall_timeout_secs + SLACK_SECS)
 
 
 class Watchdog:
@@ -58,9 +62,8 @@ class Watchdog:
 
     Whatever happens to a request changes its record: another attempt, the first byte, more bytes. One whose record
     stays the same for longer than any time limit allows is ended. The request itself does nothing for that.
-
-    A reload changes the limits of what begins after it. What waits already goes by those that were, so its patience
-    is the longer one of both.
+    The queue's time limit is the request's own. A reload changes the other limits of what begins after it: what waits
+    already goes by those that were, so its patience is the longer one of both.
     """
 
     def __init__(self, requests: Callable[[], Iterable[Watched]], live: LiveConfig, clock: Callable[[], float]) -> None:
@@ -102,7 +105,8 @@ class Watchdog:
                 self._seen[request] = _Seen(state, now, patience)
                 continue
             longest = seen.patience.or_longer(patience)
-            if now - seen.since > (longest.after if record.first_byte_at else longest.before_first):
+            limit = longest.after if record.first_byte_at else longest.before_first
+            if now - max(seen.since, request.waits_until) > limit:
                 del self._seen[request]
                 request.on_overdue(now - seen.since)
 

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from fd_router.devtools.demo.client import FailedError, ask, metric, stream
+from fd_router.devtools.demo.client import DemoClient, FailedError
 from fd_router.devtools.mock.http_server import MockServer
+from fd_router.http.client import HttpClient
 from tests.support.mock_process import SOURCES, MockProcess, call
 from tests.support.ports import free_port
 
@@ -128,16 +129,16 @@ class Scripted:
 async def test_a_bad_answer_counts_as_failed():
     async with Scripted(502, b"{}") as port:
         with pytest.raises(FailedError, match="502"):
-            await ask(port, "x", 1)
+            await DemoClient(HttpClient(), port).ask("x", 1)
         with pytest.raises(FailedError, match="502"):
-            [text async for text in stream(port, "x", 1)]
+            [text async for text in DemoClient(HttpClient(), port).stream("x", 1)]
     with pytest.raises(FailedError):
-        await ask(port, "x", 1)
+        await DemoClient(HttpClient(), port).ask("x", 1)
 
 
 async def test_a_stream_without_its_end_counts_as_failed():
     async with Scripted(200, b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n') as port:
-        texts = stream(port, "x", 1)
+        texts = DemoClient(HttpClient(), port).stream("x", 1)
         assert await anext(texts) == "a"
         with pytest.raises(FailedError, match="early"):
             await anext(texts)
@@ -147,4 +148,4 @@ async def test_counters_are_added_up():
     text = b'# TYPE a_retries_total counter\na_retries_total{x="1"} 2.0\na_retries_total{x="2"} 3.0\n'
     text += b"a_retries_created 9\nb_total 7\n"
     async with Scripted(200, text) as port:
-        assert await metric(port, "retries") == 5
+        assert await DemoClient(HttpClient(), port).metric("retries") == 5

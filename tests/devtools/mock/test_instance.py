@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from fd_router.devtools.demo.http_client import CutOffError, fetch, send
 from fd_router.devtools.mock.instance import MockInstance
 from fd_router.devtools.mock.options import MockOptions
 from fd_router.errors import BadRequestError
+from tests.support.http_client import CutOffError, fetch, send
 from tests.support.waiting import until
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

@@ -21,7 +21,7 @@ class Clock:
 
 def answered(*pieces, status=200, headers=None):
     ended = []
-    call = ReplayCall(b"{}", 100.0, Clock(), ended.append)
+    call = ReplayCall(100.0, Clock(), ended.append)
     call.on_head(status, headers or {})
     for piece in pieces:
         call.on_data(piece)
@@ -73,7 +73,7 @@ def test_failures_have_names_that_can_be_counted(pieces, status, error):
 
 
 def test_an_endless_opening_is_not_kept():
-    call = ReplayCall(b"{}", 0, Clock(), lambda _: None)
+    call = ReplayCall(0, Clock(), lambda _: None)
     call.on_head(200, {})
     for _ in range(100):
         call.on_data(b": comment\n" * 1000)

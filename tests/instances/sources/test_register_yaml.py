@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fd_router.engines.dialects import Dialects
 from fd_router.instances.instance import Health
 from fd_router.instances.sources.register_yaml import parse_register_file, register_static
 
@@ -21,7 +22,7 @@ instances:
 
 
 def test_entries_keep_their_index() -> None:
-    file = parse_register_file(GOOD, splitwise=True)
+    file = parse_register_file(GOOD, Dialects(), splitwise=True)
     assert file.problems == ()
     assert {index: entry.url for index, entry in file.entries.items()} == {
         0: "http://127.0.0.1:8097",
@@ -41,7 +42,7 @@ instances:
   - {role: mixed, host_ip: 10.0.0.1, port: 3.5}
   - {role: mixed, host_ip: 10.0.0.1, port: 4, 7: odd key}
 """
-    file = parse_register_file(text, splitwise=False)
+    file = parse_register_file(text, Dialects(), splitwise=False)
     assert {index: entry.port for index, entry in file.entries.items()} == {0: 1, 6: 4}
     mapping = "expected a mapping with role, host_ip and port"
     number = "port: expected an integer or a string, got the number 3.5"
@@ -70,7 +71,7 @@ instances:
     ],
 )
 def test_files_that_hold_nothing_usable(text: str, problem: str) -> None:
-    file = parse_register_file(text, splitwise=False)
+    file = parse_register_file(text, Dialects(), splitwise=False)
     assert file.entries == {}
     assert len(file.problems) == 1
     assert problem in file.problems[0]

@@ -230,8 +230,8 @@ async def test_a_request_that_meets_a_dead_instance_is_answered_whatever_the_plu
     heard: list[str] = []
     registry.on_change(lambda change: heard.append(change.instance.url))
     rig.instances = [registry.register(make_instance(number).registration) for number in (1, 2)]
-    rig.services.connection_failed = registry.connection_failed
-    rig.services.select = Scheduler[Instance](rig.available, policy, str).select
+    scheduler = Scheduler[Instance](rig.available, policy, str)
+    rig.change(connection_failed=registry.connection_failed, select=scheduler.select)
     rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()]
     errors.clear()
     client = rig.client()

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from fd_router.devtools.demo.http_client import fetch, send
+from fd_router.errors import UpstreamError
+from fd_router.http.client import HttpClient, Origin
 
 PATH = "/v1/chat/completions"
 _DATA = b"data: "
@@ -28,46 +29,54 @@ class FailedError(Exception):
     """A request that wasn't answered as it should."""
 
 
-async def ask(port: int, prompt: str, max_tokens: int) -> Served:
-    """Send a request and wait for the whole answer. Raises FailedError."""
-    start = time.monotonic()
-    try:
-        answer = await fetch("127.0.0.1", port, "POST", PATH, body=_body(prompt, max_tokens), timeout_secs=30)
-    except OSError as error:
-        raise FailedError(str(error)) from None
-    if answer.status != 200:
-        raise FailedError(f"{answer.status} {answer.body[:200].decode('utf-8', 'replace')}")
-    text: str = msgspec.json.decode(answer.body)["choices"][0]["message"]["content"]
-    pair = [answer.headers.get(f"x-router-{role}-url", "") for role in ("prefill", "decode")]
-    return Served(text, text.partition(" ")[0], time.monotonic() - start, *pair)
+class DemoClient:
+    """Sends them to the router at ``port`` of this machine."""
 
+    def __init__(self, client: HttpClient, port: int) -> None:
+        self._client = client
+        self._router = Origin("127.0.0.1", port)
 
-async def stream(port: int, prompt: str, max_tokens: int) -> AsyncIterator[str]:
-    """Send a request and give its text as it comes. Raises FailedError when it ends without ``[DONE]``."""
-    body = _body(prompt, max_tokens, stream=True)
-    done = False
-    try:
-        async with await send("127.0.0.1", port, "POST", PATH, body=body) as answer:
-            if answer.status != 200:
-                raise FailedError(f"{answer.status}")
-            rest = b""
-            async for piece in answer:
-                *events, rest = (rest + piece).split(b"\n\n")
-                for event in events:
-                    done = done or event == _DATA + b"[DONE]"
-                    if not done:
-                        yield _text(event)
-    except OSError as error:
-        raise FailedError(str(error)) from None
-    if not done:
-        raise FailedError("the stream ended early")
+    async def ask(self, prompt: str, max_tokens: int) -> Served:
+        """Send a request and wait for the whole answer. Raises FailedError."""
+        start = time.monotonic()
+        try:
+            answer = await self._client.fetch(self._router, "POST", PATH, _body(prompt, max_tokens), time_limit=30)
+        except UpstreamError as error:
+            raise FailedError(error.detail) from None
+        if answer.status != 200:
+            raise FailedError(f"{answer.status} {answer.body[:200].decode('utf-8', 'replace')}")
+        text: str = msgspec.json.decode(answer.body)["choices"][0]["message"]["content"]
+        pair = [answer.headers.get(f"x-router-{role}-url", "") for role in ("prefill", "decode")]
+        return Served(text, text.partition(" ")[0], time.monotonic() - start, *pair)
 
+    async def stream(self, prompt: str, max_tokens: int) -> AsyncIterator[str]:
+        """Send a request and give its text as it comes. Raises FailedError when it ends without ``[DONE]``."""
+        done = False
+        try:
+            async with self._client.stream(
+                self._router, "POST", PATH, _body(prompt, max_tokens, stream=True)
+            ) as answer:
+                if answer.status != 200:
+                    raise FailedError(f"{answer.status}")
+                rest = b""
+                async for piece in answer:
+                    *events, rest = (rest + piece).split(b"\n\n")
+                    for event in events:
+                        done = done or event == _DATA + b"[DONE]"
+                        if not done:
+                            yield _text(event)
+        except UpstreamError as error:
+            raise FailedError(error.detail) from None
+        if not done:
+            raise FailedError("the stream ended early")
 
-async def metric(port: int, part: str) -> float:
-    """Return the sum of the router's counters whose name contains ``part``. Raises OSError."""
-    lines = (await fetch("127.0.0.1", port, "GET", "/metrics")).body.decode().splitlines()
-    samples = [line.rpartition(" ") for line in lines if not line.startswith("#")]
-    return sum(float(value) for name, _, value in samples if part in name and name.partition("{")[0].endswith("_total"))
+    async def metric(self, part: str) -> float:
+        """Return the sum of the router's counters whose name contains ``part``. Raises UpstreamError."""
+        lines = (await self._client.fetch(self._router, "GET", "/metrics")).body.decode().splitlines()
+        samples = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+        return sum(
+            float(value) for name, _, value in samples if part in name and name.partition("{")[0].endswith("_total")
+        )
 
 
 def _text(event: bytes) -> str:

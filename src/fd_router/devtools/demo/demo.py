@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fd_router.devtools.demo.client import PATH, FailedError, Served, ask, metric, stream
+from fd_router.devtools.demo.client import PATH, DemoClient, FailedError, Served
 from fd_router.devtools.demo.fleet import Fleet
 from fd_router.devtools.mock.completions import STORY_TOKENS
+from fd_router.http.client import HttpClient
 
 PROMPTS = ("What is a prefix cache?", "Why is prefill faster than decode?", "Write a haiku about queues.")
 DECODE_MS = 20.0
@@ -32,7 +33,7 @@ def run(*, keep: bool, instances: int | None, port: int, splitwise: bool = False
     """Show it all; return 0, or 1 if a request was lost. With ``keep``, stay up until Ctrl-C. ``port`` 0: a free one.
 
     ``splitwise``: with pairs, and so many ``instances`` of each role. Raises DemoError when a process can't be
-    started, OSError when the router doesn't answer.
+    started, UpstreamError when the router doesn't answer.
     """
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)
@@ -47,8 +48,10 @@ async def _main(console: Console, *, keep: bool, instances: int | None, port: in
     if me is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, me.cancel)
-    with Fleet(port) as fleet:
-        demo = PairDemo(console, fleet) if splitwise else Demo(console, fleet)
+    client = HttpClient()
+    with Fleet(client, port) as fleet:
+        requests = DemoClient(client, fleet.port)
+        demo = (PairDemo if splitwise else Demo)(console, fleet, requests)
         await demo.show(instances)
         if keep:
             demo.tell_what_to_try()
@@ -65,7 +68,8 @@ class Demo:
     _VICTIMS: tuple[str, ...] = ("mock-2",)
     _PREFIXES: Mapping[str, str] = {"mixed": "mock"}  # role → what its instances' names begin with
 
-    def __init__(self, console: Console, fleet: Fleet) -> None:
+    def __init__(self, console: Console, fleet: Fleet, requests: DemoClient) -> None:
+        self._requests = requests
         self._console = console
         self._fleet = fleet
         self._sent = 0
@@ -120,7 +124,7 @@ class Demo:
         self._title("A stream, as it arrives")
         self._sent += 1
         try:
-            async for text in stream(self._fleet.port, "Tell me what you do.", STORY_TOKENS):
+            async for text in self._requests.stream("Tell me what you do.", STORY_TOKENS):
                 self._console.print(text, end="", style="green", markup=False, soft_wrap=True)
         except FailedError as error:
             self._lose(error)
@@ -133,7 +137,7 @@ class Demo:
 
     async def _kill(self, victim: str) -> None:
         self._title(f"{victim} is killed while {FLOWING} requests flow")
-        retries = await metric(self._fleet.port, "retries")
+        retries = await self._requests.metric("retries")
         flowing = []
         for number in range(FLOWING):
             if number == FLOWING // 3:
@@ -145,7 +149,7 @@ class Demo:
         self._show_shares(
             [("of those sent before", self._shares(before)), ("of those sent after", self._shares(after))]
         )
-        again = await metric(self._fleet.port, "retries") - retries
+        again = await self._requests.metric("retries") - retries
         answered = sum(served is not None for served in answers)
         self._console.print(
             f"SIGKILL, no good-bye: {answered} of {FLOWING} were answered. {again:.0f} that were under way at {victim} "
@@ -156,7 +160,7 @@ class Demo:
     async def _try(self, prompt: str, max_tokens: int) -> Served | None:
         self._sent += 1
         try:
-            return await ask(self._fleet.port, prompt, max_tokens)
+            return await self._requests.ask(prompt, max_tokens)
         except FailedError as error:
             self._lose(error)
             return None

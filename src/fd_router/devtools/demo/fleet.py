@@ -16,8 +16,8 @@ from typing import Self
 
 import msgspec
 
-from fd_router.devtools.demo.http_client import fetch
-from fd_router.errors import FdRouterError
+from fd_router.errors import FdRouterError, UpstreamError
+from fd_router.http.client import HttpClient, Origin
 
 START_SECS = 15.0
 STOP_SECS = 3.0
@@ -31,7 +31,8 @@ class DemoError(FdRouterError):
 class Fleet:
     """A router at ``port`` (0: a free one) and its instances, run by this interpreter. Use it in ``with``."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, client: HttpClient, port: int) -> None:
+        self._client = client
         self.port = port or _free_port()
         self.urls: dict[str, str] = {}  # an instance's name → where it serves
         self._temporary = tempfile.TemporaryDirectory(prefix="fd-router-demo-")
@@ -42,6 +43,10 @@ class Fleet:
     def url(self) -> str:
         """The router's URL."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin("127.0.0.1", self.port)
 
     @property
     def log_path(self) -> Path:
@@ -141,12 +146,12 @@ class Fleet:
 
     async def _answers(self) -> bool:
         try:
-            return (await fetch("127.0.0.1", self.port, "GET", "/health", timeout_secs=1)).status == 200
-        except OSError:
+            return (await self._client.fetch(self._origin, "GET", "/health", time_limit=1)).status == 200
+        except UpstreamError:
             return False
 
     async def _registered(self) -> int:
-        answer = await fetch("127.0.0.1", self.port, "GET", "/registered_number")
+        answer = await self._client.fetch(self._origin, "GET", "/registered_number")
         return sum(msgspec.json.decode(answer.body, type=dict[str, int]).values())
 
 

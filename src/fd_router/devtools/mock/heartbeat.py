@@ -9,8 +9,11 @@ from typing import Any
 
 import msgspec
 
-from fd_router.devtools.demo.http_client import fetch
 from fd_router.devtools.mock.options import MockOptions
+from fd_router.devtools.router_address import RouterAddress
+from fd_router.errors import UpstreamError
+from fd_router.http.client import HttpClient
+from fd_router.http.client_request import NO_HEADERS
 
 FIRST_RETRY_SECS = 0.5
 """Until the first success, so that instances started before their router need not wait a whole interval."""
@@ -43,12 +46,11 @@ class Heartbeat:
     def __init__(
         self, options: MockOptions, port: int, is_healthy: Callable[[], bool], log: Callable[[str], None]
     ) -> None:
-        credentials, _, address = options.router.rpartition("@")
-        host, _, router_port = address.rpartition(":")
-        self._host = host.strip("[]")
-        self._port = int(router_port)
-        basic = base64.b64encode(credentials.encode()).decode("ascii")
-        self._headers = {"authorization": f"Basic {basic}"} if credentials else None
+        router = RouterAddress.parse(options.router)
+        self._router = router.origin
+        basic = base64.b64encode(f"any:{router.token}".encode()).decode("ascii")
+        self._headers = {"authorization": f"Basic {basic}"} if router.token else NO_HEADERS
+        self._client = HttpClient(keep=0)
         self._body = msgspec.json.encode(registration(options, port))
         self._interval = options.heartbeat_secs
         self._is_healthy = is_healthy
@@ -71,11 +73,9 @@ class Heartbeat:
 
     async def _register(self) -> str:
         try:
-            answer = await fetch(self._host, self._port, "POST", "/register", body=self._body, headers=self._headers)
-        except TimeoutError:
-            return "no answer in time"
-        except OSError as error:
-            return error.strerror or str(error)
+            answer = await self._client.fetch(self._router, "POST", "/register", self._body, headers=self._headers)
+        except UpstreamError as error:
+            return error.detail
         if answer.status != 200:
             return f"{answer.status} {answer.body[:300].decode('utf-8', 'replace')}"
         self._succeeded_once = True
@@ -85,7 +85,7 @@ class Heartbeat:
         if outcome != self._outcome:
             self._outcome = outcome
             prefix = "" if self.is_registered else "failed to register: "
-            self._log(f"router {self._host}:{self._port}: {prefix}{outcome}")
+            self._log(f"router {self._router.key}: {prefix}{outcome}")
 
     def __repr__(self) -> str:
-        return f"<Heartbeat to {self._host}:{self._port}: {self._outcome or 'not yet'}>"
+        return f"<Heartbeat to {self._router.key}: {self._outcome or 'not yet'}>"

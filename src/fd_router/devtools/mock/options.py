@@ -8,6 +8,7 @@ import msgspec
 
 from fd_router.config.loading import Option
 from fd_router.devtools.engine_model.engine import EngineSettings
+from fd_router.devtools.router_address import FORM, PATTERN
 
 ROLES = ("mixed", "prefill", "decode")
 
@@ -26,9 +27,10 @@ class MockOptions(msgspec.Struct, frozen=True):
     router: Annotated[
         str,
         Option(
-            help="HOST:PORT of the router to register at; any:TOKEN@HOST:PORT shows a token. Default: don't register.",
-            pattern=r"(.+:\d+)?",
-            form="HOST:PORT",
+            help="The router to register at, as HOST:PORT or http://HOST:PORT; any:TOKEN@HOST:PORT shows a token. "
+            "Default: don't register.",
+            pattern=f"({PATTERN})?",
+            form=FORM,
         ),
     ] = ""
     heartbeat_secs: Annotated[float, Option(help="How often it registers again.", unit="s", minimum=0.01)] = 5.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
+from fd_router.errors import UpstreamError
 
 _DATA = b"data:"
 _DONE = b"[DONE]"
@@ -15,19 +17,19 @@ _MOST = 65_536  # bytes looked through for the first token
 _PREFILL = "x-router-prefill-url"  # of a pair; the one whose work the prompt is
 _DECISION = "x-router-decision"  # ``role=URL; …``, if the router tells
 
+_FAILURES = {"reset": "connection lost", "cut_off": "connection lost", "protocol": "not HTTP/1.1"}
+"""What the results call them; all others are failures to connect."""
+
 
 class ReplayCall:
     """Takes in an answer piece by piece. Only a stream's first tokens and its end are read, the rest is counted off."""
 
     __slots__ = (
-        "_clock", "_head", "_on_end", "_status", "_tail", "body", "cached_tokens", "due", "ended_at", "error",
+        "_clock", "_head", "_on_end", "_status", "_tail", "cached_tokens", "due", "ended_at", "error",
         "first_token_at", "instance", "is_done", "word",
     )  # fmt: skip
 
-    def __init__(
-        self, body: bytes, due: float, clock: Callable[[], float], on_end: Callable[[ReplayCall], None]
-    ) -> None:
-        self.body = body
+    def __init__(self, due: float, clock: Callable[[], float], on_end: Callable[[ReplayCall], None]) -> None:
         self.due = due  # when it should be sent; times are the clock's
         self.first_token_at = math.nan
         self.ended_at = math.nan
@@ -42,7 +44,7 @@ class ReplayCall:
         self._head: bytes | None = b""  # the stream until its first token
         self._tail = b""
 
-    def on_head(self, status: int, headers: dict[str, str]) -> None:
+    def on_head(self, status: int, headers: Mapping[str, str]) -> None:
         """The answer's head is here."""
         self._status = status
         told = headers.get(_DECISION, "").partition(";")[0].partition("=")[2]
@@ -50,11 +52,11 @@ class ReplayCall:
         if status != 200:
             self._head = None
 
-    def on_data(self, data: bytes) -> None:
+    def on_data(self, content: bytes) -> None:
         """A piece of the body is here."""
         if self._head is not None:
-            self._look_for_token(data)
-        self._tail = self._tail[-_TAIL:] + data
+            self._look_for_token(content)
+        self._tail = self._tail[-_TAIL:] + content
 
     def on_complete(self) -> None:
         """The answer is whole."""
@@ -74,6 +76,10 @@ class ReplayCall:
             self.fail("stream without a token")
         else:
             self._end()
+
+    def on_failed(self, error: UpstreamError) -> None:
+        """The answer won't come, or won't end."""
+        self.fail(_FAILURES.get(error.reason) or f"connect: {error.detail}")
 
     def fail(self, error: str) -> None:
         """It won't be answered."""
@@ -97,7 +103,7 @@ class ReplayCall:
     def _end(self) -> None:
         self.is_done = True
         self.ended_at = self._clock()
-        self.body = self._tail = b""  # thousands of them are kept
+        self._tail = b""  # thousands of them are kept
         self._on_end(self)
 
 

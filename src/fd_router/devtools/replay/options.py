@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from fd_router.config.loading import Option
+from fd_router.devtools.router_address import FORM, PATTERN
 from fd_router.devtools.traces.trace import BLOCK_TOKENS
 
 
@@ -14,9 +15,15 @@ class ReplayOptions(msgspec.Struct, frozen=True):
     """Which trace, which router, what the bodies look like."""
 
     trace: Annotated[str, Option(help="The trace: a JSONL file in Mooncake's format. Needed.")] = ""
-    router: Annotated[str, Option(help="The router (or any OpenAI-compatible server), as http://HOST:PORT.")] = (
-        "http://127.0.0.1:30000"
-    )
+    router: Annotated[
+        str,
+        Option(
+            help="The router (or any OpenAI-compatible server), as HOST:PORT or http://HOST:PORT; any:KEY@HOST:PORT "
+            "shows an API key.",
+            pattern=PATTERN,
+            form=FORM,
+        ),
+    ] = "http://127.0.0.1:30000"
     name: Annotated[str, Option(help="What the table calls it. Default: the router's address.")] = ""
     prompts: Annotated[
         str,

@@ -6,16 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from fd_router.devtools.replay.call import ReplayCall
-from fd_router.devtools.replay.connections import Connections
 from fd_router.devtools.report.outcomes import Outcome, Result
+from fd_router.devtools.router_address import RouterAddress
 from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.devtools.traces.trace_text import text_of
 from fd_router.errors import FdRouterError
+from fd_router.http.client import HttpClient
+from fd_router.http.client_request import ClientRequest, request_head
 
 CHAT_PATH = "/v1/chat/completions"
 _WATCH_SECS = 0.25
@@ -28,7 +29,7 @@ class ReplayError(FdRouterError):
 class Target(msgspec.Struct, frozen=True):
     """Where the requests go, and what their bodies carry beside the prompt."""
 
-    url: str
+    router: RouterAddress
     path: str = CHAT_PATH
     model: str = "default"
     headers: Mapping[str, str] = {}
@@ -43,8 +44,10 @@ class Replay:
         self._requests = requests
         self._target = target
         self._timeout = timeout_secs
-        self._connections = Connections(*_address(target.url), _head(target))
+        self._head = _head(target)
+        self._client: HttpClient
         self._live: dict[ReplayCall, TraceRequest] = {}
+        self._sent: dict[ReplayCall, ClientRequest] = {}
         self._outcomes: list[Outcome] = []
         self._stopped = asyncio.Event()
         self._began = 0.0
@@ -53,6 +56,7 @@ class Replay:
     async def run(self, name: str, on_progress: Callable[[int], None] = lambda _: None) -> Result:
         """Send all, wait for all. ``on_progress`` hears how many have ended. Raises ReplayError if nobody listens."""
         await self._knock()
+        self._client = HttpClient(connect_secs=self._timeout)
         self._began = time.monotonic()
         watching = asyncio.create_task(self._watch(on_progress))
         try:
@@ -61,7 +65,9 @@ class Replay:
                 await self._pause(_WATCH_SECS)
         finally:
             watching.cancel()
-            self._connections.close()
+            for call in list(self._live):
+                self._give_up(call, "interrupted")
+            self._client.close()
         on_progress(len(self._outcomes))
         outcomes = sorted(self._outcomes, key=lambda outcome: outcome.at)
         return Result(name, outcomes, 0, time.monotonic() - self._began)
@@ -71,13 +77,13 @@ class Replay:
         self._stopped.set()
 
     async def _knock(self) -> None:
-        host, port = _address(self._target.url)
+        router = self._target.router
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 5.0)
+            _, writer = await asyncio.wait_for(asyncio.open_connection(router.origin.host, router.origin.port), 5.0)
         except OSError as error:
             raise ReplayError(
-                f"{self._target.url}: {error.strerror or 'no connection'}; start the router first, or name another "
-                "one with --router"
+                f"{router.url}: {error.strerror or 'no connection'}; start the router first, or name another one with "
+                "--router"
             ) from None
         writer.close()
 
@@ -99,13 +105,16 @@ class Replay:
 
     def _send(self, request: TraceRequest) -> None:
         due = self._began + request.at
-        call = ReplayCall(body_of(request, self._target), due, time.monotonic, self._on_end)
+        call = ReplayCall(due, time.monotonic, self._on_end)
         self._live[call] = request
-        self._connections.send(call)
+        body = body_of(request, self._target)
+        message = b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(body), body)
+        self._sent[call] = self._client.send(self._target.router.origin, message, call)
         self.late_secs = max(self.late_secs, time.monotonic() - due)
 
     def _on_end(self, call: ReplayCall) -> None:
         request = self._live.pop(call)
+        self._sent.pop(call, None)
         self._outcomes.append(
             Outcome(
                 at=request.at,
@@ -124,8 +133,13 @@ class Replay:
             await asyncio.sleep(_WATCH_SECS)
             oldest = time.monotonic() - self._timeout
             for call in [call for call in self._live if call.due < oldest]:
-                self._connections.give_up(call, "timeout")
+                self._give_up(call, "timeout")
             on_progress(len(self._outcomes))
+
+    def _give_up(self, call: ReplayCall, reason: str) -> None:
+        if (sent := self._sent.get(call)) is not None:
+            sent.cancel()
+        call.fail(reason)
 
 
 def body_of(request: TraceRequest, target: Target) -> bytes:
@@ -142,19 +156,6 @@ def body_of(request: TraceRequest, target: Target) -> bytes:
     return msgspec.json.encode({**body, **target.extra})
 
 
-def _address(url: str) -> tuple[str, int]:
-    """Raises ReplayError unless ``url`` is ``http://HOST:PORT``."""
-    parts = urlsplit(url)
-    try:
-        port = 80 if parts.port is None else parts.port
-    except ValueError:
-        port = 0
-    if parts.scheme != "http" or not parts.hostname or not port or parts.username or parts.path.strip("/"):
-        raise ReplayError(f"{url!r} is not an address like http://127.0.0.1:30000 (http only, no path)")
-    return parts.hostname, port
-
-
 def _head(target: Target) -> bytes:
-    lines = [f"POST {target.path} HTTP/1.1", f"host: {urlsplit(target.url).netloc}", "content-type: application/json"]
-    lines += [f"{name}: {value}" for name, value in target.headers.items()]
-    return "\r\n".join([*lines, "content-length: "]).encode("latin-1")
+    headers = {"authorization": f"Bearer {target.router.token}"} if target.router.token else {}
+    return request_head("POST", target.path, target.router.origin.key.encode("ascii"), {**headers, **target.headers})

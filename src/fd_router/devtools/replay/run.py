@@ -15,6 +15,7 @@ import uvloop
 from fd_router.devtools.replay.options import ReplayOptions
 from fd_router.devtools.replay.replay import Replay, Target
 from fd_router.devtools.report.outcomes import Result
+from fd_router.devtools.router_address import RouterAddress
 from fd_router.devtools.simulate.run import progress_bar, show
 from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace
 from fd_router.errors import ConfigError
@@ -25,8 +26,9 @@ _LATE_SECS = 0.1
 
 def run(options: ReplayOptions) -> int:
     """Replay, print, write; return the exit code: 1 when no request was served. Raises what ``simulate`` raises."""
+    router = RouterAddress.parse(options.router)
     target = Target(
-        options.router,
+        router,
         options.path,
         options.model,
         _headers(options),
@@ -37,12 +39,11 @@ def run(options: ReplayOptions) -> int:
     requests = at_speed(capped(requests, options.max_output), options.speed)
     result, late = uvloop.run(_replay(options, requests, target))
     done, seconds = len(result.outcomes), requests[-1].at
-    title = (
-        f"{Path(options.trace).name}: {done:,} of {len(requests):,} requests in {seconds:,.0f} s to {options.router}"
-    )
+    title = f"{Path(options.trace).name}: {done:,} of {len(requests):,} requests in {seconds:,.0f} s to {router.url}"
     conditions: dict[str, object] = {
         **msgspec.to_builtins(options),
-        "header": [],  # there may be a key in one
+        "header": [],  # there may be a key in one …
+        "router": router.url,  # … and one in the address
         "requests": len(requests),
         "late_secs": round(late, 3),
     }
@@ -55,7 +56,7 @@ def run(options: ReplayOptions) -> int:
 async def _replay(options: ReplayOptions, requests: list[TraceRequest], target: Target) -> tuple[Result, float]:
     replay = Replay(requests, target, timeout_secs=options.timeout_secs)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, replay.stop)
-    name = options.name or options.router
+    name = options.name or target.router.url
     with progress_bar() as progress:
         task = progress.add_task(name, total=len(requests))
         result = await replay.run(name, lambda done: progress.update(task, completed=done))

@@ -26,9 +26,9 @@ from fd_router.instances.registration import Registration
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.plugins.guard import PluginGuard
-from fd_router.scheduling.policies import make_index, make_policy, needs
+from fd_router.scheduling.policies import find_policy, make_index, make_policy
 from fd_router.scheduling.policies.least import RequestNumPolicy
-from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN
 from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
@@ -101,18 +101,18 @@ class Simulator:
         self._agenda: list[tuple[float, int]] = []  # when which server's engine has something; stale ones are skipped
         self._outcomes: list[Outcome] = []
         self._timers: list[_Timer] = []  # a heap
-        environment = Environment(lambda: self.now, random.Random(seed), later=self._later)
-        self._figures = ReportedLoads(environment.clock, options.load_max_age_secs)
-        self._index = make_index(environment, options)
-        chooser = make_policy(
-            policy, environment, options, figures=self._figures, index=self._index, own_options=options.policy_options
+        self._figures = ReportedLoads(self._clock, options.load_max_age_secs)
+        self._index = make_index(self._clock, options)
+        environment = Environment(
+            self._clock, random.Random(seed), later=self._later, index=self._index, reported_loads=self._figures
         )
+        chooser = make_policy(policy, environment, options, own_options=options.policy_options)
         if ":" in policy:
             chooser = _checked(chooser, policy, environment)
         members = tuple(server.instance for server in self._servers)
         self._scheduler = Scheduler(lambda: members, chooser, lambda: "")
         self._periodic: list[tuple[float, Callable[[], None]]] = [(options.eviction_interval_secs, self._sweep)]
-        if "figures" in needs([policy], options.policy_folder):
+        if Need.REPORTED_LOADS in find_policy(policy, options.policy_folder).needs:
             self._periodic.append((options.load_scrape_interval_secs, self._scrape))
             if not options.cache_instance_max_blocks:
                 self._limit_index(fleet.engine.cache_tokens)
@@ -149,6 +149,9 @@ class Simulator:
         server = self._by_key[decision.instance.key]
         server.engine.submit(request.prompt, request.output_tokens, self.now, _Sent(request, decision, server))
         self._note(server)
+
+    def _clock(self) -> float:
+        return self.now
 
     def _later(self, seconds: float, call: Callable[[], None]) -> _Timer:
         timer = _Timer(self.now + seconds, call)

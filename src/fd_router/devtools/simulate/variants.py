@@ -59,7 +59,8 @@ def _variant(given: str, settings: Sequence[str], config_path: str) -> Variant:
                 "see docs/configuration.md"
             )
     options = load(config_path or None, flags, os.environ).config.scheduler
-    return Variant(given, policy, msgspec.structs.replace(options, policy_options={**options.policy_options, **own}))
+    own = {**options.policy_options, **own} if ":" in policy else {}  # a file's may be another's, of the same list
+    return Variant(given, policy, msgspec.structs.replace(options, policy_options=own))
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, str]:

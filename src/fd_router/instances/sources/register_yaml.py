@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from fd_router.instances.registration import Registration, RegistrationError, parse_registration, require_role
+from fd_router.engines.dialects import Dialects
+from fd_router.instances.registration import Registration, RegistrationError, parse_registration, require_served
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
 
@@ -20,7 +21,7 @@ class RegisterFile(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
 
-def read_register_file(path: Path, *, splitwise: bool) -> RegisterFile:
+def read_register_file(path: Path, dialects: Dialects, *, splitwise: bool) -> RegisterFile:
     """Read the file at ``path``. Never raises: what can't be used is told in ``problems``, the rest in ``entries``."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -28,10 +29,10 @@ def read_register_file(path: Path, *, splitwise: bool) -> RegisterFile:
         return RegisterFile({}, (f"Failed to read YAML file {path}: not UTF-8 text (byte {error.start})",))
     except OSError as error:
         return RegisterFile({}, (f"Failed to read YAML file {path}: {(error.strerror or str(error)).lower()}",))
-    return parse_register_file(text, splitwise=splitwise, name=str(path))
+    return parse_register_file(text, dialects, splitwise=splitwise, name=str(path))
 
 
-def parse_register_file(text: str, *, splitwise: bool, name: str = "register.yaml") -> RegisterFile:
+def parse_register_file(text: str, dialects: Dialects, *, splitwise: bool, name: str = "register.yaml") -> RegisterFile:
     """Parse the text of such a file; ``name`` is what the problems call it."""
     try:
         document = yaml.safe_load(text)
@@ -42,12 +43,12 @@ def parse_register_file(text: str, *, splitwise: bool, name: str = "register.yam
         return RegisterFile({}, (f"No instances found in config file {name}",))
     if not isinstance(items, list) or items is document:
         return RegisterFile({}, (f"Failed to unmarshal YAML file {name}: expected a key 'instances' with a list",))
-    return _parse_entries(items, splitwise=splitwise)
+    return _parse_entries(items, dialects, splitwise=splitwise)
 
 
 def register_static(path: Path, registry: Registry, *, splitwise: bool, log: Log) -> tuple[str, ...]:
     """Register the file's instances as kept ones; log each problem, and return them all."""
-    file = read_register_file(path, splitwise=splitwise)
+    file = read_register_file(path, registry.dialects, splitwise=splitwise)
     for problem in file.problems:
         log.error(problem)
     for index, registration in file.entries.items():
@@ -69,13 +70,13 @@ def replace_static(file: RegisterFile, registry: Registry, reason: str) -> tuple
     return tuple(sorted(after - before)), tuple(sorted(before - after))
 
 
-def _parse_entries(items: list[object], *, splitwise: bool) -> RegisterFile:
+def _parse_entries(items: list[object], dialects: Dialects, *, splitwise: bool) -> RegisterFile:
     entries: dict[int, Registration] = {}
     problems: list[str] = []
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
         try:
-            registration = _parse_entry(item, splitwise=splitwise)
+            registration = _parse_entry(item, dialects, splitwise=splitwise)
         except RegistrationError as error:
             problems.append(f"Failed to register instance from index {index}: {error.message}")
             continue
@@ -88,9 +89,9 @@ def _parse_entries(items: list[object], *, splitwise: bool) -> RegisterFile:
     return RegisterFile(entries, tuple(problems))
 
 
-def _parse_entry(item: object, *, splitwise: bool) -> Registration:
+def _parse_entry(item: object, dialects: Dialects, *, splitwise: bool) -> Registration:
     if not isinstance(item, Mapping):
         raise RegistrationError("expected a mapping with role, host_ip and port")
     registration = parse_registration(item)
-    require_role(registration, splitwise=splitwise)
+    require_served(registration, dialects, splitwise=splitwise)
     return registration

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fd_router.instances.registration import RegistrationError, parse_registration, require_role
+from fd_router.instances.registration import RegistrationError, parse_registration, require_served
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
 
@@ -71,7 +71,7 @@ class StateFile:
     def _take_in(self, entry: dict[str, Any], draining: set[str]) -> bool:
         try:
             registration = parse_registration(entry)
-            require_role(registration, splitwise=self._splitwise)
+            require_served(registration, self._registry.dialects, splitwise=self._splitwise)
             if self._networks is not None and registration.host_ip not in self._networks:
                 raise RegistrationError(f"{registration.host_ip} is in none of access.register-networks")
         except RegistrationError as error:

@@ -1,1 +1,1 @@
-"""Policies that aren't part of the router: loading, guarding, one for each role."""
+"""Policies by their names: finding, checking and building a class; adapting and guarding one that is a plug-in."""

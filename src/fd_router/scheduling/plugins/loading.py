@@ -1,8 +1,8 @@
-"""A policy from elsewhere, ``my_package.my_module:MyPolicy``: found, looked at, and built with checked options.
+"""The class of a policy: found by its name, looked at, and built with checked options.
 
-Its class has ``choose`` and perhaps more of what ``contract`` names. Its constructor's parameters are its declaration:
-one called ``environment``, ``index`` or ``figures`` is given what the router's own policies get; each other one is an
-option, with its annotation as the type and its default.
+One that derives from ``Policy`` is built with ``(environment, options)``, the options being its ``Options``. A plain
+class with ``choose`` declares all by its constructor's parameters: one called ``environment``, ``index`` or
+``figures`` is given what the router has; each other one is an option, with its annotation as the type and its default.
 """
 
 from __future__ import annotations
@@ -10,108 +10,121 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Self
 
-import msgspec
-
-from fd_router.config.options import did_you_mean, kebab
+from fd_router.config.options import did_you_mean
 from fd_router.errors import ConfigError
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.plugins.adapter import adapt
+from fd_router.scheduling.plugins.hooks import faults_of
+from fd_router.scheduling.plugins.options import OptionFields
+from fd_router.scheduling.policy import Need, NoOptions, Policy
 
-GIVEN = frozenset({"environment", "index", "figures"})
-"""Parameters of a policy's constructor that are no options: ``Environment``, ``PrefixIndex``, ``ReportedLoads``."""
+GIVEN: Mapping[str, frozenset[Need]] = {
+    "environment": frozenset(),
+    "index": frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS}),
+    "figures": frozenset({Need.REPORTED_LOADS}),
+}
+"""Parameters of a plain class's constructor that are no options, and what they say that it needs."""
 
 
-class CustomPolicy:
-    """A policy's class, and what its constructor takes. ``key`` names the option that names it, for errors.
+class PolicyClass:
+    """A policy's class, what it needs, and which options it takes. ``key`` names the option that names it, for errors.
 
     Raises ConfigError: no such module or class, an import that fails, a class that is no policy.
     """
 
-    __slots__ = ("_class", "_key", "_parameters", "_types", "name")
+    __slots__ = ("_class", "_fields", "_key", "_parameters", "_struct", "name", "needs")
 
-    def __init__(self, name: str, folder: str = "", key: str = "scheduler.policy") -> None:
+    def __init__(self, name: str, found: Any, key: str) -> None:
         self.name = name
+        self.needs: frozenset[Need]
         self._key = key
-        self._class = self._find(folder)
+        self._class = found
         try:
-            self._parameters = dict(inspect.signature(self._class).parameters)
-            self._types = get_type_hints(self._class.__init__, include_extras=True)
+            self._parameters = dict(inspect.signature(found).parameters)
+            self._struct = _struct_of(found, self._parameters, partial(_error, key, name))
+            self._fields = (
+                OptionFields.of_struct(self._struct)
+                if self._struct is not None
+                else OptionFields.of_constructor(found, self._parameters, GIVEN)
+            )
+        except ConfigError:
+            raise
         except Exception as error:
-            raise self._error(f"its constructor can't be read: {_say(error)}") from error
+            raise _error(key, name, f"its constructor can't be read: {_say(error)}") from error
+        named = [GIVEN[parameter] for parameter in self._parameters if parameter in GIVEN]
+        self.needs = frozenset().union(*named) | (found.needs if issubclass(found, Policy) else frozenset())
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Which of ``GIVEN`` its constructor takes."""
-        return GIVEN & self._parameters.keys()
+    @classmethod
+    def built_in(cls, name: str, path: str, key: str) -> Self:
+        """Import one of the router's own by its path, ``module:class``."""
+        module, _, kind = path.partition(":")
+        return cls(name, getattr(importlib.import_module(module), kind), key)
 
-    def build(self, given: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-        """Make the policy of what the router gives (a value for all of ``needs``) and its options from the file.
+    @classmethod
+    def plugin(cls, name: str, folder: str, key: str) -> Self:
+        """Find a plug-in by its name, ``my_package.my_module:MyPolicy``, also in the configuration's folder."""
+        found = _find(name, folder, key)
+        if faults := faults_of(found):
+            raise ConfigError(*(_fault(key, name, fault) for fault in faults))
+        return cls(name, found, key)
+
+    def build(self, environment: Environment, preset: Mapping[str, Any], options: Mapping[str, Any]) -> Policy:
+        """Make the policy. ``options`` come from its operator, and win over those that are ``preset``.
 
         Raises ConfigError with a line for each option that is unknown, missing, or of a wrong type.
         """
-        arguments = self._convert(options) | {name: given[name] for name in self.needs}
+        values = self._fields.convert(self.name, f"{self._key}-options", preset, options)
+        given: dict[str, Any] = {
+            "environment": environment, "index": environment.index, "figures": environment.reported_loads,
+        }  # fmt: skip
         try:
-            return self._class(**arguments)
+            if self._struct is not None:
+                given["options"], values = self._struct(**values), {}
+            arguments = {name: value for name, value in given.items() if name in self._parameters}
+            return adapt(self._class(**arguments, **values))
         except (Exception, SystemExit) as error:
             raise ConfigError(f"{self._key}-options: {self.name} can't be made of them: {_say(error)}") from error
 
-    def _find(self, folder: str) -> Any:
-        module_name, _, class_name = self.name.partition(":")
-        _search_in(folder)
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise self._error(f"importing {module_name} failed: {_say(error)}") from error
-            places = " or ".join(dict.fromkeys(str(Path(place).resolve()) for place in (folder, ".") if place))
-            raise self._error(
-                f"there is no module {module_name!r} in {places}, nor among the installed packages"
-            ) from error
-        except (Exception, SystemExit) as error:  # a script's last line would end the router, without a word
-            raise self._error(f"importing {module_name} failed: {_say(error)}") from error
-        found = getattr(module, class_name, None)
-        if found is None:
-            near = did_you_mean(class_name, [name for name in vars(module) if not name.startswith("_")])
-            raise self._error(f"{module.__file__} has no {class_name!r}{near}")
-        if not inspect.isclass(found) or not callable(getattr(found, "choose", None)):
-            raise self._error(f"{class_name} in {module.__file__} is no class with a choose(request, candidates)")
-        return found
-
-    def _convert(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        known = {name: parameter for name, parameter in self._parameters.items() if name not in GIVEN}
-        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-        known = {name: p for name, p in known.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        values: dict[str, Any] = {}
-        problems = []
-        for key, value in options.items():
-            name = key.replace("-", "_")
-            if name not in known and not takes_any:
-                problems.append(f"{self._key}-options.{key}: {self._unknown(key, known)}")
-                continue
-            try:
-                values[name] = msgspec.convert(value, self._types.get(name, Any), strict=False)
-            except (msgspec.ValidationError, TypeError) as error:
-                reason = str(error)[:1].lower() + str(error)[1:]
-                problems.append(f"{self._key}-options.{key}: {str(value)[:80]!r} doesn't fit: {reason}")
-        missing = [name for name, p in known.items() if p.default is p.empty and name not in values]
-        given = {key.replace("-", "_") for key in options}
-        problems += [f"{self._key}-options: {self.name} needs {kebab(x)!r}" for x in missing if x not in given]
-        if problems:
-            raise ConfigError(*problems)
-        return values
-
-    def _unknown(self, key: str, known: Mapping[str, Any]) -> str:
-        names = [kebab(name) for name in known]
-        near = did_you_mean(key, names) or (f"; it has {', '.join(names)}" if names else "; it has none")
-        return f"{self.name} has no such option{near}"
-
-    def _error(self, why: str) -> ConfigError:
-        return ConfigError(f"{self._key}: {self.name!r}: {why}")
-
     def __repr__(self) -> str:
-        return f"<CustomPolicy {self.name}>"
+        return f"<PolicyClass {self.name}>"
+
+
+def _struct_of(found: Any, parameters: Mapping[str, Any], error: Callable[[str], ConfigError]) -> Any:
+    """Return the Struct of its options; None for a class that has parameters for them, as a plain one."""
+    if not issubclass(found, Policy):
+        return None
+    if parameters.keys() <= {"environment", "options"}:
+        return found.Options
+    if found.Options is not NoOptions:
+        raise error(f"{found.__name__} has Options, so its constructor must take (environment, options)")
+    return None
+
+
+def _find(name: str, folder: str, key: str) -> Any:
+    module_name, _, class_name = name.partition(":")
+    _search_in(folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise _error(key, name, f"importing {module_name} failed: {_say(error)}") from error
+        places = " or ".join(dict.fromkeys(str(Path(place).resolve()) for place in (folder, ".") if place))
+        why = f"there is no module {module_name!r} in {places}, nor among the installed packages"
+        raise _error(key, name, why) from error
+    except (Exception, SystemExit) as error:  # a script's last line would end the router, without a word
+        raise _error(key, name, f"importing {module_name} failed: {_say(error)}") from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        near = did_you_mean(class_name, [name for name in vars(module) if not name.startswith("_")])
+        raise _error(key, name, f"{module.__file__} has no {class_name!r}{near}")
+    if not inspect.isclass(found) or getattr(found, "choose", Policy.choose) is Policy.choose:
+        raise _error(key, name, f"{class_name} in {module.__file__} is no class with a choose(request, candidates)")
+    return found
 
 
 def _search_in(folder: str) -> None:
@@ -123,6 +136,14 @@ def _search_in(folder: str) -> None:
         resolved = str(Path(place).resolve()) if place else ""
         if resolved and resolved not in sys.path:
             sys.path.append(resolved)
+
+
+def _error(key: str, name: str, why: str) -> ConfigError:
+    return ConfigError(_fault(key, name, why))
+
+
+def _fault(key: str, name: str, why: str) -> str:
+    return f"{key}: {name!r}: {why}"
 
 
 def _say(error: BaseException) -> str:

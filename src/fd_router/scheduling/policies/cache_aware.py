@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -13,10 +14,10 @@ from fd_router.scheduling.explanation import Explanation, Standing, among
 from fd_router.scheduling.load_table import VECTORIZE_ABOVE
 from fd_router.scheduling.loads import Loads, lowest_places
 from fd_router.scheduling.policies.least import ProcessTokensPolicy
-from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
-from fd_router.scheduling.prefix.index import Group, Match, PrefixIndex
+from fd_router.scheduling.prefix.index import Group, Match
 from fd_router.scheduling.request_view import RequestView
 
 FEW_CANDIDATES = 16
@@ -26,13 +27,17 @@ IMBALANCED = "load imbalanced"
 EMPTY = "tokenize failed: empty prompt for tokenizer"
 
 
-class CacheAwareWeights(msgspec.Struct, frozen=True):
-    """The options of the same names, section ``scheduler``."""
+_Weight = Annotated[float, msgspec.Meta(ge=0)]
 
-    hit_ratio_weight: float = 1.0
-    load_balance_weight: float = 1.0
-    balance_abs_threshold: float = 1.0
-    balance_rel_threshold: float = 0.2
+
+class CacheAwareOptions(msgspec.Struct, frozen=True):
+    """The options of ``cache_aware`` and ``remote_cache_aware``."""
+
+    hit_ratio_weight: _Weight
+    load_balance_weight: _Weight
+    balance_abs_threshold: _Weight
+    balance_rel_threshold: _Weight
+    block_size: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]  # tokens
 
     def score(self, percent: int, load: float, high: float) -> float:
         """Return the score of a candidate with ``percent`` of the prompt and ``load`` where ``high`` is the highest."""
@@ -49,22 +54,21 @@ class CacheAwarePolicy(Policy):
     empty prompt. However it was chosen, the index remembers who was sent the prompt.
     """
 
-    def __init__(
-        self,
-        environment: Environment,
-        index: PrefixIndex,
-        hasher: BlockHasher,
-        loads: Loads,
-        weights: CacheAwareWeights,
-    ) -> None:
+    needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS})
+    Options = CacheAwareOptions
+
+    def __init__(self, environment: Environment, options: CacheAwareOptions) -> None:
         self._random = environment.random
         self._on_choice = environment.on_choice
-        self._index = index
-        self._hasher = hasher
-        self._loads = loads
-        self._weights = weights
+        self._index = index = environment.index
+        self._hasher = BlockHasher(options.block_size)
+        self._loads = self._make_loads(environment)
+        self._options = options
         self._fallback = ProcessTokensPolicy(environment)
         self._places = HolderPositions(index)
+
+    def _make_loads(self, environment: Environment) -> Loads:
+        return environment.load_table.running
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Return the candidate with the lowest score, or ``process_tokens``' when the loads are imbalanced."""
@@ -91,14 +95,14 @@ class CacheAwarePolicy(Policy):
     ) -> tuple[Candidate, Mapping[str, int]]:
         """Score all of them. Returns the chosen one, and URL → hit% of those with a hit."""
         hits = self._hits(match, candidates)
-        chosen = candidates[self._draw(_lowest(self._weights, candidates, loads, hits, high))]
+        chosen = candidates[self._draw(_lowest(self._options, candidates, loads, hits, high))]
         return chosen, {candidates[place].url: hit for place, hit in enumerate(hits) if hit}
 
     def _choose_among_many(
         self, match: Match, candidates: Sequence[Candidate], loads: Sequence[float], low: float, high: float
     ) -> tuple[Candidate, Mapping[str, int]]:
         """Do the same by scoring only those that can be best."""
-        scoring = _Scoring(self._weights, self._places.refresh(candidates), match, candidates, loads, low, high)
+        scoring = _Scoring(self._options, self._places.refresh(candidates), match, candidates, loads, low, high)
         chosen = candidates[self._draw(scoring.best(lowest_places(loads, low, self._random)))]
         return chosen, scoring.hit_ratios() if self._on_choice is not None else {}
 
@@ -124,10 +128,10 @@ class CacheAwarePolicy(Policy):
             ]
             return Explanation(f"process_tokens, since {why_not}: {other.reason}", standings, other.best)
         standings = [
-            Standing(candidate, hit, float(load), self._weights.score(hit, float(load), high))
+            Standing(candidate, hit, float(load), self._options.score(hit, float(load), high))
             for candidate, hit, load in zip(candidates, hits, loads, strict=True)
         ]
-        best = _lowest(self._weights, candidates, loads, hits, high)
+        best = _lowest(self._options, candidates, loads, hits, high)
         one = standings[best[0]]
         reason = f"lowest score {one.score:.4g}: {one.hit} % of the prompt known there, load {one.load:g} of {high:g}"
         return Explanation(reason + among(best, candidates), standings, best)
@@ -156,12 +160,22 @@ class CacheAwarePolicy(Policy):
         return self._hasher.of_text(request.prompt)
 
     def _is_imbalanced(self, low: float, high: float) -> bool:
-        spread, weights = high - low, self._weights
-        return spread > weights.balance_abs_threshold and spread / high > weights.balance_rel_threshold
+        spread, options = high - low, self._options
+        return spread > options.balance_abs_threshold and spread / high > options.balance_rel_threshold
+
+
+class RemoteCacheAwarePolicy(CacheAwarePolicy):
+    """``remote_cache_aware``: loads as the instances tell them, and what was sent since."""
+
+    needs = CacheAwarePolicy.needs | {Need.REPORTED_LOADS}
+
+    def _make_loads(self, environment: Environment) -> Loads:
+        # A waiting request is one of an instance's concurrent requests, as those in memory are, so it counts as one.
+        return environment.reported_loads.loads(1.0, environment.load_table.running)
 
 
 def _lowest(
-    weights: CacheAwareWeights,
+    options: CacheAwareOptions,
     candidates: Sequence[Candidate],
     loads: Sequence[float],
     hits: Sequence[int],
@@ -169,7 +183,7 @@ def _lowest(
 ) -> list[int]:
     """Return the places of those with the lowest score that have the fewest tokens."""
     keys = [
-        (weights.score(hit, float(load), high), candidate.tokens)
+        (options.score(hit, float(load), high), candidate.tokens)
         for candidate, hit, load in zip(candidates, hits, loads, strict=True)
     ]
     least = min(keys)
@@ -179,11 +193,11 @@ def _lowest(
 class _Scoring:
     """One decision among many. Only those that can be best are scored: with a hit, or among the least loaded."""
 
-    __slots__ = ("_best", "_candidates", "_fleet", "_high", "_hits", "_least", "_loads", "_low", "_match", "_weights")
+    __slots__ = ("_best", "_candidates", "_fleet", "_high", "_hits", "_least", "_loads", "_low", "_match", "_options")
 
     def __init__(
         self,
-        weights: CacheAwareWeights,
+        options: CacheAwareOptions,
         fleet: HolderPositions,
         match: Match,
         candidates: Sequence[Candidate],
@@ -191,7 +205,7 @@ class _Scoring:
         low: float,
         high: float,
     ) -> None:
-        self._weights = weights
+        self._options = options
         self._fleet = fleet
         self._match = match
         self._candidates = candidates
@@ -248,7 +262,7 @@ class _Scoring:
         return [places[holder] for holder in holders if holder in places]
 
     def _score(self, percent: int, load: float) -> float:
-        return self._weights.score(percent, load, self._high)
+        return self._options.score(percent, load, self._high)
 
     def _consider(self, place: int, percent: int) -> None:
         key = (self._score(percent, float(self._loads[place])), self._candidates[place].tokens)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
 from fd_router.scheduling.environment import Environment
-from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies.least import LeastLoadPolicy
+from fd_router.scheduling.policy import Need
+
+
+class MetricsScoreOptions(msgspec.Struct, frozen=True):
+    """The options of ``fd_remote_metrics_score``."""
+
+    waiting_weight: Annotated[float, msgspec.Meta(ge=0)]  # what a waiting request counts in running ones
 
 
 class MetricsScorePolicy(LeastLoadPolicy):
@@ -29,5 +39,9 @@ class RemoteMetricsScorePolicy(LeastLoadPolicy):
 
     lowest = "lowest score of running and waiting requests, as the instances tell"
 
-    def __init__(self, environment: Environment, figures: ReportedLoads, waiting_weight: float) -> None:
-        super().__init__(environment, figures.loads(waiting_weight, environment.load_table.running))
+    needs = frozenset({Need.REPORTED_LOADS})
+    Options = MetricsScoreOptions
+
+    def __init__(self, environment: Environment, options: MetricsScoreOptions) -> None:
+        loads = environment.reported_loads.loads(options.waiting_weight, environment.load_table.running)
+        super().__init__(environment, loads)

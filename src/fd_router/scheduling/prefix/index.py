@@ -82,6 +82,7 @@ class PrefixIndex:
         self._max_tags = max(16, int(max_blocks / _BLOCKS_PER_TAG))
         self._duration = duration
         self._default_limit = instance_blocks or math.inf
+        self.has_instance_limit = instance_blocks > 0  # one that somebody knows, so that nobody has to learn it
         self._root = Edge(b"", 0)
         self._holders: dict[str, Holder] = {}
         self._removed: list[Holder] = []  # with tags still to be freed

@@ -8,7 +8,7 @@ from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.explanation import Explanation, by_lowest
 from fd_router.scheduling.loads import lowest_places
-from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.tracker import RequestTracker
 
@@ -25,6 +25,8 @@ class DecodeLoadPolicy(Policy):
     The time of a decode step grows with the batch and with the context that each request in it attends to, and so does
     the memory that must be free before a request gets its first token there.
     """
+
+    needs = frozenset({Need.TOKEN_IDS})
 
     def __init__(self, environment: Environment) -> None:
         self._random = environment.random

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -10,10 +11,9 @@ import numpy as np
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.explanation import Explanation, Standing, among
-from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
-from fd_router.scheduling.prefix.index import PrefixIndex
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.tracker import RequestTracker
 from fd_router.scheduling.ttft.cache_sizes import CacheSizes
@@ -37,13 +37,14 @@ CHANGED = 0.05
 """The share by which the fleet's speed must have changed to be told to instances without speeds of their own."""
 
 
-class TtftAwareWeights(msgspec.Struct, frozen=True):
-    """The options of section ``scheduler`` that begin with ``ttft-``."""
+class TtftAwareOptions(msgspec.Struct, frozen=True):
+    """The options of ``ttft_aware``: those of section ``scheduler`` that begin with ``ttft-``, and the block size."""
 
-    recompute_weight: float = 1.5
-    decode_weight_ms: float = 1.0
-    prefill_tokens_per_sec: float = 10_000.0
-    feed_tokens: int = 8192
+    recompute_weight: Annotated[float, msgspec.Meta(ge=0)]
+    decode_weight_ms: Annotated[float, msgspec.Meta(ge=0)]
+    prefill_tokens_per_sec: Annotated[float, msgspec.Meta(ge=1)]
+    feed_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    block_size: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]  # tokens
 
 
 class TtftAwarePolicy(Policy):
@@ -71,25 +72,20 @@ class TtftAwarePolicy(Policy):
     equal but for ``NEAR``, the one with the fewest running requests, then any.
     """
 
-    def __init__(
-        self,
-        environment: Environment,
-        index: PrefixIndex,
-        hasher: BlockHasher,
-        weights: TtftAwareWeights,
-        *,
-        learns_sizes: bool = True,
-    ) -> None:
+    needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS})
+    Options = TtftAwareOptions
+
+    def __init__(self, environment: Environment, options: TtftAwareOptions) -> None:
         self._clock = environment.clock
         self._random = environment.random
         self._running = environment.load_table.running
         self._on_choice = environment.on_choice
         self._predictions = environment.predictions
         self._is_prefill = environment.role == "prefill"
-        self._index = index
-        self._hasher = hasher
-        self._weights = weights
-        self._sizes = CacheSizes(index) if learns_sizes else None
+        self._index = index = environment.index
+        self._hasher = BlockHasher(options.block_size)
+        self._options = options
+        self._sizes = None if index.has_instance_limit else CacheSizes(index)
         self._places = HolderPositions(index)
         self._columns = FleetColumns()
         self._waiting = HeldPrompts(self._columns)
@@ -97,7 +93,7 @@ class TtftAwarePolicy(Policy):
         self._backlogs: dict[str, PrefillQueue] = {}  # by URL
         self._shelves: dict[str, HoldQueue] = {}  # by URL
         self._candidates: Sequence[Candidate] = ()  # all of whom have backlogs
-        self._fleet = PrefillSpeed(float(weights.prefill_tokens_per_sec))
+        self._fleet = PrefillSpeed(float(options.prefill_tokens_per_sec))
         self._published = self._fleet.tokens_per_sec  # what the columns were made with
         self._ratio = TokenRatio()
         self._chosen: Prompt | None = None  # until it is placed
@@ -172,11 +168,11 @@ class TtftAwarePolicy(Policy):
         queue = until - now
         np.maximum(queue, behind, out=queue)
         busy = np.count_nonzero(queue > 0.0) / len(queue)
-        weight = self._weights.recompute_weight * busy * busy / self._fleet.tokens_per_sec
+        weight = self._options.recompute_weight * busy * busy / self._fleet.tokens_per_sec
         near = NEAR * prompt.tokens / self._fleet.tokens_per_sec
         scores = queue
         scores += pace * prompt.tokens
-        scores += running * (self._weights.decode_weight_ms / 1000)
+        scores += running * (self._options.decode_weight_ms / 1000)
         fleet, size = self._places.refresh(candidates), self._hasher.block_size
         scoring = Scoring(prompt, scores, pace, weight, candidates, fleet, size, near)
         if self._waiting:
@@ -205,7 +201,7 @@ class TtftAwarePolicy(Policy):
         self._candidates = candidates
 
     def _make_shelf(self, backlog: PrefillQueue, slot: int) -> HoldQueue:
-        return HoldQueue(backlog, slot, self._waiting, self._clock, self._later, self._weights.feed_tokens)
+        return HoldQueue(backlog, slot, self._waiting, self._clock, self._later, self._options.feed_tokens)
 
     def on_instance_unavailable(self, url: str) -> None:
         """An instance has left, or is down: nothing is to wait for it."""

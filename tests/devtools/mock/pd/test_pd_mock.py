@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from fd_router.devtools.demo.http_client import fetch, send
 from fd_router.devtools.mock.completions import token_id
+from fd_router.devtools.mock.pd.kv_sender import LANES
+from tests.support.http_client import fetch, send
 from tests.support.pd_mocks import CHAT, body, both, info, instance, pair, post, state
 from tests.support.ports import free_port
 from tests.support.waiting import until
@@ -163,7 +164,7 @@ async def test_a_decode_instance_that_is_not_there_fails_the_prefill():
         gone = free_port()
         answer = await post(prefill, body(info(prefill, gone)))
         assert answer.status == 500
-        assert f"KV transfer failed: can't connect to 127.0.0.1:{gone}" in error_of(answer)
+        assert f"KV transfer failed: 127.0.0.1:{gone}: connection refused" in error_of(answer)
         answer = await post(prefill, body(info(prefill, gone), stream=True))
         assert (answer.status, answer.body[:15]) == (200, b'data: {"error":')
 
@@ -221,6 +222,41 @@ async def test_a_prefill_that_is_closed_withdraws_its_cache():
 
         await until(held)
         leg.cancel()
+        await nothing_left(prefill, decode)
+
+
+class SlowSender:
+    """Takes messages, and answers when the test says so."""
+
+    def __init__(self):
+        self.messages = []
+
+    def post(self, host, port, message, on_answer):
+        self.messages.append((json.loads(message), on_answer))
+
+    def close(self):
+        pass
+
+
+async def test_a_cache_is_withdrawn_after_it_has_arrived():
+    """Messages may overtake each other: one that is withdrawn before it comes would be kept for nobody."""
+    async with pair() as (prefill, decode):
+        prefill._pd._sender = sender = SlowSender()
+        leg = asyncio.create_task(post(prefill, body(info(prefill, decode))))
+        await until(lambda: sender.messages)
+        leg.cancel()
+        await until(lambda: prefill._tally.disconnected)
+        assert len(sender.messages) == 1
+        sender.messages[0][1]("")
+        assert [message["drop"] for message, _ in sender.messages] == [False, True]
+
+
+async def test_many_caches_go_over_few_connections():
+    async with pair(prefill_tokens_per_sec=1e9) as (prefill, decode):
+        values = [body(info(prefill, decode), f"r{number}") for number in range(4 * LANES)]
+        answers = await asyncio.gather(*[both(prefill, decode, value) for value in values])
+        assert {answer.status for pair in answers for answer in pair} == {200}
+        assert (await state(decode))["accepted"] <= len(values) + LANES + 2
         await nothing_left(prefill, decode)
 
 

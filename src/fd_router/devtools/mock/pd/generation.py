@@ -22,15 +22,17 @@ instance's own failure is known before its partner's."""
 class PrefillGeneration(Generation):
     """Hands its KV cache over before it answers. A slow head delays only the answer, not the work."""
 
-    __slots__ = ("_handed", "_is_open", "_links", "_pairing", "_ready", "_tp_size")
+    __slots__ = ("_handed", "_is_answered", "_is_open", "_is_withdrawn", "_pairing", "_ready", "_sender", "_tp_size")
 
-    def __init__(self, pairing: Pairing, links: KvSender, tp_size: int, *arguments: Any, **options: Any) -> None:
+    def __init__(self, pairing: Pairing, sender: KvSender, tp_size: int, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._pairing = pairing
-        self._links = links
+        self._sender = sender
         self._tp_size = tp_size
         self._is_open = False
         self._handed = False  # the cache is at the decode instance, or on its way there
+        self._is_answered = False  # … and the decode instance, or what failed on the way, has said so
+        self._is_withdrawn = False
         self._ready: Token | None = None  # the token that waits for the answer's head
 
     def begin(self) -> None:
@@ -67,6 +69,9 @@ class PrefillGeneration(Generation):
         )
 
     def _on_handed(self, token: Token, trouble: str) -> None:
+        self._is_answered = True
+        if self._is_withdrawn:
+            self._drop()
         if self.is_done:
             return
         if trouble:
@@ -91,31 +96,36 @@ class PrefillGeneration(Generation):
         self._withdraw()
 
     def _withdraw(self) -> None:
-        if self._handed:
-            self._post(lambda _: None, drop=True)
+        """Take the cache back; not before it has arrived, for this message may overtake the other."""
+        self._is_withdrawn = self._handed
+        if self._is_answered:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._post(lambda _: None, drop=True)
 
     def _post(self, on_answer: Any, **fields: Any) -> None:
         info = self._pairing.info
         transfer = Transfer(self._pairing.request_id, self._pairing.prefill, **fields)
-        self._links.post(info.decode_ip, info.decode_connector_port, msgspec.json.encode(transfer), on_answer)
+        self._sender.post(info.decode_ip, info.decode_connector_port, msgspec.json.encode(transfer), on_answer)
 
 
 class DecodeGeneration(Generation):
     """Waits for its KV cache. A stream's head doesn't wait."""
 
-    __slots__ = ("_desk", "_has_cache", "_is_open", "_pairing")
+    __slots__ = ("_has_cache", "_is_open", "_pairing", "_receiver")
 
-    def __init__(self, pairing: Pairing, desk: KvReceiver, *arguments: Any, **options: Any) -> None:
+    def __init__(self, pairing: Pairing, receiver: KvReceiver, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._pairing = pairing
-        self._desk = desk
+        self._receiver = receiver
         self._is_open = False
         self._has_cache = False
 
     def begin(self) -> None:
         """Wait for the cache from now on."""
         super().begin()
-        self._desk.expect(self._pairing.key, self._on_kv)
+        self._receiver.expect(self._pairing.key, self._on_kv)
 
     def start(self) -> None:
         """Begin the answer; the work too if the cache is here."""
@@ -141,4 +151,4 @@ class DecodeGeneration(Generation):
 
     def _end(self) -> None:
         super()._end()
-        self._desk.forget(self._pairing.key)
+        self._receiver.forget(self._pairing.key)

@@ -1,144 +1,104 @@
-"""How a prefill mock instance hands over KV caches: small POSTs, pipelined on one kept connection a decode instance."""
+"""How a prefill mock instance hands KV caches to decode instances: small POSTs, over a few kept connections to each."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
 
-import httptools
+from fd_router.errors import UpstreamError
+from fd_router.http.client import HttpClient, Origin
+from fd_router.http.client_request import ClientRequest, request_bytes
 
 PATH = "/mock/kv"
-CONNECT_SECS = 3.0
+LANES = 16
+"""Messages under way to one decode instance; further ones wait."""
 
 OnAnswer = Callable[[str], None]
 """Gets what went wrong; "" when nothing did."""
 
 
-class _Message:
-    """One message on its way."""
-
-    __slots__ = ("again", "message", "on_answer")
-
-    def __init__(self, message: bytes, on_answer: OnAnswer) -> None:
-        self.message = message
-        self.on_answer = on_answer
-        self.again = False
-
-
 class KvSender:
-    """The links of one prefill instance, made when first needed."""
+    """The links of one prefill instance, made when first needed. A message may overtake another."""
 
     def __init__(self) -> None:
-        self._links: dict[tuple[str, int], _Link] = {}
+        self._client = HttpClient()
+        self._links: dict[Origin, _Link] = {}
 
     def post(self, host: str, port: int, message: bytes, on_answer: OnAnswer) -> None:
         """Send ``message`` (JSON); ``on_answer`` is called once, later."""
-        link = self._links.get((host, port))
+        origin = Origin(host, port)
+        link = self._links.get(origin)
         if link is None:
-            link = self._links[host, port] = _Link(host, port)
-        link.post(_Message(message, on_answer))
+            link = self._links[origin] = _Link(self._client, origin)
+        link.post(message, on_answer)
 
     def close(self) -> None:
         """End every link; what is under way is never answered."""
         for link in self._links.values():
             link.close()
         self._links.clear()
+        self._client.close()
 
 
 class _Link:
     """The way to one decode instance."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
-        self._waiting: list[_Message] = []
-        self._wire: _Connection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+    def __init__(self, client: HttpClient, origin: Origin) -> None:
+        self._client = client
+        self.origin = origin
+        self._authority = origin.key.encode("ascii")
+        self._waiting: deque[tuple[bytes, OnAnswer]] = deque()
+        self._under_way: dict[_Message, ClientRequest | None] = {}
 
-    def post(self, posting: _Message) -> None:
-        if self._wire is not None:
-            self._wire.post(posting)
+    def post(self, message: bytes, on_answer: OnAnswer) -> None:
+        self._waiting.append((message, on_answer))
+        self._send_next()
+
+    def ended(self, message: _Message) -> None:
+        """A lane is free."""
+        del self._under_way[message]
+        self._send_next()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        for request in self._under_way.values():
+            if request is not None:
+                request.cancel()
+        self._under_way.clear()
+
+    def _send_next(self) -> None:
+        if not self._waiting or len(self._under_way) >= LANES:
             return
-        self._waiting.append(posting)
-        if self._connecting is None:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
-
-    def close(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._wire is not None:
-            self._wire.close()
-
-    async def _connect(self) -> None:
-        loop, trouble, wire = asyncio.get_running_loop(), "", None
-        try:
-            async with asyncio.timeout(CONNECT_SECS):
-                _, wire = await loop.create_connection(self._make_wire, self._host, self._port)
-        except OSError as error:  # TimeoutError is one
-            trouble = f"can't connect to {self._host}:{self._port}: {str(error) or 'no answer'}"
-        self._connecting = None
-        self._wire = wire if wire is not None and not wire.is_lost else None
-        waiting, self._waiting = self._waiting, []
-        for posting in waiting:
-            if self._wire is not None:
-                self._wire.post(posting)
-            else:
-                posting.on_answer(trouble or f"{self._host}:{self._port} closed the connection")
-
-    def _make_wire(self) -> _Connection:
-        return _Connection(f"{self._host}:{self._port}", self._on_lost)
-
-    def _on_lost(self, wire: _Connection, unanswered: deque[_Message]) -> None:
-        if self._wire is wire:
-            self._wire = None
-        for posting in unanswered:
-            # An idle connection may be closed while a message is on its way; it is sent again, once.
-            if wire.answers and not posting.again:
-                posting.again = True
-                self.post(posting)
-            else:
-                posting.on_answer(f"{self._host}:{self._port} closed the connection")
+        content, on_answer = self._waiting.popleft()
+        message = _Message(self, on_answer)
+        self._under_way[message] = None
+        request = self._client.send(self.origin, request_bytes("POST", PATH, self._authority, content), message)
+        if message in self._under_way:
+            self._under_way[message] = request
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: messages out, answers in, in the same order."""
+class _Message:
+    """One message on its way: the listener of its answer."""
 
-    def __init__(self, authority: str, on_lost: Callable[[_Connection, deque[_Message]], None]) -> None:
-        self._authority = authority
-        self._on_lost = on_lost
-        self._unanswered: deque[_Message] = deque()
-        self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport
-        self.answers = 0
-        self.is_lost = False
+    __slots__ = ("_link", "_on_answer", "_status")
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+    def __init__(self, link: _Link, on_answer: OnAnswer) -> None:
+        self._link = link
+        self._on_answer = on_answer
+        self._status = 0
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.is_lost = True
-        unanswered, self._unanswered = self._unanswered, deque()
-        self._on_lost(self, unanswered)
+    def on_head(self, status: int, headers: Mapping[str, str]) -> None:  # noqa: ARG002
+        self._status = status
 
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._transport.abort()
+    def on_data(self, content: bytes) -> None:
+        """The answer says nothing beside its status."""
 
-    def on_message_complete(self) -> None:
-        self.answers += 1
-        status = self._parser.get_status_code()
-        if self._unanswered:
-            self._unanswered.popleft().on_answer("" if status == 200 else f"{self._authority} answered {status}")
+    def on_complete(self) -> None:
+        self._end("" if self._status == 200 else f"{self._link.origin.key} answered {self._status}")
 
-    def post(self, posting: _Message) -> None:
-        self._unanswered.append(posting)
-        if not self._transport.is_closing():  # else connection_lost will find it
-            head = f"POST {PATH} HTTP/1.1\r\nhost: {self._authority}\r\ncontent-length: {len(posting.message)}\r\n\r\n"
-            self._transport.write(head.encode("ascii") + posting.message)
+    def on_failed(self, error: UpstreamError) -> None:
+        self._end(f"{self._link.origin.key}: {error.detail}")
 
-    def close(self) -> None:
-        self._unanswered.clear()
-        self._transport.abort()
+    def _end(self, trouble: str) -> None:
+        self._link.ended(self)
+        self._on_answer(trouble)

@@ -23,8 +23,8 @@ class PdRole:
 
     def __init__(self, member: Member, kv_wait_secs: float) -> None:
         self._member = member
-        self._desk = KvReceiver(kv_wait_secs)
-        self._links = KvSender()
+        self._receiver = KvReceiver(kv_wait_secs)
+        self._sender = KvSender()
         self.refused = 0  # requests whose pair isn't right
         self.duplicates = 0  # requests refused since one with the same id is running
 
@@ -44,19 +44,19 @@ class PdRole:
     def generation(self, pairing: Pairing, *arguments: Any, **options: Any) -> Generation:
         """Make the generation of a request that ``read`` found right."""
         if self._member.role == "prefill":
-            return PrefillGeneration(pairing, self._links, self._member.tp_size, *arguments, **options)
-        return DecodeGeneration(pairing, self._desk, *arguments, **options)
+            return PrefillGeneration(pairing, self._sender, self._member.tp_size, *arguments, **options)
+        return DecodeGeneration(pairing, self._receiver, *arguments, **options)
 
     def forget(self, pairing: Pairing) -> None:
         """The request ended without a generation."""
-        self._desk.forget(pairing.key)
+        self._receiver.forget(pairing.key)
 
     def receive(self, call: Call) -> None:
         """Answer a prefill instance that hands over a KV cache. Raises BadRequestError."""
         if self._member.role != "decode":
             raise BadRequestError("only decode instances take KV caches")
         try:
-            self._desk.receive(_decode_transfer(call.request.body))
+            self._receiver.receive(_decode_transfer(call.request.body))
         except msgspec.DecodeError as error:
             raise BadRequestError(f"Invalid KV transfer: {error}") from None
         call.respond(200, b"{}")
@@ -64,17 +64,17 @@ class PdRole:
     def describe(self) -> dict[str, int]:
         """Return what ``/mock/state`` shows of it."""
         return {
-            "kv_expected": self._desk.expected,
-            "kv_held": self._desk.held,
-            "kv_received": self._desk.received,
+            "kv_expected": self._receiver.expected,
+            "kv_held": self._receiver.held,
+            "kv_received": self._receiver.received,
             "refused_pairs": self.refused,
             "duplicates": self.duplicates,
         }
 
     def close(self) -> None:
         """End every link and wait for nothing."""
-        self._desk.close()
-        self._links.close()
+        self._receiver.close()
+        self._sender.close()
 
     def __repr__(self) -> str:
-        return f"<PdRole {self._member.role} {self._desk!r}>"
+        return f"<PdRole {self._member.role} {self._receiver!r}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.engines.load_gauges import Gauges, read_gauges
+from fd_router.engines.engine_load import EngineLoad, read_engine_load
 
 FASTDEPLOY = b"""# HELP fastdeploy:num_requests_running Number of requests currently running
 # TYPE fastdeploy:num_requests_running gauge
@@ -36,20 +36,20 @@ sglang:num_queue_reqs{model_name="m"} 2.0
 @pytest.mark.parametrize(
     ("page", "gauges"),
     [
-        (FASTDEPLOY, Gauges(3, 2, 1234)),
-        (RANKS, Gauges(7, 1, 30)),
-        (VLLM, Gauges(5, 1)),
-        (SGLANG, Gauges(8, 2)),
-        (FASTDEPLOY + VLLM, Gauges(3, 2, 1234)),
-        (FASTDEPLOY.replace(b"3.0", b"0"), Gauges(0, 2, 1234)),
-        (FASTDEPLOY.replace(b"\n", b"\r\n"), Gauges(3, 2, 1234)),
+        (FASTDEPLOY, EngineLoad(3, 2, 1234)),
+        (RANKS, EngineLoad(7, 1, 30)),
+        (VLLM, EngineLoad(5, 1)),
+        (SGLANG, EngineLoad(8, 2)),
+        (FASTDEPLOY + VLLM, EngineLoad(3, 2, 1234)),
+        (FASTDEPLOY.replace(b"3.0", b"0"), EngineLoad(0, 2, 1234)),
+        (FASTDEPLOY.replace(b"\n", b"\r\n"), EngineLoad(3, 2, 1234)),
         (FASTDEPLOY.replace(b"running 3.0", b"running NaN"), None),
-        (FASTDEPLOY.replace(b"1234.0", b"-1"), Gauges(3, 2)),
+        (FASTDEPLOY.replace(b"1234.0", b"-1"), EngineLoad(3, 2)),
         (FASTDEPLOY.replace(b"running 3.0", b"running"), None),
         (b"my_fastdeploy:num_requests_running 3\nfastdeploy:num_requests_waiting 2\n", None),
         (b"", None),
         (b"\xff\x00 not a page", None),
     ],
 )
-def test_gauges(page: bytes, gauges: Gauges | None) -> None:
-    assert read_gauges(page) == gauges
+def test_gauges(page: bytes, gauges: EngineLoad | None) -> None:
+    assert read_engine_load(page) == gauges

@@ -1,4 +1,4 @@
-"""The few gauges that matter, found in an engine's ``/metrics`` page (Prometheus text) without reading all of it."""
+"""An engine's load: the few gauges that matter, found in its `/metrics` page without reading all of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FREE_BLOCKS = (b"available_gpu_block_num", b"fastdeploy:available_gpu_block_num"
 _SEPARATORS = (b" ", b"\t", b"{")
 
 
-class Gauges(msgspec.Struct, frozen=True):
+class EngineLoad(msgspec.Struct, frozen=True):
     """What an engine says of its load. ``free_blocks``: KV-cache blocks to be had, None when it doesn't say."""
 
     running: float
@@ -22,12 +22,12 @@ class Gauges(msgspec.Struct, frozen=True):
     free_blocks: float | None = None
 
 
-def read_gauges(page: bytes) -> Gauges | None:
+def read_engine_load(page: bytes) -> EngineLoad | None:
     """Find the gauges; None when the page has no load of a known engine. Several samples (one a rank) are added up."""
     running, waiting = _first(page, RUNNING), _first(page, WAITING)
     if running is None or waiting is None:
         return None
-    return Gauges(running, waiting, _first(page, FREE_BLOCKS))
+    return EngineLoad(running, waiting, _first(page, FREE_BLOCKS))
 
 
 def _first(page: bytes, names: tuple[bytes, ...]) -> float | None:

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client: one request a connection, the answer read whole or as it arrives."""
+"""A small HTTP/1.1 client of the tests, which shares no code with the router: one request a connection."""
 
 from __future__ import annotations
 

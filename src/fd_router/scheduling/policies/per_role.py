@@ -1,8 +1,9 @@
-"""Which policy each role has, and what is wrong with those from elsewhere."""
+"""The policy of each role: which it is, what it needs, and what is wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +11,8 @@ import msgspec
 from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.scheduling.environment import Environment
-from fd_router.scheduling.policies import make_policy
+from fd_router.scheduling.policies import find_policy, make_policy
+from fd_router.scheduling.policy import Need
 
 
 class NamedPolicy(msgspec.Struct, frozen=True):
@@ -18,11 +20,11 @@ class NamedPolicy(msgspec.Struct, frozen=True):
 
     key: str  # the option that names it: "scheduler.policy"
     name: str
-    options: Mapping[str, Any]  # its own, where it is from elsewhere
+    options: Mapping[str, Any]  # given to it alone
 
     @property
-    def is_custom(self) -> bool:
-        """Whether it is from elsewhere."""
+    def is_plugin(self) -> bool:
+        """Whether it is no part of the router."""
         return ":" in self.name
 
 
@@ -37,16 +39,21 @@ def policies_of(config: Config) -> Mapping[str, NamedPolicy]:
     }
 
 
+def needs_of(policies: Mapping[str, NamedPolicy], folder: str = "") -> frozenset[Need]:
+    """Return what the policies of all roles need together. Raises ConfigError for one that can't be found."""
+    found = (find_policy(named.name, folder, role=role, key=named.key).needs for role, named in policies.items())
+    return frozenset().union(*found)
+
+
 def problems_of(
-    policies: Mapping[str, NamedPolicy], options: SchedulerConfig, environment: Environment
+    policies: Mapping[str, NamedPolicy], options: SchedulerConfig, clock: Callable[[], float], rng: random.Random
 ) -> tuple[str, ...]:
-    """Say what is wrong with policies from elsewhere: those are imported, and built for a trial."""
+    """Say what is wrong with plug-ins, and with options of their own: those policies are built for a trial."""
     problems: list[str] = []
-    for named in policies.values():
-        if named.options and not named.is_custom:
-            problems.append(f"{named.key}-options: {named.name} takes none; they are for a policy of your own")
-        if named.is_custom:
+    for role, named in policies.items():
+        if named.is_plugin or named.options:
             try:
+                environment = Environment(clock, rng, role=role)
                 make_policy(named.name, environment, options, own_options=named.options, key=named.key)
             except ConfigError as error:
                 problems += error.problems

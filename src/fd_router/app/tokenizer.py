@@ -1,0 +1,36 @@
+"""The part of the composition root that builds the tokenizer, if one is configured."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fd_router.config.loading import SchedulerConfig
+from fd_router.errors import ConfigError
+from fd_router.http.connection_pool import Pools
+from fd_router.http.fetch import fetch
+from fd_router.telemetry.telemetry import Telemetry
+from fd_router.tokenization.local import BOTH_TOKENIZERS, LocalTokenizer, open_encoder
+from fd_router.tokenization.service import ServiceTokenizer, Tokenizer, tokenizer_address
+
+
+def build_tokenizer(options: SchedulerConfig, pools: Pools, telemetry: Telemetry) -> Tokenizer | None:
+    """Build the tokenizer that ``options`` name: in the router, or a service. Raises ConfigError."""
+    limits: dict[str, Any] = {
+        "clock": time.monotonic,
+        "log": telemetry.log,
+        "time_limit": options.tokenizer_timeout_secs,
+        "max_concurrent": options.tokenizer_max_concurrent,
+    }
+    if options.tokenizer_path and options.tokenizer_url:
+        raise ConfigError(BOTH_TOKENIZERS)
+    if options.tokenizer_path:
+        return LocalTokenizer(open_encoder(options.tokenizer_path), **limits)
+    if not options.tokenizer_url:
+        return None
+    address = tokenizer_address(options.tokenizer_url)
+
+    async def post(body: bytes, time_limit: float) -> tuple[int, bytes]:
+        return await fetch(pools.plain(address), "POST", address.path, body, time_limit=time_limit)
+
+    return ServiceTokenizer(post, **limits)

@@ -1,0 +1,205 @@
+"""The dialect of an inference engine: all that the router must know of it, behind one base class.
+
+What every engine that speaks OpenAI's protocol does alike is the default here; a dialect overrides where its engine
+differs. An instance has a dialect, found by the name that its registration tells (``engines.dialects``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, ClassVar, Literal, Protocol
+
+import msgspec
+
+from fd_router.engines.engine_load import EngineLoad, read_engine_load
+from fd_router.engines.error_answers import ERROR_EVENT, begins_with_error
+
+Role = Literal["mixed", "prefill", "decode"]
+
+Order = Literal["together", "prefill_first"]
+"""When decode gets its request: with prefill's, or when prefill's answer is whole."""
+
+
+class PairMember(Protocol):
+    """What an instance registered, as far as the two of a pair must know of each other."""
+
+    @property
+    def host_ip(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def connector_port(self) -> int: ...
+    @property
+    def device_ids(self) -> Sequence[str]: ...
+    @property
+    def rdma_ports(self) -> Sequence[str]: ...
+    @property
+    def transfer_protocol(self) -> Sequence[str]: ...
+    @property
+    def tp_size(self) -> int: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def extra(self) -> Mapping[str, Any]: ...
+
+
+class Verdict(Enum):
+    """What an answer, or its beginning, means for the request."""
+
+    OK = "ok"
+    ERROR = "error"  # the instance's fault
+    BUSY = "busy"  # no fault: it has as much as it can take, another one may have room
+    GIVEN_BACK = "given back"  # decode has no memory to go on: to be scheduled again, with the tokens so far
+    CLIENT_ERROR = "client error"  # about the request: another instance would say the same
+
+
+class PairedRequest(msgspec.Struct, gc=False):
+    """One request, as a dialect makes the two bodies of a pair of it. It lives as long as the request.
+
+    ``has_router_fields``: the body has members that a router writes, or a ``request_id`` that is none, so whatever is
+    to be put in must be taken out first.
+    """
+
+    body: bytes  # the client's
+    request_id: str  # the client's own, or one made here
+    has_own_id: bool  # the client's body has it
+    has_router_fields: bool
+    stream: bool
+    reschedules: int = 0  # how often decode gave it back
+    token_ids: list[int] = []  # generated before it did
+    prepared: bytes = b""  # the dialect's: what it made of the body and needs again for another attempt
+
+
+class PairPlan:
+    """How one attempt at a pair goes. ``request_id``: by which both instances know the request then."""
+
+    __slots__ = ("request_id",)
+
+    order: ClassVar[Order] = "together"
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+
+    def prefill_body(self) -> bytes:
+        """Return the body for the prefill instance."""
+        raise NotImplementedError
+
+    def decode_body(self, prefill_answer: bytes | None) -> bytes:
+        """Return the body for the decode instance.
+
+        ``prefill_answer``: the whole body that prefill answered, where it goes first, else None. Raises ValueError when
+        that lacks what decode needs.
+        """
+        raise NotImplementedError
+
+
+class SameBody(PairPlan):
+    """A pair whose two instances get the same body at once."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, request_id: str, body: bytes) -> None:
+        self.request_id = request_id
+        self._body = body
+
+    def prefill_body(self) -> bytes:
+        """Return the body."""
+        return self._body
+
+    def decode_body(self, prefill_answer: bytes | None) -> bytes:  # noqa: ARG002
+        """Return the body."""
+        return self._body
+
+
+class GivenBack(msgspec.Struct, frozen=True):
+    """What a decode instance says that gives a request back: why, in the engine's words, and the tokens so far."""
+
+    reason: str
+    token_ids: list[int]
+
+
+class AbortMessage(msgspec.Struct, frozen=True):
+    """A POST that makes an engine abort requests."""
+
+    path: str
+    body: bytes
+
+
+class AbortReply(msgspec.Struct, frozen=True):
+    """What an engine answers to it. ``is_silent``: it did as it was told, without a word."""
+
+    aborted: list[dict[str, Any]] = []  # an entry for each, with its ``request_id``, as it came
+    ids: frozenset[str] = frozenset()  # of those, as the router knows them
+    is_silent: bool = False
+    error: str = ""
+
+
+class Dialect:
+    """One engine's dialect. An object of it serves all instances that speak it.
+
+    What is decided for every request (``plan``, ``judge``) must be quick: it is called on the hot path.
+    """
+
+    name: ClassVar[str] = ""
+    """What registrations call it: ``"dialect": "fastdeploy"``."""
+
+    makes_pairs: ClassVar[bool] = False
+    """Whether two instances of it can be the prefill and the decode half of a request at all."""
+
+    health_path: ClassVar[str] = ""
+    """Where its probes go; "": to ``manager.health-check-endpoint``."""
+
+    load_path: ClassVar[str] = "/metrics"
+    """Where ``read_load`` finds its page."""
+
+    busy_statuses: ClassVar[frozenset[int]] = frozenset()
+    """Statuses by which it says that it has no room, so that another instance should be asked."""
+
+    error_event: ClassVar[bytes] = ERROR_EVENT
+    """How an error in the middle of a stream begins. It is searched for in every piece of one, so it must be something
+    that no generated text can have in it."""
+
+    def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:  # noqa: ARG002
+        """Tell whether the two, which both speak this dialect, can serve a request together."""
+        return False
+
+    def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
+        """Plan one attempt of ``request`` at a pair that ``can_pair``.
+
+        Raises ValueError when the client's body is no JSON object.
+        """
+        raise NotImplementedError
+
+    def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:  # noqa: ARG002
+        """Tell what an answer means: all of it, or, if not ``whole``, what came of its body first.
+
+        The body is as it came: perhaps with the sizes of its chunks in it.
+        """
+        if status < 400:
+            return Verdict.ERROR if begins_with_error(piece) else Verdict.OK
+        if status in self.busy_statuses:
+            return Verdict.BUSY
+        return Verdict.ERROR if status >= 500 else Verdict.CLIENT_ERROR
+
+    def read_given_back(self, answer: bytes) -> GivenBack:  # noqa: ARG002
+        """Read a whole answer that was judged to give the request back."""
+        return GivenBack("given back", [])
+
+    def read_load(self, page: bytes) -> EngineLoad | None:
+        """Read what the page at ``load_path`` tells of the load; None when it doesn't."""
+        return read_engine_load(page)
+
+    def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:  # noqa: ARG002
+        """Return what to send to have the requests with ``ids`` (None: all of them) aborted.
+
+        Nothing: the engine has no such endpoint. It is told by the end of its connection then.
+        """
+        return ()
+
+    def read_abort(self, answer: bytes) -> AbortReply:  # noqa: ARG002
+        """Read the body that it answered with status 200 to one of those messages."""
+        return AbortReply(is_silent=True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"

@@ -1,0 +1,61 @@
+"""FastDeploy's dialect, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from fd_router.engines.dialect import (
+    AbortMessage,
+    AbortReply,
+    Dialect,
+    GivenBack,
+    PairedRequest,
+    PairMember,
+    PairPlan,
+    Role,
+    Verdict,
+)
+from fd_router.engines.error_answers import begins_with_error
+from fd_router.engines.fastdeploy.aborts import abort_message, read_abort
+from fd_router.engines.fastdeploy.disaggregation import PairInfos, can_pair, plan_again, plan_first
+from fd_router.engines.fastdeploy.given_back import PD_ERROR, is_given_back, read_given_back
+
+
+class FastDeployDialect(Dialect):
+    """FastDeploy: both halves of a pair get the same body at once, and decode may give a request back."""
+
+    name: ClassVar[str] = "fastdeploy"
+    makes_pairs: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self._infos = PairInfos()
+
+    def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:
+        """Tell whether TP sizes and versions fit."""
+        return can_pair(prefill, decode)
+
+    def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
+        """Put ``disaggregate_info`` and an id into the client's body."""
+        info = self._infos.of(prefill, decode)
+        return plan_again(request, info) if request.reschedules else plan_first(request, info)
+
+    def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:
+        """Tell what an answer means. Of the beginning of an error with ``PD Error`` in it only the whole tells."""
+        if role == "decode" and (status < 400 or status >= 500):
+            given_back = is_given_back(piece) if whole else PD_ERROR in piece and begins_with_error(piece)
+            if given_back:
+                return Verdict.GIVEN_BACK
+        return Dialect.judge(self, role, status, piece, whole=whole)
+
+    def read_given_back(self, answer: bytes) -> GivenBack:
+        """Read why decode gave the request back, and the tokens so far."""
+        return read_given_back(answer)
+
+    def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:
+        """Tell it all ids in one message."""
+        return (abort_message(ids),)
+
+    def read_abort(self, answer: bytes) -> AbortReply:
+        """Read what was aborted."""
+        return read_abort(answer)

@@ -1,0 +1,45 @@
+"""Answers by which a FastDeploy decode instance gives a request back, for want of memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fd_router.engines.dialect import GivenBack
+from fd_router.engines.error_answers import error_message
+
+PD_ERROR = b"PD Error"
+"""What its error message has in it. The other way is a ``finish_reason``."""
+
+_RESCHEDULE = "pd_reschedule"
+
+
+def is_given_back(body: bytes) -> bool:
+    """Whether a whole answer, not streamed, gives the request back."""
+    if b"pd_reschedule" not in body and PD_ERROR not in body:  # nearly always: two searches and no parsing
+        return False
+    if "PD Error" in error_message(body):
+        return True
+    return any(choice.get("finish_reason") == _RESCHEDULE for choice in _choices(body))
+
+
+def read_given_back(body: bytes) -> GivenBack:
+    """Read which way it was, and the ``completion_token_ids``, wherever FastDeploy put them."""
+    reason = "PD Error" if PD_ERROR in body else _RESCHEDULE
+    for choice in _choices(body):
+        message = choice.get("message")
+        for place in (choice, message if isinstance(message, dict) else {}):
+            ids = place.get("completion_token_ids")
+            if isinstance(ids, list) and all(isinstance(item, int) for item in ids):
+                return GivenBack(reason, ids)
+    return GivenBack(reason, [])
+
+
+def _choices(body: bytes) -> list[dict[str, Any]]:
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []

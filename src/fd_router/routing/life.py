@@ -1,0 +1,140 @@
+"""The life of a routed request: its phase, what the log is told of it, and its end, at which all is given back once."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fd_router.errors import HttpError
+from fd_router.instances.instance import Instance
+from fd_router.routing.phase import ENDED, MOVES, STREAMING, Phase, PhaseError
+from fd_router.routing.request_queue import QueueTicket
+from fd_router.routing.response_relay import ResponseRelay
+from fd_router.scheduling.reservation import Reservation
+from fd_router.telemetry.sanitize import escape_controls
+from fd_router.telemetry.telemetry import Telemetry
+
+
+class RequestLife(ResponseRelay):
+    """What every request goes through in whatever mode, and however it goes: its phases, and one end.
+
+    The phase moves only as the table in ``routing.phase`` allows. What was taken on the way (counts of instances,
+    connections, a place in the queue, a key's allowance) is given back in ``_end``. Like ``ResponseRelay`` it has no
+    ``__init__``: ``RoutedRequest`` sets all of it.
+    """
+
+    __slots__ = ("_is_full", "_notes", "_phase", "_telemetry", "_ticket", "_tracked_id")
+
+    _phase: Phase
+    _telemetry: Telemetry
+    _is_full: bool  # the client takes less than it is sent
+    _notes: list[str]  # for the log
+    _ticket: QueueTicket | None  # of its place in the queue
+    _tracked_id: str  # by which ``InFlight`` knows it
+
+    @property
+    def phase(self) -> Phase:
+        """How far it has come."""
+        return self._phase
+
+    def _move(self, to: Phase) -> None:
+        """Go on to ``to``. Raises PhaseError, behind an answer to the client, when the table has no such move."""
+        if to not in MOVES[self._phase]:
+            error = PhaseError(self._phase, to)
+            self._end_by_bug()
+            raise error  # to whoever called: it mustn't go on, and the log tells where it was
+        self._phase = to
+
+    # giving back
+
+    def _prefill_done(self, reservation: Reservation[Instance]) -> None:
+        if reservation.prefill_done():
+            instance = reservation.instance
+            self._notes.append(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}")
+
+    def _release(self, reservation: Reservation[Instance]) -> None:
+        held_tokens = reservation.holds_tokens
+        if reservation.release():
+            instance, notes = reservation.instance, self._notes
+            if held_tokens:
+                notes.append(f"release prefill tokens: {instance.url}, tokens: {instance.tokens}")
+            notes.append(f"release worker: {instance.url}, count: {instance.running}")
+
+    # the log: lines that come in one turn are kept as notes and written in one go, at info
+
+    def _log_notes(self) -> None:
+        if self._notes:
+            notes, self._notes = self._notes, []
+            self._telemetry.log.info_all(notes, self.record.tags)
+
+    def _log_error(self, message: str) -> None:
+        self._log_notes()
+        self._telemetry.log.error(message, self.record.tags)
+
+    # endings
+
+    def _leave(self) -> None:
+        """Be no longer found, waited for, or counted against an API key."""
+        raise NotImplementedError
+
+    def _release_all(self) -> None:
+        """Give back all that is still held, connections and counts."""
+        raise NotImplementedError
+
+    def _fail_locally(self, error: HttpError) -> None:
+        """End with an error answer of the router's own."""
+        self.record.status = error.status
+        self._end("failed", error)
+
+    def _fail_or_cut_off(self, error: HttpError) -> None:
+        """End with ``error`` as the answer, or in the middle of the answer that has begun."""
+        if self._phase is STREAMING:
+            self._end("failed")
+        else:
+            self._fail_locally(error)
+
+    def on_bug(self, error: Exception) -> None:
+        """Tell the log of a bug met on the way, and end."""
+        asyncio.get_running_loop().call_exception_handler({"message": "a request failed", "exception": error})
+        self._end_by_bug()
+
+    def _end_by_bug(self) -> None:
+        self._fail_or_cut_off(HttpError("Internal server error: see the router's log"))
+
+    def _end(self, outcome: str, error: HttpError | None = None) -> None:
+        """Give everything back, write it down, and tell the client how it ended. Happens once."""
+        if self._phase is ENDED:
+            return
+        self._phase = ENDED  # which every phase allows
+        try:
+            self._leave()
+            self._release_all()
+            self._record_end(outcome, error)
+        finally:  # not even a bug in the above leaves a client waiting
+            self._finish_client(outcome, error)
+
+    def _record_end(self, outcome: str, error: HttpError | None) -> None:
+        record = self.record
+        if error is not None and error.status >= 500:
+            self._log_error(error.message)
+        if record.status >= 400 and outcome == "completed":
+            record.flaw = f"The instance's answer has status {record.status}"
+        if outcome == "completed" and not record.flaw:
+            self._notes.append("Request completed successfully.")
+        else:
+            why = error.message if error is not None else record.flaw
+            self._notes.append(f"Request completed with an error. {escape_controls(why)}".rstrip())
+        record.outcome, record.finished_at = outcome, self._context.clock()
+        notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
+        self._telemetry.finish(record, notes)
+
+    def _finish_client(self, outcome: str, error: HttpError | None) -> None:
+        if error is not None:
+            self._client.respond_error(error)
+        elif outcome == "completed":
+            self._client.complete(keep_alive=self._keep_alive)
+        elif outcome == "failed":
+            self._client.cut_off(delimited=self._is_delimited)
+
+    def __repr__(self) -> str:
+        head = self._request.head
+        return f"<{type(self).__name__} {head.method} {head.path} {self._phase.name.lower()}>"
