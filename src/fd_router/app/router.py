@@ -123,7 +123,7 @@ class Router:
         self._reloader = Reloader(
             self._live, load, self._to_prepare(), self._admission.reload, registry=self._registry, log=log
         )
-        self._state = ServerState(self._live, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self.state = ServerState(self._live, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._context, self._admin = self._make_contexts()
         self._state_file = self._make_state_file()
         self._listener: Listener | None = None
@@ -168,7 +168,7 @@ class Router:
         routes = merge_routes(
             registration.routes(),
             InstancesApi(self._registry, log=self._log).routes(),
-            HealthApi(self._monitor.probe_all, lambda: self._state.is_draining, log=self._log).routes(),
+            HealthApi(self._monitor.probe_all, lambda: self.state.is_draining, log=self._log).routes(),
             metrics_routes(self._telemetry.metrics.render),
             reload_routes(self._reloader.reload),
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
@@ -178,7 +178,7 @@ class Router:
             admission.guard.protect(routes),
             starts(endpoints, starters),
             self._live,
-            self._state,
+            self.state,
             sweeper=self._sweeper,
             batcher=self._batcher,
             clock=time.monotonic,
@@ -329,7 +329,7 @@ class Router:
             self._monitor.run(),
             self._log_stats(),
             *self._scheduling.tasks(),
-            *self._protection.tasks(self._state),
+            *self._protection.tasks(self.state),
             *self._admission.tasks(),
         ]
         if self._state_file is not None:
@@ -357,7 +357,7 @@ class Router:
         if self._state_file is not None:
             self._state_file.finish()
         if self._listener is not None:
-            await drain(self._state, self._listener, self._live, hurry, self._log)
+            await drain(self.state, self._listener, self._live, hurry, self._log)
 
     async def stop(self) -> None:
         """End everything that still runs."""
@@ -368,7 +368,7 @@ class Router:
             self._listener.close()
         if self._control is not None:
             self._control.close()
-        self._state.abort()
+        self.state.abort()
         self._pools.close()
         self._scheduling.close()
         await asyncio.sleep(0)  # let the transports tell that they are closed
