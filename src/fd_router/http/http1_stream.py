@@ -46,14 +46,17 @@ class Http11Stream:
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         """Send an instance's head with ``extra`` header lines, and what of the body came with it."""
         self._head = head
-        connection = b""
+        request, connection = self._request, b""
         if not (head.is_delimited and self._keep_alive):
             self._keep_alive = False
             connection = b"connection: close\r\n"
         self.send_body(  # one write, since each is a system call
-            b"%b%b%b%bx-request-id: %b\r\n\r\n%b"
-            % (head.forward, head.framing, connection, extra, self._request.request_id.encode("latin-1"), body)
-        )
+            b"%b%b%b%b%bx-request-id: %b\r\n\r\n%b"
+            % (
+                head.forward, head.framing, connection, request.head.cors, extra, request.request_id.encode("latin-1"),
+                body,
+            )
+        )  # fmt: skip
 
     def send_event(self, event: bytes, last: bytes) -> bool:
         """Send one more event as a chunk of its own, behind one that ends with a whole event, and the last chunk."""
@@ -95,15 +98,15 @@ class Http10Stream(Http11Stream):
 
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         """Send the head, with a length if the instance told it, and what of the body came with it."""
-        self._head = head
+        self._head, request = head, self._request
         framing = connection = b""
         if head.length < 0:
             self._keep_alive = False
         else:
             framing, connection = head.framing, b"connection: keep-alive\r\n" if self._keep_alive else b""
         self.send_body(
-            b"%b%b%b%bx-request-id: %b\r\n\r\n"
-            % (head.forward, framing, connection, extra, self._request.request_id.encode("latin-1"))
+            b"%b%b%b%b%bx-request-id: %b\r\n\r\n"
+            % (head.forward, framing, connection, request.head.cors, extra, request.request_id.encode("latin-1"))
         )
         if head.chunked:
             self._dechunker = Dechunker(self.send_body)
