@@ -231,6 +231,20 @@ class ProxyConfig(msgspec.Struct, frozen=True):
     pool_max_idle: Annotated[
         int, Option(live=True, help="Unused connections kept for each instance.", minimum=0, maximum=1_000_000)
     ] = 256
+    client_keepalive_secs: Annotated[
+        int,
+        Option(
+            help="TCP keepalive towards clients: how long one may be silent before it is probed; one that answers none "
+            "of three probes, which are as far apart, has left. 0: none.",
+            unit="s",
+            minimum=0,
+            maximum=32767,
+        ),
+    ] = 15
+    instance_keepalive_secs: Annotated[
+        int,
+        Option(help="The same towards instances.", unit="s", minimum=0, maximum=32767),
+    ] = 30
     max_connections: Annotated[
         int,
         Option(

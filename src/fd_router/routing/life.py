@@ -92,7 +92,7 @@ class RequestLife(ResponseRelay):
         else:
             self._fail_locally(error)
 
-    def _on_bug(self, error: Exception) -> None:
+    def on_bug(self, error: Exception) -> None:
         """Tell the log of a bug met on the way, and end."""
         asyncio.get_running_loop().call_exception_handler({"message": "a request failed", "exception": error})
         self._end_by_bug()

@@ -112,7 +112,7 @@ class RoutedRequest(RequestLife):
         try:
             await preparation
         except Exception as error:  # noqa: BLE001  preparing never fails; if it does, its client is told
-            self._on_bug(error)
+            self.on_bug(error)
         finally:
             self._preparing = None
         if self._phase is PREPARING:  # the client may have left, or the request been aborted, meanwhile
@@ -130,7 +130,7 @@ class RoutedRequest(RequestLife):
         except (BadRequestError, NoInstanceError) as error:
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a plug-in's, for one: no client is left waiting
-            self._on_bug(error)
+            self.on_bug(error)
         else:
             self._log_notes()
 
@@ -169,7 +169,7 @@ class RoutedRequest(RequestLife):
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
             self._ticket = None
-            self._on_bug(error)
+            self.on_bug(error)
         else:
             self._ticket = None
             self._notes.append("There is room now; waiting is over.")
@@ -330,7 +330,7 @@ class RoutedRequest(RequestLife):
         except NoInstanceError:  # the failed one was the last: its failure says more
             self._fail_locally(refusal)
         except Exception as error:  # noqa: BLE001  as in _begin
-            self._on_bug(error)
+            self.on_bug(error)
         else:
             self._log_notes()
             self._telemetry.metrics.retried(reason)

@@ -54,8 +54,8 @@ class ResponseRelay:
             connection = b"connection: close\r\n"
         if self._completion is not None and (decisions := self._completion.decisions):
             extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
-        start = b"%b%b%b%bx-request-id: %b\r\n\r\n" % (
-            head.forward, framing, connection, extra, request.request_id.encode("latin-1"),
+        start = b"%b%b%b%b%bx-request-id: %b\r\n\r\n" % (
+            head.forward, framing, connection, request.head.cors, extra, request.request_id.encode("latin-1"),
         )  # fmt: skip
         record.bytes_out += len(body)
         self._tail = body

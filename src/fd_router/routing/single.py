@@ -95,7 +95,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                 self._dispatch(pool)
         except Exception as error:  # noqa: BLE001  as in _begin
             self._release(reservation)
-            self._on_bug(error)
+            self.on_bug(error)
         else:
             self._release(reservation)
             self._log_notes()
@@ -177,6 +177,10 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._end("failed")
         else:
             self._attempt_failed(reservation.instance, error, error)
+
+    def on_bug(self, error: Exception) -> None:
+        """A bug was met on the way: end."""
+        RoutedRequest.on_bug(self, error)
 
     # steps
 
