@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.admission.networks import Networks
 from fd_router.api.abort import AbortApi
 from fd_router.api.access import open_to_all
 from fd_router.api.health import HealthApi
@@ -32,12 +33,14 @@ from fd_router.app.sources import Sources
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded, LogConfig
 from fd_router.engines.dialects import open_dialects
-from fd_router.errors import FdRouterError
+from fd_router.errors import LOOP_DETECTED, FdRouterError, UpstreamError
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
+from fd_router.http.cors import CORS_FIELDS, Cors
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.fetch import fetch
-from fd_router.http.listener import Listener, why_not_listening
+from fd_router.http.forwarding import Forwarding, make_pseudonym
+from fd_router.http.listener import Listener, place, why_not_listening
 from fd_router.http.request_ids import RequestIds
 from fd_router.http.server_context import ServerContext, ServerState, build_server_context
 from fd_router.http.tls import ClientSide, InstanceSide
@@ -54,6 +57,7 @@ from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
+from fd_router.telemetry.record_sinks import open_record_sinks
 from fd_router.telemetry.stats import StatsLine
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -88,14 +92,26 @@ class Router:
         self._live.subscribe(LogConfig, lambda options: log.set_level(options.level))
         self._loop = asyncio.get_running_loop()
         self._random = random.Random()
-        self._telemetry = Telemetry(log, Metrics())
+        metrics = Metrics()
+        self._telemetry = Telemetry(log, metrics, open_record_sinks(config.telemetry, metrics, log))
         self._sweeper = DeadlineSweeper(self._loop)
         self._batcher = WriteBatcher(self._loop)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         self._make_id = ids.next_uuid4 if config.server.splitwise else ids.next
         self._in_flight = InFlight()
         self._client_tls, self._instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
-        self._pools = Pools(self._live, self._sweeper, self._batcher, self._instance_tls)
+        self._forwarding = Forwarding(
+            Networks.parse(config.access.trusted_proxies, "access.trusted-proxies"), make_pseudonym()
+        )
+        self._cors = Cors(config.access.cors_origins) if config.access.cors_origins else None
+        self._pools = Pools(
+            self._live,
+            self._sweeper,
+            self._batcher,
+            self._instance_tls,
+            via=self._forwarding.via,
+            dropped=CORS_FIELDS if self._cors is not None else frozenset(),
+        )
         self._registry = self._make_registry()
         self._protection = ProtectionParts(self._live, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
@@ -165,6 +181,8 @@ class Router:
             finish=self._telemetry.finish,
             keep_authorization=admission.keep_authorization,
             gate=admission.gate,
+            forwarding=self._forwarding,
+            cors=self._cors,
         )
         if not self._config.access.control_port:
             return context, None
@@ -258,6 +276,8 @@ class Router:
         else:
             pool = self._pools.single_use(Address(key, host, port))
         status, _ = await fetch(pool, "GET", path, time_limit=timeout)
+        if status == LOOP_DETECTED:
+            raise UpstreamError("unreachable", "that is this router itself, or leads back to it", instance=pool.url)
         return status
 
     async def _post(self, instance: Instance, path: str, body: bytes) -> tuple[int, bytes]:
@@ -312,6 +332,8 @@ class Router:
         """Let clients in, once it is known which of the instances that are named already can serve. Raises OSError."""
         if not listener.takes_over:
             listener.hold()
+        server = self._config.server
+        self._log.info(f"Starting server on {place(server.host, server.port)}")
         with contextlib.suppress(TimeoutError):
             limit = TAKE_OVER_SECONDS if listener.takes_over else FIRST_PROBES_SECONDS
             await asyncio.wait_for(self._monitor.probe_all(), limit)
