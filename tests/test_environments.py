@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_each_has_a_directory_of_its_own_that_git_ignores():
-    """Two installations in one directory replace each other: the second one took the package from under the coverage."""
+    """Of two installations in one directory the second replaced the first: the coverage had nothing to measure."""
     of_readme = re.findall(r"python3 -m venv (\S+)", (ROOT / "README.md").read_text())
     makefile = (ROOT / "Makefile").read_text()
     of_make = [re.search(rf"^{name} := (\S+)$", makefile, re.MULTILINE)[1] for name in ("VENV", "RUN")]
