@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from fd_router.instances.instance import Instance
-from fd_router.instances.registration import Registration, RegistrationError
+from fd_router.instances.registration import Registration
+from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import Source
 from fd_router.telemetry.contracts import Log
