@@ -24,12 +24,12 @@ from fd_router.api.registration import RegistrationApi
 from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
 from fd_router.app.admission import AdmissionParts, open_control
-from fd_router.app.capacity import ProtectionParts
+from fd_router.app.capacity import build_capacity
 from fd_router.app.endpoints import Starters, any_instance_scheduler, endpoints_of, starts
 from fd_router.app.reload import Load, Prepare, Reloader
 from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener
-from fd_router.app.sources import Sources
+from fd_router.app.sources import build_sources
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded, LogConfig
 from fd_router.engines.dialects import open_dialects
@@ -113,14 +113,14 @@ class Router:
             dropped=CORS_FIELDS if self._cors is not None else frozenset(),
         )
         self._registry = self._make_registry()
-        self._protection = ProtectionParts(self._live, self._registry, self._pools, self._telemetry, self._random)
+        self._capacity = build_capacity(self._live, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
         self._scheduling = build_scheduling(
-            config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
+            config, self._registry, self._pools, self._telemetry, self._random, self._capacity.on_count
         )
         self._admission = AdmissionParts(self._live, self._telemetry, self._sweeper)
-        self._sources = Sources(config, self._registry, self._admission.networks, log)
-        self._protection.headroom.on_capacity(self._admission.queue.on_capacity)
+        self._sources = build_sources(config, self._registry, self._admission.networks, log)
+        self._capacity.headroom.on_capacity(self._admission.queue.on_capacity)
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
             self._live, load, self._to_prepare(), self._admission.reload, sources=self._sources.prepare_reload, log=log
@@ -318,7 +318,7 @@ class Router:
             self._monitor.run(),
             self._log_stats(),
             *self._scheduling.tasks(),
-            *self._protection.tasks(self.state),
+            *self._capacity.tasks(self.state),
             *self._admission.tasks(),
         ]
         self._tasks = [self._loop.create_task(task) for task in work]

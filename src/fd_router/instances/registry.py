@@ -29,7 +29,7 @@ class _Member:
     def __init__(self, instance: Instance, now: float) -> None:
         self.instance = instance
         self.status = Status()
-        self.index: int | None = None  # its place in its source's list, where that has places
+        self.index: int | None = None  # its position in its source's list, where the log tells it
         self.has_been_up = False
         self.told_not_up = False
         self.unhealthy_since = now
