@@ -258,6 +258,7 @@ class PairRequest(RoutedRequest):
         self._telemetry.metrics.upstream_failed(error.instance, error.reason)
         self._log_failure(leg, error.detail)
         if self._phase is STREAMING:
+            self._end_attempt()  # a prefill that is still at work would be so for nobody
             self._break_off(error)
         else:
             self._attempt_failed(leg.instance, error, _blame(leg, error), leg.role)
