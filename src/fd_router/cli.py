@@ -298,6 +298,11 @@ def _admission_problems(config: Config) -> Sequence[str]:
 class _MockCommand(_DeclaredCommand):
     struct = "mock.options:MockOptions"
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for title, rows in import_module("fd_router.devtools.mock.manual").sections():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
 
 class _SimulateCommand(_DeclaredCommand):
     struct = "simulate.options:SimulateOptions"
@@ -378,7 +383,7 @@ def _make_key(name: str) -> int:
     """
     keys = import_module("fd_router.admission.keys")
     key = keys.make_key()
-    lines = keys.entry(name, keys.hash_key(key))
+    lines = keys.entry(name, keys.hash_key(key), begins_file=keys.is_new_file(sys.stdout))
     click.echo(key, err=True)
     click.echo(lines, nl=False)
     return 0

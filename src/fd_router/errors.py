@@ -116,6 +116,8 @@ class UpstreamError(HttpError):
         "stalled",  # no byte for too long in the middle of an answer
         "cut_off",  # the connection ended in the middle of an answer
         "protocol",  # what came back isn't HTTP/1.1
+        "error_answer",  # it answered, with an error of its own
+        "busy",  # it answered that it has no room
     )
 
     def __init__(

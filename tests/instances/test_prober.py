@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from fd_router.engines.dialect import Dialect
+from fd_router.engines.dialects import Dialects
+from fd_router.engines.openai import OpenAiDialect
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Health
 from fd_router.instances.prober import HealthMonitor
+from fd_router.instances.registry import Registry
 from tests.support.live import live_config
 
 LONG = 1000.0
@@ -91,6 +95,24 @@ async def test_kept_instances_are_probed_at_once(registry, fleet, make_monitor, 
         await until(lambda: len(registry.available("mixed")) == 2)
     assert registry.available("mixed") == (first, second)
     assert sorted(fleet.calls, key=str) == [("10.0.0.1", 1, "/ready", 3.0), ("::1", 2, "/ready", 3.0)]
+
+
+async def test_a_dialect_may_have_a_path_of_its_own(fleet, make_monitor, describe, log) -> None:
+    class Ready(OpenAiDialect):
+        name = "ready"
+        health_path = "/ready"
+
+    class Table(Dialects):
+        def named(self, name: str) -> Dialect:
+            return Ready() if name == "ready" else super().named(name)
+
+    registry = Registry(clock=lambda: 0.0, log=log, live=live_config(), dialects=Table())
+    monitor = make_monitor(registry=registry, endpoint="/usual")
+    assert (await monitor.check(describe(1, dialect="ready"))).healthy
+    assert (await monitor.check(describe(2))).healthy
+    registry.register(describe(1, dialect="ready"))
+    await monitor.probe_all()
+    assert [path for _, _, path, _ in fleet.calls] == ["/ready", "/usual", "/ready"]
 
 
 async def test_one_that_just_registered_is_not_probed_at_once(registry, fleet, make_monitor, describe) -> None:
