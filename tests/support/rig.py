@@ -31,6 +31,7 @@ from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 from tests.support.fake_transport import FakeLoop, FakeTransport
 from tests.support.live import live_config
+from tests.support.scheduling_fakes import AskedGroup
 from tests.support.telemetry_fakes import Outlet
 
 PATH = "/v1/completions"
@@ -110,7 +111,7 @@ class Rig:
     def _make_context(self, policy: str) -> SingleContext:
         kind = {"round_robin": RoundRobinPolicy, "request_num": RequestNumPolicy}[policy]
         chooser = kind(Environment(self.timers.time, random.Random(1)))
-        scheduler = Scheduler[Instance](self.available, chooser, lambda: "none is there")
+        scheduler = Scheduler[Instance](AskedGroup(self.available), chooser, lambda: "none is there")
         return SingleContext(
             endpoint=COMPLETIONS,
             select=scheduler.select,

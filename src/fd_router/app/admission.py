@@ -51,12 +51,8 @@ def build_admission(runtime: Runtime) -> Admission:
         store.reload()
         key_file = KeyFile(store, access.keys_check_interval_secs, log)
     observer = QueueObserver(counters.waited, counters.refused, log.warn)
-    queue = RequestQueue(
-        runtime.live, priorities, runtime.sweeper, runtime.clock, runtime.loop.call_soon, observer
-    )
-    runtime.telemetry.metrics.show(
-        AdmissionMetrics(counters, queue.lengths, store.all if store is not None else tuple)
-    )
+    queue = RequestQueue(runtime.live, priorities, runtime.sweeper, runtime.clock, runtime.loop.call_soon, observer)
+    runtime.telemetry.metrics.show(AdmissionMetrics(counters, queue.lengths, store.all if store is not None else tuple))
     forward = access.forward_authorization
     rules = Rules(admin, register, networks, access.protect_metrics)
     return Admission(

@@ -7,8 +7,8 @@ import msgspec
 from fd_router.app.runtime import Runtime
 from fd_router.engines.dialects import open_dialects
 from fd_router.http.connection_pool import Pools
-from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.probe_connection import ProbeConnections
+from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
 
 

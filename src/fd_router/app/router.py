@@ -43,7 +43,7 @@ class Router:
 
     def __init__(self, config: Config, log: RouterLog, load: Load | None = None) -> None:
         """``load`` reads the configuration anew, for a reload; None: it doesn't change. Raises ConfigError."""
-        self._runtime = runtime = build_runtime(config, log)
+        self.runtime = runtime = build_runtime(config, log)
         live, telemetry = runtime.live, runtime.telemetry
         self.state = state = ServerState(live, open_files=open_files())
         self._client_tls, instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
@@ -56,7 +56,7 @@ class Router:
         self._scheduling = build_scheduling(config, registry, pools, telemetry, runtime.rng, capacity.on_count)
         self._admission = admission = build_admission(runtime)
         capacity.headroom.on_capacity(admission.queue.on_capacity)
-        self._sources = build_sources(config, registry, admission.networks, log)
+        self._sources = build_sources(runtime, registry, admission.networks)
         self._routing = build_routing(runtime, registry, pools, self._scheduling, admission, state, make_id)
         self._reloader = Reloader(
             live,
@@ -94,7 +94,7 @@ class Router:
 
     def reload_soon(self) -> None:
         """Read all files anew; the log tells what came of it."""
-        task = self._runtime.loop.create_task(self._reload())
+        task = self.runtime.loop.create_task(self._reload())
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
 
@@ -103,7 +103,7 @@ class Router:
 
     async def start(self) -> None:
         """Listen, probe, ask the sources for instances. Raises FdRouterError when the address can't be had."""
-        runtime = self._runtime
+        runtime = self.runtime
         config, log = runtime.live.current, runtime.log
         log_bugs(runtime.loop, log)
         log.start(runtime.loop)
@@ -128,7 +128,7 @@ class Router:
 
     def _work(self) -> Iterable[Coroutine[Any, Any, None]]:
         """Return what runs as long as the router does."""
-        runtime = self._runtime
+        runtime = self.runtime
         yield self._membership.monitor.run()
         yield log_stats(runtime.live, self._membership.registry, runtime.telemetry)
         yield from self._scheduling.tasks()
@@ -149,7 +149,7 @@ class Router:
         """Take no more, and wait until what is under way is over, or until ``hurry``."""
         self._sources.finish()
         if self._listener is not None:
-            await drain(self.state, self._listener, self._runtime.live, hurry, self._runtime.log)
+            await drain(self.state, self._listener, self.runtime.live, hurry, self.runtime.log)
 
     async def stop(self) -> None:
         """End everything that still runs."""
@@ -163,4 +163,4 @@ class Router:
         self._pools.close()
         self._scheduling.close()
         await asyncio.sleep(0)  # let the transports tell that they are closed
-        self._runtime.sweeper.stop()
+        self.runtime.sweeper.stop()

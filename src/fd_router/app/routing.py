@@ -72,9 +72,7 @@ def build_routing(
 
 
 def _singles(registry: Registry, scheduling: Scheduling, shared: dict[str, Any]) -> tuple[Starters, Explain]:
-    scheduler = Scheduler[Instance](
-        registry.group("mixed"), scheduling.policies["mixed"], partial(why_none, registry)
-    )
+    scheduler = Scheduler[Instance](registry.group("mixed"), scheduling.policies["mixed"], partial(why_none, registry))
     start = partial(_start_single, scheduler.select, shared)
     return {"generate": start, "any_instance": start}, scheduler.explain
 

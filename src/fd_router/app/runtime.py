@@ -45,5 +45,11 @@ def build_runtime(config: Config, log: RouterLog) -> Runtime:
     live = LiveConfig(config)
     live.subscribe(LogConfig, lambda options: log.set_level(options.level))
     return Runtime(
-        loop, live, Telemetry(log, Metrics()), DeadlineSweeper(loop), WriteBatcher(loop), time.monotonic, random.Random()
+        loop=loop,
+        live=live,
+        telemetry=Telemetry(log, Metrics()),
+        sweeper=DeadlineSweeper(loop),
+        batcher=WriteBatcher(loop),
+        clock=time.monotonic,
+        rng=random.Random(),
     )
