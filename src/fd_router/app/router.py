@@ -14,6 +14,7 @@ from fd_router.app.bugs import log_bugs
 from fd_router.app.capacity import build_capacity
 from fd_router.app.endpoints import endpoints_of, starts
 from fd_router.app.exposure import warn_if_open
+from fd_router.app.hops import build_hops, build_pools
 from fd_router.app.membership import build_membership
 from fd_router.app.reload import Load, Reloader
 from fd_router.app.routing import build_routing
@@ -24,8 +25,7 @@ from fd_router.app.sources import build_sources
 from fd_router.app.stats import log_stats
 from fd_router.config.loading import Config, Loaded
 from fd_router.errors import FdRouterError
-from fd_router.http.connection_pool import Pools
-from fd_router.http.listener import Listener, why_not_listening
+from fd_router.http.listener import Listener, place, why_not_listening
 from fd_router.http.request_ids import RequestIds
 from fd_router.http.server_context import ServerContext, ServerState, build_server_context
 from fd_router.http.tls import ClientSide, InstanceSide
@@ -49,7 +49,8 @@ class Router:
         self._client_tls, instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
-        self._pools = pools = Pools(live, runtime.sweeper, runtime.batcher, instance_tls)
+        hops = build_hops(config)
+        self._pools = pools = build_pools(runtime, instance_tls, hops)
         self._membership = membership = build_membership(runtime, pools)
         registry = membership.registry
         self._capacity = capacity = build_capacity(runtime, registry, pools)
@@ -87,6 +88,8 @@ class Router:
             finish=telemetry.finish,
             keep_authorization=admission.keep_authorization,
             gate=admission.gate,
+            forwarding=hops.forwarding,
+            cors=hops.cors,
         )  # fmt: skip
         self._listener: Listener | None = None
         self._control: Listener | None = None  # for its own endpoints, where they have a port of their own
@@ -140,6 +143,8 @@ class Router:
         """Let clients in, once it is known which of the instances that are named already can serve. Raises OSError."""
         if not listener.takes_over:
             listener.hold()
+        server = self.runtime.live.current.server
+        self.runtime.log.info(f"Starting server on {place(server.host, server.port)}")
         with contextlib.suppress(TimeoutError):
             limit = TAKE_OVER_SECONDS if listener.takes_over else FIRST_PROBES_SECONDS
             await asyncio.wait_for(self._membership.monitor.probe_all(), limit)

@@ -16,6 +16,7 @@ from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
+from fd_router.telemetry.record_sinks import open_record_sinks
 from fd_router.telemetry.telemetry import Telemetry
 
 Run = Callable[[], Coroutine[Any, Any, None]]
@@ -40,14 +41,14 @@ class Runtime(msgspec.Struct, frozen=True):
 
 
 def build_runtime(config: Config, log: RouterLog) -> Runtime:
-    """Build what the parts of a router share, on the loop that is running."""
-    loop = asyncio.get_running_loop()
+    """Build what the parts share, on the loop that is running. Raises ConfigError for a sink that can't be had."""
+    loop, metrics = asyncio.get_running_loop(), Metrics()
     live = LiveConfig(config)
     live.subscribe(LogConfig, lambda options: log.set_level(options.level))
     return Runtime(
         loop=loop,
         live=live,
-        telemetry=Telemetry(log, Metrics()),
+        telemetry=Telemetry(log, metrics, open_record_sinks(config.telemetry, metrics, log)),
         sweeper=DeadlineSweeper(loop),
         batcher=WriteBatcher(loop),
         clock=time.monotonic,

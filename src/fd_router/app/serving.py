@@ -11,7 +11,7 @@ import ssl
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
 from fd_router.errors import FdRouterError
-from fd_router.http.listener import Listener, handed_over, open_sockets, place
+from fd_router.http.listener import Listener, handed_over, open_sockets
 from fd_router.http.server_connection import LAST_CALL_SECONDS, ServerConnection
 from fd_router.http.server_context import ServerContext, ServerState
 from fd_router.telemetry.logging.text_log import RouterLog
@@ -24,7 +24,6 @@ def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | 
     """Take the sockets that were handed over, or bind the configured address. Raises FdRouterError."""
     server = config.server
     handed = handed_over(os.environ, os.getpid())
-    log.info(f"Starting server on {place(server.host, server.port)}")
     if handed:
         log.info(f"Listening on {len(handed)} sockets that were handed over (LISTEN_FDS)")
     return Listener(
@@ -33,6 +32,7 @@ def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | 
         tls=tls,
         is_shared=bool(handed),
         takes_over=bool(handed) or server.reuse_port,
+        keepalive_secs=config.proxy.client_keepalive_secs,
     )
 
 
@@ -46,7 +46,13 @@ async def open_control(config: Config, context: ServerContext, tls: ssl.SSLConte
     try:
         sockets = open_sockets(access.control_host, access.control_port, reuse_port=config.server.reuse_port)
         # During a restart, what instances and admins say is for the new router: the old one will forget it.
-        listener = Listener(sockets, lambda: ServerConnection(context), tls=tls, takes_over=config.server.reuse_port)
+        listener = Listener(
+            sockets,
+            lambda: ServerConnection(context),
+            tls=tls,
+            takes_over=config.server.reuse_port,
+            keepalive_secs=config.proxy.client_keepalive_secs,
+        )
         await listener.start()
     except (FdRouterError, OSError) as error:
         why = str(error).replace(" with --port", "")  # which is the other one's

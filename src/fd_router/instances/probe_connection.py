@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fd_router.errors import LOOP_DETECTED, UpstreamError
 from fd_router.http.connection_pool import InstancePool, Pools
 from fd_router.http.fetch import fetch
 from fd_router.instances.instance import Health
@@ -30,7 +31,10 @@ class ProbeConnections:
 
     async def get_status(self, host: str, port: int, path: str, time_limit: float) -> int:
         """Return the status of a GET. Raises UpstreamError."""
-        status, _ = await fetch(self._pool(host, port), "GET", path, time_limit=time_limit)
+        pool = self._pool(host, port)
+        status, _ = await fetch(pool, "GET", path, time_limit=time_limit)
+        if status == LOOP_DETECTED:
+            raise UpstreamError("unreachable", "that is this router itself, or leads back to it", instance=pool.url)
         return status
 
     def _pool(self, host: str, port: int) -> InstancePool:
