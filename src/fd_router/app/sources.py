@@ -13,7 +13,8 @@ from fd_router.app.runtime import Run, Runtime
 from fd_router.config.sections import Config
 from fd_router.instances.registration import require_served
 from fd_router.instances.registry import Registry
-from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE
+from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
+from fd_router.instances.sources.loading import open_sources
 from fd_router.instances.sources.members import Diff, FleetSources, SourceMembers
 from fd_router.instances.sources.register_yaml import RegisterYaml
 from fd_router.instances.sources.runner import SourceRunner
@@ -25,12 +26,15 @@ class Sources(msgspec.Struct, frozen=True):
 
     register_api: SourceMembers  # of the source that instances themselves drive
     prepare_reload: Callable[[Config], Callable[[], Diff]]  # reads register.yaml anew; see ``app.reload.Sources``
-    runs: Sequence[Run]  # ``register.yaml`` and the state file name theirs in their first step
+    runs: Sequence[Run]  # the first step of each names what is known already
     finish: Callable[[], None]  # writes what outlives this router, for the last time
 
 
 def build_sources(runtime: Runtime, registry: Registry, networks: Networks | None) -> Sources:
-    """Build the sources that the configuration names. ``networks``: those that instances must be in; None: any."""
+    """Build the sources that the configuration names. ``networks``: those that instances must be in; None: any.
+
+    Raises ConfigError for a source of a third party that can't be loaded.
+    """
     config, log = runtime.live.current, runtime.log
     accept = partial(require_served, dialects=registry.dialects, splitwise=config.server.splitwise)
     fleet = FleetSources(registry, accept, log=log)
@@ -43,6 +47,8 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
         state_file = StateFile(Path(path), registry, accept, log=log, networks=networks)
         runs.append(run(state_file, fleet.members_of(STATE_FILE)).run)
         finish = state_file.finish
+    for position, source in enumerate(open_sources(config.instances)):
+        runs.append(run(source, fleet.members_of(discovery(source.name, position))).run)
     return Sources(
         register_api=fleet.members_of(REGISTER_API),
         prepare_reload=lambda new: partial(register_yaml.prepare(new.manager.register_path), listed),
