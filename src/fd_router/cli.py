@@ -213,7 +213,7 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
 
 
 def _policy_problems(config: Config) -> Sequence[str]:
-    """Check policies of one's own as the router would: by importing and building them."""
+    """Check plug-in policies, and options of policies, as the router would: by importing and building them."""
     policies = import_module("fd_router.scheduling.policies.per_role")
     roles = policies.policies_of(config)
     problems: Sequence[str] = policies.problems_of(roles, config.scheduler, time.monotonic, random.Random())
