@@ -10,6 +10,7 @@ from fd_router.http.messages import Request, RequestHead, Routes
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
 from tests.support.fake_log import FakeLog
+from tests.support.live import live_config
 
 Ask = Callable[..., Awaitable[tuple[int, Any]]]
 
@@ -35,7 +36,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def registry(clock: FakeClock) -> Registry:
-    return Registry(clock=clock, log=FakeLog())
+    return Registry(clock=clock, log=FakeLog(), live=live_config())
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from fd_router.app.serving import drain, make_listener
 from fd_router.config.loading import Config, ServerConfig
 from fd_router.errors import FdRouterError
 from tests.support.fake_log import FakeLog
+from tests.support.live import live_config
 
 
 class Stand:
@@ -34,7 +35,7 @@ class Stand:
         self.asked.append("stop")
 
     def start(self, **options: Any) -> asyncio.Task[None]:
-        work = drain(self, self, ServerConfig(**options), self.hurry, self.log)  # type: ignore[arg-type]
+        work = drain(self, self, live_config(server=options), self.hurry, self.log)  # type: ignore[arg-type]
         return asyncio.ensure_future(work)
 
 

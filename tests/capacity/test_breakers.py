@@ -17,6 +17,7 @@ from fd_router.capacity.limits import Limits
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.instances.registry import Registry
+from tests.support.live import live_config
 
 
 class Counted:
@@ -57,7 +58,7 @@ class World:
         self.clock = Clock()
         self.log = Lines()
         self.counted = Counted()
-        self.registry = Registry(clock=self.clock, log=self.log)
+        self.registry = Registry(clock=self.clock, log=self.log, live=live_config())
         self.room = Headroom(self.registry.available)
         self.limits = Limits(self.registry, self.room, cap)
         trip = TripLimits(in_a_row=2, share=0)

@@ -14,6 +14,7 @@ from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies import POLICIES, make_policy
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_log import FakeLog
+from tests.support.live import live_config
 from tests.support.scheduling_fakes import FakeRequest
 
 
@@ -22,7 +23,7 @@ class World:
 
     def __init__(self, warm: int = 3, cap: int = 0) -> None:
         self.now = 1000.0
-        self.registry = Registry(clock=lambda: self.now, log=FakeLog())
+        self.registry = Registry(clock=lambda: self.now, log=FakeLog(), live=live_config())
         self.room = Headroom(self.registry.available)
         self.limits = Limits(self.registry, self.room, cap)
         self.slow_start = SlowStart(self.registry, self.limits, 10.0, clock=lambda: self.now)

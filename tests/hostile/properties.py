@@ -18,6 +18,7 @@ from fd_router.instances.registration import parse_registration
 from fd_router.openai.completion import Completion
 from tests.hostile.recorder import read_request
 from tests.support.fake_upstream import FakeListener, Line
+from tests.support.live import live_config
 
 AUTHORITY = b"10.0.0.1:8000"
 MEMBER = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000})
@@ -25,7 +26,8 @@ MEMBER = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 800
 
 def read(pieces: Iterable[bytes]) -> list[Request | HttpError]:
     """Give the reader the pieces, and return what it made of them."""
-    reader = RequestReader(ReaderSettings(4096, lambda path: 4096, lambda: 0.0, lambda: "made"))
+    live = live_config(proxy={"max_head_kb": 4})
+    reader = RequestReader(ReaderSettings(live, lambda path: 4096, lambda: 0.0, lambda: "made"))
     for piece in pieces:
         if piece:
             reader.feed(piece)

@@ -27,17 +27,17 @@ def make_guests(kinds: Sequence[bool]) -> list[FakeGuest]:
 
 class TestCrowd:
     def test_they_are_asked_in_turn(self) -> None:
-        crowd, guests = ConnectionLimiter(3), make_guests([True, False, True])
-        assert crowd.make_room(guests)
+        limiter, guests = ConnectionLimiter(3), make_guests([True, False, True])
+        assert limiter.make_room(guests)
         assert [guest.asked for guest in guests] == [1, 0, 0]
-        assert crowd.make_room(guests)
+        assert limiter.make_room(guests)
         assert [guest.asked for guest in guests] == [1, 1, 1]
-        assert crowd.make_room(guests)
+        assert limiter.make_room(guests)
         assert [guest.asked for guest in guests] == [2, 1, 1]
 
     def test_it_looks_at_some_only(self) -> None:
-        crowd, guests = ConnectionLimiter(3), make_guests([False] * 500)
-        assert not crowd.make_room(guests)
+        limiter, guests = ConnectionLimiter(3), make_guests([False] * 500)
+        assert not limiter.make_room(guests)
         assert 0 < sum(guest.asked for guest in guests) <= LOOKS
 
     def test_without_guests(self) -> None:
@@ -95,4 +95,4 @@ class TestConnections:
         for client in late[:RESERVED_FOR_ADMIN]:
             client.receive(b"GET /")
         assert sum(client.aborted for client in late) >= 10
-        assert len(rig.site.connections) <= RESERVED_FOR_ADMIN + 12
+        assert len(rig.state.connections) <= RESERVED_FOR_ADMIN + 12

@@ -6,9 +6,11 @@ from itertools import count
 
 import pytest
 
+from fd_router.config.live import LiveConfig
 from fd_router.errors import HttpError
 from fd_router.http.messages import Request
 from fd_router.http.request_reader import ReaderSettings, RequestReader
+from tests.support.live import live_config
 
 MAX_HEAD = 4096
 
@@ -16,9 +18,13 @@ MAX_HEAD = 4096
 MAX_BODY = 1000
 
 
+def heads_of(most: int) -> LiveConfig:
+    return live_config(proxy={"max_head_kb": most // 1024})
+
+
 def make_reader(kind: type[RequestReader] = RequestReader) -> RequestReader:
     ids = count(1)
-    return kind(ReaderSettings(MAX_HEAD, lambda path: MAX_BODY, lambda: 7.0, lambda: f"made-{next(ids)}"))
+    return kind(ReaderSettings(heads_of(MAX_HEAD), lambda path: MAX_BODY, lambda: 7.0, lambda: f"made-{next(ids)}"))
 
 
 def read(data: bytes, step: int = 0) -> list[Request | HttpError]:
@@ -189,7 +195,7 @@ class TestRequests:
         def clock() -> float:
             raise RuntimeError("a bug")
 
-        reader = RequestReader(ReaderSettings(MAX_HEAD, lambda path: MAX_BODY, clock, str))
+        reader = RequestReader(ReaderSettings(heads_of(MAX_HEAD), lambda path: MAX_BODY, clock, str))
         with pytest.raises(Exception, match="callback"):
             reader.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 

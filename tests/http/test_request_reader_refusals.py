@@ -7,7 +7,7 @@ import pytest
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.messages import Request
 from fd_router.http.request_reader import ReaderSettings, RequestReader
-from tests.http.test_request_reader import CHUNKED, HOST, MAX_HEAD, make_reader, only, read, refusal
+from tests.http.test_request_reader import CHUNKED, HOST, MAX_HEAD, heads_of, make_reader, only, read, refusal
 
 
 class TestLimits:
@@ -67,7 +67,9 @@ class TestLimits:
         assert len(request.body) == 900
 
     def test_the_limit_depends_on_the_path(self) -> None:
-        reader = RequestReader(ReaderSettings(MAX_HEAD, {"/a": 3, "/b": 1}.__getitem__, lambda: 0.0, lambda: "i"))
+        reader = RequestReader(
+            ReaderSettings(heads_of(MAX_HEAD), {"/a": 3, "/b": 1}.__getitem__, lambda: 0.0, lambda: "i")
+        )
         reader.feed(
             HOST + b"Content-Length: 3\r\n\r\nabc" + HOST.replace(b"/a", b"/b") + b"Content-Length: 3\r\n\r\nabc"
         )
@@ -165,7 +167,7 @@ def test_no_control_character_gets_through_a_target(code: int) -> None:
 
 
 def test_a_body_of_tiny_chunks_takes_no_more_memory_than_it_has_bytes() -> None:
-    reader = RequestReader(ReaderSettings(MAX_HEAD, lambda path: 1_000_000, lambda: 0.0, lambda: "i"))
+    reader = RequestReader(ReaderSettings(heads_of(MAX_HEAD), lambda path: 1_000_000, lambda: 0.0, lambda: "i"))
     reader.feed(CHUNKED)
     for number in range(20_000):
         reader.feed(b"2\r\n%02d\r\n" % (number % 100))

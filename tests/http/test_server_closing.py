@@ -85,7 +85,7 @@ class TestClosing:
         await rig.settle()
         assert client.take() == b""
         client.lose()
-        assert not rig.site.connections
+        assert not rig.state.connections
         assert "[-] - HTTP/1.1 400" in rig.log_lines[-1]
 
     async def test_but_not_for_ever(self) -> None:
@@ -128,7 +128,7 @@ class TestClosing:
         client.lose()
         await rig.settle()
         assert [record.outcome for record in rig.records] == ["client_gone"]
-        assert not rig.site.connections
+        assert not rig.state.connections
         rig.assert_nothing_is_held()
 
     async def test_abort(self) -> None:
@@ -145,7 +145,7 @@ class TestDrain:
         rig = Rig(routes=ROUTES)
         busy, kept = rig.client(), rig.client()
         instance = await rig.ask(busy)
-        rig.site.drain()
+        rig.state.drain()
         instance.receive(answer(b"fine"))
         await rig.settle()
         assert b"connection: close\r\n" in busy.written
@@ -165,15 +165,15 @@ class TestDrain:
         instance = await rig.ask(client)
         instance.receive(STREAM_HEAD + chunk(b"one"))
         await rig.settle()
-        rig.site.drain()
-        rig.site.close_idle()
+        rig.state.drain()
+        rig.state.close_idle()
         await rig.pass_time(20)
         instance.receive(chunk(b"two") + STREAM_END)
         await rig.settle()
         assert client.written.endswith(chunk(b"one") + chunk(b"two") + STREAM_END)
         await rig.pass_time(2)
         assert client.is_closing()
-        assert not rig.site.connections
+        assert not rig.state.connections
 
     @pytest.mark.parametrize("called", ["before", "after"])
     async def test_a_client_that_was_told_to_keep_its_connection_is_not_cut_off_at_once(self, called: str) -> None:
@@ -183,13 +183,13 @@ class TestDrain:
         instance = await rig.ask(client)
         instance.receive(STREAM_HEAD + chunk(b"one"))
         await rig.settle()
-        rig.site.drain()
+        rig.state.drain()
         if called == "before":
-            rig.site.close_idle()
+            rig.state.close_idle()
         instance.receive(STREAM_END)
         await rig.settle()
         if called == "after":
-            rig.site.close_idle()
+            rig.state.close_idle()
         await rig.pass_time(0.5)
         assert not client.is_closing()
         client.take()
@@ -202,8 +202,8 @@ class TestDrain:
     async def test_idle_ones_close_soon_after_the_last_call_and_so_do_new_ones(self) -> None:
         rig = Rig(routes=ROUTES)
         idle, quick = rig.client(), rig.client()
-        rig.site.drain()
-        rig.site.close_idle()
+        rig.state.drain()
+        rig.state.close_idle()
         late = rig.client()
         await rig.pass_time(0.5)
         assert not idle.is_closing()
@@ -213,19 +213,19 @@ class TestDrain:
         assert idle.is_closing()
         assert late.is_closing()
         assert statuses(quick.written) == [200]
-        assert not rig.site.connections
+        assert not rig.state.connections
 
     async def test_a_client_that_takes_its_last_answer_slowly_gets_all_of_it(self) -> None:
         rig = Rig(routes=ROUTES, client_idle_timeout_secs=60)
         client, _ = await talk(rig, get("/hello"))
         client._end = lambda error: None  # type: ignore[method-assign]  # its buffer isn't empty yet
         client.buffered = 100_000
-        rig.site.drain()
-        rig.site.close_idle()
+        rig.state.drain()
+        rig.state.close_idle()
         await rig.pass_time(50)
         assert client.closed
         assert not client.aborted
-        assert rig.site.connections
+        assert rig.state.connections
         await rig.pass_time(11)
         assert client.aborted
 
@@ -233,8 +233,8 @@ class TestDrain:
         rig = Rig(routes=ROUTES)
         client = rig.client()
         client.receive(get("/hello")[:-4])
-        rig.site.drain()
-        rig.site.close_idle()
+        rig.state.drain()
+        rig.state.close_idle()
         await rig.pass_time(5)
         client.receive(get("/hello")[-4:])
         await rig.settle()

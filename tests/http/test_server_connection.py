@@ -128,7 +128,7 @@ class TestControl:
         assert len(asyncio.all_tasks()) == tasks - 1
         assert "499" in rig.log_lines[-1]
         assert "outcome=client_gone" in rig.log_lines[-1]
-        assert not rig.site.connections
+        assert not rig.state.connections
 
     async def test_a_slow_client_of_a_handler(self) -> None:
         rig = Rig(routes=ROUTES)

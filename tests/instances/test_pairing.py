@@ -16,6 +16,7 @@ from fd_router.instances.registry import Registry
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from tests.support.fake_log import FakeLog
+from tests.support.live import live_config
 from tests.support.scheduling_fakes import FakeRequest, make_environment
 
 Describe = Callable[..., Registration]
@@ -44,7 +45,7 @@ class Fleet:
     """A prefill and a decode instance in a registry, and the scheduler over them."""
 
     def __init__(self, describe: Describe) -> None:
-        self.registry = Registry(clock=lambda: 0.0, log=FakeLog(), dialects=WithByZone())
+        self.registry = Registry(clock=lambda: 0.0, log=FakeLog(), live=live_config(), dialects=WithByZone())
         self._describe = describe
         environment = make_environment()
         self._scheduler = PairScheduler[Instance](

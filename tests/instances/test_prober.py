@@ -14,6 +14,7 @@ import pytest
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Health
 from fd_router.instances.prober import HealthMonitor
+from tests.support.live import live_config
 
 LONG = 1000.0
 """An interval that never ends in a test: only what is probed out of turn is probed."""
@@ -61,7 +62,10 @@ def fleet() -> Fleet:
 @pytest.fixture
 def make_monitor(registry, fleet: Fleet) -> Callable[..., HealthMonitor]:
     def make_monitor(**more: Any) -> HealthMonitor:
-        options = {"interval": LONG, "timeout": 10.0, "clock": time.monotonic, "rng": random.Random(1)} | more
+        names = {"interval": "interval_secs", "timeout": "timeout_secs", "endpoint": "endpoint"}
+        given = {"interval": LONG, "timeout": 10.0} | {name: more.pop(name) for name in names.keys() & more.keys()}
+        live = live_config(manager={f"health_check_{names[name]}": value for name, value in given.items()})
+        options = {"clock": time.monotonic, "rng": random.Random(1), "live": live} | more
         return HealthMonitor(options.pop("registry", registry), fleet.get, **options)
 
     return make_monitor

@@ -27,8 +27,7 @@ class GatedRig(Rig):
         self.refusals: list[str] = []
         self.change(gate=ApiKeyGate(ring, self.timers.time, self.refusals.append))
         (self.holder,) = ring.all()
-        self.site.reader.keep_authorization = False
-        self.site.reader.gate = self.context.gate
+        self.server = self._make_server({}, keep_authorization=False, gate=self.context.gate)
 
     holder: Allowance
 

@@ -13,7 +13,7 @@ from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 
 
 def under_way(rig: Rig) -> SingleInstanceRequest:
-    (request,) = rig.site.proxied_requests()
+    (request,) = rig.state.proxied_requests()
     assert isinstance(request, SingleInstanceRequest)
     return request
 

@@ -161,7 +161,7 @@ async def test_everything_is_given_back(seed: int) -> None:
     assert rig.bugs == []
     assert rig.counts() == [(0, 0)] * 3
     assert all(transport.protocol.is_idle for transport in rig.backend.live)  # type: ignore[union-attr]
-    assert not rig.site.connections
+    assert not rig.state.connections
     assert len(rig.sweeper) == len(rig.backend.live)
     await rig.pass_time(5)  # the idle ones of retired pools too
     assert not rig.backend.live

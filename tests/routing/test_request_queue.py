@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from fd_router.admission.priorities import Priorities
 from fd_router.capacity.headroom import Headroom
-from fd_router.config.live import LiveConfig
-from fd_router.config.loading import AdmissionConfig, Config
 from fd_router.errors import HttpError, LimitError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.instances.instance import Health, Instance
@@ -24,6 +22,7 @@ from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_transport import FakeLoop, FakeTransport
+from tests.support.live import live_config
 from tests.support.rig import Rig, answer, post
 
 PRIORITIES = Priorities({"high": 16, "normal": 4, "low": 1})
@@ -33,17 +32,15 @@ class CrowdedRig(Rig):
     """A rig whose instances take ``limit`` requests at once."""
 
     def __init__(self, instances: int = 1, limit: int = 1, **options: Any) -> None:
-        self.options = AdmissionConfig(**options)
         self.waits: list[float] = []
         self.refusals: list[str] = []
         self.warnings: list[str] = []
-        super().__init__(instances)
+        super().__init__(instances, admission=options)
         for instance in self.instances:
             self.room.set_limit(instance, limit)
 
     def _make_context(self, policy: str) -> SingleContext:
         context = super()._make_context(policy)
-        self.live.replace(Config(proxy=self.settings, admission=self.options))
         self._fleet: tuple[Instance, ...] = ()
         self.room = Headroom(lambda role: self._same_fleet())
         scheduler = Scheduler[Instance](
@@ -279,7 +276,7 @@ class Simulated:
         self.sweeper.start()
         self.refusals: list[str] = []
         observer = QueueObserver(lambda seconds: None, self.refusals.append, lambda line: None)
-        live = LiveConfig(Config(admission=AdmissionConfig(**options)))
+        live = live_config(admission=options)
         self.queue = RequestQueue(live, PRIORITIES, self.sweeper, self.loop.time, self.loop.call_soon, observer)
 
 

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from functools import partial
-
-import msgspec
 import pytest
 
-from fd_router.app.capacity import patience
 from fd_router.routing.watchdog import Watchdog
 from fd_router.telemetry.record import RequestRecord
 from tests.routing.test_request_queue import CrowdedRig
 from tests.routing.test_single import error_of
+from tests.support.live import change, live_config
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
 
 
@@ -27,7 +24,11 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.requests = [Request()]
-        self.sweep = Watchdog(lambda: self.requests, lambda: (30.0, 10.0), lambda: self.now)
+        self.live = live_config(
+            scheduler={"tokenizer_timeout_secs": 2.0},
+            proxy={"connect_timeout_secs": 3.0, "first_byte_timeout_secs": 20.0, "stall_timeout_secs": 5.0},
+        )  # 30 s before the first byte, 10 s after it, the slack included
+        self.sweep = Watchdog(lambda: self.requests, self.live, lambda: self.now)
 
     def wait(self, seconds: float) -> list[float]:
         self.now += seconds
@@ -82,12 +83,13 @@ class TestQueue:
         rig = CrowdedRig(max_queued=9, queue_timeout_secs=600.0)
         await rig.send("a")
         waiting = await rig.send("b")
-        watchdog = Watchdog(rig.site.proxied_requests, partial(patience, rig.live), rig.timers.time)
+        watchdog = Watchdog(rig.state.proxied_requests, rig.live, rig.timers.time)
         watchdog.sweep()
-        current = rig.live.current
-        admission = msgspec.structs.replace(current.admission, queue_timeout_secs=1.0)
-        proxy = msgspec.structs.replace(current.proxy, connect_timeout_secs=1.0, first_byte_timeout_secs=1.0)
-        rig.live.replace(msgspec.structs.replace(current, admission=admission, proxy=proxy))
+        change(
+            rig.live,
+            admission={"queue_timeout_secs": 1.0},
+            proxy={"connect_timeout_secs": 1.0, "first_byte_timeout_secs": 1.0},
+        )
         for _ in range(10):
             rig.timers.now += 20  # no timers: only the watchdog looks
             watchdog.sweep()
@@ -98,6 +100,40 @@ class TestQueue:
         assert b'"queue_timeout"' in later.take()
 
 
+class TestReload:
+    """A request goes by the time limits that were in force when it began to wait."""
+
+    def test_longer_limits_are_seen(self) -> None:
+        world = World()
+        world.wait(0)
+        change(world.live, proxy={"first_byte_timeout_secs": 60.0, "stall_timeout_secs": 50.0})
+        assert world.wait(70) == []
+        assert world.wait(1) == [71.0]
+        world.requests[0].record.first_byte_at = 1.0
+        world.wait(0)
+        assert world.wait(55) == [71.0]
+        assert world.wait(1) == [71.0, 56.0]
+
+    def test_shorter_ones_are_for_what_begins_later(self) -> None:
+        world = World()
+        world.wait(0)
+        change(world.live, proxy={"first_byte_timeout_secs": 1.0})  # 11 s in all
+        assert world.wait(30) == []
+        assert world.wait(1) == [31.0]
+        world.wait(0)
+        assert world.wait(12) == [31.0, 12.0]
+
+    def test_what_began_just_before_a_reload_was_not_seen_before_it(self) -> None:
+        world = World()
+        request, world.requests = world.requests, []
+        world.sweep.sweep()
+        world.requests = request
+        change(world.live, proxy={"first_byte_timeout_secs": 1.0})
+        world.wait(1)
+        assert world.wait(30) == []
+        assert world.wait(1) == [31.0]
+
+
 class TestRequests:
     """Requests whose connections have lost their time limits, as a bug would have it."""
 
@@ -106,13 +142,13 @@ class TestRequests:
         client = rig.client()
         client.receive(post())
         await rig.settle()
-        (request,) = rig.site.proxied_requests()
+        (request,) = rig.state.proxied_requests()
         request.on_overdue(99.0)
         request.on_overdue(99.0)
         await rig.settle()
         assert error_of(client.take()) == (504, "Nothing happened to the request for 99 s")
         assert "A request without a sign of life for 99 s was ended" in rig.outlet.text
-        assert rig.site.proxied_requests() == []
+        assert rig.state.proxied_requests() == []
         rig.assert_nothing_is_held()
 
     async def test_one_in_mid_answer_is_cut_off(self) -> None:
@@ -122,7 +158,7 @@ class TestRequests:
         instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
         await rig.settle()
         client.take()
-        (request,) = rig.site.proxied_requests()
+        (request,) = rig.state.proxied_requests()
         request.on_overdue(99.0)
         await rig.settle()
         assert client.take() == b""

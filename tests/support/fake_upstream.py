@@ -8,6 +8,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.upstream_connection import UpstreamConnection, UpstreamSettings
 from fd_router.http.write_batcher import WriteBatcher
 from tests.support.fake_transport import FakeLoop, FakeTransport
+from tests.support.live import live_config
 
 HEAD = b"POST /a HTTP/1.1\r\n\r\n"
 
@@ -85,7 +86,8 @@ class Line:
         self.owner = FakeOwner()
         self.sweeper = DeadlineSweeper(self.loop, interval=0.8)  # type: ignore[arg-type]
         self.sweeper.start()
-        settings = UpstreamSettings(WriteBatcher(self.loop), self.sweeper, 30.0, 10.0)  # type: ignore[arg-type]
+        live = live_config(proxy={"first_byte_timeout_secs": 30.0, "stall_timeout_secs": 10.0})
+        settings = UpstreamSettings(WriteBatcher(self.loop), self.sweeper, live)  # type: ignore[arg-type]
         self.connection = kind(self.owner, settings)
         self.transport = FakeTransport(self.loop)
         self.transport.connect(self.connection)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from fd_router.instances.changes import Change
-from fd_router.instances.health import Thresholds
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
 from tests.support.fake_log import FakeLog
+from tests.support.live import live_config
 
 
 class FakeClock:
@@ -43,7 +43,12 @@ def describe() -> Callable[..., Registration]:
 @pytest.fixture
 def make_registry(clock: FakeClock, log: FakeLog) -> Callable[..., Registry]:
     def make_registry(failures: int = 1, successes: int = 1, expiry_secs: float = 300.0) -> Registry:
-        return Registry(clock=clock, log=log, thresholds=Thresholds(failures, successes), expiry_secs=expiry_secs)
+        options = {
+            "health_failure_threshold": failures,
+            "health_success_threshold": successes,
+            "instance_expiry_secs": expiry_secs,
+        }
+        return Registry(clock=clock, log=log, live=live_config(manager=options))
 
     return make_registry
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from fd_router.config.live import LiveConfig
-from fd_router.config.loading import Config, ProxyConfig
 from fd_router.http.connection_pool import Pools
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.messages import Routes
 from fd_router.http.server_connection import ServerConnection
-from fd_router.http.server_context import ServerContext
+from fd_router.http.server_context import ServerContext, ServerState, build_server_context
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
@@ -31,6 +29,7 @@ from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 from tests.support.fake_transport import FakeLoop, FakeTransport
+from tests.support.live import live_config
 from tests.support.telemetry_fakes import Outlet
 
 PATH = "/v1/completions"
@@ -79,7 +78,13 @@ class Rig:
     """Needs a running loop. Time limits follow ``timers``, which moves only when told to."""
 
     def __init__(
-        self, instances: int = 2, *, routes: Routes | None = None, policy: str = "round_robin", **settings: Any
+        self,
+        instances: int = 2,
+        *,
+        routes: Routes | None = None,
+        policy: str = "round_robin",
+        admission: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.timers = FakeLoop()
@@ -92,14 +97,14 @@ class Rig:
         self.sweeper = DeadlineSweeper(self.timers)  # type: ignore[arg-type]
         self.sweeper.start()
         self.batcher = WriteBatcher(self.loop)
-        self.settings = ProxyConfig(**settings)
-        self.live = LiveConfig(Config(proxy=self.settings))
-        self.pools = Pools(self.settings, self.sweeper, self.batcher)
+        self.live = live_config(proxy=settings, admission=admission or {})
+        self.pools = Pools(self.live, self.sweeper, self.batcher)
         self.failed: list[tuple[str, str]] = []  # told to the registry
         self.records: list[RequestRecord] = []
         self.clients: list[FakeTransport] = []
         self.context = self._make_context(policy)
-        self.site = self._make_site(routes or {})
+        self.state = ServerState(self.live)
+        self.server = self._make_server(routes or {})
 
     def _make_context(self, policy: str) -> SingleContext:
         kind = {"round_robin": RoundRobinPolicy, "request_num": RequestNumPolicy}[policy]
@@ -119,11 +124,11 @@ class Rig:
         """Give the requests from now on another context."""
         self.context = msgspec.structs.replace(self.context, **context)
 
-    def _make_site(self, routes: Routes) -> ServerContext:
+    def _make_server(self, routes: Routes, **more: Any) -> ServerContext:
         ids = (f"id-{number}" for number in range(1_000_000))
-        return ServerContext(
-            routes, {PATH: self._start}, self.settings, self.sweeper, self.batcher, self.telemetry, self.timers.time,
-            ids.__next__,
+        return build_server_context(
+            routes, {PATH: self._start}, self.live, self.state, sweeper=self.sweeper, batcher=self.batcher,
+            clock=self.timers.time, make_id=ids.__next__, log=self.telemetry.log, finish=self.telemetry.finish, **more,
         )  # fmt: skip
 
     def _start(self, request: Any, client: Any, record: RequestRecord) -> SingleInstanceRequest:
@@ -138,7 +143,7 @@ class Rig:
     def client(self) -> FakeTransport:
         """Connect one more client."""
         transport = FakeTransport(self.loop, (f"10.9.9.{len(self.clients) + 1}", 4000))
-        transport.connect(ServerConnection(self.site))
+        transport.connect(ServerConnection(self.server))
         self.clients.append(transport)
         return transport
 

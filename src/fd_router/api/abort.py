@@ -13,7 +13,7 @@ from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.errors import BadRequestError, UpstreamError
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Instance
-from fd_router.instances.log import Log
+from fd_router.telemetry.contracts import Log
 
 GRACE_SECONDS = 0.25
 """How long an engine may take to end the answer of a request it has aborted; then the router ends it."""

@@ -13,7 +13,7 @@ from fd_router.admission.networks import Networks
 from fd_router.admission.tokens import Token
 from fd_router.errors import AccessError
 from fd_router.http.messages import Handler, Request, Response, Routes
-from fd_router.instances.log import Log
+from fd_router.telemetry.contracts import Log
 
 
 class Group(Enum):

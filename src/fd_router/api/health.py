@@ -7,8 +7,8 @@ from typing import Any
 
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Instance
-from fd_router.instances.log import Log
 from fd_router.instances.prober import Outcome
+from fd_router.telemetry.contracts import Log
 
 ProbeAll = Callable[[], Awaitable[list[tuple[Instance, Outcome]]]]
 """Probes all instances now."""

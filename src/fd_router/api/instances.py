@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, unquote
 from fd_router.errors import BadRequestError
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Instance
-from fd_router.instances.log import Log
 from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
 
 MAX_BAN_SECS = 30 * 24 * 3600
 """A ban that is meant for ever belongs into the instance's own configuration: it ends with the router's process."""

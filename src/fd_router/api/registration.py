@@ -7,7 +7,6 @@ from urllib.parse import parse_qs
 
 from fd_router.admission.networks import Networks
 from fd_router.http.messages import Request, Response, Routes, json_response
-from fd_router.instances.log import Log
 from fd_router.instances.prober import Outcome
 from fd_router.instances.registration import (
     ROLES,
@@ -17,6 +16,7 @@ from fd_router.instances.registration import (
     require_served,
 )
 from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
 
 Check = Callable[[Registration], Awaitable[Outcome]]
 """Probes an instance that wants to register."""

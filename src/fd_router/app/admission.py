@@ -15,7 +15,7 @@ from fd_router.admission.api_key_store import ApiKeyStore
 from fd_router.admission.networks import read_networks
 from fd_router.admission.priorities import Priorities
 from fd_router.admission.tokens import read_tokens
-from fd_router.api.access import Guard, Rules, open_to_all
+from fd_router.api.access import Guard, Rules
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
 from fd_router.errors import ConfigError, FdRouterError
@@ -32,7 +32,8 @@ from fd_router.telemetry.telemetry import Telemetry
 class AdmissionParts:
     """Gate and guard. Raises ConfigError when a file of keys or tokens can't be used: who could be let in then?"""
 
-    def __init__(self, config: Config, live: LiveConfig, telemetry: Telemetry, sweeper: DeadlineSweeper) -> None:
+    def __init__(self, live: LiveConfig, telemetry: Telemetry, sweeper: DeadlineSweeper) -> None:
+        config = live.current
         self._access = access = config.access
         self._log = telemetry.log
         self._metrics = AdmissionMetrics()
@@ -109,23 +110,17 @@ class AdmissionParts:
                 self.reload()
 
 
-async def open_control(
-    config: Config, site: ServerContext, tls: ssl.SSLContext | None, log: RouterLog
-) -> Listener | None:
-    """Move the endpoints that aren't for everybody from ``site`` to the control port, where one is configured.
+async def open_control(config: Config, context: ServerContext, tls: ssl.SSLContext | None, log: RouterLog) -> Listener:
+    """Listen on the control port, for the endpoints that aren't for everybody.
 
     The control port answers until the router has stopped, so that a drain can be watched there. Raises FdRouterError.
     """
     access = config.access
-    if not access.control_port:
-        return None
-    control = site.for_admin_port(site.routes)
-    site.routes = open_to_all(site.routes)
     log.info(f"Control endpoints at {access.control_host}:{access.control_port}")
     try:
         sockets = open_sockets(access.control_host, access.control_port, reuse_port=config.server.reuse_port)
         # During a restart, what instances and admins say is for the new router: the old one will forget it.
-        listener = Listener(sockets, lambda: ServerConnection(control), tls=tls, takes_over=config.server.reuse_port)
+        listener = Listener(sockets, lambda: ServerConnection(context), tls=tls, takes_over=config.server.reuse_port)
         await listener.start()
     except (FdRouterError, OSError) as error:
         why = str(error).replace(" with --port", "")  # which is the other one's

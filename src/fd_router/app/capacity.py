@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import Any
 
 from fd_router.capacity.breaker import TripLimits
@@ -15,35 +14,22 @@ from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
 from fd_router.capacity.slow_start import SlowStart
 from fd_router.config.live import LiveConfig
-from fd_router.config.loading import Config
 from fd_router.http.connection_pool import Pools
-from fd_router.http.server_context import ServerContext
+from fd_router.http.server_context import ServerState
 from fd_router.instances.registry import Registry
 from fd_router.routing.watchdog import Watchdog
 from fd_router.telemetry.metrics.capacity import ProtectionMetrics
 from fd_router.telemetry.telemetry import Telemetry
-
-SLACK_SECS = 5.0
-"""How much longer than all time limits together a request may be without a sign of life."""
-
-
-def patience(live: LiveConfig) -> tuple[float, float]:
-    """Return how long a request may be without a sign of life, before an answer's first byte and after it.
-
-    That is all that it may wait for in turn, but for the queue, and some more.
-    """
-    proxy, scheduler = live.current.proxy, live.current.scheduler
-    before_first = scheduler.tokenizer_timeout_secs + proxy.connect_timeout_secs + proxy.first_byte_timeout_secs
-    return before_first + SLACK_SECS, proxy.stall_timeout_secs + SLACK_SECS
 
 
 class ProtectionParts:
     """``room`` knows which instances may have one more request."""
 
     def __init__(
-        self, config: Config, registry: Registry, pools: Pools, telemetry: Telemetry, rng: random.Random
+        self, live: LiveConfig, registry: Registry, pools: Pools, telemetry: Telemetry, rng: random.Random
     ) -> None:
-        self._options = options = config.protection
+        self._live = live
+        self._options = options = live.current.protection
         self._registry = registry
         self._metrics = ProtectionMetrics()
         self.room = Headroom(registry.available)
@@ -58,10 +44,10 @@ class ProtectionParts:
         telemetry.metrics.show(self._metrics)
         registry.on_removed(lambda instance: self._metrics.forget(instance.url))
 
-    def tasks(self, site: ServerContext, live: LiveConfig) -> Sequence[Coroutine[Any, Any, None]]:
+    def tasks(self, state: ServerState) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
         interval = self._options.ledger_interval_secs
-        sweep = Watchdog(site.proxied_requests, partial(patience, live), time.monotonic, interval) if interval else None
+        sweep = Watchdog(state.proxied_requests, self._live, time.monotonic) if interval else None
         parts = (self._breakers, self._slow_start, self._ledger, sweep)
         return [part.run() for part in parts if part is not None]
 

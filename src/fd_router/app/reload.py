@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fd_router.api.reload import Outcome
+from fd_router.config.live import LiveConfig
 from fd_router.config.loading import OPTIONS, SECTIONS, Config, Loaded
 from fd_router.engines.dialects import Dialects
 from fd_router.errors import ConfigError
@@ -31,17 +32,16 @@ Keys = Callable[[], Sequence[str]]
 
 
 class Reloader:
-    """One reload at a time. ``apply`` gets the configuration that is in force from then on."""
+    """One reload at a time, into the live configuration."""
 
     def __init__(
-        self, config: Config, load: Load, parts: Sequence[Prepare], keys: Keys, apply: Callable[[Config], None],
+        self, live: LiveConfig, load: Load, parts: Sequence[Prepare], keys: Keys,
         *, registry: Registry, log: RouterLog,
     ) -> None:  # fmt: skip
-        self._config = config
+        self._live = live
         self._load = load
         self._parts = parts
         self._keys = keys
-        self._apply = apply
         self._registry = registry
         self._log = log
         self._turn = asyncio.Lock()
@@ -66,9 +66,8 @@ class Reloader:
         loaded, file, commits = await loop.run_in_executor(None, self._prepare)
         if problems := self._keys():  # changes nothing but the keys, and those last of all that may fail
             raise ConfigError(*problems)
-        config, changed, waiting = merged(self._config, loaded.config)
-        self._config = config
-        self._apply(config)
+        config, changed, waiting = merged(self._live.current, loaded.config)
+        self._live.replace(config)
         for commit in commits:
             commit()
         path = config.manager.register_path
@@ -77,7 +76,7 @@ class Reloader:
 
     def _prepare(self) -> tuple[Loaded, RegisterFile, list[Callable[[], None]]]:
         loaded = self._load()
-        config, _, _ = merged(self._config, loaded.config)
+        config, _, _ = merged(self._live.current, loaded.config)
         problems: list[str] = []
         file = _register_file(config, self._registry.dialects)
         problems += file.problems

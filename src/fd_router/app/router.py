@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fd_router.api.abort import AbortApi
+from fd_router.api.access import open_to_all
 from fd_router.api.health import HealthApi
 from fd_router.api.instances import InstancesApi
 from fd_router.api.metrics import metrics_routes
@@ -27,7 +28,7 @@ from fd_router.app.reload import Load, Prepare, Reloader
 from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener
 from fd_router.config.live import LiveConfig
-from fd_router.config.loading import Config, Loaded
+from fd_router.config.loading import Config, Loaded, LogConfig
 from fd_router.engines.dialects import open_dialects
 from fd_router.errors import FdRouterError
 from fd_router.http.client_stream import StartRequest
@@ -36,10 +37,9 @@ from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.fetch import fetch
 from fd_router.http.listener import Listener, why_not_listening
 from fd_router.http.request_ids import RequestIds
-from fd_router.http.server_context import ServerContext
+from fd_router.http.server_context import ServerContext, ServerState, build_server_context
 from fd_router.http.tls import ClientSide, InstanceSide
 from fd_router.http.write_batcher import WriteBatcher
-from fd_router.instances.health import Thresholds
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
@@ -85,9 +85,9 @@ class Router:
 
     def __init__(self, config: Config, log: RouterLog, load: Load | None = None) -> None:
         """``load`` reads the configuration anew, for a reload; None: it doesn't change."""
-        self._config = config
         self._live = LiveConfig(config)
         self._log = log
+        self._live.subscribe(LogConfig, lambda options: log.set_level(options.level))
         self._loop = asyncio.get_running_loop()
         self._random = random.Random()
         self._telemetry = Telemetry(log, Metrics())
@@ -97,35 +97,36 @@ class Router:
         self._make_id = ids.next_uuid4 if config.server.splitwise else ids.next
         self._in_flight = InFlight()
         self._client_tls, self._instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
-        self._pools = Pools(config.proxy, self._sweeper, self._batcher, self._instance_tls)
+        self._pools = Pools(self._live, self._sweeper, self._batcher, self._instance_tls)
         self._registry = self._make_registry()
-        self._protection = ProtectionParts(config, self._registry, self._pools, self._telemetry, self._random)
+        self._protection = ProtectionParts(self._live, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
         self._scheduling = build_scheduling(
             config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
         )
-        self._admission = AdmissionParts(config, self._live, self._telemetry, self._sweeper)
+        self._admission = AdmissionParts(self._live, self._telemetry, self._sweeper)
         self._protection.room.on_capacity(self._admission.queue.on_capacity)
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
-            config, load, self._to_prepare(), self._admission.reload, self._apply, registry=self._registry, log=log
+            self._live, load, self._to_prepare(), self._admission.reload, registry=self._registry, log=log
         )
-        self._site = self._make_site()
+        self._state = ServerState(self._live, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self._context, self._admin = self._make_contexts()
         self._state_file = self._make_state_file()
         self._listener: Listener | None = None
         self._control: Listener | None = None  # for its own endpoints, where they have a port of their own
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def _config(self) -> Config:
+        return self._live.current
+
     # building
 
     def _make_registry(self) -> Registry:
-        manager, metrics = self._config.manager, self._telemetry.metrics
+        metrics = self._telemetry.metrics
         registry = Registry(
-            clock=time.monotonic,
-            log=self._log,
-            thresholds=Thresholds(manager.health_failure_threshold, manager.health_success_threshold),
-            expiry_secs=manager.instance_expiry_secs,
-            dialects=open_dialects(self._config.instances),
+            clock=time.monotonic, log=self._log, live=self._live, dialects=open_dialects(self._config.instances)
         )
         registry.on_removed(lambda instance: self._pools.retire(instance.key))
         registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
@@ -141,18 +142,9 @@ class Router:
         )
 
     def _make_monitor(self) -> HealthMonitor:
-        manager = self._config.manager
-        return HealthMonitor(
-            self._registry,
-            self._get_status,
-            clock=time.monotonic,
-            rng=self._random,
-            interval=manager.health_check_interval_secs,
-            timeout=manager.health_check_timeout_secs,
-            endpoint=manager.health_check_endpoint,
-        )
+        return HealthMonitor(self._registry, self._get_status, clock=time.monotonic, rng=self._random, live=self._live)
 
-    def _make_site(self) -> ServerContext:
+    def _make_contexts(self) -> tuple[ServerContext, ServerContext | None]:
         splitwise = self._config.server.splitwise
         start, explain = self._start_pairs() if splitwise else self._start_singles()
         admission = self._admission
@@ -162,26 +154,29 @@ class Router:
         routes = merge_routes(
             registration.routes(),
             InstancesApi(self._registry, log=self._log).routes(),
-            HealthApi(self._monitor.probe_all, lambda: self._site.is_draining, log=self._log).routes(),
+            HealthApi(self._monitor.probe_all, lambda: self._state.is_draining, log=self._log).routes(),
             metrics_routes(self._telemetry.metrics.render),
             reload_routes(self._reloader.reload),
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
             self._scheduling.explain_api(explain, self._registry).routes(),
         )
-        site = ServerContext(
+        context = build_server_context(
             admission.guard.protect(routes),
             dict.fromkeys(INFERENCE_PATHS, start),
-            self._config.proxy,
-            self._sweeper,
-            self._batcher,
-            self._telemetry,
-            time.monotonic,
-            self._make_id,
+            self._live,
+            self._state,
+            sweeper=self._sweeper,
+            batcher=self._batcher,
+            clock=time.monotonic,
+            make_id=self._make_id,
+            log=self._log,
+            finish=self._telemetry.finish,
             keep_authorization=admission.keep_authorization,
-            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            gate=admission.gate,
         )
-        site.reader.gate = admission.gate
-        return site
+        if not self._config.access.control_port:
+            return context, None
+        return context.with_routes(open_to_all(context.routes)), context.for_admin_port()
 
     def _start_singles(self) -> tuple[StartRequest, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
@@ -238,22 +233,6 @@ class Router:
             self._admission.prepare_tokens,
         )
 
-    def _apply(self, config: Config) -> None:
-        """Put the options in force that may change in a running router."""
-        self._config = config
-        self._live.replace(config)
-        manager = config.manager
-        self._registry.thresholds = Thresholds(manager.health_failure_threshold, manager.health_success_threshold)
-        self._registry.expiry_secs = manager.instance_expiry_secs
-        self._monitor.configure(
-            interval=manager.health_check_interval_secs,
-            timeout=manager.health_check_timeout_secs,
-            endpoint=manager.health_check_endpoint,
-        )
-        self._pools.use(config.proxy)
-        self._site.use(config.proxy)
-        self._log.set_level(config.log.level)
-
     # small services
 
     def _why_none(self) -> str:
@@ -289,7 +268,7 @@ class Router:
         metrics = self._telemetry.metrics
         line = StatsLine(self._registry.all, metrics.cache_counts)
         while True:
-            await asyncio.sleep(self._config.scheduler.stats_interval_secs)
+            await self._live.sleep(lambda config: config.scheduler.stats_interval_secs)
             self._log.info(line.next())
 
     def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -311,8 +290,9 @@ class Router:
         self._log.start(self._loop)
         self._sweeper.start()
         server = self._config.server
-        self._listener = listener = make_listener(self._config, self._site, self._client_tls.context, self._log)
-        self._control = await open_control(self._config, self._site, self._client_tls.context, self._log)
+        self._listener = listener = make_listener(self._config, self._context, self._client_tls.context, self._log)
+        if self._admin is not None:
+            self._control = await open_control(self._config, self._admin, self._client_tls.context, self._log)
         self._admission.warn_if_open(listener, self._control)
         if path := self._config.manager.register_path:
             register_static(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
@@ -320,7 +300,7 @@ class Router:
             self._monitor.run(),
             self._log_stats(),
             *self._scheduling.tasks(),
-            *self._protection.tasks(self._site, self._live),
+            *self._protection.tasks(self._state),
             *self._admission.tasks(),
         ]
         if self._state_file is not None:
@@ -346,7 +326,7 @@ class Router:
         if self._state_file is not None:
             self._state_file.finish()
         if self._listener is not None:
-            await drain(self._site, self._listener, self._config.server, hurry, self._log)
+            await drain(self._state, self._listener, self._live, hurry, self._log)
 
     async def stop(self) -> None:
         """End everything that still runs."""
@@ -357,8 +337,7 @@ class Router:
             self._listener.close()
         if self._control is not None:
             self._control.close()
-        for connection in list(self._site.connections):
-            connection.abort()
+        self._state.abort()
         self._pools.close()
         self._scheduling.close()
         await asyncio.sleep(0)  # let the transports tell that they are closed

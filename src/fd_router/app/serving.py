@@ -7,17 +7,18 @@ import contextlib
 import os
 import ssl
 
-from fd_router.config.loading import Config, ServerConfig
+from fd_router.config.live import LiveConfig
+from fd_router.config.loading import Config
 from fd_router.http.listener import Listener, handed_over, open_sockets, place
 from fd_router.http.server_connection import LAST_CALL_SECONDS, ServerConnection
-from fd_router.http.server_context import ServerContext
+from fd_router.http.server_context import ServerContext, ServerState
 from fd_router.telemetry.logging.text_log import RouterLog
 
 HAND_OVER_SECONDS = 0.5
 """How long a router that shares its port goes on to accept: handshakes under way were begun with it."""
 
 
-def make_listener(config: Config, site: ServerContext, tls: ssl.SSLContext | None, log: RouterLog) -> Listener:
+def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | None, log: RouterLog) -> Listener:
     """Take the sockets that were handed over, or bind the configured address. Raises FdRouterError."""
     server = config.server
     handed = handed_over(os.environ, os.getpid())
@@ -26,35 +27,34 @@ def make_listener(config: Config, site: ServerContext, tls: ssl.SSLContext | Non
         log.info(f"Listening on {len(handed)} sockets that were handed over (LISTEN_FDS)")
     return Listener(
         handed or open_sockets(server.host, server.port, reuse_port=server.reuse_port),
-        lambda: ServerConnection(site),
+        lambda: ServerConnection(context),
         tls=tls,
         is_shared=bool(handed),
         takes_over=bool(handed) or server.reuse_port,
     )
 
 
-async def drain(
-    site: ServerContext, listener: Listener, server: ServerConfig, hurry: asyncio.Event, log: RouterLog
-) -> None:
-    """Take no more, and wait until what is under way is over, within the limits of ``server`` or until ``hurry``.
+async def drain(state: ServerState, listener: Listener, live: LiveConfig, hurry: asyncio.Event, log: RouterLog) -> None:
+    """Take no more, and wait until what is under way is over, within the configured limits or until ``hurry``.
 
     The connections that are accepted, and those kept, learn from their answers that they have to go elsewhere.
     """
-    site.drain()
+    server = live.current.server
+    state.drain()
     await _wait(hurry, max(server.drain_delay_secs, HAND_OVER_SECONDS if server.reuse_port else 0))
-    site.close_idle()
+    state.close_idle()
     listener.stop()
     clock = asyncio.get_running_loop().time
     begun = clock()
     greeted = begun + (LAST_CALL_SECONDS if listener.is_encrypted else 0)  # by then handshakes under way are over
     while not hurry.is_set() and clock() < begun + server.drain_timeout_secs:
-        await _wait(hurry, 0.05)  # first, for what was accepted in this very turn is no connection of the site yet
-        if clock() >= greeted and not site.connections and not listener.is_greeting:
+        await _wait(hurry, 0.05)  # first, for what was accepted in this very turn is no connection of the server yet
+        if clock() >= greeted and not state.connections and not listener.is_greeting:
             break
-    if site.connections:
+    if state.connections:
         limit = f"server.drain-timeout-secs ({server.drain_timeout_secs:g} s)"
         why = "a second signal came" if hurry.is_set() else limit
-        log.warn(f"{len(site.connections)} connections are cut off: {why}")
+        log.warn(f"{len(state.connections)} connections are cut off: {why}")
 
 
 async def _wait(hurry: asyncio.Event, seconds: float) -> None:

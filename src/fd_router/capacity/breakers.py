@@ -14,8 +14,8 @@ from fd_router.capacity.breaker import Breaker, Circuit, Signal, TripLimits
 from fd_router.capacity.limits import Limits
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
-from fd_router.instances.log import Log
 from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
 
 TICK_SECONDS = 0.1
 """How late the end of an open circuit's time may be noticed."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from fd_router.instances.instance import Instance
-from fd_router.instances.log import Log
+from fd_router.telemetry.contracts import Log
 
 CERTAIN_AFTER = 3
 """Audits in a row that must find a count too high before it is put right."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -22,12 +23,13 @@ class LiveConfig:
     the section instead. Both see a reload in the same step; nobody sees half of it.
     """
 
-    __slots__ = ("_subscribers", "current")
+    __slots__ = ("_sleepers", "_subscribers", "current")
 
     def __init__(self, config: Config) -> None:
         self.current: Config = config
         """What is in force. Frozen: a reload puts another one here. Read only."""
         self._subscribers: dict[str, list[Callable[[Any], None]]] = {}
+        self._sleepers: set[asyncio.Future[None]] = set()
 
     def subscribe(self, section: type[S], callback: Callable[[S], None]) -> None:
         """Call ``callback`` with the section at once, and again with each one that differs from the one before.
@@ -46,6 +48,21 @@ class LiveConfig:
             if section != getattr(before, name):
                 for callback in callbacks:
                     callback(section)
+        for sleeper in self._sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    async def sleep(self, seconds: Callable[[Config], float]) -> None:
+        """Sleep for as long as an option says. One that is changed meanwhile counts from the beginning, at once."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while (left := begun + seconds(self.current) - loop.time()) > 0:
+            sleeper: asyncio.Future[None] = loop.create_future()
+            self._sleepers.add(sleeper)
+            try:
+                await asyncio.wait((sleeper,), timeout=left)
+            finally:
+                self._sleepers.discard(sleeper)
 
     def __repr__(self) -> str:
         return f"<LiveConfig {sum(map(len, self._subscribers.values()))} subscribers>"

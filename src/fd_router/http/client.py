@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from fd_router.config.loading import ProxyConfig
+from fd_router.config.live import LiveConfig
+from fd_router.config.sections import Config, ProxyConfig
 from fd_router.errors import UpstreamError
 from fd_router.http.answer_stream import AnswerStream
 from fd_router.http.client_request import NO_HEADERS, AnswerListener, ClientRequest, request_bytes
@@ -58,7 +59,8 @@ class HttpClient:
             pool_idle_timeout_secs=math.inf,
         )
         self._batcher = WriteBatcher(loop)
-        self._pools = Pools(settings, DeadlineSweeper(loop), self._batcher)  # no limit, so it needn't run
+        live = LiveConfig(Config(proxy=settings))
+        self._pools = Pools(live, DeadlineSweeper(loop), self._batcher)  # no limit, so the sweeper needn't run
 
     def send(self, origin: Origin, request: bytes, listener: AnswerListener) -> ClientRequest:
         """Send the bytes of a request at once, if there is a connection; ``listener`` hears of its answer."""

@@ -24,14 +24,14 @@ class Evictable(Protocol):
 
 
 class ConnectionLimiter:
-    """Keeps the number of connections below ``most``.
+    """Keeps the number of connections below ``limit``.
 
     A connection on which nothing is being answered makes room for a new one: idle ones, and those of clients that
     send their requests too slowly. They are looked at in turn, so that a new one isn't the next to go.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self._turn: Iterator[Evictable] = iter(())
 
     def make_room(self, guests: Collection[Evictable]) -> bool:
@@ -46,13 +46,13 @@ class ConnectionLimiter:
 
     def refusal(self) -> SaturatedError:
         """Make the answer to a request for which there is no place."""
-        error = SaturatedError(f"The router has as many connections as it may have ({self.most}); try again")
+        error = SaturatedError(f"The router has as many connections as it may have ({self.limit}); try again")
         error.code = "too_many_connections"
         error.headers = (("retry-after", str(RETRY_AFTER_SECS)),)
         return error
 
     def __repr__(self) -> str:
-        return f"<ConnectionLimiter most={self.most}>"
+        return f"<ConnectionLimiter limit={self.limit}>"
 
 
 def effective_connection_limit(configured: int, open_files: int) -> int:

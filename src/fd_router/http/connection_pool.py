@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from fd_router.config.loading import ProxyConfig
+from fd_router.config.live import LiveConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.tls import InstanceSide
@@ -42,14 +42,11 @@ Failed = Callable[[UpstreamError], None]
 class InstancePool:
     """The connections to one instance. The one used last is used first, so that surplus ones grow old and go."""
 
-    def __init__(
-        self, address: Address, settings: ProxyConfig, upstream: UpstreamSettings, tls: InstanceSide | None = None
-    ) -> None:
+    def __init__(self, address: Address, upstream: UpstreamSettings, tls: InstanceSide | None = None) -> None:
         self._tls = tls
         self.url = f"http://{address.key}"
         self.authority = address.key.encode("ascii")
         self._host, self._port = address.host, address.port
-        self.settings = settings
         self._upstream = upstream
         self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,7 +70,7 @@ class InstancePool:
         return task
 
     async def _connect(self, on_connected: Connected, on_failed: Failed) -> None:
-        limit = self.settings.connect_timeout_secs
+        limit = self._upstream.options.connect_timeout_secs
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limit):
@@ -104,10 +101,11 @@ class InstancePool:
 
     def on_reusable(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer is complete, or close it if there are enough."""
-        if self.retired or len(self._idle) >= self.settings.pool_max_idle:
+        options = self._upstream.options
+        if self.retired or len(self._idle) >= options.pool_max_idle:
             connection.close()
             return
-        connection.deadline = self._upstream.sweeper.now + self.settings.pool_idle_timeout_secs
+        connection.deadline = self._upstream.sweeper.now + options.pool_idle_timeout_secs
         self._idle[connection] = None
 
     def on_closed(self, connection: UpstreamConnection) -> None:
@@ -134,41 +132,30 @@ class Pools:
     """The pools of all instances, made when first needed. With ``tls`` their connections are encrypted."""
 
     def __init__(
-        self, settings: ProxyConfig, sweeper: DeadlineSweeper, batcher: WriteBatcher, tls: InstanceSide | None = None
+        self, live: LiveConfig, sweeper: DeadlineSweeper, batcher: WriteBatcher, tls: InstanceSide | None = None
     ) -> None:
         self._tls = tls
-        self._settings = settings
-        self._upstream = UpstreamSettings(
-            batcher, sweeper, settings.first_byte_timeout_secs, settings.stall_timeout_secs
-        )
+        self._upstream = UpstreamSettings(batcher, sweeper, live)
         self._pools: dict[str, InstancePool] = {}
         self._leaving: dict[str, list[InstancePool]] = {}  # retired, with requests under way
-
-    def use(self, settings: ProxyConfig) -> None:
-        """Go by other limits from now on."""
-        self._settings = settings
-        self._upstream.first_byte_timeout = settings.first_byte_timeout_secs
-        self._upstream.stall_timeout = settings.stall_timeout_secs
-        for pool in self._pools.values():
-            pool.settings = settings
 
     def of(self, address: Address) -> InstancePool:
         """Return the pool of the instance at ``address``."""
         pool = self._pools.get(address.key)
         if pool is None:
-            pool = self._pools[address.key] = InstancePool(address, self._settings, self._upstream, self._tls)
+            pool = self._pools[address.key] = InstancePool(address, self._upstream, self._tls)
         return pool
 
     def plain(self, address: Address) -> InstancePool:
         """Return the pool of a service that is no instance, and has no TLS."""
         pool = self._pools.get(address.key)
         if pool is None:
-            pool = self._pools[address.key] = InstancePool(address, self._settings, self._upstream)
+            pool = self._pools[address.key] = InstancePool(address, self._upstream)
         return pool
 
     def single_use(self, address: Address) -> InstancePool:
         """Return a pool that keeps nothing, for an address that is no instance (yet)."""
-        pool = InstancePool(address, self._settings, self._upstream, self._tls)
+        pool = InstancePool(address, self._upstream, self._tls)
         pool.retired = True
         return pool
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fd_router.errors import HttpError
 from fd_router.http.messages import Handler, Request, Response, Routes, error_response
-from fd_router.telemetry.logging.text_log import RouterLog
+from fd_router.telemetry.contracts import Log
 
 Respond = Callable[[Response], None]
 
@@ -37,11 +37,11 @@ class HandlerTask:
 
     __slots__ = ("_respond", "_task")
 
-    def __init__(self, handler: Handler, request: Request, respond: Respond, log: RouterLog) -> None:
+    def __init__(self, handler: Handler, request: Request, respond: Respond, log: Log) -> None:
         self._respond = respond
         self._task = asyncio.get_running_loop().create_task(self._answer(handler, request, log))
 
-    async def _answer(self, handler: Handler, request: Request, log: RouterLog) -> None:
+    async def _answer(self, handler: Handler, request: Request, log: Log) -> None:
         try:
             response = await handler(request)
         except HttpError as error:

@@ -16,6 +16,8 @@ from typing import Protocol
 
 import httptools
 
+from fd_router.config.live import LiveConfig
+from fd_router.config.sections import ProxyConfig
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.heads import HOP_BY_HOP, KnownHead, connection_options, header_lines, start_line, without
 from fd_router.http.messages import Headers, Request, RequestHead
@@ -60,19 +62,24 @@ class ReaderSettings:
 
     def __init__(
         self,
-        max_head: int,
+        live: LiveConfig,
         body_limit: Callable[[str], int],
         clock: Callable[[], float],
         make_id: Callable[[], str],
         *,
         keep_authorization: bool = True,
+        gate: KeyCheck | None = None,
     ) -> None:
         self.keep_authorization = keep_authorization
-        self.gate: KeyCheck | None = None
-        self.max_head = max_head
+        self.gate = gate
+        self.max_head: int  # bytes
+        live.subscribe(ProxyConfig, self._on_options)
         self.body_limit = body_limit
         self.clock = clock
         self.make_id = make_id
+
+    def _on_options(self, options: ProxyConfig) -> None:
+        self.max_head = options.max_head_kb * 1024
 
 
 class RequestReader:

@@ -51,13 +51,14 @@ class ServerConnection(asyncio.Protocol):
     """One client's connection. The reader turns bytes into requests; they are answered one at a time."""
 
     __slots__ = (
-        "_answer", "_client", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record", "_request",
-        "_serving", "_site", "_transport", "deadline", "proxied", "write",
+        "_answer", "_client", "_context", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record",
+        "_request", "_serving", "_state", "_transport", "deadline", "proxied", "write",
     )  # fmt: skip
 
-    def __init__(self, site: ServerContext) -> None:
-        self._site = site
-        self._reader = RequestReader(site.reader)
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._state = context.state
+        self._reader = RequestReader(context.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self.write: Callable[[bytes], None] = _write_nowhere  # sends bytes of the answer
         self._client = ""
@@ -76,13 +77,13 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.write = partial(self._site.batcher.write, self._transport)
+        self.write = partial(self._context.batcher.write, self._transport)
         peer = transport.get_extra_info("peername")
         self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
         self._take_place()
-        self._site.sweeper.add(self)
-        self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
-        if self._site.is_closing_idle:
+        self._context.sweeper.add(self)
+        self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
+        if self._state.is_closing_idle:
             self.on_close_idle()
 
     def data_received(self, data: bytes) -> None:
@@ -101,24 +102,25 @@ class ServerConnection(asyncio.Protocol):
 
         ``was``: the reader's state before.
         """
-        reader, site = self._reader, self._site
+        reader, context = self._reader, self._context
         if reader.is_refused:
             pass  # nothing more is expected; the time to linger is set
         elif reader.state == reader.BODY:
             self._permit_body()
-            limits = site.settings
+            options = self._state.options
             self.deadline = min(
-                site.sweeper.now + limits.client_body_timeout_secs, reader.head_at + limits.client_request_timeout_secs
+                context.sweeper.now + options.client_body_timeout_secs,
+                reader.head_at + options.client_request_timeout_secs,
             )
         elif reader.state == reader.HEAD and (was != reader.HEAD or self.deadline == NEVER):
-            self.deadline = site.sweeper.now + site.settings.client_head_timeout_secs
+            self.deadline = context.sweeper.now + self._state.options.client_head_timeout_secs
         if (reader.ready or reader.state == reader.BODY) and not self._is_paused and self._is_ahead():
             self._is_paused = True
             self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._site.connections.discard(self)
-        self._site.sweeper.discard(self)
+        self._state.connections.discard(self)
+        self._context.sweeper.discard(self)
         self._reader.ready.clear()
         self._reader.close()
         if self._answer is not None:
@@ -152,10 +154,10 @@ class ServerConnection(asyncio.Protocol):
             self._serve()
 
     def _why_late(self) -> str:
-        reader, settings = self._reader, self._site.settings
+        reader, settings = self._reader, self._state.options
         if reader.state != reader.BODY:
             return f"its head took more than {settings.client_head_timeout_secs:g} s"
-        if self._site.sweeper.now >= reader.head_at + settings.client_request_timeout_secs:
+        if self._context.sweeper.now >= reader.head_at + settings.client_request_timeout_secs:
             return f"its body took more than {settings.client_request_timeout_secs:g} s"
         return f"its body paused for more than {settings.client_body_timeout_secs:g} s"
 
@@ -192,23 +194,23 @@ class ServerConnection(asyncio.Protocol):
         if isinstance(item, HttpError):
             self._refuse(item)
             return
-        site = self._site
+        context = self._context
         self._request = item
         head = item.head
-        if head.method == "POST" and (start := site.inference.get(head.path)) is not None:
+        if head.method == "POST" and (start := context.inference.get(head.path)) is not None:
             record = RequestRecord("POST", head.path, self._client, item.received_at, head.path)
             record.inference = True
             if head.is_http_1_0:
                 record.http_version = "1.0"
-            if self._is_extra and len(site.connections) > site.crowd.most:
+            if self._is_extra and len(self._state.connections) > self._state.limiter.limit:
                 self._record = record
-                self.respond_error(site.crowd.refusal())
+                self.respond_error(self._state.limiter.refusal())
                 return
             proxied = start(item, self, record)
             self._answer = self.proxied = proxied
             if self._is_full:
                 proxied.on_write_paused()
-            if site.is_draining:
+            if self._state.is_draining:
                 proxied.on_drain()
             proxied.start()
         else:
@@ -216,17 +218,17 @@ class ServerConnection(asyncio.Protocol):
 
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""
-        site, head = self._site, request.head
-        route = find_route(site.routes, head.path)
-        known = site.routes.get(route)
-        allowed = site.allowed(head.path)
+        context, head = self._context, request.head
+        route = find_route(context.routes, head.path)
+        known = context.routes.get(route)
+        allowed = context.allowed(head.path)
         endpoint = self._endpoint(head.path)
         self._record = record = RequestRecord(head.method, endpoint, self._client, request.received_at, head.path)
         record.http_version = head.version
         method = "GET" if head.method == "HEAD" else head.method
         if known is not None and (handler := known.get(method)) is not None:
             request = msgspec.structs.replace(request, client=self._client)
-            self._answer = HandlerTask(handler, request, self._respond, site.telemetry.log)
+            self._answer = HandlerTask(handler, request, self._respond, context.log)
         elif allowed:
             error = BadRequestError(f"{head.method} is not allowed for {head.path}", status=405)
             error.headers = (("allow", ", ".join(allowed)),)
@@ -237,8 +239,8 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, error: HttpError) -> None:
         """Answer what could not be understood, or is too large or late, and close."""
-        site, head = self._site, self._reader.refused_head
-        begun = site.clock() if head is NO_HEAD else self._reader.head_at
+        context, head = self._context, self._reader.refused_head
+        begun = context.clock() if head is NO_HEAD else self._reader.head_at
         self._record = record = RequestRecord(head.method, self._endpoint(head.path), self._client, begun, head.path)
         record.http_version = head.version
         self._request = Request(head)
@@ -246,7 +248,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _endpoint(self, path: str) -> str:
         """Return the label of metrics that ``path`` counts under."""
-        return find_route(self._site.routes, path) or (path if self._site.allowed(path) else "unmatched")
+        return find_route(self._context.routes, path) or (path if self._context.allowed(path) else "unmatched")
 
     def _permit_body(self) -> None:
         """Tell a client that asked (``Expect: 100-continue``) to send its body, once its turn has come."""
@@ -259,7 +261,7 @@ class ServerConnection(asyncio.Protocol):
         """Send a whole answer made here."""
         request = self._request
         assert request is not None
-        keep_alive = request.head.keep_alive and not self._site.is_draining
+        keep_alive = request.head.keep_alive and not self._state.is_draining
         data = response_bytes(
             response,
             request.request_id,
@@ -278,8 +280,8 @@ class ServerConnection(asyncio.Protocol):
         record, self._record = self._record, None
         if record is not None:
             record.status = status
-            record.finished_at = self._site.clock()
-            self._site.telemetry.finish(record)
+            record.finished_at = self._context.clock()
+            self._context.finish(record)
 
     # what a proxied request calls
 
@@ -297,11 +299,11 @@ class ServerConnection(asyncio.Protocol):
         if reader.ready and not self._is_full:
             self._serve()
         elif reader.state == reader.IDLE or self._is_full:
-            self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
-            if self._site.is_closing_idle:  # its client wasn't told, and may have sent the next request already
+            self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
+            if self._state.is_closing_idle:  # its client wasn't told, and may have sent the next request already
                 self.on_close_idle()
         else:  # the next request is half here
-            self.deadline = self._site.sweeper.now + self._site.settings.client_head_timeout_secs
+            self.deadline = self._context.sweeper.now + self._state.options.client_head_timeout_secs
             self._permit_body()
             if self._is_paused:
                 self._read_on()
@@ -314,7 +316,7 @@ class ServerConnection(asyncio.Protocol):
         """
         self._answer = self.proxied = self._request = None
         self._reader.ready.clear()
-        self._site.batcher.flush()
+        self._context.batcher.flush()
         if delimited:
             self._close()
         else:
@@ -323,13 +325,13 @@ class ServerConnection(asyncio.Protocol):
     # closing
 
     def _take_place(self) -> None:
-        """Be one of the site's connections, in another one's place if there are too many."""
-        guests, crowd = self._site.connections, self._site.crowd
-        if len(guests) >= crowd.most and not crowd.make_room(guests):
+        """Be one of the server's connections, in another one's place if there are too many."""
+        connections, limiter = self._state.connections, self._state.limiter
+        if len(connections) >= limiter.limit and not limiter.make_room(connections):
             self._is_extra = True
-            if len(guests) >= crowd.most + RESERVED_FOR_ADMIN:
+            if len(connections) >= limiter.limit + RESERVED_FOR_ADMIN:
                 self._transport.abort()
-        guests.add(self)
+        connections.add(self)
 
     def evict(self) -> bool:
         """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
@@ -352,11 +354,11 @@ class ServerConnection(asyncio.Protocol):
         """Close soon, unless a request is under way or comes."""
         if not self.is_idle or self._transport.is_closing():
             return
-        self._site.batcher.flush()
+        self._context.batcher.flush()
         if self._transport.get_write_buffer_size():  # its client is still taking the last answer
             self._close()
         else:
-            self.deadline = min(self.deadline, self._site.sweeper.now + LAST_CALL_SECONDS)
+            self.deadline = min(self.deadline, self._context.sweeper.now + LAST_CALL_SECONDS)
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
@@ -367,18 +369,18 @@ class ServerConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close once everything is sent, which a client that takes nothing may put off, but not for ever."""
-        self.deadline = self._site.sweeper.now + self._site.settings.client_idle_timeout_secs
+        self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
         self._transport.close()
 
     def _close_gently(self) -> None:
         """Send what is written, then close; don't reset a client that is still sending."""
         self._reader.ready.clear()
-        self._site.batcher.flush()
+        self._context.batcher.flush()
         if self._reader.state == self._reader.IDLE and not self._reader.is_refused:
             self._close()
             return
         self._is_lingering = True
-        self.deadline = self._site.sweeper.now + LINGER_SECONDS
+        self.deadline = self._context.sweeper.now + LINGER_SECONDS
         if self._transport.can_write_eof():
             self._transport.write_eof()
 

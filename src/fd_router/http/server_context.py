@@ -1,27 +1,29 @@
-"""What the connections of all clients share: endpoints, limits, clocks, and the router's being about to stop."""
+"""The server's context: what the connections of all clients share."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from fd_router.config.loading import ProxyConfig
+import msgspec
+
+from fd_router.config.live import LiveConfig
+from fd_router.config.sections import ProxyConfig
 from fd_router.http.client_stream import ProxiedRequest, StartRequest
 from fd_router.http.connection_limit import ConnectionLimiter, Evictable, effective_connection_limit
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.handlers import find_route
 from fd_router.http.messages import Routes
-from fd_router.http.request_reader import ReaderSettings
+from fd_router.http.request_reader import KeyCheck, ReaderSettings
 from fd_router.http.write_batcher import WriteBatcher
-from fd_router.telemetry.telemetry import Telemetry
+from fd_router.telemetry.contracts import FinishRecord, Log
 
 MAX_CONTROL_BODY = 1024 * 1024
 """Bytes of a body sent to an endpoint that the router itself answers."""
 
 
 class Connection(Evictable, Protocol):
-    """A client's connection, as the site knows it."""
+    """A client's connection, as the server's state knows it."""
 
     @property
     def proxied(self) -> ProxiedRequest | None:
@@ -41,53 +43,74 @@ class Connection(Evictable, Protocol):
         """Close at once, whatever is under way."""
 
 
-class ServerContext:
-    """What all connections share: routes, limits, clocks, telemetry, and the set of the connections."""
+class ServerState:
+    """What changes while the server runs: its connections, how many there may be, and whether it drains."""
 
-    def __init__(
-        self,
-        routes: Routes,
-        inference: Mapping[str, StartRequest],
-        settings: ProxyConfig,
-        sweeper: DeadlineSweeper,
-        batcher: WriteBatcher,
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-        make_id: Callable[[], str],
-        *,
-        keep_authorization: bool = True,
-        open_files: int = 1 << 20,
-    ) -> None:
-        self.routes = routes
-        self.open_files = open_files  # as many as this process may have
-        self.inference = inference  # path → who has a POST there answered by an instance
-        self.settings = settings
-        self.sweeper = sweeper
-        self.batcher = batcher
-        self.telemetry = telemetry
-        self.clock = clock
-        self.reader = ReaderSettings(
-            settings.max_head_kb * 1024, self.body_limit, clock, make_id, keep_authorization=keep_authorization
-        )
-        self.crowd = ConnectionLimiter(effective_connection_limit(settings.max_connections, open_files))
+    __slots__ = ("_open_files", "connections", "is_closing_idle", "is_draining", "limiter", "options")
+
+    def __init__(self, live: LiveConfig, *, open_files: int = 1 << 20) -> None:
+        """``open_files``: as many as this process may have."""
         self.connections: set[Connection] = set()
         self.is_draining = False  # each answer is its connection's last
         self.is_closing_idle = False  # and a connection that brings no request soon is closed
-        self._beside: list[ServerContext] = []
+        self._open_files = open_files
+        self.limiter = ConnectionLimiter(0)
+        self.options: ProxyConfig
+        live.subscribe(ProxyConfig, self._on_options)
 
-    def for_admin_port(self, routes: Routes) -> ServerContext:
-        """Make a site for another address, with other endpoints and no inference.
+    def _on_options(self, options: ProxyConfig) -> None:
+        self.options = options
+        self.limiter.limit = effective_connection_limit(options.max_connections, self._open_files)
 
-        Its connections are among this one's; it goes by the same limits, and drains with this one.
+    def proxied_requests(self) -> list[ProxiedRequest]:
+        """Return the requests that are being answered by instances."""
+        return [request for connection in self.connections if (request := connection.proxied) is not None]
+
+    def drain(self) -> None:
+        """Make every answer from now on the last of its connection, and tell the client so."""
+        self.is_draining = True
+        for connection in list(self.connections):
+            connection.on_drain()
+
+    def close_idle(self) -> None:
+        """Close what brings no request within ``LAST_CALL_SECONDS``; what is under way goes on."""
+        self.is_closing_idle = True
+        for connection in list(self.connections):
+            connection.on_close_idle()
+
+    def abort(self) -> None:
+        """Close every connection at once, whatever is under way."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    def __repr__(self) -> str:
+        state = "closing idle" if self.is_closing_idle else "draining" if self.is_draining else "serving"
+        return f"<ServerState {len(self.connections)} connections, {state}>"
+
+
+class ServerContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What all connections of one address share: endpoints, settings, clocks, and the server's state."""
+
+    routes: Routes
+    inference: Mapping[str, StartRequest]  # path → who has a POST there answered by an instance
+    state: ServerState
+    reader: ReaderSettings
+    sweeper: DeadlineSweeper
+    batcher: WriteBatcher
+    clock: Callable[[], float]
+    log: Log
+    finish: FinishRecord
+
+    def with_routes(self, routes: Routes) -> ServerContext:
+        """Return a context with other endpoints of the router's own."""
+        return msgspec.structs.replace(self, routes=routes)
+
+    def for_admin_port(self) -> ServerContext:
+        """Return a context for another address, with the same endpoints and no inference.
+
+        Its connections are among this one's: they go by the same limits, and drain with them.
         """
-        other = copy.copy(self)
-        other.routes, other.inference = routes, {}
-        self._beside.append(other)
-        return other
-
-    def body_limit(self, path: str) -> int:
-        """Return the most bytes that a body sent to ``path`` may have."""
-        return self.settings.max_body_mb * 1024 * 1024 if path in self.inference else MAX_CONTROL_BODY
+        return msgspec.structs.replace(self, inference={})
 
     def allowed(self, path: str) -> list[str]:
         """Return the methods that ``path`` knows, none for an unknown path."""
@@ -98,27 +121,35 @@ class ServerContext:
             methods.add("POST")
         return sorted(methods)
 
-    def use(self, settings: ProxyConfig) -> None:
-        """Go by other limits from now on, with connections that are open too."""
-        self.crowd.most = effective_connection_limit(settings.max_connections, self.open_files)
-        self.reader.max_head = settings.max_head_kb * 1024
-        for site in (self, *self._beside):
-            site.settings = settings
 
-    def proxied_requests(self) -> list[ProxiedRequest]:
-        """Return the requests that are being answered by instances."""
-        return [request for connection in self.connections if (request := connection.proxied) is not None]
+def build_server_context(
+    routes: Routes,
+    inference: Mapping[str, StartRequest],
+    live: LiveConfig,
+    state: ServerState,
+    *,
+    sweeper: DeadlineSweeper,
+    batcher: WriteBatcher,
+    clock: Callable[[], float],
+    make_id: Callable[[], str],
+    log: Log,
+    finish: FinishRecord,
+    keep_authorization: bool = True,
+    gate: KeyCheck | None = None,
+) -> ServerContext:
+    """Put a server's context together. ``keep_authorization`` and ``gate`` are the reader's: see there."""
 
-    def drain(self) -> None:
-        """Make every answer from now on the last of its connection, and tell the client so."""
-        for site in (self, *self._beside):
-            site.is_draining = True
-        for connection in list(self.connections):
-            connection.on_drain()
+    def body_limit(path: str) -> int:
+        return state.options.max_body_mb * 1024 * 1024 if path in inference else MAX_CONTROL_BODY
 
-    def close_idle(self) -> None:
-        """Close what brings no request within ``LAST_CALL_SECONDS``; what is under way goes on."""
-        for site in (self, *self._beside):
-            site.is_closing_idle = True
-        for connection in list(self.connections):
-            connection.on_close_idle()
+    return ServerContext(
+        routes=routes,
+        inference=inference,
+        state=state,
+        reader=ReaderSettings(live, body_limit, clock, make_id, keep_authorization=keep_authorization, gate=gate),
+        sweeper=sweeper,
+        batcher=batcher,
+        clock=clock,
+        log=log,
+        finish=finish,
+    )

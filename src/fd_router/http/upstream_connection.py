@@ -15,6 +15,8 @@ from typing import Protocol, cast
 
 import httptools
 
+from fd_router.config.live import LiveConfig
+from fd_router.config.sections import ProxyConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import NEVER, DeadlineSweeper
 from fd_router.http.heads import (
@@ -76,17 +78,20 @@ class Owner(Protocol):
 
 
 class UpstreamSettings:
-    """What the connections to all instances share. Timeouts in seconds."""
+    """What the connections to all instances share, the options in force among it."""
 
-    __slots__ = ("batcher", "first_byte_timeout", "stall_timeout", "sweeper")
+    __slots__ = ("batcher", "options", "stall_timeout", "sweeper")
 
-    def __init__(
-        self, batcher: WriteBatcher, sweeper: DeadlineSweeper, first_byte_timeout: float, stall_timeout: float
-    ) -> None:
+    def __init__(self, batcher: WriteBatcher, sweeper: DeadlineSweeper, live: LiveConfig) -> None:
         self.batcher = batcher
         self.sweeper = sweeper
-        self.first_byte_timeout = first_byte_timeout
-        self.stall_timeout = stall_timeout
+        self.options: ProxyConfig
+        self.stall_timeout: float  # seconds; an attribute of its own, since every read sets a deadline by it
+        live.subscribe(ProxyConfig, self._on_options)
+
+    def _on_options(self, options: ProxyConfig) -> None:
+        self.options = options
+        self.stall_timeout = options.stall_timeout_secs
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -133,7 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request. The listener hears of the answer, whose first byte may take ``time_limit`` (0: as usual)."""
         settings = self._settings
         self._listener = listener
-        self._time_limit = time_limit or settings.first_byte_timeout
+        self._time_limit = time_limit or settings.options.first_byte_timeout_secs
         self.deadline = settings.sweeper.now + self._time_limit
         if self._transport is not None:
             if isinstance(message, bytes):

@@ -9,7 +9,7 @@ from typing import Protocol
 from fd_router.engines.engine_load import EngineLoad
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
-from fd_router.instances.log import Log
+from fd_router.telemetry.contracts import Log
 
 GetMetrics = Callable[[Instance, float], Awaitable[tuple[int, bytes]]]
 """(instance, time limit in seconds) → status and body of the page with its load. Raises UpstreamError."""

@@ -1,26 +1,12 @@
-"""The log as the instances' room needs it, and the lines that tell of membership."""
+"""The log's lines that tell of membership."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Protocol
 
 from fd_router.instances.changes import Change, ChangeKind
-
-
-class Log(Protocol):
-    """Takes one message, without level, time or line end."""
-
-    def info(self, message: str, /) -> None:
-        """Log ``message`` at INFO."""
-
-    def warn(self, message: str, /) -> None:
-        """Log ``message`` at WARN."""
-
-    def error(self, message: str, /) -> None:
-        """Log ``message`` at ERROR."""
-
+from fd_router.telemetry.contracts import Log
 
 Line = Callable[[Log, Change], None]
 

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from fd_router.config.live import LiveConfig
+from fd_router.config.sections import ManagerConfig
 from fd_router.errors import UpstreamError
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
@@ -42,18 +44,14 @@ class HealthMonitor:
         *,
         clock: Callable[[], float],
         rng: random.Random,
-        interval: float = 5.0,
-        timeout: float = 5.0,
-        endpoint: str = "/health",
+        live: LiveConfig,
         max_concurrent: int = 512,
     ) -> None:
         self._registry = registry
         self._get = get
         self._clock = clock
         self._random = rng
-        self._interval = interval
-        self._timeout = timeout
-        self._endpoint = endpoint
+        self._live = live
         self._slots = asyncio.Semaphore(max_concurrent)
         self._most_strangers = max(1, max_concurrent // 2)
         self._strangers: set[str] = set()  # keys that are probed, and aren't members
@@ -61,20 +59,17 @@ class HealthMonitor:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: dict[str, asyncio.Task[Outcome]] = {}
         self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
+        self._interval = live.current.manager.health_check_interval_secs
         registry.on_change(self._on_change)
-
-    def configure(self, *, interval: float, timeout: float, endpoint: str) -> None:
-        """Probe differently from each instance's next probe on."""
-        self._interval, self._timeout, self._endpoint = interval, timeout, endpoint
+        live.subscribe(ManagerConfig, self._on_options)
 
     async def run(self) -> None:
         """Watch the registry's members, and drop the expired ones, until cancelled; no probe outlives it."""
         self._loop = asyncio.get_running_loop()
-        for instance in self._registry.all():
-            self._watch(instance)
+        self._watch_all()
         try:
             while True:
-                await asyncio.sleep(self._interval)
+                await self._live.sleep(lambda config: config.manager.health_check_interval_secs)
                 self._registry.expire()
         finally:
             self._loop = None
@@ -118,6 +113,17 @@ class HealthMonitor:
         elif change.kind is ChangeKind.SUSPECT:
             self._doubt(change.instance)
 
+    def _on_options(self, manager: ManagerConfig) -> None:
+        """Another interval begins at once, not when the old one, perhaps an hour, is over."""
+        if manager.health_check_interval_secs != self._interval:
+            self._interval = manager.health_check_interval_secs
+            if self._loop is not None:
+                self._watch_all()
+
+    def _watch_all(self) -> None:
+        for instance in self._registry.all():
+            self._watch(instance)
+
     def _watch(self, instance: Instance) -> None:
         # One that isn't known to be healthy is probed at once. The second probe comes at a random moment of the
         # interval, so that a fleet which registered or was started at one time isn't probed at one time for ever.
@@ -160,9 +166,10 @@ class HealthMonitor:
 
     async def _run_probe(self, registration: Registration) -> Outcome:
         key = registration.key
-        path = self._registry.dialects.named(registration.dialect).health_path or self._endpoint
+        own_path = self._registry.dialects.named(registration.dialect).health_path
         while True:
             self._doubted.discard(key)
+            path = own_path or self._live.current.manager.health_check_endpoint
             outcome = await self._ask(registration.host_ip, registration.port, path)
             if not outcome.healthy or key not in self._doubted:
                 break
@@ -178,13 +185,14 @@ class HealthMonitor:
 
     async def _ask(self, host: str, port: int, path: str) -> Outcome:
         async with self._slots:
+            timeout = self._live.current.manager.health_check_timeout_secs
             started, says_nothing = self._clock(), False
             try:
-                async with asyncio.timeout(self._timeout):
-                    status = await self._get(host, port, path, self._timeout)
+                async with asyncio.timeout(timeout):
+                    status = await self._get(host, port, path, timeout)
                 healthy, detail = status == 200, f"status {status}"
             except TimeoutError:
-                healthy, detail = False, f"no answer within {self._timeout:g} s"
+                healthy, detail = False, f"no answer within {timeout:g} s"
             except UpstreamError as error:
                 healthy, detail, says_nothing = False, error.detail, error.reason == "exhausted"
             except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")

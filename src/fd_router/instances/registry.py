@@ -6,12 +6,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from fd_router.config.live import LiveConfig
 from fd_router.engines.dialects import Dialects
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.health import Event, Status, Thresholds, advance
 from fd_router.instances.instance import Health, Instance
-from fd_router.instances.log import Log, log_change
+from fd_router.instances.log import log_change
 from fd_router.instances.registration import ROLES, Registration
+from fd_router.telemetry.contracts import Log
 
 Listener = Callable[[Change], None]
 
@@ -42,21 +44,25 @@ class Registry:
         *,
         clock: Callable[[], float],
         log: Log,
-        thresholds: Thresholds = Thresholds(),  # noqa: B008  (frozen)
-        expiry_secs: float = 300.0,
+        live: LiveConfig,
         dialects: Dialects | None = None,
     ) -> None:
         """``dialects``: those that instances may have; None: the router's own."""
         self.dialects = Dialects() if dialects is None else dialects
-        self.thresholds = thresholds
         self._clock = clock
-        self.expiry_secs = expiry_secs
+        self._live = live
         self._members: dict[str, _Member] = {}
         self._banned: dict[str, float] = {}  # key → when it may register again
         self._removed_in_use: dict[str, Instance] = {}  # no members any more, but requests still run there
         self._available: dict[str, tuple[Instance, ...]] = {}
         self._log = log
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """How many probes in a row must agree, by the options in force."""
+        manager = self._live.current.manager
+        return Thresholds(manager.health_failure_threshold, manager.health_success_threshold)
 
     def on_change(self, listener: Listener) -> None:
         """Call ``listener`` after each change from now on."""
@@ -202,7 +208,7 @@ class Registry:
         """Drop the self-registered instances that have been unhealthy for too long, and return them."""
         now = self._clock()
         expired = [key for key, member in self._members.items() if self._has_expired(member, now)]
-        reason = f"unhealthy for {self.expiry_secs:g} s"
+        reason = f"unhealthy for {self._live.current.manager.instance_expiry_secs:g} s"
         removed = tuple(x for key in expired if (x := self.remove(key, reason)) is not None)
         self._removed_in_use = {key: instance for key, instance in self._removed_in_use.items() if _is_busy(instance)}
         return removed
@@ -210,7 +216,7 @@ class Registry:
     def _has_expired(self, member: _Member, now: float) -> bool:
         if member.is_static or member.status.health is not Health.UNHEALTHY:
             return False
-        return now - member.unhealthy_since >= self.expiry_secs
+        return now - member.unhealthy_since >= self._live.current.manager.instance_expiry_secs
 
     def _admit(self, registration: Registration) -> _Member:
         # The object that running requests will give their counts back to, if there still is one.

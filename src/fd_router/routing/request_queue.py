@@ -99,7 +99,8 @@ class RequestQueue:
     def enter(self, request: Queued, priority: str, *, again: bool = False) -> QueueTicket:
         """Queue at the end, or as the first of its priority when it is to be sent ``again``.
 
-        Raises LimitError (429) when as many wait as may; never for one that was let in before.
+        It waits as long as it may now: a reload changes that for those who come after it. Raises LimitError (429) when
+        as many wait as may; never for one that was let in before.
         """
         options = self._live.current.admission
         now = self._clock()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from fd_router.config.live import LiveConfig
+from fd_router.config.sections import Config
 from fd_router.telemetry.record import RequestRecord
 
 AT_A_TIME = 500
 """Requests looked at before others get their turn."""
+
+SLACK_SECS = 5.0
+"""How much longer than all time limits together a request may be without a sign of life."""
 
 
 class Watched(Protocol):
@@ -25,56 +30,85 @@ class Watched(Protocol):
         """Nothing has happened for so long: end."""
 
 
+class Patience(NamedTuple):
+    """How long a request may be without a sign of life, in seconds."""
+
+    before_first: float  # byte of its answer
+    after: float
+
+    def or_longer(self, other: Patience) -> Patience:
+        """Return the longer limit of both kinds."""
+        return Patience(max(self.before_first, other.before_first), max(self.after, other.after))
+
+
+class _Seen(NamedTuple):
+    """What a request looked like last."""
+
+    state: tuple[int, float, int]
+    since: float
+    patience: Patience  # what its own time limits may have been taken from
+
+
+def patience_of(config: Config) -> Patience:
+    """Add up all that a request may wait for in turn, but for the queue, and some more."""
+    proxy = config.proxy
+    before_sent = config.scheduler.tokenizer_timeout_secs + proxy.connect_timeout_secs
+    answer = proxy.first_byte_timeout_secs + (proxy.prefill_timeout_secs if config.server.splitwise else 0.0)
+    return Patience(before_sent + answer + SLACK_SECS, proxy.stall_timeout_secs + SLACK_SECS)
+
+
 class Watchdog:
     """Looks at every request once an interval, beside all time limits: none should ever be left to it.
 
     Whatever happens to a request changes its record: another attempt, the first byte, more bytes. One whose record
     stays the same for longer than any time limit allows is ended. The request itself does nothing for that.
-    The queue's time limit is the request's own: a reload doesn't change it for those that wait already.
+    The queue's time limit is the request's own. A reload changes the other limits of what begins after it: what waits
+    already goes by those that were, so its patience is the longer one of both.
     """
 
-    def __init__(
-        self,
-        requests: Callable[[], Iterable[Watched]],
-        limits: Callable[[], tuple[float, float]],
-        clock: Callable[[], float],
-        interval: float = 5.0,
-    ) -> None:
-        """``limits()``: seconds without a sign of life before the first byte of an answer, and after it."""
+    def __init__(self, requests: Callable[[], Iterable[Watched]], live: LiveConfig, clock: Callable[[], float]) -> None:
         self._requests = requests
-        self._limits = limits
+        self._live = live
         self._clock = clock
-        self._interval = interval
-        self._seen: dict[Watched, tuple[tuple[int, float, int], float]] = {}  # request → its state, and since when
+        self._seen: dict[Watched, _Seen] = {}
+        self._before = patience_of(live.current)  # when it looked last
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            await asyncio.sleep(self._interval)
+            await self._live.sleep(lambda config: config.protection.ledger_interval_secs)
             requests = tuple(self._requests())
+            patience = self._patience()
             for start in range(0, len(requests), AT_A_TIME):
-                self._look(requests[start : start + AT_A_TIME])
+                self._look(requests[start : start + AT_A_TIME], patience)
                 await asyncio.sleep(0)
             self._forget(requests)
 
     def sweep(self) -> None:
         """Look at every request once."""
         requests = tuple(self._requests())
-        self._look(requests)
+        self._look(requests, self._patience())
         self._forget(requests)
 
-    def _look(self, requests: Iterable[Watched]) -> None:
+    def _patience(self) -> Patience:
+        """Return the longest that is right for what has begun since it looked last."""
+        before, self._before = self._before, patience_of(self._live.current)
+        return self._before.or_longer(before)
+
+    def _look(self, requests: Iterable[Watched], patience: Patience) -> None:
         now = self._clock()
-        before_first, after = self._limits()
         for request in requests:
             record = request.record
             state = (record.attempts, record.first_byte_at, record.bytes_out)
             seen = self._seen.get(request)
-            if seen is None or seen[0] != state:
-                self._seen[request] = (state, now)
-            elif now - max(seen[1], request.waits_until) > (after if record.first_byte_at else before_first):
+            if seen is None or seen.state != state:
+                self._seen[request] = _Seen(state, now, patience)
+                continue
+            longest = seen.patience.or_longer(patience)
+            limit = longest.after if record.first_byte_at else longest.before_first
+            if now - max(seen.since, request.waits_until) > limit:
                 del self._seen[request]
-                request.on_overdue(now - seen[1])
+                request.on_overdue(now - seen.since)
 
     def _forget(self, requests: Iterable[Watched]) -> None:
         alive = set(requests)

@@ -225,7 +225,7 @@ async def test_a_request_that_meets_a_dead_instance_is_answered_whatever_the_plu
     rig = Rig()
     errors: list[tuple[str, str, str]] = []
     policy = guarded(Learns("on_instance_unavailable"), errors)
-    registry = Registry(clock=lambda: 0.0, log=rig.telemetry.log)
+    registry = Registry(clock=lambda: 0.0, log=rig.telemetry.log, live=rig.live)
     registry.on_change(lambda change: policy.on_instance_unavailable(change.instance.url))
     heard: list[str] = []
     registry.on_change(lambda change: heard.append(change.instance.url))

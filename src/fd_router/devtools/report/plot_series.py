@@ -15,12 +15,16 @@ BINS = 60
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
 """Told apart by the colour-blind too: Okabe and Ito, "Color Universal Design", 2008."""
 
+STYLES = ("-", "--", ":")
+"""Of lines, when there are more of them than colours."""
+
 
 class Series(msgspec.Struct, frozen=True):
     """One result as lines. Times in seconds."""
 
     name: str
     colour: str
+    style: str
     waits: Sequence[float]  # times to first token, rising …
     shares: Sequence[float]  # … and the percentage of the requests that had it by then
     times: Sequence[float]  # since the trace's beginning …
@@ -31,10 +35,10 @@ class Series(msgspec.Struct, frozen=True):
 def series_of(results: Sequence[Result]) -> list[Series]:
     """Make the lines of each result, all with the same bins of time."""
     end = max((outcome.at for result in results for outcome in result.outcomes), default=0.0)
-    return [_series(result, COLOURS[place % len(COLOURS)], end) for place, result in enumerate(results)]
+    return [_series(result, place, end) for place, result in enumerate(results)]
 
 
-def _series(result: Result, colour: str, end: float) -> Series:
+def _series(result: Result, number: int, end: float) -> Series:
     served = [outcome for outcome in result.outcomes if not outcome.error]
     waits = sorted(outcome.ttft for outcome in served)
     places = sorted({min(len(waits) - 1, round(step * (len(waits) - 1) / POINTS)) for step in range(POINTS + 1)})
@@ -46,7 +50,8 @@ def _series(result: Result, colour: str, end: float) -> Series:
     filled = sorted(bins)
     return Series(
         name=result.name,
-        colour=colour,
+        colour=COLOURS[number % len(COLOURS)],
+        style=STYLES[number // len(COLOURS) % len(STYLES)],
         waits=[waits[place] for place in places],
         shares=[(place + 1) * 100 / len(waits) for place in places],
         times=[(each + 0.5) * width for each in filled],

@@ -6,36 +6,64 @@ import math
 from collections.abc import Sequence
 
 import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from fd_router.devtools.report.outcomes import Result, Summary
 
-_COLUMNS = ("mean", "p50", "p90", "p99", "whole", "cached", "spread", "requests", "failed")
+
+class Column(msgspec.Struct, frozen=True):
+    """One figure of each result."""
+
+    name: str
+    unit: str = ""
+
+
+COLUMNS = (
+    Column("mean", "s"), Column("p50", "s"), Column("p90", "s"), Column("p99", "s"), Column("whole", "s"),
+    Column("cached", "%"), Column("spread", "× mean"), Column("requests"), Column("failed"),
+)  # fmt: skip
+_NO_LIMIT = 10_000
+_TIMES = 5  # the first columns are; they are a table of their own where all together are too wide
 
 LEGEND = """\
-mean to p99: time to first token, s · whole: mean time of a whole request, s · cached: prompt tokens found in caches
+mean to p99: time to first token · whole: mean time of a whole request · cached: prompt tokens found in caches
 spread: prompt tokens computed by the busiest instance over the mean of all (1: even)"""
 
 
-def table_of(results: Sequence[Result]) -> Table:
-    """Make a table with a row for each result."""
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for name in _COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+def tables_of(results: Sequence[Result], console: Console) -> list[Table]:
+    """Make a table with a row for each result: one, or two where the ``console`` isn't wide enough for one."""
+    whole = _table(results, 0, len(COLUMNS))
+    if Measurement.get(console, console.options.update(width=_NO_LIMIT), whole).maximum <= console.width:
+        return [whole]
+    return [_table(results, 0, _TIMES), _table(results, _TIMES, len(COLUMNS))]
+
+
+def _table(results: Sequence[Result], first: int, end: int) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("", overflow="fold")
+    for column in COLUMNS[first:end]:
+        table.add_column(f"{column.name}\n{column.unit}", justify="right", no_wrap=True)
     for result in results:
-        table.add_row(result.name, *_cells(result.summary()))
+        summary = result.summary()
+        cells = cells_of(summary)
+        if summary.failures:
+            cells[-1] = f"[red]{cells[-1]}[/]"
+        table.add_row(escape(result.name), *cells[first:end])
     return table
 
 
-def _cells(summary: Summary) -> list[str]:
+def cells_of(summary: Summary) -> list[str]:
+    """Return a row: a text for each of the ``COLUMNS``."""
     times = (summary.ttft_mean, summary.ttft_p50, summary.ttft_p90, summary.ttft_p99, summary.seconds_mean)
     return [
         *map(number_text, times),
         _percent(summary.hit_rate),
         number_text(summary.spread),
-        str(summary.requests),
-        f"[red]{summary.failures}[/]" if summary.failures else "0",
+        f"{summary.requests:,}",
+        f"{summary.failures:,}",
     ]
 
 
@@ -48,7 +76,7 @@ def number_text(number: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return "–" if math.isnan(share) else f"{share:.1%}"
+    return "–" if math.isnan(share) else f"{share * 100:.1f}"
 
 
 def json_of(results: Sequence[Result], conditions: dict[str, object]) -> bytes:

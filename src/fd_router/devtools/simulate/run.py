@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.report.plots import MISSING, can_plot, write_plots
-from fd_router.devtools.report.tables import LEGEND, json_of, table_of
+from fd_router.devtools.report.tables import LEGEND, json_of, tables_of
 from fd_router.devtools.simulate.options import SimulateOptions
 from fd_router.devtools.simulate.simulator import Fleet, simulate
 from fd_router.devtools.simulate.variants import variants_of
@@ -94,7 +94,8 @@ def show(results: list[Result], title: str, conditions: dict[str, object], *, as
         if not console.is_terminal:
             console.width = _WIDE
         console.print(title, style="bold", highlight=False)
-        console.print(table_of(results))
+        for table in tables_of(results, console):
+            console.print(table)
         console.print(LEGEND, style="dim", highlight=False)
         for result in results:
             for error, count in result.summary().errors.items():

@@ -9,9 +9,9 @@ import msgspec
 import yaml
 
 from fd_router.engines.dialects import Dialects
-from fd_router.instances.log import Log
 from fd_router.instances.registration import Registration, RegistrationError, parse_registration, require_served
 from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
 
 
 class RegisterFile(msgspec.Struct, frozen=True):

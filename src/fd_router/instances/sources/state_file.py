@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fd_router.instances.log import Log
 from fd_router.instances.registration import RegistrationError, parse_registration, require_served
 from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
 
 SAVE_SECS = 1.0
 """How long a change may wait to be written: what a crash may lose, until the next heartbeat."""
