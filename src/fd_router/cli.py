@@ -198,7 +198,8 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
     """
     report = examine(config_path, _given(values), os.environ)
     config = report.config
-    checks = (_policy_problems, _tokenizer_problems, _register_problems, _admission_problems, _tls_problems)
+    files = (_register_problems, _admission_problems, _tls_problems)
+    checks = (_policy_problems, _tokenizer_problems, _endpoint_problems, *files)
     problems = [*report.problems, *(problem for check in checks for problem in check(config))]
     comment = "# " if show else ""  # what --show prints is a YAML file
     for warning in report.warnings:
@@ -235,17 +236,25 @@ def _tls_problems(config: Config) -> Sequence[str]:
 
 
 def _register_problems(config: Config) -> list[str]:
-    """Check the file with the kept instances, with the registry's own eyes."""
+    """Check the engines' dialects, and the file with the kept instances, with the registry's own eyes."""
     path = config.manager.register_path
-    if not path:
-        return []
-    read = import_module("fd_router.instances.sources.register_yaml").read_register_file
     try:
         dialects = import_module("fd_router.engines.dialects").open_dialects(config.instances)
     except ConfigError as error:
         return list(error.problems)
+    if not path:
+        return []
+    read = import_module("fd_router.instances.sources.register_yaml").read_register_file
     file = read(Path(path), dialects, splitwise=config.server.splitwise)
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
+
+
+def _endpoint_problems(config: Config) -> Sequence[str]:
+    try:
+        import_module("fd_router.app.endpoints").endpoints_of(config.server)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 class _DeclaredCommand(click.Command):
@@ -288,6 +297,11 @@ def _admission_problems(config: Config) -> Sequence[str]:
 
 class _MockCommand(_DeclaredCommand):
     struct = "mock.options:MockOptions"
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for title, rows in import_module("fd_router.devtools.mock.manual").sections():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 class _SimulateCommand(_DeclaredCommand):
@@ -369,7 +383,7 @@ def _make_key(name: str) -> int:
     """
     keys = import_module("fd_router.admission.keys")
     key = keys.make_key()
-    lines = keys.entry(name, keys.hash_key(key))
+    lines = keys.entry(name, keys.hash_key(key), begins_file=keys.is_new_file(sys.stdout))
     click.echo(key, err=True)
     click.echo(lines, nl=False)
     return 0

@@ -147,11 +147,11 @@ class TestGate:
     def test_a_visit_takes_and_gives_back_once(self, path: Path) -> None:
         gate, key, _ = self.make(path)
         visit = gate.identify(bearer(key))
-        visit.end(b"")  # it never came to a beginning
+        visit.end(None)  # it never came to a beginning
         visit.begin(RequestCost(tokens=60))
         assert (visit.name, visit.allowance.running, visit.allowance.tokens) == ("team", 1, 11)
-        visit.end(b"")
-        visit.end(b"")
+        visit.end(None)
+        visit.end(None)
         assert visit.allowance.running == 0
 
     def test_models(self, path: Path) -> None:
@@ -173,18 +173,16 @@ class TestGate:
         assert gate.identify(bearer(key)).allowance.refused == 1
 
     @pytest.mark.parametrize(
-        ("tail", "used"),
+        ("total", "used"),
         [
-            (b'{"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}', 7),
-            (b'data: {"usage": {"total_tokens" : 250 }}\n\ndata: [DONE]\n\n', 250),
-            (b'{"content":"\\"total_tokens\\": 999999","usage":{"total_tokens":8}}', 8),
-            (b'{"usage":null}', 11),
-            (b"", 11),
+            (7, 7),
+            (250, 250),
+            (None, 11),
         ],
     )
-    def test_the_engines_usage_counts(self, path: Path, tail: bytes, used: int) -> None:
+    def test_the_engines_usage_counts(self, path: Path, total: int | None, used: int) -> None:
         gate, key, _ = self.make(path, "    tokens-per-minute: 1000\n")
         visit = gate.identify(bearer(key))
         visit.begin(RequestCost(tokens=60))
-        visit.end(tail)
+        visit.end(total)
         assert visit.allowance.left() == (("tokens", 1000, 1000 - used),)

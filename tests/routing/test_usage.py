@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from fd_router.routing.usage import TAIL, UsageTail, find_usage
+from fd_router.openai.usage import find_usage
+from fd_router.routing.usage import TAIL, UsageTail
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
 from tests.support.scheduling_fakes import LearningPolicy
@@ -28,42 +25,17 @@ def learning_rig(instances: int = 1, **settings: Any) -> tuple[Rig, LearningPoli
     return rig, policy
 
 
-class TestFindUsage:
-    @given(st.integers(1, 10**9), st.integers(0, 10**9), st.text(), st.booleans())
-    def test_it_finds_what_a_parser_would(self, prompt: int, cached: int, text: str, first: bool) -> None:
-        usage: dict[str, Any] = {"completion_tokens": 3}
-        for name in ("prompt_tokens", "details") if first else ("details", "prompt_tokens"):
-            usage |= {"prompt_tokens": prompt} if name == "prompt_tokens" else {"details": {"cached_tokens": cached}}
-        body = json.dumps({"text": text + '"cached_tokens": 1', "usage": usage}).encode()
-        assert find_usage(body) == (prompt, min(cached, prompt))
-
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b"",
-            b'{"usage": null}',
-            b'{"usage": {"prompt_tokens": 70}}',
-            b'{"usage": {"cached_tokens": 64}}',
-            b'{"usage": {"prompt_tokens": 0, "cached_tokens": 0}}',
-            b'{"usage": {"prompt_tokens": 70, "cached_tokens": null}}',
-            b'{"usage": {"prompt_tokens": 70, "cached_tokens": -1}}',
-            b'{"usage": {"prompt_tokens": 70, "cached_tokens": 9999999999999999}}',
-            json.dumps({"text": json.dumps(USAGE)}).encode(),
-        ],
-    )
-    def test_what_does_not_tell(self, body: bytes) -> None:
-        assert find_usage(body) is None
-
+class TestTail:
     def test_only_the_end_is_kept(self) -> None:
         passed: list[bytes] = []
         tail = UsageTail(b"x" * TAIL, passed.append)
         for piece in (b"a", b"b", json.dumps(USAGE).encode(), b"data: [DONE]", b"0\r\n\r\n"):
             tail.feed(piece)
-        assert tail.usage() == (70, 64)
+        assert find_usage(tail.tail()) == (70, 64)
         assert len(passed) == 5
         assert repr(tail) == "<UsageTail 107 bytes kept>"
         tail.feed(b"x" * TAIL)
-        assert tail.usage() is None
+        assert find_usage(tail.tail()) is None
 
 
 class TestExchange:

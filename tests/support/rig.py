@@ -17,6 +17,7 @@ from fd_router.http.server_context import ServerContext, ServerState, build_serv
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
+from fd_router.openai.endpoints import COMPLETIONS
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.scheduling.environment import Environment
@@ -111,6 +112,7 @@ class Rig:
         chooser = kind(Environment(self.timers.time, random.Random(1)))
         scheduler = Scheduler[Instance](self.available, chooser, lambda: "none is there")
         return SingleContext(
+            endpoint=COMPLETIONS,
             select=scheduler.select,
             live=self.live,
             connection_failed=lambda instance, reason: self.failed.append((instance.key, reason)),
@@ -127,7 +129,7 @@ class Rig:
     def _make_server(self, routes: Routes, **more: Any) -> ServerContext:
         ids = (f"id-{number}" for number in range(1_000_000))
         return build_server_context(
-            routes, {PATH: self._start}, self.live, self.state, sweeper=self.sweeper, batcher=self.batcher,
+            routes, {PATH: {"POST": self._start}}, self.live, self.state, sweeper=self.sweeper, batcher=self.batcher,
             clock=self.timers.time, make_id=ids.__next__, log=self.telemetry.log, finish=self.telemetry.finish, **more,
         )  # fmt: skip
 

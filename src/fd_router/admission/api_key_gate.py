@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,8 +16,6 @@ until the engine tells."""
 BYTES_PER_EVENT = 250
 """Of a stream, about: each token has an event of its own. So many count as a token where no usage is told, for else
 whoever doesn't ask for it would generate without limit."""
-
-_TOTAL = re.compile(rb'"total_tokens"\s*:\s*([0-9]{1,9})')
 
 
 class RequestCost(Protocol):
@@ -68,8 +65,8 @@ class KeyGrant:
         self._holds = True
         self._tokens = tokens
 
-    def end(self, tail: bytes, sent: int = 0) -> None:
-        """Give the place back. ``tail``: the answer's last bytes, in which the engine may have told the usage.
+    def end(self, total: int | None, sent: int = 0) -> None:
+        """Give the place back. ``total``: tokens of prompt and answer, if the engine told them.
 
         ``sent``: bytes of the answer that the client got.
         """
@@ -80,8 +77,8 @@ class KeyGrant:
         allowance.give_back()
         if not self.counts_tokens:
             return
-        if told := _TOTAL.findall(tail):
-            allowance.correct(int(told[-1]) - self._tokens)
+        if total is not None:
+            allowance.correct(total - self._tokens)
         else:
             allowance.correct(sent // BYTES_PER_EVENT)
 

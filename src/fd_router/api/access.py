@@ -72,6 +72,11 @@ def group_of(route: str) -> Group:
     return group
 
 
+def is_own(path: str) -> bool:
+    """Tell whether ``path`` is one that the router answers itself, or lies below one whose rule covers all below it."""
+    return path in GROUPS or GROUPS.get("/".join(path.split("/")[:2])) is Group.ADMIN
+
+
 class Guard:
     """Checks who calls. Its refusals are logged, without what was shown."""
 

@@ -12,9 +12,8 @@ from fd_router.errors import BadRequestError, NoInstanceError
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
+from fd_router.openai.endpoints import BUILT_IN, CHAT, COMPLETIONS, Endpoint
 from fd_router.scheduling.explanation import Standing, Verdict
-
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 Explain = Callable[[Completion], Sequence[Verdict]]
 """Explains a choice: one verdict for each role. Raises NoInstanceError."""
@@ -39,7 +38,10 @@ class ExplainApi:
         members: Callable[[], Iterable[Instance]],
         policies: Mapping[str, str],
         prepare: Prepare | None = None,
+        endpoints: Sequence[Endpoint] = BUILT_IN,
     ) -> None:
+        """``endpoints``: of the router; those that generate can be explained."""
+        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints if endpoint.mode == "generate"}
         self._explain = explain
         self._members = members
         self._policies = policies
@@ -50,8 +52,8 @@ class ExplainApi:
         return {"/v1/explain": {"POST": self._answer}}
 
     async def _answer(self, request: Request) -> Response:
-        completion = Completion(request.body, request.head.headers)
-        path = _path(request)
+        endpoint = self._endpoint(request)
+        completion = endpoint.read(request.body, request.head.headers)
         if self._prepare is not None and (preparation := self._prepare(completion)) is not None:
             await preparation
         verdicts: Sequence[Verdict | None]
@@ -64,17 +66,17 @@ class ExplainApi:
             _role(role, policy, verdict, why_none, [x for x in members if x.registration.role == role])
             for (role, policy), verdict in zip(self._policies.items(), verdicts, strict=True)
         ]
-        return json_response(200, {"path": path, "prompt": _prompt(completion), "roles": roles})
+        return json_response(200, {"path": endpoint.path, "prompt": _prompt(completion), "roles": roles})
 
-
-def _path(request: Request) -> str:
-    """Tell for which endpoint the request is: as the query says, else by its shape."""
-    given = parse_qs(request.head.query).get("path")
-    if given is None:
-        return CHAT if _has_messages(request.body) else TEXT
-    if given[-1] not in {CHAT, TEXT}:
-        raise BadRequestError(f"path is {given[-1][:80]!r}; it may be {CHAT} or {TEXT}, or be left out")
-    return given[-1]
+    def _endpoint(self, request: Request) -> Endpoint:
+        """Tell for which endpoint the request is: as the query says, else by its shape."""
+        given = parse_qs(request.head.query).get("path")
+        if given is None:
+            return CHAT if _has_messages(request.body) else COMPLETIONS
+        if (endpoint := self._endpoints.get(given[-1])) is None:
+            allowed = " or ".join(self._endpoints)
+            raise BadRequestError(f"path is {given[-1][:80]!r}; it may be {allowed}, or be left out")
+        return endpoint
 
 
 def _has_messages(body: bytes) -> bool:

@@ -24,6 +24,7 @@ from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
 from fd_router.app.admission import AdmissionParts, open_control
 from fd_router.app.capacity import ProtectionParts
+from fd_router.app.endpoints import Starters, any_instance_scheduler, endpoints_of, starts
 from fd_router.app.reload import Load, Prepare, Reloader
 from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener
@@ -45,6 +46,7 @@ from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
 from fd_router.instances.sources.register_yaml import register_static
 from fd_router.instances.sources.state_file import StateFile
+from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.pair import PairContext, PairRequest
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
@@ -65,14 +67,11 @@ FIRST_PROBES_SECONDS = 0.5
 TAKE_OVER_SECONDS = 2.0
 """The same where another router serves the clients meanwhile."""
 
-INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions")
-
-
 Explain = Callable[..., Sequence[Verdict]]
 """(request, draw) → a verdict for each role. Raises NoInstanceError."""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True):
     """An address that isn't an instance's (yet)."""
 
     key: str
@@ -110,7 +109,7 @@ class Router:
         self._reloader = Reloader(
             self._live, load, self._to_prepare(), self._admission.reload, registry=self._registry, log=log
         )
-        self._state = ServerState(self._live, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self.state = ServerState(self._live, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._context, self._admin = self._make_contexts()
         self._state_file = self._make_state_file()
         self._listener: Listener | None = None
@@ -146,7 +145,8 @@ class Router:
 
     def _make_contexts(self) -> tuple[ServerContext, ServerContext | None]:
         splitwise = self._config.server.splitwise
-        start, explain = self._start_pairs() if splitwise else self._start_singles()
+        endpoints = endpoints_of(self._config.server)
+        starters, explain = self._start_pairs() if splitwise else self._start_singles()
         admission = self._admission
         registration = RegistrationApi(
             self._registry, self._monitor.check, splitwise=splitwise, log=self._log, networks=admission.networks
@@ -154,17 +154,17 @@ class Router:
         routes = merge_routes(
             registration.routes(),
             InstancesApi(self._registry, log=self._log).routes(),
-            HealthApi(self._monitor.probe_all, lambda: self._state.is_draining, log=self._log).routes(),
+            HealthApi(self._monitor.probe_all, lambda: self.state.is_draining, log=self._log).routes(),
             metrics_routes(self._telemetry.metrics.render),
             reload_routes(self._reloader.reload),
             AbortApi(self._registry.all, self._in_flight, self._post, log=self._log).routes(),
-            self._scheduling.explain_api(explain, self._registry).routes(),
+            self._scheduling.explain_api(explain, self._registry, endpoints).routes(),
         )
         context = build_server_context(
             admission.guard.protect(routes),
-            dict.fromkeys(INFERENCE_PATHS, start),
+            starts(endpoints, starters),
             self._live,
-            self._state,
+            self.state,
             sweeper=self._sweeper,
             batcher=self._batcher,
             clock=time.monotonic,
@@ -178,15 +178,19 @@ class Router:
             return context, None
         return context.with_routes(open_to_all(context.routes)), context.for_admin_port()
 
-    def _start_singles(self) -> tuple[StartRequest, Explain]:
+    def _start_singles(self) -> tuple[Starters, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
         policy = self._scheduling.policies["mixed"]
         room = self._protection.room
         scheduler = Scheduler[Instance](
             partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
         )
-        context = SingleContext(select=scheduler.select, **self._for_requests())
-        return partial(SingleInstanceRequest, context), scheduler.explain
+        start = partial(self._start_single, scheduler)
+        return {"generate": start, "any_instance": start}, scheduler.explain
+
+    def _start_single(self, scheduler: Scheduler[Instance], endpoint: Endpoint) -> StartRequest:
+        context = SingleContext(endpoint=endpoint, select=scheduler.select, **self._for_requests())
+        return partial(SingleInstanceRequest, context)
 
     def _for_requests(self) -> dict[str, Any]:
         """What requests are given in both modes."""
@@ -203,7 +207,7 @@ class Router:
             "explain_header": self._config.proxy.explain_header,
         }
 
-    def _start_pairs(self) -> tuple[StartRequest, Explain]:
+    def _start_pairs(self) -> tuple[Starters, Explain]:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
         pairs = PairScheduler[Instance](
             Side(partial(self._registry.available, "prefill"), self._scheduling.policies["prefill"]),
@@ -212,8 +216,15 @@ class Router:
             self._protection.room.full,
             self._left_out,
         )
-        context = PairContext(select_pair=pairs.select, make_id=self._make_id, **self._for_requests())
-        return partial(PairRequest, context), pairs.explain
+
+        def start(endpoint: Endpoint) -> StartRequest:
+            context = PairContext(
+                endpoint=endpoint, select_pair=pairs.select, make_id=self._make_id, **self._for_requests()
+            )
+            return partial(PairRequest, context)
+
+        single = any_instance_scheduler(self._protection.room, time.monotonic, self._random, self._why_none)
+        return {"generate": start, "any_instance": partial(self._start_single, single)}, pairs.explain
 
     # reloading
 
@@ -257,7 +268,7 @@ class Router:
         if known is not None and known.health is Health.HEALTHY:
             pool = self._pools.of(known)
         else:
-            pool = self._pools.single_use(Endpoint(key, host, port))
+            pool = self._pools.single_use(Address(key, host, port))
         status, _ = await fetch(pool, "GET", path, time_limit=timeout)
         return status
 
@@ -300,7 +311,7 @@ class Router:
             self._monitor.run(),
             self._log_stats(),
             *self._scheduling.tasks(),
-            *self._protection.tasks(self._state),
+            *self._protection.tasks(self.state),
             *self._admission.tasks(),
         ]
         if self._state_file is not None:
@@ -326,7 +337,7 @@ class Router:
         if self._state_file is not None:
             self._state_file.finish()
         if self._listener is not None:
-            await drain(self._state, self._listener, self._live, hurry, self._log)
+            await drain(self.state, self._listener, self._live, hurry, self._log)
 
     async def stop(self) -> None:
         """End everything that still runs."""
@@ -337,7 +348,7 @@ class Router:
             self._listener.close()
         if self._control is not None:
             self._control.close()
-        self._state.abort()
+        self.state.abort()
         self._pools.close()
         self._scheduling.close()
         await asyncio.sleep(0)  # let the transports tell that they are closed

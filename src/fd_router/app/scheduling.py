@@ -22,6 +22,7 @@ from fd_router.instances.instance import Instance
 from fd_router.instances.load_scraper import LoadScraper, OnCount
 from fd_router.instances.registry import Registry
 from fd_router.openai.completion import Completion
+from fd_router.openai.endpoints import Endpoint
 from fd_router.scheduling.decision_header import DecisionHeaderPolicy
 from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.explanation import Verdict, draw_with
@@ -61,10 +62,12 @@ class Scheduling(msgspec.Struct, frozen=True):
         """Return what must run as long as the router does."""
         return [run() for run in self.runs]
 
-    def explain_api(self, explain: Callable[..., Sequence[Verdict]], registry: Registry) -> ExplainApi:
+    def explain_api(
+        self, explain: Callable[..., Sequence[Verdict]], registry: Registry, endpoints: Sequence[Endpoint]
+    ) -> ExplainApi:
         """Build the endpoint that shows what ``explain(request, draw)`` says of every role."""
         explain = partial(explain, draw=draw_with(random.Random()))  # the policies' own draws stay as they are
-        return ExplainApi(explain, registry.all, self.names, self.prepare)
+        return ExplainApi(explain, registry.all, self.names, self.prepare, endpoints)
 
 
 def build_scheduling(

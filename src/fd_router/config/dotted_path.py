@@ -13,6 +13,14 @@ from fd_router.errors import ConfigError
 DOTTED_PATH_PATTERN: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 """``my_package.my_module:MyThing``."""
 
+DOTTED_PATHS_PATTERN: Final = rf"({DOTTED_PATH_PATTERN}(\s*,\s*{DOTTED_PATH_PATTERN})*)?"
+"""Any number of them, separated by commas."""
+
+
+def dotted_paths(text: str) -> tuple[str, ...]:
+    """Return the paths that an option with several has."""
+    return tuple(path.strip() for path in text.split(",") if path.strip())
+
 
 def load_object(name: str, *, key: str, folder: str = "") -> Any:
     """Import what ``name`` is the path of. ``key`` is the option that has it, ``folder`` the configuration file's.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from fd_router.config.dotted_path import DOTTED_PATH_PATTERN
+from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.options import Option
 
 
@@ -19,12 +19,8 @@ class InstancesConfig(msgspec.Struct, frozen=True):
             help="Dialects of engines that the router doesn't know: classes of yours, separated by commas. Instances "
             "name theirs by the key `dialect` of their registration. Beside them there are fastdeploy (who names "
             "none has it) and openai.",
-            pattern=rf"({DOTTED_PATH_PATTERN}(\s*,\s*{DOTTED_PATH_PATTERN})*)?",
+            pattern=DOTTED_PATHS_PATTERN,
             form="my_module:MyDialect, or several separated by commas",
         ),
     ] = ""
     plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps a dialect
-
-    def dialect_paths(self) -> tuple[str, ...]:
-        """Return the dotted paths of ``dialects``."""
-        return tuple(path.strip() for path in self.dialects.split(",") if path.strip())

@@ -190,8 +190,9 @@ def _build(values: Mapping[str, Any], path: str | None) -> Config:
     policies = (scheduler.policy, scheduler.prefill_policy, scheduler.decode_policy)
     if path and any(":" in policy for policy in policies):
         sections["scheduler"] = msgspec.structs.replace(scheduler, policy_folder=str(Path(path).parent))
-    if path and sections["instances"].dialects:
-        sections["instances"] = msgspec.structs.replace(sections["instances"], plugin_folder=str(Path(path).parent))
+    for name, plugins in (("server", sections["server"].endpoints), ("instances", sections["instances"].dialects)):
+        if path and plugins:
+            sections[name] = msgspec.structs.replace(sections[name], plugin_folder=str(Path(path).parent))
     return Config(**sections)
 
 

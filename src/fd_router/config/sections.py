@@ -9,6 +9,7 @@ import msgspec
 
 from fd_router.config.admission import AccessConfig, AdmissionConfig
 from fd_router.config.capacity import ProtectionConfig
+from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
@@ -72,6 +73,15 @@ class ServerConfig(msgspec.Struct, frozen=True):
             "a restart without a refused one."
         ),
     ] = False
+    endpoints: Annotated[
+        str,
+        Option(
+            help="Endpoints of instances beside the router's own table: objects of yours, separated by commas.",
+            pattern=DOTTED_PATHS_PATTERN,
+            form="my_module:MY_ENDPOINT, or several separated by commas",
+        ),
+    ] = ""
+    plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps an endpoint
 
 
 class ManagerConfig(msgspec.Struct, frozen=True):

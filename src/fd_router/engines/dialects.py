@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from fd_router.config.dotted_path import load_class
+from fd_router.config.dotted_path import dotted_paths, load_class
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.options import did_you_mean
 from fd_router.engines.dialect import Dialect
@@ -26,7 +26,7 @@ OPTION: Final = "instances.dialects"
 
 def open_dialects(options: InstancesConfig) -> Dialects:
     """Make the table that the configuration asks for. Raises ConfigError."""
-    return Dialects(options.dialect_paths(), options.plugin_folder)
+    return Dialects(dotted_paths(options.dialects), options.plugin_folder)
 
 
 class UnknownDialectError(FdRouterError):

@@ -11,7 +11,6 @@ import msgspec
 
 from fd_router.http.messages import REASONS, Headers, Request, Response
 
-CRLF = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
 
 HOP_BY_HOP = frozenset(

@@ -197,8 +197,9 @@ class ServerConnection(asyncio.Protocol):
         context = self._context
         self._request = item
         head = item.head
-        if head.method == "POST" and (start := context.inference.get(head.path)) is not None:
-            record = RequestRecord("POST", head.path, self._client, item.received_at, head.path)
+        methods = context.inference.get(head.path)
+        if methods is not None and (start := methods.get(head.method)) is not None:
+            record = RequestRecord(head.method, head.path, self._client, item.received_at, head.path)
             record.inference = True
             if head.is_http_1_0:
                 record.http_version = "1.0"

@@ -22,6 +22,10 @@ MAX_CONTROL_BODY = 1024 * 1024
 """Bytes of a body sent to an endpoint that the router itself answers."""
 
 
+InferencePaths = Mapping[str, Mapping[str, StartRequest]]
+"""path → method → how the answer of an instance begins."""
+
+
 class Connection(Evictable, Protocol):
     """A client's connection, as the server's state knows it."""
 
@@ -92,7 +96,7 @@ class ServerContext(msgspec.Struct, frozen=True, kw_only=True):
     """What all connections of one address share: endpoints, settings, clocks, and the server's state."""
 
     routes: Routes
-    inference: Mapping[str, StartRequest]  # path → who has a POST there answered by an instance
+    inference: InferencePaths
     state: ServerState
     reader: ReaderSettings
     sweeper: DeadlineSweeper
@@ -117,14 +121,13 @@ class ServerContext(msgspec.Struct, frozen=True, kw_only=True):
         methods = set(self.routes.get(find_route(self.routes, path), ()))
         if "GET" in methods:
             methods.add("HEAD")
-        if path in self.inference:
-            methods.add("POST")
+        methods.update(self.inference.get(path, ()))
         return sorted(methods)
 
 
 def build_server_context(
     routes: Routes,
-    inference: Mapping[str, StartRequest],
+    inference: InferencePaths,
     live: LiveConfig,
     state: ServerState,
     *,

@@ -33,7 +33,7 @@ class _ExtraBody(msgspec.Struct, gc=False):
     session_id: str | int | None = None
 
 
-class _Body(msgspec.Struct, gc=False):
+class RequestFields(msgspec.Struct, gc=False):
     """The keys that matter here. A well-formed request of any client fits; what doesn't takes the slow way."""
 
     stream: bool | None = None
@@ -51,7 +51,7 @@ class _Body(msgspec.Struct, gc=False):
 
 
 _UNSET = msgspec.UNSET
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(RequestFields).decode
 
 
 class Completion:
@@ -67,12 +67,14 @@ class Completion:
         "session_id", "stream", "tags", "token_ids", "tokens",
     )  # fmt: skip
 
-    def __init__(self, body: bytes, headers: Headers = ()) -> None:
+    def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
+        """``fields``: what an endpoint with a body of another shape has read there itself."""
         self._headers = headers
-        try:
-            fields = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
-            fields = _decode_tolerantly(body)
+        if fields is None:
+            try:
+                fields = _decode(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
+                fields = _decode_tolerantly(body)
         self._fields = fields
         self.stream = fields.stream is True
         self._texts = texts = _texts(fields)
@@ -132,7 +134,7 @@ class Completion:
         return self._prompt
 
 
-def _texts(fields: _Body) -> list[str]:
+def _texts(fields: RequestFields) -> list[str]:
     """Return the prompt's texts, stripped, less those that are empty then."""
     if fields.messages is not None:
         texts = _message_texts(fields.messages)
@@ -143,7 +145,7 @@ def _texts(fields: _Body) -> list[str]:
     return texts if all(texts) else [text for text in texts if text]
 
 
-def _token_ids(fields: _Body) -> array[int] | None:
+def _token_ids(fields: RequestFields) -> array[int] | None:
     """Return the tokens that a client sent instead of text, those of several prompts one after the other."""
     if fields.messages is not None or not isinstance(fields.prompt, list):
         return None
@@ -170,7 +172,7 @@ def _message_texts(messages: list[_Message]) -> list[str]:
     return texts
 
 
-def _decode_tolerantly(body: bytes) -> _Body:
+def _decode_tolerantly(body: bytes) -> RequestFields:
     """Take from an unusual body what has the right type.
 
     By the standard library's decoder, which engines use: what they would accept (a lone surrogate, say) passes.
@@ -189,7 +191,7 @@ def _decode_tolerantly(body: bytes) -> _Body:
     for name in ("disaggregate_info", "request_id"):
         if name in raw:
             fields.setdefault(name, None)
-    return _Body(**fields)
+    return RequestFields(**fields)
 
 
 def _kind(value: object) -> str:

@@ -11,6 +11,7 @@ from fd_router.config.live import LiveConfig
 from fd_router.http.connection_pool import Pools
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.request_queue import RequestQueue
 from fd_router.telemetry.telemetry import Telemetry
@@ -22,6 +23,7 @@ Prepare = Callable[[Completion], Awaitable[None] | None]
 class RoutingContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What every routed request needs, complete when it is built. What a reload may change is read from ``live``."""
 
+    endpoint: Endpoint  # of its requests
     live: LiveConfig
     connection_failed: Callable[[Instance, str], None]
     pools: Pools

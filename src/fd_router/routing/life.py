@@ -6,7 +6,6 @@ import asyncio
 
 from fd_router.errors import HttpError
 from fd_router.instances.instance import Instance
-from fd_router.routing.context import RoutingContext
 from fd_router.routing.phase import ENDED, MOVES, STREAMING, Phase, PhaseError
 from fd_router.routing.request_queue import QueueTicket
 from fd_router.routing.response_relay import ResponseRelay
@@ -23,10 +22,9 @@ class RequestLife(ResponseRelay):
     ``__init__``: ``RoutedRequest`` sets all of it.
     """
 
-    __slots__ = ("_context", "_is_full", "_notes", "_phase", "_telemetry", "_ticket", "_tracked_id")
+    __slots__ = ("_is_full", "_notes", "_phase", "_telemetry", "_ticket", "_tracked_id")
 
     _phase: Phase
-    _context: RoutingContext
     _telemetry: Telemetry
     _is_full: bool  # the client takes less than it is sent
     _notes: list[str]  # for the log

@@ -79,8 +79,8 @@ class RoutedRequest(RequestLife):
         """Read the request and send it where scheduling chooses."""
         record, request, context = self.record, self._request, self._context
         try:
-            gate, headers = context.gate, request.head.headers
-            completion = Completion(request.body, headers) if gate is None else self._enter(gate)
+            gate, read = context.gate, context.endpoint.read
+            completion = read(request.body, request.head.headers) if gate is None else self._enter(gate)
         except HttpError as error:
             record.tags = request_tags(request, "", "")
             self._fail_locally(error)
@@ -104,7 +104,7 @@ class RoutedRequest(RequestLife):
         """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._grant = grant = gate.identify(self._request.head.authorization)
         self.record.key = grant.name
-        completion = Completion(self._request.body, self._request.head.headers)
+        completion = self._context.endpoint.read(self._request.body, self._request.head.headers)
         grant.begin(completion)
         return completion
 
@@ -199,8 +199,11 @@ class RoutedRequest(RequestLife):
             ticket, self._ticket = self._ticket, None  # no cycles: what is over is freed at once
             ticket.leave()
         if self._grant is not None:
-            tail = self._usage.tail() if self._usage is not None else self._tail
-            self._grant.end(tail, self.record.bytes_out)
+            total = None
+            if self._grant.counts_tokens:
+                tail = self._usage.tail() if self._usage is not None else self._tail
+                total = self._context.endpoint.find_total_tokens(tail)
+            self._grant.end(total, self.record.bytes_out)
 
     def on_client_gone(self) -> None:
         """The client closed its connection: no instance must go on for nobody."""

@@ -11,6 +11,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.routing.context import RoutingContext
 from fd_router.routing.usage import UsageTail
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -23,12 +24,13 @@ class ResponseRelay:
     """
 
     __slots__ = (
-        "_client", "_completion", "_grant", "_is_dechunking", "_is_delimited", "_keep_alive", "_relay", "_request",
-        "_tail", "_usage", "record",
+        "_client", "_completion", "_context", "_grant", "_is_dechunking", "_is_delimited", "_keep_alive", "_relay",
+        "_request", "_tail", "_usage", "record",
     )  # fmt: skip
 
     record: RequestRecord
     _client: ClientStream
+    _context: RoutingContext
     _request: Request
     _completion: Completion | None
     _grant: KeyGrant | None  # what counts against its API key
@@ -90,5 +92,5 @@ class ResponseRelay:
 
     def _tell_usage(self, decision: Reservation[Instance]) -> None:
         """Tell the policy what the whole answer says of the prompt, if it does."""
-        if self._usage is not None and (usage := self._usage.usage()) is not None:
+        if self._usage is not None and (usage := self._context.endpoint.find_usage(self._usage.tail())) is not None:
             decision.usage(*usage)

@@ -19,7 +19,6 @@ class RequestRecord(msgspec.Struct, gc=False):
     path: str = ""  # as the client sent it, for the log; "" = as endpoint
     http_version: str = "1.1"
     tags: str = ""  # made by ``context_tags``: "[trace_id:…] [req_id:…] …", with a space at the end
-    selected_at: float = 0.0
     first_byte_at: float = 0.0  # the first byte of the instance's answer
     finished_at: float = 0.0
     status: int = 0

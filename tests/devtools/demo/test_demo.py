@@ -69,7 +69,7 @@ def test_stays_up_until_told_and_leaves_nothing_behind(tmp_path):
             body = {"messages": [{"role": "user", "content": "hello"}]}
             assert call(port, "POST", "/v1/chat/completions", body)[0] == 200
             demo.send_signal(signal.SIGINT)
-            assert demo.wait(20) == 0, lines
+            assert demo.wait(20) == 130, lines
         finally:
             demo.kill()
     with pytest.raises(ConnectionRefusedError):

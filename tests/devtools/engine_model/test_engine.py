@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.devtools.engine_model.engine import Engine, EngineSettings, RunState
+from fd_router.devtools.engine_model.engine import Engine
 from fd_router.devtools.engine_model.prompts import Prompt
+from fd_router.devtools.engine_model.runs import EngineSettings, RunState
 
 SETTINGS = EngineSettings(prefill_tokens_per_sec=100, decode_secs=1, cache_tokens=1000, max_running=4)
 

@@ -2,7 +2,7 @@ import math
 
 import msgspec
 
-from fd_router.devtools.report.outcomes import Outcome, Result, percentile
+from fd_router.devtools.report.outcomes import Limits, Outcome, Result, percentile
 from fd_router.devtools.report.tables import json_of, number_text
 
 OUTCOMES = [
@@ -48,3 +48,19 @@ def test_three_digits_are_enough():
         "123",
         "–",
     ]
+
+
+def test_objectives_beside_the_first_token():
+    outcomes = [
+        Outcome(0, 1, ttft=1, seconds=3, output_tokens=5, session="a"),  # 0.5 s a token
+        Outcome(1, 1, ttft=1, seconds=2, output_tokens=11, session="a"),  # 0.1 s
+        Outcome(2, 1, ttft=4, seconds=4, output_tokens=1, session="b"),  # no second token
+        Outcome(3, 1, error="502"),
+    ]
+    summary = Result("r", outcomes, 1, 0, Limits(ttft=2, tpot=0.2)).summary()
+    assert summary.tpot_mean == 0.3
+    assert summary.goodput == 1 / 4
+    assert summary.tokens_per_sec == 17 / 6  # the last one ends at 6
+    assert summary.fairness == (1 + 4) ** 2 / (2 * (1 + 16))
+    assert summary.seconds_p99 == 4
+    assert Result("r", outcomes, 1, 0).summary().goodput == 3 / 4

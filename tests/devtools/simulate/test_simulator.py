@@ -3,7 +3,7 @@ import random
 import pytest
 
 from fd_router.config.loading import POLICIES, SchedulerConfig
-from fd_router.devtools.engine_model.engine import EngineSettings
+from fd_router.devtools.engine_model.runs import EngineSettings
 from fd_router.devtools.simulate.simulator import Fleet, Simulator, simulate
 from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.errors import ConfigError
@@ -128,3 +128,26 @@ def test_a_policy_that_fails_ends_the_simulation(tmp_path):
     policy, options = own_policy(tmp_path, "simulated_failure", **{"fails-from": 3})
     with pytest.raises(ConfigError, match="simulated_failure:Mine raised: KeyError"):
         simulate(conversations(), Fleet(2, ENGINE), policy, options)
+
+
+def test_an_instance_that_joins_later_serves_from_then_on():
+    outcomes = simulate(conversations(), Fleet(3, ENGINE, joins=(30.0,)), "round_robin", SchedulerConfig()).outcomes
+    by_half = [{each.instance for each in outcomes if (each.at >= 30) is late} for late in (False, True)]
+    assert [len(each) for each in by_half] == [2, 3]
+
+
+def test_instances_of_different_speeds():
+    fleet = Fleet(2, ENGINE, speeds=(1.0, 0.5))
+    requests = [TraceRequest(1, 0, 1000, 2, [1, 2], 512), TraceRequest(2, 0, 1000, 2, [3, 4], 512)]
+    outcomes = simulate(requests, fleet, "round_robin", SchedulerConfig()).outcomes
+    assert [each.ttft for each in outcomes] == [1.0, 2.0]
+    assert [each.tpot for each in outcomes] == [pytest.approx(0.01), pytest.approx(0.02)]
+    assert fleet.prefill_tokens_per_sec == 1500
+
+
+def test_memory_that_is_short_makes_requests_wait():
+    engine = EngineSettings(prefill_tokens_per_sec=1000, chunk_tokens=2048, kv_tokens=2000)
+    requests = [TraceRequest(number, 0, 1500, 200, [number], 512) for number in (1, 2)]
+    first, second = simulate(requests, Fleet(1, engine), "random", SchedulerConfig()).outcomes
+    assert first.ttft == pytest.approx(1.5)
+    assert second.ttft > first.seconds

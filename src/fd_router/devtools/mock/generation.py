@@ -6,8 +6,9 @@ import asyncio
 import math
 import time
 
-from fd_router.devtools.engine_model.engine import Engine, Run, Token
+from fd_router.devtools.engine_model.engine import Engine
 from fd_router.devtools.engine_model.prompts import Prompt
+from fd_router.devtools.engine_model.runs import Run, Token
 from fd_router.devtools.mock.completions import Answer, Words, token_id, usage_of
 from fd_router.devtools.mock.faults import Fault
 from fd_router.devtools.mock.http_server import Call

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from fd_router.config.loading import Option
-from fd_router.devtools.engine_model.engine import EngineSettings
+from fd_router.devtools.engine_model.runs import EngineSettings
 from fd_router.devtools.router_address import FORM, PATTERN
 
 ROLES = ("mixed", "prefill", "decode")

@@ -26,7 +26,7 @@ class ReplayCall:
 
     __slots__ = (
         "_clock", "_head", "_on_end", "_status", "_tail", "cached_tokens", "due", "ended_at", "error",
-        "first_token_at", "instance", "is_done", "word",
+        "first_token_at", "instance", "is_done", "output_tokens", "word",
     )  # fmt: skip
 
     def __init__(self, due: float, clock: Callable[[], float], on_end: Callable[[ReplayCall], None]) -> None:
@@ -34,6 +34,7 @@ class ReplayCall:
         self.first_token_at = math.nan
         self.ended_at = math.nan
         self.cached_tokens: int | None = None
+        self.output_tokens = 0  # as the engine tells
         self.instance = ""  # who served, if a header tells
         self.word = ""  # the first one of the answer
         self.error = ""
@@ -70,6 +71,7 @@ class ReplayCall:
             if event.get("usage"):
                 details = event["usage"].get("prompt_tokens_details") or {}
                 self.cached_tokens = details.get("cached_tokens")
+                self.output_tokens = event["usage"].get("completion_tokens") or 0
         if _DONE not in self._tail:
             self.fail("stream without [DONE]")
         elif math.isnan(self.first_token_at):

@@ -60,5 +60,11 @@ class ReplayOptions(msgspec.Struct, frozen=True):
         int, Option(help="Tokens that a hash id of the trace stands for.", unit="tokens", minimum=1)
     ] = BLOCK_TOKENS
     timeout_secs: Annotated[float, Option(help="Give up on a request after so long.", unit="s", minimum=0.001)] = 600.0
+    ttft_limit_secs: Annotated[
+        float, Option(help="A request is good when its first token comes within this; 0: any.", unit="s", minimum=0)
+    ] = 0.0
+    tpot_limit_ms: Annotated[
+        float, Option(help="… and each further token takes no more than this on average; 0: any.", unit="ms", minimum=0)
+    ] = 0.0
     out: Annotated[str, Option(help="Directory for results.json, and for the plot as plot.png and plot.html.")] = ""
     json: Annotated[bool, Option(help="Print the results as JSON instead of a table.")] = False

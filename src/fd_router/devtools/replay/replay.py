@@ -76,6 +76,11 @@ class Replay:
         """Send nothing more and wait for nothing more: ``run`` returns with what there is."""
         self._stopped.set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped before its end."""
+        return self._stopped.is_set()
+
     async def _knock(self) -> None:
         router = self._target.router
         try:
@@ -123,6 +128,8 @@ class Replay:
                 ttft=call.first_token_at - call.due,
                 seconds=call.ended_at - call.due,
                 cached_tokens=call.cached_tokens,
+                output_tokens=call.output_tokens,
+                session=request.session,
                 error=call.error,
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 from rich.console import Console
@@ -23,22 +24,25 @@ class Column(msgspec.Struct, frozen=True):
 
 COLUMNS = (
     Column("mean", "s"), Column("p50", "s"), Column("p90", "s"), Column("p99", "s"), Column("whole", "s"),
-    Column("cached", "%"), Column("spread", "× mean"), Column("requests"), Column("failed"),
+    Column("tpot", "ms"), Column("rate", "tokens/s"), Column("cached", "%"), Column("spread", "× mean"),
+    Column("fair", "of 1"), Column("good", "%"), Column("requests"), Column("failed"),
 )  # fmt: skip
 _NO_LIMIT = 10_000
-_TIMES = 5  # the first columns are; they are a table of their own where all together are too wide
+_PARTS = (0, 5, 10, len(COLUMNS))  # where all together are too wide: first times, then work, then the rest
 
 LEGEND = """\
-mean to p99: time to first token · whole: mean time of a whole request · cached: prompt tokens found in caches
-spread: prompt tokens computed by the busiest instance over the mean of all (1: even)"""
+mean to p99: time to first token · whole: mean time of a whole request · tpot: for each token after the first
+rate: generated tokens · cached: prompt tokens found in caches · fair: how alike the sessions' waits are (1: all alike)
+spread: prompt tokens computed by the busiest instance over the mean of all (1: even)
+good: requests within --ttft-limit-secs and --tpot-limit-ms"""
 
 
 def tables_of(results: Sequence[Result], console: Console) -> list[Table]:
-    """Make a table with a row for each result: one, or two where the ``console`` isn't wide enough for one."""
+    """Make a table with a row for each result: one, or three where the ``console`` isn't wide enough for one."""
     whole = _table(results, 0, len(COLUMNS))
     if Measurement.get(console, console.options.update(width=_NO_LIMIT), whole).maximum <= console.width:
         return [whole]
-    return [_table(results, 0, _TIMES), _table(results, _TIMES, len(COLUMNS))]
+    return [_table(results, first, end) for first, end in pairwise(_PARTS)]
 
 
 def _table(results: Sequence[Result], first: int, end: int) -> Table:
@@ -57,11 +61,16 @@ def _table(results: Sequence[Result], first: int, end: int) -> Table:
 
 def cells_of(summary: Summary) -> list[str]:
     """Return a row: a text for each of the ``COLUMNS``."""
-    times = (summary.ttft_mean, summary.ttft_p50, summary.ttft_p90, summary.ttft_p99, summary.seconds_mean)
+    times = (
+        summary.ttft_mean, summary.ttft_p50, summary.ttft_p90, summary.ttft_p99, summary.seconds_mean,
+        summary.tpot_mean * 1000, summary.tokens_per_sec,
+    )  # fmt: skip
     return [
         *map(number_text, times),
         _percent(summary.hit_rate),
         number_text(summary.spread),
+        number_text(summary.fairness),
+        _percent(summary.goodput),
         f"{summary.requests:,}",
         f"{summary.failures:,}",
     ]

@@ -15,7 +15,7 @@ from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.report.plots import MISSING, can_plot, write_plots
 from fd_router.devtools.report.tables import LEGEND, json_of, tables_of
 from fd_router.devtools.simulate.options import SimulateOptions
-from fd_router.devtools.simulate.simulator import Fleet, simulate
+from fd_router.devtools.simulate.simulator import simulate
 from fd_router.devtools.simulate.variants import variants_of
 from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace, speed_for_load
 
@@ -26,24 +26,23 @@ def run(options: SimulateOptions) -> int:
     """Simulate, print, write; return the exit code. Raises TraceError, ConfigError, OSError."""
     variants = variants_of(options.policy, options.set, options.config_path)
     requests, speed = _arrivals(options)
-    fleet = Fleet(options.instances, options.engine)
+    fleet = options.fleet
     results = []
     with progress_bar() as progress:
         for variant in variants:
             task = progress.add_task(variant.name, total=len(requests))
-            results.append(
-                simulate(
-                    requests,
-                    fleet,
-                    variant.policy,
-                    variant.options,
-                    seed=options.seed,
-                    name=variant.name,
-                    on_progress=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
-                )
+            result = simulate(
+                requests,
+                fleet,
+                variant.policy,
+                variant.options,
+                seed=options.seed,
+                name=variant.name,
+                on_progress=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
             )
+            results.append(msgspec.structs.replace(result, limits=options.limits))
     offered = sum(request.input_tokens for request in requests) / (requests[-1].at or 1.0)
-    load = offered / (fleet.instances * fleet.engine.prefill_tokens_per_sec)
+    load = offered / fleet.prefill_tokens_per_sec
     conditions: dict[str, object] = {
         **msgspec.to_builtins(options),
         "requests": len(requests),
@@ -63,7 +62,7 @@ def _arrivals(options: SimulateOptions) -> tuple[list[TraceRequest], float]:
     requests = capped(requests, options.max_output)
     speed = options.speed
     if options.load:
-        speed = speed_for_load(requests, options.load, options.instances * options.prefill_tokens_per_sec)
+        speed = speed_for_load(requests, options.load, options.fleet.prefill_tokens_per_sec)
     return at_speed(requests, speed), speed
 
 

@@ -16,7 +16,9 @@ from functools import partial
 import msgspec
 
 from fd_router.config.loading import SchedulerConfig
-from fd_router.devtools.engine_model.engine import Engine, EngineSettings, Token
+from fd_router.devtools.engine_model.engine import Engine
+from fd_router.devtools.engine_model.runs import EngineSettings, Token
+from fd_router.devtools.engine_model.step_engine import StepEngine
 from fd_router.devtools.report.outcomes import Outcome, Result
 from fd_router.devtools.simulate.trace_view import TraceView
 from fd_router.devtools.traces.trace import TraceRequest
@@ -41,6 +43,23 @@ class Fleet(msgspec.Struct, frozen=True):
 
     instances: int
     engine: EngineSettings
+    speeds: tuple[float, ...] = ()  # how many times as fast the first, second … instance is, then from the start again
+    joins: tuple[float, ...] = ()  # when the last instances join, in seconds; the others are there from the beginning
+
+    def engine_of(self, place: int) -> EngineSettings:
+        """The settings of the instance at ``place``: another hardware prefills and decodes faster or slower."""
+        speed = self.speeds[place % len(self.speeds)] if self.speeds else 1.0
+        return msgspec.structs.replace(
+            self.engine,
+            prefill_tokens_per_sec=self.engine.prefill_tokens_per_sec * speed,
+            decode_secs=self.engine.decode_secs / speed,
+            decode_secs_per_running=self.engine.decode_secs_per_running / speed,
+        )
+
+    @property
+    def prefill_tokens_per_sec(self) -> float:
+        """What all of them prefill."""
+        return sum(self.engine_of(place).prefill_tokens_per_sec for place in range(self.instances))
 
 
 class _Server:
@@ -48,7 +67,7 @@ class _Server:
 
     __slots__ = ("due", "engine", "instance", "place")
 
-    def __init__(self, place: int, instance: Instance, engine: Engine) -> None:
+    def __init__(self, place: int, instance: Instance, engine: Engine | StepEngine) -> None:
         self.place = place  # among the servers
         self.instance = instance
         self.engine = engine
@@ -94,7 +113,7 @@ class Simulator:
         self.now = 0.0
         self._options = options
         self._servers = [
-            _Server(place, instance, Engine(fleet.engine, every_token=False))
+            _Server(place, instance, _engine(fleet.engine_of(place)))
             for place, instance in enumerate(_instances(fleet))
         ]
         self._by_key = {server.instance.key: server for server in self._servers}
@@ -109,8 +128,11 @@ class Simulator:
         chooser = make_policy(policy, environment, options, own_options=options.policy_options)
         if ":" in policy:
             chooser = _checked(chooser, policy, environment)
-        members = tuple(server.instance for server in self._servers)
-        self._scheduler = Scheduler(lambda: members, chooser, lambda: "")
+        self._members: tuple[Instance, ...] = ()
+        self._join(fleet.instances - len(fleet.joins))
+        for number, at in enumerate(sorted(fleet.joins), 1):
+            self._later(at, partial(self._join, fleet.instances - len(fleet.joins) + number))
+        self._scheduler = Scheduler(lambda: self._members, chooser, lambda: "")
         self._periodic: list[tuple[float, Callable[[], None]]] = [(options.eviction_interval_secs, self._sweep)]
         if Need.REPORTED_LOADS in find_policy(policy, options.policy_folder).needs:
             self._periodic.append((options.load_scrape_interval_secs, self._scrape))
@@ -138,6 +160,10 @@ class Simulator:
         on_progress(len(requests))
         self._outcomes.sort(key=lambda outcome: outcome.at)
         return self._outcomes
+
+    def _join(self, number: int) -> None:
+        """So many instances are members now."""
+        self._members = tuple(server.instance for server in self._servers[:number])
 
     def _arrive(self, request: TraceRequest) -> None:
         decision = self._scheduler.select(TraceView(request))
@@ -200,6 +226,8 @@ class Simulator:
                 ttft=run.first_token_at - request.at,
                 seconds=run.finished_at - request.at,
                 cached_tokens=run.cached_tokens,
+                output_tokens=run.produced,
+                session=request.session,
             )
         )
 
@@ -265,6 +293,10 @@ def simulate(
     began = time.monotonic()
     outcomes = Simulator(fleet, policy, options, seed).run(requests, on_progress)
     return Result(name or policy, outcomes, fleet.instances, time.monotonic() - began)
+
+
+def _engine(settings: EngineSettings) -> Engine | StepEngine:
+    return StepEngine(settings, every_token=False) if settings.is_stepwise else Engine(settings, every_token=False)
 
 
 def _instances(fleet: Fleet) -> list[Instance]:

@@ -1,7 +1,8 @@
 """Reads a trace: who asked when, for how much, sharing which prefix. The format is Mooncake's.
 
 One JSON object a line: ``timestamp`` in ms, ``input_length`` and ``output_length`` in tokens, ``hash_ids``: for each
-block of the prompt (512 tokens, the last one may be a partial one) a number that names it and all blocks before it.
+block of the prompt (512 tokens, the last one may be a partial one) a number that names it and all blocks before it;
+``session``, if there is one: whose request it is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class _Line(msgspec.Struct):
     input_length: Annotated[int, msgspec.Meta(ge=1)]
     output_length: Annotated[int, msgspec.Meta(ge=0)]
     hash_ids: list[int]
+    session: str = ""
 
 
 class TraceRequest(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +43,7 @@ class TraceRequest(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int  # at least 1: an engine gives no fewer
     hash_ids: list[int]
     block_tokens: int
+    session: str = ""  # whose request it is: a conversation, a key; "" when the trace doesn't tell
 
     @property
     def prompt(self) -> Prompt:
@@ -70,6 +73,7 @@ def read_trace(path: str, *, limit: int = 0, block_tokens: int = BLOCK_TOKENS) -
             max(1, line.output_length),
             line.hash_ids,
             block_tokens,
+            line.session,
         )
         for number, line in lines
     ]

@@ -15,6 +15,7 @@ _WORDS = (
     "age ago air art bad bed bit box"
 )
 _PIECES = tuple(_WORDS[start : start + 3] + " " for start in range(0, len(_WORDS), 4))
+_PAIRS = tuple(second + first for first in _PIECES for second in _PIECES)  # by twelve bits, the lower six first
 _WORDS_A_NAME = 8  # 48 bits: no two of a million blocks are alike
 _MASK = (1 << 64) - 1
 
@@ -36,5 +37,5 @@ def _name(hash_id: int) -> str:
     mixed = (hash_id * 0x9E3779B97F4A7C15) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed ^= mixed >> 27
-    pieces = _PIECES
-    return "".join([pieces[(mixed >> shift) & 63] for shift in range(0, 6 * _WORDS_A_NAME, 6)])
+    pairs = _PAIRS
+    return pairs[mixed & 4095] + pairs[mixed >> 12 & 4095] + pairs[mixed >> 24 & 4095] + pairs[mixed >> 36 & 4095]

@@ -34,7 +34,7 @@ class RouterLog:
 
     __slots__ = (
         "_append", "_clock", "_debug_head", "_error_sink", "_idle", "_info_head", "_lines", "_loop", "_second", "_sink",
-        "_stamp", "_timer", "debug_on", "error_on", "info_on", "warn_on",
+        "_stamp", "_timer", "debug_on", "info_on", "warn_on",
     )  # fmt: skip
 
     def __init__(
@@ -45,7 +45,6 @@ class RouterLog:
         error_sink: Sink | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.error_on = True
         self.set_level(level)
         self._sink = sink
         self._error_sink = error_sink or sink

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fd_router.devtools.engine_model.engine import Token
+from fd_router.devtools.engine_model.runs import Token
 from fd_router.devtools.mock.completions import token_id
 from fd_router.devtools.mock.generation import Generation
 from fd_router.devtools.mock.pd.disaggregation import Pairing

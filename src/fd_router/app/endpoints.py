@@ -1,0 +1,55 @@
+"""The part of the composition root that says how a request to each inference endpoint begins."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from fd_router.api.access import is_own
+from fd_router.capacity.headroom import Headroom
+from fd_router.config.dotted_path import dotted_paths
+from fd_router.config.sections import ServerConfig
+from fd_router.http.client_stream import StartRequest
+from fd_router.instances.instance import Instance
+from fd_router.openai.endpoints import Endpoint, Mode, open_endpoints
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.policies.power_of_two import PowerOfTwoPolicy
+from fd_router.scheduling.scheduler import Scheduler
+
+Starter = Callable[[Endpoint], StartRequest]
+"""Makes what begins the requests to one endpoint."""
+
+
+Starters = Mapping[Mode, Starter]
+
+
+def endpoints_of(options: ServerConfig) -> tuple[Endpoint, ...]:
+    """Return the table of endpoints that the configuration asks for. Raises ConfigError."""
+    return open_endpoints(dotted_paths(options.endpoints), options.plugin_folder, is_own)
+
+
+def starts(endpoints: Iterable[Endpoint], starters: Starters) -> dict[str, dict[str, StartRequest]]:
+    """Return by path and method how a request begins."""
+    table: dict[str, dict[str, StartRequest]] = {}
+    for endpoint in endpoints:
+        table.setdefault(endpoint.path, {})[endpoint.method] = starters[endpoint.mode](endpoint)
+    return table
+
+
+def any_instance_scheduler(
+    headroom: Headroom, clock: Callable[[], float], rng: random.Random, why_none: Callable[[], str]
+) -> Scheduler[Instance]:
+    """Build who chooses, in splitwise mode, the single instance of a request that makes no pair.
+
+    Prefill and decode instances alike have the model. Of two at random it is the one with fewer requests: a choice that
+    needs no view of the two groups together.
+    """
+    roles = ("prefill", "decode")
+
+    def available() -> Sequence[Instance]:
+        return [instance for role in roles for instance in headroom.open(role)]
+
+    def is_full() -> bool:
+        return any(headroom.is_full(role) for role in roles)
+
+    return Scheduler(available, PowerOfTwoPolicy(Environment(clock, rng)), why_none, is_full)

@@ -1,0 +1,56 @@
+"""The table of endpoints, and what of a third party is taken into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fd_router.api.access import is_own
+from fd_router.errors import ConfigError
+from fd_router.openai.endpoints import BUILT_IN, open_endpoints
+
+SOURCE = """
+from fd_router.openai.endpoints import Endpoint
+
+EMBEDDINGS = Endpoint(path="/v1/embeddings", mode="any_instance")
+METRICS = Endpoint(path="/metrics")
+BELOW = Endpoint(path="/admin/anything")
+CHAT = Endpoint(path="/v1/chat/completions")
+ODD = Endpoint(path="v1/odd")
+PATTERN = Endpoint(path="/v1/{id}")
+TEXT = "/v1/text"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "my_endpoints.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return str(tmp_path)
+
+
+def test_the_routers_own_and_one_more(folder: str) -> None:
+    assert open_endpoints((), "", is_own) == BUILT_IN
+    *own, one = open_endpoints(("my_endpoints:EMBEDDINGS",), folder, is_own)
+    assert tuple(own) == BUILT_IN
+    assert (one.method, one.path, one.mode) == ("POST", "/v1/embeddings", "any_instance")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("METRICS", "/metrics is answered by the router itself"),
+        ("BELOW", "/admin/anything is answered by the router itself"),
+        ("CHAT", "there is an endpoint POST /v1/chat/completions already"),
+        ("ODD", "its path 'v1/odd' must begin with / and be a plain path"),
+        ("PATTERN", "must begin with / and be a plain path"),
+        ("TEXT", "it is no fd_router.openai.endpoints.Endpoint"),
+        ("LOST", "has no 'LOST'"),
+    ],
+)
+def test_what_can_not_be_one(folder: str, name: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_endpoints((f"my_endpoints:{name}",), folder, is_own)
+    assert str(caught.value).startswith(f"server.endpoints: 'my_endpoints:{name}': ")
+    assert why in str(caught.value)
