@@ -236,7 +236,7 @@ def _tls_problems(config: Config) -> Sequence[str]:
 
 
 def _register_problems(config: Config) -> list[str]:
-    """Check the engines' dialects, and the file with the kept instances, with the registry's own eyes."""
+    """Check the engines' dialects, and ``register.yaml`` as the router itself reads it."""
     path = config.manager.register_path
     try:
         dialects = import_module("fd_router.engines.dialects").open_dialects(config.instances)
@@ -245,7 +245,8 @@ def _register_problems(config: Config) -> list[str]:
     if not path:
         return []
     read = import_module("fd_router.instances.sources.register_yaml").read_register_file
-    file = read(Path(path), dialects, splitwise=config.server.splitwise)
+    require_served = import_module("fd_router.instances.registration").require_served
+    file = read(Path(path), partial(require_served, dialects=dialects, splitwise=config.server.splitwise))
     return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
 
 

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from fd_router.api import abort
+from fd_router.engines.dialect import AbortMessage, AbortReply
+from fd_router.engines.openai import OpenAiDialect
 from fd_router.instances.instance import Instance
 from fd_router.routing.in_flight import InFlight
 
@@ -107,3 +109,34 @@ async def test_an_id_that_looks_like_one_with_a_choice_is_found(setting, ask):
     setting.abort("job_7")
     assert (await order(setting, ask, req_ids=["job_7"]))["not_found"] == []
     assert running.is_aborted
+
+
+async def test_a_request_at_an_engine_without_such_an_endpoint_ends_with_its_connection(setting, ask):
+    setting.instance.dialect = OpenAiDialect()
+    running = setting.run("r-1")
+    result = await order(setting, ask, req_ids=["r-1", "elsewhere"])
+    assert running.is_aborted
+    assert setting.told == []
+    assert result["aborted"] == [{"request_id": "r-1", "output_token_count": 0}]
+    assert result["not_found"] == ["elsewhere"]
+
+
+class OneByOne(OpenAiDialect):
+    """Aborts one request a message, by a path and a key of its own."""
+
+    def abort(self, ids):
+        return [AbortMessage("/abort_request", json.dumps({"rid": each}).encode()) for each in ids or ()]
+
+    def read_abort(self, answer):
+        rid = self.rids.pop(0)
+        return AbortReply([{"request_id": rid}], frozenset({rid}))
+
+
+async def test_an_engine_that_takes_one_id_a_message(setting, ask):
+    setting.instance.dialect = dialect = OneByOne()
+    dialect.rids = ["r-1", "r-2"]
+    both = [setting.run("r-1"), setting.run("r-2")]
+    result = await order(setting, ask, req_ids=["r-1", "r-2"])
+    assert setting.told == [{"rid": "r-1"}, {"rid": "r-2"}]
+    assert [entry["request_id"] for entry in result["aborted"]] == ["r-1", "r-2"]
+    assert all(one.is_aborted for one in both)

@@ -14,8 +14,9 @@ from tests.support.rig import Rig, answer, post
 
 
 class FakeGuest:
-    def __init__(self, *, yields: bool) -> None:
+    def __init__(self, *, yields: bool, is_stranger: bool = True) -> None:
         self.yields = yields
+        self.is_stranger = is_stranger
         self.asked = 0
 
     def evict(self) -> bool:
@@ -37,6 +38,15 @@ class TestCrowd:
         assert limiter.make_room(guests)
         assert [guest.asked for guest in guests] == [2, 1, 1]
 
+    def test_strangers_go_before_those_who_were_served(self) -> None:
+        limiter = ConnectionLimiter(3)
+        known, stranger = FakeGuest(yields=True, is_stranger=False), FakeGuest(yields=True)
+        assert limiter.make_room([known, stranger])
+        assert (known.asked, stranger.asked) == (0, 1)
+        stranger.yields = False
+        assert limiter.make_room([known, stranger])
+        assert known.asked == 1
+
     def test_it_looks_at_some_only(self) -> None:
         limiter, guests = ConnectionLimiter(3), make_guests([False] * 500)
         assert not limiter.make_room(guests)
@@ -57,6 +67,15 @@ async def endless(_request: Request) -> Response:
 
 
 class TestConnections:
+    async def test_a_flood_of_strangers_leaves_a_client_alone_that_was_served(self) -> None:
+        rig = Rig(max_connections=8)
+        client = rig.client()
+        (await rig.ask(client)).receive(answer())
+        await rig.settle()
+        for _ in range(100):
+            rig.client().receive(b"POST /v1/comp")
+        assert not client.is_closing()
+
     @pytest.mark.parametrize("sent", [b"", b"POST /v1/comp", post()[:-3]], ids=["idle", "slow head", "slow body"])
     async def test_a_connection_on_which_nothing_is_answered_makes_room(self, sent: bytes) -> None:
         rig = Rig(max_connections=2)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fd_router.capacity.breaker import Breaker, TripLimits
+from fd_router.engines.openai import OpenAiDialect
 from fd_router.errors import UpstreamError
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
@@ -107,3 +108,23 @@ def test_a_decode_that_gives_a_request_back_has_not_failed() -> None:
     leg.on_head(ResponseHead(500, b"", 2), b'{"error": {"message": "PD Error: pd_reschedule"}}')
     leg.on_complete()
     assert counts(breaker) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", [PrefillLeg, DecodeLeg])
+def test_an_instance_that_says_it_is_busy_has_not_failed(kind: type[PairLeg]) -> None:
+    class Busy(OpenAiDialect):
+        busy_statuses = frozenset({503})
+
+    errors: list[UpstreamError] = []
+
+    class Listening(Pair):
+        def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
+            errors.append(error)
+
+    instance = make_instance(1)
+    instance.dialect = Busy()
+    breaker = watch(instance)
+    leg = kind(Listening(), Reservation(instance, 0), stream=False)  # type: ignore[call-arg,arg-type]
+    leg.on_whole(ResponseHead(503, b"", 2), b"{}")
+    assert counts(breaker) == (0, 0)
+    assert [error.reason for error in errors] == ["busy"]

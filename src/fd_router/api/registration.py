@@ -16,6 +16,7 @@ from fd_router.instances.registration import (
     require_served,
 )
 from fd_router.instances.registry import Registry
+from fd_router.instances.sources.members import SourceMembers
 from fd_router.telemetry.contracts import Log
 
 Check = Callable[[Registration], Awaitable[Outcome]]
@@ -29,10 +30,18 @@ class RegistrationApi:
     """
 
     def __init__(
-        self, registry: Registry, check: Check, *, splitwise: bool, log: Log, networks: Networks | None = None
+        self,
+        registry: Registry,
+        members: SourceMembers,
+        check: Check,
+        *,
+        splitwise: bool,
+        log: Log,
+        networks: Networks | None = None,
     ) -> None:
         self._networks = networks
         self._registry = registry
+        self._members = members
         self._check = check
         self._splitwise = splitwise
         self._log = log
@@ -59,7 +68,7 @@ class RegistrationApi:
             return self._refuse(503, f"{registration.url} service is not healthy", f" ({outcome.detail})")
         if (left := self._registry.banned_secs(registration.key)) > 0:
             return self._refuse(403, f"{registration.url} was removed by an admin, and banned for {left:.0f} s more")
-        self._registry.register(registration)
+        self._members.upsert(registration)
         return json_response(200, {"code": 200, "msg": "Register success"})
 
     def _refuse(self, status: int, message: str, why: str = "") -> Response:
@@ -75,7 +84,7 @@ class RegistrationApi:
 
     async def _decode_instances(self, request: Request) -> Response:
         version = parse_qs(request.head.query).get("version", [""])[-1]
-        registrations = [x.registration for x in self._registry.available("decode")]
+        registrations = [x.registration for x in self._registry.group("decode").available]
         return json_response(200, [x.as_json() for x in registrations if _fits(x, version)])
 
 

@@ -120,7 +120,13 @@ async def open_control(config: Config, context: ServerContext, tls: ssl.SSLConte
     try:
         sockets = open_sockets(access.control_host, access.control_port, reuse_port=config.server.reuse_port)
         # During a restart, what instances and admins say is for the new router: the old one will forget it.
-        listener = Listener(sockets, lambda: ServerConnection(context), tls=tls, takes_over=config.server.reuse_port)
+        listener = Listener(
+            sockets,
+            lambda: ServerConnection(context),
+            tls=tls,
+            takes_over=config.server.reuse_port,
+            keepalive_secs=config.proxy.client_keepalive_secs,
+        )
         await listener.start()
     except (FdRouterError, OSError) as error:
         why = str(error).replace(" with --port", "")  # which is the other one's

@@ -23,7 +23,7 @@ from fd_router.telemetry.telemetry import Telemetry
 
 
 class ProtectionParts:
-    """``room`` knows which instances may have one more request."""
+    """``headroom`` tells when an instance may have one more request."""
 
     def __init__(
         self, live: LiveConfig, registry: Registry, pools: Pools, telemetry: Telemetry, rng: random.Random
@@ -32,8 +32,8 @@ class ProtectionParts:
         self._options = options = live.current.protection
         self._registry = registry
         self._metrics = ProtectionMetrics()
-        self.room = Headroom(registry.available)
-        self._limits = Limits(registry, self.room, options.max_requests_per_instance)
+        self.headroom = Headroom()
+        self._limits = Limits(registry, self.headroom, options.max_requests_per_instance)
         self._breakers = self._make_breakers(telemetry, rng)
         if self._breakers is not None:
             self._metrics.circuits = self._breakers.circuits

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.admission.networks import Networks
 from fd_router.api.abort import AbortApi
 from fd_router.api.access import open_to_all
 from fd_router.api.health import HealthApi
@@ -28,15 +29,18 @@ from fd_router.app.endpoints import Starters, any_instance_scheduler, endpoints_
 from fd_router.app.reload import Load, Prepare, Reloader
 from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener
+from fd_router.app.sources import Sources
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded, LogConfig
 from fd_router.engines.dialects import open_dialects
-from fd_router.errors import FdRouterError
+from fd_router.errors import LOOP_DETECTED, FdRouterError, UpstreamError
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
+from fd_router.http.cors import CORS_FIELDS, Cors
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.fetch import fetch
-from fd_router.http.listener import Listener, why_not_listening
+from fd_router.http.forwarding import Forwarding, make_pseudonym
+from fd_router.http.listener import Listener, place, why_not_listening
 from fd_router.http.request_ids import RequestIds
 from fd_router.http.server_context import ServerContext, ServerState, build_server_context
 from fd_router.http.tls import ClientSide, InstanceSide
@@ -44,8 +48,6 @@ from fd_router.http.write_batcher import WriteBatcher
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
-from fd_router.instances.sources.register_yaml import register_static
-from fd_router.instances.sources.state_file import StateFile
 from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.pair import PairContext, PairRequest
@@ -55,6 +57,7 @@ from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
+from fd_router.telemetry.record_sinks import open_record_sinks
 from fd_router.telemetry.stats import StatsLine
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -89,14 +92,26 @@ class Router:
         self._live.subscribe(LogConfig, lambda options: log.set_level(options.level))
         self._loop = asyncio.get_running_loop()
         self._random = random.Random()
-        self._telemetry = Telemetry(log, Metrics())
+        metrics = Metrics()
+        self._telemetry = Telemetry(log, metrics, open_record_sinks(config.telemetry, metrics, log))
         self._sweeper = DeadlineSweeper(self._loop)
         self._batcher = WriteBatcher(self._loop)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         self._make_id = ids.next_uuid4 if config.server.splitwise else ids.next
         self._in_flight = InFlight()
         self._client_tls, self._instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
-        self._pools = Pools(self._live, self._sweeper, self._batcher, self._instance_tls)
+        self._forwarding = Forwarding(
+            Networks.parse(config.access.trusted_proxies, "access.trusted-proxies"), make_pseudonym()
+        )
+        self._cors = Cors(config.access.cors_origins) if config.access.cors_origins else None
+        self._pools = Pools(
+            self._live,
+            self._sweeper,
+            self._batcher,
+            self._instance_tls,
+            via=self._forwarding.via,
+            dropped=CORS_FIELDS if self._cors is not None else frozenset(),
+        )
         self._registry = self._make_registry()
         self._protection = ProtectionParts(self._live, self._registry, self._pools, self._telemetry, self._random)
         self._monitor = self._make_monitor()
@@ -104,14 +119,14 @@ class Router:
             config, self._registry, self._pools, self._telemetry, self._random, self._protection.on_count
         )
         self._admission = AdmissionParts(self._live, self._telemetry, self._sweeper)
-        self._protection.room.on_capacity(self._admission.queue.on_capacity)
+        self._sources = Sources(config, self._registry, self._admission.networks, log)
+        self._protection.headroom.on_capacity(self._admission.queue.on_capacity)
         load = load or (lambda: Loaded(config))
         self._reloader = Reloader(
-            self._live, load, self._to_prepare(), self._admission.reload, registry=self._registry, log=log
+            self._live, load, self._to_prepare(), self._admission.reload, sources=self._sources.prepare_reload, log=log
         )
         self.state = ServerState(self._live, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._context, self._admin = self._make_contexts()
-        self._state_file = self._make_state_file()
         self._listener: Listener | None = None
         self._control: Listener | None = None  # for its own endpoints, where they have a port of their own
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,14 +147,6 @@ class Router:
         metrics.watch_instances(registry.all)
         return registry
 
-    def _make_state_file(self) -> StateFile | None:
-        path, splitwise = self._config.manager.state_path, self._config.server.splitwise
-        return (
-            StateFile(Path(path), self._registry, splitwise=splitwise, log=self._log, networks=self._admission.networks)
-            if path
-            else None
-        )
-
     def _make_monitor(self) -> HealthMonitor:
         return HealthMonitor(self._registry, self._get_status, clock=time.monotonic, rng=self._random, live=self._live)
 
@@ -149,8 +156,9 @@ class Router:
         starters, explain = self._start_pairs() if splitwise else self._start_singles()
         admission = self._admission
         registration = RegistrationApi(
-            self._registry, self._monitor.check, splitwise=splitwise, log=self._log, networks=admission.networks
-        )
+            self._registry, self._sources.register_api, self._monitor.check,
+            splitwise=splitwise, log=self._log, networks=admission.networks,
+        )  # fmt: skip
         routes = merge_routes(
             registration.routes(),
             InstancesApi(self._registry, log=self._log).routes(),
@@ -173,6 +181,8 @@ class Router:
             finish=self._telemetry.finish,
             keep_authorization=admission.keep_authorization,
             gate=admission.gate,
+            forwarding=self._forwarding,
+            cors=self._cors,
         )
         if not self._config.access.control_port:
             return context, None
@@ -181,10 +191,7 @@ class Router:
     def _start_singles(self) -> tuple[Starters, Explain]:
         """Centralized mode: how the forwarding of a request to one instance begins, and who explains its choice."""
         policy = self._scheduling.policies["mixed"]
-        room = self._protection.room
-        scheduler = Scheduler[Instance](
-            partial(room.open, "mixed"), policy, self._why_none, partial(room.is_full, "mixed")
-        )
+        scheduler = Scheduler[Instance](self._registry.group("mixed"), policy, self._why_none)
         start = partial(self._start_single, scheduler)
         return {"generate": start, "any_instance": start}, scheduler.explain
 
@@ -210,10 +217,9 @@ class Router:
     def _start_pairs(self) -> tuple[Starters, Explain]:
         """Splitwise mode: how the forwarding of a request to a pair begins, and who explains its choice."""
         pairs = PairScheduler[Instance](
-            Side(partial(self._registry.available, "prefill"), self._scheduling.policies["prefill"]),
-            Side(partial(self._registry.available, "decode"), self._scheduling.policies["decode"]),
+            Side(self._registry.group("prefill"), self._scheduling.policies["prefill"]),
+            Side(self._registry.group("decode"), self._scheduling.policies["decode"]),
             Instance.can_pair_with,
-            self._protection.room.full,
             self._left_out,
         )
 
@@ -223,7 +229,7 @@ class Router:
             )
             return partial(PairRequest, context)
 
-        single = any_instance_scheduler(self._protection.room, time.monotonic, self._random, self._why_none)
+        single = any_instance_scheduler(self._registry, time.monotonic, self._random, self._why_none)
         return {"generate": start, "any_instance": partial(self._start_single, single)}, pairs.explain
 
     # reloading
@@ -255,7 +261,7 @@ class Router:
     def _left_out(self) -> str:
         """Say which prefill and decode instances may not be chosen, and why, or nothing."""
         registry = self._registry
-        chosen = {*registry.available("prefill"), *registry.available("decode")}
+        chosen = {*registry.group("prefill").available, *registry.group("decode").available}
         return _states([x for x in registry.all() if x not in chosen])
 
     async def _get_status(self, host: str, port: int, path: str, timeout: float) -> int:  # noqa: ASYNC109
@@ -270,6 +276,8 @@ class Router:
         else:
             pool = self._pools.single_use(Address(key, host, port))
         status, _ = await fetch(pool, "GET", path, time_limit=timeout)
+        if status == LOOP_DETECTED:
+            raise UpstreamError("unreachable", "that is this router itself, or leads back to it", instance=pool.url)
         return status
 
     async def _post(self, instance: Instance, path: str, body: bytes) -> tuple[int, bytes]:
@@ -305,19 +313,16 @@ class Router:
         if self._admin is not None:
             self._control = await open_control(self._config, self._admin, self._client_tls.context, self._log)
         self._admission.warn_if_open(listener, self._control)
-        if path := self._config.manager.register_path:
-            register_static(Path(path), self._registry, splitwise=server.splitwise, log=self._log)
         work = [
+            *self._sources.tasks(),
             self._monitor.run(),
             self._log_stats(),
             *self._scheduling.tasks(),
             *self._protection.tasks(self.state),
             *self._admission.tasks(),
         ]
-        if self._state_file is not None:
-            self._state_file.restore()
-            work.append(self._state_file.run())
         self._tasks = [self._loop.create_task(task) for task in work]
+        await asyncio.sleep(0)  # each has its first step: those that are named already are probed before clients come
         try:
             await self._open(listener)
         except OSError as error:
@@ -327,6 +332,8 @@ class Router:
         """Let clients in, once it is known which of the instances that are named already can serve. Raises OSError."""
         if not listener.takes_over:
             listener.hold()
+        server = self._config.server
+        self._log.info(f"Starting server on {place(server.host, server.port)}")
         with contextlib.suppress(TimeoutError):
             limit = TAKE_OVER_SECONDS if listener.takes_over else FIRST_PROBES_SECONDS
             await asyncio.wait_for(self._monitor.probe_all(), limit)
@@ -334,8 +341,7 @@ class Router:
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Take no more, and wait until what is under way is over, or until ``hurry``."""
-        if self._state_file is not None:
-            self._state_file.finish()
+        self._sources.finish()
         if self._listener is not None:
             await drain(self.state, self._listener, self._live, hurry, self._log)
 

@@ -9,7 +9,7 @@ import ssl
 
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
-from fd_router.http.listener import Listener, handed_over, open_sockets, place
+from fd_router.http.listener import Listener, handed_over, open_sockets
 from fd_router.http.server_connection import LAST_CALL_SECONDS, ServerConnection
 from fd_router.http.server_context import ServerContext, ServerState
 from fd_router.telemetry.logging.text_log import RouterLog
@@ -22,7 +22,6 @@ def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | 
     """Take the sockets that were handed over, or bind the configured address. Raises FdRouterError."""
     server = config.server
     handed = handed_over(os.environ, os.getpid())
-    log.info(f"Starting server on {place(server.host, server.port)}")
     if handed:
         log.info(f"Listening on {len(handed)} sockets that were handed over (LISTEN_FDS)")
     return Listener(
@@ -31,6 +30,7 @@ def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | 
         tls=tls,
         is_shared=bool(handed),
         takes_over=bool(handed) or server.reuse_port,
+        keepalive_secs=config.proxy.client_keepalive_secs,
     )
 
 

@@ -193,6 +193,8 @@ def _build(values: Mapping[str, Any], path: str | None) -> Config:
     for name, plugins in (("server", sections["server"].endpoints), ("instances", sections["instances"].dialects)):
         if path and plugins:
             sections[name] = msgspec.structs.replace(sections[name], plugin_folder=str(Path(path).parent))
+    if path and sections["telemetry"].record_sinks:
+        sections["telemetry"] = msgspec.structs.replace(sections["telemetry"], plugin_folder=str(Path(path).parent))
     return Config(**sections)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 from fd_router.errors import FdRouterError
+from fd_router.http.keepalive import keep_alive
 from fd_router.http.tls import SHUTDOWN_SECONDS
 
 BACKLOG = 4096
@@ -96,7 +97,10 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         is_shared: bool = False,
         takes_over: bool = False,
+        keepalive_secs: int = 0,
     ) -> None:
+        for sock in sockets:
+            keep_alive(sock, keepalive_secs)
         self.is_encrypted = tls is not None
         limits = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
         self._tls: dict[str, Any] = {} if tls is None else {"ssl": tls, **limits}

@@ -19,6 +19,8 @@ PROTOCOLS = ("ipc", "rdma")
 
 _MAX_NESTING = 64
 _MAX_SHOWN = 100
+_MAX_LABELS = 32
+_MAX_LABEL = 100  # characters of a name, and of a text
 
 
 class RegistrationError(FdRouterError, ValueError):
@@ -66,7 +68,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     dialect: str = ""  # the name of its engine's dialect; "" when not told
     is_paused: bool = False
     connected_decodes: tuple[Any, ...] = ()
-    labels: dict[str, str] = {}  # of ``extra``, for policies to go by; none unless they are names and values of text
+    labels: dict[str, str] = {}  # for policies
     extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
 
     @property
@@ -78,6 +80,11 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     def url(self) -> str:
         """``http://`` and the key."""
         return "http://" + self.key
+
+    @property
+    def traits(self) -> Registration:
+        """What its dialect and policies may judge it by: all but what changes with its work."""
+        return msgspec.structs.replace(self, connected_decodes=(), max_requests=0, is_paused=False)
 
     def as_json(self) -> dict[str, Any]:
         """Give the registration schema back; ``parse_registration`` of it is equal to this one."""
@@ -103,6 +110,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
             fields["version"] = self.version
         if self.connected_decodes:
             fields["connected_decodes"] = list(self.connected_decodes)
+        if self.labels:
+            fields["labels"] = self.labels
         return fields | self.extra
 
     def as_registered(self) -> dict[str, Any]:
@@ -119,7 +128,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-_KNOWN = frozenset(Registration.__struct_fields__) - {"engine_worker_queue_ports", "extra", "labels"} | {
+_KNOWN = frozenset(Registration.__struct_fields__) - {"engine_worker_queue_ports", "extra"} | {
     "engine_worker_queue_port"
 }
 
@@ -329,10 +338,27 @@ def _version(value: object) -> str:
 
 
 def _labels(value: object) -> dict[str, str]:
-    """Read labels. Anything else under that key is another's, as it was before there were any."""
-    if not isinstance(value, Mapping) or not all(isinstance(x, str) for pair in value.items() for x in pair):
+    """Read a mapping of short texts. YAML makes numbers of some texts, so those are taken too."""
+    if value is None:
         return {}
-    return dict(value)
+    if not isinstance(value, Mapping):
+        raise _wrong_type("labels", "an object", value)
+    if len(value) > _MAX_LABELS:
+        raise RegistrationError(f"labels: {len(value)} are too many, {_MAX_LABELS} are taken at most")
+    labels = {_shown(name): _label(_shown(name), text) for name, text in value.items()}
+    for name, text in labels.items():
+        if not 0 < len(name) <= _MAX_LABEL or len(text) > _MAX_LABEL:
+            sizes = f"1 to {_MAX_LABEL} and at most {_MAX_LABEL} characters"
+            raise RegistrationError(f"labels.{name}: a name and its text have {sizes}")
+    return labels
+
+
+def _label(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        raise _wrong_type(f"labels.{name}", "a text", value)
+    return value if isinstance(value, str) else _shown(value)
 
 
 def _flag(name: str, value: object) -> bool:

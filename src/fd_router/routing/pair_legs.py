@@ -32,6 +32,9 @@ class Pair(Protocol):
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
         """The instance failed; whether that matters is the pair's to say."""
 
+    def on_bug(self, error: Exception) -> None:
+        """A bug was met on the way of a leg."""
+
     def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
         """The instance answered 4xx, which is the client's to read."""
 
@@ -115,6 +118,11 @@ class PairLeg(UpstreamRequest):
         self._resume_upstream()
 
     # what the connection calls
+
+    def on_bug(self, error: Exception) -> None:
+        """Have the pair end."""
+        self.is_over = True
+        self._pair.on_bug(error)
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
