@@ -23,6 +23,7 @@ from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.listener import Listener, open_sockets
 from fd_router.http.server_connection import ServerConnection
 from fd_router.http.server_context import ServerContext
+from fd_router.http.tls_greeting import TlsGreeter
 from fd_router.routing.request_queue import QueueObserver, RequestQueue
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.admission import AdmissionMetrics
@@ -123,7 +124,7 @@ async def open_control(config: Config, context: ServerContext, tls: ssl.SSLConte
         listener = Listener(
             sockets,
             lambda: ServerConnection(context),
-            tls=tls,
+            greeter=TlsGreeter(context, tls) if tls is not None else None,
             takes_over=config.server.reuse_port,
             keepalive_secs=config.proxy.client_keepalive_secs,
         )

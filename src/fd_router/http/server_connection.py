@@ -20,6 +20,7 @@ from fd_router.http.own_answers import endpoint_of, handler_or_answer
 from fd_router.http.request_reader import NO_HEAD, RequestReader
 from fd_router.http.reset import reset
 from fd_router.http.server_context import ServerContext
+from fd_router.http.write_batcher import write_nowhere
 from fd_router.telemetry.record import RequestRecord
 
 MAX_PIPELINED = 16
@@ -43,10 +44,6 @@ One that is closed at once may have a request on its way, which would be lost; a
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def _write_nowhere(data: bytes) -> None:
-    raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
-
-
 class ServerConnection(asyncio.Protocol):
     """One client's connection. The reader turns bytes into requests; they are answered one at a time."""
 
@@ -60,7 +57,7 @@ class ServerConnection(asyncio.Protocol):
         self._state = context.state
         self._reader = RequestReader(context.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
-        self.write: Callable[[bytes], None] = _write_nowhere  # sends bytes of the answer
+        self.write: Callable[[bytes], None] = write_nowhere  # sends bytes of the answer
         self._client = ""
         self._request: Request | None = None  # the one being answered
         self._answer: Responder | None = None
@@ -293,6 +290,11 @@ class ServerConnection(asyncio.Protocol):
             record.status = status
             record.finished_at = self._context.clock()
             self._context.finish(record)
+
+    def refuse(self, error: HttpError) -> None:
+        """Answer with ``error`` whatever is sent, and close."""
+        self._reader.refuse(error)
+        self._serve()
 
     # what a proxied request calls
 
