@@ -74,7 +74,7 @@ class TestRunning:
 def test_a_router_with_a_wrong_one_does_not_start(policy: str, options: dict[str, Any], message: str) -> None:
     router, mocks = started((EXAMPLE / "long_apart.py").read_text(), policy, **options)
     try:
-        assert router.process.wait(20) == 1
+        assert router.process.wait(25) == 1
         assert message in router.output
         assert "Traceback" not in router.output
     finally:

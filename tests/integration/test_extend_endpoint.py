@@ -61,7 +61,7 @@ def test_one_that_is_the_routers_own_stops_the_start() -> None:
     source = 'from fd_router.openai.endpoints import Endpoint\nOWN = Endpoint(path="/metrics")\n'
     router = RouterProcess({"server": {"endpoints": "mine:OWN"}}, files={"mine.py": source})
     try:
-        assert router.process.wait(20) == 1
+        assert router.process.wait(25) == 1
         assert "server.endpoints: 'mine:OWN': /metrics is answered by the router itself" in router.output
         assert "Traceback" not in router.output
     finally:

@@ -115,7 +115,7 @@ def test_an_instance_that_is_not_who_it_should_be_is_not_used(tmp_path) -> None:
 def test_a_certificate_that_cannot_be_used_is_one_clear_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
     router = RouterProcess({"tls": {"cert-path": str(tmp_path / "none.pem")}})
     try:
-        assert router.process.wait(20) == 1
+        assert router.process.wait(25) == 1
         assert f"tls.cert-path: {tmp_path / 'none.pem'}: no such file or directory" in router.output
         assert "Traceback" not in router.output
     finally:

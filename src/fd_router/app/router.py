@@ -57,6 +57,7 @@ from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
+from fd_router.telemetry.record_sinks import open_record_sinks
 from fd_router.telemetry.stats import StatsLine
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -91,7 +92,8 @@ class Router:
         self._live.subscribe(LogConfig, lambda options: log.set_level(options.level))
         self._loop = asyncio.get_running_loop()
         self._random = random.Random()
-        self._telemetry = Telemetry(log, Metrics())
+        metrics = Metrics()
+        self._telemetry = Telemetry(log, metrics, open_record_sinks(config.telemetry, metrics, log))
         self._sweeper = DeadlineSweeper(self._loop)
         self._batcher = WriteBatcher(self._loop)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs

@@ -12,7 +12,8 @@ from fd_router.admission.networks import Networks
 from fd_router.config.loading import Config
 from fd_router.instances.registration import require_served
 from fd_router.instances.registry import Registry
-from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE
+from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
+from fd_router.instances.sources.loading import open_sources
 from fd_router.instances.sources.members import Diff, FleetSources
 from fd_router.instances.sources.register_yaml import RegisterYaml
 from fd_router.instances.sources.runner import SourceRunner
@@ -21,7 +22,10 @@ from fd_router.telemetry.logging.text_log import RouterLog
 
 
 class Sources:
-    """Every source of the fleet's instances. ``register_api`` is the one that instances themselves drive."""
+    """Every source of the fleet's instances. ``register_api`` is the one that instances themselves drive.
+
+    Raises ConfigError for one of a third party that can't be loaded.
+    """
 
     def __init__(self, config: Config, registry: Registry, networks: Networks | None, log: RouterLog) -> None:
         manager = config.manager
@@ -39,9 +43,11 @@ class Sources:
         self._runners = [run(self._register_yaml, self._listed)]
         if self._state_file is not None:
             self._runners.append(run(self._state_file, fleet.members_of(STATE_FILE)))
+        for position, source in enumerate(open_sources(config.instances)):
+            self._runners.append(run(source, fleet.members_of(discovery(source.name, position))))
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Return what must run as long as the router does. ``register.yaml`` and the state file name theirs at once."""
+        """Return what must run as long as the router does; the first step names what is known already."""
         return [runner.run() for runner in self._runners]
 
     def prepare_reload(self, config: Config) -> Callable[[], Diff]:

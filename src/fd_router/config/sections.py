@@ -13,6 +13,7 @@ from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
+from fd_router.config.telemetry import TelemetryConfig
 from fd_router.config.tls import TlsConfig
 
 
@@ -311,6 +312,7 @@ class Config(msgspec.Struct, frozen=True):
     manager: ManagerConfig = msgspec.field(default_factory=ManagerConfig)
     instances: InstancesConfig = msgspec.field(default_factory=InstancesConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
+    telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
     proxy: ProxyConfig = msgspec.field(default_factory=ProxyConfig)
     access: AccessConfig = msgspec.field(default_factory=AccessConfig)
     admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)

@@ -15,6 +15,7 @@ from fd_router.http.client_stream import ProxiedRequest, Responder
 from fd_router.http.deadlines import NEVER
 from fd_router.http.handlers import HandlerTask
 from fd_router.http.heads import response_bytes
+from fd_router.http.http1_stream import Http10Stream, Http11Stream
 from fd_router.http.messages import Request, Response, error_response
 from fd_router.http.own_answers import endpoint_of, handler_or_answer
 from fd_router.http.request_reader import NO_HEAD, RequestReader
@@ -41,7 +42,7 @@ LAST_CALL_SECONDS = 1.0
 One that is closed at once may have a request on its way, which would be lost; a busy client never pauses so long.
 """
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ServerConnection(asyncio.Protocol):
@@ -49,7 +50,7 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_client", "_context", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record",
-        "_request", "_serving", "_state", "_transport", "deadline", "proxied", "write",
+        "_request", "_serving", "_state", "_stream", "_transport", "deadline", "proxied", "write",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
@@ -61,6 +62,7 @@ class ServerConnection(asyncio.Protocol):
         self._client = ""
         self._request: Request | None = None  # the one being answered
         self._answer: Responder | None = None
+        self._stream: Http11Stream | None = None  # what an instance's answer goes out on
         self.proxied: ProxiedRequest | None = None  # the same, if an instance answers
         self._record: RequestRecord | None = None  # of a request that the router answers itself
         self._serving = False
@@ -108,10 +110,8 @@ class ServerConnection(asyncio.Protocol):
         elif reader.state == reader.BODY:
             self._permit_body()
             options = self._state.options
-            self.deadline = min(
-                context.sweeper.now + options.client_body_timeout_secs,
-                reader.head_at + options.client_request_timeout_secs,
-            )
+            pause_end = context.sweeper.now + options.client_body_timeout_secs
+            self.deadline = min(pause_end, reader.head_at + options.client_request_timeout_secs)
         elif reader.state == reader.HEAD and (was != reader.HEAD or self.deadline == NEVER):
             self.deadline = context.sweeper.now + self._state.options.client_head_timeout_secs
         if (reader.ready or reader.state == reader.BODY) and not self._is_paused and self._is_ahead():
@@ -124,7 +124,7 @@ class ServerConnection(asyncio.Protocol):
         self._reader.ready.clear()
         self._reader.close()
         if self._answer is not None:
-            answer, self._answer, self.proxied = self._answer, None, None
+            answer, self._answer, self.proxied, self._stream = self._answer, None, None, None
             answer.on_client_gone()
         if self._record is not None:
             self._record.outcome = "client_gone"
@@ -213,12 +213,12 @@ class ServerConnection(asyncio.Protocol):
                 self._record = record
                 self.respond_error(self._state.limiter.refusal())
                 return
-            proxied = start(item, self, record)
-            self._answer = self.proxied = proxied
+            self._stream = stream = (Http10Stream if head.is_http_1_0 else Http11Stream)(self, item)
+            self._answer = self.proxied = proxied = start(item, stream, record)
             if self._is_full:
                 proxied.on_write_paused()
             if self._state.is_draining:
-                proxied.on_drain()
+                stream.on_drain()
             proxied.start()
         else:
             self._control(item)
@@ -252,7 +252,7 @@ class ServerConnection(asyncio.Protocol):
         reader = self._reader
         if reader.wants_continue and self._request is None and not reader.ready and not reader.is_refused:
             reader.wants_continue = False
-            self.write(CONTINUE)
+            self.write(_CONTINUE)
 
     def _respond(self, response: Response) -> None:
         """Send a whole answer made here."""
@@ -296,7 +296,7 @@ class ServerConnection(asyncio.Protocol):
         self._reader.refuse(error)
         self._serve()
 
-    # what a proxied request calls
+    # what the stream of an instance's answer calls
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
@@ -304,7 +304,7 @@ class ServerConnection(asyncio.Protocol):
 
     def complete(self, *, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""
-        self._answer = self.proxied = self._request = None
+        self._answer = self.proxied = self._stream = self._request = None
         if not keep_alive:
             self._close_gently()
             return
@@ -327,7 +327,7 @@ class ServerConnection(asyncio.Protocol):
         A client that knows the answer's length or chunks sees that it isn't whole; another one sees it only
         when the connection is reset.
         """
-        self._answer = self.proxied = self._request = None
+        self._answer = self.proxied = self._stream = self._request = None
         self._reader.ready.clear()
         self._context.batcher.flush()
         if delimited:
@@ -357,8 +357,8 @@ class ServerConnection(asyncio.Protocol):
 
     def on_drain(self) -> None:
         """The answer under way, if there is one, is the last."""
-        if self._answer is not None:
-            self._answer.on_drain()
+        if self._stream is not None:
+            self._stream.on_drain()
 
     def on_close_idle(self) -> None:
         """Close soon, unless a request is under way or comes."""
@@ -395,5 +395,5 @@ class ServerConnection(asyncio.Protocol):
             self._transport.write_eof()
 
     def __repr__(self) -> str:
-        state = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"
-        return f"<ServerConnection {self._client} {state} {self._reader!r}>"
+        doing = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"
+        return f"<ServerConnection {self._client} {doing} {self._reader!r}>"

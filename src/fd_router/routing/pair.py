@@ -81,7 +81,7 @@ class PairRequest(RoutedRequest):
         is_first = plan.order == "prefill_first"
         self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
         self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
-        self._sent_at = self._context.clock()
+        self.record.attempt_started = self._sent_at = self._context.clock()
         self._move(CONNECTING)
         pools, prefill_timeout = self._context.pools, self._context.live.current.proxy.prefill_timeout_secs
         prefill_leg.start(pools, self._request, plan.prefill_body(), prefill_timeout)
@@ -167,6 +167,7 @@ class PairRequest(RoutedRequest):
         both = prefill is not None and prefill.is_sent and decode is not None and decode.is_sent
         if both and self._phase is CONNECTING:
             self._move(AWAITING)
+            self.record.sent_at = self._context.clock()
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
@@ -220,7 +221,7 @@ class PairRequest(RoutedRequest):
         if paired is None or paired.reschedules >= MAX_RESCHEDULES:
             limit = f"after {MAX_RESCHEDULES} reschedules, which is the limit"
             self._log_failure(leg, f"{given_back.reason} {limit}")
-        elif self._reschedule(paired, leg, given_back):
+        elif self._reschedule(paired, leg, given_back, head.status):
             return
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
@@ -257,8 +258,7 @@ class PairRequest(RoutedRequest):
         self._telemetry.metrics.upstream_failed(error.instance, error.reason)
         self._log_failure(leg, error.detail)
         if self._phase is STREAMING:
-            self._log_error(f"scanner error: {error.instance}: {error.detail}")
-            self._end("failed")
+            self._break_off(error)
         else:
             self._attempt_failed(leg.instance, error, _blame(leg, error), leg.role)
 
@@ -268,19 +268,21 @@ class PairRequest(RoutedRequest):
         """Return True: neither instance can finish without the other, so what was begun comes to nothing."""
         return True
 
-    def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack) -> bool:
+    def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack, status: int) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
+        record = self.record
         so_far, known = given_back.token_ids, paired.token_ids
         paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
         self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
         paired.reschedules += 1
-        held = self._prefill, self._decode
+        held, given_up = (self._prefill, self._decode), record.attempt("given back", self._context.clock(), status)
         self._end_attempt()
         try:
             self._attempt()
         except NoInstanceError:
             self._prefill, self._decode = held
             return False
+        record.failed_attempts = (*record.failed_attempts, given_up)
         self._log_notes()
         self._telemetry.metrics.retried("pd_reschedule")
         return True

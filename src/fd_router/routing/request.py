@@ -43,6 +43,11 @@ def report_failure(instance: Instance, error: UpstreamError, *, held_up: bool, b
         instance.failed(error.reason, begun=begun)
 
 
+def _answered_status(error: UpstreamError) -> int:
+    """Return the status that an instance answered an attempt with, 0 if it didn't."""
+    return 0 if error.reason in UpstreamError.REASONS else error.status
+
+
 class RoutedRequest(RequestLife):
     """A request that is prepared, queued where there is no room, and sent, again where an attempt fails.
 
@@ -61,10 +66,6 @@ class RoutedRequest(RequestLife):
         self._completion = None
         self._ticket = None
         self._grant = None
-        self._relay = client.write
-        self._keep_alive = request.head.keep_alive
-        self._is_delimited = True
-        self._is_dechunking = False
         self._is_full = False
         self._tracked_id = ""
         self._tail = b""
@@ -221,11 +222,6 @@ class RoutedRequest(RequestLife):
         self._is_full = False
         self._resume_upstream()
 
-    def on_drain(self) -> None:
-        """The router is about to stop: the answer is the connection's last, and says so if its head is yet to come."""
-        if self._phase < STREAMING:
-            self._keep_alive = False
-
     # what the abort endpoint calls
 
     @property
@@ -250,11 +246,9 @@ class RoutedRequest(RequestLife):
         if self._phase is not STREAMING:
             self._fail_locally(error)
             return
-        whole_events = self.record.stream and self._tail.endswith(b"\n\n\r\n") and not self._is_dechunking
-        if whole_events:  # between two chunks of one event each: there is room for another one
-            event = b"data: %b\n\n" % error_response(error).body
-            self._client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
-        self._end("completed" if whole_events else "failed")
+        event = b"data: %b\n\n" % error_response(error).body
+        is_told = self.record.stream and self._client.send_event(event, self._tail)
+        self._end("completed" if is_told else "failed")
 
     # what the watchdog calls
 
@@ -301,6 +295,7 @@ class RoutedRequest(RequestLife):
         most = context.live.current.proxy.max_attempts
         culprit = f"{role} {error.instance}" if role else error.instance
         self._log_error(f"Request failed (attempt {record.attempts}/{most}): {culprit}: {error.detail}")
+        record.attempt_failed(record.attempt(error.reason, context.clock(), _answered_status(error)))
         self._end_attempt()
         if error.retry is Retry.ALWAYS:
             context.connection_failed(failed, error.reason)

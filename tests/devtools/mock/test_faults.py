@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.devtools.mock.faults import KINDS, Fault, FaultBox, parse_fault
+from fd_router.devtools.mock.faults import KINDS, Fault, FaultInjector, parse_fault
 from fd_router.errors import BadRequestError
 
 CHAT = "/v1/chat/completions"
 
 
 def box(*specs, seed=0):
-    return FaultBox([parse_fault(spec) for spec in specs], random.Random(seed))
+    return FaultInjector([parse_fault(spec) for spec in specs], random.Random(seed))
 
 
 def test_a_spec_and_its_object_mean_the_same():
@@ -73,7 +73,7 @@ def test_standing_faults_strike_no_request():
     assert faults.find("refuse").secs == 3
     faults.turn_off("refuse")
     assert faults.find("refuse") is None
-    assert repr(faults) == "<FaultBox ['unhealthy'] struck=0>"
+    assert repr(faults) == "<FaultInjector ['unhealthy'] struck=0>"
 
 
 def test_the_same_seed_strikes_the_same_requests():

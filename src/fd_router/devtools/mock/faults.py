@@ -134,7 +134,7 @@ def _fields(spec: str) -> dict[str, Any]:
     return fields
 
 
-class FaultBox:
+class FaultInjector:
     """The faults that are on now. Which requests they strike is decided by ``rng`` alone, so a seed repeats it."""
 
     __slots__ = ("_faults", "_rng", "struck")
@@ -175,4 +175,4 @@ class FaultBox:
         return probability >= 1 or self._rng.random() < probability
 
     def __repr__(self) -> str:
-        return f"<FaultBox {[fault.kind for fault, _ in self._faults]} struck={self.struck}>"
+        return f"<FaultInjector {[fault.kind for fault, _ in self._faults]} struck={self.struck}>"

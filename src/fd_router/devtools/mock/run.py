@@ -20,7 +20,7 @@ def run(options: MockOptions) -> int:
 
 
 async def _serve(options: MockOptions) -> int:
-    instance = MockInstance(options, log=_say_aside)
+    instance = MockInstance(options, log=_write_to_stderr)
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[int] = loop.create_future()
     loop.add_signal_handler(signal.SIGTERM, _stop, stopped, 0)
@@ -38,7 +38,7 @@ def _stop(stopped: asyncio.Future[int], code: int) -> None:
         stopped.set_result(code)
 
 
-def _say_aside(line: str) -> None:
+def _write_to_stderr(line: str) -> None:
     with contextlib.suppress(OSError):  # nobody may be reading any more
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

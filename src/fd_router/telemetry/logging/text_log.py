@@ -81,13 +81,13 @@ class RouterLog:
             head = f"\n{self._info_head}{tags}"
             self._append(f"{head[1:]}{head.join(messages)}\n")
 
-    def request(self, record: RequestRecord, before: Sequence[str] = ()) -> None:
-        """Log the line of a finished request, at info, after what was still to be said of it."""
+    def finished(self, record: RequestRecord) -> None:
+        """Log the line of a finished request, at info, after what was still to be said of it: as a ``RecordSink``."""
         if self.info_on:
             if self._idle:
                 self._wake()
             head = f"\n{self._info_head}{record.tags}"
-            self._append(f"{head[1:]}{head.join((*before, access_line(record)))}\n")
+            self._append(f"{head[1:]}{head.join((*record.notes, access_line(record)))}\n")
             if len(self._lines) >= _BATCH_PIECES:
                 self.flush()
 
