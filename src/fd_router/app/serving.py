@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import ssl
 
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
+from fd_router.errors import FdRouterError
 from fd_router.http.listener import Listener, handed_over, open_sockets
 from fd_router.http.server_connection import ServerConnection
 from fd_router.http.server_context import ServerContext, ServerState
@@ -33,6 +35,35 @@ def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | 
         takes_over=bool(handed) or server.reuse_port,
         keepalive_secs=config.proxy.client_keepalive_secs,
     )
+
+
+async def open_control(config: Config, context: ServerContext, tls: ssl.SSLContext | None, log: RouterLog) -> Listener:
+    """Listen on the control port, for the endpoints that aren't for everybody.
+
+    The control port answers until the router has stopped, so that a drain can be watched there. Raises FdRouterError.
+    """
+    access = config.access
+    log.info(f"Control endpoints at {access.control_host}:{access.control_port}")
+    try:
+        sockets = open_sockets(access.control_host, access.control_port, reuse_port=config.server.reuse_port)
+        # During a restart, what instances and admins say is for the new router: the old one will forget it.
+        listener = Listener(
+            sockets,
+            lambda: ServerConnection(context),
+            greeter=TlsGreeter(context, tls) if tls is not None else None,
+            takes_over=config.server.reuse_port,
+            keepalive_secs=config.proxy.client_keepalive_secs,
+        )
+        await listener.start()
+    except (FdRouterError, OSError) as error:
+        why = str(error).replace(" with --port", "")  # which is the other one's
+        raise FdRouterError(f"access.control-port: {why}") from None
+    return listener
+
+
+def open_files() -> int:
+    """Return how many files this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 async def drain(state: ServerState, listener: Listener, live: LiveConfig, hurry: asyncio.Event, log: RouterLog) -> None:
