@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from fd_router.config.dotted_path import say
 from fd_router.instances.sources.contract import InstanceSource
 from fd_router.instances.sources.members import SourceMembers
 from fd_router.telemetry.contracts import Log
@@ -44,7 +45,7 @@ class SourceRunner:
                     delay = FIRST_DELAY_SECS
                 self._log.error(
                     f"Source {self._members.source.name} failed, its instances stay, it is run again in {delay:g} s: "
-                    f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    f"{say(error)}"
                 )
             await asyncio.sleep(delay)
             delay = min(2 * delay, MAX_DELAY_SECS)
