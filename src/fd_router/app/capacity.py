@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from fd_router.app.runtime import Run, Runtime
 from fd_router.capacity.breaker import TripLimits
 from fd_router.capacity.breakers import BreakerOptions, Breakers
 from fd_router.capacity.count_audit import CountAuditor
@@ -16,98 +14,82 @@ from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
 from fd_router.capacity.slow_start import SlowStart
 from fd_router.config.capacity import ProtectionConfig
-from fd_router.config.live import LiveConfig
 from fd_router.http.connection_pool import Pools
-from fd_router.http.server_context import ServerState
-from fd_router.instances.load_scraper import OnCount
+from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
-from fd_router.routing.watchdog import Watchdog
-from fd_router.telemetry.metrics.capacity import ProtectionMetrics
-from fd_router.telemetry.telemetry import Telemetry
-
-
-class _Running(Protocol):
-    """A part that runs as long as the router does."""
-
-    async def run(self) -> None:
-        """Run until cancelled."""
+from fd_router.telemetry.metrics.capacity import ProtectionCounters, ProtectionMetrics
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """How much instances are given: ``headroom`` tells when one may have one more request.
-
-    ``on_count`` takes what engines say of the requests they have.
-    """
+    """``headroom`` tells when an instance may have one more request; ``on_count`` takes an engine's own count."""
 
     headroom: Headroom
-    on_count: OnCount | None
-    running: tuple[_Running, ...]
-    live: LiveConfig
-
-    def tasks(self, state: ServerState) -> Sequence[Coroutine[Any, Any, None]]:
-        """Return what must run as long as the router does."""
-        running = list(self.running)
-        if self.live.current.protection.ledger_interval_secs:
-            running.append(Watchdog(state.proxied_requests, self.live, time.monotonic))
-        return [part.run() for part in running]
+    on_count: Callable[[Instance, float, int], None] | None
+    runs: Sequence[Run]
 
 
-def build_capacity(
-    live: LiveConfig, registry: Registry, pools: Pools, telemetry: Telemetry, rng: random.Random
-) -> Capacity:
-    """Build what the options ask for."""
-    options, metrics, headroom = live.current.protection, ProtectionMetrics(), Headroom()
+def build_capacity(runtime: Runtime, registry: Registry, pools: Pools) -> Capacity:
+    """Build limits, breakers, slow start and the audit of counts, those that are asked for."""
+    options = runtime.live.current.protection
+    counters = ProtectionCounters()
+    headroom = Headroom()
     limits = Limits(registry, headroom, options.max_requests_per_instance)
-    running: list[_Running] = []
-    if options.breaker_failures or options.breaker_failure_percent:
-        breakers = _build_breakers(options, registry, limits, telemetry, rng, metrics)
-        metrics.circuits = breakers.circuits
-        running.append(breakers)
-    if options.slow_start_secs:
-        running.append(SlowStart(registry, limits, options.slow_start_secs, clock=time.monotonic))
-    auditor = _build_auditor(options, registry, pools, telemetry, metrics) if options.ledger_interval_secs else None
-    if auditor is not None:
-        metrics.gaps = auditor.gaps
-        running.append(auditor)
-    telemetry.metrics.show(metrics)
-    registry.on_removed(lambda instance: metrics.forget(instance.url))
-    return Capacity(headroom, auditor.compare if auditor is not None else None, tuple(running), live)
+    breakers = _build_breakers(runtime, registry, limits, counters)
+    seconds = options.slow_start_secs
+    slow_start = SlowStart(registry, limits, seconds, clock=runtime.clock) if seconds else None
+    auditor = _build_auditor(runtime, registry, pools, counters)
+    runtime.telemetry.metrics.show(
+        ProtectionMetrics(
+            counters,
+            breakers.circuits if breakers is not None else tuple,
+            auditor.gaps if auditor is not None else tuple,
+        )
+    )
+    registry.on_removed(lambda instance: counters.forget(instance.url))
+    runs = [part.run for part in (breakers, slow_start, auditor) if part is not None]
+    return Capacity(headroom, auditor.compare if auditor is not None else None, runs)
 
 
 def _build_auditor(
-    options: ProtectionConfig, registry: Registry, pools: Pools, telemetry: Telemetry, metrics: ProtectionMetrics
-) -> CountAuditor:
+    runtime: Runtime, registry: Registry, pools: Pools, counters: ProtectionCounters
+) -> CountAuditor | None:
+    interval = runtime.live.current.protection.ledger_interval_secs
+    if not interval:
+        return None
     return CountAuditor(
         registry.all,
         lambda instance: pools.busy(instance.key),
-        clock=time.monotonic,
-        log=telemetry.log,
-        counters=metrics,
-        interval=options.ledger_interval_secs,
+        clock=runtime.clock,
+        log=runtime.log,
+        counters=counters,
+        interval=interval,
     )
 
 
 def _build_breakers(
-    options: ProtectionConfig,
-    registry: Registry,
-    limits: Limits,
-    telemetry: Telemetry,
-    rng: random.Random,
-    metrics: ProtectionMetrics,
-) -> Breakers:
+    runtime: Runtime, registry: Registry, limits: Limits, counters: ProtectionCounters
+) -> Breakers | None:
+    options = runtime.live.current.protection
+    if not (options.breaker_failures or options.breaker_failure_percent):
+        return None
+    return Breakers(
+        registry,
+        limits,
+        _breaker_options(options),
+        clock=runtime.clock,
+        rng=runtime.rng,
+        log=runtime.log,
+        counters=counters,
+    )
+
+
+def _breaker_options(options: ProtectionConfig) -> BreakerOptions:
     trip = TripLimits(
         options.breaker_failures,
         options.breaker_failure_percent / 100,
         options.breaker_min_requests,
         options.breaker_window_secs,
     )
-    share = options.min_serving_percent / 100
-    return Breakers(
-        registry,
-        limits,
-        BreakerOptions(trip, options.breaker_open_secs, options.breaker_max_open_secs, share),
-        clock=time.monotonic,
-        rng=rng,
-        log=telemetry.log,
-        counters=metrics,
+    return BreakerOptions(
+        trip, options.breaker_open_secs, options.breaker_max_open_secs, options.min_serving_percent / 100
     )
