@@ -18,6 +18,9 @@ from tests.support.waiting import until
 
 NEVER = 3600.0
 
+_GIVEN_BACK_BODY = b'{"choices":[{"index":0,"finish_reason":"pd_reschedule","text":"x","completion_token_ids":[1]}]}'
+GIVEN_BACK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(_GIVEN_BACK_BODY), _GIVEN_BACK_BODY)
+
 Observe = Callable[[LiveRouter], Awaitable[None]]
 """Prepares what is needed, reloads, and fails unless the reader of the option goes by its new value."""
 
@@ -137,6 +140,30 @@ async def a_silent_prefill_ends(router: LiveRouter) -> None:
     assert b"HTTP/1.1 504 " in await router.ask()
 
 
+async def a_long_request_ends(router: LiveRouter) -> None:
+    (await router.add()).answer = b""
+    await router.reload()
+    assert b'"request_timeout"' in await router.ask()
+
+
+async def what_is_given_back_stays_so(router: LiveRouter) -> None:
+    _, decode = [await router.add(role) for role in ("prefill", "decode")]
+    decode.answer = GIVEN_BACK
+    await router.reload()
+    assert (await router.ask()).endswith(GIVEN_BACK.partition(b"\r\n\r\n")[2])
+    assert "after 0 reschedules, which is the limit" in router.outlet.text
+
+
+async def who_gave_back_is_left_out(router: LiveRouter) -> None:
+    _, giver, other = [await router.add(role) for role in ("prefill", "decode", "decode")]
+    giver.answer = other.answer = GIVEN_BACK
+    await router.reload()
+    await router.ask()
+    told = [line.rpartition("): ")[2] for line in router.outlet.text.splitlines() if "select worker (decode)" in line]
+    first, second = (line.partition(",")[0] for line in told[:2])
+    assert first != second
+
+
 async def the_pair_is_not_told(router: LiveRouter) -> None:
     for role in ("prefill", "decode"):
         await router.add(role)
@@ -254,6 +281,11 @@ CASES: Mapping[str, Case] = {
     "proxy.connect-timeout-secs": slow("proxy.connect-timeout-secs", connecting_ends),
     "proxy.first-byte-timeout-secs": slow("proxy.first-byte-timeout-secs", silence_ends),
     "proxy.prefill-timeout-secs": slow("proxy.prefill-timeout-secs", a_silent_prefill_ends, server=PAIRS),
+    "proxy.request-timeout-secs": slow("proxy.request-timeout-secs", a_long_request_ends),
+    "proxy.preempt-retry-count": Case(0, what_is_given_back_stays_so, {"server": PAIRS}),
+    "proxy.preempt-retry-exclude-decode": Case(
+        True, who_gave_back_is_left_out, {"server": PAIRS, "scheduler": {"decode_policy": "cache_aware"}}
+    ),
     "proxy.expose-instances": Case(False, the_pair_is_not_told, {"server": PAIRS}),
     "proxy.stall-timeout-secs": slow("proxy.stall-timeout-secs", a_pause_ends),
     "proxy.pool-idle-timeout-secs": slow("proxy.pool-idle-timeout-secs", nothing_is_kept_for_long),

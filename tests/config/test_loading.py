@@ -501,7 +501,7 @@ def test_the_configuration_in_force_is_a_file_that_gives_the_same(write: Write) 
     assert load(write(text), {}, {}).config == report.config
 
 
-@pytest.mark.parametrize("example", ["run_with_config", "run_with_default_workers", "custom_policy"])
+@pytest.mark.parametrize("example", ["run_with_config", "run_with_default_workers", "custom_policy", "pd_cache_aware"])
 def test_the_examples_are_right(example: str) -> None:
     loaded = load(str(REPOSITORY / "examples" / example / "config" / "config.yaml"), {}, {})
     assert not loaded.warnings

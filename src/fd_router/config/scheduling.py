@@ -139,7 +139,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
         str,
         Option(
             help="Hugging Face's tokenizer.json, or the folder that has it, for a tokenizer in the router itself. "
-            "Needs the extra: pip install 'fd-router[tokenizer]'."
+            "Needs one more package: pip install 'tokenizers>=0.20'."
         ),
     ] = ""
     tokenizer_timeout_secs: Annotated[

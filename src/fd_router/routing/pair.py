@@ -28,9 +28,6 @@ from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 
-MAX_RESCHEDULES = 3
-"""How often a request that its decode instance gave back is scheduled again; FastDeploy's router does so as often."""
-
 SelectPair = Callable[[RequestView, Collection[str]], tuple[Reservation[Instance], Reservation[Instance]]]
 """(request, keys of instances tried) → prefill and decode, counted. Raises NoInstanceError."""
 
@@ -218,9 +215,9 @@ class PairRequest(RoutedRequest):
         """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
         given_back = leg.instance.dialect.read_given_back(body)
         paired = self._paired
-        if paired is None or paired.reschedules >= MAX_RESCHEDULES:
-            limit = f"after {MAX_RESCHEDULES} reschedules, which is the limit"
-            self._log_failure(leg, f"{given_back.reason} {limit}")
+        most = self._context.live.current.proxy.preempt_retry_count
+        if paired is None or paired.reschedules >= most:
+            self._log_failure(leg, f"{given_back.reason} after {most} reschedules, which is the limit")
         elif self._reschedule(paired, leg, given_back, head.status):
             return
         self.on_decode_begun(leg, head, body)
@@ -279,7 +276,7 @@ class PairRequest(RoutedRequest):
         held, given_up = (self._prefill, self._decode), record.attempt("given back", self._context.clock(), status)
         self._end_attempt()
         try:
-            self._attempt()
+            self._attempt_without(leg.instance)
         except NoInstanceError:
             self._prefill, self._decode = held
             return False
@@ -287,6 +284,23 @@ class PairRequest(RoutedRequest):
         self._log_notes()
         self._telemetry.metrics.retried("pd_reschedule")
         return True
+
+    def _attempt_without(self, giver: Instance) -> None:
+        """Make another attempt, without the decode instance that gave the request back if that is wished and can be.
+
+        Raises NoInstanceError as ``_attempt`` does.
+        """
+        if not self._context.live.current.proxy.preempt_retry_exclude_decode:
+            self._attempt()
+            return
+        before, self._excluded = self._excluded, (*self._excluded, giver.key)
+        try:
+            self._attempt()
+        except NoInstanceError:
+            self._excluded = before  # it is the last one left: better it than none
+            self._attempt()
+        finally:
+            self._excluded = before
 
     def _pair_headers(self, leg: PairLeg) -> bytes:  # noqa: ARG002
         if not self._context.live.current.proxy.expose_instances:

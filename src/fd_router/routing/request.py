@@ -266,6 +266,16 @@ class RoutedRequest(RequestLife):
         error = HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue")
         self._fail_or_cut_off(error)
 
+    # what the limit of a request's total time calls
+
+    def on_timed_out(self, seconds: float) -> None:
+        """End: it has taken ``seconds``, as long as a request may take in all."""
+        if self._phase is ENDED:
+            return
+        message = f"The request took longer than {seconds:g} s (proxy.request-timeout-secs)"
+        self._log_error(message)
+        self._fail_or_cut_off(HttpError(message, status=504, code="request_timeout"))
+
     # what the modes differ in
 
     def _attempt(self) -> None:
