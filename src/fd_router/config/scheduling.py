@@ -131,8 +131,8 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
         str,
         Option(
             help="Tokenizer service for the cache-aware policies. Without one, characters count as tokens.",
-            pattern=r"(http://\S+)?",
-            form="an http:// URL",
+            pattern=r"((https?://)?[^\s/:]\S*)?",
+            form="an http:// or https:// URL, or HOST:PORT",
         ),
     ] = ""
     tokenizer_path: Annotated[

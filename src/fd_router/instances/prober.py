@@ -171,17 +171,25 @@ class HealthMonitor:
             self._doubted.discard(key)
             path = own_path or self._live.current.manager.health_check_endpoint
             outcome = await self._ask(registration.host_ip, registration.port, path)
-            if not outcome.healthy or key not in self._doubted:
+            if (not outcome.healthy or key not in self._doubted) and self._has_decided(key, outcome):
                 break
         self._doubted.discard(key)
-        if (instance := self._registry.get(key)) is not None:
-            if outcome.says_nothing:
-                pass
-            elif outcome.healthy:
-                self._registry.probe_succeeded(instance)
-            else:
-                self._registry.probe_failed(instance, outcome.detail)
         return outcome
+
+    def _has_decided(self, key: str, outcome: Outcome) -> bool:
+        """Tell the registry what one try found. Returns whether that decides.
+
+        The thresholds count tries of one check, made one after the other (FastDeploy): an instance that is sick is out
+        within one interval, whatever they are.
+        """
+        instance = self._registry.get(key)
+        if instance is None or outcome.says_nothing:
+            return True
+        if outcome.healthy:
+            self._registry.probe_succeeded(instance)
+            return instance.health is Health.HEALTHY
+        self._registry.probe_failed(instance, outcome.detail)
+        return instance.health is not Health.HEALTHY
 
     async def _ask(self, host: str, port: int, path: str) -> Outcome:
         async with self._slots:

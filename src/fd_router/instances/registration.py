@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -16,6 +16,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """In the order of the integers 0, 1, 2 that mean the same."""
 
 PROTOCOLS = ("ipc", "rdma")
+
+T = TypeVar("T")
 
 _MAX_NESTING = 64
 _MAX_SHOWN = 100
@@ -125,6 +127,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
             "rdma_ports": list(self.rdma_ports),
             "device_ids": list(self.device_ids),
             "metrics_port": str(self.metrics_port),
+            "tp_size": self.tp_size,
         }
 
 
@@ -161,10 +164,10 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
         role=role,
         host_ip=host_ip,
         port=port,
-        connector_port=_optional_port("connector_port", mapping.get("connector_port")),
-        engine_worker_queue_ports=_queue_ports(mapping.get("engine_worker_queue_port")),
+        connector_port=_for_pairs(role, 0, _connector_port, mapping),
+        engine_worker_queue_ports=_for_pairs(role, (), _queue_ports, mapping),
         transfer_protocol=_protocols(mapping.get("transfer_protocol")),
-        rdma_ports=_rdma_ports(mapping.get("rdma_ports")),
+        rdma_ports=_for_pairs(role, (), _rdma_ports, mapping),
         metrics_port=_optional_port("metrics_port", mapping.get("metrics_port")) or port,
         device_ids=device_ids,
         tp_size=_tp_size(mapping.get("tp_size")) or len(device_ids) or 1,
@@ -256,7 +259,22 @@ def _port(name: str, value: object, complaint: str) -> int:
     return port
 
 
-def _queue_ports(value: object) -> tuple[int, ...]:
+def _for_pairs(role: Role, absent: T, read: Callable[[Mapping[str, object]], T], mapping: Mapping[str, object]) -> T:
+    """Read what only pairs need: of a mixed instance it isn't looked at, so nothing is wrong with it (FastDeploy)."""
+    try:
+        return read(mapping)
+    except RegistrationError as error:
+        if role == "mixed" and not isinstance(error, RegistrationSyntaxError):
+            return absent
+        raise
+
+
+def _connector_port(mapping: Mapping[str, object]) -> int:
+    return _optional_port("connector_port", mapping.get("connector_port"))
+
+
+def _queue_ports(mapping: Mapping[str, object]) -> tuple[int, ...]:
+    value = mapping.get("engine_worker_queue_port")
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     values = value if isinstance(value, list | tuple) else [value]
@@ -272,8 +290,8 @@ def _protocols(value: object) -> tuple[str, ...]:
     return protocols
 
 
-def _rdma_ports(value: object) -> tuple[str, ...]:
-    ports = _strings("rdma_ports", value)
+def _rdma_ports(mapping: Mapping[str, object]) -> tuple[str, ...]:
+    ports = _strings("rdma_ports", mapping.get("rdma_ports"))
     for i, port in enumerate(ports):
         _port("rdma_ports", port, f"rdma_ports[{i}] invalid port")
     return ports
@@ -285,9 +303,10 @@ def _strings(name: str, value: object) -> tuple[str, ...]:
         return tuple(part.strip() for part in value.split(",") if part.strip())
     strings = []
     for item in _sequence(name, value):
-        if isinstance(item, bool) or not isinstance(item, int | str):
+        is_whole = isinstance(item, float) and item.is_integer()  # 3.0 is "3", as FastDeploy's unit test has it
+        if isinstance(item, bool) or not (is_whole or isinstance(item, int | str)):
             raise _wrong_type(f"each of {name}", "an integer or a string", item)
-        strings.append(item if isinstance(item, str) else _shown(item))
+        strings.append(item if isinstance(item, str) else _shown(int(item)))
     return tuple(strings)
 
 
