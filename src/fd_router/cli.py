@@ -28,6 +28,7 @@ from fd_router.config.loading import (
     load,
 )
 from fd_router.config.options import kebab, number_text
+from fd_router.early_signals import let_go
 from fd_router.errors import ConfigError, FdRouterError
 
 _FLAGS: Final = tuple(option for option in OPTIONS if option.option.flag)
@@ -176,6 +177,7 @@ def _say_version(context: click.Context, _parameter: click.Parameter, wanted: bo
 def _router(context: click.Context, /, config_path: str | None, **values: object) -> int:
     """Start the router, or run a command."""
     if context.invoked_subcommand:
+        let_go()
         for name in ("config_path", *values):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name} belongs behind '{context.invoked_subcommand}'", context)

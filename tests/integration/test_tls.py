@@ -67,9 +67,10 @@ def test_clients_and_instances_with_tls(tmp_path) -> None:  # type: ignore[no-un
 
             with pytest.raises(ssl.SSLCertVerificationError):
                 ask(port, client)
-            with socket.create_connection(("127.0.0.1", port), 10) as plain:  # a client without TLS gets nothing
+            with socket.create_connection(("127.0.0.1", port), 10) as plain:  # a client without TLS is told so
                 plain.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert b"HTTP/" not in plain.recv(1000)
+                assert b"use https://" in plain.recv(1000)
+                assert plain.recv(1000) == b""
 
             context = certificates.client()
             context.check_hostname = False

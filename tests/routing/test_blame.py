@@ -27,7 +27,7 @@ def counts(breaker: Breaker) -> tuple[int, int]:
     return breaker.requests, breaker.failures
 
 
-class TestExchange:
+class TestSingle:
     @pytest.mark.parametrize(
         ("status", "expected"),
         [("200 OK", (1, 0)), ("404 Not Found", (0, 0)), ("429 Slow", (0, 0)), ("503 No", (1, 1))],
@@ -52,6 +52,19 @@ class TestExchange:
         instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
         instance.lose()
         assert counts(breaker) == (1, 1)
+
+    @pytest.mark.parametrize("held_up", [True, False])
+    async def test_a_stall_is_the_instances_unless_its_client_took_nothing(self, held_up: bool) -> None:
+        rig = Rig(1, stall_timeout_secs=5)
+        breaker = watch(rig.instances[0])
+        client = rig.client()
+        instance = await rig.ask(client, b'{"prompt": "hello", "stream": true}')
+        instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
+        if held_up:
+            client.protocol.pause_writing()  # type: ignore[union-attr]
+        await rig.pass_time(6)
+        assert instance.aborted
+        assert counts(breaker) == (1, 0 if held_up else 1)
 
     async def test_a_client_that_leaves_is_nobodys_failure(self) -> None:
         rig = Rig(1)

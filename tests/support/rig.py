@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.engines.dialect import Dialect
 from fd_router.http.connection_pool import Pools
 from fd_router.http.cors import CORS_FIELDS, Cors
 from fd_router.http.deadlines import DeadlineSweeper
@@ -39,8 +40,8 @@ from tests.support.telemetry_fakes import Outlet
 PATH = "/v1/completions"
 
 
-def make_instance(number: int) -> Instance:
-    instance = Instance(parse_registration({"role": "mixed", "host_ip": f"10.0.0.{number}", "port": 8000}))
+def make_instance(number: int, role: str = "mixed", dialect: Dialect | None = None) -> Instance:
+    instance = Instance(parse_registration({"role": role, "host_ip": f"10.0.0.{number}", "port": 8000}), dialect)
     instance.health = Health.HEALTHY
     return instance
 

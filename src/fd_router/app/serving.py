@@ -12,8 +12,9 @@ from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
 from fd_router.errors import FdRouterError
 from fd_router.http.listener import Listener, handed_over, open_sockets
-from fd_router.http.server_connection import LAST_CALL_SECONDS, ServerConnection
+from fd_router.http.server_connection import ServerConnection
 from fd_router.http.server_context import ServerContext, ServerState
+from fd_router.http.tls_greeting import TlsGreeter
 from fd_router.telemetry.logging.text_log import RouterLog
 
 HAND_OVER_SECONDS = 0.5
@@ -29,7 +30,7 @@ def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | 
     return Listener(
         handed or open_sockets(server.host, server.port, reuse_port=server.reuse_port),
         lambda: ServerConnection(context),
-        tls=tls,
+        greeter=TlsGreeter(context, tls) if tls is not None else None,
         is_shared=bool(handed),
         takes_over=bool(handed) or server.reuse_port,
         keepalive_secs=config.proxy.client_keepalive_secs,
@@ -49,7 +50,7 @@ async def open_control(config: Config, context: ServerContext, tls: ssl.SSLConte
         listener = Listener(
             sockets,
             lambda: ServerConnection(context),
-            tls=tls,
+            greeter=TlsGreeter(context, tls) if tls is not None else None,
             takes_over=config.server.reuse_port,
             keepalive_secs=config.proxy.client_keepalive_secs,
         )
@@ -77,10 +78,9 @@ async def drain(state: ServerState, listener: Listener, live: LiveConfig, hurry:
     listener.stop()
     clock = asyncio.get_running_loop().time
     begun = clock()
-    greeted = begun + (LAST_CALL_SECONDS if listener.is_encrypted else 0)  # by then handshakes under way are over
     while not hurry.is_set() and clock() < begun + server.drain_timeout_secs:
         await _wait(hurry, 0.05)  # first, for what was accepted in this very turn is no connection of the server yet
-        if clock() >= greeted and not state.connections and not listener.is_greeting:
+        if not state.connections and not listener.is_greeting:
             break
     if state.connections:
         limit = f"server.drain-timeout-secs ({server.drain_timeout_secs:g} s)"

@@ -1,4 +1,4 @@
-"""The options of who may do what, and of what waits when all instances are busy. Declared as in ``config_sections``."""
+"""The options of who may do what, and of what waits when all instances are busy. Declared as in ``config.sections``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Puts a configuration together: flag > environment (``FD_ROUTER_<SECTION>_<KEY>``) > file > default.
 
-The options themselves are declared in ``config_sections``; everybody imports them from here.
+The options themselves are declared in ``config.sections``; everybody imports them from here.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from fd_router.http.own_answers import endpoint_of, handler_or_answer
 from fd_router.http.request_reader import NO_HEAD, RequestReader
 from fd_router.http.reset import reset
 from fd_router.http.server_context import ServerContext
+from fd_router.http.write_batcher import write_nowhere
 from fd_router.telemetry.record import RequestRecord
 
 MAX_PIPELINED = 16
@@ -41,11 +42,7 @@ LAST_CALL_SECONDS = 1.0
 One that is closed at once may have a request on its way, which would be lost; a busy client never pauses so long.
 """
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-def _write_nowhere(data: bytes) -> None:
-    raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ServerConnection(asyncio.Protocol):
@@ -61,7 +58,7 @@ class ServerConnection(asyncio.Protocol):
         self._state = context.state
         self._reader = RequestReader(context.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
-        self.write: Callable[[bytes], None] = _write_nowhere  # sends bytes of the answer
+        self.write: Callable[[bytes], None] = write_nowhere  # sends bytes of the answer
         self._client = ""
         self._request: Request | None = None  # the one being answered
         self._answer: Responder | None = None
@@ -113,10 +110,8 @@ class ServerConnection(asyncio.Protocol):
         elif reader.state == reader.BODY:
             self._permit_body()
             options = self._state.options
-            self.deadline = min(
-                context.sweeper.now + options.client_body_timeout_secs,
-                reader.head_at + options.client_request_timeout_secs,
-            )
+            pause_end = context.sweeper.now + options.client_body_timeout_secs
+            self.deadline = min(pause_end, reader.head_at + options.client_request_timeout_secs)
         elif reader.state == reader.HEAD and (was != reader.HEAD or self.deadline == NEVER):
             self.deadline = context.sweeper.now + self._state.options.client_head_timeout_secs
         if (reader.ready or reader.state == reader.BODY) and not self._is_paused and self._is_ahead():
@@ -257,7 +252,7 @@ class ServerConnection(asyncio.Protocol):
         reader = self._reader
         if reader.wants_continue and self._request is None and not reader.ready and not reader.is_refused:
             reader.wants_continue = False
-            self.write(CONTINUE)
+            self.write(_CONTINUE)
 
     def _respond(self, response: Response) -> None:
         """Send a whole answer made here."""
@@ -295,6 +290,11 @@ class ServerConnection(asyncio.Protocol):
             record.status = status
             record.finished_at = self._context.clock()
             self._context.finish(record)
+
+    def refuse(self, error: HttpError) -> None:
+        """Answer with ``error`` whatever is sent, and close."""
+        self._reader.refuse(error)
+        self._serve()
 
     # what the stream of an instance's answer calls
 
@@ -395,5 +395,5 @@ class ServerConnection(asyncio.Protocol):
             self._transport.write_eof()
 
     def __repr__(self) -> str:
-        state = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"
-        return f"<ServerConnection {self._client} {state} {self._reader!r}>"
+        doing = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"
+        return f"<ServerConnection {self._client} {doing} {self._reader!r}>"

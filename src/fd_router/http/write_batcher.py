@@ -63,6 +63,11 @@ class WriteBatcher:
                 raise
 
 
+def write_nowhere(data: bytes) -> None:
+    """Take the place of a transport's ``write`` until there is one. Raises RuntimeError."""
+    raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
+
+
 class _InBuffers:
     """A transport with what is to be written to it: most writes are of one piece, and needn't ask which kind it is."""
 

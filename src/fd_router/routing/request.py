@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Final
 
 from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.errors import (
@@ -33,6 +34,9 @@ from fd_router.telemetry.record import RequestRecord
 MAX_REFUSALS = 32
 """Instances that may refuse one request's connection, beside its attempts: a bound for the time that it may take."""
 
+ANSWERS: Final = frozenset({"error_answer", "busy"})
+"""Reasons of a failed attempt whose instance did answer."""
+
 
 def report_failure(instance: Instance, error: UpstreamError, *, held_up: bool, begun: bool) -> None:
     """Tell the breaker of ``instance`` that it failed, ``begun``: in the middle of its answer.
@@ -45,7 +49,7 @@ def report_failure(instance: Instance, error: UpstreamError, *, held_up: bool, b
 
 def _answered_status(error: UpstreamError) -> int:
     """Return the status that an instance answered an attempt with, 0 if it didn't."""
-    return 0 if error.reason in UpstreamError.REASONS else error.status
+    return error.status if error.reason in ANSWERS else 0
 
 
 class RoutedRequest(RequestLife):

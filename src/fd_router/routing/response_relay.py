@@ -60,7 +60,7 @@ class ResponseRelay:
         self._usage = UsageTail(first, self._relay)
         self._relay = self._usage.feed
 
-    def _tell_usage(self, decision: Reservation[Instance]) -> None:
+    def _tell_usage(self, reservation: Reservation[Instance]) -> None:
         """Tell the policy what the whole answer says of the prompt, if it does."""
         if self._usage is not None and (usage := self._context.endpoint.find_usage(self._usage.tail())) is not None:
-            decision.usage(*usage)
+            reservation.usage(*usage)
