@@ -161,7 +161,7 @@ class _ChoiceReport:
         completion, log = cast("Completion", request), self._telemetry.log
         observe_hit(self._hits, choice.hit)
         if log.info_on:
-            log.info(cache_line(choice, time.time()), completion.tags)
+            completion.notes.append(cache_line(choice, time.time()))
         if completion.session_id:
             is_hit = self._sessions.visit(completion.session_id, choice.selected)
             if not completion.cache_lookups:

@@ -64,8 +64,8 @@ class Completion:
     """
 
     __slots__ = (
-        "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "request_id",
-        "session_id", "stream", "tags", "token_ids", "tokens",
+        "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "notes",
+        "request_id", "session_id", "stream", "tags", "token_ids", "tokens",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
@@ -97,6 +97,7 @@ class Completion:
             self.token_ids, self.tokens = ids, len(ids) * ESTIMATE_PER_ID
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
+        self.notes: list[str] = []  # lines that are yet to be logged, in one go
         self.cache_lookups = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
 
     @property
