@@ -65,12 +65,12 @@ def fleet() -> Fleet:
 
 
 @pytest.fixture
-def make_monitor(registry, fleet: Fleet) -> Callable[..., HealthMonitor]:
+def make_monitor(registry, fleet: Fleet, log) -> Callable[..., HealthMonitor]:
     def make_monitor(**more: Any) -> HealthMonitor:
         names = {"interval": "interval_secs", "timeout": "timeout_secs", "endpoint": "endpoint"}
         given = {"interval": LONG, "timeout": 10.0} | {name: more.pop(name) for name in names.keys() & more.keys()}
         live = live_config(manager={f"health_check_{names[name]}": value for name, value in given.items()})
-        options = {"clock": time.monotonic, "rng": random.Random(1), "live": live} | more
+        options = {"clock": time.monotonic, "rng": random.Random(1), "live": live, "log": log} | more
         return HealthMonitor(options.pop("registry", registry), fleet.get, **options)
 
     return make_monitor

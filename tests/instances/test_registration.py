@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.engines.dialects import Dialects
-from fd_router.instances.registration import (
-    Registration,
-    RegistrationError,
-    RegistrationSyntaxError,
-    RoleNotServedError,
-    decode_registration,
-    parse_registration,
-    require_served,
-)
+from fd_router.instances.registration import Registration, decode_registration, parse_registration, require_served
+from fd_router.instances.registration_errors import RegistrationError, RegistrationSyntaxError, RoleNotServedError
 
 LEAST: dict[str, Any] = {"role": "mixed", "host_ip": "10.0.0.1", "port": 8000}
 PAIR: dict[str, Any] = {"role": "prefill"}

@@ -148,7 +148,8 @@ def test_a_client_that_leaves_while_prefill_works_costs_decode_nothing() -> None
 
 
 def test_a_dialect_that_fails_is_told_to_the_client_and_holds_nothing() -> None:
-    source = (EXAMPLE / "handover.py").read_text().replace("return HandOver(request)", "return {}[request.body]")
+    source = (EXAMPLE / "handover.py").read_text()
+    source = source.replace("return HandOver(request.request_id, request.body)", "return {}[request.body]")
     with fleet(source=source) as made:
         status, answer = made.ask(prompt="my secret")
         assert (status, answer["error"]["code"]) == (500, "dialect_failed")

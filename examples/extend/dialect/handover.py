@@ -29,22 +29,18 @@ class PrefillAnswer(msgspec.Struct):
 class HandOver(PairPlan):
     """One attempt at a pair."""
 
-    __slots__ = ("_body",)
-
     order: ClassVar[Order] = "prefill_first"
 
-    def __init__(self, request: PairedRequest) -> None:
-        super().__init__(request.request_id)
-        self._body = request.body
+    body: bytes  # the client's
 
     def prefill_body(self) -> bytes:
         """Ask for one token, and for the cache to be kept."""
-        return add_members(drop_members(self._body, NOT_FOR_PREFILL), FOR_PREFILL)
+        return add_members(drop_members(self.body, NOT_FOR_PREFILL), FOR_PREFILL)
 
     def decode_body(self, prefill_answer: bytes | None) -> bytes:
         """Put prefill's parameters into the client's request. One that lacks them is prefill's failure (ValueError)."""
         parameters = msgspec.json.decode(prefill_answer or b"", type=PrefillAnswer).kv_transfer_params
-        return add_members(drop_members(self._body, PARAMETERS), b'"kv_transfer_params":' + bytes(parameters))
+        return add_members(drop_members(self.body, PARAMETERS), b'"kv_transfer_params":' + bytes(parameters))
 
 
 class HandOverDialect(Dialect):
@@ -60,4 +56,4 @@ class HandOverDialect(Dialect):
 
     def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:  # noqa: ARG002
         """Make both bodies of the client's alone."""
-        return HandOver(request)
+        return HandOver(request.request_id, request.body)

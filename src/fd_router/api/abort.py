@@ -19,6 +19,9 @@ from fd_router.telemetry.contracts import Log
 MAX_IDS = 10_000
 """Ids in one call: more than a router has requests under way. Those that it doesn't know go to every instance."""
 
+MAX_AT_ONCE = 16
+"""Instances that are told at a time: a message of many ids to a thousand of them at once would hold the loop."""
+
 GRACE_SECONDS = 0.25
 """How long an engine may take to end the answer of a request it has aborted; then the router ends it."""
 
@@ -69,6 +72,7 @@ class AbortApi:
         self._in_flight = in_flight
         self._post = post
         self._log = log
+        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
     def routes(self) -> Routes:
         """Return the handler."""
@@ -129,7 +133,8 @@ class AbortApi:
 
     async def _send(self, instance: Instance, message: AbortMessage) -> AbortReply:
         try:
-            status, answer = await self._post(instance, message.path, message.body)
+            async with self._slots:
+                status, answer = await self._post(instance, message.path, message.body)
         except UpstreamError as error:
             return AbortReply(error=error.detail)
         return instance.dialect.read_abort(answer) if status == 200 else AbortReply(error=f"status {status}")

@@ -8,16 +8,15 @@ from urllib.parse import parse_qs
 from fd_router.admission.networks import Networks
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.prober import Outcome
-from fd_router.instances.registration import (
-    ROLES,
-    Registration,
-    RegistrationError,
-    decode_registration,
-    require_served,
-)
+from fd_router.instances.registration import Registration, decode_registration, require_served
+from fd_router.instances.registration_errors import RegistrationError
+from fd_router.instances.registration_keys import ROLES
 from fd_router.instances.registry import Registry
 from fd_router.instances.sources.members import SourceMembers
 from fd_router.telemetry.contracts import Log
+
+MAX_BODY = 64 * 1024
+"""Bytes of a registration. A real one has a few hundred."""
 
 Check = Callable[[Registration], Awaitable[Outcome]]
 """Probes an instance that wants to register."""
@@ -56,6 +55,8 @@ class RegistrationApi:
         }
 
     async def _register(self, request: Request) -> Response:
+        if len(request.body) > MAX_BODY:
+            return self._refuse(413, f"a registration may have {MAX_BODY // 1024} KB, not {len(request.body)} bytes")
         try:
             registration = decode_registration(request.body)
             require_served(registration, self._registry.dialects, splitwise=self._splitwise)

@@ -291,7 +291,7 @@ class PairRequest(RoutedRequest):
     def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack, status: int) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
         record = self.record
-        so_far, known = given_back.token_ids, paired.token_ids
+        so_far, known = given_back.token_ids, list(paired.token_ids)
         paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
         self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
         paired.reschedules += 1

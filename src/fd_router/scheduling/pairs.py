@@ -35,7 +35,7 @@ class Side(Generic[InstanceT]):
         return self.policy.choose(request, candidates)  # type: ignore[return-value]  # one of what it was given
 
     def decide(self, request: RequestView, chosen: InstanceT, tokens: int) -> Reservation[InstanceT]:
-        """Count ``chosen`` with ``tokens``, and tell the policy."""
+        """Count ``chosen`` with ``tokens``, and let the policy know."""
         return Reservation(chosen, tokens, self.policy.on_dispatch(request, chosen))
 
 

@@ -9,7 +9,8 @@ import msgspec
 import yaml
 
 from fd_router.errors import ConfigError
-from fd_router.instances.registration import Registration, RegistrationError, parse_registration
+from fd_router.instances.registration import Registration, parse_registration
+from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.source import REGISTER_YAML
 from fd_router.instances.sources.members import Accept, Diff, SourceMembers
 from fd_router.telemetry.contracts import Log
