@@ -21,12 +21,19 @@ from fd_router.scheduling.ttft.columns import FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
+from fd_router.scheduling.ttft.rent import Rent
 from fd_router.scheduling.ttft.scoring import PlaceArray, Prompt, Scoring
+from fd_router.scheduling.ttft.slot_limit import SlotLimit
 from fd_router.scheduling.ttft.token_ratio import TokenRatio
 
 STRATEGY = "ttft_aware"
 """The name in the log line of a choice."""
 
+import os
+
+DW = float(os.environ.get("DW", "0.001"))
+DW2 = float(os.environ.get("DW2", "0.001"))
+KAPPA = float(os.environ.get("KAPPA", "0.05"))
 NEAR = 0.02
 """Candidates are equals when they differ by less than this share of the time to compute the whole prompt."""
 
@@ -89,6 +96,9 @@ class TtftAwarePolicy(Policy):
         self._places = HolderPositions(index)
         self._columns = FleetColumns()
         self._waiting = HeldPrompts(self._columns)
+        self._rent = Rent()
+        self._choices = 0
+        self._slots = SlotLimit()  # the fleet's
         self._later = environment.later
         self._backlogs: dict[str, PrefillQueue] = {}  # by URL
         self._shelves: dict[str, HoldQueue] = {}  # by URL
@@ -109,6 +119,9 @@ class TtftAwarePolicy(Policy):
         prompt.cached = scoring.cached(place)
         prompt.predicted = backlog.seconds(now) + scoring.before(place) + prompt.own / backlog.speed.tokens_per_sec
         self._chosen = prompt
+        scoring.settle(place, self._rent)
+        self._choices += 1
+        self._columns.chosen[self._columns.slot(chosen.url)] = self._choices
         self._index.insert(prompt.match, chosen.url)
         if self._sizes is not None:
             self._sizes.keep(chosen.url)
@@ -133,7 +146,7 @@ class TtftAwarePolicy(Policy):
         now = self._clock()
         prompt = self._measure(request)
         scoring = self._score(prompt, candidates, now)
-        scores = scoring.scores + scoring.most * scoring.weight
+        scores = scoring.scores + scoring.most * scoring.price
         standings = [
             Standing(
                 candidate,
@@ -164,26 +177,47 @@ class TtftAwarePolicy(Policy):
     def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:
         if candidates is not self._candidates:
             self._meet(candidates)
-        until, behind, pace, running = self._columns.of(candidates)
-        queue = until - now
-        np.maximum(queue, behind, out=queue)
-        busy = np.count_nonzero(queue > 0.0) / len(queue)
-        weight = self._options.recompute_weight * busy * busy / self._fleet.tokens_per_sec
+        columns = self._columns
+        at = columns.look_at(candidates)
+        pace, running = columns.pace[at], columns.running[at]
+        waits = columns.until[at] - now
+        np.maximum(waits, columns.behind[at], out=waits)
+        busy = np.count_nonzero(waits > 0.0) / len(waits)
+        late = now - columns.due[at]
+        if late[late.argmax()] > 0.0:
+            for place in (late > 0.0).nonzero()[0].tolist():
+                self._backlogs[candidates[place].url].on_late()
+            np.maximum(late, 0.0, out=late)
+            waits += late
+        slot_wait = running + 1.0
+        slot_wait -= columns.limit[at]
+        slot_wait *= columns.turn[at]
+        np.maximum(waits, slot_wait, out=waits)
+        crowd = np.maximum(slot_wait, 0.0) + (running - running.min()) ** 2 * DW
+        price = running * KAPPA
+        price += 1.0
+        price *= pace
+        scores = price * prompt.tokens
+        scores += waits
+        scores += running * DW2
+        price += self._options.recompute_weight * busy * busy / self._fleet.tokens_per_sec
         near = NEAR * prompt.tokens / self._fleet.tokens_per_sec
-        scores = queue
-        scores += pace * prompt.tokens
-        scores += running * (self._options.decode_weight_ms / 1000)
         fleet, size = self._places.refresh(candidates), self._hasher.block_size
-        scoring = Scoring(prompt, scores, pace, weight, candidates, fleet, size, near)
+        scoring = Scoring(prompt, scores, crowd, pace, price, candidates, fleet, size, near, self._rent)
         if self._waiting:
             scoring.weigh(self._waiting, now)
         return scoring
 
     def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
-        """Return the one of equals with the fewest running requests; any of those."""
+        """Return the one of equals with the fewest running requests; of those the one that was chosen longest ago."""
+        columns = self._columns
         if len(best) > 1:
-            running = self._columns.of(candidates)[-1][best]
+            at = columns.look_at(candidates)
+            running = columns.running[at][best]
             best = best[running == running[running.argmin()]]
+            if len(best) > 1:
+                chosen = columns.chosen[at][best]
+                best = best[chosen == chosen[chosen.argmin()]]
         return int(best[int(self._random.random() * len(best))])
 
     def _meet(self, candidates: Sequence[Candidate]) -> None:
@@ -191,7 +225,7 @@ class TtftAwarePolicy(Policy):
         columns, backlogs = self._columns, self._backlogs
         for candidate in candidates:
             if (url := candidate.url) not in backlogs:
-                backlogs[url] = backlog = PrefillQueue(self._fleet, columns, columns.slot(url))
+                backlogs[url] = backlog = PrefillQueue(self._fleet, columns, columns.slot(url), self._slots)
                 self._shelves[url] = self._make_shelf(backlog, columns.slot(url))
         for url in columns.gone(candidates):
             columns.forget(url)
@@ -223,7 +257,7 @@ class TtftAwarePolicy(Policy):
             self._predictions.first_token(prompt.predicted, observed)
         backlog, pending = placed.backlog, placed.pending
         secs = backlog.first_token(pending, now)
-        if secs <= 0.0:
+        if secs < 0.0:
             return
         if not backlog.tells_usage and backlog.speed.is_known and self._judge_by_time(placed, secs):
             return  # it says more of the cache than of the speed
