@@ -16,19 +16,20 @@ RESERVED_FOR_ADMIN = 64
 """Slots that instances which are gone may keep, beside as many as there ever were candidates at a time."""
 
 
-_COLUMNS = 8
+_COLUMNS = 9
 
 
 class FleetColumns:
     """Figures of each instance by slot; see ``PrefillQueue``.
 
     ``until`` and ``behind`` in seconds, ``pace`` in seconds a token, ``running`` requests, ``limit`` of slots and
-    ``turn`` in seconds (``SlotLimit``), ``chosen``: the number of the choice that it was last, ``due``: when a first token that
-    hasn't come is late.
+    ``turn`` in seconds (``SlotLimit``), ``chosen``: the number of the choice that it was last, ``due``: when a
+    first token that hasn't come is late, ``noted``: the last of these times that was passed.
     """
 
     __slots__ = (
-        "_candidates", "_free", "_most", "_slots", "behind", "chosen", "due", "limit", "order", "pace", "running", "size", "turn", "until",
+        "_candidates", "_free", "_most", "_slots", "behind", "chosen", "due", "limit", "noted", "order", "pace",
+        "running", "size", "turn", "until",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -39,7 +40,9 @@ class FleetColumns:
         self._candidates: Sequence[Candidate] = ()
         self.order: Any = slice(0)  # the candidates' slots: what the columns are indexed with
         columns = np.zeros((_COLUMNS, RESERVED_FOR_ADMIN))
-        self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due = columns
+        self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due, self.noted = (
+            columns
+        )
 
     def slot(self, url: str) -> int:
         """Return the slot of an instance, a new one if it has none."""
@@ -64,6 +67,20 @@ class FleetColumns:
             self._candidates = candidates
         return self.order
 
+    def queues(self, at: Any, now: float) -> Column:
+        """Return the seconds of what is queued, if all goes as reckoned."""
+        seconds: Column = self.until[at] - now
+        np.maximum(seconds, self.behind[at], out=seconds)
+        return seconds
+
+    def slot_waits(self, at: Any) -> Column:
+        """Return the seconds until there is a slot for another request."""
+        seconds: Column = self.running[at] + 1.0
+        seconds -= self.limit[at]
+        np.maximum(seconds, 0.0, out=seconds)
+        seconds *= self.turn[at]
+        return seconds
+
     def gone(self, candidates: Sequence[Candidate]) -> list[str]:
         """Return the URLs without a request that aren't among the candidates, once they are too many to be kept."""
         self._most = max(self._most, len(candidates))
@@ -80,8 +97,20 @@ class FleetColumns:
     def _grow(self) -> None:
         old = len(self.until)
         table = np.zeros((_COLUMNS, 2 * old))
-        table[:, :old] = self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due
-        self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due = table
+        table[:, :old] = (
+            self.until,
+            self.behind,
+            self.pace,
+            self.running,
+            self.limit,
+            self.turn,
+            self.chosen,
+            self.due,
+            self.noted,
+        )
+        self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due, self.noted = (
+            table
+        )
 
     def __len__(self) -> int:
         return len(self._slots)

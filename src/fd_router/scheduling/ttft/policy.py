@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.tracker import RequestTracker
 from fd_router.scheduling.ttft.cache_sizes import CacheSizes
-from fd_router.scheduling.ttft.columns import FleetColumns
+from fd_router.scheduling.ttft.columns import Column, FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
@@ -29,13 +29,17 @@ from fd_router.scheduling.ttft.token_ratio import TokenRatio
 STRATEGY = "ttft_aware"
 """The name in the log line of a choice."""
 
-import os
-
-DW = float(os.environ.get("DW", "0.001"))
-DW2 = float(os.environ.get("DW2", "0.001"))
-KAPPA = float(os.environ.get("KAPPA", "0.05"))
 NEAR = 0.02
 """Candidates are equals when they differ by less than this share of the time to compute the whole prompt."""
+
+BUSY = 16.0
+"""An instance is busy when its queue takes as long as this part of the prompt's whole computing: a sixteenth."""
+
+INTERFERENCE = 0.1
+"""What computing costs each request that runs there, as a share of its time: a prefill slows its neighbours' decode."""
+
+CROWDING = 0.008
+"""Seconds that one request more than at the idlest candidate counts as rent for a cache (``Rent``); n of them: n²."""
 
 MARGIN = 512
 """Tokens by which a prediction may be wrong without saying anything: engines cache in blocks of up to so many."""
@@ -59,24 +63,25 @@ class TtftAwarePolicy(Policy):
 
     ::
 
-        score   = queue + before + own + own × behind
+        score   = wait + before + own × (1 + interference × running) + own × behind
                   + recompute-weight × busy² × recomputed + decode-weight × running
-        queue   = seconds of what was sent there and isn't prefilled yet (``PrefillQueue``)
+        wait    = seconds of what was sent there and isn't prefilled yet (``PrefillQueue``) and as long again as its
+                  first token is late, or until there is a slot (``SlotLimit``), if that is longer
         before  = seconds of the prompts that wait in the router for it and go before this one (``HoldQueue``)
         behind  = number of those that this one goes before
         own     = (T − cached) / speed         T: tokens of the prompt; cached: as the prefix index says
         recomputed = (the most cached anywhere − cached) / the fleet's speed
-        busy       = share of the candidates with a queue
+        busy       = share of the candidates with a queue that matters to this prompt
 
-    ``queue + before + own`` is the prediction; ``own × behind`` is what the others lose by it, so the sum of all
+    ``wait + before + own`` is the prediction; ``own × behind`` is what the others lose by it, so the sum of all
     waiting is what grows least. Computing again what is cached elsewhere costs more than its time: it holds up
     all that come later, and evicts from the cache something that may be asked for. So the weight. In a fleet that
     is mostly idle nobody comes later, and a second copy of a hot prefix is a gain; so the square, found by
-    simulation.
+    simulation. What is recomputed counts less by the rent that was paid for a prefix which many share (``Rent``).
 
     Speeds (``PrefillSpeed``), tokens a character (``TokenRatio``), and how much each instance's cache holds
     (``CacheSizes``) are learnt from first tokens and from the usage that engines tell. Of candidates that are
-    equal but for ``NEAR``, the one with the fewest running requests, then any.
+    equal but for ``NEAR``, the one with the fewest running requests, then the one that was chosen longest ago.
     """
 
     needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS})
@@ -146,7 +151,7 @@ class TtftAwarePolicy(Policy):
         now = self._clock()
         prompt = self._measure(request)
         scoring = self._score(prompt, candidates, now)
-        scores = scoring.scores + scoring.most * scoring.price
+        scores = scoring.scores + scoring.most * scoring.weight
         standings = [
             Standing(
                 candidate,
@@ -177,36 +182,40 @@ class TtftAwarePolicy(Policy):
     def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:
         if candidates is not self._candidates:
             self._meet(candidates)
-        columns = self._columns
+        columns, speed = self._columns, self._fleet.tokens_per_sec
         at = columns.look_at(candidates)
         pace, running = columns.pace[at], columns.running[at]
-        waits = columns.until[at] - now
-        np.maximum(waits, columns.behind[at], out=waits)
-        busy = np.count_nonzero(waits > 0.0) / len(waits)
-        late = now - columns.due[at]
-        if late[late.argmax()] > 0.0:
-            for place in (late > 0.0).nonzero()[0].tolist():
-                self._backlogs[candidates[place].url].on_late()
-            np.maximum(late, 0.0, out=late)
-            waits += late
-        slot_wait = running + 1.0
-        slot_wait -= columns.limit[at]
-        slot_wait *= columns.turn[at]
-        np.maximum(waits, slot_wait, out=waits)
-        crowd = np.maximum(slot_wait, 0.0) + (running - running.min()) ** 2 * DW
-        price = running * KAPPA
-        price += 1.0
-        price *= pace
+        waits = columns.queues(at, now)
+        busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).mean())
+        self._wait_longer(waits, candidates, at, now)
+        slot_waits = columns.slot_waits(at)
+        np.maximum(waits, slot_waits, out=waits)
+        crowding = running - running[running.argmin()]
+        crowding *= crowding * CROWDING
+        crowding += slot_waits
+        price = (running * INTERFERENCE + 1.0) * pace
         scores = price * prompt.tokens
         scores += waits
-        scores += running * DW2
-        price += self._options.recompute_weight * busy * busy / self._fleet.tokens_per_sec
-        near = NEAR * prompt.tokens / self._fleet.tokens_per_sec
+        scores += running * (self._options.decode_weight_ms / 1000)
+        weight = self._options.recompute_weight * busy * busy / speed
+        price += weight
+        near = NEAR * prompt.tokens / speed
         fleet, size = self._places.refresh(candidates), self._hasher.block_size
-        scoring = Scoring(prompt, scores, crowd, pace, price, candidates, fleet, size, near, self._rent)
+        scoring = Scoring(prompt, scores, crowding, pace, price, weight, candidates, fleet, size, near, self._rent)
         if self._waiting:
             scoring.weigh(self._waiting, now)
         return scoring
+
+    def _wait_longer(self, waits: Column, candidates: Sequence[Candidate], at: Any, now: float) -> None:
+        """Where a first token is late, expect it to take as long again."""
+        columns = self._columns
+        due = columns.due[at]
+        late = now - due
+        if late[late.argmax()] <= 0.0:
+            return
+        for place in ((late > 0.0) & (columns.noted[at] != due)).nonzero()[0].tolist():
+            self._backlogs[candidates[place].url].on_late()
+        waits += np.maximum(late, 0.0, out=late)
 
     def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
         """Return the one of equals with the fewest running requests; of those the one that was chosen longest ago."""

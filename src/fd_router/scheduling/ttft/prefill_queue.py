@@ -22,13 +22,16 @@ SLACK = 0.5
 class PromptWork:
     """A prompt that was given to an instance, of which ``tokens`` are to be computed."""
 
-    __slots__ = ("came_at", "first_at", "is_heard", "is_reordered", "rank", "row", "send", "sent_at", "tokens")
+    __slots__ = (
+        "came_at", "first_at", "is_heard", "is_reordered", "rank", "row", "send", "sent_at", "tells", "tokens",
+    )  # fmt: skip
 
     def __init__(self, tokens: float, came_at: float, *, is_heard: bool) -> None:
         self.tokens = tokens
         self.came_at = came_at
         self.sent_at = came_at
         self.first_at = 0.0  # when its first token came, if it has
+        self.tells = is_heard  # its first token will come, and be late or not
         self.is_heard = is_heard  # its first token will be heard of; else when its prefill ends is only reckoned
         self.rank = 0.0  # of those that wait the lowest goes first
         self.row = -1  # among those that wait; -1: it has been sent
@@ -47,8 +50,8 @@ class PrefillQueue:
     """
 
     __slots__ = (
-        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_last_first_token", "_queue", "_slot", "_tokens", "behind", "due", "running",
-        "slots", "speed", "tells_usage", "until",
+        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_last_first_token", "_queue", "_slot",
+        "_tokens", "behind", "due", "running", "slots", "speed", "tells_usage", "until",
     )  # fmt: skip
 
     def __init__(
@@ -103,7 +106,9 @@ class PrefillQueue:
         As long as the speed isn't known, one that won't be heard of is taken to be computed until the request's end.
         """
         self.running += 1
-        return PromptWork(tokens, now, is_heard=is_heard or not self.speed.is_known)
+        pending = PromptWork(tokens, now, is_heard=is_heard)
+        pending.is_heard = is_heard or not self.speed.is_known
+        return pending
 
     def take(self, pending: PromptWork, now: float) -> None:
         """One that was announced is sent."""
@@ -155,6 +160,7 @@ class PrefillQueue:
 
     def on_late(self) -> None:
         """The first token of the prompt in progress is late."""
+        self._columns.noted[self._slot] = self.due
         self.slots.on_stall()
         self.publish()
 
@@ -189,7 +195,7 @@ class PrefillQueue:
             if first is not self._in_progress:
                 self._in_progress, self._began = first, now
             step = max(first.tokens, min(self._tokens, STEP))
-            self.due = self._began + GRACE + (1 + SLACK) * step / speed
+            self.due = self._began + GRACE + (1 + SLACK) * step / speed if first.tells else NEVER
             if self._heard > 1:
                 self.behind = (self._heard_tokens - first.tokens) / speed
         self.publish()

@@ -22,6 +22,12 @@ TOGETHER = 0.001
 DOUBT = 0.3
 """Relative error of a speed known by one observation; by n of them it is the square root of n times less."""
 
+SHORTEST = 1e-6
+"""Seconds that all prefills together took at least."""
+
+MOST_APART = 100.0
+"""No instance is faster or slower than the fleet by more."""
+
 ALIKE = 0.03
 """Speeds that differ by less are equal, however many observations there are."""
 
@@ -51,13 +57,19 @@ class PrefillSpeed:
     def tokens_per_sec(self) -> float:
         """The speed as far as it is known; always above 0."""
         if isinstance(self._prior, float):
-            return (self._tokens + PRIOR * self._prior) / (self._secs + PRIOR)
+            return (self._tokens + PRIOR * self._prior) / (self._secs + PRIOR)  # never 0, for the prior isn't
         fleet = self._prior.tokens_per_sec
-        if self._count <= 0.0 or self._tokens <= 0.0 or self._secs <= 0.0:
+        if self._count <= 0.0 or self._tokens <= 0.0:
             return fleet
-        difference = math.log(self._tokens / self._secs / fleet)
+        ratio = self.observed / self._prior.observed if self._prior.observed > 0.0 else 1.0
+        difference = math.log(min(max(ratio, 1 / MOST_APART), MOST_APART))
         beyond = abs(difference) - ALIKE - DOUBT / math.sqrt(self._count)
         return fleet * math.exp(math.copysign(beyond, difference)) if beyond > 0.0 else fleet
+
+    @property
+    def observed(self) -> float:
+        """What observations alone say; 0 without any."""
+        return self._tokens / max(self._secs, SHORTEST)
 
     def observe(self, tokens: float, secs: float) -> None:
         """A prefill of ``tokens`` took ``secs``; none: it was done in one step with the one before."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import OrderedDict
 
 MOST = 4096
 """Prefixes that are remembered; the one asked for least recently is forgotten."""
 
-HORIZON = float(os.environ.get("HORIZON", "16"))
+HORIZON = 16.0
 """Choices for each instance after which a use of a prefix counts a third or so."""
 
-HEAD = float(os.environ.get("HEAD", "1"))
+PRIOR = 6.0
+"""Choices of others that are taken to have been before the first: a share isn't believed before there are some."""
 
 
 class _Prefix:
+    """What is known of one prefix."""
+
     __slots__ = ("last", "paid", "uses")
 
     def __init__(self) -> None:
@@ -33,11 +35,12 @@ class Rent:
     counted only while fewer instances have the prefix than its share of the traffic would fill.
     """
 
-    __slots__ = ("_choices", "_prefixes")
+    __slots__ = ("_choices", "_prefixes", "_total")
 
     def __init__(self) -> None:
         self._prefixes: OrderedDict[bytes, _Prefix] = OrderedDict()
         self._choices = 0
+        self._total = 0.0  # the uses of all, which fade in the same way
 
     def paid(self, key: bytes, holders: int, instances: int) -> float:
         """Return what was paid for a prefix that ``holders`` of so many instances have, and that is asked for now."""
@@ -46,12 +49,13 @@ class Rent:
             return 0.0
         horizon = HORIZON * instances
         uses = prefix.uses * math.exp((prefix.last - self._choices) / horizon)
-        share = uses / min(self._choices + instances, horizon)
-        return prefix.paid if HEAD * share * instances > holders else 0.0
+        share = uses / (PRIOR + self._total)
+        return prefix.paid if share * instances > holders else 0.0
 
     def use(self, key: bytes, instances: int, crowding: float, *, is_new: bool) -> None:
         """A request with the prefix goes to one that has it, or else ``is_new`` there."""
         self._choices += 1
+        self._total += 1.0 - self._total / (HORIZON * instances)
         prefix = self._prefixes.get(key)
         if prefix is None:
             prefix = self._prefixes[key] = _Prefix()

@@ -51,8 +51,8 @@ class Prompt:
 class Scoring:
     """``scores``: seconds, by place; the lowest wins. Given are those of candidates without the prompt in their caches.
 
-    ``pace`` is in seconds a token, ``weight`` the seconds that a token cached there is worth beside. Candidates
-    no more than ``near`` seconds apart are equals.
+    ``pace`` is in seconds a token, ``price`` the seconds that a token cached there is worth, ``crowding`` what its
+    cache is paid for with (``Rent``). Candidates no more than ``near`` seconds apart are equals.
     """
 
     __slots__ = (
@@ -63,21 +63,23 @@ class Scoring:
         "_pace",
         "_prompt",
         "_rent",
+        "crowding",
         "most",
         "near",
         "price",
         "scores",
         "shared",
-        "waits",
+        "weight",
     )  # fmt: skip
 
     def __init__(
         self,
         prompt: Prompt,
         scores: Column,
-        waits: Column,
+        crowding: Column,
         pace: Column,
         price: Column,
+        weight: float,
         candidates: Sequence[Candidate],
         fleet: HolderPositions,
         block_size: int,
@@ -85,13 +87,14 @@ class Scoring:
         rent: Rent,
     ) -> None:
         self.scores = scores
-        self.waits = waits  # seconds until the prompt would begin
+        self.crowding = crowding
         self.shared = b""  # the key of what most of the prompt is cached of
         self._rent = 0.0
         self.near = near
         self.most = 0.0  # tokens cached where most are
         self._prompt = prompt
         self._pace = pace
+        self.weight = weight  # the part of it that isn't the time to compute it
         self.price = price  # what a token cached there is worth
         self._candidates = candidates
         self._fleet = fleet
@@ -146,8 +149,8 @@ class Scoring:
     def settle(self, place: int, rent: Rent) -> None:
         """The prompt goes to a candidate: pay for its cache, or buy."""
         if self.shared:
-            crowding = max(0.0, float(self.waits[place] - self.waits.min()))
-            rent.use(self.shared, len(self.waits), crowding, is_new=self._cached.get(place, 0.0) < self.most)
+            crowding = float(self.crowding[place] - self.crowding.min())
+            rent.use(self.shared, len(self.crowding), crowding, is_new=self._cached.get(place, 0.0) < self.most)
 
     def _worth_a_look(self, group: Group) -> Sequence[int]:
         """Return the places in a group; of a large one, those that are best but for the cache, if any of them are."""

@@ -93,8 +93,7 @@ class SlotLimit:
         self._most = max(self._most, self.decoding)
         if self.decoding > self._stalled:
             self._stalled = UNKNOWN
-        if self.decoding > self._confirmed:
-            self._confirmed = self.decoding
+        self._confirmed = max(self._confirmed, self.decoding)
         if self._fleet is not None and self.decoding > self._fleet.limit:
             self._fleet.confirm(self.decoding)
 
@@ -104,9 +103,9 @@ class SlotLimit:
             self._before = self.decoding
         self.decoding -= 1
         self.freed_at = now
-        self._count(now - began)
+        self.count(now - began)
         if self._fleet is not None:
-            self._fleet._count(now - began)
+            self._fleet.count(now - began)
 
     def prefill_secs(self, secs: float, expected: float, now: float) -> float:
         """Return how much of the ``secs`` until a first token was its prefill, and learn from the rest.
@@ -124,7 +123,8 @@ class SlotLimit:
         self._stalled = self._before
         return -1.0
 
-    def _count(self, residence: float) -> None:
+    def count(self, residence: float) -> None:
+        """A request decoded for so long."""
         weight = self._weight = min(self._weight + 1, MEMORY)
         self._residence += (residence - self._residence) / weight
 
