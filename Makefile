@@ -1,10 +1,13 @@
 # What is run by hand and by CI is the same: .ci/run calls these targets.
-# Everything is installed into .venv, from the lock file, when the lock file has changed.
+# Everything is installed into .venv, from the lock file, when the lock file has changed; what a router needs to run, and no
+# more, into .venv-run, so that the demo needn't wait for the rest. Neither is touched by an installation of one's own.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUN := .venv-run
+RUNNABLE := $(RUN)/.installed
 COVERAGE := 90
 
 .PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos hostile slowloris soak restart fuzz binary clean
@@ -12,8 +15,8 @@ COVERAGE := 90
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(INSTALLED) ## Start a router and three mock instances, send requests, kill an instance
-	@$(BIN)/fd-router demo
+demo: $(RUNNABLE) ## Start a router and three mock instances, send requests, kill an instance
+	@PYTHONPATH=src $(RUN)/bin/python -m fd_router demo
 
 test: $(INSTALLED) ## Run the whole test suite, with branch coverage
 	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE) --numprocesses=logical --dist=worksteal
@@ -84,12 +87,20 @@ lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer v
 	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra tokenizer --group dev --output-file requirements-dev.lock
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(RUN) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+
+NEW_PYTHON := import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None
 
 # The lock file names every package: without --no-deps, an older pip asks "coverage[toml]" for a version newer than the locked one.
 $(INSTALLED): requirements-dev.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -c '$(NEW_PYTHON)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED)
+
+$(RUNNABLE): requirements.lock
+	@$(PYTHON) -c '$(NEW_PYTHON)'
+	$(PYTHON) -m venv $(RUN)
+	$(RUN)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements.lock
+	@touch $(RUNNABLE)

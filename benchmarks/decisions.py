@@ -19,7 +19,9 @@ from processes import make_console
 from rich.table import Table
 
 from fd_router.config.loading import POLICIES, SchedulerConfig
-from fd_router.instances.instance import Instance
+from fd_router.instances.group_key import ANY_MODEL, GroupKey
+from fd_router.instances.groups import Group
+from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.openai.completion import Completion
 from fd_router.scheduling.environment import Choice, Environment
@@ -56,10 +58,17 @@ class _Fleet:
         for _ in range(skew):
             self.instances[0].acquire(1000)
         chooser = make_policy(policy, environment, options)
-        self._scheduler = Scheduler(lambda: self.instances, chooser, str)
+        self._scheduler = Scheduler(self._group(), chooser, str)
         self._under_way: deque[Callable[[], object]] = deque()
         self._most = UNDER_WAY * size
         self.reasons: set[str] = set()
+
+    def _group(self) -> Group:
+        group = Group(GroupKey(ANY_MODEL, "mixed"))
+        for instance in self.instances:
+            instance.health = Health.HEALTHY
+            group.join(instance)
+        return group
 
     def _on_choice(self, _request: RequestView, choice: Choice) -> None:
         self.reasons.add(choice.reason)

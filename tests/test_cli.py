@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import fd_router
-from fd_router.admission.keys import hash_key, make_key, parse_keys
+from fd_router.admission.keys import hash_key, make_key, parse_keys, read_keys
 from fd_router.cli import go_forms, run
 from fd_router.config.loading import Config
 from fd_router.config.reference import reference
@@ -389,6 +389,19 @@ def test_a_new_key_is_told_apart_from_its_entry(capsys: pytest.CaptureFixture[st
     assert key not in shown.out
     assert run(["make-key", "two words"]) == 1
     assert "the new key: name: up to 64 letters" in capsys.readouterr().err
+
+
+def test_keys_can_be_appended_to_a_file_that_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    for name in ("one", "two"):
+        with path.open("a") as file:
+            subprocess.run(
+                [sys.executable, "-m", "fd_router", "make-key", name],
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
+    assert [key.name for key in read_keys(path, ["normal"])] == ["one", "two"]
 
 
 def test_a_key_is_hashed_from_standard_input(

@@ -21,7 +21,7 @@ async def test_every_metric_is_documented(tmp_path: Path) -> None:
     config = Config(server=ServerConfig(port=1), access=AccessConfig(keys_path=str(keys)))
     router = Router(config, open_log(output="file", path=str(tmp_path / "log")))
     page = (DOCS / "observability.md").read_text()
-    families = text_string_to_metric_families(router._telemetry.metrics.render().decode())
+    families = text_string_to_metric_families(router.runtime.telemetry.metrics.render().decode())
     names = [f"{family.name}_total" if family.type == "counter" else family.name for family in families]
     assert len(names) > 40
     missing = [name for name in names if f"`{name}`" not in page and not name.startswith(("process_", "python_"))]

@@ -7,13 +7,10 @@ it is used.
 from __future__ import annotations
 
 import os
-import random
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
@@ -23,7 +20,6 @@ from fd_router import __version__
 from fd_router.config.loading import (
     CONFIG_PATH_VARIABLE,
     OPTIONS,
-    Config,
     Declared,
     declared,
     examine,
@@ -31,6 +27,7 @@ from fd_router.config.loading import (
     load,
 )
 from fd_router.config.options import kebab, number_text
+from fd_router.early_signals import let_go
 from fd_router.errors import ConfigError, FdRouterError
 
 _FLAGS: Final = tuple(option for option in OPTIONS if option.option.flag)
@@ -179,6 +176,7 @@ def _say_version(context: click.Context, _parameter: click.Parameter, wanted: bo
 def _router(context: click.Context, /, config_path: str | None, **values: object) -> int:
     """Start the router, or run a command."""
     if context.invoked_subcommand:
+        let_go()
         for name in ("config_path", *values):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name} belongs behind '{context.invoked_subcommand}'", context)
@@ -197,10 +195,7 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
     Exits with 1 if anything is.
     """
     report = examine(config_path, _given(values), os.environ)
-    config = report.config
-    files = (_register_problems, _admission_problems, _tls_problems)
-    checks = (_policy_problems, _tokenizer_problems, _endpoint_problems, *files)
-    problems = [*report.problems, *(problem for check in checks for problem in check(config))]
+    problems = [*report.problems, *import_module("fd_router.app.config_checks").find_problems(report.config)]
     comment = "# " if show else ""  # what --show prints is a YAML file
     for warning in report.warnings:
         click.echo(f"{comment}warning: {warning}")
@@ -211,50 +206,6 @@ def _check_config(config_path: str | None, show: bool, **values: object) -> int:
     if not problems:
         click.echo(f"{comment}OK")
     return 1 if problems else 0
-
-
-def _policy_problems(config: Config) -> Sequence[str]:
-    """Check policies of one's own as the router would: by importing and building them."""
-    policies = import_module("fd_router.scheduling.policies.per_role")
-    roles = policies.policies_of(config)
-    problems: Sequence[str] = policies.problems_of(roles, config.scheduler, time.monotonic, random.Random())
-    return problems
-
-
-def _tokenizer_problems(config: Config) -> Sequence[str]:
-    scheduler = config.scheduler
-    if not scheduler.tokenizer_path:
-        return ()
-    check = import_module("fd_router.tokenization.local").tokenizer_problems
-    problems: Sequence[str] = check(scheduler.tokenizer_path, scheduler.tokenizer_url)
-    return problems
-
-
-def _tls_problems(config: Config) -> Sequence[str]:
-    problems: Sequence[str] = import_module("fd_router.http.tls").tls_problems(config.tls)
-    return problems
-
-
-def _register_problems(config: Config) -> list[str]:
-    """Check the engines' dialects, and the file with the kept instances, with the registry's own eyes."""
-    path = config.manager.register_path
-    try:
-        dialects = import_module("fd_router.engines.dialects").open_dialects(config.instances)
-    except ConfigError as error:
-        return list(error.problems)
-    if not path:
-        return []
-    read = import_module("fd_router.instances.sources.register_yaml").read_register_file
-    file = read(Path(path), dialects, splitwise=config.server.splitwise)
-    return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
-
-
-def _endpoint_problems(config: Config) -> Sequence[str]:
-    try:
-        import_module("fd_router.app.endpoints").endpoints_of(config.server)
-    except ConfigError as error:
-        return error.problems
-    return ()
 
 
 class _DeclaredCommand(click.Command):
@@ -288,15 +239,13 @@ class _DeclaredCommand(click.Command):
             raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
 
 
-def _admission_problems(config: Config) -> Sequence[str]:
-    """Check the files of keys and tokens, with the router's own eyes."""
-    find = import_module("fd_router.admission.checks").find_problems
-    problems: Sequence[str] = find(config.access, config.admission)
-    return problems
-
-
 class _MockCommand(_DeclaredCommand):
     struct = "mock.options:MockOptions"
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for title, rows in import_module("fd_router.devtools.mock.manual").sections():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 class _SimulateCommand(_DeclaredCommand):
@@ -378,7 +327,7 @@ def _make_key(name: str) -> int:
     """
     keys = import_module("fd_router.admission.keys")
     key = keys.make_key()
-    lines = keys.entry(name, keys.hash_key(key))
+    lines = keys.entry(name, keys.hash_key(key), begins_file=keys.is_new_file(sys.stdout))
     click.echo(key, err=True)
     click.echo(lines, nl=False)
     return 0

@@ -16,6 +16,16 @@ class FdRouterError(Exception):
     """The root of everything that this package raises on purpose."""
 
 
+LOOP_DETECTED = 508
+"""The status of a request that has been here before (RFC 5842 section 7.2)."""
+
+FINAL_STATUSES = frozenset((501, 505, LOOP_DETECTED))
+"""Answers that the same request gets again."""
+
+FINAL_CODES = frozenset(("first_byte_timeout", "overdue", "aborted", "stalled"))
+"""Errors after which an instance would only do the work once more, or somebody didn't want it done."""
+
+
 class ConfigError(FdRouterError):
     """The configuration can't be used. ``problems`` holds one clear line for each fault found."""
 
@@ -33,6 +43,8 @@ class HttpError(FdRouterError):
     status = 500
     type = "internal_error"
     code: str | None = None
+    may_be_repeated = True
+    """Whether a client may send the same again. If not it is told, since SDKs repeat what fails by its status alone."""
     said = ""
     """What an instance said of it. Only for the client: it may quote the prompt, which no log may have."""
 
@@ -43,6 +55,8 @@ class HttpError(FdRouterError):
             self.status = status
         if code is not None:
             self.code = code
+        if self.status in FINAL_STATUSES or self.code in FINAL_CODES:
+            self.may_be_repeated = False
         self.headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -116,6 +130,8 @@ class UpstreamError(HttpError):
         "stalled",  # no byte for too long in the middle of an answer
         "cut_off",  # the connection ended in the middle of an answer
         "protocol",  # what came back isn't HTTP/1.1
+        "error_answer",  # it answered, with an error of its own
+        "busy",  # it answered that it has no room
     )
 
     def __init__(

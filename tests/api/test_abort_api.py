@@ -6,6 +6,9 @@ import json
 import pytest
 
 from fd_router.api import abort
+from fd_router.engines.dialect import AbortMessage, AbortReply
+from fd_router.engines.openai import OpenAiDialect
+from fd_router.errors import BadRequestError
 from fd_router.instances.instance import Instance
 from fd_router.routing.in_flight import InFlight
 
@@ -107,3 +110,75 @@ async def test_an_id_that_looks_like_one_with_a_choice_is_found(setting, ask):
     setting.abort("job_7")
     assert (await order(setting, ask, req_ids=["job_7"]))["not_found"] == []
     assert running.is_aborted
+
+
+async def test_a_request_at_an_engine_without_such_an_endpoint_ends_with_its_connection(setting, ask):
+    setting.instance.dialect = OpenAiDialect()
+    running = setting.run("r-1")
+    result = await order(setting, ask, req_ids=["r-1", "elsewhere"])
+    assert running.is_aborted
+    assert setting.told == []
+    assert result["aborted"] == [{"request_id": "r-1", "output_token_count": 0}]
+    assert result["not_found"] == ["elsewhere"]
+
+
+class OneByOne(OpenAiDialect):
+    """Aborts one request a message, by a path and a key of its own."""
+
+    def abort(self, ids):
+        return [AbortMessage("/abort_request", json.dumps({"rid": each}).encode()) for each in ids or ()]
+
+    def read_abort(self, answer):
+        rid = self.rids.pop(0)
+        return AbortReply([{"request_id": rid}], frozenset({rid}))
+
+
+async def test_an_engine_that_takes_one_id_a_message(setting, ask):
+    setting.instance.dialect = dialect = OneByOne()
+    dialect.rids = ["r-1", "r-2"]
+    both = [setting.run("r-1"), setting.run("r-2")]
+    result = await order(setting, ask, req_ids=["r-1", "r-2"])
+    assert setting.told == [{"rid": "r-1"}, {"rid": "r-2"}]
+    assert [entry["request_id"] for entry in result["aborted"]] == ["r-1", "r-2"]
+    assert all(one.is_aborted for one in both)
+
+
+class CountingDialect(OpenAiDialect):
+    """Counts how often an order is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.orders = []
+
+    def abort(self, ids):
+        self.orders.append(None if ids is None else tuple(ids))
+        return (AbortMessage(ABORT, json.dumps({"req_ids": list(ids or ())}).encode()),)
+
+    def read_abort(self, answer):
+        return AbortReply(is_silent=True)
+
+
+async def test_ids_that_nobody_knows_are_written_once_however_many_instances_there_are(log, describe, ask):
+    dialect, told = CountingDialect(), []
+    members = [Instance(describe(port=8000 + number), dialect) for number in range(50)]
+
+    async def post(instance, path, body):
+        told.append((instance.key, json.loads(body)["req_ids"]))
+        return 200, b""
+
+    in_flight = InFlight()
+    in_flight.add("mine", Running("mine", members[0]))
+    routes = abort.AbortApi(lambda: members, in_flight, post, log=log).routes()
+    unknown = [f"x{number}" for number in range(abort.MAX_IDS - 1)]
+    status, _ = await ask(routes, "POST", ABORT, body=json.dumps({"req_ids": ["mine", *unknown]}).encode())
+    assert status == 200
+    assert dialect.orders == [tuple(unknown), ("mine",)]
+    assert len(told) == 51  # the request's own instance is told of it first, and then of the others
+    assert told[0] == (members[0].key, ["mine"])
+    assert sum(ids == ["mine"] for _, ids in told) == 1
+
+
+async def test_more_ids_than_a_call_may_have_are_refused(setting, ask):
+    with pytest.raises(BadRequestError, match="at most"):
+        await order(setting, ask, req_ids=["x"] * (abort.MAX_IDS + 1))
+    assert setting.told == []

@@ -33,7 +33,7 @@ async def routes_of_a_whole_router() -> Routes:
     telemetry, _ = make_telemetry()
     access = AccessConfig(admin_token=ADMIN, register_token=REGISTER, register_networks="10.0.0.0/8")
     config = Config(server=ServerConfig(port=1, host="127.0.0.1"), access=access)
-    return Router(config, telemetry.log)._context.routes
+    return Router(config, telemetry.log).context.routes
 
 
 async def test_every_route_has_the_rule_that_is_expected() -> None:

@@ -26,7 +26,7 @@ CHAT = json.dumps({"messages": [{"role": "user", "content": "the secret of life"
 
 def centralized(registry: Registry, policy: str, prepare: Any = None) -> ExplainApi:
     scheduler = Scheduler(
-        partial(registry.available, "mixed"),
+        registry.group("mixed"),
         make_policy(policy, make_environment()),
         lambda: "no instance is registered",
     )
@@ -108,8 +108,7 @@ async def test_a_pair_is_one_that_fits_together(explain, registry, describe) -> 
     for port, role, version in ((1, "prefill", "a"), (2, "prefill", "b"), (3, "decode", "b"), (4, "decode", "c")):
         registry.register(describe(port, role, version=version))
     sides = [
-        Side(partial(registry.available, role), make_policy("round_robin", make_environment()))
-        for role in ("prefill", "decode")
+        Side(registry.group(role), make_policy("round_robin", make_environment())) for role in ("prefill", "decode")
     ]
     pairs = PairScheduler(*sides, lambda p, d: p.registration.version == d.registration.version)
     explain_pair = partial(pairs.explain, draw=draw_with(random.Random(1)))

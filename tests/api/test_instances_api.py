@@ -4,6 +4,7 @@ import pytest
 
 from fd_router.api.instances import InstancesApi
 from fd_router.errors import HttpError
+from fd_router.instances.source import REGISTER_YAML
 
 KEY = "10.0.0.1:8000"
 
@@ -22,18 +23,19 @@ def api(registry, log):
 
 async def test_the_list_shows_state_and_counts(api, ask, registry, describe) -> None:
     registry.register(describe(8000)).acquire(7)
-    registry.register(describe(8001), kept=True, index=0)
+    registry.register(describe(8001), REGISTER_YAML, index=0)
     assert await api(ask, "GET", "/instances") == (
         200,
         {
             "instances": [
                 {
                     "key": KEY, "url": f"http://{KEY}", "role": "mixed", "state": "healthy", "draining": False,
-                    "paused": False, "kept": False, "running": 1, "tokens": 7,
+                    "paused": False, "source": "register", "kept": False, "running": 1, "tokens": 7,
                 },
                 {
                     "key": "10.0.0.1:8001", "url": "http://10.0.0.1:8001", "role": "mixed", "state": "unhealthy",
-                    "draining": False, "paused": False, "kept": True, "running": 0, "tokens": 0,
+                    "draining": False, "paused": False, "source": "register.yaml", "kept": True, "running": 0,
+                    "tokens": 0,
                 },
             ]
         },
@@ -44,12 +46,12 @@ async def test_a_drained_one_gets_nothing_new_until_it_is_undrained(api, ask, re
     registry.register(describe(8000))
     status, entry = await api(ask, "POST", f"/instances/{KEY}/drain")
     assert (status, entry["draining"], entry["state"]) == (200, True, "healthy")
-    assert registry.available("mixed") == ()
+    assert registry.group("mixed").available == ()
     registry.register(describe(8000))  # a heartbeat
-    assert registry.available("mixed") == ()
+    assert registry.group("mixed").available == ()
     assert (await api(ask, "GET", f"/instances/{KEY}"))[1]["draining"] is True
     assert (await api(ask, "POST", f"/instances/{KEY}/undrain"))[1]["draining"] is False
-    assert [x.key for x in registry.available("mixed")] == [KEY]
+    assert [x.key for x in registry.group("mixed").available] == [KEY]
 
 
 @pytest.mark.parametrize("written", ["[2001:db8::1]:8000", "%5B2001:db8::1%5D:8000", "%5b2001%3Adb8%3A%3A1%5d%3A8000"])

@@ -10,6 +10,8 @@ from fd_router.api.registration import RegistrationApi
 from fd_router.instances.instance import Health
 from fd_router.instances.prober import Outcome
 from fd_router.instances.registration import Registration
+from fd_router.instances.source import REGISTER_API
+from fd_router.instances.sources.members import FleetSources, SourceMembers
 
 WELL = Outcome(healthy=True, detail="status 200", seconds=0.01)
 ILL = Outcome(healthy=False, detail="connection refused", seconds=0.01)
@@ -37,19 +39,24 @@ def check() -> Check:
 
 
 @pytest.fixture
-def routes(registry, check, log):
-    return RegistrationApi(registry, check, splitwise=False, log=log).routes()
+def members(registry, log) -> SourceMembers:
+    return FleetSources(registry, lambda _registration: None, log=log).members_of(REGISTER_API)
 
 
 @pytest.fixture
-def pd_routes(registry, check, log):
-    return RegistrationApi(registry, check, splitwise=True, log=log).routes()
+def routes(registry, members, check, log):
+    return RegistrationApi(registry, members, check, splitwise=False, log=log).routes()
+
+
+@pytest.fixture
+def pd_routes(registry, members, check, log):
+    return RegistrationApi(registry, members, check, splitwise=True, log=log).routes()
 
 
 async def test_a_healthy_instance_is_registered(routes, ask, registry, check, log) -> None:
     answer = await ask(routes, "POST", "/register", body=json.dumps(MIXED).encode())
     assert answer == (200, {"code": 200, "msg": "Register success"})
-    assert [x.url for x in registry.available("mixed")] == ["http://10.0.0.1:8000"]
+    assert [x.url for x in registry.group("mixed").available] == ["http://10.0.0.1:8000"]
     assert check.asked == ["http://10.0.0.1:8000"]
     assert log.lines == []
 

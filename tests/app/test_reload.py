@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ import pytest
 from fd_router.app.reload import Reloader, merged
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded
+from fd_router.engines.dialects import Dialects
 from fd_router.errors import ConfigError
+from fd_router.instances.registration import require_served
 from fd_router.instances.registry import Registry
+from fd_router.instances.source import REGISTER_YAML
+from fd_router.instances.sources.members import Diff, FleetSources
+from fd_router.instances.sources.register_yaml import RegisterYaml
 from fd_router.telemetry.logging.text_log import RouterLog
 from tests.support.fake_log import FakeLog
 from tests.support.live import live_config
@@ -45,7 +51,13 @@ class Stand:
         self.commits = 0
         self.keys_read = 0
         log: RouterLog = self.log  # type: ignore[assignment]
-        self.reloader = Reloader(self.live, self.load, [self.part], self.keys, registry=self.registry, log=log)
+        self.reloader = Reloader(self.live, self.load, [self.part], self.keys, sources=self.sources, log=log)
+        accept = partial(require_served, dialects=Dialects(), splitwise=False)
+        self.members = FleetSources(self.registry, accept, log=self.log).members_of(REGISTER_YAML)
+        self.register_yaml = RegisterYaml("", accept, log=self.log)
+
+    def sources(self, config: Config) -> Callable[[], Diff]:
+        return partial(self.register_yaml.prepare(config.manager.register_path), self.members)
 
     def configured(self, **proxy: Any) -> Config:
         config = Config()
@@ -77,7 +89,7 @@ class Stand:
 
     @property
     def kept(self) -> list[str]:
-        return [instance.key for instance in self.registry.kept()]
+        return [instance.key for instance in self.registry.all() if instance.source == REGISTER_YAML]
 
 
 @pytest.fixture

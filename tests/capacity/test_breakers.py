@@ -17,6 +17,7 @@ from fd_router.capacity.limits import Limits
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.instances.registry import Registry
+from fd_router.instances.source import REGISTER_YAML
 from tests.support.live import live_config
 
 
@@ -59,8 +60,7 @@ class World:
         self.log = Lines()
         self.counted = Counted()
         self.registry = Registry(clock=self.clock, log=self.log, live=live_config())
-        self.room = Headroom(self.registry.available)
-        self.limits = Limits(self.registry, self.room, cap)
+        self.limits = Limits(self.registry, Headroom(), cap)
         trip = TripLimits(in_a_row=2, share=0)
         self.breakers = Breakers(
             self.registry, self.limits, BreakerOptions(trip, **options),
@@ -81,7 +81,7 @@ class World:
         self.breakers.tick()
 
     def open(self) -> list[int]:
-        return [self.instances.index(x) + 1 for x in self.room.open("mixed")]  # type: ignore[arg-type]
+        return [self.instances.index(x) + 1 for x in self.registry.group("mixed").candidates()]
 
     def circuit(self, instance: Instance) -> Circuit:
         assert instance.breaker is not None
@@ -115,7 +115,7 @@ def test_an_instance_that_fails_gets_nothing_then_one_request_then_all() -> None
     assert closed.endswith(" closed: status 200")
 
 
-def test_a_trial_of_no_verdict_makes_room_for_another() -> None:
+def test_a_trial_of_no_verdict_makes_way_for_another() -> None:
     world = World()
     bad = world.instances[0]
     world.fail(bad)
@@ -148,7 +148,7 @@ def test_the_time_doubles_up_to_a_maximum_and_begins_anew_after_a_calm_time() ->
     assert world.circuit(bad) is Circuit.HALF_OPEN
 
 
-def test_what_still_ran_there_leaves_room_for_a_trial() -> None:
+def test_what_still_ran_there_leaves_headroom_for_a_trial() -> None:
     world = World()
     bad = world.instances[0]
     for _ in range(5):
@@ -224,7 +224,7 @@ def test_instances_that_were_never_up_are_not_missed() -> None:
     world = World(2)
     for number in range(5, 15):
         world.registry.register(
-            parse_registration({"role": "mixed", "host_ip": f"10.0.0.{number}", "port": 1}), kept=True
+            parse_registration({"role": "mixed", "host_ip": f"10.0.0.{number}", "port": 1}), REGISTER_YAML
         )
     world.fail(world.instances[0])
     assert world.open() == [2]
@@ -281,7 +281,7 @@ def test_roles_have_a_share_each() -> None:
     prefill = [world.add(number, "prefill") for number in (11, 12)]
     world.fail(world.instances[0])
     world.fail(prefill[0])
-    assert [x.key for x in world.registry.available("prefill")] == [prefill[1].key]
+    assert [x.key for x in world.registry.group("prefill").available] == [prefill[1].key]
     assert world.open() == [2]
 
 
@@ -312,7 +312,7 @@ def test_whatever_happens_enough_are_left_and_nothing_is_forgotten(steps: list[t
             assert instance.is_ejected is (circuits[instance.key] is Circuit.OPEN)
             assert (instance.limit > 0) is (circuits[instance.key] is Circuit.HALF_OPEN)
         proven = world.registry.proven("mixed")
-        left = [x for x in world.registry.available("mixed") if circuits[x.key] is Circuit.CLOSED]
+        left = [x for x in world.registry.group("mixed").available if circuits[x.key] is Circuit.CLOSED]
         could = [
             x for x in proven if x in left or (circuits[x.key] is not Circuit.CLOSED and x.health.value == "healthy")
         ]

@@ -93,10 +93,10 @@ def test_tokens_without_requests_and_counts_below_zero() -> None:
     assert [number for _, number in world.repairs] == [0, 2]
 
 
-def test_a_leak_that_kept_an_instance_full_makes_room() -> None:
+def test_a_leak_that_kept_an_instance_saturated_gives_headroom() -> None:
     world = World()
     told: list[bool] = []
-    world.instance.on_limit = lambda _, is_full: told.append(is_full)
+    world.instance.on_limit = lambda _, is_saturated: told.append(is_saturated)
     world.instance.limit = 3
     world.acquire(3)
     world.audit()

@@ -1,4 +1,4 @@
-"""Instances at their limit leave the list that policies choose from, and come back."""
+"""Instances at their limit leave the candidates of their group, and come back."""
 
 from __future__ import annotations
 
@@ -7,37 +7,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.capacity.headroom import Headroom
-from fd_router.instances.instance import Instance
+from fd_router.instances.group_key import ANY_MODEL, GroupKey
+from fd_router.instances.groups import Group
+from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
 
 
-def make(number: int, role: str = "mixed") -> Instance:
-    return Instance(parse_registration({"role": role, "host_ip": f"10.0.0.{number}", "port": 8000}))
-
-
 class Fleet:
-    """Instances of one role behind a room, all of them available."""
+    """Instances of two groups, as those of several models are: all may be chosen, unless ``leave`` says otherwise."""
 
     def __init__(self, size: int) -> None:
-        self.instances = tuple(sorted((make(number) for number in range(1, size + 1)), key=lambda each: each.url))
-        self.room = Headroom(lambda role: self.instances if role == "mixed" else ())
-        self.told = 0
-        self.room.on_capacity(self._on_room)
+        self.groups = [Group(GroupKey(ANY_MODEL, "mixed")), Group(GroupKey("another", "mixed"))]
+        self.group = self.groups[0]
+        instances = (self._make(number) for number in range(1, size + 1))
+        self.instances = tuple(sorted(instances, key=lambda each: each.url))
+        self.headroom = Headroom()
+        self.notified = 0
+        self.headroom.on_capacity(self._on_capacity)
 
-    def _on_room(self) -> None:
-        self.told += 1
+    def _make(self, number: int) -> Instance:
+        instance = Instance(parse_registration({"role": "mixed", "host_ip": f"10.0.0.{number}", "port": 8000}))
+        instance.health = Health.HEALTHY
+        instance.groups = tuple(self.groups)
+        for group in self.groups:
+            group.join(instance)
+        return instance
+
+    def _on_capacity(self) -> None:
+        self.notified += 1
 
     def limit(self, limit: int) -> None:
         for instance in self.instances:
-            self.room.set_limit(instance, limit)
+            self.headroom.set_limit(instance, limit)
+
+    def drain(self, *instances: Instance) -> None:
+        """Let exactly these drain."""
+        for instance in self.instances:
+            instance.is_draining = instance in instances
+        for group in self.groups:
+            group.refresh()
 
 
-def test_without_limits_it_hands_out_what_is_available() -> None:
+def test_without_limits_all_that_are_available_are_candidates() -> None:
     fleet = Fleet(3)
     for instance in fleet.instances:
         instance.acquire(1)
-    assert fleet.room.open("mixed") is fleet.instances
-    assert not fleet.room.is_full("mixed")
+    assert fleet.group.candidates() is fleet.group.available
+    assert fleet.group.available == fleet.instances
+    assert not fleet.group.is_saturated
 
 
 def test_one_at_its_limit_is_left_out_until_a_request_ends() -> None:
@@ -45,13 +62,16 @@ def test_one_at_its_limit_is_left_out_until_a_request_ends() -> None:
     fleet.limit(2)
     one, two, three = fleet.instances
     two.acquire(0)
-    assert fleet.room.open("mixed") is fleet.instances
+    assert fleet.group.candidates() is fleet.group.available
     two.acquire(0)
-    assert fleet.room.open("mixed") == (one, three)
-    assert fleet.room.full == {two.key}
+    for group in fleet.groups:
+        assert group.candidates() == (one, three)
+        assert group.available == (one, two, three)
+    assert two.is_saturated
     two.release()
-    assert fleet.room.open("mixed") == (one, two, three)
-    assert fleet.room.full == set()
+    for group in fleet.groups:
+        assert group.candidates() is group.available
+    assert not two.is_saturated
 
 
 def test_the_same_object_as_long_as_nothing_changes() -> None:
@@ -59,34 +79,43 @@ def test_the_same_object_as_long_as_nothing_changes() -> None:
     fleet = Fleet(3)
     fleet.limit(1)
     fleet.instances[0].acquire(0)
-    first = fleet.room.open("mixed")
-    assert fleet.room.open("mixed") is first
+    first = fleet.group.candidates()
+    assert fleet.group.candidates() is first
     fleet.instances[1].acquire(0)
-    assert fleet.room.open("mixed") == fleet.instances[2:]
+    assert fleet.group.candidates() == fleet.instances[2:]
 
 
-def test_full_is_not_empty() -> None:
+def test_what_is_excluded_is_left_out_of_those_with_headroom() -> None:
+    fleet = Fleet(4)
+    fleet.limit(1)
+    one, two, three, four = fleet.instances
+    two.acquire(0)
+    assert fleet.group.candidates({one.key, "10.9.9.9:1"}) == (three, four)
+    assert fleet.group.candidates([one.key, three.key, four.key]) == ()
+    assert fleet.group.candidates() == (one, three, four)
+
+
+def test_saturated_is_not_empty() -> None:
     fleet = Fleet(2)
     fleet.limit(1)
     for instance in fleet.instances:
         instance.acquire(0)
-    assert (fleet.room.open("mixed"), fleet.room.is_full("mixed")) == ((), True)
-    assert (fleet.room.open("decode"), fleet.room.is_full("decode")) == ((), False)
-    fleet.instances = ()
-    assert not fleet.room.is_full("mixed"), "there is no instance, with or without room"
+    assert (fleet.group.candidates(), fleet.group.is_saturated) == ((), True)
+    fleet.drain(*fleet.instances)
+    assert not fleet.group.is_saturated, "there is no instance, with or without headroom"
 
 
-def test_who_waits_is_told_of_room() -> None:
+def test_who_waits_hears_of_headroom() -> None:
     fleet = Fleet(2)
     fleet.limit(1)
     one, two = fleet.instances
     one.acquire(0)
     two.acquire(0)
-    assert fleet.told == 0
+    assert fleet.notified == 0
     one.release()
-    assert fleet.told == 1
-    fleet.room.set_limit(two, 2)
-    assert fleet.told == 2
+    assert fleet.notified == 1
+    fleet.headroom.set_limit(two, 2)
+    assert fleet.notified == 2
 
 
 def test_a_lower_limit_takes_nothing_away() -> None:
@@ -95,12 +124,12 @@ def test_a_lower_limit_takes_nothing_away() -> None:
     for _ in range(5):
         one.acquire(0)
     fleet.limit(3)
-    assert fleet.room.open("mixed") == (two,)
+    assert fleet.group.candidates() == (two,)
     one.release()
     one.release()
-    assert fleet.room.open("mixed") == (two,)
+    assert fleet.group.candidates() == (two,)
     one.release()
-    assert fleet.room.open("mixed") == (one, two)
+    assert fleet.group.candidates() == (one, two)
 
 
 def test_no_limit_any_more() -> None:
@@ -108,10 +137,22 @@ def test_no_limit_any_more() -> None:
     fleet.limit(1)
     fleet.instances[0].acquire(0)
     fleet.limit(0)
-    assert fleet.room.open("mixed") is fleet.instances
+    assert fleet.group.candidates() is fleet.group.available
     for _ in range(3):
         fleet.instances[0].acquire(0)
-    assert fleet.room.full == set()
+    assert fleet.group.candidates() == fleet.instances
+
+
+def test_a_repaired_count_gives_headroom() -> None:
+    fleet = Fleet(1)
+    fleet.limit(3)
+    for _ in range(4):
+        fleet.instances[0].acquire(0)
+    assert fleet.group.candidates() == ()
+    fleet.instances[0].repair(1)
+    assert (fleet.group.candidates(), fleet.notified) == ((), 0)
+    fleet.instances[0].repair(2)
+    assert (fleet.group.candidates(), fleet.notified) == (fleet.instances, 1)
 
 
 def test_another_fleet_is_seen_at_once() -> None:
@@ -119,39 +160,50 @@ def test_another_fleet_is_seen_at_once() -> None:
     fleet.limit(1)
     one, two, three = fleet.instances
     one.acquire(0)
-    assert fleet.room.open("mixed") == (two, three)
-    fleet.instances = (one, two)
-    assert fleet.room.open("mixed") == (two,)
+    assert fleet.group.candidates() == (two, three)
+    fleet.drain(three)
+    assert fleet.group.candidates() == (two,)
     three.acquire(0)
-    three.release()  # of a request that began before it left
+    three.release()  # of a request that began before it drained
     one.release()
     two.acquire(0)
-    assert fleet.room.open("mixed") == (one,)
+    assert fleet.group.candidates() == (one,)
 
 
 def test_what_it_shows() -> None:
-    fleet = Fleet(1)
-    assert repr(fleet.room) == "<Headroom 0 full>"
+    fleet = Fleet(2)
+    fleet.limit(1)
+    fleet.instances[0].acquire(0)
+    assert repr(fleet.headroom) == "<Headroom, 1 listeners>"
+    assert [repr(group) for group in fleet.groups] == [
+        "<Group mixed: 1 of 2 may be chosen>",
+        "<Group mixed another: 1 of 2 may be chosen>",
+    ]
 
 
 @pytest.mark.parametrize("size", [1, 5])
 @given(st.data())
-def test_it_always_holds_exactly_those_with_room(size: int, data: st.DataObject) -> None:
+def test_candidates_are_always_exactly_those_with_headroom(size: int, data: st.DataObject) -> None:
     fleet = Fleet(size)
     instances = fleet.instances
     numbers = st.integers(0, size - 1)
     for _ in range(data.draw(st.integers(0, 40))):
-        step = data.draw(st.sampled_from(("take", "give back", "limit", "fleet", "look")))
+        step = data.draw(st.sampled_from(("acquire", "release", "repair", "limit", "drain", "ask")))
         instance = instances[data.draw(numbers)]
-        if step == "take":
+        if step == "acquire":
             instance.acquire(0)
-        elif step == "give back" and instance.running:
+        elif step == "release" and instance.running:
             instance.release()
+        elif step == "repair":
+            instance.repair(data.draw(st.integers(0, 3)))
         elif step == "limit":
-            fleet.room.set_limit(instance, data.draw(st.integers(0, 3)))
-        elif step == "fleet":
-            fleet.instances = tuple(x for x in instances if data.draw(st.booleans()))
+            fleet.headroom.set_limit(instance, data.draw(st.integers(0, 3)))
+        elif step == "drain":
+            fleet.drain(*(x for x in instances if data.draw(st.booleans())))
         else:
-            fleet.room.open("mixed")
-        assert fleet.room.full == {x.key for x in instances if 0 < x.limit <= x.running}
-        assert tuple(fleet.room.open("mixed")) == tuple(x for x in fleet.instances if not 0 < x.limit <= x.running)
+            fleet.groups[0].candidates()  # the other one is asked seldom
+            continue
+        right = tuple(x for x in instances if not x.is_draining and not 0 < x.limit <= x.running)
+        assert tuple(fleet.groups[0].candidates()) == right
+        assert fleet.groups[0].is_saturated is (not right and any(not x.is_draining for x in instances))
+    assert tuple(fleet.groups[1].candidates()) == tuple(fleet.groups[0].candidates())

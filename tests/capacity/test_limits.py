@@ -6,15 +6,16 @@ import pytest
 
 from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
+from fd_router.instances.groups import Group
 from fd_router.instances.instance import Instance
-from fd_router.instances.registration import Registration, RegistrationError, decode_registration, parse_registration
+from fd_router.instances.registration import Registration, decode_registration, parse_registration
+from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 
 
-def limited(registry: Registry, max_requests: int) -> Headroom:
-    room = Headroom(registry.available)
-    Limits(registry, room, max_requests)
-    return room
+def limited(registry: Registry, max_requests: int) -> Group:
+    Limits(registry, Headroom(), max_requests)
+    return registry.group("mixed")
 
 
 def fill(instance: Instance, requests: int) -> None:
@@ -23,50 +24,51 @@ def fill(instance: Instance, requests: int) -> None:
 
 
 def test_the_option_holds_for_all_but_those_that_say_otherwise(registry: Registry, describe: Any) -> None:
-    room = limited(registry, 2)
+    group = limited(registry, 2)
     one = registry.register(describe(8001))
     two = registry.register(describe(8002, max_requests=3))
     fill(one, 2)
     fill(two, 2)
-    assert room.open("mixed") == (two,)
+    assert group.candidates() == (two,)
     two.acquire(0)
-    assert room.is_full("mixed")
+    assert group.is_saturated
 
 
 def test_registering_again_with_another_number(registry: Registry, describe: Any) -> None:
-    room = limited(registry, 0)
+    group = limited(registry, 0)
     one = registry.register(describe(8001, max_requests=1))
     fill(one, 1)
-    assert room.is_full("mixed")
+    assert group.is_saturated
     registry.register(describe(8001, max_requests=2))
-    assert room.open("mixed") == (one,)
+    assert group.candidates() == (one,)
     registry.register(describe(8001))
     fill(one, 9)
-    assert room.open("mixed") == (one,)
+    assert group.candidates() == (one,)
 
 
-def test_one_that_left_full_is_forgotten_and_counted_when_it_is_back(registry: Registry, describe: Any) -> None:
-    room = limited(registry, 1)
+def test_one_that_left_saturated_is_forgotten_and_counted_when_it_is_back(registry: Registry, describe: Any) -> None:
+    group = limited(registry, 1)
     one = registry.register(describe(8001))
     fill(one, 1)
     registry.remove(one.key)
-    assert room.full == set()
+    assert not one.is_saturated
     assert registry.register(describe(8001)) is one
-    assert room.is_full("mixed"), "its request still runs"
+    assert group.is_saturated, "its request still runs"
     one.release()
-    assert room.open("mixed") == (one,)
+    assert group.candidates() == (one,)
 
 
-def test_a_new_instance_is_room(registry: Registry, describe: Any) -> None:
-    room = limited(registry, 1)
+def test_a_new_instance_is_headroom(registry: Registry, describe: Any) -> None:
+    headroom, group = Headroom(), registry.group("mixed")
+    Limits(registry, headroom, 1)
     fill(registry.register(describe(8001)), 1)
     told = []
-    room.on_capacity(lambda: told.append(room.open("mixed")))
+    headroom.on_capacity(lambda: told.append(group.candidates()))
     two = registry.register(describe(8002))
     assert told[-1] == (two,)
     registry.remove(two.key)
     fill(two, 1)
-    assert room.open("mixed") == ()
+    assert group.candidates() == ()
 
 
 class TestRegistration:

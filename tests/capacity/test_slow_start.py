@@ -24,8 +24,7 @@ class World:
     def __init__(self, warm: int = 3, cap: int = 0) -> None:
         self.now = 1000.0
         self.registry = Registry(clock=lambda: self.now, log=FakeLog(), live=live_config())
-        self.room = Headroom(self.registry.available)
-        self.limits = Limits(self.registry, self.room, cap)
+        self.limits = Limits(self.registry, Headroom(), cap)
         self.slow_start = SlowStart(self.registry, self.limits, 10.0, clock=lambda: self.now)
         self.warm = [self.add(number) for number in range(1, warm + 1)]
         self.wait(11)
@@ -113,7 +112,7 @@ def test_with_every_policy_its_share_grows(policy: str) -> None:
     world = World()
     rng = random.Random(1)
     environment = Environment(lambda: world.now, rng)
-    scheduler = Scheduler[Instance](lambda: world.room.open("mixed"), make_policy(policy, environment), lambda: "none")
+    scheduler = Scheduler[Instance](world.registry.group("mixed"), make_policy(policy, environment), lambda: "none")
     running = [scheduler.select(FakeRequest(f"prompt {number} " * 20)) for number in range(30)]
     new = world.add(9)
     got = [0, 0, 0, 0]

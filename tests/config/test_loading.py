@@ -34,6 +34,7 @@ PORT = {"server.port": 30000}
 
 FITTING = {
     "dialects": "a.b:C, d:E",
+    "record_sinks": "a.b:C, d:E",
     "endpoints": "a.b:C",
     "health_check_endpoint": "/x",
     "priorities": "normal=2 low=1",

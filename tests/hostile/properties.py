@@ -13,7 +13,8 @@ from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.heads import request_message
 from fd_router.http.messages import Request
-from fd_router.http.request_reader import ReaderSettings, RequestReader
+from fd_router.http.reader_settings import ReaderSettings
+from fd_router.http.request_reader import RequestReader
 from fd_router.instances.registration import parse_registration
 from fd_router.openai.completion import Completion
 from tests.hostile.recorder import read_request

@@ -13,7 +13,7 @@ import msgspec
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 LATER_SECS = 0.03
-BY_THE_ROUTER = (b"host", b"content-length", b"x-request-id", b"via")
+BY_THE_ROUTER = (b"host", b"content-length", b"x-request-id", b"via", b"x-forwarded-for", b"x-forwarded-proto")
 
 
 class Received(msgspec.Struct, frozen=True):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 
 from fd_router.http.connection_limit import LOOKS, RESERVED_FOR_ADMIN, ConnectionLimiter, effective_connection_limit
+from fd_router.http.messages import Request, Response
 from tests.http.test_server_connection import ROUTES, get, statuses
 from tests.support.rig import Rig, answer, post
 
 
 class FakeGuest:
-    def __init__(self, *, yields: bool) -> None:
+    def __init__(self, *, yields: bool, is_stranger: bool = True) -> None:
         self.yields = yields
+        self.is_stranger = is_stranger
         self.asked = 0
 
     def evict(self) -> bool:
@@ -35,6 +38,15 @@ class TestCrowd:
         assert limiter.make_room(guests)
         assert [guest.asked for guest in guests] == [2, 1, 1]
 
+    def test_strangers_go_before_those_who_were_served(self) -> None:
+        limiter = ConnectionLimiter(3)
+        known, stranger = FakeGuest(yields=True, is_stranger=False), FakeGuest(yields=True)
+        assert limiter.make_room([known, stranger])
+        assert (known.asked, stranger.asked) == (0, 1)
+        stranger.yields = False
+        assert limiter.make_room([known, stranger])
+        assert known.asked == 1
+
     def test_it_looks_at_some_only(self) -> None:
         limiter, guests = ConnectionLimiter(3), make_guests([False] * 500)
         assert not limiter.make_room(guests)
@@ -49,7 +61,21 @@ class TestCrowd:
         assert effective_connection_limit(7, open_files) == 7
 
 
+async def endless(_request: Request) -> Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 class TestConnections:
+    async def test_a_flood_of_strangers_leaves_a_client_alone_that_was_served(self) -> None:
+        rig = Rig(max_connections=8)
+        client = rig.client()
+        (await rig.ask(client)).receive(answer())
+        await rig.settle()
+        for _ in range(100):
+            rig.client().receive(b"POST /v1/comp")
+        assert not client.is_closing()
+
     @pytest.mark.parametrize("sent", [b"", b"POST /v1/comp", post()[:-3]], ids=["idle", "slow head", "slow body"])
     async def test_a_connection_on_which_nothing_is_answered_makes_room(self, sent: bytes) -> None:
         rig = Rig(max_connections=2)
@@ -89,10 +115,15 @@ class TestConnections:
         assert rig.counts()[0][0] == 1, "there is room now"
 
     async def test_there_is_an_end_to_it(self) -> None:
-        rig = Rig(max_connections=1)
-        await rig.ask(rig.client())
-        late = [rig.client() for _ in range(RESERVED_FOR_ADMIN + 10)]
-        for client in late[:RESERVED_FOR_ADMIN]:
-            client.receive(b"GET /")
-        assert sum(client.aborted for client in late) >= 10
-        assert len(rig.state.connections) <= RESERVED_FOR_ADMIN + 12
+        """None of these can go, since all are being answered."""
+        rig = Rig(1, routes={"/endless": {"GET": endless}}, max_connections=2)
+        clients = []
+        for _ in range(2 + RESERVED_FOR_ADMIN):
+            clients.append(rig.client())
+            clients[-1].receive(get("/endless"))
+        await rig.settle()
+        assert not any(client.is_closing() for client in clients)
+        assert rig.client().aborted
+        clients[0].lose()
+        await rig.settle()
+        assert not rig.client().is_closing()

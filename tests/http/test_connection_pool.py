@@ -10,10 +10,14 @@ from fd_router.http.upstream_connection import UpstreamConnection
 from tests.support.rig import Rig, answer, make_instance
 
 
+def raise_it(error: Exception) -> None:
+    raise error
+
+
 async def connect(rig: Rig, pool: InstancePool) -> UpstreamConnection:
     """Open a connection and keep it busy."""
     made: list[UpstreamConnection] = []
-    pool.connect(made.append, lambda error: pytest.fail(str(error)))
+    pool.connect(made.append, lambda error: pytest.fail(str(error)), raise_it)
     await rig.settle()
     return made[0]
 
@@ -123,7 +127,7 @@ async def test_ways_to_fail(failure: BaseException, reason: str) -> None:
     rig = Rig(1)
     rig.backend.failures["10.0.0.1"] = [failure]
     errors: list[UpstreamError] = []
-    rig.pools.of(rig.instances[0]).connect(lambda connection: pytest.fail("connected"), errors.append)
+    rig.pools.of(rig.instances[0]).connect(lambda connection: pytest.fail("connected"), errors.append, raise_it)
     await rig.settle()
     (error,) = errors
     assert (error.reason, error.retry, error.instance) == (reason, Retry.ALWAYS, "http://10.0.0.1:8000")
@@ -133,7 +137,7 @@ async def test_connecting_has_a_time_limit() -> None:
     rig = Rig(1, connect_timeout_secs=0.01)
     rig.backend.hanging.add("10.0.0.1")
     failed = asyncio.get_running_loop().create_future()
-    rig.pools.of(rig.instances[0]).connect(lambda connection: pytest.fail("connected"), failed.set_result)
+    rig.pools.of(rig.instances[0]).connect(lambda connection: pytest.fail("connected"), failed.set_result, raise_it)
     error = await asyncio.wait_for(failed, 5)
     assert error.reason == "connect_timeout"
     assert error.detail == "no connection within 0.01 s"
@@ -143,9 +147,25 @@ async def test_a_cancelled_attempt_tells_nobody() -> None:
     rig = Rig(1)
     rig.backend.hanging.add("10.0.0.1")
     pool = rig.pools.of(rig.instances[0])
-    task = pool.connect(lambda connection: pytest.fail("connected"), lambda error: pytest.fail("failed"))
+    task = pool.connect(lambda connection: pytest.fail("connected"), lambda error: pytest.fail("failed"), raise_it)
     await rig.settle()
     task.cancel()
     await rig.settle()
     assert task.cancelled()
     assert not pool._tasks
+
+
+async def test_a_bug_of_whoever_asked_for_a_connection_is_told_to_it() -> None:
+    rig = Rig(1)
+    bugs: list[Exception] = []
+
+    def broken(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    pool = rig.pools.of(rig.instances[0])
+    pool.connect(broken, lambda error: pytest.fail(str(error)), bugs.append)
+    await rig.settle()
+    rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()]
+    pool.connect(lambda connection: pytest.fail("connected"), broken, bugs.append)
+    await rig.settle()
+    assert [str(bug) for bug in bugs] == ["a bug"] * 2

@@ -9,7 +9,8 @@ import pytest
 from fd_router.config.live import LiveConfig
 from fd_router.errors import HttpError
 from fd_router.http.messages import Request
-from fd_router.http.request_reader import ReaderSettings, RequestReader
+from fd_router.http.reader_settings import ReaderSettings
+from fd_router.http.request_reader import RequestReader
 from tests.support.live import live_config
 
 MAX_HEAD = 4096

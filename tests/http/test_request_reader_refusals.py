@@ -6,7 +6,8 @@ import pytest
 
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.messages import Request
-from fd_router.http.request_reader import ReaderSettings, RequestReader
+from fd_router.http.reader_settings import ReaderSettings
+from fd_router.http.request_reader import RequestReader
 from tests.http.test_request_reader import CHUNKED, HOST, MAX_HEAD, heads_of, make_reader, only, read, refusal
 
 

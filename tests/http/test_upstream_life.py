@@ -150,6 +150,7 @@ def test_a_listener_may_cancel_while_it_is_told() -> None:
     for _ in range(2):
         leaving = Leaving()
         line.connection.send(leaving, HEAD)
+        line.loop.run_soon()
         line.receive(SIZED)
         assert leaving.ending is None
         line = Line()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from fd_router.http.write_batcher import WriteBatcher
 from tests.support.fake_transport import FakeLoop, FakeTransport
 
@@ -56,3 +58,23 @@ def test_closed_transports_are_left_alone() -> None:
     loop.run_soon()
     assert one.writes == []
     assert other.writes == [b"2"]
+
+
+def test_a_write_that_raises_doesnt_take_the_others_with_it() -> None:
+    loop, batcher, one, other = make_outbox()
+    one.write_eof()  # to write after that is a bug
+    batcher.write(one, b"1")
+    batcher.write(other, b"2")
+    with pytest.raises(AssertionError):
+        loop.run_soon()
+    loop.run_soon()
+    assert other.writes == [b"2"]
+
+
+def test_the_turn_tells_whether_something_given_is_still_here() -> None:
+    loop, batcher, one, _ = make_outbox()
+    given_in = batcher.turn
+    batcher.write(one, b"1")
+    assert batcher.turn == given_in
+    loop.run_soon()
+    assert batcher.turn != given_in

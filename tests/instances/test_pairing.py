@@ -49,8 +49,8 @@ class Fleet:
         self._describe = describe
         environment = make_environment()
         self._scheduler = PairScheduler[Instance](
-            Side(lambda: self.registry.available("prefill"), RoundRobinPolicy(environment)),
-            Side(lambda: self.registry.available("decode"), RoundRobinPolicy(environment)),
+            Side(self.registry.group("prefill"), RoundRobinPolicy(environment)),
+            Side(self.registry.group("decode"), RoundRobinPolicy(environment)),
             Instance.can_pair_with,
         )
 
@@ -94,9 +94,9 @@ def test_pairs_are_matched_anew_when_one_registers_otherwise(
 def test_a_heartbeat_with_nothing_new_changes_nothing(describe: Describe) -> None:
     fleet = Fleet(describe)
     fleet.register("prefill", zone="a")
-    before = fleet.registry.available("prefill")
+    before = fleet.registry.group("prefill").available
     fleet.register("prefill", zone="a")
-    assert fleet.registry.available("prefill") is before
+    assert fleet.registry.group("prefill").available is before
 
 
 def test_two_dialects_do_not_pair(describe: Describe) -> None:

@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 
+from fd_router.engines.dialect import Dialect
+from fd_router.engines.dialects import Dialects
+from fd_router.engines.openai import OpenAiDialect
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Health
 from fd_router.instances.prober import HealthMonitor
+from fd_router.instances.registry import Registry
+from fd_router.instances.source import REGISTER_YAML
 from tests.support.live import live_config
 
 LONG = 1000.0
@@ -85,12 +90,30 @@ async def running(monitor: HealthMonitor) -> AsyncIterator[None]:
 
 
 async def test_kept_instances_are_probed_at_once(registry, fleet, make_monitor, describe) -> None:
-    first = registry.register(describe(1), kept=True, index=0)
+    first = registry.register(describe(1), REGISTER_YAML, index=0)
     async with running(make_monitor(endpoint="/ready", timeout=3.0)):
-        second = registry.register(describe(2, host_ip="::1"), kept=True, index=1)
-        await until(lambda: len(registry.available("mixed")) == 2)
-    assert registry.available("mixed") == (first, second)
+        second = registry.register(describe(2, host_ip="::1"), REGISTER_YAML, index=1)
+        await until(lambda: len(registry.group("mixed").available) == 2)
+    assert registry.group("mixed").available == (first, second)
     assert sorted(fleet.calls, key=str) == [("10.0.0.1", 1, "/ready", 3.0), ("::1", 2, "/ready", 3.0)]
+
+
+async def test_a_dialect_may_have_a_path_of_its_own(fleet, make_monitor, describe, log) -> None:
+    class Ready(OpenAiDialect):
+        name = "ready"
+        health_path = "/ready"
+
+    class Table(Dialects):
+        def named(self, name: str) -> Dialect:
+            return Ready() if name == "ready" else super().named(name)
+
+    registry = Registry(clock=lambda: 0.0, log=log, live=live_config(), dialects=Table())
+    monitor = make_monitor(registry=registry, endpoint="/usual")
+    assert (await monitor.check(describe(1, dialect="ready"))).healthy
+    assert (await monitor.check(describe(2))).healthy
+    registry.register(describe(1, dialect="ready"))
+    await monitor.probe_all()
+    assert [path for _, _, path, _ in fleet.calls] == ["/ready", "/usual", "/ready"]
 
 
 async def test_one_that_just_registered_is_not_probed_at_once(registry, fleet, make_monitor, describe) -> None:
@@ -160,7 +183,7 @@ async def test_a_suspect_is_probed_at_once(registry, fleet, make_monitor, descri
     async with running(make_monitor()):
         for instance in (well, dead):
             registry.connection_failed(instance, "refused")
-        assert registry.available("mixed") == ()
+        assert registry.group("mixed").available == ()
         await until(lambda: Health.SUSPECT not in (well.health, dead.health))
     assert (well.health, dead.health) == (Health.HEALTHY, Health.UNHEALTHY)
     assert fleet.asked == {1: 1, 2: 1}
@@ -213,7 +236,7 @@ async def test_probe_all_tells_of_each(registry, fleet, make_monitor, describe) 
 
 async def test_no_more_probes_at_once_than_allowed(registry, fleet, make_monitor, describe) -> None:
     for port in range(1, 101):
-        registry.register(describe(port), kept=True)
+        registry.register(describe(port), REGISTER_YAML)
     results = await make_monitor(max_concurrent=7).probe_all()
     assert len(results) == 100
     assert fleet.most_under_way == 7
@@ -222,7 +245,7 @@ async def test_no_more_probes_at_once_than_allowed(registry, fleet, make_monitor
 async def test_strangers_that_do_not_answer_keep_no_member_from_being_probed(
     registry, fleet, make_monitor, describe
 ) -> None:
-    member, late = registry.register(describe(1), kept=True), asyncio.Event()
+    member, late = registry.register(describe(1), REGISTER_YAML), asyncio.Event()
     monitor = make_monitor(max_concurrent=4)
     for port in range(10, 20):
         fleet.answers[port] = late
@@ -294,7 +317,7 @@ async def test_a_monitor_that_is_not_running_starts_nothing(registry, fleet, mak
 
 async def test_cancelling_ends_probes_under_way(registry, fleet, make_monitor, describe) -> None:
     fleet.answers[1] = asyncio.Event()
-    registry.register(describe(1), kept=True)
+    registry.register(describe(1), REGISTER_YAML)
     monitor = make_monitor()
     async with running(monitor):
         await until(lambda: fleet.under_way == 1)

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.engines.dialects import Dialects
-from fd_router.instances.registration import (
-    Registration,
-    RegistrationError,
-    RegistrationSyntaxError,
-    RoleNotServedError,
-    decode_registration,
-    parse_registration,
-    require_served,
-)
+from fd_router.instances.registration import Registration, decode_registration, parse_registration, require_served
+from fd_router.instances.registration_errors import RegistrationError, RegistrationSyntaxError, RoleNotServedError
 
 LEAST: dict[str, Any] = {"role": "mixed", "host_ip": "10.0.0.1", "port": 8000}
 
@@ -341,17 +334,28 @@ def test_no_bytes_break_it(body: bytes) -> None:
         decode_registration(body)
 
 
+def test_labels_are_short_texts_for_policies() -> None:
+    given = {"zone": "a", "rack": 7, "spot": True, "x" * 100: "y" * 100}
+    registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "labels": given})
+    assert registration.labels == {"zone": "a", "rack": "7", "spot": "true", "x" * 100: "y" * 100}
+    assert registration.as_json()["labels"] == registration.labels
+    assert parse_registration(registration.as_json()) == registration
+    assert "labels" not in parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000}).as_json()
+
+
 @pytest.mark.parametrize(
-    ("given", "labels"),
+    ("labels", "complaint"),
     [
-        ({"zone": "a", "gpu": "h800"}, {"zone": "a", "gpu": "h800"}),
-        (None, {}),
-        ("zone=a", {}),
-        ({"zone": 1}, {}),
-        (["a"], {}),
+        ("zone=a", "labels: expected an object, got a string"),
+        (["a"], "labels: expected an object, got a list"),
+        ({"zone": ["a"]}, "labels.zone: expected a text, got a list"),
+        ({"zone": None}, "labels.zone: expected a text, got null"),
+        ({"": "a"}, "labels.: a name and its text have 1 to 100 and at most 100 characters"),
+        ({"zone": "a" * 101}, "labels.zone: a name and its text have 1 to 100 and at most 100 characters"),
+        ({str(number): "a" for number in range(33)}, "labels: 33 are too many, 32 are taken at most"),
     ],
 )
-def test_labels_are_texts_for_policies_and_anything_else_is_left_as_it_came(given: Any, labels: dict[str, str]) -> None:
-    registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "labels": given})
-    assert registration.labels == labels
-    assert registration.as_json()["labels"] == given
+def test_labels_that_are_refused(labels: object, complaint: str) -> None:
+    with pytest.raises(RegistrationError) as raised:
+        parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "labels": labels})
+    assert raised.value.reason == complaint

@@ -8,6 +8,7 @@ from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
+from fd_router.instances.source import REGISTER_YAML
 
 Describe = Callable[..., Registration]
 
@@ -19,8 +20,8 @@ def urls(instances: tuple[Instance, ...]) -> list[str]:
 def test_a_registered_instance_may_be_chosen(registry, describe: Describe) -> None:
     instance = registry.register(describe(8000))
     assert instance.health is Health.HEALTHY
-    assert registry.available("mixed") == (instance,)
-    assert registry.available("prefill") == ()
+    assert registry.group("mixed").available == (instance,)
+    assert registry.group("prefill").available == ()
     assert registry.get("10.0.0.1:8000") is instance
     assert registry.get("10.0.0.1:8001") is None
 
@@ -28,11 +29,11 @@ def test_a_registered_instance_may_be_chosen(registry, describe: Describe) -> No
 def test_available_is_sorted_by_url_and_cached(registry, describe: Describe) -> None:
     for port in (9, 30, 100):
         registry.register(describe(port))
-    first = registry.available("mixed")
+    first = registry.group("mixed").available
     assert urls(first) == sorted(urls(first))
     registry.register(describe(30))  # a heartbeat
     registry.probe_succeeded(first[0])
-    assert registry.available("mixed") is first
+    assert registry.group("mixed").available is first
 
 
 def test_a_heartbeat_replaces_data_and_leaves_object_and_counts(registry, describe: Describe) -> None:
@@ -45,40 +46,40 @@ def test_a_heartbeat_replaces_data_and_leaves_object_and_counts(registry, descri
 
 def test_an_instance_that_registers_in_another_role_moves(registry, describe: Describe) -> None:
     instance = registry.register(describe(8000, "prefill"))
-    assert registry.available("prefill") == (instance,)
+    assert registry.group("prefill").available == (instance,)
     assert registry.register(describe(8000, "decode")) is instance
-    assert registry.available("prefill") == ()
-    assert registry.available("decode") == (instance,)
+    assert registry.group("prefill").available == ()
+    assert registry.group("decode").available == (instance,)
     assert registry.counts() == {"mixed": 0, "prefill": 0, "decode": 1}
 
 
 def test_a_paused_instance_is_registered_but_not_chosen(registry, describe: Describe) -> None:
     instance = registry.register(describe(8000))
     registry.register(describe(8000, is_paused=True))
-    assert registry.available("mixed") == ()
+    assert registry.group("mixed").available == ()
     assert registry.in_service("mixed") == (instance,)
     registry.register(describe(8000, is_paused=False))
-    assert registry.available("mixed") == (instance,)
+    assert registry.group("mixed").available == (instance,)
 
 
 def test_a_failed_connection_ends_the_choice_at_once(registry, describe: Describe) -> None:
     instance, other = registry.register(describe(8000)), registry.register(describe(8001))
     registry.connection_failed(instance, "refused")
     assert instance.health is Health.SUSPECT
-    assert registry.available("mixed") == (other,)
+    assert registry.group("mixed").available == (other,)
     assert registry.in_service("mixed") == (instance, other)  # it isn't given up yet
     registry.probe_succeeded(instance)
-    assert registry.available("mixed") == (instance, other)
+    assert registry.group("mixed").available == (instance, other)
 
 
 def test_an_unhealthy_instance_is_out_of_service_but_still_a_member(registry, describe: Describe) -> None:
     instance = registry.register(describe(8000))
     registry.probe_failed(instance, "status 503")
-    assert registry.available("mixed") == registry.in_service("mixed") == ()
+    assert registry.group("mixed").available == registry.in_service("mixed") == ()
     assert registry.counts()["mixed"] == 0
     assert registry.all() == (instance,)
     registry.probe_succeeded(instance)
-    assert registry.available("mixed") == (instance,)
+    assert registry.group("mixed").available == (instance,)
 
 
 def test_thresholds_are_used(make_registry, describe: Describe) -> None:
@@ -95,23 +96,23 @@ def test_thresholds_are_used(make_registry, describe: Describe) -> None:
 
 
 def test_a_kept_instance_waits_for_its_first_probe(registry, describe: Describe) -> None:
-    instance = registry.register(describe(8000), kept=True, index=0)
+    instance = registry.register(describe(8000), REGISTER_YAML, index=0)
     assert instance.health is Health.UNHEALTHY
-    assert registry.available("mixed") == ()
+    assert registry.group("mixed").available == ()
     registry.probe_succeeded(instance)
-    assert registry.available("mixed") == (instance,)
+    assert registry.group("mixed").available == (instance,)
 
 
 def test_keeping_a_healthy_member_leaves_it_healthy(registry, describe: Describe) -> None:
     instance = registry.register(describe(8000))
-    registry.register(describe(8000), kept=True, index=3)
+    registry.register(describe(8000), REGISTER_YAML, index=3)
     assert instance.health is Health.HEALTHY
 
 
 def test_what_stays_unhealthy_is_dropped_unless_kept(registry, describe: Describe, clock) -> None:
     own = registry.register(describe(8000))
-    kept = registry.register(describe(8001), kept=True, index=0)
-    both = registry.register(describe(8002), kept=True, index=1)
+    kept = registry.register(describe(8001), REGISTER_YAML, index=0)
+    both = registry.register(describe(8002), REGISTER_YAML, index=1)
     registry.register(describe(8002))  # it registers itself as well
     well = registry.register(describe(8003))
     for instance in (own, both):
@@ -142,7 +143,7 @@ def test_a_busy_instance_comes_back_as_the_same_object(registry, describe: Descr
     back = registry.register(describe(8000, metrics_port=9000))
     assert back is instance
     assert (back.running, back.tokens, back.registration.metrics_port) == (1, 50, 9000)
-    assert registry.available("mixed") == (instance,)
+    assert registry.group("mixed").available == (instance,)
     instance.release_tokens(50)
     instance.release()
     assert (back.running, back.tokens) == (0, 0)
@@ -185,12 +186,14 @@ def test_a_listener_that_fails_keeps_it_from_nobody(registry, describe: Describe
     assert heard == [ChangeKind.FIRST_UP, ChangeKind.ADDED, ChangeKind.SUSPECT]
     bugs = [line for line in log.lines if "A bug in the router" in str(line)]
     assert len(bugs) == 3
-    assert "who heard of http://10.0.0.1:8000 failed: KeyError: 'FIRST_UP' at test_registry.py:" in str(bugs[0])
+    assert "met 'first up' of http://10.0.0.1:8000 with KeyError: 'FIRST_UP' (test_registry.py:" in str(bugs[0])
 
 
 def test_listeners_are_told_after_the_change(registry, describe: Describe) -> None:
     seen = []
-    registry.on_change(lambda change: seen.append((change.kind, len(registry.available("mixed")), len(registry.all()))))
+    registry.on_change(
+        lambda change: seen.append((change.kind, len(registry.group("mixed").available), len(registry.all())))
+    )
     instance = registry.register(describe(8000))
     registry.connection_failed(instance, "refused")
     registry.probe_failed(instance, "refused")
@@ -246,7 +249,7 @@ def test_log_lines_of_a_self_registered_instance(registry, describe: Describe, c
 
 def test_log_lines_of_a_kept_instance(registry, describe: Describe, log) -> None:
     url = "http://10.0.0.1:8000"
-    instance = registry.register(describe(8000), kept=True, index=4)
+    instance = registry.register(describe(8000), REGISTER_YAML, index=4)
     registry.probe_failed(instance, "refused")
     registry.probe_failed(instance, "refused")
     registry.probe_succeeded(instance)

@@ -157,7 +157,7 @@ def test_a_control_port_takes_the_control_endpoints_from_the_main_one(mock):
         with httpx.Client() as kept:  # a connection that is kept doesn't keep the router
             assert kept.get(f"{control}/health").status_code == 200
             router.process.send_signal(signal.SIGTERM)
-            assert router.process.wait(10) == 0
+            assert router.process.wait(25) == 0
 
 
 def test_a_large_body_is_not_waited_for_without_a_key(router):
@@ -198,7 +198,7 @@ def test_a_router_open_to_everybody_says_so(host, access, said):
     with RouterProcess({"server": {"host": host}, "access": access}) as router:
         router.wait_until_up()
         router.process.send_signal(signal.SIGTERM)
-        router.process.wait(10)
+        router.process.wait(25)
         warnings = [line for line in router.output.splitlines() if "ANYBODY WHO REACHES" in line]
     assert len(warnings) == bool(said)
     assert said in "".join(warnings)

@@ -233,7 +233,7 @@ class TestLocalTokenizer:
     def test_a_router_that_cannot_have_it_does_not_start(self, options: dict[str, str], why: str) -> None:
         router = RouterProcess({"scheduler": {"policy": "cache_aware", **options}})
         try:
-            assert router.process.wait(20) == 1
+            assert router.process.wait(25) == 1
             assert why in router.output
             assert "Traceback" not in router.output
         finally:

@@ -63,6 +63,27 @@ class TestRunning:
             assert 'fd_router_policy_errors_total{kind="wrong_choice",policy="policy:P"} 1.0' in page
 
 
+def test_one_that_fails_to_hear_of_a_dead_instance_leaves_nobody_without_an_answer() -> None:
+    """The request that meets the dead instance is what tells of it: it used to wait for ever."""
+    source = (
+        "class P:\n"
+        "    def choose(self, request, candidates): return candidates[0]\n"
+        "    def on_gone(self, url): raise KeyError(url)\n"
+    )
+    router, mocks = started(source, "P")
+    router.wait_until_up()
+    with mocks[0], mocks[1]:
+        try:
+            router.wait_for_instances(2)
+            mocks[0].kill()
+            assert [TestRunning.ask(router, "hello") for _ in range(3)] == [200] * 3
+            assert len(mocks[1].completions()) == 3
+            line = "The policy policy:P failed in on_instance_unavailable: KeyError at policy.py:3"
+            eventually(lambda: line in router.log)
+        finally:
+            router.end()
+
+
 @pytest.mark.parametrize(
     ("policy", "options", "message"),
     [
@@ -74,7 +95,7 @@ class TestRunning:
 def test_a_router_with_a_wrong_one_does_not_start(policy: str, options: dict[str, Any], message: str) -> None:
     router, mocks = started((EXAMPLE / "long_apart.py").read_text(), policy, **options)
     try:
-        assert router.process.wait(20) == 1
+        assert router.process.wait(25) == 1
         assert message in router.output
         assert "Traceback" not in router.output
     finally:

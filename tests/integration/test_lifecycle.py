@@ -53,13 +53,13 @@ def test_the_first_client_is_served_as_soon_as_it_can_connect(other):
         entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": port} for port in ports]
         for _ in range(3):
             began = time.monotonic()
-            router = RouterProcess(instances=entries)
+            router = RouterProcess({"manager": {"health-check-timeout-secs": 100}}, instances=entries)
             stack.callback(router.end)
             client = eventually(lambda: connect(router.port))
             with client:
                 client.send(request("/v1/chat/completions", json.dumps(chat(max_tokens=1)).encode()))
                 assert client.read().status == 200
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 60, "it waited for a probe"
 
 
 def connect(port):
@@ -82,7 +82,7 @@ def test_a_router_told_to_stop_finishes_what_runs_and_takes_nothing_new(fleet):
         assert waiting.is_at_end()
         assert streaming.read_chunks([])[-1].endswith(b"data: [DONE]\n\n")
         assert streaming.is_at_end()
-    assert process.wait(10) == 0
+    assert process.wait(25) == 0
     log = fleet.router.log
     assert log.index("Stopping") < log.index("Stopped")
     assert log.count("Request completed successfully.") == 2
@@ -95,7 +95,7 @@ def test_a_second_signal_ends_it_at_once_and_visibly(fleet):
         eventually(lambda: refuses(fleet))
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(25) == 0
         with pytest.raises((IncompleteError, ConnectionResetError)):
             client.read_chunks([])
     eventually(lambda: fleet.mocks[0].state()["live"] == 0)
@@ -112,7 +112,7 @@ def test_a_request_half_sent_when_it_is_told_to_stop_is_still_answered(fleet):
         assert client.read().status == 200
         assert client.is_at_end()
         streaming.read_chunks([])
-    assert fleet.router.process.wait(10) == 0
+    assert fleet.router.process.wait(25) == 0
 
 
 def test_its_health_says_draining_while_it_still_accepts():
@@ -124,7 +124,7 @@ def test_its_health_says_draining_while_it_still_accepts():
         answer = kept.read()
         assert (answer.status, answer.header("connection")) == (503, "close")
         assert kept.is_at_end()
-        assert fleet.router.process.wait(10) == 0
+        assert fleet.router.process.wait(25) == 0
 
 
 def test_a_connection_kept_from_before_may_ask_once_more():
@@ -140,7 +140,7 @@ def test_a_connection_kept_from_before_may_ask_once_more():
             assert answer.status == (503 if client is health else 200)
             assert answer.header("connection") == "close"
             assert client.is_at_end()
-        assert fleet.router.process.wait(10) == 0
+        assert fleet.router.process.wait(25) == 0
 
 
 def test_so_may_one_whose_answer_began_before():
@@ -154,7 +154,7 @@ def test_so_may_one_whose_answer_began_before():
         answer = client.read()
         assert (answer.status, answer.header("connection")) == (200, "close")
         assert client.is_at_end()
-        assert fleet.router.process.wait(10) == 0
+        assert fleet.router.process.wait(25) == 0
 
 
 def test_what_runs_longer_than_the_limit_is_cut_off_visibly():
@@ -162,7 +162,7 @@ def test_what_runs_longer_than_the_limit_is_cut_off_visibly():
         fleet.router.process.terminate()
         with pytest.raises((IncompleteError, ConnectionResetError)):
             client.read_chunks([])
-        assert fleet.router.process.wait(10) == 0
+        assert fleet.router.process.wait(25) == 0
         assert "1 connections are cut off: server.drain-timeout-secs (0.3 s)" in fleet.router.log
 
 
@@ -184,7 +184,7 @@ def test_its_port_can_be_had_again_right_away(fleet):
 def test_a_port_in_use_is_one_clear_line(fleet):
     second = RouterProcess(port=fleet.port)
     try:
-        assert second.process.wait(20) == 1
+        assert second.process.wait(25) == 1
         lines = second.output.splitlines()
         assert len([line for line in lines if not line.startswith("[INFO]")]) == 1, lines
         assert str(fleet.port) in lines[-1]

@@ -111,7 +111,7 @@ def test_a_second_router_takes_the_port_over_while_requests_run() -> None:
             load.more()
             old.process.terminate()
             assert streaming.read_chunks([])[-1].endswith(b"data: [DONE]\n\n")
-            assert old.process.wait(10) == 0
+            assert old.process.wait(25) == 0
             load.more()
         assert load.problems == []
         assert new.stop() == 0
@@ -155,7 +155,7 @@ def test_a_descriptor_that_is_no_listening_socket_is_one_clear_line() -> None:
     with socket.socket() as plain:
         router = RouterProcess(port=free_port(), **handing_over(plain))  # type: ignore[arg-type]
         try:
-            assert router.process.wait(20) == 1
+            assert router.process.wait(25) == 1
             assert "LISTEN_FDS: descriptor 3 is no listening stream socket" in router.output
             assert "Traceback" not in router.output
         finally:

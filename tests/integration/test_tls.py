@@ -67,9 +67,10 @@ def test_clients_and_instances_with_tls(tmp_path) -> None:  # type: ignore[no-un
 
             with pytest.raises(ssl.SSLCertVerificationError):
                 ask(port, client)
-            with socket.create_connection(("127.0.0.1", port), 10) as plain:  # a client without TLS gets nothing
+            with socket.create_connection(("127.0.0.1", port), 10) as plain:  # a client without TLS is told so
                 plain.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert b"HTTP/" not in plain.recv(1000)
+                assert b"use https://" in plain.recv(1000)
+                assert plain.recv(1000) == b""
 
             context = certificates.client()
             context.check_hostname = False
@@ -114,7 +115,7 @@ def test_an_instance_that_is_not_who_it_should_be_is_not_used(tmp_path) -> None:
 def test_a_certificate_that_cannot_be_used_is_one_clear_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
     router = RouterProcess({"tls": {"cert-path": str(tmp_path / "none.pem")}})
     try:
-        assert router.process.wait(20) == 1
+        assert router.process.wait(25) == 1
         assert f"tls.cert-path: {tmp_path / 'none.pem'}: no such file or directory" in router.output
         assert "Traceback" not in router.output
     finally:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fd_router.errors import BadRequestError
 from fd_router.openai import completion as completion_module
 from fd_router.openai.completion import Completion
+from fd_router.openai.large_bodies import LARGE
 
 
 def read(**fields: Any) -> Completion:
@@ -298,3 +299,26 @@ class TestWhatPoliciesMayAsk:
         assert completion.header("Accept") == "ü"
         assert completion.header("x-other") is None
         assert read().header("x-tenant") is None
+
+
+class TestLargeOddBodies:
+    """What is beyond JSON's rules in a large body costs one pass, and is read all the same."""
+
+    @pytest.mark.parametrize(
+        "odd", [rb'"\\ud83d"', rb'"\\uDE00 x"', b"NaN", b"-Infinity", b'"\xed\xa0\x80"', rb'"\\ud83d\\ude00"'], ids=repr
+    )
+    def test_they_are_read_without_the_tolerant_decoder(self, odd: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fd_router.openai.completion.json.loads", None)  # which would hold the loop
+        body = b'{"stream":true,"prompt":"%b","x":%b,"session_id":"s","y":[%b0]}' % (b"a" * LARGE, odd, b"[]," * 9)
+        completion = Completion(body)
+        assert (completion.prompt, completion.stream, completion.session_id) == ("a" * LARGE, True, "s")
+
+    def test_values_of_unexpected_types_are_absent(self) -> None:
+        body = b'{"stream":"yes","model":"m","prompt":{"a":1},"request_id":7,"x":"%b"}' % (b"a" * LARGE)
+        completion = Completion(body)
+        assert (completion.prompt, completion.stream, completion.model, completion.request_id) == ("", False, "m", "7")
+
+    @pytest.mark.parametrize("wrong", [b"[%b]", b'{"prompt":"%b}', b'"%b"'])
+    def test_what_is_no_object_is_refused(self, wrong: bytes) -> None:
+        with pytest.raises(BadRequestError):
+            Completion(wrong % (b"1" * (LARGE + 9)))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fd_router.capacity.breaker import Breaker, TripLimits
+from fd_router.engines.openai import OpenAiDialect
 from fd_router.errors import UpstreamError
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
@@ -26,7 +27,7 @@ def counts(breaker: Breaker) -> tuple[int, int]:
     return breaker.requests, breaker.failures
 
 
-class TestExchange:
+class TestSingle:
     @pytest.mark.parametrize(
         ("status", "expected"),
         [("200 OK", (1, 0)), ("404 Not Found", (0, 0)), ("429 Slow", (0, 0)), ("503 No", (1, 1))],
@@ -51,6 +52,19 @@ class TestExchange:
         instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
         instance.lose()
         assert counts(breaker) == (1, 1)
+
+    @pytest.mark.parametrize("held_up", [True, False])
+    async def test_a_stall_is_the_instances_unless_its_client_took_nothing(self, held_up: bool) -> None:
+        rig = Rig(1, stall_timeout_secs=5)
+        breaker = watch(rig.instances[0])
+        client = rig.client()
+        instance = await rig.ask(client, b'{"prompt": "hello", "stream": true}')
+        instance.receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
+        if held_up:
+            client.protocol.pause_writing()  # type: ignore[union-attr]
+        await rig.pass_time(6)
+        assert instance.aborted
+        assert counts(breaker) == (1, 0 if held_up else 1)
 
     async def test_a_client_that_leaves_is_nobodys_failure(self) -> None:
         rig = Rig(1)
@@ -107,3 +121,23 @@ def test_a_decode_that_gives_a_request_back_has_not_failed() -> None:
     leg.on_head(ResponseHead(500, b"", 2), b'{"error": {"message": "PD Error: pd_reschedule"}}')
     leg.on_complete()
     assert counts(breaker) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", [PrefillLeg, DecodeLeg])
+def test_an_instance_that_says_it_is_busy_has_not_failed(kind: type[PairLeg]) -> None:
+    class Busy(OpenAiDialect):
+        busy_statuses = frozenset({503})
+
+    errors: list[UpstreamError] = []
+
+    class Listening(Pair):
+        def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
+            errors.append(error)
+
+    instance = make_instance(1)
+    instance.dialect = Busy()
+    breaker = watch(instance)
+    leg = kind(Listening(), Reservation(instance, 0), stream=False)  # type: ignore[call-arg,arg-type]
+    leg.on_whole(ResponseHead(503, b"", 2), b"{}")
+    assert counts(breaker) == (0, 0)
+    assert [error.reason for error in errors] == ["busy"]

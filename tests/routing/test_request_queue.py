@@ -24,6 +24,7 @@ from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_transport import FakeLoop, FakeTransport
 from tests.support.live import live_config
 from tests.support.rig import Rig, answer, post
+from tests.support.scheduling_fakes import AskedGroup
 
 PRIORITIES = Priorities({"high": 16, "normal": 4, "low": 1})
 
@@ -37,28 +38,20 @@ class CrowdedRig(Rig):
         self.warnings: list[str] = []
         super().__init__(instances, admission=options)
         for instance in self.instances:
-            self.room.set_limit(instance, limit)
+            self.headroom.set_limit(instance, limit)
 
     def _make_context(self, policy: str) -> SingleContext:
         context = super()._make_context(policy)
-        self._fleet: tuple[Instance, ...] = ()
-        self.room = Headroom(lambda role: self._same_fleet())
+        self.headroom = Headroom()
         scheduler = Scheduler[Instance](
-            lambda: self.room.open("mixed"),
+            AskedGroup(self.available),
             RoundRobinPolicy(Environment(self.timers.time, random.Random(1))),
             lambda: "none is there",
-            lambda: self.room.is_full("mixed"),
         )
         observer = QueueObserver(self.waits.append, self.refusals.append, self.warnings.append)
         self.queue = RequestQueue(self.live, PRIORITIES, self.sweeper, self.timers.time, self.loop.call_soon, observer)
-        self.room.on_capacity(self.queue.on_capacity)
+        self.headroom.on_capacity(self.queue.on_capacity)
         return msgspec.structs.replace(context, select=scheduler.select, queue=self.queue)
-
-    def _same_fleet(self) -> tuple[Instance, ...]:
-        fleet = tuple(self.available())
-        if fleet != self._fleet:
-            self._fleet = fleet
-        return self._fleet
 
     async def send(self, name: str, headers: str = "", **more: object) -> FakeTransport:
         client = self.client()
@@ -191,7 +184,7 @@ async def test_an_instance_that_comes_up_takes_who_waits() -> None:
         await rig.send(name)
     assert rig.seen() == ["a"]
     rig.instances[1].health = Health.HEALTHY
-    rig.room.tell()
+    rig.headroom.notify()
     await rig.settle()
     assert sorted(rig.seen()) == ["a", "b"]
     assert rig.queue.waiting == 1
@@ -205,7 +198,7 @@ async def test_who_waits_stays_when_no_instance_is_left_for_a_moment() -> None:
     await rig.answer_one()
     assert rig.queue.waiting == 1
     rig.instances[0].health = Health.HEALTHY
-    rig.room.tell()
+    rig.headroom.notify()
     await rig.settle()
     assert await rig.answer_one() == "b"
     rig.assert_nothing_is_held()

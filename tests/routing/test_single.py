@@ -23,7 +23,8 @@ async def test_success_and_what_is_sent_to_the_instance() -> None:
     instance = await rig.ask(client, headers="X-Request-Id: me\r\nAccept: */*\r\n")
     assert instance.take() == (
         b"POST /v1/completions HTTP/1.1\r\nhost: 10.0.0.1:8000\r\ncontent-length: 19\r\nx-request-id: me\r\n"
-        b'via: 1.1 fd-router\r\nAccept: */*\r\n\r\n{"prompt": "hello"}'
+        b"Accept: */*\r\nx-forwarded-proto: http\r\nx-forwarded-for: 10.9.9.1\r\nvia: 1.1 fd-router\r\n"
+        b'\r\n{"prompt": "hello"}'
     )
     assert rig.counts() == [(1, 10), (0, 0)]
     rig.timers.now += 0.5

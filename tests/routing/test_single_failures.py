@@ -92,6 +92,20 @@ class TestRetries:
         assert sorted(key for key, _ in rig.failed[:4]) == [f"10.0.0.{n}:8000" for n in range(1, 5)]
         rig.assert_nothing_is_held()
 
+    async def test_when_each_was_tried_any_may_be_chosen_again(self) -> None:
+        rig = Rig(3, max_attempts=3)
+        for host in range(1, 4):
+            rig.backend.failures[f"10.0.0.{host}"] = [ConnectionRefusedError() for _ in range(9)]
+        client = rig.client()
+        client.receive(post())
+        for _ in range(3):
+            await rig.settle()
+        assert error_of(client.take())[0] == 502
+        first, again = rig.failed[:3], rig.failed[3:]
+        assert len({key for key, _ in first}) == 3
+        assert len({key for key, _ in again}) > 1
+        rig.assert_nothing_is_held()
+
     async def test_the_only_one_is_tried_again(self) -> None:
         rig = Rig(1)
         rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()] * 2
@@ -167,6 +181,86 @@ class TestRetries:
         assert error_of(client.take())[0] == 504
         assert len(rig.backend.opened) == 1
         rig.assert_nothing_is_held()
+
+
+class TestAttemptRecords:
+    async def test_each_attempt_leaves_one(self) -> None:
+        rig = Rig(3)
+        rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()]
+        client = rig.client()
+        second = await rig.ask(client)
+        rig.timers.now += 1.0
+        second.lose(ConnectionResetError("reset by peer"))
+        await rig.settle()
+        rig.timers.now += 1.0
+        rig.backend.opened[1].receive(answer())
+        await rig.settle()
+        (record,) = rig.records
+        refused, reset, last = record.all_attempts()
+        assert (refused.instances, refused.outcome, refused.sent_at) == (("http://10.0.0.1:8000",), "refused", 0.0)
+        assert (reset.outcome, reset.ended_at - reset.sent_at, reset.first_byte_at) == ("reset", 1.0, 0.0)
+        assert (last.instances, last.outcome, last.status) == (("http://10.0.0.3:8000",), "completed", 200)
+        assert (last.sent_at, last.first_byte_at) == (reset.ended_at, last.ended_at)
+
+    async def test_one_that_breaks_off(self) -> None:
+        rig = Rig()
+        instance = await rig.ask(rig.client(), STREAMING)
+        instance.receive(STREAM_HEAD + chunk(b"one"))
+        instance.lose()
+        (attempt,) = rig.records[0].all_attempts()
+        assert (attempt.outcome, attempt.status) == ("cut_off", 200)
+
+    async def test_a_request_that_nobody_could_have_has_none(self) -> None:
+        rig = Rig(0)
+        rig.client().receive(post())
+        await rig.settle()
+        assert rig.records[0].all_attempts() == ()
+
+
+class TestBugs:
+    async def test_a_selection_that_raises_is_answered_and_told(self) -> None:
+        rig = Rig()
+
+        def select(*_: object) -> None:
+            raise ZeroDivisionError
+
+        rig.change(select=select)
+        client = rig.client()
+        client.receive(post())
+        await rig.settle()
+        assert error_of(client.take())[0] == 500
+        assert isinstance(rig.bugs.pop()["exception"], ZeroDivisionError)
+        rig.assert_nothing_is_held()
+
+    async def test_so_is_one_that_raises_at_another_attempt(self) -> None:
+        rig = Rig()
+        client = rig.client()
+        instance = await rig.ask(client)
+        (request,) = rig.state.proxied_requests()
+
+        def select(*_: object) -> None:
+            raise ZeroDivisionError
+
+        request._select = select  # type: ignore[attr-defined]
+        instance.lose()
+        await rig.settle()
+        assert error_of(client.take())[0] == 500
+        assert len(rig.bugs) == 1
+        rig.bugs.clear()
+        rig.assert_nothing_is_held()
+
+    async def test_and_a_preparation_that_raises(self) -> None:
+        rig = Rig()
+
+        async def prepare() -> None:
+            raise ZeroDivisionError
+
+        rig.change(prepare=lambda _: prepare())
+        client = rig.client()
+        client.receive(post())
+        await rig.settle()
+        assert error_of(client.take())[0] == 500
+        assert len(rig.bugs) == 1
 
 
 class TestStale:

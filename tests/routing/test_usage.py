@@ -9,7 +9,7 @@ from fd_router.openai.usage import find_usage
 from fd_router.routing.usage import TAIL, UsageTail
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
-from tests.support.scheduling_fakes import LearningPolicy
+from tests.support.scheduling_fakes import AskedGroup, LearningPolicy
 
 STREAM = b'{"prompt": "hello", "stream": true}'
 USAGE = {"prompt_tokens": 70, "total_tokens": 72, "prompt_tokens_details": {"cached_tokens": 64}}
@@ -21,7 +21,7 @@ def event(value: Any) -> bytes:
 
 def learning_rig(instances: int = 1, **settings: Any) -> tuple[Rig, LearningPolicy]:
     rig, policy = Rig(instances, **settings), LearningPolicy()
-    rig.change(select=Scheduler(rig.available, policy, lambda: "none is there").select)
+    rig.change(select=Scheduler(AskedGroup(rig.available), policy, lambda: "none is there").select)
     return rig, policy
 
 

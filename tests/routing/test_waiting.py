@@ -13,7 +13,7 @@ from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import Rig, answer, post
-from tests.support.scheduling_fakes import Diary
+from tests.support.scheduling_fakes import AskedGroup, Diary
 
 
 class HoldingDiary(Diary):
@@ -53,7 +53,7 @@ def policy() -> HoldingPolicy:
 @pytest.fixture
 async def rig(policy: HoldingPolicy) -> Rig:
     rig = Rig()
-    rig.change(select=Scheduler[Instance](rig.available, policy, lambda: "none is there").select)
+    rig.change(select=Scheduler[Instance](AskedGroup(rig.available), policy, lambda: "none is there").select)
     return rig
 
 

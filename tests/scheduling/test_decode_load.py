@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 
+from fd_router.scheduling.candidate_group import UnlimitedGroup
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.scheduler import Scheduler
@@ -20,7 +21,7 @@ def make() -> DecodeLoadPolicy:
 
 def test_requests_and_their_prompts_count() -> None:
     policy, (one, two) = make(), fleet(0, 0)
-    scheduler = Scheduler(lambda: [one, two], policy, lambda: "")
+    scheduler = Scheduler(UnlimitedGroup([one, two]), policy, lambda: "")
     long = scheduler.select(FakeRequest("x" * 16_000), {two.key})  # 4000 tokens + 1000
     assert [scheduler.select(FakeRequest("x" * 400)).instance for _ in range(4)] == [two] * 4  # 4 × (100 + 1000)
     explanation = policy.explain(FakeRequest(), [one, two])

@@ -5,7 +5,7 @@ import pytest
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
-from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, make_environment
+from tests.support.scheduling_fakes import AskedGroup, FakeCandidate, FakeRequest, make_environment
 
 
 class Pairs:
@@ -14,13 +14,11 @@ class Pairs:
     def __init__(self, prefills: int = 2, decodes: int = 2, misfits: set[tuple[int, int]] | None = None) -> None:
         self.prefills = tuple(FakeCandidate(number) for number in range(1, prefills + 1))
         self.decodes = tuple(FakeCandidate(number) for number in range(11, decodes + 11))
-        self.full: set[str] = set()
         self._misfits = {(f"10.0.0.{prefill}:8000", f"10.0.0.{decode}:8000") for prefill, decode in (misfits or set())}
         self.scheduler = PairScheduler[FakeCandidate](
-            Side(lambda: self.prefills, make_policy("request_num", make_environment())),
-            Side(lambda: self.decodes, make_policy("request_num", make_environment())),
+            Side(AskedGroup(lambda: self.prefills), make_policy("request_num", make_environment())),
+            Side(AskedGroup(lambda: self.decodes), make_policy("request_num", make_environment())),
             lambda prefill, decode: (prefill.key, decode.key) not in self._misfits,
-            self.full,
         )
 
     def select(self, *tried: FakeCandidate) -> tuple[FakeCandidate, FakeCandidate]:
@@ -34,33 +32,36 @@ def test_both_are_counted() -> None:
     assert [(each.running, each.tokens) for each in (*pairs.prefills, *pairs.decodes)] == [(1, 6), (1, 0)]
 
 
-def test_full_ones_are_left_out() -> None:
+def test_saturated_ones_are_left_out() -> None:
     pairs = Pairs(2, 2)
-    pairs.full.update((pairs.prefills[0].key, pairs.decodes[1].key))
+    pairs.prefills[0].is_saturated = pairs.decodes[1].is_saturated = True
     for _ in range(4):
         assert pairs.select() == (pairs.prefills[1], pairs.decodes[0])
 
 
-def test_a_prefill_whose_partners_are_full_is_left_out() -> None:
+def test_a_prefill_whose_partners_are_saturated_is_left_out() -> None:
     pairs = Pairs(2, 2, misfits={(1, 12), (2, 11)})
-    pairs.full.add(pairs.decodes[0].key)
+    pairs.decodes[0].is_saturated = True
     for _ in range(3):
         assert pairs.select() == (pairs.prefills[1], pairs.decodes[1])
 
 
 @pytest.mark.parametrize("side", ["prefills", "decodes"])
-def test_no_room_is_not_no_instance(side: str) -> None:
+def test_saturated_is_not_no_instance(side: str) -> None:
     pairs = Pairs(2, 2)
-    pairs.full.update(each.key for each in getattr(pairs, side))
+    saturated: tuple[FakeCandidate, ...] = getattr(pairs, side)
+    for each in saturated:
+        each.is_saturated = True
     with pytest.raises(SaturatedError, match="No available prefill/decode workers: each pair has one that has as many"):
         pairs.select()
-    pairs.full.clear()
+    for each in saturated:
+        each.is_saturated = False
     assert pairs.select()
 
 
-def test_what_was_tried_has_no_room_to_wait_for() -> None:
+def test_what_was_tried_is_nothing_to_wait_for() -> None:
     pairs = Pairs(2, 1)
-    pairs.full.add(pairs.prefills[0].key)
+    pairs.prefills[0].is_saturated = True
     with pytest.raises(NoInstanceError) as raised:
         pairs.select(pairs.decodes[0])
     assert not isinstance(raised.value, SaturatedError)

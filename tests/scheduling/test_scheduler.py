@@ -3,15 +3,24 @@ from __future__ import annotations
 import pytest
 
 from fd_router.errors import NoInstanceError, SaturatedError
+from fd_router.scheduling.candidate_group import JointGroup, UnlimitedGroup
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
-from tests.support.scheduling_fakes import Diary, FakeCandidate, FakeRequest, LearningPolicy, fleet, make_environment
+from tests.support.scheduling_fakes import (
+    AskedGroup,
+    Diary,
+    FakeCandidate,
+    FakeRequest,
+    LearningPolicy,
+    fleet,
+    make_environment,
+)
 
 
 def make_scheduler(candidates: list[FakeCandidate], policy: str = "request_num") -> Scheduler[FakeCandidate]:
-    return Scheduler(lambda: candidates, make_policy(policy, make_environment()), lambda: "none has registered")
+    return Scheduler(UnlimitedGroup(candidates), make_policy(policy, make_environment()), lambda: "none has registered")
 
 
 def test_what_is_chosen_is_counted_at_once() -> None:
@@ -31,14 +40,25 @@ def test_those_tried_are_left_out_as_long_as_another_is_left() -> None:
     assert scheduler.select(FakeRequest(), {"10.0.0.77:1"}).instance is one
 
 
+def test_when_all_were_tried_any_of_them_may_be_chosen_again() -> None:
+    candidates = fleet(7, 5, 3)
+    tried = {each.key for each in candidates}
+    assert make_scheduler(candidates).select(FakeRequest(), tried).instance is candidates[2]
+
+
 def test_nothing_to_choose_from() -> None:
     with pytest.raises(NoInstanceError, match="Failed to select worker: none has registered") as raised:
         make_scheduler([]).select(FakeRequest(), {"10.0.0.1:8000"})
     assert (raised.value.status, raised.value.code) == (502, "no_instance")
 
 
-def test_no_room_is_not_no_instance() -> None:
-    scheduler = Scheduler(lambda: (), make_policy("request_num", make_environment()), lambda: "none", lambda: True)
+def test_saturated_is_not_no_instance() -> None:
+    candidates = fleet(0, 0)
+    for candidate in candidates:
+        candidate.is_saturated = True
+    scheduler = Scheduler(
+        AskedGroup(lambda: candidates), make_policy("request_num", make_environment()), lambda: "none"
+    )
     with pytest.raises(SaturatedError, match="each instance that may be chosen has as many requests as it may have"):
         scheduler.select(FakeRequest())
 
@@ -79,7 +99,7 @@ class TestLearners:
 
     def test_it_is_told_of_what_was_taken_only(self) -> None:
         policy, (one, two) = LearningPolicy(), fleet(0, 0)
-        scheduler = Scheduler(lambda: [one, two], policy, lambda: "")
+        scheduler = Scheduler(UnlimitedGroup([one, two]), policy, lambda: "")
         request = FakeRequest("abc")
         decision = scheduler.select(request, {one.key})
         assert [placed[:2] for placed in policy.placed] == [(request, two)]
@@ -87,7 +107,7 @@ class TestLearners:
 
     def test_both_sides_of_a_pair_are_told(self) -> None:
         sides = [(LearningPolicy(), fleet(0)) for _ in range(2)]
-        prefill, decode = (Side(lambda found=found: found, policy) for policy, found in sides)
+        prefill, decode = (Side(UnlimitedGroup(found), policy) for policy, found in sides)
         scheduler = PairScheduler(prefill, decode, lambda _prefill, _decode: True)
         for decision in scheduler.select(FakeRequest("abc")):
             decision.first_token()
@@ -119,3 +139,21 @@ class TestLearners:
         decision.first_token()
         decision.usage(10, 4)
         assert decision.release()
+
+
+class TestJointGroup:
+    def test_the_candidates_of_all_groups_are_its_own(self) -> None:
+        one, two, three = fleet(0, 0, 0)
+        group = JointGroup((AskedGroup(lambda: [one]), AskedGroup(lambda: [two, three])))
+        two.is_saturated = True
+        assert list(group.candidates()) == [one, three]
+        assert list(group.candidates({one.key})) == [three]
+        assert list(group.available) == [one, two, three]
+        assert not group.is_saturated
+
+    def test_it_is_saturated_when_all_of_them_are(self) -> None:
+        one, two = fleet(0, 0)
+        group = JointGroup((AskedGroup(lambda: [one]), AskedGroup(lambda: [two])))
+        one.is_saturated = two.is_saturated = True
+        assert group.is_saturated
+        assert not JointGroup(()).is_saturated

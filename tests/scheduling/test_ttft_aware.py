@@ -17,7 +17,7 @@ from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.scheduling.ttft.policy import Placed, TtftAwarePolicy
 from tests.support.fake_transport import FakeLoop
-from tests.support.scheduling_fakes import FakeCandidate, FakeRequest
+from tests.support.scheduling_fakes import AskedGroup, FakeCandidate, FakeRequest
 
 SPEED = 1000.0  # tokens/s, of all instances until they tell otherwise
 TOKEN = 4  # characters, until told otherwise
@@ -71,7 +71,7 @@ class Bench:
         assert isinstance(policy, TtftAwarePolicy)
         self.policy = policy
         self.fleet = [FakeCandidate(number) for number in range(1, instances + 1)]
-        self.scheduler = Scheduler(lambda: self.fleet, policy, lambda: "")
+        self.scheduler = Scheduler(AskedGroup(lambda: self.fleet), policy, lambda: "")
 
     def send(self, request: FakeRequest, to: int | None = None) -> Reservation[FakeCandidate]:
         """Let the policy choose, among all or only ``to``."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fd_router.errors import UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.heads import ResponseHead
-from fd_router.http.upstream_connection import UpstreamConnection, UpstreamSettings
+from fd_router.http.upstream_connection import UpstreamConnection
+from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import WriteBatcher
 from tests.support.fake_transport import FakeLoop, FakeTransport
 from tests.support.live import live_config
@@ -55,6 +56,9 @@ class FakeListener:
         self.ending = (error.reason, error.retry, error.status)
         self.detail = error.detail
         self.stale = stale
+
+    def on_bug(self, error: Exception) -> None:
+        self.ending = error
 
     @property
     def head(self) -> ResponseHead:

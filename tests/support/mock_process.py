@@ -18,8 +18,8 @@ from typing import Any, Self
 from tests.support.ports import free_port
 
 SOURCES = Path(__file__).parents[2] / "src"
-START_SECS = 20.0
-STOP_SECS = 10.0
+START_SECS = 60.0
+STOP_SECS = 25.0  # less than a router would wait for requests that go on (server.drain-timeout-secs)
 
 
 def call(port: int, method: str, path: str, value: Any = None, timeout: float = 10.0) -> tuple[int, bytes]:
@@ -189,7 +189,7 @@ class RouterProcess(ServerProcess):
         path = self.directory / "logs" / "router.log"
         return path.read_text() if path.exists() else ""
 
-    def wait_for_instances(self, number: int, timeout: float = 15.0) -> None:
+    def wait_for_instances(self, number: int, timeout: float = START_SECS) -> None:
         """Wait until so many instances are registered. Raises TimeoutError."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

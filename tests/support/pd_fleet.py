@@ -68,7 +68,7 @@ class PdFleet:
         """Return the mocks of that role, in the order of their URLs."""
         return [mock for name, mock in self.mocks.items() if name.startswith(role)]
 
-    async def call(self, method: str, path: str, value: Any = None, timeout_secs: float = 10) -> Answer:
+    async def call(self, method: str, path: str, value: Any = None, timeout_secs: float = 60) -> Answer:
         """Send the router a request and return its whole answer."""
         body = b"" if value is None else value if isinstance(value, bytes) else json.dumps(value).encode()
         return await fetch("127.0.0.1", self.port, method, path, body=body, timeout_secs=timeout_secs)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from fd_router.engines.dialect import Dialect
 from fd_router.http.connection_pool import Pools
+from fd_router.http.cors import CORS_FIELDS, Cors
 from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.forwarding import Forwarding
 from fd_router.http.messages import Routes
 from fd_router.http.server_connection import ServerConnection
 from fd_router.http.server_context import ServerContext, ServerState, build_server_context
@@ -31,13 +34,14 @@ from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.telemetry import Telemetry
 from tests.support.fake_transport import FakeLoop, FakeTransport
 from tests.support.live import live_config
+from tests.support.scheduling_fakes import AskedGroup
 from tests.support.telemetry_fakes import Outlet
 
 PATH = "/v1/completions"
 
 
-def make_instance(number: int) -> Instance:
-    instance = Instance(parse_registration({"role": "mixed", "host_ip": f"10.0.0.{number}", "port": 8000}))
+def make_instance(number: int, role: str = "mixed", dialect: Dialect | None = None) -> Instance:
+    instance = Instance(parse_registration({"role": role, "host_ip": f"10.0.0.{number}", "port": 8000}), dialect)
     instance.health = Health.HEALTHY
     return instance
 
@@ -85,6 +89,8 @@ class Rig:
         routes: Routes | None = None,
         policy: str = "round_robin",
         admission: Mapping[str, Any] | None = None,
+        trusted: Collection[str] = (),
+        cors: Cors | None = None,
         **settings: Any,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -99,18 +105,19 @@ class Rig:
         self.sweeper.start()
         self.batcher = WriteBatcher(self.loop)
         self.live = live_config(proxy=settings, admission=admission or {})
-        self.pools = Pools(self.live, self.sweeper, self.batcher)
+        dropped = CORS_FIELDS if cors is not None else frozenset()
+        self.pools = Pools(self.live, self.sweeper, self.batcher, dropped=dropped)
         self.failed: list[tuple[str, str]] = []  # told to the registry
         self.records: list[RequestRecord] = []
         self.clients: list[FakeTransport] = []
         self.context = self._make_context(policy)
         self.state = ServerState(self.live)
-        self.server = self._make_server(routes or {})
+        self.server = self._make_server(routes or {}, forwarding=Forwarding(frozenset(trusted), "fd-router"), cors=cors)
 
     def _make_context(self, policy: str) -> SingleContext:
         kind = {"round_robin": RoundRobinPolicy, "request_num": RequestNumPolicy}[policy]
         chooser = kind(Environment(self.timers.time, random.Random(1)))
-        scheduler = Scheduler[Instance](self.available, chooser, lambda: "none is there")
+        scheduler = Scheduler[Instance](AskedGroup(self.available), chooser, lambda: "none is there")
         return SingleContext(
             endpoint=COMPLETIONS,
             select=scheduler.select,

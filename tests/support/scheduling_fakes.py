@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.environment import Environment
@@ -15,6 +16,8 @@ from fd_router.scheduling.tracker import RequestTracker
 
 class FakeCandidate:
     """An instance with counts that tests set."""
+
+    is_saturated = False
 
     def __init__(self, number: int, running: int = 0, tokens: int = 0) -> None:
         self.key = f"10.0.0.{number}:8000"
@@ -56,6 +59,37 @@ class FakeRequest:
 
 def make_environment(seed: int = 1) -> Environment:
     return Environment(lambda: 0.0, random.Random(seed))
+
+
+class Saturable(Protocol):
+    @property
+    def key(self) -> str: ...
+    @property
+    def is_saturated(self) -> bool: ...
+
+
+SaturableT = TypeVar("SaturableT", bound=Saturable)
+
+
+class AskedGroup(Generic[SaturableT]):
+    """A group that asks a test who is available, each time anew."""
+
+    def __init__(self, available: Callable[[], Sequence[SaturableT]]) -> None:
+        self._available = available
+
+    @property
+    def available(self) -> Sequence[SaturableT]:
+        return self._available()
+
+    @property
+    def is_saturated(self) -> bool:
+        return bool(self.available) and not self.candidates()
+
+    def candidates(self, excluded: Collection[str] = ()) -> Sequence[SaturableT]:
+        available = self.available
+        if not excluded and not any(each.is_saturated for each in available):
+            return available
+        return [each for each in available if not each.is_saturated and each.key not in excluded]
 
 
 def fleet(*running: int) -> list[FakeCandidate]:

@@ -30,6 +30,6 @@ def test_the_logs_losses_are_in_the_metrics() -> None:
 def test_a_new_record_knows_nothing_yet() -> None:
     record = RequestRecord("GET", "/health", "10.0.0.9", 1.0)
     assert (record.status, record.outcome, record.tags, record.mixed, record.attempts) == (0, "completed", "", "", 0)
-    assert (record.selected_at, record.first_byte_at, record.finished_at) == (0.0, 0.0, 0.0)
+    assert (record.sent_at, record.first_byte_at, record.finished_at) == (0.0, 0.0, 0.0)
     assert not record.stream
     assert not record.inference

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import msgspec
 import yaml
@@ -59,10 +61,20 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def entry(name: str, sha256: str) -> str:
+def entry(name: str, sha256: str, *, begins_file: bool = False) -> str:
     """Write the file's lines for a key. Raises ConfigError for a name that is none."""
     key = _convert({"name": name, "sha256": sha256}, "the new key")
-    return f"  - name: {key.name}\n    sha256: {key.sha256}\n"
+    first = "keys:\n" if begins_file else ""
+    return f"{first}  - name: {key.name}\n    sha256: {key.sha256}\n"
+
+
+def is_new_file(stream: TextIO) -> bool:
+    """Tell whether what is written to ``stream`` becomes the beginning of a file."""
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # it is no file of the system's
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
 
 
 def read_keys(path: Path, priorities: Collection[str]) -> tuple[ApiKey, ...]:

@@ -12,8 +12,15 @@ import msgspec
 from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.errors import BadRequestError, UpstreamError
 from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.http.pace import Pace
 from fd_router.instances.instance import Instance
 from fd_router.telemetry.contracts import Log
+
+MAX_IDS = 10_000
+"""Ids in one call: more than a router has requests under way. Those that it doesn't know go to every instance."""
+
+MAX_AT_ONCE = 16
+"""Instances that are told at a time: a message of many ids to a thousand of them at once would hold the loop."""
 
 GRACE_SECONDS = 0.25
 """How long an engine may take to end the answer of a request it has aborted; then the router ends it."""
@@ -65,6 +72,7 @@ class AbortApi:
         self._in_flight = in_flight
         self._post = post
         self._log = log
+        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
     def routes(self) -> Routes:
         """Return the handler."""
@@ -74,36 +82,44 @@ class AbortApi:
         order = _decode(request.body)
         ids = tuple(dict.fromkeys(order.req_ids or ()))
         known = {request_id: tuple(self._in_flight.find(request_id)) for request_id in ids}
-        orders: list[tuple[Instance, Sequence[str] | None]]
         if order.abort_all:
             running = tuple(self._in_flight.all())
-            orders = [(instance, None) for instance in self._members()]
+            messages = await self._messages({}, None)
         else:
             running = tuple(one for found in known.values() for one in found)
-            orders = self._orders(known)
-        messages = [(instance, instance.dialect.abort(wanted)) for instance, wanted in orders]
+            messages = await self._messages(*_split(known))
         names = {request_id: {request_id, *(one.engine_id for one in found)} for request_id, found in known.items()}
         askable = {instance.key for instance, todo in messages if todo}
         ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
         for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
             one.on_aborted()
         told = await asyncio.gather(*(self._tell(instance, todo) for instance, todo in messages if todo))
-        self._end(running, told)
+        await self._end(running, told)
         result = _merge(names, told, [one.request_id for one in ended])
         self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
         return json_response(200, _envelope(result, told))
 
-    def _orders(self, known: Mapping[str, Sequence[Running]]) -> list[tuple[Instance, Sequence[str] | None]]:
-        """Tell a request's own instances of it, by the id that they know, and all of the ids that aren't known here."""
-        members = tuple(self._members())
-        told: dict[str, tuple[Instance, list[str]]] = {}
-        for request_id, found in known.items():
-            own = [(instance, one.engine_id) for one in found for instance in one.instances()]
-            for instance, engine_id in own if found else [(instance, request_id) for instance in members]:
-                ids = told.setdefault(instance.key, (instance, []))[1]
-                if engine_id not in ids:
-                    ids.append(engine_id)
-        return [*told.values()]
+    async def _messages(
+        self, own: Mapping[str, tuple[Instance, Sequence[str]]], others: Sequence[str] | None
+    ) -> list[tuple[Instance, Sequence[AbortMessage]]]:
+        """Return what to send to whom: to each instance its own ids, and to all members the ``others`` (None: all).
+
+        What is for all is written once for each dialect, however many instances there are.
+        """
+        pace = Pace()
+        for_all: dict[int, Sequence[AbortMessage]] = {}
+        messages: dict[str, tuple[Instance, Sequence[AbortMessage]]] = {}
+        for instance in self._members() if others is None or others else ():
+            await pace.breathe()
+            key = id(instance.dialect)
+            if key not in for_all:
+                for_all[key] = instance.dialect.abort(others)
+            messages[instance.key] = instance, for_all[key]
+        for instance, ids in own.values():
+            await pace.breathe()
+            before = messages.get(instance.key, (instance, ()))[1]
+            messages[instance.key] = instance, (*instance.dialect.abort(ids), *before)
+        return [*messages.values()]
 
     async def _tell(self, instance: Instance, messages: Sequence[AbortMessage]) -> _Told:
         """Send an instance one message after the other, as long as it takes them."""
@@ -117,19 +133,22 @@ class AbortApi:
 
     async def _send(self, instance: Instance, message: AbortMessage) -> AbortReply:
         try:
-            status, answer = await self._post(instance, message.path, message.body)
+            async with self._slots:
+                status, answer = await self._post(instance, message.path, message.body)
         except UpstreamError as error:
             return AbortReply(error=error.detail)
         return instance.dialect.read_abort(answer) if status == 200 else AbortReply(error=f"status {status}")
 
-    def _end(self, running: Iterable[Running], replies: Iterable[_Told]) -> None:
+    async def _end(self, running: Iterable[Running], replies: Iterable[_Told]) -> None:
         """Let the clients of what was aborted know, if the engines don't tell them by an end of the answer.
 
         An instance that aborted one request may have refused another: each needs a word of its own.
         """
+        pace = Pace()
         told = {one.instance.key: one for one in replies if not one.reply.error}
         loop = asyncio.get_running_loop()
         for one in running:
+            await pace.breathe()
             own = [told[instance.key] for instance in one.instances() if instance.key in told]
             if any(reply.confirms(one.engine_id) for reply in own):
                 loop.call_later(GRACE_SECONDS, one.on_aborted)
@@ -140,9 +159,28 @@ def _decode(body: bytes) -> _Order:
         order = msgspec.json.decode(body, type=_Order)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
+    if len(order.req_ids or ()) > MAX_IDS:
+        raise BadRequestError(
+            f"req_ids has {len(order.req_ids or ())} ids; at most {MAX_IDS} a call, or abort_all", code="too_many_ids"
+        )
     if not order.abort_all and not order.req_ids:
         raise BadRequestError("Either abort_all: true or a non-empty list req_ids is needed", code="nothing_to_abort")
     return order
+
+
+def _split(
+    known: Mapping[str, Sequence[Running]],
+) -> tuple[dict[str, tuple[Instance, Sequence[str]]], Sequence[str]]:
+    """Return the ids that a request's own instances know, by instance, and the ids that aren't known here."""
+    told: dict[str, tuple[Instance, dict[str, None]]] = {}
+    for found in known.values():
+        for one in found:
+            for instance in one.instances():
+                told.setdefault(instance.key, (instance, {}))[1][one.engine_id] = None
+    own: dict[str, tuple[Instance, Sequence[str]]] = {
+        key: (instance, tuple(ids)) for key, (instance, ids) in told.items()
+    }
+    return own, [request_id for request_id, found in known.items() if not found]
 
 
 def _joined(replies: Sequence[AbortReply]) -> AbortReply:

@@ -77,7 +77,8 @@ class InstancesApi:
             "state": "removed" if removed else instance.health.value,
             "draining": instance.is_draining,
             "paused": registration.is_paused,
-            "kept": self._registry.is_static(instance.key),  # from register.yaml
+            "source": instance.source.name,
+            "kept": instance.source.is_list,
             "running": instance.running,
             "tokens": instance.tokens,
         }

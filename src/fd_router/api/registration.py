@@ -8,15 +8,15 @@ from urllib.parse import parse_qs
 from fd_router.admission.networks import Networks
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.prober import Outcome
-from fd_router.instances.registration import (
-    ROLES,
-    Registration,
-    RegistrationError,
-    decode_registration,
-    require_served,
-)
+from fd_router.instances.registration import Registration, decode_registration, require_served
+from fd_router.instances.registration_errors import RegistrationError
+from fd_router.instances.registration_keys import ROLES
 from fd_router.instances.registry import Registry
+from fd_router.instances.sources.members import SourceMembers
 from fd_router.telemetry.contracts import Log
+
+MAX_BODY = 64 * 1024
+"""Bytes of a registration. A real one has a few hundred."""
 
 Check = Callable[[Registration], Awaitable[Outcome]]
 """Probes an instance that wants to register."""
@@ -29,10 +29,18 @@ class RegistrationApi:
     """
 
     def __init__(
-        self, registry: Registry, check: Check, *, splitwise: bool, log: Log, networks: Networks | None = None
+        self,
+        registry: Registry,
+        members: SourceMembers,
+        check: Check,
+        *,
+        splitwise: bool,
+        log: Log,
+        networks: Networks | None = None,
     ) -> None:
         self._networks = networks
         self._registry = registry
+        self._members = members
         self._check = check
         self._splitwise = splitwise
         self._log = log
@@ -47,6 +55,8 @@ class RegistrationApi:
         }
 
     async def _register(self, request: Request) -> Response:
+        if len(request.body) > MAX_BODY:
+            return self._refuse(413, f"a registration may have {MAX_BODY // 1024} KB, not {len(request.body)} bytes")
         try:
             registration = decode_registration(request.body)
             require_served(registration, self._registry.dialects, splitwise=self._splitwise)
@@ -59,7 +69,7 @@ class RegistrationApi:
             return self._refuse(503, f"{registration.url} service is not healthy", f" ({outcome.detail})")
         if (left := self._registry.banned_secs(registration.key)) > 0:
             return self._refuse(403, f"{registration.url} was removed by an admin, and banned for {left:.0f} s more")
-        self._registry.register(registration)
+        self._members.upsert(registration)
         return json_response(200, {"code": 200, "msg": "Register success"})
 
     def _refuse(self, status: int, message: str, why: str = "") -> Response:
@@ -75,7 +85,7 @@ class RegistrationApi:
 
     async def _decode_instances(self, request: Request) -> Response:
         version = parse_qs(request.head.query).get("version", [""])[-1]
-        registrations = [x.registration for x in self._registry.available("decode")]
+        registrations = [x.registration for x in self._registry.group("decode").available]
         return json_response(200, [x.as_json() for x in registrations if _fits(x, version)])
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from fd_router.api.access import is_own
-from fd_router.capacity.headroom import Headroom
 from fd_router.config.dotted_path import dotted_paths
 from fd_router.config.sections import ServerConfig
 from fd_router.http.client_stream import StartRequest
 from fd_router.instances.instance import Instance
+from fd_router.instances.registry import Registry
 from fd_router.openai.endpoints import Endpoint, Mode, open_endpoints
+from fd_router.scheduling.candidate_group import JointGroup
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.power_of_two import PowerOfTwoPolicy
 from fd_router.scheduling.scheduler import Scheduler
@@ -37,19 +38,12 @@ def starts(endpoints: Iterable[Endpoint], starters: Starters) -> dict[str, dict[
 
 
 def any_instance_scheduler(
-    headroom: Headroom, clock: Callable[[], float], rng: random.Random, why_none: Callable[[], str]
+    registry: Registry, clock: Callable[[], float], rng: random.Random, why_none: Callable[[], str]
 ) -> Scheduler[Instance]:
     """Build who chooses, in splitwise mode, the single instance of a request that makes no pair.
 
     Prefill and decode instances alike have the model. Of two at random it is the one with fewer requests: a choice that
     needs no view of the two groups together.
     """
-    roles = ("prefill", "decode")
-
-    def available() -> Sequence[Instance]:
-        return [instance for role in roles for instance in headroom.open(role)]
-
-    def is_full() -> bool:
-        return any(headroom.is_full(role) for role in roles)
-
-    return Scheduler(available, PowerOfTwoPolicy(Environment(clock, rng)), why_none, is_full)
+    group = JointGroup((registry.group("prefill"), registry.group("decode")))
+    return Scheduler(group, PowerOfTwoPolicy(Environment(clock, rng)), why_none)

@@ -17,6 +17,7 @@ import uvloop
 from fd_router.app.reload import Load
 from fd_router.app.router import Router
 from fd_router.config.loading import Config
+from fd_router.early_signals import Hangup, hold
 from fd_router.telemetry.logging.factory import open_log
 from fd_router.telemetry.logging.text_log import RouterLog
 
@@ -31,6 +32,7 @@ def run(config: Config, warnings: Sequence[str] = (), *, load: Load | None = Non
 
     Returns the exit status. Raises FdRouterError when it can't start.
     """
+    hangup = hold()
     _allow_many_connections()
     _keep_memory()
     options = {name: getattr(config.log, name) for name in config.log.__struct_fields__}
@@ -38,13 +40,13 @@ def run(config: Config, warnings: Sequence[str] = (), *, load: Load | None = Non
     for warning in warnings:
         log.warn(warning)
     try:
-        uvloop.run(_serve(config, log, load))
+        uvloop.run(_serve(config, log, load, hangup))
     finally:
         log.close()
     return 0
 
 
-async def _serve(config: Config, log: RouterLog, load: Load | None) -> None:
+async def _serve(config: Config, log: RouterLog, load: Load | None, hangup: Hangup) -> None:
     loop = asyncio.get_running_loop()
     stopping, hurry = asyncio.Event(), asyncio.Event()
 
@@ -56,9 +58,11 @@ async def _serve(config: Config, log: RouterLog, load: Load | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     router = Router(config, log, load)
-    loop.add_signal_handler(signal.SIGHUP, router.reload_soon)
     try:
         await router.start()
+        loop.add_signal_handler(signal.SIGHUP, router.reload_soon)
+        if hangup.came:  # what was read since may have been older
+            router.reload_soon()
         _calm_collector()
         _tell_supervisor("READY=1")
         await stopping.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,10 +11,8 @@ import msgspec
 from fd_router.api.reload import Outcome
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import OPTIONS, SECTIONS, Config, Loaded
-from fd_router.engines.dialects import Dialects
 from fd_router.errors import ConfigError
-from fd_router.instances.registry import Registry
-from fd_router.instances.sources.register_yaml import RegisterFile, read_register_file, replace_static
+from fd_router.instances.sources.members import Diff
 from fd_router.telemetry.logging.text_log import RouterLog
 
 Load = Callable[[], Loaded]
@@ -27,6 +24,9 @@ Prepare = Callable[[Config], Callable[[], None]]
 It runs in a thread, and changes nothing; the other one runs on the loop, and can't fail.
 """
 
+Sources = Callable[[Config], Callable[[], Diff]]
+"""Does the same for the sources of instances that can be read anew, and returns what that changes."""
+
 Keys = Callable[[], Sequence[str]]
 """Reads the API keys anew and puts them in force, unless something is wrong: then it returns what."""
 
@@ -36,13 +36,13 @@ class Reloader:
 
     def __init__(
         self, live: LiveConfig, load: Load, parts: Sequence[Prepare], keys: Keys,
-        *, registry: Registry, log: RouterLog,
+        *, sources: Sources, log: RouterLog,
     ) -> None:  # fmt: skip
         self._live = live
         self._load = load
         self._parts = parts
         self._keys = keys
-        self._registry = registry
+        self._sources = sources
         self._log = log
         self._turn = asyncio.Lock()
 
@@ -63,23 +63,25 @@ class Reloader:
 
     async def _reload(self) -> Outcome:
         loop = asyncio.get_running_loop()
-        loaded, file, commits = await loop.run_in_executor(None, self._prepare)
+        loaded, name_instances, commits = await loop.run_in_executor(None, self._prepare)
         if problems := self._keys():  # changes nothing but the keys, and those last of all that may fail
             raise ConfigError(*problems)
         config, changed, waiting = merged(self._live.current, loaded.config)
         self._live.replace(config)
         for commit in commits:
             commit()
-        path = config.manager.register_path
-        added, removed = replace_static(file, self._registry, f"no longer in {path}" if path else "no register.yaml")
-        return Outcome(changed, waiting, added, removed, warnings=loaded.warnings)
+        diff = name_instances()
+        return Outcome(changed, waiting, diff.added, diff.removed, warnings=loaded.warnings)
 
-    def _prepare(self) -> tuple[Loaded, RegisterFile, list[Callable[[], None]]]:
+    def _prepare(self) -> tuple[Loaded, Callable[[], Diff], list[Callable[[], None]]]:
         loaded = self._load()
         config, _, _ = merged(self._live.current, loaded.config)
         problems: list[str] = []
-        file = _register_file(config, self._registry.dialects)
-        problems += file.problems
+        name_instances: Callable[[], Diff] = Diff
+        try:
+            name_instances = self._sources(config)
+        except ConfigError as error:
+            problems += error.problems
         commits = []
         for part in self._parts:
             try:
@@ -88,7 +90,7 @@ class Reloader:
                 problems += error.problems
         if problems:
             raise ConfigError(*problems)
-        return loaded, file, commits
+        return loaded, name_instances, commits
 
 
 def merged(in_force: Config, new: Config) -> tuple[Config, tuple[str, ...], tuple[str, ...]]:
@@ -116,8 +118,3 @@ def _replace(config: Config, values: Mapping[str, Mapping[str, Any]]) -> Config:
         name: msgspec.structs.replace(getattr(config, name), **given) for name, given in values.items() if given
     }
     return msgspec.structs.replace(config, **sections)
-
-
-def _register_file(config: Config, dialects: Dialects) -> RegisterFile:
-    path = config.manager.register_path
-    return read_register_file(Path(path), dialects, splitwise=config.server.splitwise) if path else RegisterFile()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import ssl
 
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
-from fd_router.http.listener import Listener, handed_over, open_sockets, place
-from fd_router.http.server_connection import LAST_CALL_SECONDS, ServerConnection
+from fd_router.errors import FdRouterError
+from fd_router.http.listener import Listener, handed_over, open_sockets
+from fd_router.http.server_connection import ServerConnection
 from fd_router.http.server_context import ServerContext, ServerState
+from fd_router.http.tls_greeting import TlsGreeter
 from fd_router.telemetry.logging.text_log import RouterLog
 
 HAND_OVER_SECONDS = 0.5
@@ -22,16 +25,45 @@ def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | 
     """Take the sockets that were handed over, or bind the configured address. Raises FdRouterError."""
     server = config.server
     handed = handed_over(os.environ, os.getpid())
-    log.info(f"Starting server on {place(server.host, server.port)}")
     if handed:
         log.info(f"Listening on {len(handed)} sockets that were handed over (LISTEN_FDS)")
     return Listener(
         handed or open_sockets(server.host, server.port, reuse_port=server.reuse_port),
         lambda: ServerConnection(context),
-        tls=tls,
+        greeter=TlsGreeter(context, tls) if tls is not None else None,
         is_shared=bool(handed),
         takes_over=bool(handed) or server.reuse_port,
+        keepalive_secs=config.proxy.client_keepalive_secs,
     )
+
+
+async def open_control(config: Config, context: ServerContext, tls: ssl.SSLContext | None, log: RouterLog) -> Listener:
+    """Listen on the control port, for the endpoints that aren't for everybody.
+
+    The control port answers until the router has stopped, so that a drain can be watched there. Raises FdRouterError.
+    """
+    access = config.access
+    log.info(f"Control endpoints at {access.control_host}:{access.control_port}")
+    try:
+        sockets = open_sockets(access.control_host, access.control_port, reuse_port=config.server.reuse_port)
+        # During a restart, what instances and admins say is for the new router: the old one will forget it.
+        listener = Listener(
+            sockets,
+            lambda: ServerConnection(context),
+            greeter=TlsGreeter(context, tls) if tls is not None else None,
+            takes_over=config.server.reuse_port,
+            keepalive_secs=config.proxy.client_keepalive_secs,
+        )
+        await listener.start()
+    except (FdRouterError, OSError) as error:
+        why = str(error).replace(" with --port", "")  # which is the other one's
+        raise FdRouterError(f"access.control-port: {why}") from None
+    return listener
+
+
+def open_files() -> int:
+    """Return how many files this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 async def drain(state: ServerState, listener: Listener, live: LiveConfig, hurry: asyncio.Event, log: RouterLog) -> None:
@@ -46,10 +78,9 @@ async def drain(state: ServerState, listener: Listener, live: LiveConfig, hurry:
     listener.stop()
     clock = asyncio.get_running_loop().time
     begun = clock()
-    greeted = begun + (LAST_CALL_SECONDS if listener.is_encrypted else 0)  # by then handshakes under way are over
     while not hurry.is_set() and clock() < begun + server.drain_timeout_secs:
         await _wait(hurry, 0.05)  # first, for what was accepted in this very turn is no connection of the server yet
-        if clock() >= greeted and not state.connections and not listener.is_greeting:
+        if not state.connections and not listener.is_greeting:
             break
     if state.connections:
         limit = f"server.drain-timeout-secs ({server.drain_timeout_secs:g} s)"

@@ -1,4 +1,4 @@
-"""The ledger: whether the counts of requests at instances are true, against connections and the engines' own word."""
+"""The count audit: whether requests at instances are counted right, against connections and the engines' own word."""
 
 from __future__ import annotations
 
@@ -87,11 +87,7 @@ class CountAuditor:
 
     def _repair(self, instance: Instance, excess: int) -> None:
         before = instance.running, instance.tokens
-        for _ in range(excess):
-            instance.release()
-        instance.running = max(0, instance.running)
-        if not instance.running:
-            instance.tokens = 0
+        instance.repair(excess)
         after = instance.running, instance.tokens
         if after != before:
             self._counters.repaired(instance.url, abs(before[0] - after[0]))

@@ -8,13 +8,16 @@ from collections.abc import Callable
 
 from fd_router.capacity.limits import Limits
 from fd_router.instances.changes import Change, ChangeKind
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Instance, MemberGroup
 from fd_router.instances.registry import Registry
 
 TICK_SECONDS = 0.1
 """How often limits follow the time and the others' loads."""
 
 WARMING = "slow start"
+
+NOBODY = -1.0
+"""The mean of a group whose instances are all warming up."""
 
 _BEGINNINGS = (ChangeKind.FIRST_UP, ChangeKind.CIRCUIT_CLOSED)
 _ENDS = (ChangeKind.DOWN, ChangeKind.REMOVED)
@@ -29,7 +32,6 @@ class SlowStart:
     """
 
     def __init__(self, registry: Registry, limits: Limits, seconds: float, *, clock: Callable[[], float]) -> None:
-        self._registry = registry
         self._limits = limits
         self._seconds = seconds
         self._clock = clock
@@ -46,25 +48,29 @@ class SlowStart:
     def tick(self) -> None:
         """Set the limits that are right now."""
         now = self._clock()
-        for role in {instance.registration.role for instance, _ in self._warming.values()}:
-            others = [x.running for x in self._registry.available(role) if x.key not in self._warming]
-            mean = sum(others) / len(others) if others else 0.0
-            for instance, since in tuple(self._warming.values()):
-                if instance.registration.role == role:
-                    self._set(instance, (now - since) / self._seconds, mean, is_alone=not others)
+        groups = {group.key: group for instance, _ in self._warming.values() for group in instance.groups}
+        means = {key: self._mean(group) for key, group in groups.items()}
+        for instance, since in tuple(self._warming.values()):
+            mean = max((means[group.key] for group in instance.groups), default=NOBODY)
+            self._set(instance, (now - since) / self._seconds, mean)
 
-    def _set(self, instance: Instance, share: float, mean: float, *, is_alone: bool) -> None:
+    def _mean(self, group: MemberGroup) -> float:
+        """Return how many requests those of the group have that aren't warming up, on average."""
+        others = [x.running for x in group.available if x.key not in self._warming]
+        return sum(others) / len(others) if others else NOBODY
+
+    def _set(self, instance: Instance, share: float, mean: float) -> None:
         if share >= 1.0:
             del self._warming[instance.key]
-        is_over = share >= 1.0 or is_alone
-        self._limits.hold(instance, WARMING, 0 if is_over else max(1, math.ceil(share * mean)))
+        is_over = share >= 1.0 or mean == NOBODY
+        self._limits.cap(instance, WARMING, 0 if is_over else max(1, math.ceil(share * mean)))
 
     def _on_change(self, change: Change) -> None:
         instance, kind = change.instance, change.kind
         if kind in _ENDS:
             self._down.add(instance.key)
             if self._warming.pop(instance.key, None) is not None and kind is not ChangeKind.REMOVED:
-                self._limits.hold(instance, WARMING, 0)
+                self._limits.cap(instance, WARMING, 0)
         elif kind in _BEGINNINGS or (kind is ChangeKind.UP and instance.key in self._down):
             self._warming[instance.key] = (instance, self._clock())
         if kind in (ChangeKind.UP, ChangeKind.FIRST_UP, ChangeKind.REMOVED):

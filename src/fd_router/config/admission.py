@@ -1,4 +1,4 @@
-"""The options of who may do what, and of what waits when all instances are busy. Declared as in ``config_sections``."""
+"""The options of who may do what, and of what waits when all instances are busy. Declared as in ``config.sections``."""
 
 from __future__ import annotations
 
@@ -71,6 +71,22 @@ class AccessConfig(msgspec.Struct, frozen=True):
         "127.0.0.1"
     )
     protect_metrics: Annotated[bool, Option(help="Ask for the admin token at /metrics too.")] = False
+    trusted_proxies: Annotated[
+        str,
+        Option(
+            help="Networks of proxies in front of the router: their X-Forwarded-For and -Proto are believed, "
+            "for the log and fairness, never for what a client may do. None: nobody's are."
+        ),
+    ] = "127.0.0.0/8, ::1"
+    cors_origins: Annotated[
+        str,
+        Option(
+            help="Origins whose pages may use the inference paths from a browser (CORS): * for all of them, as engines "
+            "have it, or a list such as https://chat.example, http://localhost:3000. None: instances say it.",
+            pattern=r"(\*|null|[a-z][a-z0-9+.-]*://[!-+.-~-]+)?([ ,]+(null|[a-z][a-z0-9+.-]*://[!-+.-~-]+))*",
+            form="* or a list of origins such as https://chat.example:8443",
+        ),
+    ] = "*"
 
     def __repr__(self) -> str:
         return "<AccessConfig>"  # what it holds may be secret

@@ -1,8 +1,8 @@
-"""The options of what instances are: the engines that they run."""
+"""The options of what instances are, and where they come from."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -11,7 +11,7 @@ from fd_router.config.options import Option
 
 
 class InstancesConfig(msgspec.Struct, frozen=True):
-    """What instances are, whichever way they become known."""
+    """What instances are, and what names them beside themselves and ``register.yaml``."""
 
     dialects: Annotated[
         str,
@@ -23,4 +23,12 @@ class InstancesConfig(msgspec.Struct, frozen=True):
             form="my_module:MyDialect, or several separated by commas",
         ),
     ] = ""
-    plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps a dialect
+    sources: Annotated[
+        dict[str, Any],
+        Option(
+            help="Sources of instances beside registration and `register.yaml`: a class of yours each, "
+            "`my_module:MySource`, with a mapping of its options, or a list of such mappings. Where two name the same "
+            "instance, the first has it."
+        ),
+    ] = msgspec.field(default_factory=dict)
+    plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps a dialect or a source

@@ -1,6 +1,6 @@
 """Puts a configuration together: flag > environment (``FD_ROUTER_<SECTION>_<KEY>``) > file > default.
 
-The options themselves are declared in ``config_sections``; everybody imports them from here.
+The options themselves are declared in ``config.sections``; everybody imports them from here.
 """
 
 from __future__ import annotations
@@ -190,9 +190,15 @@ def _build(values: Mapping[str, Any], path: str | None) -> Config:
     policies = (scheduler.policy, scheduler.prefill_policy, scheduler.decode_policy)
     if path and any(":" in policy for policy in policies):
         sections["scheduler"] = msgspec.structs.replace(scheduler, policy_folder=str(Path(path).parent))
-    for name, plugins in (("server", sections["server"].endpoints), ("instances", sections["instances"].dialects)):
-        if path and plugins:
+    plugins = {
+        "server": (sections["server"].endpoints,),
+        "instances": (sections["instances"].dialects, sections["instances"].sources),
+    }
+    for name, named in plugins.items():
+        if path and any(named):
             sections[name] = msgspec.structs.replace(sections[name], plugin_folder=str(Path(path).parent))
+    if path and sections["telemetry"].record_sinks:
+        sections["telemetry"] = msgspec.structs.replace(sections["telemetry"], plugin_folder=str(Path(path).parent))
     return Config(**sections)
 
 

@@ -13,7 +13,7 @@ from fd_router.config.options import number_text
 _INTRODUCTION: Final = f"""\
 # Configuration
 
-<!-- Made by `fd-router config-reference` from the options in `src/fd_router/config_sections.py`. Don't edit. -->
+<!-- Made by `fd-router config-reference` from the options in `src/fd_router/config/sections.py`. Don't edit. -->
 
 Nothing but a port is needed: `fd-router --port 30000`. Everything else has a default, and can be given in a
 YAML file (`--config_path config.yaml`) or in the environment. When one option is given more than once, the

@@ -13,6 +13,7 @@ from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
+from fd_router.config.telemetry import TelemetryConfig
 from fd_router.config.tls import TlsConfig
 
 
@@ -231,6 +232,20 @@ class ProxyConfig(msgspec.Struct, frozen=True):
     pool_max_idle: Annotated[
         int, Option(live=True, help="Unused connections kept for each instance.", minimum=0, maximum=1_000_000)
     ] = 256
+    client_keepalive_secs: Annotated[
+        int,
+        Option(
+            help="TCP keepalive towards clients: how long one may be silent before it is probed; one that answers none "
+            "of three probes, which are as far apart, has left. 0: none.",
+            unit="s",
+            minimum=0,
+            maximum=32767,
+        ),
+    ] = 15
+    instance_keepalive_secs: Annotated[
+        int,
+        Option(help="The same towards instances.", unit="s", minimum=0, maximum=32767),
+    ] = 30
     max_connections: Annotated[
         int,
         Option(
@@ -297,6 +312,7 @@ class Config(msgspec.Struct, frozen=True):
     manager: ManagerConfig = msgspec.field(default_factory=ManagerConfig)
     instances: InstancesConfig = msgspec.field(default_factory=InstancesConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
+    telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
     proxy: ProxyConfig = msgspec.field(default_factory=ProxyConfig)
     access: AccessConfig = msgspec.field(default_factory=AccessConfig)
     admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)

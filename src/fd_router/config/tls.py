@@ -1,4 +1,4 @@
-"""The options of encrypted connections. Declared as in ``config_sections``."""
+"""The options of encrypted connections. Declared as in ``config.sections``."""
 
 from __future__ import annotations
 

@@ -67,19 +67,16 @@ class PairedRequest(msgspec.Struct, gc=False):
     has_router_fields: bool
     stream: bool
     reschedules: int = 0  # how often decode gave it back
-    token_ids: list[int] = []  # generated before it did
+    token_ids: Sequence[int] = ()  # generated before it did
     prepared: bytes = b""  # the dialect's: what it made of the body and needs again for another attempt
 
 
-class PairPlan:
+class PairPlan(msgspec.Struct, gc=False):
     """How one attempt at a pair goes. ``request_id``: by which both instances know the request then."""
-
-    __slots__ = ("request_id",)
 
     order: ClassVar[Order] = "together"
 
-    def __init__(self, request_id: str) -> None:
-        self.request_id = request_id
+    request_id: str
 
     def prefill_body(self) -> bytes:
         """Return the body for the prefill instance."""
@@ -97,19 +94,15 @@ class PairPlan:
 class SameBody(PairPlan):
     """A pair whose two instances get the same body at once."""
 
-    __slots__ = ("_body",)
-
-    def __init__(self, request_id: str, body: bytes) -> None:
-        self.request_id = request_id
-        self._body = body
+    body: bytes
 
     def prefill_body(self) -> bytes:
         """Return the body."""
-        return self._body
+        return self.body
 
     def decode_body(self, prefill_answer: bytes | None) -> bytes:  # noqa: ARG002
         """Return the body."""
-        return self._body
+        return self.body
 
 
 class GivenBack(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from fd_router.errors import UpstreamError
+from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import InstancePool
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import ResponseHead
@@ -77,6 +77,12 @@ class ClientRequest(UpstreamRequest):
         """Called by the connection."""
         self._connection = None
         self._listener.on_complete()
+
+    def on_bug(self, error: Exception) -> None:
+        """Called by the connection, or by the pool: the listener, or this, raised."""
+        self._connection = self._connecting = None
+        what = f"a bug in the router: {type(error).__name__}: {error}"
+        self._listener.on_failed(UpstreamError("protocol", what, instance=self._pool.url, retry=Retry.NEVER))
 
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """Called by the connection."""

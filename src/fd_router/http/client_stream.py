@@ -6,24 +6,38 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fd_router.errors import HttpError
+from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.telemetry.record import RequestRecord
 
 
 class ClientStream(Protocol):
-    """The connection a request came on, as whoever answers the request uses it."""
+    """What an instance's answer is sent on to its client, whatever version of HTTP the client speaks.
 
-    def write(self, data: bytes) -> None:
-        """Send bytes of the answer."""
+    Either one ``send_head`` and then bodies until ``end`` or ``reset``; or one ``send_error``.
+    """
 
-    def respond_error(self, error: HttpError) -> None:
-        """Send a whole error answer."""
+    @property
+    def send_body(self) -> Callable[[bytes], None]:
+        """Who takes more of the body, framed as it came. To be asked for behind the head; the same from then on."""
 
-    def complete(self, *, keep_alive: bool) -> None:
-        """The answer has been written to its end; the connection may serve the next request."""
+    def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
+        """Send an instance's head with ``extra`` header lines, and what of the body came with it."""
 
-    def cut_off(self, *, delimited: bool) -> None:
-        """End the connection so that the client sees that the answer is not whole."""
+    def send_event(self, event: bytes, last: bytes) -> bool:
+        """Send one more server-sent event behind the instance's, and nothing more of it: what is left is ``end``.
+
+        ``last`` is what came of the body last. Returns False, and sends nothing, when no event can follow that.
+        """
+
+    def send_error(self, error: HttpError) -> None:
+        """Send a whole error answer, and end."""
+
+    def end(self) -> None:
+        """The answer has been sent to its end; the connection may serve the next request."""
+
+    def reset(self) -> None:
+        """End in mid-answer, so that the client sees that it isn't whole."""
 
 
 class Responder(Protocol):
@@ -32,7 +46,6 @@ class Responder(Protocol):
     def on_client_gone(self) -> None: ...
     def on_write_paused(self) -> None: ...
     def on_write_resumed(self) -> None: ...
-    def on_drain(self) -> None: ...
 
 
 class ProxiedRequest(Responder, Protocol):

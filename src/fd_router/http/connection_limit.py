@@ -19,6 +19,10 @@ RETRY_AFTER_SECS = 1
 class Evictable(Protocol):
     """A client's connection."""
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has brought no whole request yet, or is in the middle of one."""
+
     def evict(self) -> bool:
         """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
 
@@ -26,8 +30,9 @@ class Evictable(Protocol):
 class ConnectionLimiter:
     """Keeps the number of connections below ``limit``.
 
-    A connection on which nothing is being answered makes room for a new one: idle ones, and those of clients that
-    send their requests too slowly. They are looked at in turn, so that a new one isn't the next to go.
+    A connection on which nothing is being answered makes room for a new one: first those of strangers, who have
+    brought no whole request yet or send one slowly, then idle ones. They are looked at in turn, so that a new one isn't
+    the next to go.
     """
 
     def __init__(self, limit: int) -> None:
@@ -36,13 +41,16 @@ class ConnectionLimiter:
 
     def make_room(self, guests: Collection[Evictable]) -> bool:
         """Let one of ``guests`` go. Returns False when all that were looked at are being served."""
+        known: list[Evictable] = []
         for _ in range(LOOKS):
             guest = next(self._turn, None)
             if guest is None:
                 self._turn = iter(tuple(guests))
+            elif not guest.is_stranger:
+                known.append(guest)
             elif guest.evict():
                 return True
-        return False
+        return any(guest.evict() for guest in known)
 
     def refusal(self) -> SaturatedError:
         """Make the answer to a request for which there is no place."""

@@ -12,7 +12,8 @@ from fd_router.config.live import LiveConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.tls import InstanceSide
-from fd_router.http.upstream_connection import UpstreamConnection, UpstreamSettings
+from fd_router.http.upstream_connection import UpstreamConnection
+from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import WriteBatcher
 
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
@@ -37,6 +38,7 @@ class Address(Protocol):
 
 Connected = Callable[[UpstreamConnection], None]
 Failed = Callable[[UpstreamError], None]
+Broken = Callable[[Exception], None]
 
 
 class InstancePool:
@@ -54,6 +56,11 @@ class InstancePool:
         self.awaited = 0  # requests that will be sent here, but not yet
         self.retired = False
 
+    @property
+    def via(self) -> str:
+        """What ``Via`` says in requests of the router's own, "" for nothing."""
+        return self._upstream.via
+
     def acquire(self) -> UpstreamConnection | None:
         """Take an idle connection, if there is a live one."""
         while self._idle:
@@ -62,12 +69,21 @@ class InstancePool:
                 return connection
         return None
 
-    def connect(self, on_connected: Connected, on_failed: Failed) -> asyncio.Task[None]:
-        """Open a new connection; one of the callbacks is called, unless the returned task is cancelled."""
-        task = asyncio.get_running_loop().create_task(self._connect(on_connected, on_failed))
+    def connect(self, on_connected: Connected, on_failed: Failed, on_bug: Broken) -> asyncio.Task[None]:
+        """Open a new connection; one of the callbacks is called, unless the returned task is cancelled.
+
+        ``on_bug`` is called with what opening the connection, or one of the others, raised without being meant to.
+        """
+        task = asyncio.get_running_loop().create_task(self._try_to_connect(on_connected, on_failed, on_bug))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _try_to_connect(self, on_connected: Connected, on_failed: Failed, on_bug: Broken) -> None:
+        try:
+            await self._connect(on_connected, on_failed)
+        except Exception as error:  # noqa: BLE001  whoever waits for the connection must hear of it
+            on_bug(error)
 
     async def _connect(self, on_connected: Connected, on_failed: Failed) -> None:
         limit = self._upstream.options.connect_timeout_secs
@@ -132,10 +148,18 @@ class Pools:
     """The pools of all instances, made when first needed. With ``tls`` their connections are encrypted."""
 
     def __init__(
-        self, live: LiveConfig, sweeper: DeadlineSweeper, batcher: WriteBatcher, tls: InstanceSide | None = None
+        self,
+        live: LiveConfig,
+        sweeper: DeadlineSweeper,
+        batcher: WriteBatcher,
+        tls: InstanceSide | None = None,
+        *,
+        via: str = "",
+        dropped: frozenset[bytes] = frozenset(),
     ) -> None:
+        """``via``, ``dropped``: see ``UpstreamSettings``."""
         self._tls = tls
-        self._upstream = UpstreamSettings(batcher, sweeper, live)
+        self._upstream = UpstreamSettings(batcher, sweeper, live, via=via, dropped=dropped)
         self._pools: dict[str, InstancePool] = {}
         self._leaving: dict[str, list[InstancePool]] = {}  # retired, with requests under way
 

@@ -60,7 +60,10 @@ class DeadlineSweeper:
         self.now = now = self._loop.time()
         self._turn = (self._turn + 1) % self.SLICES
         for member in [m for m in self._slices[self._turn] if m.deadline <= now]:
-            member.on_deadline()
+            try:
+                member.on_deadline()
+            except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
+                self._loop.call_exception_handler({"message": "a time limit failed", "exception": error})
 
     def __len__(self) -> int:
         return sum(map(len, self._slices))

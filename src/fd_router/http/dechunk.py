@@ -30,6 +30,10 @@ class Dechunker:
         """Take more of the body. Its syntax has been checked on the way in."""
         self._parser.feed_data(data)
 
+    def close(self) -> None:
+        """Let go of the parser, which refers back to this."""
+        del self._parser
+
     def on_body(self, content: bytes) -> None:
         """Called by the parser."""
         self._write(content)

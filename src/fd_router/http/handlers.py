@@ -61,6 +61,3 @@ class HandlerTask:
 
     def on_write_resumed(self) -> None:
         """Nothing was held back."""
-
-    def on_drain(self) -> None:
-        """An answer made here is written in one go: its head is yet to come."""

@@ -11,7 +11,6 @@ import msgspec
 
 from fd_router.http.messages import REASONS, Headers, Request, Response
 
-CRLF = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
 
 HOP_BY_HOP = frozenset(
@@ -22,10 +21,11 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 """Headers that concern one connection only. ``Transfer-Encoding`` is the framing's matter and handled there."""
 
-VIA = b"via: 1.1 fd-router\r\n"
-
 LONG_BODY = 16 * 1024
 """From so many bytes on, copying a body costs more than writing it as a piece of its own."""
+
+_NOT_IN_VALUE = re.compile(r"[\x00-\x08\n-\x1f\x7f]")
+"""Control characters, which would end a header's line."""
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
 
@@ -89,7 +89,7 @@ def request_message(request: Request, authority: bytes, body: bytes) -> bytes | 
     """Return what to send to the instance at ``authority`` (``host:port``); in two pieces, if ``body`` is long."""
     head = request.head
     start = b"%bhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
-        head.start, authority, len(body), request.request_id.encode("latin-1"), VIA, head.forward,
+        head.start, authority, len(body), request.request_id.encode("latin-1"), head.forward, head.hops,
     )  # fmt: skip
     return start + body if len(body) < LONG_BODY else (start, body)
 
@@ -136,19 +136,28 @@ def _date(second: int) -> str:
 
 
 def response_bytes(
-    response: Response, request_id: str, *, now: float, close: bool, keep_alive_1_0: bool, head_only: bool
+    response: Response,
+    request_id: str,
+    *,
+    now: float,
+    close: bool,
+    keep_alive_1_0: bool,
+    head_only: bool,
+    cors: bytes = b"",
 ) -> bytes:
-    """Return a whole answer made by the router itself, at ``now`` (seconds since 1970)."""
-    lines = [
-        f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\ndate: {_date(int(now))}\r\n",
-        f"content-type: {response.content_type}\r\ncontent-length: {len(response.body)}\r\n",
-    ]
+    """Return a whole answer made by the router itself, at ``now`` (seconds since 1970). Never fails.
+
+    ``cors``: further header lines, see ``http.cors``.
+    """
+    lines = [f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\ndate: {_date(int(now))}\r\n"]
+    if response.status != 204:  # RFC 9110 section 8.6
+        lines.append(f"content-type: {response.content_type}\r\ncontent-length: {len(response.body)}\r\n")
     if request_id:
         lines.append(f"x-request-id: {request_id}\r\n")
-    lines += [f"{name}: {value}\r\n" for name, value in response.headers]
+    lines += [f"{name}: {_NOT_IN_VALUE.sub(' ', value)}\r\n" for name, value in response.headers]
     if close:
         lines.append("connection: close\r\n")
     elif keep_alive_1_0:
         lines.append("connection: keep-alive\r\n")
-    head = ("".join(lines) + "\r\n").encode("latin-1")
+    head = "".join(lines).encode("latin-1", "replace") + cors + b"\r\n"
     return head if head_only else head + response.body

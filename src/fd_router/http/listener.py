@@ -8,19 +8,19 @@ import ctypes
 import errno
 import os
 import socket
-import ssl
 import struct
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from fd_router.errors import FdRouterError
-from fd_router.http.tls import SHUTDOWN_SECONDS
+from fd_router.http.keepalive import keep_alive
+from fd_router.http.tls_greeting import accept_all
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a burst of clients shouldn't be refused."""
 
-HANDSHAKE_SECONDS = 10.0
-"""How long a client may take for its TLS handshake."""
+FULL_SECONDS = 0.2
+"""How long nobody is accepted where no file is left for another connection."""
 
 FIRST_HANDED_OVER = 3
 """The first file descriptor that systemd hands over (sd_listen_fds(3))."""
@@ -81,9 +81,17 @@ def why_not_listening(host: str, port: int, error: OSError) -> str:
     return f"can't listen on {place(host, port)}: {reason}"
 
 
+class Greeter(Protocol):
+    """Who takes accepted sockets."""
+
+    def greet(self, sock: socket.socket) -> None:
+        """Begin with a client."""
+
+
 class Listener:
     """Accepts connections from ``sockets``, which are its own from now on.
 
+    ``greeter`` takes the sockets of clients whose connections are to be encrypted, instead of ``accept``.
     ``is_shared``: another process has the same sockets (they were handed over), so what waits there is not lost
     when this one closes them. ``takes_over``: another router may accept until this one does.
     """
@@ -93,19 +101,21 @@ class Listener:
         sockets: Sequence[socket.socket],
         accept: Accept,
         *,
-        tls: ssl.SSLContext | None = None,
+        greeter: Greeter | None = None,
         is_shared: bool = False,
         takes_over: bool = False,
+        keepalive_secs: int = 0,
     ) -> None:
-        self.is_encrypted = tls is not None
-        limits = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
-        self._tls: dict[str, Any] = {} if tls is None else {"ssl": tls, **limits}
+        for sock in sockets:
+            keep_alive(sock, keepalive_secs)
+        self._greeter = greeter
         self.takes_over = takes_over
         self._accept = accept
         self._sockets = sockets
         self._is_shared = is_shared
         self._held: list[socket.socket] = []  # keeps them open while the servers close
         self._servers: list[asyncio.Server] = []
+        self._read: list[socket.socket] = []  # those that a greeter accepts from
         self._last: set[asyncio.Task[Any]] = set()  # connections that waited when it stopped
 
     def hold(self) -> None:
@@ -118,9 +128,30 @@ class Listener:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             self._held.append(sock.dup())
-            self._servers.append(await loop.create_server(self._accept, sock=sock, backlog=BACKLOG, **self._tls))
+            if (greeter := self._greeter) is None:
+                self._servers.append(await loop.create_server(self._accept, sock=sock, backlog=BACKLOG))
+            else:
+                sock.listen(BACKLOG)
+                self._read_from(sock, greeter)
             if self.takes_over and not self._is_shared:
                 _prefer_newest(sock)
+
+    def _read_from(self, sock: socket.socket, greeter: Greeter) -> None:
+        self._read.append(sock)
+        asyncio.get_running_loop().add_reader(sock, self._on_acceptable, sock, greeter)
+
+    def _on_acceptable(self, sock: socket.socket, greeter: Greeter) -> None:
+        try:
+            accept_all(sock, greeter.greet)
+        except OSError:  # no file is left, and the loop would ask again at once
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(sock)
+            self._read.remove(sock)
+            loop.call_later(FULL_SECONDS, self._read_again, sock, greeter)
+
+    def _read_again(self, sock: socket.socket, greeter: Greeter) -> None:
+        if self._held:  # not closed meanwhile
+            self._read_from(sock, greeter)
 
     def stop(self) -> None:
         """Accept what already waits, for closing would reset it, and then no more."""
@@ -129,13 +160,16 @@ class Listener:
         self._close_sockets()
         loop = asyncio.get_running_loop()
         for connection in waiting:
+            if self._greeter is not None:
+                self._greeter.greet(connection)
+                continue
             task = loop.create_task(self._serve(loop, connection))
             self._last.add(task)
             task.add_done_callback(self._last.discard)
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the client may have left meanwhile
-            await loop.connect_accepted_socket(self._accept, connection, **self._tls)
+            await loop.connect_accepted_socket(self._accept, connection)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -163,6 +197,9 @@ class Listener:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for sock in self._read:
+            asyncio.get_running_loop().remove_reader(sock)
+        self._read.clear()
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,12 @@ Headers = Sequence[tuple[bytes, bytes]]
 """(name, value) pairs in the order received; names keep the sender's case."""
 
 REASONS = {
-    200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 411: "Length Required", 413: "Content Too Large", 417: "Expectation Failed",
-    429: "Too Many Requests", 431: "Request Header Fields Too Large", 499: "Client Closed Request",
-    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
-    504: "Gateway Timeout", 505: "HTTP Version Not Supported",
+    200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 408: "Request Timeout", 411: "Length Required", 413: "Content Too Large",
+    415: "Unsupported Media Type", 417: "Expectation Failed", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
+    501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+    505: "HTTP Version Not Supported", 508: "Loop Detected",
 }  # fmt: skip
 
 
@@ -35,6 +37,9 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     forward: bytes = b""  # ``headers`` as the lines to send on
     authorization: bytes = b""  # the Authorization header's value, unless there are several
     start: bytes = b""  # the first line to send on
+    hops: bytes = b""  # the lines to send on that tell which way it came
+    client: str = ""  # the client's IP address, as trusted proxies tell it: for the log and fairness, not for access
+    cors: bytes = b""  # header lines that each answer to it gets
 
     @property
     def version(self) -> str:
@@ -52,7 +57,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
     request_id: str = ""  # the client's, or one made here
     received_at: float = 0.0  # monotonic seconds at which the head was complete
-    client: str = ""  # its IP address; only told to the router's own endpoints
+    client: str = ""  # the IP address of the connection's other end; only told to the router's own endpoints
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of header ``name`` (lower case), or None."""
@@ -82,12 +87,17 @@ Routes = Mapping[str, Mapping[str, Handler]]
 
 
 def json_response(status: int, value: Any, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """Make an answer with ``value`` as its JSON body."""
-    return Response(status, msgspec.json.encode(value), headers=headers)
+    """Make an answer with ``value`` as its JSON body. Text that UTF-8 can't hold (a lone surrogate) is escaped."""
+    try:
+        body = msgspec.json.encode(value)
+    except (UnicodeEncodeError, OverflowError):
+        body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return Response(status, body, headers=headers)
 
 
 def error_response(error: HttpError) -> Response:
     """Make the answer for ``error`` in the shape that OpenAI clients parse."""
     message = f"{error.message}: {error.said}" if error.said else error.message
     body = {"error": {"message": message, "type": error.type, "param": None, "code": error.code}}
-    return json_response(error.status, body, error.headers)
+    headers = error.headers if error.may_be_repeated else (*error.headers, ("x-should-retry", "false"))
+    return json_response(error.status, body, headers)

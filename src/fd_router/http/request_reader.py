@@ -9,77 +9,40 @@ as the one before on its connection has been parsed already (``_read_again``).
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
 
 import httptools
 
-from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ProxyConfig
 from fd_router.errors import BadRequestError, HttpError
+from fd_router.http.forwarding import FORWARDING_FIELDS, Peer
 from fd_router.http.heads import HOP_BY_HOP, KnownHead, connection_options, header_lines, start_line, without
 from fd_router.http.messages import Headers, Request, RequestHead
+from fd_router.http.reader_settings import UNAUTHENTICATED_BODY, KeyCheck, ReaderSettings
+from fd_router.http.request_fields import (
+    MAX_FIELDS,
+    authorization,
+    check_content_coding,
+    check_expectation,
+    check_transfer_coding,
+    end_of_first_line,
+    first_value,
+    is_host,
+    origin_form,
+)
 
-_INSPECTED = HOP_BY_HOP | {b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
+_INSPECTED = (
+    HOP_BY_HOP
+    | FORWARDING_FIELDS
+    | {b"content-encoding", b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
+)
 """Headers that the router reads, and writes anew where they are needed."""
-
-_AUTHORITY = re.compile(r"[^/?#]*")
-
-_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$&'()*+,;=%._~-]*)(?::[0-9]*)?")
-"""RFC 9110 section 7.2, RFC 3986 section 3.2.2."""
 
 NO_HEAD = RequestHead("-", "-", keep_alive=False)
 """Of a request that couldn't be understood."""
 
-UNAUTHENTICATED_BODY = 1024 * 1024
-"""Bytes of a body that are taken from a client without an API key, where one is needed. Keys are looked at when a
-request is whole; until then anybody could have the router hold as much as the largest body, on each connection."""
-
 _MANY_PARTS = 1024
 """Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
-
-
-class KeyCheck(Protocol):
-    """Who may send a large body: see ``admission.api_key_gate``."""
-
-    def knows(self, authorization: bytes) -> bool:
-        """Tell whether that header's value shows a key in force."""
-
-    def refusal(self, authorization: bytes) -> HttpError:
-        """Count a request without a key in force, and return its answer."""
-
-
-class ReaderSettings:
-    """What the readers of all connections share.
-
-    ``body_limit(path)`` returns the most bytes that a body sent to ``path`` may have. ``keep_authorization``: the
-    Authorization header is sent on. ``gate``: who needs a key for a path whose limit is above ``UNAUTHENTICATED_BODY``.
-    """
-
-    __slots__ = ("body_limit", "clock", "gate", "keep_authorization", "make_id", "max_head")
-
-    def __init__(
-        self,
-        live: LiveConfig,
-        body_limit: Callable[[str], int],
-        clock: Callable[[], float],
-        make_id: Callable[[], str],
-        *,
-        keep_authorization: bool = True,
-        gate: KeyCheck | None = None,
-    ) -> None:
-        self.keep_authorization = keep_authorization
-        self.gate = gate
-        self.max_head: int  # bytes
-        live.subscribe(ProxyConfig, self._on_options)
-        self.body_limit = body_limit
-        self.clock = clock
-        self.make_id = make_id
-
-    def _on_options(self, options: ProxyConfig) -> None:
-        self.max_head = options.max_head_kb * 1024
 
 
 class RequestReader:
@@ -90,15 +53,16 @@ class RequestReader:
 
     __slots__ = (
         "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_is_unauthenticated",
-        "_known",
-        "_limit", "_parser", "_settings", "_target", "_useless", "head_at", "is_refused", "ready", "refused_head",
-        "state", "wants_continue",
+        "_known", "_limit", "_parser", "_reads", "_searched", "_settings", "_target", "_useless", "head_at",
+        "is_refused", "peer", "ready", "refused_head", "state", "wants_continue",
     )  # fmt: skip
 
     IDLE, HEAD, BODY = range(3)
 
     def __init__(self, settings: ReaderSettings) -> None:
         self._settings = settings
+        self.peer = Peer()
+        """The other end of the connection. To be set before anything is fed."""
         self._parser = httptools.HttpRequestParser(self)
         self._head = RequestHead("", "")
         self.head_at = 0.0  # when the last head was complete, by the clock
@@ -107,6 +71,8 @@ class RequestReader:
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = self._head  # … and what it means
         self._first_read = b""  # what the parser was given last when it was idle
+        self._reads: list[bytes] = []  # in which the head being read may be …
+        self._searched = 0  # … from here on
         self.ready: deque[Request | HttpError] = deque()
         self.is_refused = False
         self.refused_head = NO_HEAD  # what is known of the request that was refused
@@ -123,9 +89,15 @@ class RequestReader:
             if self._known is not None and self._read_again(self._known, data):
                 return
             self._first_read = data
+        if self.state == self.HEAD:
+            self._reads.append(data)
+        else:
+            self._reads, self._searched = [data], 0
         self._useless += len(data)
         self._parse(data)
         self._first_read = b""
+        if self.state != self.HEAD:
+            self._reads = []
         if self._useless > self._settings.max_head:  # an endless head, or endless trailers
             self.refuse(_head_too_large(self._settings.max_head))
 
@@ -139,6 +111,14 @@ class RequestReader:
     def close(self) -> None:
         """The connection is gone. The parser and its reader hold each other, which only the collector would end."""
         del self._parser
+
+    def why_late(self, options: ProxyConfig, now: float) -> str:
+        """Say which of the time limits the request that is half here has missed."""
+        if self.state != self.BODY:
+            return f"its head took more than {options.client_head_timeout_secs:g} s"
+        if now >= self.head_at + options.client_request_timeout_secs:
+            return f"its body took more than {options.client_request_timeout_secs:g} s"
+        return f"its body paused for more than {options.client_body_timeout_secs:g} s"
 
     @property
     def held(self) -> int:
@@ -186,6 +166,7 @@ class RequestReader:
             self._parser.get_method(), self._target, self._parser.get_http_version().encode("ascii"),
         )  # fmt: skip
         self._first_read = b""
+        self._reads, self._searched = [start], 0
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(b"%b%b\r\n" % (start, lines))
 
@@ -205,6 +186,7 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.state == self.BODY:  # a trailer: nobody's business (RFC 9110 section 6.5.1)
             return
+        value = value.rstrip(b" \t")  # optional white space; the parser takes off what is in front of the value
         if (lower := name.lower()) in _INSPECTED:
             self._inspected.append((lower, value))
         else:
@@ -215,6 +197,10 @@ class RequestReader:
         received, self._useless = self._useless, 0
         self.state = self.BODY
         try:
+            if len(self._headers) + len(self._inspected) > MAX_FIELDS:
+                raise BadRequestError(
+                    f"The request has more than {MAX_FIELDS} header fields", status=431, code="head_too_large"
+                )
             if received > self._settings.max_head:  # this read included, which may bring a body too
                 self._check_head_size()
             self._head = self._read_head()
@@ -267,42 +253,64 @@ class RequestReader:
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise BadRequestError(f"HTTP version {version} is not supported; use HTTP/1.1", status=505)
+        self._check_first_line(version)
         method = self._read_method()
-        path, _, query = _origin_form(self._target.decode("latin-1")).partition("?")
+        path, _, query = origin_form(self._target.decode("latin-1"), method).partition("?")
         self._limit, self._is_unauthenticated = self._settings.body_limit(path), False
+        request_id = self._check_inspected(version)
         headers: Headers = self._headers
+        for name, value in self._inspected:
+            if name == b"connection" and (options := connection_options(value)):
+                headers = without(headers, options)
+        return self._make_head(method, (path, query), headers, request_id, is_http_1_0=version == "1.0")
+
+    def _check_inspected(self, version: str) -> str:
+        """Check the headers that are the router's matter. Returns the client's request id."""
         request_id, hosts = "", 0
         for name, value in self._inspected:
             if name == b"host":
-                hosts += 1 if _HOST.fullmatch(value) else 2
+                hosts += 1 if is_host(value) else 2
             elif name == b"content-length":
                 self._check_length(int(value))
             elif name == b"x-request-id":
                 request_id = value.decode("latin-1")
             elif name == b"transfer-encoding":
-                _check_coding(value, version)
+                check_transfer_coding(value, version)
+            elif name == b"content-encoding":
+                check_content_coding(value)
             elif name == b"expect" and version == "1.1":  # to be ignored in HTTP/1.0: RFC 9110 section 10.1.1
-                self._expect(value)
-            elif name == b"connection" and (options := connection_options(value)):
-                headers = without(headers, options)
+                check_expectation(value)
+                self.wants_continue = True
         if hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112 section 3.2
             message = "Invalid HTTP request: exactly one Host header is needed, with a host and perhaps a port"
             raise BadRequestError(message, code="invalid_http")
-        return self._make_head(method, (path, query), headers, request_id, is_http_1_0=version == "1.0")
+        return request_id
+
+    def _check_first_line(self, version: str) -> None:
+        received = self._reads[0] if len(self._reads) == 1 else b"".join(self._reads)
+        self._searched = end_of_first_line(received, self._searched, self._target, version)
 
     def _make_head(
         self, method: str, target: tuple[str, str], headers: Headers, request_id: str, *, is_http_1_0: bool
     ) -> RequestHead:
-        authorization = _authorization(self._headers)
-        if (gate := self._settings.gate) is not None and self._limit > UNAUTHENTICATED_BODY:
-            self._check_key(gate, authorization)
-        if not self._settings.keep_authorization:
+        settings, peer = self._settings, self.peer
+        credentials = authorization(self._headers)
+        if (gate := settings.gate) is not None and self._limit > UNAUTHENTICATED_BODY:
+            self._check_key(gate, credentials)
+        told = [field for field in self._inspected if field[0] in FORWARDING_FIELDS]
+        settings.forwarding.check(told)
+        if not settings.keep_authorization:
             headers = without(headers, (b"authorization",))
         return RequestHead(
-            method, *target, headers, request_id, _traceparent(headers),
-            is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), authorization,
-            start_line(method, *target),
+            method, *target, headers, request_id, first_value(headers, b"traceparent"),
+            is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), credentials,
+            start_line(method, *target), settings.forwarding.lines(peer, told),
+            settings.forwarding.client_of(peer, told), self._cors(target[0]),
         )  # fmt: skip
+
+    def _cors(self, path: str) -> bytes:
+        cors = self._settings.cors
+        return cors.lines(self._headers) if cors is not None and path in self._settings.cors_paths else b""
 
     def _read_refused_head(self) -> RequestHead:
         """Say whose request is refused, once its head has been parsed."""
@@ -310,7 +318,10 @@ class RequestReader:
             return NO_HEAD
         method, version = self._parser.get_method(), self._parser.get_http_version()
         path = self._target.decode("latin-1").partition("?")[0]
-        return RequestHead(method.decode("ascii"), path, is_http_1_0=version == "1.0", keep_alive=False)
+        return RequestHead(
+            method.decode("ascii"), path, is_http_1_0=version == "1.0", keep_alive=False, client=self.peer.address,
+            cors=self._cors(path),
+        )  # fmt: skip
 
     def _read_method(self) -> str:
         method = self._parser.get_method()
@@ -319,6 +330,7 @@ class RequestReader:
         return method.decode("ascii")
 
     def _check_head_size(self) -> None:
+        """Refuse a head that is too large; what else came in the same read doesn't count."""
         size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._inspected + self._headers)
         if size > self._settings.max_head:
             raise _head_too_large(self._settings.max_head)
@@ -330,57 +342,20 @@ class RequestReader:
     def _too_large(self) -> HttpError:
         gate = self._settings.gate
         if gate is not None and self._is_unauthenticated:
-            return gate.refusal(_authorization(self._headers))
+            return gate.refusal(authorization(self._headers))
         return _body_too_large(self._limit)
 
-    def _check_key(self, gate: KeyCheck, authorization: bytes) -> None:
-        self._is_unauthenticated = not gate.knows(authorization)
+    def _check_key(self, gate: KeyCheck, credentials: bytes) -> None:
+        self._is_unauthenticated = not gate.knows(credentials)
         if self._is_unauthenticated:
             self._limit = UNAUTHENTICATED_BODY
             for name, value in self._inspected:
                 if name == b"content-length":
                     self._check_length(int(value))
 
-    def _expect(self, value: bytes) -> None:
-        if value.strip().lower() != b"100-continue":
-            raise BadRequestError("The expectation in the Expect header can't be met", status=417)
-        self.wants_continue = True
-
     def __repr__(self) -> str:
         state = "refused" if self.is_refused else ("idle", "head", "body")[self.state]
         return f"<RequestReader {state} ready={len(self.ready)}>"
-
-
-def _origin_form(target: str) -> str:
-    """Reduce ``http://host/path`` to ``/path`` (RFC 9112 section 3.2.2); other forms have no meaning here."""
-    if target.startswith("/") or target == "*":
-        return target
-    scheme, found, rest = target.partition("://")
-    if not found or scheme.lower() not in ("http", "https"):
-        raise BadRequestError("Invalid HTTP request: the target must be a path", code="invalid_http")
-    path = _AUTHORITY.sub("", rest, count=1)
-    return path if path.startswith("/") else "/" + path
-
-
-def _check_coding(value: bytes, version: str) -> None:
-    """Refuse a body that was encoded for the way to here in more than chunks, since nobody behind could read it."""
-    if version == "1.0":  # RFC 9112 section 6.1: faulty framing
-        raise BadRequestError("Invalid HTTP request: HTTP/1.0 knows no Transfer-Encoding", code="invalid_http")
-    if value.strip().lower() != b"chunked":
-        raise BadRequestError("The only Transfer-Encoding that is supported is chunked", status=501)
-
-
-def _authorization(headers: Headers) -> bytes:
-    """Return the credentials, none when there are several: two readers might go by different ones."""
-    found = [value for name, value in headers if name.lower() == b"authorization"]
-    return found[0] if len(found) == 1 else b""
-
-
-def _traceparent(headers: Headers) -> bytes:
-    for name, value in headers:
-        if name.lower() == b"traceparent":
-            return value
-    return b""
 
 
 def _head_too_large(limit: int) -> BadRequestError:

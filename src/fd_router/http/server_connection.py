@@ -12,14 +12,16 @@ import msgspec
 
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.client_stream import ProxiedRequest, Responder
-from fd_router.http.connection_limit import RESERVED_FOR_ADMIN
 from fd_router.http.deadlines import NEVER
-from fd_router.http.handlers import HandlerTask, find_route
+from fd_router.http.handlers import HandlerTask
 from fd_router.http.heads import response_bytes
+from fd_router.http.http1_stream import Http10Stream, Http11Stream
 from fd_router.http.messages import Request, Response, error_response
+from fd_router.http.own_answers import endpoint_of, handler_or_answer
 from fd_router.http.request_reader import NO_HEAD, RequestReader
 from fd_router.http.reset import reset
 from fd_router.http.server_context import ServerContext
+from fd_router.http.write_batcher import write_nowhere
 from fd_router.telemetry.record import RequestRecord
 
 MAX_PIPELINED = 16
@@ -40,11 +42,7 @@ LAST_CALL_SECONDS = 1.0
 One that is closed at once may have a request on its way, which would be lost; a busy client never pauses so long.
 """
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-def _write_nowhere(data: bytes) -> None:
-    raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ServerConnection(asyncio.Protocol):
@@ -52,7 +50,7 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_client", "_context", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record",
-        "_request", "_serving", "_state", "_transport", "deadline", "proxied", "write",
+        "_request", "_serving", "_state", "_stream", "_transport", "deadline", "proxied", "write",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
@@ -60,10 +58,11 @@ class ServerConnection(asyncio.Protocol):
         self._state = context.state
         self._reader = RequestReader(context.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
-        self.write: Callable[[bytes], None] = _write_nowhere  # sends bytes of the answer
+        self.write: Callable[[bytes], None] = write_nowhere  # sends bytes of the answer
         self._client = ""
         self._request: Request | None = None  # the one being answered
         self._answer: Responder | None = None
+        self._stream: Http11Stream | None = None  # what an instance's answer goes out on
         self.proxied: ProxiedRequest | None = None  # the same, if an instance answers
         self._record: RequestRecord | None = None  # of a request that the router answers itself
         self._serving = False
@@ -80,7 +79,10 @@ class ServerConnection(asyncio.Protocol):
         self.write = partial(self._context.batcher.write, self._transport)
         peer = transport.get_extra_info("peername")
         self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
-        self._take_place()
+        self._reader.peer = self._context.reader.forwarding.peer(
+            self._client, is_encrypted=transport.get_extra_info("sslcontext") is not None
+        )
+        self._is_extra = not self._state.admit(self)
         self._context.sweeper.add(self)
         self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
         if self._state.is_closing_idle:
@@ -108,10 +110,8 @@ class ServerConnection(asyncio.Protocol):
         elif reader.state == reader.BODY:
             self._permit_body()
             options = self._state.options
-            self.deadline = min(
-                context.sweeper.now + options.client_body_timeout_secs,
-                reader.head_at + options.client_request_timeout_secs,
-            )
+            pause_end = context.sweeper.now + options.client_body_timeout_secs
+            self.deadline = min(pause_end, reader.head_at + options.client_request_timeout_secs)
         elif reader.state == reader.HEAD and (was != reader.HEAD or self.deadline == NEVER):
             self.deadline = context.sweeper.now + self._state.options.client_head_timeout_secs
         if (reader.ready or reader.state == reader.BODY) and not self._is_paused and self._is_ahead():
@@ -124,7 +124,7 @@ class ServerConnection(asyncio.Protocol):
         self._reader.ready.clear()
         self._reader.close()
         if self._answer is not None:
-            answer, self._answer, self.proxied = self._answer, None, None
+            answer, self._answer, self.proxied, self._stream = self._answer, None, None, None
             answer.on_client_gone()
         if self._record is not None:
             self._record.outcome = "client_gone"
@@ -137,10 +137,13 @@ class ServerConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_full = False
-        if self._answer is not None:
-            self._answer.on_write_resumed()
-        elif self._request is None:
-            self._serve()  # what waited for room for its answer
+        try:
+            if self._answer is not None:
+                self._answer.on_write_resumed()
+            elif self._request is None:
+                self._serve()  # what waited for room for its answer
+        except Exception as error:  # noqa: BLE001  nobody would go on with the answer
+            self._on_bug(error)
 
     def on_deadline(self) -> None:
         """Called by the sweeper: the client was too slow, or idle for too long."""
@@ -150,16 +153,12 @@ class ServerConnection(asyncio.Protocol):
         elif reader.state == reader.IDLE or reader.is_refused or self._is_lingering or self._transport.is_closing():
             self._transport.abort()
         else:
-            reader.refuse(BadRequestError(f"Request timeout: {self._why_late()}", status=408))
+            reader.refuse(
+                BadRequestError(
+                    f"Request timeout: {reader.why_late(self._state.options, self._context.sweeper.now)}", status=408
+                )
+            )
             self._serve()
-
-    def _why_late(self) -> str:
-        reader, settings = self._reader, self._state.options
-        if reader.state != reader.BODY:
-            return f"its head took more than {settings.client_head_timeout_secs:g} s"
-        if self._context.sweeper.now >= reader.head_at + settings.client_request_timeout_secs:
-            return f"its body took more than {settings.client_request_timeout_secs:g} s"
-        return f"its body paused for more than {settings.client_body_timeout_secs:g} s"
 
     # serving
 
@@ -172,10 +171,17 @@ class ServerConnection(asyncio.Protocol):
         try:
             while ready and self._request is None and not self._is_full and not self._transport.is_closing():
                 self._begin(ready.popleft())
+        except Exception as error:  # noqa: BLE001  whoever called has to do with another request
+            self._on_bug(error)
         finally:
             self._serving = False
         if self._is_paused:
             self._read_on()
+
+    def _on_bug(self, error: Exception) -> None:
+        """Tell the log, and close: what was taken for the request is given back as for a client that has left."""
+        asyncio.get_running_loop().call_exception_handler({"message": "a connection failed", "exception": error})
+        self._transport.abort()
 
     def _is_ahead(self) -> bool:
         """Whether the client has sent more than may wait: it is answered, or takes no answers."""
@@ -199,7 +205,7 @@ class ServerConnection(asyncio.Protocol):
         head = item.head
         methods = context.inference.get(head.path)
         if methods is not None and (start := methods.get(head.method)) is not None:
-            record = RequestRecord(head.method, head.path, self._client, item.received_at, head.path)
+            record = RequestRecord(head.method, head.path, head.client, item.received_at, head.path)
             record.inference = True
             if head.is_http_1_0:
                 record.http_version = "1.0"
@@ -207,75 +213,76 @@ class ServerConnection(asyncio.Protocol):
                 self._record = record
                 self.respond_error(self._state.limiter.refusal())
                 return
-            proxied = start(item, self, record)
-            self._answer = self.proxied = proxied
+            self._stream = stream = (Http10Stream if head.is_http_1_0 else Http11Stream)(self, item)
+            self._answer = self.proxied = proxied = start(item, stream, record)
             if self._is_full:
                 proxied.on_write_paused()
             if self._state.is_draining:
-                proxied.on_drain()
+                stream.on_drain()
             proxied.start()
         else:
             self._control(item)
 
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""
-        context, head = self._context, request.head
-        route = find_route(context.routes, head.path)
-        known = context.routes.get(route)
-        allowed = context.allowed(head.path)
-        endpoint = self._endpoint(head.path)
-        self._record = record = RequestRecord(head.method, endpoint, self._client, request.received_at, head.path)
+        head = request.head
+        endpoint = endpoint_of(self._context, head.path)
+        self._record = record = RequestRecord(head.method, endpoint, head.client, request.received_at, head.path)
         record.http_version = head.version
-        method = "GET" if head.method == "HEAD" else head.method
-        if known is not None and (handler := known.get(method)) is not None:
-            request = msgspec.structs.replace(request, client=self._client)
-            self._answer = HandlerTask(handler, request, self._respond, context.log)
-        elif allowed:
-            error = BadRequestError(f"{head.method} is not allowed for {head.path}", status=405)
-            error.headers = (("allow", ", ".join(allowed)),)
-            self._respond(error_response(error))
+        answer = handler_or_answer(self._context, head)
+        if isinstance(answer, Response):
+            self._respond(answer)
         else:
-            error = BadRequestError(f"There is nothing at {head.path}", status=404, code="not_found")
-            self._respond(error_response(error))
+            request = msgspec.structs.replace(request, client=self._client)
+            self._answer = HandlerTask(answer, request, self._respond, self._context.log)
 
     def _refuse(self, error: HttpError) -> None:
         """Answer what could not be understood, or is too large or late, and close."""
         context, head = self._context, self._reader.refused_head
         begun = context.clock() if head is NO_HEAD else self._reader.head_at
-        self._record = record = RequestRecord(head.method, self._endpoint(head.path), self._client, begun, head.path)
+        self._record = record = RequestRecord(
+            head.method, endpoint_of(self._context, head.path), self._client, begun, head.path
+        )
         record.http_version = head.version
         self._request = Request(head)
         self._respond(error_response(error))
-
-    def _endpoint(self, path: str) -> str:
-        """Return the label of metrics that ``path`` counts under."""
-        return find_route(self._context.routes, path) or (path if self._context.allowed(path) else "unmatched")
 
     def _permit_body(self) -> None:
         """Tell a client that asked (``Expect: 100-continue``) to send its body, once its turn has come."""
         reader = self._reader
         if reader.wants_continue and self._request is None and not reader.ready and not reader.is_refused:
             reader.wants_continue = False
-            self.write(CONTINUE)
+            self.write(_CONTINUE)
 
     def _respond(self, response: Response) -> None:
         """Send a whole answer made here."""
+        try:
+            keep_alive = self._send(response)
+        except Exception:
+            self._transport.abort()  # nothing can be said to this client any more
+            raise
+        self.complete(keep_alive=keep_alive)
+
+    def _send(self, response: Response) -> bool:
+        """Write an answer and its record. Returns whether the connection may serve again."""
         request = self._request
         assert request is not None
-        keep_alive = request.head.keep_alive and not self._state.is_draining
+        head = request.head
+        keep_alive = head.keep_alive and not self._state.is_draining
         data = response_bytes(
             response,
             request.request_id,
             now=time.time(),
             close=not keep_alive,
-            keep_alive_1_0=request.head.is_http_1_0,
-            head_only=request.head.method == "HEAD",
+            keep_alive_1_0=head.is_http_1_0,
+            head_only=head.method == "HEAD",
+            cors=head.cors,
         )
         self.write(data)
         if self._record is not None:
             self._record.bytes_out = len(response.body)
             self._finish_record(response.status)
-        self.complete(keep_alive=keep_alive)
+        return keep_alive
 
     def _finish_record(self, status: int) -> None:
         record, self._record = self._record, None
@@ -284,7 +291,12 @@ class ServerConnection(asyncio.Protocol):
             record.finished_at = self._context.clock()
             self._context.finish(record)
 
-    # what a proxied request calls
+    def refuse(self, error: HttpError) -> None:
+        """Answer with ``error`` whatever is sent, and close."""
+        self._reader.refuse(error)
+        self._serve()
+
+    # what the stream of an instance's answer calls
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
@@ -292,7 +304,7 @@ class ServerConnection(asyncio.Protocol):
 
     def complete(self, *, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""
-        self._answer = self.proxied = self._request = None
+        self._answer = self.proxied = self._stream = self._request = None
         if not keep_alive:
             self._close_gently()
             return
@@ -315,7 +327,7 @@ class ServerConnection(asyncio.Protocol):
         A client that knows the answer's length or chunks sees that it isn't whole; another one sees it only
         when the connection is reset.
         """
-        self._answer = self.proxied = self._request = None
+        self._answer = self.proxied = self._stream = self._request = None
         self._reader.ready.clear()
         self._context.batcher.flush()
         if delimited:
@@ -325,21 +337,18 @@ class ServerConnection(asyncio.Protocol):
 
     # closing
 
-    def _take_place(self) -> None:
-        """Be one of the server's connections, in another one's place if there are too many."""
-        connections, limiter = self._state.connections, self._state.limiter
-        if len(connections) >= limiter.limit and not limiter.make_room(connections):
-            self._is_extra = True
-            if len(connections) >= limiter.limit + RESERVED_FOR_ADMIN:
-                self._transport.abort()
-        connections.add(self)
-
     def evict(self) -> bool:
         """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
         if self._request is not None or self._reader.ready or self._transport.is_closing():
             return False
+        self._state.connections.discard(self)  # now: more may come before the loop tells that it is closed
         self._transport.abort()
         return True
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has brought no whole request yet, or is in the middle of one."""
+        return not self._reader.head_at or self._reader.state != self._reader.IDLE
 
     @property
     def is_idle(self) -> bool:
@@ -348,8 +357,8 @@ class ServerConnection(asyncio.Protocol):
 
     def on_drain(self) -> None:
         """The answer under way, if there is one, is the last."""
-        if self._answer is not None:
-            self._answer.on_drain()
+        if self._stream is not None:
+            self._stream.on_drain()
 
     def on_close_idle(self) -> None:
         """Close soon, unless a request is under way or comes."""
@@ -386,5 +395,5 @@ class ServerConnection(asyncio.Protocol):
             self._transport.write_eof()
 
     def __repr__(self) -> str:
-        state = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"
-        return f"<ServerConnection {self._client} {state} {self._reader!r}>"
+        doing = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"
+        return f"<ServerConnection {self._client} {doing} {self._reader!r}>"

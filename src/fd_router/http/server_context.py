@@ -10,11 +10,13 @@ import msgspec
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ProxyConfig
 from fd_router.http.client_stream import ProxiedRequest, StartRequest
-from fd_router.http.connection_limit import ConnectionLimiter, Evictable, effective_connection_limit
+from fd_router.http.connection_limit import RESERVED_FOR_ADMIN, ConnectionLimiter, Evictable, effective_connection_limit
+from fd_router.http.cors import Cors
 from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.forwarding import Forwarding
 from fd_router.http.handlers import find_route
 from fd_router.http.messages import Routes
-from fd_router.http.request_reader import KeyCheck, ReaderSettings
+from fd_router.http.reader_settings import KeyCheck, ReaderSettings
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.telemetry.contracts import FinishRecord, Log
 
@@ -65,6 +67,19 @@ class ServerState:
     def _on_options(self, options: ProxyConfig) -> None:
         self.options = options
         self.limiter.limit = effective_connection_limit(options.max_connections, self._open_files)
+
+    def admit(self, connection: Connection) -> bool:
+        """Take a new connection in, in another one's place if there are too many.
+
+        Returns False where there is no room: then it is for the router's own endpoints, and closed if there are
+        too many of those as well.
+        """
+        limiter, number = self.limiter, len(self.connections)
+        has_room = number < limiter.limit or limiter.make_room(self.connections)
+        if not has_room and number >= limiter.limit + RESERVED_FOR_ADMIN:
+            connection.abort()
+        self.connections.add(connection)
+        return has_room
 
     def proxied_requests(self) -> list[ProxiedRequest]:
         """Return the requests that are being answered by instances."""
@@ -139,8 +154,10 @@ def build_server_context(
     finish: FinishRecord,
     keep_authorization: bool = True,
     gate: KeyCheck | None = None,
+    forwarding: Forwarding | None = None,
+    cors: Cors | None = None,
 ) -> ServerContext:
-    """Put a server's context together. ``keep_authorization`` and ``gate`` are the reader's: see there."""
+    """Put a server's context together. What follows ``finish`` is the readers': see ``ReaderSettings``."""
 
     def body_limit(path: str) -> int:
         return state.options.max_body_mb * 1024 * 1024 if path in inference else MAX_CONTROL_BODY
@@ -149,7 +166,17 @@ def build_server_context(
         routes=routes,
         inference=inference,
         state=state,
-        reader=ReaderSettings(live, body_limit, clock, make_id, keep_authorization=keep_authorization, gate=gate),
+        reader=ReaderSettings(
+            live,
+            body_limit,
+            clock,
+            make_id,
+            keep_authorization=keep_authorization,
+            gate=gate,
+            forwarding=forwarding,
+            cors=cors,
+            cors_paths=frozenset(inference),
+        ),
         sweeper=sweeper,
         batcher=batcher,
         clock=clock,

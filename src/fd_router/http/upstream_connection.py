@@ -11,31 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import cast
 
 import httptools
 
-from fd_router.config.live import LiveConfig
-from fd_router.config.sections import ProxyConfig
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.deadlines import NEVER, DeadlineSweeper
+from fd_router.http.answer_end import last_bytes, strays_behind_chunks
+from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import (
     END_OF_HEAD,
-    HOP_BY_HOP,
     KnownHead,
     ResponseHead,
     connection_options,
     header_lines,
     without,
 )
+from fd_router.http.keepalive import keep_alive
 from fd_router.http.messages import Headers
-from fd_router.http.write_batcher import Buffers, WriteBatcher
+from fd_router.http.unsent import unsent_bytes
+from fd_router.http.upstream_contract import Listener, Owner
+from fd_router.http.upstream_settings import UpstreamSettings
+from fd_router.http.write_batcher import Buffers
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
-
-_INSPECTED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"x-request-id"}
-"""Headers that aren't handed on as they came. The request id is the router's to tell: it's the same one."""
 
 _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 
@@ -43,55 +43,8 @@ _NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
 """Control characters, which the parser lets pass in a reason phrase only."""
 
 
-class Listener(Protocol):
-    """Who sent the request. Exactly one of ``on_complete``, ``on_whole`` and ``on_failed`` ends what ``send`` began."""
-
-    def on_head(self, head: ResponseHead, body: bytes) -> None:
-        """The head is complete; ``body`` is what of the (still framed) body came with it."""
-
-    def on_data(self, data: bytes) -> None:
-        """More of the body, framed as it came."""
-
-    def on_complete(self) -> None:
-        """The answer ended as it should. The connection is no longer the listener's."""
-
-    def on_whole(self, head: ResponseHead, body: bytes) -> None:
-        """The whole answer is there at once. The connection is no longer the listener's."""
-
-    def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
-        """The answer won't come or won't end. ``stale``: a kept connection turned out dead before any byte."""
-
-
-class Owner(Protocol):
-    """Where connections live: the pool."""
-
-    url: str
-
-    def on_opened(self, connection: UpstreamConnection) -> None:
-        """A new connection is there."""
-
-    def on_reusable(self, connection: UpstreamConnection) -> None:
-        """An exchange is over and the connection can serve another."""
-
-    def on_closed(self, connection: UpstreamConnection) -> None:
-        """The connection is gone."""
-
-
-class UpstreamSettings:
-    """What the connections to all instances share, the options in force among it."""
-
-    __slots__ = ("batcher", "options", "stall_timeout", "sweeper")
-
-    def __init__(self, batcher: WriteBatcher, sweeper: DeadlineSweeper, live: LiveConfig) -> None:
-        self.batcher = batcher
-        self.sweeper = sweeper
-        self.options: ProxyConfig
-        self.stall_timeout: float  # seconds; an attribute of its own, since every read sets a deadline by it
-        live.subscribe(ProxyConfig, self._on_options)
-
-    def _on_options(self, options: ProxyConfig) -> None:
-        self.options = options
-        self.stall_timeout = options.stall_timeout_secs
+def _nothing() -> int:
+    return 0
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -102,12 +55,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_again", "_begun", "_complete", "_head", "_head_bytes", "_headers", "_in_body", "_inspected", "_known",
-        "_listener",
-        "_owner", "_parser", "_paused", "_reason", "_served", "_settings", "_time_limit", "_transport", "_unfit",
-        "deadline",
+        "_last", "_left", "_listener", "_owner", "_parser", "_paused", "_reason", "_sent_in", "_served", "_settings",
+        "_time_limit", "_transport", "_unfit", "_unsent", "deadline",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, settings: UpstreamSettings) -> None:
+    def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
         self._owner = owner
         self._settings = settings
         self._parser = httptools.HttpResponseParser(self)
@@ -118,6 +70,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._served = 0  # answers completed
         self._paused = False
         self._time_limit = 0.0
+        self._sent_in = 0  # the batcher's turn in which the request was given to it
+        self._unsent: Callable[[], int] = _nothing  # bytes of the request that aren't on their way yet
+        self._last = b""  # of a body in chunks, so far
+        self._left = 0  # bytes to come of a body whose length was told
         self.deadline = NEVER
         self._reset()
 
@@ -140,13 +96,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._listener = listener
         self._time_limit = time_limit or settings.options.first_byte_timeout_secs
         self.deadline = settings.sweeper.now + self._time_limit
+        self._sent_in = settings.batcher.turn
         if self._transport is not None:
             if isinstance(message, bytes):
                 settings.batcher.write(self._transport, message)
             else:
                 settings.batcher.write_buffers(self._transport, message)
         else:
-            self._lost(None)
+            self._lost(None, listener)
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the instance."""
@@ -185,6 +142,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._unsent = unsent_bytes(self._transport)
+        if (sock := transport.get_extra_info("socket")) is not None:
+            keep_alive(sock, self._settings.options.instance_keepalive_secs)
         self._settings.sweeper.add(self)
         self._owner.on_opened(self)
 
@@ -193,33 +153,26 @@ class UpstreamConnection(asyncio.Protocol):
         if listener is None:  # an instance that speaks unasked is not to be trusted with a next request
             self.close()
             return
-        if self._known is not None and not self._begun and self._receive_again(self._known, data, listener):
-            return
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError:
-            raise  # a bug of ours, not the instance's
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
-            return
-        if self._begun > 1:
-            self._fail("protocol", "the answer is longer than it says")
-            return
-        if self._begun:  # not by an interim answer
-            self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
-        if self._in_body:
-            listener.on_data(data)
-        else:
-            self._receive_head(data, listener)
-        if self._complete and self._listener is listener and self._head is not None:
-            self._finish(listener, self._head.keep_alive)
+            if not self._begun:
+                if self._sent_in == self._settings.batcher.turn:  # what it answers isn't this request
+                    self._fail("reset", "it spoke before it was asked", Retry.ALWAYS, stale=self.is_reused)
+                    return
+                if self._known is not None and self._receive_again(self._known, data, listener):
+                    return
+            self._receive(data, listener)
+        except Exception as error:  # noqa: BLE001  a bug of ours: whoever waits for the answer must hear of it
+            self.cancel()
+            listener.on_bug(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport, self._unsent = None, _nothing
         self._settings.sweeper.discard(self)
-        if self._listener is not None:
-            self._lost(exc)
-        self._owner.on_closed(self)
+        try:
+            if (listener := self._listener) is not None:
+                self._lost(exc, listener)
+        finally:
+            self._owner.on_closed(self)
 
     def on_deadline(self) -> None:
         """Called by the sweeper: idle for too long, or the instance (or the client it waits for) stalled."""
@@ -242,7 +195,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if (lower := name.lower()) in _INSPECTED:
+        value = value.rstrip(b" \t")  # optional white space; the parser takes off what is in front of the value
+        if (lower := name.lower()) in self._settings.inspected:
             self._inspected.append((lower, value))
         else:
             self._headers.append((name, value))
@@ -275,6 +229,42 @@ class UpstreamConnection(asyncio.Protocol):
 
     # steps
 
+    def _receive(self, data: bytes, listener: Listener) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            raise  # a bug of ours, not the instance's
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
+            return
+        if self._begun > 1:
+            self._fail("protocol", "the answer is longer than it says")
+            return
+        if self._begun:  # not by an interim answer
+            self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
+        head = self._head
+        if not self._in_body:
+            self._receive_head(data, listener)
+        elif head is not None and (own := self._own(data, head)):
+            listener.on_data(own)
+        if self._complete and self._listener is listener and (head := self._head) is not None:
+            self._finish(listener, head.keep_alive and not self._unfit)
+
+    def _own(self, data: bytes, head: ResponseHead) -> bytes:
+        """Return what of ``data`` is the answer's: all, but for line ends behind it. After those it isn't kept."""
+        if head.chunked:
+            if not self._complete:
+                self._last = last_bytes(self._last, data)
+                return data
+            strays = strays_behind_chunks(self._last, data)
+        else:
+            self._left -= len(data)
+            strays = -self._left if self._complete and head.is_delimited else 0
+        if strays <= 0:
+            return data
+        self._unfit = "there were line ends behind the answer"
+        return data[:-strays]
+
     def _receive_again(self, known: KnownHead, data: bytes, listener: Listener) -> bool:
         """Take a whole answer whose head is the known one. The parser, between two messages, needn't see it."""
         body = known.body_of(data)
@@ -304,9 +294,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail("protocol", why)
             return
         self._in_body = True
+        self._left, self._last = max(head.length, 0), b""
         if first and self._complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
-        listener.on_head(head, data[at:])
+        listener.on_head(head, self._own(data[at:], head))
 
     def _why_unfit(self, head: ResponseHead, data: bytes, at: int) -> str:
         """Say what is wrong with an answer whose body begins at ``at``, although the parser let it pass."""
@@ -317,8 +308,6 @@ class UpstreamConnection(asyncio.Protocol):
                 return "the answer is chunked, which HTTP/1.0 doesn't know"  # RFC 9112 section 6.1: faulty framing
         if at > MAX_HEAD:
             return f"the answer's head is longer than {MAX_HEAD} bytes"
-        if 0 <= head.length < len(data) - at or (head.chunked and self._complete and data.endswith(b"\r\n\r\n\r\n")):
-            return "the answer is longer than it says"  # by a line end, which the parser skips
         return ""
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
@@ -327,25 +316,30 @@ class UpstreamConnection(asyncio.Protocol):
         listener.on_complete()
 
     def _go_free(self, reusable: bool) -> None:
-        """The answer is complete, and the connection another's to use, if it can be used again."""
+        """The answer is complete, and the connection another's to use, if it can be used again.
+
+        It can't if its own request isn't all on its way: the rest would be read as the beginning of the next one.
+        """
         self._listener = None
         self._served += 1
         if self._paused:
             self.resume()
         self.deadline = NEVER
         transport = self._transport
-        if not reusable:
+        if not reusable or self._unsent():
             self.close()
         elif transport is not None and not transport.is_closing():
             self._owner.on_reusable(self)
 
-    def _lost(self, exc: Exception | None) -> None:
+    def _lost(self, exc: Exception | None, listener: Listener) -> None:
         why = (getattr(exc, "strerror", None) or str(exc)).lower() if exc else "the connection was closed"
         if not self._begun:
             self._fail("reset", f"{why} before an answer", Retry.ALWAYS, stale=self.is_reused)
         elif self._in_body and exc is None and self._head is not None and not self._head.is_delimited:
-            if self._listener is not None:
-                self._finish(self._listener, reusable=False)
+            try:
+                self._finish(listener, reusable=False)
+            except Exception as error:  # noqa: BLE001  as in data_received
+                listener.on_bug(error)
         else:
             self._fail("cut_off", f"{why} in mid-answer")
 
@@ -355,8 +349,11 @@ class UpstreamConnection(asyncio.Protocol):
         listener = self._listener
         self.cancel()
         if listener is not None:
-            error = UpstreamError(reason, detail, instance=self._owner.url, retry=retry, status=status)
-            listener.on_failed(error, stale=stale)
+            failure = UpstreamError(reason, detail, instance=self._owner.url, retry=retry, status=status)
+            try:
+                listener.on_failed(failure, stale=stale)
+            except Exception as error:  # noqa: BLE001  as in data_received
+                listener.on_bug(error)
 
     def __repr__(self) -> str:
         if self._transport is None:

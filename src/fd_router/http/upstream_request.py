@@ -46,7 +46,7 @@ class UpstreamRequest:
     def _replace(self) -> None:
         """Send over a new connection: there is no kept one, or it turned out dead."""
         self._on_connecting()
-        self._connecting = self._pool.connect(self._send, self._on_unreachable)
+        self._connecting = self._pool.connect(self._send, self._on_unreachable, self.on_bug)
 
     def _cancel(self) -> None:
         """Close what there is at once, so that the instance stops working for nobody."""
@@ -113,4 +113,8 @@ class UpstreamRequest:
 
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """The answer won't come, or won't end."""
+        raise NotImplementedError
+
+    def on_bug(self, error: Exception) -> None:
+        """One of these raised: end, and tell whoever waits."""
         raise NotImplementedError

@@ -26,11 +26,13 @@ class _Writer(Protocol):
 class WriteBatcher:
     """Gathers writes of all connections of a loop."""
 
-    __slots__ = ("_call_soon", "_waiting")
+    __slots__ = ("_call_soon", "_waiting", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon = loop.call_soon
         self._waiting: list[tuple[_Writer, bytes]] = []
+        self.turn = 0
+        """How often all that waited was written: what was given in this turn is still here. Read only."""
 
     def write(self, transport: _Writer, data: bytes) -> None:
         """Write ``data`` to ``transport`` at the end of this turn, in the order of the calls."""
@@ -49,9 +51,21 @@ class WriteBatcher:
         waiting = self._waiting
         if waiting:
             self._waiting = []
-            for transport, data in waiting:
-                if not transport.is_closing():  # it may have been closed since, and closed ones raise
-                    transport.write(data)
+            self.turn += 1
+            rest = iter(waiting)
+            try:
+                for transport, data in rest:
+                    if not transport.is_closing():  # it may have been closed since, and closed ones raise
+                        transport.write(data)
+            except Exception:  # a bug with one must not take the others' bytes with it
+                self._waiting = [*rest, *self._waiting]
+                self._call_soon(self.flush)
+                raise
+
+
+def write_nowhere(data: bytes) -> None:
+    """Take the place of a transport's ``write`` until there is one. Raises RuntimeError."""
+    raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
 
 
 class _InBuffers:

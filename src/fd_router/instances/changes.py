@@ -1,4 +1,4 @@
-"""What the registry tells its listeners."""
+"""The changes of membership and health that the registry tells its listeners."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChangeKind(Enum):
     ADDED = "added"  # it is a member now, whatever its health
     FIRST_UP = "first up"  # healthy for the first time as a member
     UP = "up"  # healthy again
-    NOT_UP = "not up"  # one from register.yaml failed its first probe; told once
+    NOT_UP = "not up"  # one from a list failed its first probe; told once
     SUSPECT = "suspect"  # a connection failed while serving: probe it now
     DOWN = "down"  # unhealthy
     LIMIT = "limit"  # it registered again and takes another number of requests at once
@@ -31,7 +31,7 @@ class ChangeKind(Enum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One change, told after it was made. ``index`` is the place in register.yaml, None for a self-registered one."""
+    """One change, told after it was made. ``index`` is the position in register.yaml, else None."""
 
     kind: ChangeKind
     instance: Instance

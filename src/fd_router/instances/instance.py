@@ -8,7 +8,10 @@ from typing import Protocol
 
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
-from fd_router.instances.registration import Registration, Role
+from fd_router.instances.group_key import GroupKey
+from fd_router.instances.registration import Registration
+from fd_router.instances.registration_keys import Role
+from fd_router.instances.source import REGISTER_API, Source
 
 
 class Health(Enum):
@@ -19,8 +22,8 @@ class Health(Enum):
     UNHEALTHY = "unhealthy"  # probes failed, or none has succeeded yet
 
 
-def _ignore(instance: Instance, is_full: bool, /) -> None:
-    """Nobody wants to know."""
+def _no_headroom(instance: Instance, is_saturated: bool, /) -> None:
+    """Without a ``Headroom`` an instance has no limit to reach."""
 
 
 class FailureObserver(Protocol):
@@ -33,8 +36,23 @@ class FailureObserver(Protocol):
         """Learn that a request failed by the instance's own making; ``begun``: in the middle of its answer."""
 
 
+class MemberGroup(Protocol):
+    """A group that an instance is a member of; see ``instances.groups``."""
+
+    @property
+    def key(self) -> GroupKey:
+        """Model and role."""
+
+    @property
+    def available(self) -> tuple[Instance, ...]:
+        """The members that take new requests."""
+
+    def on_saturation(self, instance: Instance) -> None:
+        """Learn that a member has reached its limit, or came back below it."""
+
+
 class RowObserver(Protocol):
-    """Wants to know the counts of each row; see ``scheduling.load_table``."""
+    """Is told the counts of each row; see ``scheduling.load_table``."""
 
     def update(self, row: int, running: int, tokens: int) -> None:
         """Take in the counts of the instance at ``row``."""
@@ -43,13 +61,14 @@ class RowObserver(Protocol):
 class Instance:
     """An identity (``host_ip:port``) whose data heartbeats replace and whose counts outlive them.
 
-    It satisfies ``scheduling.candidate.Candidate``. The counts change only through ``acquire`` and the two
-    ``give_back`` methods, so that a delta from another process could call them as well.
+    It satisfies ``scheduling.candidate.Candidate``. The counts change only through ``acquire``, ``release_tokens``,
+    ``release`` and ``repair``, so that a delta from another process could call them as well. They are the instance's,
+    however many groups it is a member of.
     """
 
     __slots__ = (
-        "breaker", "dialect", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table", "on_limit",
-        "port", "registration", "row", "running", "tokens", "url",
+        "breaker", "dialect", "groups", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table",
+        "on_limit", "port", "registration", "row", "running", "source", "tokens", "url",
     )  # fmt: skip
 
     def __init__(self, registration: Registration, dialect: Dialect | None = None) -> None:
@@ -60,6 +79,8 @@ class Instance:
         self.port = registration.port
         self.registration = registration
         self.dialect = FastDeployDialect() if dialect is None else dialect
+        self.source: Source = REGISTER_API  # who named it, or the highest of those who did
+        self.groups: tuple[MemberGroup, ...] = ()  # those it is a member of; set by the registry
         self.health = Health.UNHEALTHY
         self.is_draining = False  # by an admin's word: nothing new, until it is taken back
         self.is_ejected = False  # its circuit is open
@@ -67,19 +88,24 @@ class Instance:
         self.running = 0
         self.tokens = 0
         self.limit = 0  # of concurrent requests, 0 = none; set by ``Headroom``
-        self.on_limit: OnLimit = _ignore
+        self.on_limit: OnLimit = _no_headroom
         self.load_table: RowObserver | None = None  # in a large fleet: kept up to date at ``row``
         self.row = 0
 
     @property
     def role(self) -> Role:
-        """``mixed``, ``prefill`` or ``decode``, as registered."""
+        """What it does for a request: ``mixed``, ``prefill`` or ``decode``."""
         return self.registration.role
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """What the registration tells beside the keys that the router knows."""
+        """What it tells of itself for policies."""
         return self.registration.labels
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether it has as many requests as it may have at once."""
+        return 0 < self.limit <= self.running
 
     @property
     def takes_new(self) -> bool:
@@ -109,13 +135,23 @@ class Instance:
             self.load_table.update(self.row, self.running, self.tokens)
 
     def release(self, tokens: int = 0) -> None:
-        """A request ended, however it did, with so many tokens that weren't given back before."""
+        """A request ended, however it did, with so many tokens that weren't released before."""
         running = self.running
         self.running = running - 1
         self.tokens -= tokens
         if self.load_table is not None:
             self.load_table.update(self.row, running - 1, self.tokens)
         if running == self.limit:
+            self.on_limit(self, False)
+
+    def repair(self, excess: int) -> None:
+        """Put a count right that was found wrong: ``excess`` requests aren't there, nor are tokens without requests."""
+        was_saturated = self.is_saturated
+        self.running = running = max(0, self.running - excess)
+        self.tokens = tokens = self.tokens if running else 0
+        if self.load_table is not None:
+            self.load_table.update(self.row, running, tokens)
+        if was_saturated and not self.is_saturated:
             self.on_limit(self, False)
 
     def failed(self, reason: str, *, begun: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The log's lines that tell of membership."""
+"""Log lines of membership."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from types import MappingProxyType
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.telemetry.contracts import Log
 
-Line = Callable[[Log, Change], None]
+WriteLine = Callable[[Log, Change], None]
+"""Writes the line for a change."""
 
 
 def _first_up(log: Log, change: Change) -> None:
@@ -20,12 +21,13 @@ def _first_up(log: Log, change: Change) -> None:
 
 def _not_up(log: Log, change: Change) -> None:
     why = f"{change.instance.url} is not healthy ({change.detail}); kept and probed until it is"
-    log.error(f"Failed to register instance from index {change.index}: {why}")
+    whence = change.instance.source.name if change.index is None else f"index {change.index}"
+    log.error(f"Failed to register instance from {whence}: {why}")
 
 
 # Operators' scripts look for "Removed unhealthy ROLE instance: URL", "URL is not healthy", "URL is healthy" and take
 # the URL that stands right there: more text may follow, nothing may come in between.
-_LINES: MappingProxyType[ChangeKind, Line] = MappingProxyType({
+_LINES: MappingProxyType[ChangeKind, WriteLine] = MappingProxyType({
     ChangeKind.FIRST_UP: _first_up,
     ChangeKind.NOT_UP: _not_up,
     ChangeKind.UP: lambda log, change: log.info(f"Server {change.instance.url} is healthy"),
@@ -60,5 +62,5 @@ _LINES: MappingProxyType[ChangeKind, Line] = MappingProxyType({
 
 def log_change(log: Log, change: Change) -> None:
     """Write the line for ``change``, if it has one."""
-    if (line := _LINES.get(change.kind)) is not None:
-        line(log, change)
+    if (write_line := _LINES.get(change.kind)) is not None:
+        write_line(log, change)

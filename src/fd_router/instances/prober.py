@@ -26,7 +26,7 @@ class Outcome(msgspec.Struct, frozen=True):
     healthy: bool
     detail: str
     seconds: float
-    says_nothing: bool = False  # the router couldn't ask
+    is_inconclusive: bool = False  # the router couldn't ask
 
 
 class HealthMonitor:
@@ -34,7 +34,7 @@ class HealthMonitor:
 
     At most one probe of an instance is under way: who asks for another gets the result of that one. What a probe finds
     goes to the registry. Probes don't wait for each other, up to ``max_concurrent`` of them; at most half of those are
-    of strangers, whose addresses anybody may send who can reach ``/register``.
+    of instances that aren't members, whose addresses anybody may send who can reach ``/register``.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class HealthMonitor:
         self._random = rng
         self._live = live
         self._slots = asyncio.Semaphore(max_concurrent)
-        self._most_strangers = max(1, max_concurrent // 2)
-        self._strangers: set[str] = set()  # keys that are probed, and aren't members
+        self._most_unregistered = max(1, max_concurrent // 2)
+        self._unregistered: set[str] = set()  # keys that are probed, and aren't members
         self._loop: asyncio.AbstractEventLoop | None = None  # set while running
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: dict[str, asyncio.Task[Outcome]] = {}
@@ -92,12 +92,12 @@ class HealthMonitor:
         """
         known = self._registry.get(registration.key)
         rounds = 1 if known is not None and known.health is Health.HEALTHY else self._registry.thresholds.successes
-        is_new = known is None and registration.key not in self._strangers
-        if is_new and len(self._strangers) >= self._most_strangers:
+        is_new = known is None and registration.key not in self._unregistered
+        if is_new and len(self._unregistered) >= self._most_unregistered:
             return Outcome(False, "too many that aren't known ask to register at the moment", 0.0)
         while True:
             if known is None:
-                self._strangers.add(registration.key)
+                self._unregistered.add(registration.key)
             outcome = await asyncio.shield(self._start(registration))
             rounds -= 1
             if rounds <= 0 or not outcome.healthy:
@@ -162,7 +162,7 @@ class HealthMonitor:
     def _on_done(self, key: str, task: asyncio.Task[Outcome]) -> None:
         if self._probes.get(key) is task:
             del self._probes[key]
-            self._strangers.discard(key)
+            self._unregistered.discard(key)
 
     async def _run_probe(self, registration: Registration) -> Outcome:
         key = registration.key
@@ -175,7 +175,7 @@ class HealthMonitor:
                 break
         self._doubted.discard(key)
         if (instance := self._registry.get(key)) is not None:
-            if outcome.says_nothing:
+            if outcome.is_inconclusive:
                 pass
             elif outcome.healthy:
                 self._registry.probe_succeeded(instance)
@@ -186,7 +186,7 @@ class HealthMonitor:
     async def _ask(self, host: str, port: int, path: str) -> Outcome:
         async with self._slots:
             timeout = self._live.current.manager.health_check_timeout_secs
-            started, says_nothing = self._clock(), False
+            started, is_inconclusive = self._clock(), False
             try:
                 async with asyncio.timeout(timeout):
                     status = await self._get(host, port, path, timeout)
@@ -194,10 +194,10 @@ class HealthMonitor:
             except TimeoutError:
                 healthy, detail = False, f"no answer within {timeout:g} s"
             except UpstreamError as error:
-                healthy, detail, says_nothing = False, error.detail, error.reason == "exhausted"
+                healthy, detail, is_inconclusive = False, error.detail, error.reason == "exhausted"
             except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")
                 healthy, detail = False, f"{type(error).__name__}: {error}"
-            return Outcome(healthy, detail, max(0.0, self._clock() - started), says_nothing)
+            return Outcome(healthy, detail, max(0.0, self._clock() - started), is_inconclusive)
 
     async def _stop(self) -> None:
         for key in tuple(self._timers):

@@ -1,18 +1,21 @@
-"""The members of the fleet. Changes only through methods, tells its listeners, does no I/O."""
+"""The registry: the members of the fleet and their groups. Changes only through methods, does no I/O."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
+from fd_router.config.dotted_path import say
 from fd_router.config.live import LiveConfig
 from fd_router.engines.dialects import Dialects
 from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.group_key import ANY_MODEL, GroupKey, group_keys
+from fd_router.instances.groups import Group
 from fd_router.instances.health import Event, Status, Thresholds, advance
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.log import log_change
-from fd_router.instances.registration import ROLES, Registration
+from fd_router.instances.registration import Registration
+from fd_router.instances.registration_keys import ROLES, Role
+from fd_router.instances.source import REGISTER_API, Source
 from fd_router.telemetry.contracts import Log
 
 Listener = Callable[[Change], None]
@@ -21,20 +24,19 @@ Listener = Callable[[Change], None]
 class _Member:
     """What the registry keeps beside an instance."""
 
-    __slots__ = ("has_been_up", "index", "instance", "is_static", "status", "told_not_up", "unhealthy_since")
+    __slots__ = ("has_been_up", "index", "instance", "status", "told_not_up", "unhealthy_since")
 
     def __init__(self, instance: Instance, now: float) -> None:
         self.instance = instance
         self.status = Status()
-        self.is_static = False  # from register.yaml: never dropped
-        self.index: int | None = None
+        self.index: int | None = None  # its position in its source's list, where the log tells it
         self.has_been_up = False
         self.told_not_up = False
         self.unhealthy_since = now
 
 
 class Registry:
-    """All instances by key, those that may be chosen by role, and every change of their health.
+    """All instances by key, the groups from which requests' candidates come, and every change of their health.
 
     Not for threads: all methods are called on the loop's thread, and none of them waits.
     """
@@ -50,12 +52,12 @@ class Registry:
         """``dialects``: those that instances may have; None: the router's own."""
         self.dialects = Dialects() if dialects is None else dialects
         self._clock = clock
+        self._log = log
         self._live = live
         self._members: dict[str, _Member] = {}
         self._banned: dict[str, float] = {}  # key → when it may register again
         self._removed_in_use: dict[str, Instance] = {}  # no members any more, but requests still run there
-        self._available: dict[str, tuple[Instance, ...]] = {}
-        self._log = log
+        self._groups: dict[GroupKey, Group] = {}
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
 
     @property
@@ -65,31 +67,36 @@ class Registry:
         return Thresholds(manager.health_failure_threshold, manager.health_success_threshold)
 
     def on_change(self, listener: Listener) -> None:
-        """Call ``listener`` after each change from now on."""
+        """Call ``listener`` after each change from now on. One that raises is logged, and the others hear of it."""
         self._listeners.append(listener)
 
     def on_removed(self, callback: Callable[[Instance], None]) -> None:
         """Call ``callback`` with each instance that is no member any more."""
         self.on_change(lambda change: callback(change.instance) if change.kind is ChangeKind.REMOVED else None)
 
-    def register(self, registration: Registration, *, kept: bool = False, index: int | None = None) -> Instance:
+    def register(
+        self, registration: Registration, source: Source = REGISTER_API, *, index: int | None = None
+    ) -> Instance:
         """Take an instance in, or replace the data of the one with the same key; its counts stay.
 
-        ``kept`` ones (from register.yaml, at ``index``) stay unhealthy until a probe succeeds and are never dropped.
-        The others have been probed by the caller, so they may be chosen from now on.
+        It becomes a member of ``source`` (at ``index`` of its list), unless it has one that is as high or higher; that
+        one's data give way only to what the instance says of itself. What the source has probed may be chosen from now
+        on; the others stay as they are, unhealthy at first, until a probe succeeds.
         """
         member = self._members.get(registration.key)
         is_new = member is None
         if member is None:
             member = self._admit(registration)
-        else:
+            member.instance.source, member.index = source, index
+        elif source == member.instance.source or source.rank > member.instance.source.rank:
+            member.instance.source, member.index = source, index
             self._replace(member, registration)
-        if kept:
-            member.is_static, member.index = True, index
-        else:
+        elif source.is_probed:
+            self._replace(member, registration)
+        if source.is_probed:
             self._learn(member, Event.REGISTERED)
         if is_new:
-            self._tell(ChangeKind.ADDED, member)
+            self._notify(ChangeKind.ADDED, member)
         return member.instance
 
     def remove(self, key: str, reason: str = "removed") -> Instance | None:
@@ -101,8 +108,8 @@ class Registry:
         instance.health = Health.UNHEALTHY
         if _is_busy(instance):
             self._removed_in_use[key] = instance
-        self._available.clear()
-        self._tell(ChangeKind.REMOVED, member, reason)
+        self._set_groups(instance, ())
+        self._notify(ChangeKind.REMOVED, member, reason)
         return instance
 
     def ban(self, key: str, seconds: float) -> None:
@@ -123,34 +130,13 @@ class Registry:
             return None
         if member.instance.is_draining is not draining:
             member.instance.is_draining = draining
-            self._available.clear()
-            self._tell(ChangeKind.DRAINING if draining else ChangeKind.UNDRAINED, member)
+            self._refresh(member.instance)
+            self._notify(ChangeKind.DRAINING if draining else ChangeKind.UNDRAINED, member)
         return member.instance
-
-    def is_static(self, key: str) -> bool:
-        """Tell whether the member with ``key`` comes from register.yaml."""
-        member = self._members.get(key)
-        return member is not None and member.is_static
-
-    def kept(self) -> tuple[Instance, ...]:
-        """Return the members from register.yaml, ordered by URL."""
-        return tuple(x for x in self.all() if self.is_static(x.key))
 
     def removed_in_use(self) -> tuple[Instance, ...]:
         """Return the instances that are no members any more, but where requests still run, ordered by URL."""
         return tuple(sorted((x for x in self._removed_in_use.values() if _is_busy(x)), key=_by_url))
-
-    def restore(self, registration: Registration, *, draining: bool = False) -> Instance | None:
-        """Take in an instance that registered itself before a restart; a probe must find it healthy first.
-
-        None if it is a member already.
-        """
-        if registration.key in self._members:
-            return None
-        member = self._admit(registration)
-        member.instance.is_draining = draining
-        self._tell(ChangeKind.ADDED, member)
-        return member.instance
 
     def get(self, key: str) -> Instance | None:
         """Return the member with ``key`` (``10.0.0.1:8000``, ``[::1]:8000``), or None."""
@@ -169,28 +155,31 @@ class Registry:
         """Return how many members are in service, by role."""
         return {role: len(self.in_service(role)) for role in ROLES}
 
-    def available(self, role: str) -> tuple[Instance, ...]:
-        """Return the instances of ``role`` that may be chosen: healthy, not paused, not draining; by URL. Cached."""
-        chosen = self._available.get(role)
-        if chosen is None:
-            chosen = tuple(x for x in self.in_service(role) if x.takes_new)
-            self._available[role] = chosen
-        return chosen
+    def group(self, role: Role, model: str = ANY_MODEL) -> Group:
+        """Return the group of ``role`` and ``model``, the same one each time.
 
-    def proven(self, role: str) -> tuple[Instance, ...]:
-        """Return the members of ``role`` that have been up and aren't paused or draining."""
-        instances = (member.instance for member in self._members.values() if member.has_been_up)
-        return tuple(
-            x for x in instances if x.registration.role == role and not (x.registration.is_paused or x.is_draining)
-        )
+        Which models there are is for registrations and the configuration to say: a request's word made groups for
+        ever.
+        """
+        key = GroupKey(model, role)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(key)
+        return group
 
-    def bar(self, instance: Instance, *, barred: bool, kind: ChangeKind, detail: str) -> None:
+    def proven(self, key: GroupKey) -> tuple[Instance, ...]:
+        """Return the members of the group that have been up and aren't paused or draining."""
+        proven = (member.instance for member in self._members.values() if member.has_been_up)
+        wanted = (x for x in proven if any(group.key == key for group in x.groups))
+        return tuple(x for x in wanted if not (x.registration.is_paused or x.is_draining))
+
+    def set_ejected(self, instance: Instance, ejected: bool, kind: ChangeKind, detail: str) -> None:
         """Let a healthy instance not be chosen, or be chosen again, and tell of it as ``kind``."""
         member = self._member_of(instance)
         if member is not None:
-            instance.is_ejected = barred
-            self._available.clear()
-            self._tell(kind, member, detail)
+            instance.is_ejected = ejected
+            self._refresh(instance)
+            self._notify(kind, member, detail)
 
     def probe_succeeded(self, instance: Instance) -> None:
         """Learn that a probe of ``instance`` succeeded."""
@@ -214,7 +203,7 @@ class Registry:
         return removed
 
     def _has_expired(self, member: _Member, now: float) -> bool:
-        if member.is_static or member.status.health is not Health.UNHEALTHY:
+        if member.instance.source.is_list or member.status.health is not Health.UNHEALTHY:
             return False
         return now - member.unhealthy_since >= self._live.current.manager.instance_expiry_secs
 
@@ -226,6 +215,7 @@ class Registry:
         instance.registration = registration
         instance.dialect = self.dialects.named(registration.dialect)
         instance.is_draining = False
+        self._set_groups(instance, group_keys(registration))
         member = _Member(instance, self._clock())
         self._members[registration.key] = member
         return member
@@ -235,15 +225,27 @@ class Registry:
         before, instance.registration = instance.registration, registration
         instance.dialect = self.dialects.named(registration.dialect)
         if before.role != registration.role:
-            self._available.clear()
-            self._tell(ChangeKind.ROLE, member, f"was {before.role}")
-        if before != registration:
-            self._available.clear()  # who can pair with whom may have changed: what of it matters, its dialect knows
+            self._set_groups(instance, group_keys(registration))
+            self._notify(ChangeKind.ROLE, member, f"was {before.role}")
+        elif before != registration and before.traits != registration.traits:
+            self._refresh(instance)  # who can pair with whom may have changed: what of it matters, its dialect knows
         if before.max_requests != registration.max_requests:
-            self._tell(ChangeKind.LIMIT, member, f"was {before.max_requests}")
+            self._notify(ChangeKind.LIMIT, member, f"was {before.max_requests}")
         if before.is_paused != registration.is_paused:
-            self._available.clear()
-            self._tell(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)
+            self._refresh(instance)
+            self._notify(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)
+
+    def _set_groups(self, instance: Instance, keys: Iterable[GroupKey]) -> None:
+        for group in instance.groups:
+            self._groups[group.key].leave(instance)
+        instance.groups = groups = tuple(self.group(key.role, key.model) for key in keys)
+        for group in groups:
+            group.join(instance)
+
+    def _refresh(self, instance: Instance) -> None:
+        """Let the groups of ``instance`` select anew: whether it takes new requests may have changed."""
+        for group in instance.groups:
+            self._groups[group.key].refresh()
 
     def _member_of(self, instance: Instance) -> _Member | None:
         """Find the member; None for an instance that was removed meanwhile: news of it come too late."""
@@ -258,11 +260,16 @@ class Registry:
         after = member.status.health
         if after is not before:
             member.instance.health = after
-            self._available.clear()
+            self._refresh(member.instance)
             self._moved(member, after, detail)
-        elif event is Event.PROBE_FAILED and member.is_static and not member.has_been_up and not member.told_not_up:
+        elif (
+            event is Event.PROBE_FAILED
+            and member.instance.source.is_list
+            and not member.has_been_up
+            and not member.told_not_up
+        ):
             member.told_not_up = True
-            self._tell(ChangeKind.NOT_UP, member, detail)
+            self._notify(ChangeKind.NOT_UP, member, detail)
 
     def _moved(self, member: _Member, after: Health, detail: str) -> None:
         if after is Health.HEALTHY:
@@ -273,29 +280,24 @@ class Registry:
         else:
             kind = ChangeKind.DOWN
             member.unhealthy_since = self._clock()
-        self._tell(kind, member, detail)
+        self._notify(kind, member, detail)
 
-    def _tell(self, kind: ChangeKind, member: _Member, detail: str = "") -> None:
+    def _notify(self, kind: ChangeKind, member: _Member, detail: str = "") -> None:
         change = Change(kind, member.instance, detail, member.index)
         for listener in tuple(self._listeners):
             try:
                 listener(change)
-            except Exception as error:  # noqa: BLE001  the others hear of it, and the request that met this goes on
-                self._log.error(f"A bug in the router: who heard of {member.instance.url} failed: {_where(error)}")
+            except Exception as error:  # noqa: BLE001  (the others hear of it, and the request that met this goes on)
+                what = f"met '{kind.value}' of {member.instance.url} with {say(error)}"
+                self._log.error(f"A bug in the router: a listener of the registry {what}")
 
     def __repr__(self) -> str:
-        available = ", ".join(f"{role}: {len(self.available(role))}" for role in ROLES)
+        available = ", ".join(f"{role}: {len(self.group(role).available)}" for role in ROLES)
         return f"<Registry {len(self._members)} members, available {available}>"
 
 
 def _by_url(instance: Instance) -> str:
     return instance.url
-
-
-def _where(error: Exception) -> str:
-    """Say what was raised, and in which line of whose file."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} at {Path(place.filename).name}:{place.lineno}"
 
 
 def _is_busy(instance: Instance) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from fd_router.errors import BadRequestError
 from fd_router.http.messages import Headers
+from fd_router.openai.large_bodies import LARGE, as_json
 
 TOKENS_PER_CHARACTER = 2
 """FastDeploy's router estimates a prompt's tokens so; see section 4 of its protocol."""
@@ -179,6 +180,8 @@ def _decode_tolerantly(body: bytes) -> RequestFields:
     """
     if not json.detect_encoding(body).startswith("utf-8"):  # which an engine, and the splicing, may read otherwise
         raise BadRequestError("Invalid JSON format: the body must be UTF-8 (RFC 8259)", code="invalid_json")
+    if len(body) > LARGE:
+        return _decode_large(as_json(body))
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -190,6 +193,27 @@ def _decode_tolerantly(body: bytes) -> RequestFields:
     fields = {name: fitted for name, fit in _FITTING.items() if (fitted := fit(raw.get(name))) is not None}
     for name in ("disaggregate_info", "request_id"):
         if name in raw:
+            fields.setdefault(name, None)
+    return RequestFields(**fields)
+
+
+def _decode_large(body: bytes) -> RequestFields:
+    """Take from a large body what has the right type: the values one by one, those that are large too not at all."""
+    try:
+        return _decode(body)
+    except msgspec.ValidationError:
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
+    try:
+        loose = _decode_loosely(body)
+    except msgspec.DecodeError:
+        raise BadRequestError("Invalid JSON format: the body must be a JSON object", code="invalid_json") from None
+    small = {name: bytes(value) for name in _FITTING if 0 < len(value := getattr(loose, name)) <= LARGE}
+    fitted = {name: _FITTING[name](json.loads(value)) for name, value in small.items()}
+    fields: dict[str, Any] = {name: value for name, value in fitted.items() if value is not None}
+    for name in ("disaggregate_info", "request_id"):
+        if len(getattr(loose, name)):
             fields.setdefault(name, None)
     return RequestFields(**fields)
 
@@ -259,3 +283,7 @@ _FITTING: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         "extra_body": _fit_extra_body,
     }
 )
+
+_Loose = msgspec.defstruct("_Loose", [(name, msgspec.Raw, msgspec.Raw()) for name in (*_FITTING, "disaggregate_info")])
+_decode_loosely = msgspec.json.Decoder(_Loose).decode
+"""Takes the same keys with values of any type, and looks at none of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fd_router.errors import HttpError
+from fd_router.errors import HttpError, UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.routing.phase import ENDED, MOVES, STREAMING, Phase, PhaseError
 from fd_router.routing.request_queue import QueueTicket
@@ -92,7 +92,14 @@ class RequestLife(ResponseRelay):
         else:
             self._fail_locally(error)
 
-    def _on_bug(self, error: Exception) -> None:
+    def _break_off(self, error: UpstreamError) -> None:
+        """End in the middle of the answer, which the instance didn't finish."""
+        record = self.record
+        record.attempt_failed(record.attempt(error.reason, self._context.clock(), record.status))
+        self._log_error(f"scanner error: {error.instance}: {error.detail}")
+        self._end("failed")
+
+    def on_bug(self, error: Exception) -> None:
         """Tell the log of a bug met on the way, and end."""
         asyncio.get_running_loop().call_exception_handler({"message": "a request failed", "exception": error})
         self._end_by_bug()
@@ -124,16 +131,16 @@ class RequestLife(ResponseRelay):
             why = error.message if error is not None else record.flaw
             self._notes.append(f"Request completed with an error. {escape_controls(why)}".rstrip())
         record.outcome, record.finished_at = outcome, self._context.clock()
-        notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
-        self._telemetry.finish(record, notes)
+        record.notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
+        self._telemetry.finish(record)
 
     def _finish_client(self, outcome: str, error: HttpError | None) -> None:
         if error is not None:
-            self._client.respond_error(error)
+            self._client.send_error(error)
         elif outcome == "completed":
-            self._client.complete(keep_alive=self._keep_alive)
+            self._client.end()
         elif outcome == "failed":
-            self._client.cut_off(delimited=self._is_delimited)
+            self._client.reset()
 
     def __repr__(self) -> str:
         head = self._request.head

@@ -81,7 +81,7 @@ class PairRequest(RoutedRequest):
         is_first = plan.order == "prefill_first"
         self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
         self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
-        self._sent_at = self._context.clock()
+        self.record.attempt_started = self._sent_at = self._context.clock()
         self._move(CONNECTING)
         pools, prefill_timeout = self._context.pools, self._context.live.current.proxy.prefill_timeout_secs
         prefill_leg.start(pools, self._request, plan.prefill_body(), prefill_timeout)
@@ -145,10 +145,10 @@ class PairRequest(RoutedRequest):
         has_begun = self.record.first_byte_at > 0.0
         if prefill is not None and not (decode is not None and decode.is_over and has_begun):
             prefill.cancel()
-            self._release(prefill.decision)
+            self._release(prefill.reservation)
         if decode is not None:
             decode.cancel()
-            self._release(decode.decision)
+            self._release(decode.reservation)
 
     def _end_attempt(self) -> None:
         """End both legs of an attempt that came to nothing."""
@@ -157,7 +157,7 @@ class PairRequest(RoutedRequest):
         for leg in legs:
             if leg is not None:
                 leg.cancel()
-                self._release(leg.decision)
+                self._release(leg.reservation)
 
     # what the legs tell
 
@@ -167,6 +167,7 @@ class PairRequest(RoutedRequest):
         both = prefill is not None and prefill.is_sent and decode is not None and decode.is_sent
         if both and self._phase is CONNECTING:
             self._move(AWAITING)
+            self.record.sent_at = self._context.clock()
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
@@ -174,8 +175,8 @@ class PairRequest(RoutedRequest):
         if plan is not None and plan.order == "prefill_first" and not self._start_decode(plan, leg, head, answer):
             return
         self._telemetry.metrics.leg_began("prefill", self._context.clock() - self._sent_at)
-        leg.decision.first_token()
-        self._release(leg.decision)
+        leg.reservation.first_token()
+        self._release(leg.reservation)
         self._log_notes()
 
     def _start_decode(self, plan: PairPlan, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
@@ -197,9 +198,9 @@ class PairRequest(RoutedRequest):
         self.record.first_byte_at = now = self._context.clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
         if self.record.stream and head.status < 400:
-            leg.decision.first_token()
+            leg.reservation.first_token()
         self._write_head(head, body, self._pair_headers(leg))
-        if self._prefill is not None and self._prefill.decision.wants_usage:  # decode's answer tells of both
+        if self._prefill is not None and self._prefill.reservation.wants_usage:  # decode's answer tells of both
             self._watch_usage(body)
 
     def on_decode_data(self, data: bytes) -> None:
@@ -220,7 +221,7 @@ class PairRequest(RoutedRequest):
         if paired is None or paired.reschedules >= MAX_RESCHEDULES:
             limit = f"after {MAX_RESCHEDULES} reschedules, which is the limit"
             self._log_failure(leg, f"{given_back.reason} {limit}")
-        elif self._reschedule(paired, leg, given_back):
+        elif self._reschedule(paired, leg, given_back, head.status):
             return
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
@@ -228,14 +229,14 @@ class PairRequest(RoutedRequest):
     def on_decode_complete(self, leg: DecodeLeg) -> None:  # noqa: ARG002
         """Decode's answer is whole, and so is the client's."""
         if self._usage is not None and self._prefill is not None:
-            self._tell_usage(self._prefill.decision)
+            self._tell_usage(self._prefill.reservation)
         self._end("completed")
 
     def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
         """Pass a 4xx on, once: it is about the request, and another pair would say the same."""
         if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"status {head.status}; the decode instance goes on")
-            self._release(leg.decision)
+            self._release(leg.reservation)
             self._log_notes()
             return
         self._log_failure(leg, f"status {head.status}")
@@ -250,15 +251,15 @@ class PairRequest(RoutedRequest):
         if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"{error.detail}; the decode instance goes on")
             self._telemetry.metrics.leg_failed(leg.role, error.reason)
-            self._release(leg.decision)
+            self._release(leg.reservation)
             self._log_notes()
             return
         self._telemetry.metrics.leg_failed(leg.role, error.reason)
         self._telemetry.metrics.upstream_failed(error.instance, error.reason)
         self._log_failure(leg, error.detail)
         if self._phase is STREAMING:
-            self._log_error(f"scanner error: {error.instance}: {error.detail}")
-            self._end("failed")
+            self._end_attempt()  # a prefill that is still at work would be so for nobody
+            self._break_off(error)
         else:
             self._attempt_failed(leg.instance, error, _blame(leg, error), leg.role)
 
@@ -268,19 +269,21 @@ class PairRequest(RoutedRequest):
         """Return True: neither instance can finish without the other, so what was begun comes to nothing."""
         return True
 
-    def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack) -> bool:
+    def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack, status: int) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
-        so_far, known = given_back.token_ids, paired.token_ids
+        record = self.record
+        so_far, known = given_back.token_ids, list(paired.token_ids)
         paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
         self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
         paired.reschedules += 1
-        held = self._prefill, self._decode
+        held, given_up = (self._prefill, self._decode), record.attempt("given back", self._context.clock(), status)
         self._end_attempt()
         try:
             self._attempt()
         except NoInstanceError:
             self._prefill, self._decode = held
             return False
+        record.failed_attempts = (*record.failed_attempts, given_up)
         self._log_notes()
         self._telemetry.metrics.retried("pd_reschedule")
         return True

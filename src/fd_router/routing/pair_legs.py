@@ -1,6 +1,6 @@
 """The two halves of a disaggregated request: what each listens for, until the pair has decided.
 
-A leg owns its decision and gives it back: prefill's as soon as its work is done, decode's with the request.
+A leg owns its reservation and gives it back: prefill's as soon as its work is done, decode's with the request.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ MAX_GATHERED = 8 * 1024 * 1024
 
 
 class Pair(Protocol):
-    """The exchange, as its legs tell it what happens."""
+    """The request, as its legs tell it what happens."""
 
     def on_leg_sent(self) -> None:
         """A leg's request is on its way."""
 
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
         """The instance failed; whether that matters is the pair's to say."""
+
+    def on_bug(self, error: Exception) -> None:
+        """A bug was met on the way of a leg."""
 
     def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
         """The instance answered 4xx, which is the client's to read."""
@@ -58,16 +61,30 @@ class PairLeg(UpstreamRequest):
     """One leg: a ``Listener`` of its connection that holds back bytes until it is known what they mean."""
 
     __slots__ = (
-        "_body", "_connecting", "_connection", "_dialect", "_gathered", "_has_begun", "_head", "_is_full", "_pair",
-        "_pool", "_request", "_size", "_stream", "_time_limit", "decision", "is_over",
+        "_body",
+        "_connecting",
+        "_connection",
+        "_dialect",
+        "_gathered",
+        "_has_begun",
+        "_head",
+        "_is_full",
+        "_pair",
+        "_pool",
+        "_request",
+        "_size",
+        "_stream",
+        "_time_limit",
+        "is_over",
+        "reservation",
     )  # fmt: skip
 
     role: Role = "mixed"
 
-    def __init__(self, pair: Pair, decision: Reservation[Instance], *, stream: bool) -> None:
-        self.decision = decision
+    def __init__(self, pair: Pair, reservation: Reservation[Instance], *, stream: bool) -> None:
+        self.reservation = reservation
         self.is_over = False  # its answer came to an end, or it was cancelled
-        self._dialect = decision.instance.dialect
+        self._dialect = reservation.instance.dialect
         self._pair = pair
         self._stream = stream
         self._has_begun = False  # something of its body came, and wasn't an error
@@ -80,13 +97,13 @@ class PairLeg(UpstreamRequest):
     @property
     def instance(self) -> Instance:
         """The instance that was chosen."""
-        return self.decision.instance
+        return self.reservation.instance
 
     def start(self, pools: Pools, request: Request, body: bytes, time_limit: float = 0.0) -> None:
         """Send the request, with the ``body`` that is the pair's. ``time_limit`` as ``_dispatch`` takes it."""
         self._request = request
         self._body = body
-        self._dispatch(pools.of(self.decision.instance), time_limit)
+        self._dispatch(pools.of(self.reservation.instance), time_limit)
 
     @property
     def is_sent(self) -> bool:
@@ -116,10 +133,15 @@ class PairLeg(UpstreamRequest):
 
     # what the connection calls
 
+    def on_bug(self, error: Exception) -> None:
+        """Have the pair end."""
+        self.is_over = True
+        self._pair.on_bug(error)
+
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
         self._head, status = head, head.status
-        if status < 500 and (breaker := self.decision.instance.breaker) is not None:  # what is more: at its end
+        if status < 500 and (breaker := self.reservation.instance.breaker) is not None:  # what is more: at its end
             breaker.answered(status)
         if not body:
             return
@@ -155,7 +177,7 @@ class PairLeg(UpstreamRequest):
         """Say what the answer means that is there at once."""
         self.is_over, self._connection = True, None
         self._head, status = head, head.status
-        if status < 500 and (breaker := self.decision.instance.breaker) is not None:
+        if status < 500 and (breaker := self.reservation.instance.breaker) is not None:
             breaker.answered(status)
         if status >= 400:
             self._on_bad_end(head, body)
@@ -223,9 +245,9 @@ class PrefillLeg(PairLeg):
     role: Role = "prefill"
 
     def __init__(
-        self, pair: Pair, decision: Reservation[Instance], *, stream: bool, keeps_answer: bool = False
+        self, pair: Pair, reservation: Reservation[Instance], *, stream: bool, keeps_answer: bool = False
     ) -> None:
-        PairLeg.__init__(self, pair, decision, stream=stream and not keeps_answer)
+        PairLeg.__init__(self, pair, reservation, stream=stream and not keeps_answer)
         self._keeps_answer = keeps_answer
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Final
 
 from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.errors import (
@@ -33,6 +34,9 @@ from fd_router.telemetry.record import RequestRecord
 MAX_REFUSALS = 32
 """Instances that may refuse one request's connection, beside its attempts: a bound for the time that it may take."""
 
+ANSWERS: Final = frozenset({"error_answer", "busy"})
+"""Reasons of a failed attempt whose instance did answer."""
+
 
 def report_failure(instance: Instance, error: UpstreamError, *, held_up: bool, begun: bool) -> None:
     """Tell the breaker of ``instance`` that it failed, ``begun``: in the middle of its answer.
@@ -41,6 +45,11 @@ def report_failure(instance: Instance, error: UpstreamError, *, held_up: bool, b
     """
     if not (held_up and error.reason == "stalled"):
         instance.failed(error.reason, begun=begun)
+
+
+def _answered_status(error: UpstreamError) -> int:
+    """Return the status that an instance answered an attempt with, 0 if it didn't."""
+    return error.status if error.reason in ANSWERS else 0
 
 
 class RoutedRequest(RequestLife):
@@ -61,10 +70,6 @@ class RoutedRequest(RequestLife):
         self._completion = None
         self._ticket = None
         self._grant = None
-        self._relay = client.write
-        self._keep_alive = request.head.keep_alive
-        self._is_delimited = True
-        self._is_dechunking = False
         self._is_full = False
         self._tracked_id = ""
         self._tail = b""
@@ -112,7 +117,7 @@ class RoutedRequest(RequestLife):
         try:
             await preparation
         except Exception as error:  # noqa: BLE001  preparing never fails; if it does, its client is told
-            self._on_bug(error)
+            self.on_bug(error)
         finally:
             self._preparing = None
         if self._phase is PREPARING:  # the client may have left, or the request been aborted, meanwhile
@@ -130,7 +135,7 @@ class RoutedRequest(RequestLife):
         except (BadRequestError, NoInstanceError) as error:
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a plug-in's, for one: no client is left waiting
-            self._on_bug(error)
+            self.on_bug(error)
         else:
             self._log_notes()
 
@@ -169,7 +174,7 @@ class RoutedRequest(RequestLife):
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
             self._ticket = None
-            self._on_bug(error)
+            self.on_bug(error)
         else:
             self._ticket = None
             self._notes.append("There is room now; waiting is over.")
@@ -221,11 +226,6 @@ class RoutedRequest(RequestLife):
         self._is_full = False
         self._resume_upstream()
 
-    def on_drain(self) -> None:
-        """The router is about to stop: the answer is the connection's last, and says so if its head is yet to come."""
-        if self._phase < STREAMING:
-            self._keep_alive = False
-
     # what the abort endpoint calls
 
     @property
@@ -250,11 +250,9 @@ class RoutedRequest(RequestLife):
         if self._phase is not STREAMING:
             self._fail_locally(error)
             return
-        whole_events = self.record.stream and self._tail.endswith(b"\n\n\r\n") and not self._is_dechunking
-        if whole_events:  # between two chunks of one event each: there is room for another one
-            event = b"data: %b\n\n" % error_response(error).body
-            self._client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
-        self._end("completed" if whole_events else "failed")
+        event = b"data: %b\n\n" % error_response(error).body
+        is_told = self.record.stream and self._client.send_event(event, self._tail)
+        self._end("completed" if is_told else "failed")
 
     # what the watchdog calls
 
@@ -301,6 +299,7 @@ class RoutedRequest(RequestLife):
         most = context.live.current.proxy.max_attempts
         culprit = f"{role} {error.instance}" if role else error.instance
         self._log_error(f"Request failed (attempt {record.attempts}/{most}): {culprit}: {error.detail}")
+        record.attempt_failed(record.attempt(error.reason, context.clock(), _answered_status(error)))
         self._end_attempt()
         if error.retry is Retry.ALWAYS:
             context.connection_failed(failed, error.reason)
@@ -330,7 +329,7 @@ class RoutedRequest(RequestLife):
         except NoInstanceError:  # the failed one was the last: its failure says more
             self._fail_locally(refusal)
         except Exception as error:  # noqa: BLE001  as in _begin
-            self._on_bug(error)
+            self.on_bug(error)
         else:
             self._log_notes()
             self._telemetry.metrics.retried(reason)

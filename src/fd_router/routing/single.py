@@ -56,6 +56,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         self._reservation = reservation = self._select(completion, self._excluded)
         instance = reservation.instance
         record.attempts += 1
+        record.attempt_started = self._context.clock()
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
         pool = self._context.pools.of(instance)
@@ -95,7 +96,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                 self._dispatch(pool)
         except Exception as error:  # noqa: BLE001  as in _begin
             self._release(reservation)
-            self._on_bug(error)
+            self.on_bug(error)
         else:
             self._release(reservation)
             self._log_notes()
@@ -113,6 +114,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def _on_sending(self) -> None:
         self._move(AWAITING)
+        self.record.sent_at = self._context.clock()
 
     def _end_attempt(self) -> None:
         self._stop_waiting()
@@ -173,10 +175,13 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         has_begun = self._phase is STREAMING
         report_failure(reservation.instance, error, held_up=self._is_full, begun=has_begun and self.record.status < 400)
         if has_begun:
-            self._log_error(f"scanner error: {error.instance}: {error.detail}")
-            self._end("failed")
+            self._break_off(error)
         else:
             self._attempt_failed(reservation.instance, error, error)
+
+    def on_bug(self, error: Exception) -> None:
+        """A bug was met on the way: end."""
+        RoutedRequest.on_bug(self, error)
 
     # steps
 

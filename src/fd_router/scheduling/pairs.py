@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
+from fd_router.scheduling.candidate_group import CandidateGroup
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import InstanceT, Reservation
-from fd_router.scheduling.scheduler import NO_ROOM, Available
+from fd_router.scheduling.scheduler import SATURATED
 
 RETRY_AFTER = (("retry-after", "5"),)
 """Instances register every 5 s: sooner a client needn't come back."""
 
 
+_Choices = tuple[Sequence[InstanceT], Mapping[str, Sequence[InstanceT]]]
+"""The prefill instances that have a partner, and their partners by prefill key."""
+
+
 class Side(Generic[InstanceT]):
-    """One half of the fleet, and the policy that chooses in it."""
+    """One half of the fleet: a group, and the policy that chooses in it."""
 
-    __slots__ = ("available", "policy")
+    __slots__ = ("group", "policy")
 
-    def __init__(self, available: Available[InstanceT], policy: Policy) -> None:
-        self.available = available
+    def __init__(self, group: CandidateGroup[InstanceT], policy: Policy) -> None:
+        self.group = group
         self.policy = policy
 
     def choose(self, request: RequestView, candidates: Sequence[InstanceT]) -> InstanceT:
@@ -30,16 +35,16 @@ class Side(Generic[InstanceT]):
         return self.policy.choose(request, candidates)  # type: ignore[return-value]  # one of what it was given
 
     def decide(self, request: RequestView, chosen: InstanceT, tokens: int) -> Reservation[InstanceT]:
-        """Count ``chosen`` with ``tokens``, and tell the policy."""
+        """Count ``chosen`` with ``tokens``, and let the policy know."""
         return Reservation(chosen, tokens, self.policy.on_dispatch(request, chosen))
 
 
 class PairScheduler(Generic[InstanceT]):
     """Chooses the prefill instance among those with a partner, then the decode instance among its partners.
 
-    Which instances fit together changes only with the fleet, so it is worked out once for each fleet. ``full`` are the
-    keys of those that have no room now; ``left_out`` tells, for the error, which others there are, and why they may not
-    be chosen.
+    Which instances fit together changes only with the fleet, and which of them are candidates only when one is
+    saturated or has headroom again: both are worked out once for each. ``left_out`` tells, for the error, which other
+    instances there are, and why they may not be chosen.
     """
 
     def __init__(
@@ -47,32 +52,27 @@ class PairScheduler(Generic[InstanceT]):
         prefill: Side[InstanceT],
         decode: Side[InstanceT],
         can_pair: Callable[[InstanceT, InstanceT], bool],
-        full: Set[str] = frozenset(),
         left_out: Callable[[], str] = str,
     ) -> None:
         self._prefill = prefill
         self._decode = decode
         self._can_pair = can_pair
-        self._full = full
         self._left_out = left_out
         self._fleet: tuple[Sequence[InstanceT], Sequence[InstanceT]] = ((), ())
-        self._partners: dict[str, list[InstanceT]] = {}  # prefill key → decode instances
-        self._prefills: Sequence[InstanceT] = ()  # those with a partner
+        self._partners: dict[str, Sequence[InstanceT]] = {}  # prefill key → decode instances that fit
+        self._asked: tuple[Sequence[InstanceT], Sequence[InstanceT]] = ((), ())
+        self._choices: _Choices[InstanceT] = ((), {})  # of the candidates that were asked for last
 
     def select(
         self, request: RequestView, tried: Collection[str] = ()
     ) -> tuple[Reservation[InstanceT], Reservation[InstanceT]]:
         """Choose and count a pair without the instances in ``tried`` (keys).
 
-        Raises NoInstanceError (503) when there is none, SaturatedError when there would be one if it had room.
+        Raises NoInstanceError (503) when there is none, SaturatedError when there would be one if it had headroom.
         """
-        self._match()
-        out = self._full | set(tried) if self._full else tried
-        prefills = self._left(out) if out else self._prefills
-        if not prefills:
-            raise self._none(tried)
+        prefills, partners = self._candidates(tried)
         prefill = self._prefill.choose(request, prefills)
-        decode = self._decode.choose(request, self._partners_left(prefill, out))
+        decode = self._decode.choose(request, partners[prefill.key])
         return self._prefill.decide(request, prefill, request.tokens), self._decode.decide(request, decode, 0)
 
     def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict, Verdict]:
@@ -80,50 +80,53 @@ class PairScheduler(Generic[InstanceT]):
 
         Raises NoInstanceError and SaturatedError as ``select`` does.
         """
-        self._match()
-        prefills = self._left(self._full) if self._full else self._prefills
-        if not prefills:
-            raise self._none(())
+        prefills, partners = self._candidates(())
         prefill = draw(self._prefill.policy.explain(request, prefills))
-        decodes = self._partners_left(prefills[prefill.place], self._full)
+        decodes = partners[prefills[prefill.place].key]
         return prefill, draw(self._decode.policy.explain(request, decodes))
 
+    def _candidates(self, tried: Collection[str]) -> _Choices[InstanceT]:
+        prefills, decodes = self._prefill.group.candidates(tried), self._decode.group.candidates(tried)
+        if self._asked[0] is not prefills or self._asked[1] is not decodes:
+            self._choices = self._among(prefills, decodes)
+            self._asked = prefills, decodes
+        if not self._choices[0]:
+            raise self._none(tried)
+        return self._choices
+
+    def _among(self, prefills: Sequence[InstanceT], decodes: Sequence[InstanceT]) -> _Choices[InstanceT]:
+        """Return those of ``prefills`` with a partner among ``decodes``, and these partners by prefill key."""
+        self._match()
+        if prefills is self._fleet[0] and decodes is self._fleet[1]:
+            return tuple(prefill for prefill in prefills if self._partners[prefill.key]), self._partners
+        keys = {decode.key for decode in decodes}
+        lists: dict[int, Sequence[InstanceT]] = {}  # partners that several share are looked through once
+        partners: dict[str, Sequence[InstanceT]] = {}
+        for prefill in prefills:
+            fitting = self._partners[prefill.key]
+            left = lists.get(id(fitting))
+            if left is None:
+                left = lists[id(fitting)] = tuple(decode for decode in fitting if decode.key in keys)
+            partners[prefill.key] = left
+        return tuple(prefill for prefill in prefills if partners[prefill.key]), partners
+
     def _match(self) -> None:
-        prefills, decodes = self._prefill.available(), self._decode.available()
+        prefills, decodes = self._prefill.group.available, self._decode.group.available
         if self._fleet[0] is prefills and self._fleet[1] is decodes:
             return
         self._fleet = (prefills, decodes)
         self._partners = {}
-        lists: dict[tuple[str, ...], list[InstanceT]] = {}
+        lists: dict[tuple[str, ...], Sequence[InstanceT]] = {}
         for prefill in prefills:
-            partners = [decode for decode in decodes if self._can_pair(prefill, decode)]
-            # Those with the same partners share one list, so that whether it has room is found out once.
+            partners = tuple(decode for decode in decodes if self._can_pair(prefill, decode))
+            # Those with the same partners share one tuple, for policies to recognise and for _among to look at once.
             self._partners[prefill.key] = lists.setdefault(tuple(d.key for d in partners), partners)
-        self._prefills = tuple(p for p in prefills if self._partners[p.key])
-
-    def _left(self, out: Collection[str]) -> list[InstanceT]:
-        """Return the prefill instances that aren't ``out`` and have a partner that isn't."""
-        has_room: dict[int, bool] = {}
-        left = []
-        for prefill in self._prefills:
-            if prefill.key in out:
-                continue
-            partners = self._partners[prefill.key]
-            found = has_room.get(id(partners))
-            if found is None:
-                found = has_room[id(partners)] = any(decode.key not in out for decode in partners)
-            if found:
-                left.append(prefill)
-        return left
-
-    def _partners_left(self, prefill: InstanceT, out: Collection[str]) -> Sequence[InstanceT]:
-        partners = self._partners[prefill.key]
-        return [decode for decode in partners if decode.key not in out] if out else partners
 
     def _none(self, tried: Collection[str]) -> NoInstanceError:
-        if self._full and self._left(tried):
-            return SaturatedError(f"No available prefill/decode workers: each pair has one that {NO_ROOM}")
+        self._match()  # among no candidates there was nothing to match
         prefills, decodes = self._fleet
+        if self._among([p for p in prefills if p.key not in tried], [d for d in decodes if d.key not in tried])[0]:
+            return SaturatedError(f"No available prefill/decode workers: each pair has one that {SATURATED}")
         why = f"{len(prefills)} healthy prefill and {len(decodes)} healthy decode instances"
         if prefills and decodes:
             other = "other " if tried else ""

@@ -6,23 +6,22 @@ from collections.abc import Sequence
 
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
-from fd_router.telemetry.record import RequestRecord
+from fd_router.telemetry.record import RecordSink, RequestRecord
 
 
 class Telemetry:
-    """The log and the metrics of one router."""
+    """The log and the metrics of one router, and whatever else takes the records of its requests."""
 
-    __slots__ = ("log", "metrics")
+    __slots__ = ("_finished", "log", "metrics")
 
-    def __init__(self, log: RouterLog, metrics: Metrics) -> None:
+    def __init__(self, log: RouterLog, metrics: Metrics, sinks: Sequence[RecordSink] = ()) -> None:
+        """``sinks``: those of third parties must be guarded (``record_sinks``)."""
         self.log = log
         self.metrics = metrics
+        self._finished = (metrics.finished, log.finished, *(sink.finished for sink in sinks))
         metrics.watch_lines_lost(lambda: log.lines_lost)
 
-    def finish(self, record: RequestRecord, before: Sequence[str] = ()) -> None:
-        """Count the request and log its line; to be called once, when it is over and ``finished_at`` is set.
-
-        ``before`` are messages about it that are still to be logged, at info.
-        """
-        self.metrics.request_finished(record)
-        self.log.request(record, before)
+    def finish(self, record: RequestRecord) -> None:
+        """Give the record to every sink; to be called once, when the request is over and ``finished_at`` is set."""
+        for finished in self._finished:
+            finished(record)

@@ -28,7 +28,7 @@ def start_demo(tmp_path, *arguments):
 def test_shows_everything_and_loses_nothing(tmp_path):
     with start_demo(tmp_path) as demo:
         try:
-            output, _ = demo.communicate(timeout=50)
+            output, _ = demo.communicate(timeout=120)
         finally:
             demo.kill()
     assert demo.returncode == 0, output
@@ -44,7 +44,7 @@ def test_shows_everything_and_loses_nothing(tmp_path):
 def test_pairs_are_shown_and_one_of_each_role_is_killed(tmp_path):
     with start_demo(tmp_path, "--splitwise") as demo:
         try:
-            output, _ = demo.communicate(timeout=50)
+            output, _ = demo.communicate(timeout=120)
         finally:
             demo.kill()
     assert demo.returncode == 0, output
@@ -69,7 +69,7 @@ def test_stays_up_until_told_and_leaves_nothing_behind(tmp_path):
             body = {"messages": [{"role": "user", "content": "hello"}]}
             assert call(port, "POST", "/v1/chat/completions", body)[0] == 200
             demo.send_signal(signal.SIGINT)
-            assert demo.wait(20) == 0, lines
+            assert demo.wait(60) == 130, lines
         finally:
             demo.kill()
     with pytest.raises(ConnectionRefusedError):
@@ -81,7 +81,7 @@ def test_interrupted_in_the_middle_it_leaves_nothing_behind(tmp_path):
     port = free_port()
     with start_demo(tmp_path, "--port", str(port)) as demo:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
                 try:
                     call(port, "GET", "/health")
@@ -89,7 +89,7 @@ def test_interrupted_in_the_middle_it_leaves_nothing_behind(tmp_path):
                 except OSError:
                     time.sleep(0.02)
             demo.send_signal(signal.SIGTERM)
-            output, _ = demo.communicate(timeout=20)
+            output, _ = demo.communicate(timeout=60)
         finally:
             demo.kill()
     assert demo.returncode == 130, output
@@ -103,7 +103,7 @@ def test_a_port_that_somebody_has_is_one_clear_line(tmp_path):
     """Another router that answers there must not be shown, nor get the demo's instances."""
     with MockProcess() as other, start_demo(tmp_path, "--port", str(other.port)) as demo:
         try:
-            output, _ = demo.communicate(timeout=30)
+            output, _ = demo.communicate(timeout=60)
         finally:
             demo.kill()
         assert demo.returncode == 1, output

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.devtools.mock.faults import PARAMETERS, Fault, FaultBox, parse_fault
+from fd_router.devtools.mock.faults import KINDS, Fault, FaultInjector, parse_fault
 from fd_router.errors import BadRequestError
 
 CHAT = "/v1/chat/completions"
 
 
 def box(*specs, seed=0):
-    return FaultBox([parse_fault(spec) for spec in specs], random.Random(seed))
+    return FaultInjector([parse_fault(spec) for spec in specs], random.Random(seed))
 
 
 def test_a_spec_and_its_object_mean_the_same():
@@ -22,7 +22,7 @@ def test_a_spec_and_its_object_mean_the_same():
     )
 
 
-@pytest.mark.parametrize("kind", PARAMETERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_needs_nothing_but_its_name(kind):
     assert parse_fault(kind).kind == kind
 
@@ -73,7 +73,7 @@ def test_standing_faults_strike_no_request():
     assert faults.find("refuse").secs == 3
     faults.turn_off("refuse")
     assert faults.find("refuse") is None
-    assert repr(faults) == "<FaultBox ['unhealthy'] struck=0>"
+    assert repr(faults) == "<FaultInjector ['unhealthy'] struck=0>"
 
 
 def test_the_same_seed_strikes_the_same_requests():
@@ -92,7 +92,7 @@ def test_replacing_turns_the_old_ones_off():
     assert faults.strike(CHAT, False).status == 429
 
 
-@given(st.sampled_from(sorted(PARAMETERS)), st.text(max_size=30))
+@given(st.sampled_from(sorted(KINDS)), st.text(max_size=30))
 def test_any_text_is_a_fault_or_refused_clearly(kind, rest):
     fault, message = None, kind
     try:

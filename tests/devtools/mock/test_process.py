@@ -39,7 +39,7 @@ def test_a_taken_port_is_one_line_and_an_exit_code():
     with MockProcess() as mock:
         other = MockProcess(port=mock.port)
         try:
-            assert other.process.wait(20) == 1
+            assert other.process.wait(60) == 1
             assert len(other.output.splitlines()) == 1
             assert str(mock.port) in other.output
         finally:
@@ -49,7 +49,7 @@ def test_a_taken_port_is_one_line_and_an_exit_code():
 def test_a_wrong_fault_is_one_line_and_an_exit_code():
     mock = MockProcess(fault="explode")
     try:
-        assert mock.process.wait(20) != 0
+        assert mock.process.wait(60) != 0
         assert "unknown fault 'explode'" in mock.output
         assert "Traceback" not in mock.output
     finally:

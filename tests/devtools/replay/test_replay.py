@@ -11,6 +11,7 @@ from fd_router.devtools.traces.trace import TraceRequest
 from tests.devtools.mock.test_instance import mock, state
 from tests.support.http_client import fetch
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 
 def requests(number, every=0.0, tokens=1000):
@@ -36,15 +37,21 @@ async def test_all_are_served_and_measured():
         assert result.outcomes[0].ttft >= 0.02
         assert all(each.seconds >= each.ttft for each in result.outcomes)
         assert summary.hit_rate == pytest.approx(19 * 999 / 20_000)
-        assert (await state(instance))["accepted"] < 20  # connections are used again
+
+
+async def test_connections_are_used_again():
+    async with mock() as instance:
+        await replayed(instance, requests(3, 0.5))
+        assert (await state(instance))["accepted"] == 3  # one beside the first, which only looks, and this one
 
 
 async def test_an_open_loop_does_not_wait_for_answers():
     async with mock(prefill_tokens_per_sec=5_000) as instance:
         trace = [TraceRequest(n, 0.01 * n, 1000, 1, [], 512) for n in range(4)]
         result = await replayed(instance, trace)
-        # 200 ms each, one after the other, while they come within 30 ms.
-        assert [round(each.ttft, 1) for each in result.outcomes] == pytest.approx([0.2, 0.4, 0.6, 0.8], abs=0.11)
+        # 200 ms each, one after the other, while they are due within 30 ms; a busy machine only adds to that.
+        for number, each in enumerate(result.outcomes):
+            assert 0.2 * (number + 1) - 0.01 * number <= each.ttft <= result.took_secs - each.at
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ async def test_it_can_be_stopped():
     async with mock("hang_before_head:count=1") as instance:
         replay = Replay(requests(1000, 0.02), Target(RouterAddress.parse(instance.url)))
         task = asyncio.create_task(replay.run("run"))
-        await asyncio.sleep(0.3)
+        await until(lambda: len(replay._outcomes) > 1)
         replay.stop()
         result = await asyncio.wait_for(task, 5)
         assert 1 < len(result.outcomes) < 1000

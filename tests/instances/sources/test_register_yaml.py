@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fd_router.engines.dialects import Dialects
+from fd_router.errors import ConfigError
 from fd_router.instances.instance import Health
-from fd_router.instances.sources.register_yaml import parse_register_file, register_static
+from fd_router.instances.registration import require_served
+from fd_router.instances.source import REGISTER_YAML
+from fd_router.instances.sources.members import Diff, FleetSources, SourceMembers
+from fd_router.instances.sources.register_yaml import RegisterYaml, parse_register_file
 
 GOOD = """
 instances:
@@ -22,7 +28,7 @@ instances:
 
 
 def test_entries_keep_their_index() -> None:
-    file = parse_register_file(GOOD, Dialects(), splitwise=True)
+    file = parse_register_file(GOOD, partial(require_served, dialects=Dialects(), splitwise=True))
     assert file.problems == ()
     assert {index: entry.url for index, entry in file.entries.items()} == {
         0: "http://127.0.0.1:8097",
@@ -42,7 +48,7 @@ instances:
   - {role: mixed, host_ip: 10.0.0.1, port: 3.5}
   - {role: mixed, host_ip: 10.0.0.1, port: 4, 7: odd key}
 """
-    file = parse_register_file(text, Dialects(), splitwise=False)
+    file = parse_register_file(text, partial(require_served, dialects=Dialects(), splitwise=False))
     assert {index: entry.port for index, entry in file.entries.items()} == {0: 1, 6: 4}
     mapping = "expected a mapping with role, host_ip and port"
     number = "port: expected an integer or a string, got the number 3.5"
@@ -71,22 +77,33 @@ instances:
     ],
 )
 def test_files_that_hold_nothing_usable(text: str, problem: str) -> None:
-    file = parse_register_file(text, Dialects(), splitwise=False)
+    file = parse_register_file(text, partial(require_served, dialects=Dialects(), splitwise=False))
     assert file.entries == {}
     assert len(file.problems) == 1
     assert problem in file.problems[0]
     assert "\n" not in file.problems[0]
 
 
-def test_instances_are_kept_and_problems_logged(tmp_path: Path, registry, log) -> None:
+def run(source: RegisterYaml, members: SourceMembers) -> None:
+    asyncio.run(source.run(members))
+
+
+def make(path: Path, registry, log, *, splitwise: bool = False) -> tuple[RegisterYaml, SourceMembers]:
+    accept = partial(require_served, dialects=Dialects(), splitwise=splitwise)
+    members = FleetSources(registry, accept, log=log).members_of(REGISTER_YAML)
+    return RegisterYaml(str(path), accept, log=log), members
+
+
+def test_instances_are_named_and_problems_logged(tmp_path: Path, registry, log) -> None:
     path = tmp_path / "register.yaml"
     path.write_text(GOOD + "  - {role: mixed, host_ip: 10.0.0.1, port: 1}\n")
-    problems = register_static(path, registry, splitwise=True, log=log)
+    run(*make(path, registry, log, splitwise=True))
     assert [(x.url, x.health) for x in registry.all()] == [
         ("http://127.0.0.1:8097", Health.UNHEALTHY),
         ("http://[::1]:8098", Health.UNHEALTHY),
     ]
-    assert log.lines == [("error", problems[0])]
+    role = "Failed to register instance from index 2: splitwise mode only supports PREFILL/DECODE instances"
+    assert log.lines == [("error", role)]
     registry.probe_succeeded(registry.all()[1])
     assert log.lines[1:] == [("info", "Successfully registered instance from index 1: http://[::1]:8098")]
 
@@ -100,8 +117,28 @@ def test_an_unreadable_file_is_told_and_nothing_else(
     path = tmp_path / "register.yaml"
     if content is not None:
         path.write_bytes(content)
-    register_static(path, registry, splitwise=False, log=log)
+    run(*make(path, registry, log))
     assert registry.all() == ()
-    [(level, line)] = log.lines
-    assert level == "error"
-    assert line == f"Failed to read YAML file {path}: {why}"
+    assert log.lines == [("error", f"Failed to read YAML file {path}: {why}")]
+
+
+def test_a_file_read_anew_changes_nothing_until_it_is_put_in_force(tmp_path: Path, registry, log, describe) -> None:
+    path, other = tmp_path / "register.yaml", tmp_path / "other.yaml"
+    path.write_text("instances: [{role: mixed, host_ip: 10.0.0.1, port: 1}, {role: mixed, host_ip: 10.0.0.1, port: 2}]")
+    source, members = make(path, registry, log)
+    run(source, members)
+    registry.register(describe(2, max_requests=7))
+    other.write_text(
+        "instances: [{role: mixed, host_ip: 10.0.0.1, port: 2}, {role: mixed, host_ip: 10.0.0.1, port: 3}]"
+    )
+    with pytest.raises(ConfigError):
+        source.prepare(str(tmp_path / "none.yaml"))
+    name = source.prepare(str(other))
+    assert repr(source) == f"<RegisterYaml {path}>"
+    assert [x.port for x in registry.all()] == [1, 2]
+    assert name(members) == Diff(("10.0.0.1:3",), ("10.0.0.1:1",))
+    assert [x.port for x in registry.all()] == [2, 3]
+    assert registry.get("10.0.0.1:2").registration.max_requests == 7, "what it said of itself since stays"
+    assert ("info", f"Forgot mixed instance: http://10.0.0.1:1 (no longer in {other})") in log.lines
+    assert source.prepare("")(members) == Diff((), ("10.0.0.1:2", "10.0.0.1:3"))
+    assert log.lines[-1] == ("info", "Forgot mixed instance: http://10.0.0.1:3 (no register.yaml)")

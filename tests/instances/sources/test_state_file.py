@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from fd_router.engines.dialects import Dialects
 from fd_router.instances.instance import Health
+from fd_router.instances.registration import require_served
+from fd_router.instances.source import REGISTER_YAML, STATE_FILE
+from fd_router.instances.sources.members import FleetSources
 from fd_router.instances.sources.state_file import StateFile
 from tests.support.waiting import until
 
@@ -16,52 +21,60 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "instances.json"
 
 
-def make(path: Path, registry, log, *, splitwise: bool = False) -> StateFile:
-    return StateFile(path, registry, splitwise=splitwise, log=log)
+accept = partial(require_served, dialects=Dialects(), splitwise=False)
+
+
+def make(path: Path, registry, log, **more) -> StateFile:
+    return StateFile(path, registry, accept, log=log, **more)
+
+
+def restore(path: Path, registry, log, **more) -> int:
+    members = FleetSources(registry, accept, log=log).members_of(STATE_FILE)
+    return make(path, registry, log, **more).restore(members)
 
 
 def test_instances_that_registered_themselves_come_back_to_be_probed(path, make_registry, describe, log) -> None:
     before, after = make_registry(), make_registry()
     before.register(describe(1, tp_size=2, something="else"))
     before.register(describe(2, host_ip="::1"))
-    before.register(describe(3), kept=True, index=0)
+    before.register(describe(3), REGISTER_YAML, index=0)
     before.set_draining("[::1]:2", True)
     make(path, before, log).finish()
-    assert make(path, after, log).restore() == 2
+    assert restore(path, after, log) == 2
     assert [x.registration for x in after.all()] == [
         describe(1, tp_size=2, something="else"),
         describe(2, host_ip="::1"),
     ]
     assert {x.health for x in after.all()} == {Health.UNHEALTHY}
-    assert after.available("mixed") == ()
+    assert after.group("mixed").available == ()
     for instance in after.all():
         after.probe_succeeded(instance)
-    assert [x.key for x in after.available("mixed")] == ["10.0.0.1:1"]  # the other one drains on
+    assert [x.key for x in after.group("mixed").available] == ["10.0.0.1:1"]  # the other one drains on
     assert log.lines[-1][1].startswith("Successfully registered mixed instance: ")
 
 
 def test_a_kept_instance_drains_on(path, make_registry, describe, log) -> None:
     before, after = make_registry(), make_registry()
     for registry in (before, after):
-        registry.register(describe(1), kept=True, index=0)
+        registry.register(describe(1), REGISTER_YAML, index=0)
     before.set_draining("10.0.0.1:1", True)
     make(path, before, log).finish()
-    assert make(path, after, log).restore() == 0
+    assert restore(path, after, log) == 0
     assert after.get("10.0.0.1:1").is_draining
-    assert after.is_static("10.0.0.1:1")
+    assert after.get("10.0.0.1:1").source is REGISTER_YAML
 
 
 def test_a_restored_one_that_never_comes_up_is_forgotten(path, make_registry, describe, log, clock) -> None:
     before, after = make_registry(), make_registry(expiry_secs=60)
     before.register(describe(1))
     make(path, before, log).finish()
-    make(path, after, log).restore()
+    restore(path, after, log)
     clock.now += 61
     assert [x.key for x in after.expire()] == ["10.0.0.1:1"]
 
 
 def test_no_file_is_no_error(path, registry, log) -> None:
-    assert make(path, registry, log).restore() == 0
+    assert restore(path, registry, log) == 0
     assert log.lines == []
 
 
@@ -69,7 +82,7 @@ def test_no_file_is_no_error(path, registry, log) -> None:
 def test_a_broken_file_is_told_and_not_used(path, registry, log, text: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(text)
-    assert make(path, registry, log).restore() == 0
+    assert restore(path, registry, log) == 0
     ((level, line),) = log.lines
     assert (level, str(path) in line) == ("error", True)
     assert "starting without it" in line
@@ -79,7 +92,7 @@ def test_what_does_not_fit_is_left_out_and_the_rest_taken(path, registry, descri
     path.parent.mkdir()
     entries = [describe(1).as_json(), describe(2, "decode").as_json(), {"role": "mixed", "host_ip": "x", "port": 1}]
     path.write_text(json.dumps({"instances": entries}))
-    assert make(path, registry, log).restore() == 1
+    assert restore(path, registry, log) == 1
     assert [line for level, line in log.lines if level == "warn"] == [
         f"An instance of state file {path} is left out: only MIXED instances are allowed",
         f"An instance of state file {path} is left out: invalid InstanceInfo format: invalid host_ip: x",
@@ -91,15 +104,15 @@ def test_what_may_not_register_any_more_does_not_come_back(path, make_registry, 
     before.register(describe(1))
     before.register(describe(1, host_ip="10.9.0.1"))
     make(path, before, log).finish()
-    file = StateFile(path, after, splitwise=False, log=log, networks={"10.9.0.1"})
-    assert file.restore() == 1
+    assert restore(path, after, log, networks={"10.9.0.1"}) == 1
     assert [x.key for x in after.all()] == ["10.9.0.1:1"]
     assert any("10.0.0.1 is in none of access.register-networks" in line for _, line in log.lines)
 
 
 async def test_every_change_is_written_soon(path, registry, describe, log, monkeypatch) -> None:
     monkeypatch.setattr("fd_router.instances.sources.state_file.SAVE_SECS", 0.01)
-    task = asyncio.create_task(make(path, registry, log).run())
+    members = FleetSources(registry, accept, log=log).members_of(STATE_FILE)
+    task = asyncio.create_task(make(path, registry, log).run(members))
     ports = lambda: [x["port"] for x in json.loads(path.read_bytes())["instances"]]  # noqa: E731
     await until(path.exists)
     assert ports() == []
@@ -116,7 +129,7 @@ async def test_every_change_is_written_soon(path, registry, describe, log, monke
 async def test_the_last_write_is_the_last(path, registry, describe, log, monkeypatch) -> None:
     monkeypatch.setattr("fd_router.instances.sources.state_file.SAVE_SECS", 0.01)
     file = make(path, registry, log)
-    task = asyncio.create_task(file.run())
+    task = asyncio.create_task(file.run(FleetSources(registry, accept, log=log).members_of(STATE_FILE)))
     registry.register(describe(1))
     await until(path.exists)
     file.finish()

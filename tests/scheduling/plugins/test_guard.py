@@ -20,7 +20,7 @@ from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.scheduler import Scheduler
 from fd_router.scheduling.tracker import RequestTracker
 from tests.support.rig import Rig, answer, make_instance, post
-from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, fleet, make_environment
+from tests.support.scheduling_fakes import AskedGroup, FakeCandidate, FakeRequest, fleet, make_environment
 
 
 class Scripted(Policy):
@@ -230,7 +230,7 @@ async def test_a_request_that_meets_a_dead_instance_is_answered_whatever_the_plu
     heard: list[str] = []
     registry.on_change(lambda change: heard.append(change.instance.url))
     rig.instances = [registry.register(make_instance(number).registration) for number in (1, 2)]
-    scheduler = Scheduler[Instance](rig.available, policy, str)
+    scheduler = Scheduler[Instance](AskedGroup(rig.available), policy, str)
     rig.change(connection_failed=registry.connection_failed, select=scheduler.select)
     rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()]
     errors.clear()

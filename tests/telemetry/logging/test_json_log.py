@@ -41,7 +41,7 @@ def test_levels() -> None:
 
 def test_levels_below_are_left_out() -> None:
     outlet, _, log = make("error")
-    log.debug("x"), log.info("x"), log.warn("x"), log.request(RequestRecord("GET", "/health", "", 0.0))
+    log.debug("x"), log.info("x"), log.warn("x"), log.finished(RequestRecord("GET", "/health", "", 0.0))
     assert outlet.text == ""
 
 
@@ -50,7 +50,7 @@ def test_the_request_line_has_fields() -> None:
     record = RequestRecord("POST", "/v1/completions", "10.0.0.9", 1.0)
     record.inference, record.mixed, record.status, record.finished_at = True, "http://10.0.0.1:80", 200, 1.5
     record.tags = context_tags(req_id="r")
-    log.request(record)
+    log.finished(record)
     entry = json.loads(outlet.text)
     assert (entry["req_id"], entry["path"], entry["status"], entry["duration_ms"], entry["instance"]) == (
         "r", "/v1/completions", 200, 500.0, "http://10.0.0.1:80",

@@ -51,19 +51,19 @@ def test_levels_below_are_left_out(level: str, shown: str) -> None:
     setting = Setting(level, started=False)
     log = setting.log
     log.debug("d"), log.info("i"), log.warn("w"), log.error("e")
-    log.request(RequestRecord("GET", "/health", "10.0.0.1", 0.0))
+    log.finished(RequestRecord("GET", "/health", "10.0.0.1", 0.0))
     lines = setting.outlet.text.splitlines()
     requests = [line for line in lines if "/health" in line]
     assert "".join(line[-1] for line in lines if line not in requests) == shown
     assert len(requests) == ("i" in shown)
-    assert (log.debug_on, log.info_on, log.warn_on, log.error_on) == tuple(c in shown for c in "diwe")
+    assert (log.debug_on, log.info_on, log.warn_on) == tuple(c in shown for c in "diw")
 
 
 def test_the_request_line_has_the_records_tags() -> None:
     setting = Setting(started=False)
     record = RequestRecord("GET", "/health", "10.0.0.1", 1.0)
     record.finished_at, record.status, record.tags = 1.5, 200, context_tags(req_id="r")
-    setting.log.request(record)
+    setting.log.finished(record)
     assert setting.outlet.text == f"[INFO] {HEAD}[req_id:r] [GET] /health HTTP/1.1 200 500ms 10.0.0.1\n"
 
 

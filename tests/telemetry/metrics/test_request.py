@@ -40,7 +40,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def test_a_request_is_counted_under_fastdeploys_names() -> None:
     metrics = Metrics()
     for _ in range(3):
-        metrics.request_finished(inference())
+        metrics.finished(inference())
     assert value(metrics, "http_requests_total", method="POST", endpoint="/v1/completions", status_code="200") == 3
     assert value(
         metrics, "inference_requests_total", mixed_worker=URL, prefill_worker="", decode_worker="", status_code="200"
@@ -55,8 +55,8 @@ def test_a_request_is_counted_under_fastdeploys_names() -> None:
 
 def test_an_inference_request_is_counted_under_our_names_too() -> None:
     metrics = Metrics()
-    metrics.request_finished(inference(stream=True))
-    metrics.request_finished(inference(first_byte_at=0.0, status=502, mixed="", outcome="failed"))
+    metrics.finished(inference(stream=True))
+    metrics.finished(inference(first_byte_at=0.0, status=502, mixed="", outcome="failed"))
     assert value(metrics, "fd_router_time_to_first_token_seconds_count", stream="true") == 1
     assert value(metrics, "fd_router_time_to_first_token_seconds_bucket", stream="true", le="0.01") == 0
     assert value(metrics, "fd_router_time_to_first_token_seconds_bucket", stream="true", le="0.025") == 1
@@ -69,7 +69,7 @@ def test_an_inference_request_is_counted_under_our_names_too() -> None:
 
 def test_a_pair_is_named_by_both_its_instances() -> None:
     metrics = Metrics()
-    metrics.request_finished(inference(mixed="", prefill="http://p:1", decode="http://d:1"))
+    metrics.finished(inference(mixed="", prefill="http://p:1", decode="http://d:1"))
     assert value(
         metrics, "inference_requests_total", mixed_worker="", prefill_worker="http://p:1", decode_worker="http://d:1",
         status_code="200",
@@ -80,7 +80,7 @@ def test_a_control_request_is_no_inference_request() -> None:
     metrics = Metrics()
     record = RequestRecord("GET", "/health", "10.0.0.9", 1.0)
     record.status, record.finished_at = 200, 1.001
-    metrics.request_finished(record)
+    metrics.finished(record)
     names = {name for name, _ in samples(metrics)}
     assert value(metrics, "http_requests_total", method="GET", endpoint="/health", status_code="200") == 1
     assert "inference_requests_total" not in names
@@ -89,21 +89,21 @@ def test_a_control_request_is_no_inference_request() -> None:
 
 def test_a_client_that_left_is_counted() -> None:
     metrics = Metrics()
-    metrics.request_finished(inference(outcome="client_gone", status=499))
+    metrics.finished(inference(outcome="client_gone", status=499))
     assert value(metrics, "fd_router_client_disconnects_total", endpoint="/v1/completions") == 1
 
 
 def test_invented_methods_neither_become_labels_nor_are_kept() -> None:
     metrics = Metrics()
     for number in range(100):
-        metrics.request_finished(inference(method=f"M{number}"))
+        metrics.finished(inference(method=f"M{number}"))
     assert value(metrics, "http_requests_total", method="OTHER", endpoint="/v1/completions", status_code="200") == 100
     assert len(metrics._tallies) == 1
 
 
 def test_a_finish_before_the_start_counts_as_no_time() -> None:
     metrics = Metrics()
-    metrics.request_finished(inference(finished_at=0.0))
+    metrics.finished(inference(finished_at=0.0))
     assert value(metrics, "fd_router_request_duration_seconds_sum", stream="false") == 0
     assert value(metrics, "fd_router_request_duration_seconds_bucket", stream="false", le="0.001") == 1
 
@@ -144,13 +144,13 @@ def test_a_removed_instances_series_go_and_may_come_back() -> None:
     metrics = Metrics()
     other = inference(mixed="", prefill="http://p:1", decode=URL)
     for record in (inference(), other, inference(mixed="http://10.0.0.2:8000")):
-        metrics.request_finished(record)
+        metrics.finished(record)
     metrics.upstream_failed(URL, "reset")
     metrics.forget_instance(URL)
     assert URL not in metrics.render().decode()
     assert "http://10.0.0.2:8000" in metrics.render().decode()
     assert value(metrics, "http_requests_total", method="POST", endpoint="/v1/completions", status_code="200") == 3
-    metrics.request_finished(inference())
+    metrics.finished(inference())
     assert value(
         metrics, "inference_requests_total", mixed_worker=URL, prefill_worker="", decode_worker="", status_code="200"
     ) == 1  # fmt: skip
@@ -171,7 +171,7 @@ def test_the_process_the_build_and_the_log_are_shown() -> None:
 
 def test_nothing_is_written_that_was_not_asked_for() -> None:
     metrics = Metrics()
-    metrics.request_finished(inference())
+    metrics.finished(inference())
     text = metrics.render().decode()
     assert "_created" not in text
     assert text.count("# TYPE http_requests_total counter\n") == 1
@@ -199,7 +199,7 @@ def test_the_content_type_is_the_text_formats() -> None:
 @pytest.mark.parametrize("status", [100, 200, 499, 503])
 def test_statuses_are_shown_as_they_are(status: int) -> None:
     metrics = Metrics()
-    metrics.request_finished(inference(status=status))
+    metrics.finished(inference(status=status))
     assert (
         value(metrics, "http_requests_total", method="POST", endpoint="/v1/completions", status_code=str(status)) == 1
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from fd_router.devtools.demo.client import PATH, DemoClient, FailedError, Served
 from fd_router.devtools.demo.fleet import Fleet
+from fd_router.devtools.exit_codes import INTERRUPTED
 from fd_router.devtools.mock.completions import STORY_TOKENS
 from fd_router.http.client import HttpClient
 
@@ -26,21 +26,20 @@ FLOWING = 60
 
 GAP_SECS = 0.03
 WIDEST = 100
-_INTERRUPTED = 130  # as shells count SIGINT
 
 
 def run(*, keep: bool, instances: int | None, port: int, splitwise: bool = False) -> int:
-    """Show it all; return 0, or 1 if a request was lost. With ``keep``, stay up until Ctrl-C. ``port`` 0: a free one.
+    """Show it all; return 0, or 1 if a request was lost, or 130 after Ctrl-C. With ``keep``, stay up until that.
 
-    ``splitwise``: with pairs, and so many ``instances`` of each role. Raises DemoError when a process can't be
-    started, UpstreamError when the router doesn't answer.
+    ``port`` 0: a free one. ``splitwise``: with pairs, and so many ``instances`` of each role. Raises DemoError when a
+    process can't be started, UpstreamError when the router doesn't answer.
     """
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)
     try:
         return asyncio.run(_main(console, keep=keep, instances=instances, port=port, splitwise=splitwise))
     except asyncio.CancelledError:
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 async def _main(console: Console, *, keep: bool, instances: int | None, port: int, splitwise: bool) -> int:
@@ -55,8 +54,7 @@ async def _main(console: Console, *, keep: bool, instances: int | None, port: in
         await demo.show(instances)
         if keep:
             demo.tell_what_to_try()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
+            await asyncio.Event().wait()  # until it is cancelled
         return 1 if demo.lost else 0
 
 

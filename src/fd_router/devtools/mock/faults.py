@@ -1,22 +1,6 @@
 """Faults on demand: what a mock instance does wrong, how often, and to which requests.
 
-=================  ==============================================================  =================================
-kind               what happens                                                    parameters
-=================  ==============================================================  =================================
-refuse             nobody listens for a time (open connections stay)               secs (default 5)
-unhealthy          /health answers 503, no heartbeats are sent                     secs (default: until changed)
-reset_before_head  the connection is reset instead of an answer
-hang_before_head   no answer ever comes
-cut_mid_body       the connection ends in the middle of the body                   after_tokens, after_bytes, how
-slow               extra delay before the head and before each token               head_secs, token_secs
-status             an OpenAI-shaped error                                          status
-garbage            bytes that aren't HTTP, then the connection ends
-close_idle         a good answer; the connection is closed right after it
-reschedule         the request is given back for want of memory, as decode         after_tokens, form
-                   instances do: finish reason pd_reschedule and the tokens so
-                   far (form=finish), or a "PD Error" (form=error)
-error_event        an error object in the middle of a stream (else status 500)     after_tokens
-=================  ==============================================================  =================================
+``KINDS`` lists them, and ``fd-router mock --help`` what each does.
 
 All but the first two strike request by request and take ``probability`` (default 1), ``count`` (so many requests,
 then never again), ``match`` (``all``, ``stream``, ``whole``: answers that are streamed or not) and ``path`` (default:
@@ -35,27 +19,63 @@ from fd_router.errors import BadRequestError
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
-_PER_REQUEST = ("probability", "count", "match", "path")
-PARAMETERS = {
-    "refuse": ("secs",),
-    "unhealthy": ("secs",),
-    "reset_before_head": _PER_REQUEST,
-    "hang_before_head": _PER_REQUEST,
-    "cut_mid_body": (*_PER_REQUEST, "after_tokens", "after_bytes", "how"),
-    "slow": (*_PER_REQUEST, "head_secs", "token_secs"),
-    "status": (*_PER_REQUEST, "status"),
-    "garbage": _PER_REQUEST,
-    "close_idle": _PER_REQUEST,
-    "reschedule": (*_PER_REQUEST, "after_tokens", "form"),
-    "error_event": (*_PER_REQUEST, "after_tokens"),
+PER_REQUEST = ("probability", "count", "match", "path")
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What a kind of fault does, and the parameters it takes."""
+
+    does: str
+    parameters: tuple[str, ...] = PER_REQUEST
+
+    @classmethod
+    def per_request(cls, does: str, *own: str) -> Kind:
+        """Make one that strikes single requests, with parameters of its ``own``."""
+        return cls(does, (*PER_REQUEST, *own))
+
+
+KINDS = {
+    "refuse": Kind("nobody listens for a time (open connections stay)", ("secs",)),
+    "unhealthy": Kind("/health answers 503, no heartbeats are sent", ("secs",)),
+    "reset_before_head": Kind.per_request("the connection is reset instead of an answer"),
+    "hang_before_head": Kind.per_request("no answer ever comes"),
+    "cut_mid_body": Kind.per_request(
+        "the connection ends in the middle of the body", "after_tokens", "after_bytes", "how"
+    ),
+    "slow": Kind.per_request("extra delay before the head and before each token", "head_secs", "token_secs"),
+    "status": Kind.per_request("an OpenAI-shaped error", "status"),
+    "garbage": Kind.per_request("bytes that aren't HTTP, then the connection ends"),
+    "close_idle": Kind.per_request("a good answer; the connection is closed right after it"),
+    "reschedule": Kind.per_request(
+        "the request is given back for want of memory, as decode instances do: with the finish reason pd_reschedule "
+        'and the tokens so far, or with a "PD Error"',
+        "after_tokens",
+        "form",
+    ),
+    "error_event": Kind.per_request("an error object in the middle of a stream (else status 500)", "after_tokens"),
 }
-"""kind → the parameters it takes."""
+
+PARAMETERS = {
+    "probability": "0 to 1: how likely a request is struck (default 1)",
+    "count": "so many requests are struck, then never again (default: no limit)",
+    "match": "all, stream or whole: answers that are streamed or not (default all)",
+    "path": "requests to this path only (default: the completion endpoints)",
+    "secs": "how long it lasts (default: refuse 5, unhealthy until changed)",
+    "after_tokens": "tokens before it strikes (default 3)",
+    "after_bytes": "bytes of a body that isn't streamed (default: half of it)",
+    "how": "rst or fin: how the connection ends (default rst)",
+    "head_secs": "delay before the head (default 0)",
+    "token_secs": "delay before each token (default 0)",
+    "status": "the error's status, 400 to 599 (default 500)",
+    "form": "finish or error (default finish)",
+}
+"""What each means, whichever kind takes it."""
 
 COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions")
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One fault, as the table above describes it."""
+    """One fault: a kind and its parameters."""
 
     kind: Literal[
         "refuse", "unhealthy", "reset_before_head", "hang_before_head", "cut_mid_body", "slow", "status", "garbage",
@@ -92,11 +112,11 @@ def parse_fault(spec: str | dict[str, Any]) -> Fault:
     """
     fields = _fields(spec) if isinstance(spec, str) else spec
     kind = str(fields.get("kind"))
-    if kind not in PARAMETERS:
-        raise BadRequestError(f"unknown fault {kind!r}: there are {', '.join(PARAMETERS)}")
+    if kind not in KINDS:
+        raise BadRequestError(f"unknown fault {kind!r}: there are {', '.join(KINDS)}")
     for key in fields:
-        if key != "kind" and key not in PARAMETERS[kind]:
-            raise BadRequestError(f"fault {kind} has no {key!r}: it takes {', '.join(PARAMETERS[kind])}")
+        if key != "kind" and key not in KINDS[kind].parameters:
+            raise BadRequestError(f"fault {kind} has no {key!r}: it takes {', '.join(KINDS[kind].parameters)}")
     try:
         return msgspec.convert(fields, Fault, strict=not isinstance(spec, str))
     except msgspec.ValidationError as error:
@@ -114,7 +134,7 @@ def _fields(spec: str) -> dict[str, Any]:
     return fields
 
 
-class FaultBox:
+class FaultInjector:
     """The faults that are on now. Which requests they strike is decided by ``rng`` alone, so a seed repeats it."""
 
     __slots__ = ("_faults", "_rng", "struck")
@@ -155,4 +175,4 @@ class FaultBox:
         return probability >= 1 or self._rng.random() < probability
 
     def __repr__(self) -> str:
-        return f"<FaultBox {[fault.kind for fault, _ in self._faults]} struck={self.struck}>"
+        return f"<FaultInjector {[fault.kind for fault, _ in self._faults]} struck={self.struck}>"

@@ -64,7 +64,7 @@ class EngineDriver:
             self._timer = self._loop.call_later(delay, self._pump) if delay > 0 else self._loop.call_soon(self._pump)
 
 
-class Tally:
+class GenerationStats:
     """How generations ended, and those that haven't."""
 
     __slots__ = ("aborted", "disconnected", "finished", "ids", "live")
@@ -85,12 +85,12 @@ class Generation:
     """
 
     __slots__ = (
-        "_answer", "_call", "_driver", "_fault", "_lag", "_reason", "_run", "_tally", "_usage_wanted", "_words",
+        "_answer", "_call", "_driver", "_fault", "_lag", "_reason", "_run", "_stats", "_usage_wanted", "_words",
         "engine_id", "given", "is_done", "max_tokens", "prefilled", "prompt", "stream",
     )  # fmt: skip
 
     def __init__(
-        self, call: Call, answer: Answer, words: Words, driver: EngineDriver, tally: Tally, *, prompt: Prompt,
+        self, call: Call, answer: Answer, words: Words, driver: EngineDriver, stats: GenerationStats, *, prompt: Prompt,
         max_tokens: int, reason: str, stream: bool, usage_wanted: bool, engine_id: str, fault: Fault | None,
         given: int = 0,
     ) -> None:  # fmt: skip
@@ -105,14 +105,14 @@ class Generation:
         self._answer = answer
         self._words = words
         self._driver = driver
-        self._tally = tally
+        self._stats = stats
         self._reason = reason
         self._usage_wanted = usage_wanted
         self._fault = fault
         self._lag = 0.0  # seconds that a slow fault has put between the engine and the client
         self._run: Run | None = None
-        tally.live.add(self)
-        tally.ids.add(engine_id)
+        stats.live.add(self)
+        stats.ids.add(engine_id)
         call.on_gone = self.on_gone
 
     @property
@@ -160,14 +160,14 @@ class Generation:
     def on_gone(self) -> None:
         """The client left: nobody wants the rest."""
         self._end()
-        self._tally.disconnected += 1
+        self._stats.disconnected += 1
         self._stop_run()
 
     def abort(self) -> None:
         """Stop on demand; the client gets what there is, with finish reason ``abort``."""
         self._stop_run()
         self._reason = "abort"
-        self._tally.aborted += 1
+        self._stats.aborted += 1
         if self.stream and self._call.head_sent:
             self._close_stream([])
         else:
@@ -190,7 +190,7 @@ class Generation:
         if self.stream:
             self._emit_event(token)
         elif token.is_last:
-            self._tally.finished += 1
+            self._stats.finished += 1
             self._respond()
 
     def _strike(self, token: Token) -> bool:
@@ -229,7 +229,7 @@ class Generation:
         if token.number == 1:
             pieces = [*self._opening(), *pieces]
         if token.is_last:
-            self._tally.finished += 1
+            self._stats.finished += 1
             self._close_stream(pieces)
         else:
             self._call.send(*pieces)
@@ -273,8 +273,8 @@ class Generation:
     def _end(self) -> None:
         self.is_done = True
         self._call.on_gone = None
-        self._tally.live.discard(self)
-        self._tally.ids.discard(self.engine_id)
+        self._stats.live.discard(self)
+        self._stats.ids.discard(self.engine_id)
 
     def __repr__(self) -> str:
         return f"<Generation {self.engine_id} {self._run!r}>"

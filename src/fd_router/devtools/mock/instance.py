@@ -36,8 +36,8 @@ from fd_router.devtools.mock.completions import (
     parse_body,
     prompt_of,
 )
-from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultBox, parse_fault
-from fd_router.devtools.mock.generation import EngineDriver, Generation, Tally
+from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultInjector, parse_fault
+from fd_router.devtools.mock.generation import EngineDriver, Generation, GenerationStats
 from fd_router.devtools.mock.heartbeat import Heartbeat, registration
 from fd_router.devtools.mock.http_server import Call, MockServer
 from fd_router.devtools.mock.options import MockOptions
@@ -77,9 +77,9 @@ class MockInstance:
     def __init__(self, options: MockOptions, log: Callable[[str], None] = lambda _: None) -> None:
         self._options = options
         self._log = log
-        self._faults = FaultBox([parse_fault(spec) for spec in options.fault], random.Random(options.seed))
+        self._faults = FaultInjector([parse_fault(spec) for spec in options.fault], random.Random(options.seed))
         self._requests = RequestLog(options.record, bodies=options.record_bodies)
-        self._tally = Tally()
+        self._stats = GenerationStats()
         self._server = MockServer(self._handle, self._refuse, options.keep_alive_secs)
         self._routes = self._make_routes()
         self._fault_timers: list[asyncio.TimerHandle] = []
@@ -203,7 +203,7 @@ class MockInstance:
         return True
 
     def _count_disconnect(self, pairing: Pairing | None) -> None:
-        self._tally.disconnected += 1
+        self._stats.disconnected += 1
         self._forget(pairing)
 
     def _forget(self, pairing: Pairing | None) -> None:
@@ -216,7 +216,7 @@ class MockInstance:
         self._complete_once(call, body, pairing, chat=chat, turns=DUPLICATE_TURNS)
 
     def _is_running(self, request_id: str) -> bool:
-        return request_id in self._tally.ids
+        return request_id in self._stats.ids
 
     def _complete_once(self, call: Call, body: Body, pairing: Pairing | None, *, chat: bool, turns: int) -> None:
         if pairing is not None and self._pd is not None and self._is_running(pairing.request_id):
@@ -241,7 +241,7 @@ class MockInstance:
         given = given_tokens(body)
         limit = given + 1 if options.role == "prefill" else body.limit or DEFAULT_MAX_TOKENS
         arguments = (
-            call, Answer(response_id, body.model or options.model, chat=chat), self._words, self._driver, self._tally,
+            call, Answer(response_id, body.model or options.model, chat=chat), self._words, self._driver, self._stats,
         )  # fmt: skip
         details: dict[str, Any] = {
             "prompt": prompt_of(body, options.block_size, options.hash_id_tokens),
@@ -269,7 +269,7 @@ class MockInstance:
         if not wanted.abort_all and not wanted.req_ids:
             raise BadRequestError("either req_ids or abort_all is required")
         names = wanted.req_ids or []
-        chosen = [each for each in self._tally.live if wanted.abort_all or any(map(each.is_named, names))]
+        chosen = [each for each in self._stats.live if wanted.abort_all or any(map(each.is_named, names))]
         not_found = (
             [] if wanted.abort_all else [name for name in names if not any(each.is_named(name) for each in chosen)]
         )
@@ -321,7 +321,7 @@ class MockInstance:
 
     def state(self) -> dict[str, Any]:
         """Return what ``GET /mock/state`` shows."""
-        engine, tally = self._driver.engine, self._tally
+        engine, stats = self._driver.engine, self._stats
         connections = self._server.connections
         return {
             "name": self.name,
@@ -329,10 +329,10 @@ class MockInstance:
             "registered": self._heartbeat is not None and self._heartbeat.is_registered,
             "running": engine.running,
             "waiting": engine.waiting,
-            "live": len(tally.live),
-            "finished": tally.finished,
-            "disconnected": tally.disconnected,
-            "aborted": tally.aborted,
+            "live": len(stats.live),
+            "finished": stats.finished,
+            "disconnected": stats.disconnected,
+            "aborted": stats.aborted,
             "struck": self._faults.struck,
             "in_flight": sum(each.serves in COMPLETION_PATHS for each in connections),
             "connections": len(connections),

@@ -55,7 +55,7 @@ class Replay:
 
     async def run(self, name: str, on_progress: Callable[[int], None] = lambda _: None) -> Result:
         """Send all, wait for all. ``on_progress`` hears how many have ended. Raises ReplayError if nobody listens."""
-        await self._knock()
+        await self._check_reachable()
         self._client = HttpClient(connect_secs=self._timeout)
         self._began = time.monotonic()
         watching = asyncio.create_task(self._watch(on_progress))
@@ -76,7 +76,12 @@ class Replay:
         """Send nothing more and wait for nothing more: ``run`` returns with what there is."""
         self._stopped.set()
 
-    async def _knock(self) -> None:
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped before its end."""
+        return self._stopped.is_set()
+
+    async def _check_reachable(self) -> None:
         router = self._target.router
         try:
             _, writer = await asyncio.wait_for(asyncio.open_connection(router.origin.host, router.origin.port), 5.0)

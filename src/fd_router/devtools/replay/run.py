@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from fd_router.devtools.exit_codes import INTERRUPTED
 from fd_router.devtools.replay.options import ReplayOptions
 from fd_router.devtools.replay.replay import Replay, Target
 from fd_router.devtools.report.outcomes import Limits, Result
@@ -26,7 +27,10 @@ _LATE_SECS = 0.1
 
 
 def run(options: ReplayOptions) -> int:
-    """Replay, print, write; return the exit code: 1 when no request was served. Raises what ``simulate`` raises."""
+    """Replay, print, write; return the exit code: 1 when no request was served, 130 after Ctrl-C.
+
+    Raises what ``simulate`` raises, and ReplayError.
+    """
     router = RouterAddress.parse(options.router)
     target = Target(
         router,
@@ -38,7 +42,8 @@ def run(options: ReplayOptions) -> int:
     )
     requests = read_trace(options.trace, limit=options.limit, block_tokens=options.block_tokens)
     requests = at_speed(capped(requests, options.max_output), options.speed)
-    result, late = uvloop.run(_replay(options, requests, target))
+    replay, result = uvloop.run(_replay(options, requests, target))
+    late = replay.late_secs
     limits = Limits(options.ttft_limit_secs or math.inf, options.tpot_limit_ms / 1000 or math.inf)
     result = msgspec.structs.replace(result, limits=limits)
     done, seconds = len(result.outcomes), requests[-1].at
@@ -53,17 +58,19 @@ def run(options: ReplayOptions) -> int:
     show([result], title, conditions, as_json=options.json, out=options.out)
     if late > _LATE_SECS:
         sys.stderr.write(f"warning: requests were sent up to {late:.1f} s late: this machine is too slow for --speed\n")
+    if replay.is_stopped:
+        return INTERRUPTED
     return 0 if any(not outcome.error for outcome in result.outcomes) else 1
 
 
-async def _replay(options: ReplayOptions, requests: list[TraceRequest], target: Target) -> tuple[Result, float]:
+async def _replay(options: ReplayOptions, requests: list[TraceRequest], target: Target) -> tuple[Replay, Result]:
     replay = Replay(requests, target, timeout_secs=options.timeout_secs)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, replay.stop)
     name = options.name or target.router.url
     with progress_bar() as progress:
         task = progress.add_task(name, total=len(requests))
         result = await replay.run(name, lambda done: progress.update(task, completed=done))
-    return result, replay.late_secs
+    return replay, result
 
 
 def _headers(options: ReplayOptions) -> Mapping[str, str]:

@@ -25,6 +25,7 @@ from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
+from fd_router.scheduling.candidate_group import UnlimitedGroup
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.plugins.guard import PluginGuard
@@ -128,11 +129,11 @@ class Simulator:
         chooser = make_policy(policy, environment, options, own_options=options.policy_options)
         if ":" in policy:
             chooser = _checked(chooser, policy, environment)
-        self._members: tuple[Instance, ...] = ()
+        self._group: UnlimitedGroup[Instance] = UnlimitedGroup(())
         self._join(fleet.instances - len(fleet.joins))
         for number, at in enumerate(sorted(fleet.joins), 1):
             self._later(at, partial(self._join, fleet.instances - len(fleet.joins) + number))
-        self._scheduler = Scheduler(lambda: self._members, chooser, lambda: "")
+        self._scheduler = Scheduler(self._group, chooser, lambda: "")
         self._periodic: list[tuple[float, Callable[[], None]]] = [(options.eviction_interval_secs, self._sweep)]
         if Need.REPORTED_LOADS in find_policy(policy, options.policy_folder).needs:
             self._periodic.append((options.load_scrape_interval_secs, self._scrape))
@@ -163,7 +164,7 @@ class Simulator:
 
     def _join(self, number: int) -> None:
         """So many instances are members now."""
-        self._members = tuple(server.instance for server in self._servers[:number])
+        self._group.available = tuple(server.instance for server in self._servers[:number])
 
     def _arrive(self, request: TraceRequest) -> None:
         decision = self._scheduler.select(TraceView(request))

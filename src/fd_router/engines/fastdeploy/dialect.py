@@ -19,7 +19,7 @@ from fd_router.engines.dialect import (
 from fd_router.engines.error_answers import begins_with_error
 from fd_router.engines.fastdeploy.aborts import abort_message, read_abort
 from fd_router.engines.fastdeploy.disaggregation import PairInfos, can_pair, plan_again, plan_first
-from fd_router.engines.fastdeploy.given_back import PD_ERROR, is_given_back, read_given_back
+from fd_router.engines.fastdeploy.given_back import PD_ERROR, RESCHEDULE, is_given_back, read_given_back
 
 
 class FastDeployDialect(Dialect):
@@ -42,10 +42,12 @@ class FastDeployDialect(Dialect):
 
     def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:
         """Tell what an answer means. Of the beginning of an error with ``PD Error`` in it only the whole tells."""
-        if role == "decode" and (status < 400 or status >= 500):
+        if role == "decode" and (RESCHEDULE in piece or PD_ERROR in piece) and not 400 <= status < 500:
             given_back = is_given_back(piece) if whole else PD_ERROR in piece and begins_with_error(piece)
             if given_back:
                 return Verdict.GIVEN_BACK
+        if status < 400 and b'"error"' not in piece[:128]:  # nearly always: three searches, and no call
+            return Verdict.OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 
     def read_given_back(self, answer: bytes) -> GivenBack:

@@ -10,23 +10,22 @@ from fd_router.engines.dialect import GivenBack
 from fd_router.engines.error_answers import error_message
 
 PD_ERROR = b"PD Error"
-"""What its error message has in it. The other way is a ``finish_reason``."""
+"""What an error message has in it that says so."""
 
-_RESCHEDULE = "pd_reschedule"
+RESCHEDULE = b"pd_reschedule"
+"""The ``finish_reason`` by which it is said otherwise."""
 
 
 def is_given_back(body: bytes) -> bool:
     """Whether a whole answer, not streamed, gives the request back."""
-    if b"pd_reschedule" not in body and PD_ERROR not in body:  # nearly always: two searches and no parsing
-        return False
     if "PD Error" in error_message(body):
         return True
-    return any(choice.get("finish_reason") == _RESCHEDULE for choice in _choices(body))
+    return RESCHEDULE in body and any(choice.get("finish_reason") == "pd_reschedule" for choice in _choices(body))
 
 
 def read_given_back(body: bytes) -> GivenBack:
     """Read which way it was, and the ``completion_token_ids``, wherever FastDeploy put them."""
-    reason = "PD Error" if PD_ERROR in body else _RESCHEDULE
+    reason = "PD Error" if PD_ERROR in body else "pd_reschedule"
     for choice in _choices(body):
         message = choice.get("message")
         for place in (choice, message if isinstance(message, dict) else {}):

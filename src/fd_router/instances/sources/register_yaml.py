@@ -1,16 +1,18 @@
-"""``register.yaml``: instances that are kept, and probed, whether they register themselves or not."""
+"""``register.yaml``: a list of instances that are probed and never dropped, whether they register themselves or not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 import yaml
 
-from fd_router.engines.dialects import Dialects
-from fd_router.instances.registration import Registration, RegistrationError, parse_registration, require_served
-from fd_router.instances.registry import Registry
+from fd_router.errors import ConfigError
+from fd_router.instances.registration import Registration, parse_registration
+from fd_router.instances.registration_errors import RegistrationError
+from fd_router.instances.source import REGISTER_YAML
+from fd_router.instances.sources.members import Accept, Diff, SourceMembers
 from fd_router.telemetry.contracts import Log
 
 
@@ -21,7 +23,7 @@ class RegisterFile(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
 
-def read_register_file(path: Path, dialects: Dialects, *, splitwise: bool) -> RegisterFile:
+def read_register_file(path: Path, accept: Accept) -> RegisterFile:
     """Read the file at ``path``. Never raises: what can't be used is told in ``problems``, the rest in ``entries``."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -29,10 +31,10 @@ def read_register_file(path: Path, dialects: Dialects, *, splitwise: bool) -> Re
         return RegisterFile({}, (f"Failed to read YAML file {path}: not UTF-8 text (byte {error.start})",))
     except OSError as error:
         return RegisterFile({}, (f"Failed to read YAML file {path}: {(error.strerror or str(error)).lower()}",))
-    return parse_register_file(text, dialects, splitwise=splitwise, name=str(path))
+    return parse_register_file(text, accept, name=str(path))
 
 
-def parse_register_file(text: str, dialects: Dialects, *, splitwise: bool, name: str = "register.yaml") -> RegisterFile:
+def parse_register_file(text: str, accept: Accept, *, name: str = "register.yaml") -> RegisterFile:
     """Parse the text of such a file; ``name`` is what the problems call it."""
     try:
         document = yaml.safe_load(text)
@@ -43,40 +45,56 @@ def parse_register_file(text: str, dialects: Dialects, *, splitwise: bool, name:
         return RegisterFile({}, (f"No instances found in config file {name}",))
     if not isinstance(items, list) or items is document:
         return RegisterFile({}, (f"Failed to unmarshal YAML file {name}: expected a key 'instances' with a list",))
-    return _parse_entries(items, dialects, splitwise=splitwise)
+    return _parse_entries(items, accept)
 
 
-def register_static(path: Path, registry: Registry, *, splitwise: bool, log: Log) -> tuple[str, ...]:
-    """Register the file's instances as kept ones; log each problem, and return them all."""
-    file = read_register_file(path, registry.dialects, splitwise=splitwise)
-    for problem in file.problems:
-        log.error(problem)
-    for index, registration in file.entries.items():
-        registry.register(registration, kept=True, index=index)
-    return file.problems
+class RegisterYaml:
+    """The source that names what ``register.yaml`` does: at the start, and whenever somebody asks for a reload.
 
-
-def replace_static(file: RegisterFile, registry: Registry, reason: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make ``file`` the list of kept instances. Returns the keys that are new, and those that were removed.
-
-    Those that the file doesn't name any more are removed; requests that run there go on.
+    At the start what can't be used is logged and the rest taken; a reload takes all or nothing.
     """
-    before = {instance.key for instance in registry.kept()}
-    after = {registration.key for registration in file.entries.values()}
-    for key in sorted(before - after):
-        registry.remove(key, reason)
-    for index, registration in file.entries.items():
-        registry.register(registration, kept=True, index=index)
-    return tuple(sorted(after - before)), tuple(sorted(before - after))
+
+    name = REGISTER_YAML.name
+
+    def __init__(self, path: str, accept: Accept, *, log: Log) -> None:
+        """``path`` may be empty: no file. ``accept`` raises RegistrationError for what can't be a member here."""
+        self._path = path
+        self._accept = accept
+        self._log = log
+
+    async def run(self, members: SourceMembers) -> None:
+        """Name what the file has now."""
+        file = self._read(self._path)
+        for problem in file.problems:
+            self._log.error(problem)
+        self._name(file, members, self._path)
+
+    def prepare(self, path: str) -> Callable[[SourceMembers], Diff]:
+        """Read the file at ``path``; what is returned names what it has. Raises ConfigError for any problem."""
+        file = self._read(path)
+        if file.problems:
+            raise ConfigError(*file.problems)
+        return lambda members: self._name(file, members, path)
+
+    def _read(self, path: str) -> RegisterFile:
+        return read_register_file(Path(path), self._accept) if path else RegisterFile()
+
+    def _name(self, file: RegisterFile, members: SourceMembers, path: str) -> Diff:
+        self._path = path
+        reason = f"no longer in {path}" if path else "no register.yaml"
+        return members.replace(file.entries.values(), indices=file.entries, reason=reason)
+
+    def __repr__(self) -> str:
+        return f"<RegisterYaml {self._path or 'without a file'}>"
 
 
-def _parse_entries(items: list[object], dialects: Dialects, *, splitwise: bool) -> RegisterFile:
+def _parse_entries(items: list[object], accept: Accept) -> RegisterFile:
     entries: dict[int, Registration] = {}
     problems: list[str] = []
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
         try:
-            registration = _parse_entry(item, dialects, splitwise=splitwise)
+            registration = _parse_entry(item, accept)
         except RegistrationError as error:
             problems.append(f"Failed to register instance from index {index}: {error.message}")
             continue
@@ -89,9 +107,9 @@ def _parse_entries(items: list[object], dialects: Dialects, *, splitwise: bool) 
     return RegisterFile(entries, tuple(problems))
 
 
-def _parse_entry(item: object, dialects: Dialects, *, splitwise: bool) -> Registration:
+def _parse_entry(item: object, accept: Accept) -> Registration:
     if not isinstance(item, Mapping):
         raise RegistrationError("expected a mapping with role, host_ip and port")
     registration = parse_registration(item)
-    require_served(registration, dialects, splitwise=splitwise)
+    accept(registration)
     return registration

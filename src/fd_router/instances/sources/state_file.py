@@ -1,4 +1,4 @@
-"""The state file: instances that registered themselves, and which of them drain, outlive a restart of the router."""
+"""The state file: a source by which instances that registered themselves, and drains, outlive a restart."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fd_router.instances.registration import RegistrationError, parse_registration, require_served
+from fd_router.instances.registration import parse_registration
+from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
+from fd_router.instances.source import STATE_FILE
+from fd_router.instances.sources.members import Accept, SourceMembers
 from fd_router.telemetry.contracts import Log
 
 SAVE_SECS = 1.0
@@ -29,30 +32,43 @@ class _State(msgspec.Struct):
     """What the file holds. Registrations are in the schema of ``/register``."""
 
     instances: list[dict[str, Any]] = []
-    draining: list[str] = []  # keys, also of instances from register.yaml
+    draining: list[str] = []  # keys, also of instances from lists
     version: int = 1
 
 
 class StateFile:
     """Keeps ``path`` equal to the registry's state. Only this object writes there, the whole file at a time.
 
-    Only instances whose addresses are in ``networks`` come back (None: all), as if they registered now.
+    Only instances that ``accept`` doesn't raise RegistrationError for come back, and whose addresses are in
+    ``networks`` (None: all), as if they registered now.
     """
 
+    name = STATE_FILE.name
+
     def __init__(
-        self, path: Path, registry: Registry, *, splitwise: bool, log: Log, networks: Hosts | None = None
+        self, path: Path, registry: Registry, accept: Accept, *, log: Log, networks: Hosts | None = None
     ) -> None:
         self._networks = networks
         self._path = path
         self._registry = registry
-        self._splitwise = splitwise
+        self._accept = accept
         self._log = log
         self._written = b""
         self._problem = ""
         self._is_finished = False
 
-    def restore(self) -> int:
-        """Take in what the file names, to be probed; return how many instances. Never raises: it is only a help."""
+    async def run(self, members: SourceMembers) -> None:
+        """Take in what the file names; then write it whenever the state has changed, until cancelled or finished."""
+        self.restore(members)
+        loop = asyncio.get_running_loop()
+        while not self._is_finished:
+            data = self._encoded()
+            if data != self._written:
+                self._note(data, await loop.run_in_executor(None, self._save, data))
+            await asyncio.sleep(SAVE_SECS)
+
+    def restore(self, members: SourceMembers) -> int:
+        """Name what the file has, to be probed; return how many instances. Never raises: it is only a help."""
         try:
             state = msgspec.json.decode(self._path.read_bytes(), type=_State)
         except FileNotFoundError:
@@ -60,33 +76,24 @@ class StateFile:
         except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
             self._log.error(f"Failed to read state file {self._path}, starting without it: {error}")
             return 0
-        draining = set(state.draining)
-        restored = sum(self._take_in(entry, draining) for entry in state.instances)
-        for key in draining:
+        restored = sum(self._take_in(entry, members) for entry in state.instances)
+        for key in state.draining:
             self._registry.set_draining(key, True)
         if restored:
             self._log.info(f"{restored} instances known from {self._path}; each is probed before it is used")
         return restored
 
-    def _take_in(self, entry: dict[str, Any], draining: set[str]) -> bool:
+    def _take_in(self, entry: dict[str, Any], members: SourceMembers) -> bool:
         try:
             registration = parse_registration(entry)
-            require_served(registration, self._registry.dialects, splitwise=self._splitwise)
+            self._accept(registration)
             if self._networks is not None and registration.host_ip not in self._networks:
                 raise RegistrationError(f"{registration.host_ip} is in none of access.register-networks")
         except RegistrationError as error:
             self._log.warn(f"An instance of state file {self._path} is left out: {error.message}")
             return False
-        return self._registry.restore(registration, draining=registration.key in draining) is not None
-
-    async def run(self) -> None:
-        """Write the file whenever the state has changed, until cancelled."""
-        loop = asyncio.get_running_loop()
-        while not self._is_finished:
-            data = self._encoded()
-            if data != self._written:
-                self._note(data, await loop.run_in_executor(None, self._save, data))
-            await asyncio.sleep(SAVE_SECS)
+        is_new = self._registry.get(registration.key) is None
+        return is_new and members.upsert(registration) is not None
 
     def finish(self) -> None:
         """Write the file for the last time, if the state has changed: from now on it is the next router's."""
@@ -97,7 +104,7 @@ class StateFile:
     def _encoded(self) -> bytes:
         members = self._registry.all()
         state = _State(
-            [x.registration.as_json() for x in members if not self._registry.is_static(x.key)],
+            [x.registration.as_json() for x in members if not x.source.is_list],
             [x.key for x in members if x.is_draining],
         )
         return msgspec.json.format(msgspec.json.encode(state), indent=1)

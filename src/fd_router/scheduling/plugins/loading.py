@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from fd_router.config.options import did_you_mean
+from fd_router.config.plugin_options import OptionFields
 from fd_router.errors import ConfigError
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.plugins.adapter import adapt
 from fd_router.scheduling.plugins.hooks import faults_of
-from fd_router.scheduling.plugins.options import OptionFields
 from fd_router.scheduling.policy import Need, NoOptions, Policy
 
 GIVEN: Mapping[str, frozenset[Need]] = {

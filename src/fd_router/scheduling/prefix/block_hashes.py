@@ -26,7 +26,7 @@ from fd_router.scheduling.prefix.nodes import KEY_BYTES
 Words = npt.NDArray[np.uint64]
 _Number = TypeVar("_Number", np.uint32, np.uint64)
 
-MAX_BLOCKS = 1 << 18
+MAX_BLOCKS = 1 << 16
 """Blocks of a prompt that are looked at. More than any context holds; bounds the work for a hostile one."""
 
 _KEPT_WORDS = 1 << 17

@@ -36,10 +36,10 @@ class JsonLog(RouterLog):
         for message in messages:
             self.info(message, tags)
 
-    def request(self, record: RequestRecord, before: Sequence[str] = ()) -> None:
+    def finished(self, record: RequestRecord) -> None:
         """Log a finished request, at info, after what was still to be said of it."""
         if self.info_on:
-            self.info_all(before, record.tags)
+            self.info_all(record.notes, record.tags)
             self._add(self._object("INFO", access_line(record), record.tags, access_fields(record)))
 
     def _add(self, line: str) -> None:

@@ -34,7 +34,7 @@ class RouterLog:
 
     __slots__ = (
         "_append", "_clock", "_debug_head", "_error_sink", "_idle", "_info_head", "_lines", "_loop", "_second", "_sink",
-        "_stamp", "_timer", "debug_on", "error_on", "info_on", "warn_on",
+        "_stamp", "_timer", "debug_on", "info_on", "warn_on",
     )  # fmt: skip
 
     def __init__(
@@ -45,7 +45,6 @@ class RouterLog:
         error_sink: Sink | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.error_on = True
         self.set_level(level)
         self._sink = sink
         self._error_sink = error_sink or sink
@@ -82,13 +81,13 @@ class RouterLog:
             head = f"\n{self._info_head}{tags}"
             self._append(f"{head[1:]}{head.join(messages)}\n")
 
-    def request(self, record: RequestRecord, before: Sequence[str] = ()) -> None:
-        """Log the line of a finished request, at info, after what was still to be said of it."""
+    def finished(self, record: RequestRecord) -> None:
+        """Log the line of a finished request, at info, after what was still to be said of it: as a ``RecordSink``."""
         if self.info_on:
             if self._idle:
                 self._wake()
             head = f"\n{self._info_head}{record.tags}"
-            self._append(f"{head[1:]}{head.join((*before, access_line(record)))}\n")
+            self._append(f"{head[1:]}{head.join((*record.notes, access_line(record)))}\n")
             if len(self._lines) >= _BATCH_PIECES:
                 self.flush()
 

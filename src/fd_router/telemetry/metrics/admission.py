@@ -35,8 +35,8 @@ class Named(Protocol):
         """The name."""
 
 
-class AdmissionMetrics:
-    """Counts refusals; reads the rest when it is asked for. A collector of Prometheus' client."""
+class AdmissionCounters:
+    """Counts refusals and waits."""
 
     def __init__(self) -> None:
         self._refusals = CounterFamily(
@@ -46,8 +46,6 @@ class AdmissionMetrics:
             "fd_router_queue_wait_seconds", "How long requests waited for room at an instance.", (), WAIT_BOUNDS
         )
         self._wait = self._waits.child()
-        self.lengths: Callable[[], Mapping[str, int]] = dict
-        self.holders: Callable[[], Iterable[Holder]] = tuple
 
     def refused(self, reason: str) -> None:
         """Count a request that wasn't let in."""
@@ -59,14 +57,32 @@ class AdmissionMetrics:
         self._wait.sum += seconds
 
     def collect(self) -> Iterable[Metric]:
-        """Give all families as Prometheus' client writes them."""
+        """Give the families as Prometheus' client writes them."""
         yield from self._refusals.collect()
         yield from self._waits.collect()
+
+
+class AdmissionMetrics:
+    """The counters, and what is read when it is asked for: the queue's lengths and the keys' use. A collector."""
+
+    def __init__(
+        self,
+        counters: AdmissionCounters,
+        lengths: Callable[[], Mapping[str, int]],
+        holders: Callable[[], Iterable[Holder]],
+    ) -> None:
+        self._counters = counters
+        self._lengths = lengths
+        self._holders = holders
+
+    def collect(self) -> Iterable[Metric]:
+        """Give all families as Prometheus' client writes them."""
+        yield from self._counters.collect()
         queued = GaugeMetricFamily("fd_router_queued_requests", "Requests that wait for room.", labels=("priority",))
-        for priority, length in self.lengths().items():
+        for priority, length in self._lengths().items():
             queued.add_metric((priority,), length)
         yield queued
-        holders = tuple(self.holders())
+        holders = tuple(self._holders())
         if holders:
             yield from _of_keys(holders)
 

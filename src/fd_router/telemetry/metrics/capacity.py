@@ -15,8 +15,8 @@ CIRCUITS: Mapping[str, int] = MappingProxyType({"closed": 0, "half-open": 1, "op
 """What the gauge shows: anything but 0 is worth a look."""
 
 
-class ProtectionMetrics:
-    """Counts openings and panics; reads the circuits when it is asked for. A collector of Prometheus' client."""
+class ProtectionCounters:
+    """Counts openings, panics and repairs."""
 
     def __init__(self) -> None:
         self._openings = CounterFamily(
@@ -28,8 +28,6 @@ class ProtectionMetrics:
         self._repairs = CounterFamily(
             "fd_router_ledger_repairs_total", "Requests counted at an instance that were there no more.", ("instance",)
         )
-        self.gaps: Callable[[], Iterable[tuple[InstanceLike, int]]] = tuple
-        self.circuits: Callable[[], Iterable[tuple[InstanceLike, Enum]]] = tuple
 
     def opened(self, url: str) -> None:
         """Count the opening of the circuit of the instance at ``url``."""
@@ -49,17 +47,35 @@ class ProtectionMetrics:
         self._repairs.forget(lambda values: values[0] == url)
 
     def collect(self) -> Iterable[Metric]:
-        """Give all families as Prometheus' client writes them."""
+        """Give the families as Prometheus' client writes them."""
         yield from self._openings.collect()
         yield from self._panics.collect()
         yield from self._repairs.collect()
+
+
+class ProtectionMetrics:
+    """The counters, and what is read when it is asked for: circuits and gaps. A collector of Prometheus' client."""
+
+    def __init__(
+        self,
+        counters: ProtectionCounters,
+        circuits: Callable[[], Iterable[tuple[InstanceLike, Enum]]],
+        gaps: Callable[[], Iterable[tuple[InstanceLike, int]]],
+    ) -> None:
+        self._counters = counters
+        self._circuits = circuits
+        self._gaps = gaps
+
+    def collect(self) -> Iterable[Metric]:
+        """Give all families as Prometheus' client writes them."""
+        yield from self._counters.collect()
         yield self._collect_gaps()
         circuits = GaugeMetricFamily(
             "fd_router_instance_circuit",
             "The instance's circuit: 0 closed, 1 half-open (one request on trial), 2 open (no requests).",
             labels=("instance", "role"),
         )
-        for instance, circuit in self.circuits():
+        for instance, circuit in self._circuits():
             circuits.add_metric((instance.url, instance.registration.role), CIRCUITS[circuit.value])
         yield circuits
 
@@ -69,6 +85,6 @@ class ProtectionMetrics:
             "Requests at the instance by this router's count, less those by its engine's own word.",
             labels=("instance", "role"),
         )
-        for instance, gap in self.gaps():
+        for instance, gap in self._gaps():
             gaps.add_metric((instance.url, instance.registration.role), gap)
         return gaps

@@ -108,6 +108,9 @@ class Metrics:
             "fd_router_leg_time_to_first_token_seconds", "From sending to a leg's first byte (prefill: its work done).",
             ("role",), SECONDS_BOUNDS,
         )  # fmt: skip
+        self._sink_failures = CounterFamily(
+            "fd_router_record_sink_errors_total", "Records that a sink of one's own failed to take.", ("sink",)
+        )
         for stream in ("false", "true"):  # shown from the beginning
             self._total.child(stream)
             self._first_byte.child(stream)
@@ -126,7 +129,7 @@ class Metrics:
         for family in (
             self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
             self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._leg_failures,
-            self._leg_first_byte, self._fleet, self._router, self.predictions,
+            self._leg_first_byte, self._sink_failures, self._fleet, self._router, self.predictions,
         ):  # fmt: skip
             registry.register(family)
         self.scheduling.register(registry)
@@ -137,8 +140,8 @@ class Metrics:
 
     # -- the hot path
 
-    def request_finished(self, record: RequestRecord) -> None:
-        """Count one request that is over, however it ended."""
+    def finished(self, record: RequestRecord) -> None:
+        """Count one request that is over, however it ended: as a ``RecordSink``."""
         try:
             tally = self._tallies[
                 record.method,
@@ -194,6 +197,10 @@ class Metrics:
     def leg_failed(self, role: str, reason: str) -> None:
         """Count a leg that failed; ``role`` is prefill or decode."""
         self._leg_failures.child(role, reason).value += 1
+
+    def record_sink_failed(self, name: str) -> None:
+        """Count a record that the sink ``name`` failed to take."""
+        self._sink_failures.child(name).value += 1
 
     def leg_began(self, role: str, seconds: float) -> None:
         """Note how long the ``role`` leg of a pair took to its first byte."""

@@ -71,7 +71,7 @@ class SchedulingMetrics:
         return self._hits.child(role)
 
     def policy_failed(self, policy: str, kind: str) -> None:
-        """Count a choice that ``policy``, one from elsewhere, failed: it ``raised``, or made a ``wrong_choice``."""
+        """Count what the plug-in ``policy`` did wrong: a hook ``raised``, or it made a ``wrong_choice``."""
         self._errors.child(policy, kind).value += 1
 
     def watch_index(self, index: IndexLike) -> None:

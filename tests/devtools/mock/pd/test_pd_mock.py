@@ -141,7 +141,7 @@ async def test_a_request_sent_twice_is_refused():
     async with pair() as (prefill, decode):
         value = body(info(prefill, decode))
         waiting = asyncio.create_task(post(decode, value))
-        await until(lambda: decode._tally.live)
+        await until(lambda: decode._stats.live)
         answer = await post(decode, value)
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (409, "duplicate")
         assert (await state(decode))["duplicates"] == 1
@@ -153,7 +153,7 @@ async def test_a_request_sent_again_after_a_hang_up_is_not_sent_twice():
     async with pair() as (prefill, decode):
         value = body(info(prefill, decode))
         first = asyncio.create_task(post(decode, value))
-        await until(lambda: decode._tally.live)
+        await until(lambda: decode._stats.live)
         first.cancel()
         assert [each.status for each in await both(prefill, decode, value)] == [200, 200]
         await nothing_left(prefill, decode)
@@ -245,7 +245,7 @@ async def test_a_cache_is_withdrawn_after_it_has_arrived():
         leg = asyncio.create_task(post(prefill, body(info(prefill, decode))))
         await until(lambda: sender.messages)
         leg.cancel()
-        await until(lambda: prefill._tally.disconnected)
+        await until(lambda: prefill._stats.disconnected)
         assert len(sender.messages) == 1
         sender.messages[0][1]("")
         assert [message["drop"] for message, _ in sender.messages] == [False, True]

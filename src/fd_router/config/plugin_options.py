@@ -1,4 +1,4 @@
-"""The options of a policy's class: their names, types and defaults, and how what an operator wrote is read."""
+"""The options of a plug-in's class: their names, types and defaults, and how what an operator wrote is read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class OptionFields:
         }
         return cls(fields, takes_any=any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()))
 
-    def convert(self, policy: str, key: str, preset: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    def convert(self, plugin: str, key: str, preset: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """Return attribute → value of ``options``, whose keys may have dashes, and of those that are ``preset``.
 
         Raises ConfigError with a line for each that is unknown, missing, or of a wrong type; ``key`` begins them.
@@ -54,7 +54,7 @@ class OptionFields:
         for given, value in options.items():
             name = given.replace("-", "_")
             if name not in self._fields and not self._takes_any:
-                problems.append(f"{key}.{given}: {self._unknown(policy, given)}")
+                problems.append(f"{key}.{given}: {self._unknown(plugin, given)}")
                 continue
             try:
                 values[name] = msgspec.convert(value, self._type(name), strict=False)
@@ -63,7 +63,7 @@ class OptionFields:
                 problems.append(f"{key}.{given}: {str(value)[:80]!r} doesn't fit: {reason}")
         told = values.keys() | {given.replace("-", "_") for given in options}
         missing = [name for name, field in self._fields.items() if field.is_required and name not in told]
-        problems += [f"{key}: {policy} needs {kebab(name)!r}" for name in missing]
+        problems += [f"{key}: {plugin} needs {kebab(name)!r}" for name in missing]
         if problems:
             raise ConfigError(*problems)
         return values
@@ -71,7 +71,7 @@ class OptionFields:
     def _type(self, name: str) -> Any:
         return self._fields[name].type if name in self._fields else Any
 
-    def _unknown(self, policy: str, given: str) -> str:
+    def _unknown(self, plugin: str, given: str) -> str:
         names = [kebab(name) for name in self._fields]
         near = did_you_mean(given, names) or (f"; it has {', '.join(names)}" if names else "; it has none")
-        return f"{policy} has no such option{near}"
+        return f"{plugin} has no such option{near}"

@@ -1,0 +1,67 @@
+"""The part of the composition root that builds the router's own endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fd_router.api.abort import AbortApi
+from fd_router.api.health import HealthApi
+from fd_router.api.instances import InstancesApi
+from fd_router.api.metrics import metrics_routes
+from fd_router.api.registration import RegistrationApi
+from fd_router.api.reload import reload_routes
+from fd_router.api.routes import merge_routes
+from fd_router.app.admission import Admission
+from fd_router.app.membership import Membership
+from fd_router.app.reload import Reloader
+from fd_router.app.routing import Routing
+from fd_router.app.runtime import Runtime
+from fd_router.app.scheduling import Scheduling
+from fd_router.app.sources import Sources
+from fd_router.http.connection_pool import Pools
+from fd_router.http.fetch import fetch
+from fd_router.http.messages import Routes
+from fd_router.http.server_context import ServerState
+from fd_router.instances.instance import Instance
+from fd_router.openai.endpoints import Endpoint
+
+CONTROL_SECONDS = 5.0
+"""How long an instance may take to answer a request of the router's own, an abort for one."""
+
+
+def build_routes(
+    runtime: Runtime,
+    membership: Membership,
+    sources: Sources,
+    admission: Admission,
+    scheduling: Scheduling,
+    routing: Routing,
+    reloader: Reloader,
+    state: ServerState,
+    pools: Pools,
+    endpoints: Sequence[Endpoint],
+) -> Routes:
+    """Build the handlers of the router's own endpoints, behind the guard."""
+    registry, monitor, log = membership.registry, membership.monitor, runtime.log
+
+    async def post(instance: Instance, path: str, body: bytes) -> tuple[int, bytes]:
+        return await fetch(pools.of(instance), "POST", path, body, time_limit=CONTROL_SECONDS)
+
+    registration = RegistrationApi(
+        registry,
+        sources.register_api,
+        monitor.check,
+        splitwise=runtime.live.current.server.splitwise,
+        log=log,
+        networks=admission.networks,
+    )
+    routes = merge_routes(
+        registration.routes(),
+        InstancesApi(registry, log=log).routes(),
+        HealthApi(monitor.probe_all, lambda: state.is_draining, log=log).routes(),
+        metrics_routes(runtime.telemetry.metrics.render),
+        reload_routes(reloader.reload),
+        AbortApi(registry.all, routing.in_flight, post, log=log).routes(),
+        scheduling.explain_api(routing.explain, registry, endpoints).routes(),
+    )
+    return admission.guard.protect(routes)

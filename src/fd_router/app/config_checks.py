@@ -1,0 +1,63 @@
+"""Checks of a configuration beyond its own text: the files and plug-ins that it names, read as the router would."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from fd_router.admission import checks as admission
+from fd_router.app.endpoints import endpoints_of
+from fd_router.config.loading import Config
+from fd_router.engines.dialects import open_dialects
+from fd_router.errors import ConfigError
+from fd_router.http.tls import tls_problems
+from fd_router.instances.registration import require_served
+from fd_router.instances.sources.loading import open_sources
+from fd_router.scheduling.policies import per_role
+from fd_router.tokenization.local import tokenizer_problems
+
+
+def find_problems(config: Config) -> Sequence[str]:
+    """Return a line for each problem. Nothing is changed, and nobody is sent anything."""
+    found = (
+        *per_role.problems_of(per_role.policies_of(config), config.scheduler, time.monotonic, random.Random()),
+        *_tokenizer_problems(config),
+        *_raised(partial(endpoints_of, config.server)),
+        *_raised(partial(open_sources, config.instances)),
+        *_register_problems(config),
+        *admission.find_problems(config.access, config.admission),
+        *tls_problems(config.tls),
+    )
+    return tuple(found)
+
+
+def _raised(build: Callable[[], object]) -> Sequence[str]:
+    """Build a part, and return what is wrong with it."""
+    try:
+        build()
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def _tokenizer_problems(config: Config) -> Sequence[str]:
+    scheduler = config.scheduler
+    return tokenizer_problems(scheduler.tokenizer_path, scheduler.tokenizer_url) if scheduler.tokenizer_path else ()
+
+
+def _register_problems(config: Config) -> Sequence[str]:
+    """Check the engines' dialects, and ``register.yaml``, whose entries may name them."""
+    try:
+        dialects = open_dialects(config.instances)
+    except ConfigError as error:
+        return error.problems
+    path = config.manager.register_path
+    if not path:
+        return ()
+    from fd_router.instances.sources.register_yaml import read_register_file  # noqa: PLC0415  YAML costs start-up time
+
+    file = read_register_file(Path(path), partial(require_served, dialects=dialects, splitwise=config.server.splitwise))
+    return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]

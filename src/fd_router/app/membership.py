@@ -1,0 +1,31 @@
+"""The part of the composition root that builds the fleet: its registry, and who probes its members."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fd_router.app.runtime import Runtime
+from fd_router.engines.dialects import open_dialects
+from fd_router.http.connection_pool import Pools
+from fd_router.instances.probe_connection import ProbeConnections
+from fd_router.instances.prober import HealthMonitor
+from fd_router.instances.registry import Registry
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """The fleet's members and their health."""
+
+    registry: Registry
+    monitor: HealthMonitor
+
+
+def build_membership(runtime: Runtime, pools: Pools) -> Membership:
+    """Build a registry without members. Raises ConfigError for a dialect that can't be had."""
+    live, metrics = runtime.live, runtime.telemetry.metrics
+    dialects = open_dialects(live.current.instances)
+    registry = Registry(clock=runtime.clock, log=runtime.log, live=live, dialects=dialects)
+    registry.on_removed(lambda instance: pools.retire(instance.key))
+    registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
+    metrics.watch_instances(registry.all)
+    get_status = ProbeConnections(registry, pools).get_status
+    return Membership(registry, HealthMonitor(registry, get_status, clock=runtime.clock, rng=runtime.rng, live=live))

@@ -1,0 +1,61 @@
+"""The part of the composition root that builds the sources of instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from fd_router.admission.networks import Networks
+from fd_router.app.runtime import Run, Runtime
+from fd_router.config.sections import Config
+from fd_router.instances.registration import require_served
+from fd_router.instances.registry import Registry
+from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
+from fd_router.instances.sources.loading import open_sources
+from fd_router.instances.sources.members import Diff, FleetSources, SourceMembers
+from fd_router.instances.sources.register_yaml import RegisterYaml
+from fd_router.instances.sources.runner import SourceRunner
+from fd_router.instances.sources.state_file import StateFile
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """Every source of the fleet's instances."""
+
+    register_api: SourceMembers  # of the source that instances themselves drive
+    prepare_reload: Callable[[Config], Callable[[], Diff]]  # reads register.yaml anew; see ``app.reload.Sources``
+    runs: Sequence[Run]  # the first step of each names what is known already
+    finish: Callable[[], None]  # writes what outlives this router, for the last time
+
+
+def build_sources(runtime: Runtime, registry: Registry, networks: Networks | None) -> Sources:
+    """Build the sources that the configuration names. ``networks``: those that instances must be in; None: any.
+
+    Raises ConfigError for a source of a third party that can't be loaded.
+    """
+    config, log = runtime.live.current, runtime.log
+    accept = partial(require_served, dialects=registry.dialects, splitwise=config.server.splitwise)
+    fleet = FleetSources(registry, accept, log=log)
+    run = partial(SourceRunner, clock=runtime.clock, log=log)
+    listed = fleet.members_of(REGISTER_YAML)
+    register_yaml = RegisterYaml(config.manager.register_path, accept, log=log)
+    runs: list[Run] = [run(register_yaml, listed).run]
+    finish: Callable[[], None] = _nothing
+    if path := config.manager.state_path:
+        state_file = StateFile(Path(path), registry, accept, log=log, networks=networks)
+        runs.append(run(state_file, fleet.members_of(STATE_FILE)).run)
+        finish = state_file.finish
+    for position, source in enumerate(open_sources(config.instances)):
+        runs.append(run(source, fleet.members_of(discovery(source.name, position))).run)
+    return Sources(
+        register_api=fleet.members_of(REGISTER_API),
+        prepare_reload=lambda new: partial(register_yaml.prepare(new.manager.register_path), listed),
+        runs=runs,
+        finish=finish,
+    )
+
+
+def _nothing() -> None:
+    """Nothing outlives it."""

@@ -1,0 +1,47 @@
+"""What ``fd-router mock --help`` tells beside the options: the endpoints, and the faults that can be turned on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fd_router.devtools.mock.faults import KINDS, PARAMETERS, PER_REQUEST
+
+ENDPOINTS = {
+    "POST /v1/chat/completions": "an answer of words, streamed or whole",
+    "POST /v1/completions": "the same for a plain prompt",
+    "POST /v1/abort_requests": "end requests by id, as FastDeploy does",
+    "GET /v1/models": "the model it was started with",
+    "GET /health": "200, or 503 while unhealthy",
+    "GET /metrics": "the gauges that load-aware policies read",
+    "POST /mock/kv": "a KV cache handed over by a prefill mock instance",
+    "GET /mock/requests": "what came, oldest first (see --record)",
+    "DELETE /mock/requests": "forget it",
+    "GET /mock/faults": "the faults that are on, and how many requests they struck",
+    "POST /mock/faults": "replace them by others; an empty list turns all off",
+    "GET /mock/state": "counts: running, waiting, finished, connections, cache …",
+}
+
+EXAMPLES = (
+    "fd-router mock --fault slow:head_secs=2 --fault status:status=503,probability=0.1",
+    """curl http://127.0.0.1:PORT/mock/faults -d '{"faults": ["cut_mid_body:after_tokens=5,count=1"]}'""",
+)
+
+Rows = list[tuple[str, str]]
+
+
+def sections() -> Iterable[tuple[str, Rows]]:
+    """Return the help's sections: a title, and rows of a term and what it is."""
+    yield "Endpoints", list(ENDPOINTS.items())
+    yield "Faults (KIND of --fault)  [parameters of its own]", [(name, _does(name)) for name in KINDS]
+    yield "Parameters of all faults but refuse and unhealthy", [(name, PARAMETERS[name]) for name in PER_REQUEST]
+    yield (
+        "Parameters of those that name them",
+        [(name, meaning) for name, meaning in PARAMETERS.items() if name not in PER_REQUEST],
+    )
+    yield "Examples", [(example, "") for example in EXAMPLES]
+
+
+def _does(name: str) -> str:
+    kind = KINDS[name]
+    own = [parameter for parameter in kind.parameters if parameter not in PER_REQUEST]
+    return f"{kind.does} [{', '.join(own)}]" if own else kind.does

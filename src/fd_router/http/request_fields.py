@@ -1,0 +1,106 @@
+"""The rules for single fields of a request's head, and for its first line (RFC 9110, RFC 9112). No state, no I/O."""
+
+from __future__ import annotations
+
+import re
+
+from fd_router.errors import BadRequestError
+from fd_router.http.messages import Headers
+
+MAX_FIELDS = 200
+"""Header fields of a request. Clients send some 20, chains of proxies a few more."""
+
+_AUTHORITY = re.compile(r"[^/?#]*")
+
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$&'()*+,;=%._~-]*)(?::[0-9]*)?")
+"""RFC 9110 section 7.2, RFC 3986 section 3.2.2."""
+
+_OTHER_PROTOCOL = re.compile(rb" (?:RTSP|ICE)/[0-9]\.[0-9]\r?\n")
+"""What the parser takes as well, and doesn't tell from HTTP."""
+
+_WHOLE_SERVER = "*"
+
+
+def is_host(value: bytes) -> bool:
+    """Tell whether the value of a ``Host`` header is a host, and perhaps a port."""
+    return _HOST.fullmatch(value) is not None
+
+
+def origin_form(target: str, method: str) -> str:
+    """Reduce ``http://host/path`` to ``/path`` (RFC 9112 section 3.2.2). Raises BadRequestError.
+
+    ``*`` is what OPTIONS may ask of the server as a whole. Other forms have no meaning here.
+    """
+    if "#" in target:
+        raise _bad_target("a fragment is the client's own, and never sent")
+    if target.startswith("/") or (target == _WHOLE_SERVER and method == "OPTIONS"):
+        return target
+    scheme, found, rest = target.partition("://")
+    if not found or scheme.lower() not in ("http", "https"):
+        raise _bad_target("it must be a path")
+    authority = rest[: _end_of_authority(rest)]
+    host = authority.rpartition("@")[2]
+    if host[:1] in ("", ":") or not is_host(host.encode("latin-1")):
+        raise _bad_target("the host in it must be a name or an address")
+    path = rest[len(authority) :]
+    return path if path.startswith("/") else "/" + path
+
+
+def _end_of_authority(text: str) -> int:
+    found = _AUTHORITY.match(text)
+    return found.end() if found is not None else 0
+
+
+def _bad_target(why: str) -> BadRequestError:
+    return BadRequestError(f"Invalid HTTP request: the target can't be used: {why}", code="invalid_http")
+
+
+def end_of_first_line(received: bytes, start: int, target: bytes, version: str) -> int:
+    """Return where the first line of the request in ``received``, at ``start`` or behind, ends. Raises BadRequestError.
+
+    The parser knows other protocols that look like HTTP, and reads a request of theirs as if it were one of HTTP.
+    """
+    line = b"%b HTTP/%b" % (target, version.encode("ascii"))
+    at = received.find(line, start)
+    end = at if at >= 0 else len(received)
+    for found in _OTHER_PROTOCOL.finditer(received, start, end):
+        if received.endswith(target, start, found.start()) or at < 0:
+            raise BadRequestError("This is HTTP, and no other protocol; use HTTP/1.1", status=505)
+    return at + len(line) if at >= 0 else start  # without it there are more spaces than need be
+
+
+def check_transfer_coding(value: bytes, version: str) -> None:
+    """Refuse a body that was encoded for the way to here in more than chunks, since nobody behind could read it."""
+    if version == "1.0":  # RFC 9112 section 6.1: faulty framing
+        raise BadRequestError("Invalid HTTP request: HTTP/1.0 knows no Transfer-Encoding", code="invalid_http")
+    if value.lower() != b"chunked":
+        raise BadRequestError("The only Transfer-Encoding that is supported is chunked", status=501)
+
+
+def check_content_coding(value: bytes) -> None:
+    """Refuse a body that can't be read here, and so can't be routed by what it says (RFC 9110 section 15.5.16)."""
+    if value.lower() not in (b"", b"identity"):
+        shown = value[:40].decode("latin-1")
+        error = BadRequestError(f"Content-Encoding: {shown} can't be read here; send the body as it is", status=415)
+        error.headers = (("accept-encoding", "identity"),)
+        raise error
+
+
+def check_expectation(value: bytes) -> None:
+    """Refuse any expectation but the one of an interim answer."""
+    if value.lower() != b"100-continue":
+        raise BadRequestError("The expectation in the Expect header can't be met", status=417)
+
+
+def authorization(headers: Headers) -> bytes:
+    """Return the credentials, none when there are several: two readers might go by different ones."""
+    found = [value for name, value in headers if name.lower() == b"authorization"]
+    return found[0] if len(found) == 1 else b""
+
+
+def first_value(headers: Headers, name: bytes) -> bytes:
+    """Return the first value of the header ``name`` (lower case), nothing if there is none."""
+    for key, value in headers:
+        if key.lower() == name:
+            return value
+    return b""

@@ -1,0 +1,34 @@
+"""A source of instances, as its members remember it: who named them, and the rules of membership that follow."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Who names instances, and how high its word is: the member of the highest who names it is an instance.
+
+    A list (``register.yaml``, a discovery) takes out again what it doesn't name any more. The others name an instance
+    and never take it back, so their members expire when they have been unhealthy for long.
+    """
+
+    name: str  # in the log and in GET /instances
+    rank: int
+    is_list: bool = True
+    is_probed: bool = False  # it has probed what it names, which may be chosen at once
+    heeds_bans: bool = True  # what an admin banned can't become a member
+
+
+STATE_FILE = Source("state file", 0, is_list=False)
+"""Instances that registered themselves before the router was started again."""
+
+REGISTER_API = Source("register", 1, is_list=False, is_probed=True)
+"""Instances that register themselves."""
+
+REGISTER_YAML = Source("register.yaml", 1_000, heeds_bans=False)
+"""The operator's own list: read at the start, and when somebody asks for a reload."""
+
+
+def discovery(name: str, position: int) -> Source:
+    """Return the source of a configured discovery, the first of which (position 0) is the highest."""
+    return Source(name, REGISTER_YAML.rank - 1 - position)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from fd_router.admission.api_key_store import ApiKeyStore
+from fd_router.admission.key_file import KeyFile
+from fd_router.admission.keys import entry, hash_key, make_key
+from fd_router.admission.priorities import Priorities
+from tests.support.fake_log import FakeLog
+from tests.support.waiting import until
+
+
+def written(path: Path, *names: str) -> ApiKeyStore:
+    path.write_text("keys:\n" + "".join(entry(name, hash_key(make_key())) for name in names))
+    return ApiKeyStore(path, Priorities({"normal": 1}), lambda: 0.0)
+
+
+def test_one_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
+    log, path = FakeLog(), tmp_path / "keys.yaml"
+    store = written(path, "one", "two")
+    keys = KeyFile(store, 5.0, log)
+    assert keys.reload() == ()
+    assert log.lines == [("info", f"API keys loaded: 2 from {path}")]
+    path.write_text("keys: [")
+    (problem,) = keys.reload()
+    assert log.lines[1:] == [("error", f"API keys not reloaded, those in force stay: {problem}")]
+    assert len(store.all()) == 2
+
+
+async def test_a_change_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    store = written(path, "one")
+    keys = KeyFile(store, 0.01, FakeLog())
+    keys.reload()
+    watch = asyncio.create_task(keys.watch())
+    written(path, "one", "two")
+    await until(lambda: len(store.all()) == 2)
+    watch.cancel()
+
+
+async def test_none_is_looked_for_where_that_is_not_wanted(tmp_path: Path) -> None:
+    await asyncio.wait_for(KeyFile(written(tmp_path / "keys.yaml"), 0, FakeLog()).watch(), 1)

@@ -1,0 +1,262 @@
+"""What a request leaves behind when it is over: nothing that only the garbage collector could free."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from fd_router.http.http1_stream import Http11Stream
+from fd_router.instances.instance import Instance
+from fd_router.openai.completion import Completion
+from fd_router.routing.life import RequestLife
+from fd_router.routing.pair_legs import PairLeg
+from fd_router.routing.request_queue import QueueTicket
+from fd_router.scheduling.reservation import Reservation
+from fd_router.scheduling.scheduler import Scheduler
+from tests.routing.test_request_queue import CrowdedRig
+from tests.routing.test_waiting import HoldingPolicy
+from tests.support.pair_rig import PairRig
+from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
+from tests.support.scheduling_fakes import AskedGroup
+
+OF_A_REQUEST = (RequestLife, Completion, Http11Stream, PairLeg, QueueTicket, Reservation)
+
+STREAMED = b'{"prompt": "hello", "stream": true, "request_id": "r"}'
+EVENT = chunk(b'data: {"a": 1}\n\n')
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def live() -> list[object]:
+    return [one for one in gc.get_objects() if isinstance(one, OF_A_REQUEST)]
+
+
+async def completed() -> Rig:
+    rig = Rig()
+    (await rig.ask(rig.client(), STREAMED)).receive(STREAM_HEAD + EVENT + STREAM_END)
+    return rig
+
+
+async def completed_over_http_1_0() -> Rig:
+    rig = Rig()
+    (await rig.ask(rig.client(), STREAMED, version="1.0")).receive(STREAM_HEAD + EVENT + STREAM_END)
+    return rig
+
+
+async def refused_and_tried_elsewhere() -> Rig:
+    rig = Rig()
+    rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError()]
+    (await rig.ask(rig.client())).receive(answer())
+    return rig
+
+
+async def out_of_attempts() -> Rig:
+    rig = Rig(1)
+    rig.backend.failures["10.0.0.1"] = [ConnectionRefusedError() for _ in range(9)]
+    rig.client().receive(post())
+    return rig
+
+
+async def no_instance() -> Rig:
+    rig = Rig(0)
+    rig.client().receive(post())
+    return rig
+
+
+async def no_json() -> Rig:
+    rig = Rig()
+    rig.client().receive(post(b"{"))
+    return rig
+
+
+async def cut_off() -> Rig:
+    rig = Rig()
+    instance = await rig.ask(rig.client(), STREAMED)
+    instance.receive(STREAM_HEAD + EVENT)
+    instance.lose()
+    return rig
+
+
+async def client_gone() -> Rig:
+    rig = Rig()
+    await rig.ask(client := rig.client(), STREAMED)
+    client.lose()
+    return rig
+
+
+async def client_gone_while_connecting() -> Rig:
+    rig = Rig()
+    rig.backend.hanging.add("10.0.0.1")
+    client = rig.client()
+    client.receive(post())
+    await rig.settle()
+    client.lose()
+    return rig
+
+
+async def client_gone_while_preparing() -> Rig:
+    rig, ready = Rig(), asyncio.Event()
+
+    async def wait() -> None:
+        await ready.wait()
+
+    rig.change(prepare=lambda _: wait())
+    client = rig.client()
+    client.receive(post())
+    await rig.settle()
+    client.lose()
+    ready.set()
+    return rig
+
+
+async def aborted() -> Rig:
+    rig = Rig()
+    instance = await rig.ask(rig.client(), STREAMED)
+    instance.receive(STREAM_HEAD + EVENT)
+    for request in rig.context.in_flight.find("r"):
+        request.on_aborted()
+    del request
+    return rig
+
+
+async def overdue() -> Rig:
+    rig = Rig()
+    await rig.ask(rig.client(), STREAMED)
+    for request in rig.state.proxied_requests():
+        request.on_overdue(99.0)
+    del request
+    return rig
+
+
+async def client_gone_while_queued() -> Rig:
+    rig = CrowdedRig()
+    await rig.send("a")
+    (await rig.send("b")).lose()
+    await rig.answer_one()
+    return rig
+
+
+async def waited_too_long() -> Rig:
+    rig = CrowdedRig(queue_timeout_secs=1.0)
+    await rig.send("a")
+    await rig.send("b")
+    await rig.pass_time(2.0)
+    await rig.answer_one()
+    return rig
+
+
+async def queued_and_served() -> Rig:
+    rig = CrowdedRig()
+    for name in "ab":
+        await rig.send(name)
+    for _ in range(2):
+        await rig.answer_one()
+    return rig
+
+
+def held_rig() -> tuple[Rig, HoldingPolicy]:
+    rig, policy = Rig(), HoldingPolicy()
+    rig.change(select=Scheduler[Instance](AskedGroup(rig.available), policy, lambda: "none is there").select)
+    return rig, policy
+
+
+async def client_gone_while_held() -> Rig:
+    rig, policy = held_rig()
+    client = rig.client()
+    client.receive(post())
+    await rig.settle()
+    client.lose()
+    policy.placed.clear()
+    return rig
+
+
+async def held_and_served() -> Rig:
+    rig, policy = held_rig()
+    rig.client().receive(post())
+    await rig.settle()
+    policy.send()
+    await rig.settle()
+    rig.backend.opened[0].receive(answer())
+    policy.placed.clear()
+    return rig
+
+
+async def pair_completed() -> Rig:
+    rig = PairRig()
+    prefill, decode = await rig.pair(rig.client(), STREAMED)
+    prefill.receive(STREAM_HEAD + EVENT + STREAM_END)
+    decode.receive(STREAM_HEAD + EVENT + STREAM_END)
+    return rig
+
+
+async def pair_whose_prefill_is_drained() -> Rig:
+    rig = PairRig()
+    prefill, decode = await rig.pair(rig.client(), STREAMED)
+    decode.receive(STREAM_HEAD + EVENT + STREAM_END)
+    await rig.settle()
+    prefill.receive(STREAM_HEAD + EVENT + STREAM_END)
+    return rig
+
+
+async def pair_whose_decode_is_lost() -> Rig:
+    rig = PairRig()
+    prefill, decode = await rig.pair(rig.client(), STREAMED)
+    prefill.receive(STREAM_HEAD + EVENT)
+    decode.receive(STREAM_HEAD + EVENT)
+    decode.lose()
+    return rig
+
+
+async def pair_refused() -> Rig:
+    rig = PairRig()
+    _, decode = await rig.pair(rig.client(), STREAMED)
+    decode.receive(answer(b"too long", "400 Bad Request"))
+    return rig
+
+
+async def pair_tried_elsewhere() -> Rig:
+    rig = PairRig()
+    prefill, _ = await rig.pair(rig.client(), STREAMED)
+    prefill.lose()
+    await rig.settle()
+    for transport in rig.reached():
+        transport.receive(STREAM_HEAD + EVENT + STREAM_END)
+    return rig
+
+
+async def pair_without_a_client() -> Rig:
+    rig = PairRig()
+    await rig.pair(client := rig.client(), STREAMED)
+    client.lose()
+    return rig
+
+
+ENDINGS: list[Callable[[], Awaitable[Rig]]] = [
+    completed, completed_over_http_1_0, refused_and_tried_elsewhere, out_of_attempts, no_instance, no_json, cut_off,
+    client_gone, client_gone_while_connecting, client_gone_while_preparing, aborted, overdue, client_gone_while_queued,
+    waited_too_long, queued_and_served, client_gone_while_held, held_and_served, pair_completed,
+    pair_whose_prefill_is_drained, pair_whose_decode_is_lost, pair_refused, pair_tried_elsewhere, pair_without_a_client,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+async def test_nothing_is_left_to_the_collector(end: Callable[[], Awaitable[Rig]]) -> None:
+    before = {id(one) for one in live()}
+    rig = await end()
+    for _ in range(3):
+        await rig.settle()
+    assert rig.records
+    assert all(record.finished_at for record in rig.records)
+    assert [one for one in live() if id(one) not in before] == []
+    rig.assert_nothing_is_held()

@@ -1,0 +1,82 @@
+"""An answer on its way to its client: what is added to its head, and what is kept of its end."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from fd_router.http.heads import ResponseHead
+from fd_router.openai.completion import Completion
+from fd_router.routing.response_relay import ResponseRelay
+from fd_router.telemetry.record import RequestRecord
+
+HEAD = ResponseHead.of(200, b"HTTP/1.1 200 OK\r\n", chunked=True)
+
+
+class Stream:
+    """A client's stream that writes down what it is given. Its ``send_body`` is another one behind the head."""
+
+    def __init__(self) -> None:
+        self.heads: list[tuple[bytes, bytes]] = []
+        self.bodies: list[bytes] = []
+        self.send_body = self._too_early
+
+    def _too_early(self, data: bytes) -> None:
+        raise AssertionError("a body before its head")
+
+    def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
+        self.heads.append((body, extra))
+        self.send_body = self.bodies.append
+
+
+class Grant(msgspec.Struct):
+    counts_tokens: bool
+
+
+class Relay(ResponseRelay):
+    """One without the rest of a request's life."""
+
+    __slots__ = ()
+
+    def __init__(self, *, grant: Grant | None = None, decisions: dict[str, str] | None = None) -> None:
+        self.record = RequestRecord("POST", "/v1/completions", "", 0.0)
+        self._client = Stream()  # type: ignore[assignment]
+        self._completion = Completion(b'{"prompt": "hello"}')
+        self._completion.decisions = decisions
+        self._grant = grant  # type: ignore[assignment]
+        self._usage = None
+
+    def begin(self, body: bytes, extra: bytes = b"") -> Stream:
+        self._write_head(HEAD, body, extra)
+        return self._client  # type: ignore[return-value]
+
+    def go_on(self, data: bytes) -> None:
+        self._write_data(data)
+
+    @property
+    def kept(self) -> bytes:
+        return self._usage.tail() if self._usage is not None else self._tail
+
+
+def test_bytes_go_on_as_they_came_and_are_counted() -> None:
+    relay = Relay()
+    stream = relay.begin(b"one", b"x-a: b\r\n")
+    relay.go_on(b"two!")
+    assert stream.heads == [(b"one", b"x-a: b\r\n")]
+    assert stream.bodies == [b"two!"]
+    assert (relay.record.status, relay.record.bytes_out) == (200, 7)
+    assert relay.kept == b"two!"
+
+
+def test_decisions_are_told_in_the_head() -> None:
+    relay = Relay(decisions={"prefill": "a; b", "decode": "c"})
+    assert relay.begin(b"", b"x-a: b\r\n").heads == [(b"", b"x-a: b\r\nx-router-decision: a; b, c\r\n")]
+
+
+@pytest.mark.parametrize("counts_tokens", [True, False])
+def test_the_end_is_kept_where_tokens_are_counted(counts_tokens: bool) -> None:
+    relay = Relay(grant=Grant(counts_tokens))
+    stream = relay.begin(b"one")
+    relay.go_on(b"two")
+    assert relay.kept == (b"onetwo" if counts_tokens else b"two")
+    assert stream.bodies == [b"two"]
