@@ -194,8 +194,8 @@ def test_without_a_port_the_refusal_of_the_go_program(stand: Stand, errors: Erro
 def test_every_problem_is_a_line(stand: Stand, tmp_path: Path, errors: Errors) -> None:
     (tmp_path / "c.yaml").write_text("server:\n  port: x\n  mode: y\n")
     first, second = errors(["--config_path", "c.yaml"], 1)
-    assert first.startswith("c.yaml:2: server.port: 'x'")
-    assert second.startswith("c.yaml:3: server.mode: 'y'")
+    assert first.startswith("Failed to load config: c.yaml:2: server.port: 'x'")
+    assert second.startswith("Failed to load config: c.yaml:3: server.mode: 'y'")
     assert not stand.calls
 
 
@@ -400,7 +400,10 @@ def start(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
 def test_python_m_fd_router_ends_with_the_code_and_without_a_traceback() -> None:
     done = start("--port", "x")
     assert done.returncode == 1
-    assert done.stderr == "fd-router: error: --port: server.port: 'x' is not a whole number from 1 to 65535\n"
+    assert (
+        done.stderr
+        == "fd-router: error: Failed to load config: --port: server.port: 'x' is not a whole number from 1 to 65535\n"
+    )
     assert not done.stdout
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -21,6 +21,7 @@ from fd_router.config.loading import (
     CONFIG_PATH_VARIABLE,
     OPTIONS,
     Declared,
+    Loaded,
     declared,
     examine,
     from_texts,
@@ -221,9 +222,18 @@ def _router(context: click.Context, /, config_path: str | None, **values: object
                 raise click.UsageError(f"--{name} belongs behind '{context.invoked_subcommand}'", context)
         return 0
     read = partial(load, config_path, _given(values), os.environ)
-    loaded = read()
+    loaded = _load(read)
     code: int = import_module("fd_router.app.process").run(loaded.config, loaded.warnings, load=read)
     return code
+
+
+def _load(read: Callable[[], Loaded]) -> Loaded:
+    """Read the configuration. Raises ConfigError whose lines begin as FastDeploy's do, which its operators look for."""
+    try:
+        return read()
+    except ConfigError as error:
+        begin = "Failed to load config: "
+        raise ConfigError(*(x if x.startswith(begin) else begin + x for x in error.problems)) from None
 
 
 @_router.command("check-config", params=_router_flags())
