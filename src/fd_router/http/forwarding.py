@@ -18,9 +18,7 @@ from fd_router.http.messages import Headers
 
 _FOR, _PROTO, _VIA, _REAL_IP = b"x-forwarded-for", b"x-forwarded-proto", b"via", b"x-real-ip"
 
-FORWARDING_FIELDS = frozenset(
-    (_FOR, _PROTO, _VIA, b"forwarded", b"x-forwarded-host", b"x-forwarded-port", _REAL_IP)
-)
+FORWARDING_FIELDS = frozenset((_FOR, _PROTO, _VIA, b"forwarded", b"x-forwarded-host", b"x-forwarded-port", _REAL_IP))
 """Headers by which a hop tells where a request came from."""
 
 
@@ -104,7 +102,7 @@ class Forwarding:
 
 
 def _hops(told: Headers) -> Sequence[str]:
-    """Return the hops that ``X-Forwarded-For`` names, or the one of ``X-Real-IP``, which nginx is often told to send."""
+    """Return the hops that ``X-Forwarded-For`` names, or the one of ``X-Real-IP`` (nginx)."""
     values = [value for name, value in told if name == _FOR] or [value for name, value in told if name == _REAL_IP]
     return b",".join(values).decode("latin-1").split(",")
 
