@@ -114,8 +114,10 @@ class RequestLife(ResponseRelay):
             return
         self._phase = ENDED  # which every phase allows
         try:
-            self._leave()
-            self._release_all()
+            try:
+                self._leave()
+            finally:
+                self._release_all()
             self._record_end(outcome, error)
         finally:  # not even a bug in the above leaves a client waiting
             self._finish_client(outcome, error)
