@@ -131,15 +131,15 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
         str,
         Option(
             help="Tokenizer service for the cache-aware policies. Without one, characters count as tokens.",
-            pattern=r"(http://\S+)?",
-            form="an http:// URL",
+            pattern=r"((https?://)?[^\s/:]\S*)?",
+            form="an http:// or https:// URL, or HOST:PORT",
         ),
     ] = ""
     tokenizer_path: Annotated[
         str,
         Option(
             help="Hugging Face's tokenizer.json, or the folder that has it, for a tokenizer in the router itself. "
-            "Needs the extra: pip install 'fd-router[tokenizer]'."
+            "Needs one more package: pip install 'tokenizers>=0.20'."
         ),
     ] = ""
     tokenizer_timeout_secs: Annotated[
