@@ -188,7 +188,7 @@ class TtftAwarePolicy(Policy):
         at = columns.look_at(candidates)
         pace, running = columns.pace[at], columns.running[at]
         waits = columns.queues(at, now)
-        busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).mean())
+        busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).sum()) / len(waits)
         self._wait_longer(waits, candidates, at, now)
         slot_waits = columns.slot_waits(at)
         np.maximum(waits, slot_waits, out=waits)
