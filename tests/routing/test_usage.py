@@ -1,4 +1,4 @@
-"""What a policy that learns hears of an exchange: the first token, the engine's usage, the end."""
+"""What a policy that learns hears of a request: the first token, the engine's usage, the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TestTail:
         assert find_usage(tail.tail()) is None
 
 
-class TestExchange:
+class TestRequest:
     async def test_a_stream(self) -> None:
         rig, policy = learning_rig()
         instance = await rig.ask(client := rig.client(), STREAM)

@@ -36,12 +36,12 @@ def test_it_always_says_what_the_instances_say(seed: int) -> None:
     rng = random.Random(seed)
     fleet = instances(VECTORIZE_ABOVE + 30)
     lists = [fleet, fleet[:-5], fleet[3:], fleet[:VECTORIZE_ABOVE], fleet[7 : VECTORIZE_ABOVE + 8]]
-    boards = [LoadTable(), LoadTable()]
+    tables = [LoadTable(), LoadTable()]
     under_way: list[tuple[Instance, int]] = []
     up = 0
     for _ in range(400):
         candidates = rng.choice(lists)
-        load_table = rng.choice(boards)
+        load_table = rng.choice(tables)
         for _ in range(rng.randrange(4)):
             check(load_table, candidates)
         up += is_up(load_table, candidates)

@@ -295,7 +295,7 @@ def simulate(
 ) -> Result:
     """Run ``policy`` on the trace.
 
-    Raises ConfigError for an unknown policy, wrong options, and whatever goes wrong in a policy from elsewhere.
+    Raises ConfigError for an unknown policy, wrong options, and whatever goes wrong in a plug-in policy.
     """
     began = time.monotonic()
     outcomes = Simulator(fleet, policy, options, seed).run(requests, on_progress)
