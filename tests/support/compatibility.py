@@ -209,7 +209,7 @@ class Stage:
         return router.log
 
     def _pair_tour(self) -> str:
-        router, (prefill, decode) = self.fleet("prefill", "decode")
+        router, (prefill, decode) = self.fleet("prefill", "decode", log={"level": "debug"})
         post(router)
         post(router, {"prompt": "x", "max_tokens": 3, "stream": True})
         decode.set_faults("status:status=500,count=1")
@@ -217,5 +217,6 @@ class Stage:
         decode.set_faults()
         prefill.set_faults("status:status=500,count=1")
         post(router)
+        eventually(lambda: "Healthy instances: " in router.log)
         time.sleep(0.3)
         return router.log
