@@ -134,7 +134,9 @@ class TtftAwarePolicy(Policy):
             loads = self._running(candidates)
             hits = scoring.hit_ratios()
             hit = hits.get(chosen.url, 0)
-            self._on_choice(request, Choice(chosen.url, "", candidates, loads, hits, STRATEGY, hit))
+            self._on_choice(
+                request, Choice(chosen.url, "", candidates, loads, hits, STRATEGY, hit, prompt.match.blocks)
+            )
         return chosen
 
     def on_dispatch(self, request: RequestView, candidate: Candidate) -> Placed:
