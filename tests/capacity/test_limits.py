@@ -8,7 +8,8 @@ from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
 from fd_router.instances.groups import Group
 from fd_router.instances.instance import Instance
-from fd_router.instances.registration import Registration, RegistrationError, decode_registration, parse_registration
+from fd_router.instances.registration import Registration, decode_registration, parse_registration
+from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 
 

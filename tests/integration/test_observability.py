@@ -154,15 +154,15 @@ def test_the_lines_of_a_request_are_those_that_fastdeploys_scripts_read():
     with Fleet(1, config={"scheduler": {"stats-interval-secs": 0.2}}) as fleet:
         (mock,) = fleet.mocks
         trace = "0af7651916cd43dd8448eb211c80319c"
-        body = chat("hello", max_tokens=3, stream=True, request_id="body-id", session_id="s-1")
+        body = chat("hello", max_tokens=3, stream=True, req_id="r-1", request_id="body-id", session_id="s-1")
         headers = ("X-Request-Id: header-id", f"traceparent: 00-{trace}-b7ad6b7169203331-01")
         assert post(fleet, body, *headers).status == 200
-        eventually(lambda: "[stats]" in fleet.router.log and len(messages_of(fleet, "header-id")) >= 6)
-        tags = [tags for _, tags, _ in lines(fleet) if tags.get("request_id") == "header-id"]
+        eventually(lambda: "[stats]" in fleet.router.log and len(messages_of(fleet, "body-id")) >= 6)
+        tags = [tags for _, tags, _ in lines(fleet) if tags.get("request_id") == "body-id"]
         assert {json.dumps(one) for one in tags} == {
-            json.dumps({"trace_id": trace, "req_id": "body-id", "session_id": "s-1", "request_id": "header-id"})
+            json.dumps({"trace_id": trace, "req_id": "r-1", "session_id": "s-1", "request_id": "body-id"})
         }
-        parsing, select, tokens, release, done, access = messages_of(fleet, "header-id")
+        parsing, select, tokens, release, done, access = messages_of(fleet, "body-id")
         assert parsing == "Parsing completed; starting worker selection."
         assert SELECT.match(select).groups() == ("mixed", mock.url, "1")
         assert RELEASE_TOKENS.match(tokens).groups() == (mock.url, "0")
@@ -174,6 +174,15 @@ def test_the_lines_of_a_request_are_those_that_fastdeploys_scripts_read():
         assert re.search(rf" instance={mock.url} ttft=[\d.]+ms bytes=\d+ attempts=1$", access)
         stats = next(match for _, _, message in lines(fleet) if (match := STATS.fullmatch(message)))
         assert f"{mock.url}: running=" in stats[2]
+
+
+def test_at_debug_a_choice_is_told_of_without_the_prompt():
+    config = {"scheduler": {"policy": "cache_aware", "stats-interval-secs": 0.2}, "log": {"level": "debug"}}
+    with Fleet(2, config=config) as fleet:
+        assert post(fleet, chat("the secret prompt " * 50, max_tokens=3)).status == 200
+        wanted = ("Healthy instances: ", "cache-aware prefill: hashes=", "cache-aware score: worker=", "radix record: ")
+        eventually(lambda: all("[DEBUG] " in fleet.router.log and line in fleet.router.log for line in wanted))
+        assert "secret" not in fleet.router.log
 
 
 def test_start_membership_and_failures_have_their_lines():

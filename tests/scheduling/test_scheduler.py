@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fd_router.errors import NoInstanceError, SaturatedError
-from fd_router.scheduling.candidate_group import UnlimitedGroup
+from fd_router.scheduling.candidate_group import JointGroup, UnlimitedGroup
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.reservation import Reservation
@@ -139,3 +139,21 @@ class TestLearners:
         decision.first_token()
         decision.usage(10, 4)
         assert decision.release()
+
+
+class TestJointGroup:
+    def test_the_candidates_of_all_groups_are_its_own(self) -> None:
+        one, two, three = fleet(0, 0, 0)
+        group = JointGroup((AskedGroup(lambda: [one]), AskedGroup(lambda: [two, three])))
+        two.is_saturated = True
+        assert list(group.candidates()) == [one, three]
+        assert list(group.candidates({one.key})) == [three]
+        assert list(group.available) == [one, two, three]
+        assert not group.is_saturated
+
+    def test_it_is_saturated_when_all_of_them_are(self) -> None:
+        one, two = fleet(0, 0)
+        group = JointGroup((AskedGroup(lambda: [one]), AskedGroup(lambda: [two])))
+        one.is_saturated = two.is_saturated = True
+        assert group.is_saturated
+        assert not JointGroup(()).is_saturated

@@ -8,13 +8,9 @@ from urllib.parse import parse_qs
 from fd_router.admission.networks import Networks
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.prober import Outcome
-from fd_router.instances.registration import (
-    ROLES,
-    Registration,
-    RegistrationError,
-    decode_registration,
-    require_served,
-)
+from fd_router.instances.registration import Registration, decode_registration, require_served
+from fd_router.instances.registration_errors import RegistrationError
+from fd_router.instances.registration_keys import ROLES
 from fd_router.instances.registry import Registry
 from fd_router.instances.sources.members import SourceMembers
 from fd_router.telemetry.contracts import Log

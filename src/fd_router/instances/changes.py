@@ -31,7 +31,7 @@ class ChangeKind(Enum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One change, told after it was made. ``index`` is the place in register.yaml, None for one of another source."""
+    """One change, told after it was made. ``index`` is the position in register.yaml, else None."""
 
     kind: ChangeKind
     instance: Instance

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fd_router.instances.registration import Registration, Role
+from fd_router.instances.registration import Registration
+from fd_router.instances.registration_keys import Role
 
 ANY_MODEL = "*"
 """The model of a group that serves every request, whatever model it names."""

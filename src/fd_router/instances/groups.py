@@ -72,7 +72,7 @@ class Group:
         self._available = self._with_headroom = self._candidates = None
 
     def on_saturation(self, instance: Instance) -> None:
-        """Learn that a member has reached its limit, or came back below it: one place of a list changes."""
+        """Learn that a member has reached its limit, or came back below it: one entry of a list changes."""
         self._candidates = None
         chosen = self._with_headroom
         if chosen is None:

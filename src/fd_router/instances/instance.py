@@ -9,7 +9,8 @@ from typing import Protocol
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.instances.group_key import GroupKey
-from fd_router.instances.registration import Registration, Role
+from fd_router.instances.registration import Registration
+from fd_router.instances.registration_keys import Role
 from fd_router.instances.source import REGISTER_API, Source
 
 

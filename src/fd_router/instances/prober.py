@@ -15,6 +15,7 @@ from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
 
 Get = Callable[[str, int, str, float], Awaitable[int]]
 """(host, port, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
@@ -26,7 +27,8 @@ class Outcome(msgspec.Struct, frozen=True):
     healthy: bool
     detail: str
     seconds: float
-    says_nothing: bool = False  # the router couldn't ask
+    is_inconclusive: bool = False  # the router couldn't ask
+    is_unanswered: bool = False  # no status came
 
 
 class HealthMonitor:
@@ -34,7 +36,7 @@ class HealthMonitor:
 
     At most one probe of an instance is under way: who asks for another gets the result of that one. What a probe finds
     goes to the registry. Probes don't wait for each other, up to ``max_concurrent`` of them; at most half of those are
-    of strangers, whose addresses anybody may send who can reach ``/register``.
+    of instances that aren't members, whose addresses anybody may send who can reach ``/register``.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class HealthMonitor:
         clock: Callable[[], float],
         rng: random.Random,
         live: LiveConfig,
+        log: Log,
         max_concurrent: int = 512,
     ) -> None:
         self._registry = registry
@@ -52,9 +55,10 @@ class HealthMonitor:
         self._clock = clock
         self._random = rng
         self._live = live
+        self._log = log
         self._slots = asyncio.Semaphore(max_concurrent)
-        self._most_strangers = max(1, max_concurrent // 2)
-        self._strangers: set[str] = set()  # keys that are probed, and aren't members
+        self._most_unregistered = max(1, max_concurrent // 2)
+        self._unregistered: set[str] = set()  # keys that are probed, and aren't members
         self._loop: asyncio.AbstractEventLoop | None = None  # set while running
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: dict[str, asyncio.Task[Outcome]] = {}
@@ -92,12 +96,12 @@ class HealthMonitor:
         """
         known = self._registry.get(registration.key)
         rounds = 1 if known is not None and known.health is Health.HEALTHY else self._registry.thresholds.successes
-        is_new = known is None and registration.key not in self._strangers
-        if is_new and len(self._strangers) >= self._most_strangers:
+        is_new = known is None and registration.key not in self._unregistered
+        if is_new and len(self._unregistered) >= self._most_unregistered:
             return Outcome(False, "too many that aren't known ask to register at the moment", 0.0)
         while True:
             if known is None:
-                self._strangers.add(registration.key)
+                self._unregistered.add(registration.key)
             outcome = await asyncio.shield(self._start(registration))
             rounds -= 1
             if rounds <= 0 or not outcome.healthy:
@@ -162,7 +166,7 @@ class HealthMonitor:
     def _on_done(self, key: str, task: asyncio.Task[Outcome]) -> None:
         if self._probes.get(key) is task:
             del self._probes[key]
-            self._strangers.discard(key)
+            self._unregistered.discard(key)
 
     async def _run_probe(self, registration: Registration) -> Outcome:
         key = registration.key
@@ -171,33 +175,43 @@ class HealthMonitor:
             self._doubted.discard(key)
             path = own_path or self._live.current.manager.health_check_endpoint
             outcome = await self._ask(registration.host_ip, registration.port, path)
-            if not outcome.healthy or key not in self._doubted:
+            if (not outcome.healthy or key not in self._doubted) and self._has_decided(key, outcome, path):
                 break
         self._doubted.discard(key)
-        if (instance := self._registry.get(key)) is not None:
-            if outcome.says_nothing:
-                pass
-            elif outcome.healthy:
-                self._registry.probe_succeeded(instance)
-            else:
-                self._registry.probe_failed(instance, outcome.detail)
         return outcome
+
+    def _has_decided(self, key: str, outcome: Outcome, path: str) -> bool:
+        """Tell the registry what one try found. Returns whether that decides.
+
+        The thresholds count tries of one check, made one after the other (FastDeploy): an instance that is sick is out
+        within one interval, whatever they are.
+        """
+        instance = self._registry.get(key)
+        if outcome.is_unanswered and (instance is None or instance.health is not Health.UNHEALTHY):
+            self._log.error(f"failed to send request to http://{key}{path} with error: {outcome.detail}")
+        if instance is None or outcome.is_inconclusive:
+            return True
+        if outcome.healthy:
+            self._registry.probe_succeeded(instance)
+            return instance.health is Health.HEALTHY
+        self._registry.probe_failed(instance, outcome.detail)
+        return instance.health is not Health.HEALTHY
 
     async def _ask(self, host: str, port: int, path: str) -> Outcome:
         async with self._slots:
             timeout = self._live.current.manager.health_check_timeout_secs
-            started, says_nothing = self._clock(), False
+            started, is_inconclusive, is_unanswered = self._clock(), False, True
             try:
                 async with asyncio.timeout(timeout):
                     status = await self._get(host, port, path, timeout)
-                healthy, detail = status == 200, f"status {status}"
+                healthy, detail, is_unanswered = status == 200, f"status {status}", False
             except TimeoutError:
                 healthy, detail = False, f"no answer within {timeout:g} s"
             except UpstreamError as error:
-                healthy, detail, says_nothing = False, error.detail, error.reason == "exhausted"
+                healthy, detail, is_inconclusive = False, error.detail, error.reason == "exhausted"
             except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")
                 healthy, detail = False, f"{type(error).__name__}: {error}"
-            return Outcome(healthy, detail, max(0.0, self._clock() - started), says_nothing)
+            return Outcome(healthy, detail, max(0.0, self._clock() - started), is_inconclusive, is_unanswered)
 
     async def _stop(self) -> None:
         for key in tuple(self._timers):

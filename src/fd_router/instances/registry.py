@@ -13,7 +13,8 @@ from fd_router.instances.groups import Group
 from fd_router.instances.health import Event, Status, Thresholds, advance
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.log import log_change
-from fd_router.instances.registration import ROLES, Registration, Role
+from fd_router.instances.registration import Registration
+from fd_router.instances.registration_keys import ROLES, Role
 from fd_router.instances.source import REGISTER_API, Source
 from fd_router.telemetry.contracts import Log
 
@@ -28,7 +29,7 @@ class _Member:
     def __init__(self, instance: Instance, now: float) -> None:
         self.instance = instance
         self.status = Status()
-        self.index: int | None = None  # its place in its source's list, where that has places
+        self.index: int | None = None  # its position in its source's list, where the log tells it
         self.has_been_up = False
         self.told_not_up = False
         self.unhealthy_since = now

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from fd_router.instances.instance import Instance
-from fd_router.instances.registration import Registration, RegistrationError
+from fd_router.instances.registration import Registration
+from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import Source
 from fd_router.telemetry.contracts import Log
@@ -41,7 +42,7 @@ class SourceMembers:
         self._fleet = fleet
 
     def upsert(self, registration: Registration, *, index: int | None = None) -> Instance | None:
-        """Name an instance, or say something new of it; ``index`` is its place in a list, for the log.
+        """Name an instance, or say something new of it; ``index`` is its position in a list, for the log.
 
         A list that says of an instance what it said before changes nothing: what that registered of itself stays.
         Returns the instance, or None where it is left out, which the log tells: its role isn't the router's mode's, or
@@ -56,7 +57,7 @@ class SourceMembers:
     def replace(self, registrations: Iterable[Registration], *, indices: Iterable[int] = (), reason: str = "") -> Diff:
         """Make these the source's instances: name them, and no more those that it named before.
 
-        ``indices`` are their places in a list, for the log; ``reason`` tells why the others go.
+        ``indices`` are their positions in a list, for the log; ``reason`` tells why the others go.
         """
         before = self._own()
         wanted = {registration.key: registration for registration in registrations}

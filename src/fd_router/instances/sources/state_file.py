@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fd_router.instances.registration import RegistrationError, parse_registration
+from fd_router.instances.registration import parse_registration
+from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import STATE_FILE
 from fd_router.instances.sources.members import Accept, SourceMembers

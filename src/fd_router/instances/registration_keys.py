@@ -1,0 +1,217 @@
+"""The keys of a registration, and how the value of each is read: one reader a key, None meaning not told."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from fd_router.instances.registration_errors import RegistrationError, shown, wrong_type
+
+Role = Literal["mixed", "prefill", "decode"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""In the order of the integers 0, 1, 2 that mean the same."""
+
+PROTOCOLS = ("ipc", "rdma")
+
+_MAX_LABELS = 32
+_MAX_LABEL = 100  # characters of a name, and of a text
+
+Reader = Callable[[object], Any]
+"""Reads a value. Raises RegistrationSyntaxError for one of the wrong type, RegistrationError for a broken rule."""
+
+
+def _role(value: object) -> Role:
+    if value is None or value == "":
+        raise RegistrationError("role is required")
+    if isinstance(value, str):
+        for role in ROLES:
+            if role == value.lower():
+                return role
+    elif isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type("role", "a string or an integer", value)
+    elif 0 <= value < len(ROLES):
+        return ROLES[value]
+    raise RegistrationError(f"invalid role: {shown(value)}")
+
+
+def _host_ip(value: object) -> str:
+    if value is None or value == "":
+        raise RegistrationError("host_ip is required")
+    if not isinstance(value, str):
+        raise wrong_type("host_ip", "a string", value)
+    host = value.removeprefix("https://").removeprefix("http://")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise RegistrationError(f"invalid host_ip: {shown(value)}") from None
+    if getattr(address, "scope_id", None):  # a zone means nothing on another host, and has no place in a Host header
+        raise RegistrationError(f"invalid host_ip: {shown(value)}")
+    # ::ffff:10.0.0.1 is 10.0.0.1: one instance mustn't be two, with two limits and a ban that holds for one of them.
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _serving_port(value: object) -> int:
+    if value is None or value == "":
+        raise RegistrationError("port is required")
+    return _port("port", value, "invalid port")
+
+
+def _optional_port(name: str, value: object) -> int:
+    if value is None or value in ("", "0") or (type(value) is int and value == 0):
+        return 0
+    return _port(name, value, f"invalid {name}")
+
+
+def _port(name: str, value: object, complaint: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise wrong_type(name, "an integer or a string", value)
+    if isinstance(value, int):
+        port = value
+    else:
+        port = int(value) if len(value) <= 5 and value.isascii() and value.isdigit() else 0
+    if not 1 <= port <= 65535:
+        raise RegistrationError(f"{complaint}: {shown(value)}")
+    return port
+
+
+def _queue_ports(value: object) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    values = value if isinstance(value, list | tuple) else [value]
+    ports = [_optional_port("engine_worker_queue_port", item) for item in values]
+    return tuple(port for port in ports if port)
+
+
+def _protocols(value: object) -> tuple[str, ...]:
+    protocols = _strings("transfer_protocol", value)
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            raise RegistrationError(f"invalid protocol: {shown(protocol)}")
+    return protocols
+
+
+def _rdma_ports(value: object) -> tuple[str, ...]:
+    ports = _strings("rdma_ports", value)
+    for i, port in enumerate(ports):
+        _port("rdma_ports", port, f"rdma_ports[{i}] invalid port")
+    return ports
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    """Read a list of strings or ints, or a comma-separated string of them."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    strings = []
+    for item in _sequence(name, value):
+        is_whole = isinstance(item, float) and item.is_integer()  # 3.0 is "3", as FastDeploy's unit test has it
+        if isinstance(item, bool) or not (is_whole or isinstance(item, int | str)):
+            raise wrong_type(f"each of {name}", "an integer or a string", item)
+        strings.append(item if isinstance(item, str) else shown(int(item)))
+    return tuple(strings)
+
+
+def _sequence(name: str, value: object) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise wrong_type(name, "a list", value)
+    return tuple(value)
+
+
+def _tp_size(value: object) -> int:
+    if value is None or value == "":
+        return 0
+    if isinstance(value, str) and len(value) <= 5 and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+        raise wrong_type("tp_size", "a small integer", value)
+    return value
+
+
+def _max_requests(value: object) -> int:
+    if value is None or value == "":
+        return 0
+    if isinstance(value, str) and len(value) <= 7 and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type("max_requests", "an integer", value)
+    if not 0 <= value <= 1_000_000:
+        raise RegistrationError(f"invalid max_requests: {shown(value)}")
+    return value
+
+
+def _dialect(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise wrong_type("dialect", "a string", value)
+    return value
+
+
+def _version(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise wrong_type("version", "a string", value)
+    return value if isinstance(value, str) else shown(value)
+
+
+def _labels(value: object) -> dict[str, str]:
+    """Read a mapping of short texts. YAML makes numbers of some texts, so those are taken too."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise wrong_type("labels", "an object", value)
+    if len(value) > _MAX_LABELS:
+        raise RegistrationError(f"labels: {len(value)} are too many, {_MAX_LABELS} are taken at most")
+    labels = {shown(name): _label(shown(name), text) for name, text in value.items()}
+    for name, text in labels.items():
+        if not 0 < len(name) <= _MAX_LABEL or len(text) > _MAX_LABEL:
+            sizes = f"1 to {_MAX_LABEL} and at most {_MAX_LABEL} characters"
+            raise RegistrationError(f"labels.{name}: a name and its text have {sizes}")
+    return labels
+
+
+def _label(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        raise wrong_type(f"labels.{name}", "a text", value)
+    return value if isinstance(value, str) else shown(value)
+
+
+def _flag(name: str, value: object) -> bool:
+    if value is None:
+        return False
+    if not isinstance(value, bool | int):
+        raise wrong_type(name, "a boolean", value)
+    return bool(value)
+
+
+FOR_PAIRS = frozenset({"connector_port", "engine_worker_queue_port", "rdma_ports"})
+"""Keys that only the instances of pairs need."""
+
+READERS: Mapping[str, Reader] = MappingProxyType({
+    "role": _role,
+    "host_ip": _host_ip,
+    "port": _serving_port,
+    "device_ids": partial(_strings, "device_ids"),
+    "connector_port": partial(_optional_port, "connector_port"),
+    "engine_worker_queue_port": _queue_ports,
+    "transfer_protocol": _protocols,
+    "rdma_ports": _rdma_ports,
+    "metrics_port": partial(_optional_port, "metrics_port"),
+    "tp_size": _tp_size,
+    "version": _version,
+    "max_requests": _max_requests,
+    "dialect": _dialect,
+    "is_paused": partial(_flag, "is_paused"),
+    "connected_decodes": partial(_sequence, "connected_decodes"),
+    "labels": _labels,
+})  # fmt: skip
+"""How the value of each key is read, None where it isn't told. In this order, so the first fault is told of several."""
