@@ -115,12 +115,16 @@ class RequestLife(ResponseRelay):
         self._phase = ENDED  # which every phase allows
         try:
             try:
-                self._leave()
+                if self._tracked_id or self._ticket is not None or self._grant is not None:
+                    self._leave()
             finally:
                 self._release_all()
             self._record_end(outcome, error)
         finally:  # not even a bug in the above leaves a client waiting
-            self._finish_client(outcome, error)
+            if error is None and outcome == "completed":
+                self._client.end()
+            else:
+                self._finish_client(outcome, error)
 
     def _record_end(self, outcome: str, error: HttpError | None) -> None:
         record = self.record
@@ -140,8 +144,6 @@ class RequestLife(ResponseRelay):
     def _finish_client(self, outcome: str, error: HttpError | None) -> None:
         if error is not None:
             self._client.send_error(error)
-        elif outcome == "completed":
-            self._client.end()
         elif outcome == "failed":
             self._client.reset()
 
