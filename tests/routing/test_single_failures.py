@@ -9,6 +9,7 @@ import pytest
 
 from fd_router.instances.instance import Health
 from fd_router.openai.endpoints import Endpoint
+from fd_router.routing.in_flight import InFlight
 from fd_router.routing.request import MAX_REFUSALS
 from tests.routing.test_single import STREAMING, error_of
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
@@ -262,6 +263,21 @@ class TestBugs:
         client.receive(post())
         await rig.settle()
         assert error_of(client.take())[0] == 500
+        assert isinstance(rig.bugs.pop()["exception"], ZeroDivisionError)
+        rig.assert_nothing_is_held()
+
+    async def test_a_bug_at_the_end_keeps_no_count(self) -> None:
+        rig = Rig()
+
+        class Broken(InFlight):
+            discard = broken
+
+        rig.change(in_flight=Broken())
+        client = rig.client()
+        instance = await rig.ask(client, b'{"prompt": "hello", "request_id": "r-1"}')
+        instance.receive(answer())
+        await rig.settle()
+        assert b" 200 OK" in client.take()
         assert isinstance(rig.bugs.pop()["exception"], ZeroDivisionError)
         rig.assert_nothing_is_held()
 
