@@ -39,7 +39,7 @@ async def test_success_and_what_is_sent_to_the_instance() -> None:
 
 
 async def test_an_instances_error_is_passed_on_as_it_is() -> None:
-    rig = Rig()
+    rig = Rig(1)
     client = rig.client()
     instance = await rig.ask(client)
     instance.receive(answer(b"no", "429 Too Many Requests", "Retry-After: 3\r\n"))
@@ -224,7 +224,7 @@ async def test_the_log_tells_a_requests_life() -> None:
 
 
 async def test_an_instances_own_error_is_no_success_in_the_log() -> None:
-    rig = Rig()
+    rig = Rig(1)
     client = rig.client()
     (await rig.ask(client)).receive(b"HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\nfine")
     await rig.settle()

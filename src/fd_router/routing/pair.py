@@ -23,7 +23,7 @@ from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, STREAMING
-from fd_router.routing.request import RoutedRequest
+from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -265,9 +265,11 @@ class PairRequest(RoutedRequest):
 
     # steps
 
-    def _may_repeat(self, error: UpstreamError) -> bool:  # noqa: ARG002
-        """Return True: neither instance can finish without the other, so what was begun comes to nothing."""
-        return True
+    def _may_repeat(self, failed: Instance, error: UpstreamError) -> bool:
+        """Return whether another pair may do better; of this one, neither can finish without the other."""
+        if error.reason not in ANSWERS:
+            return True
+        return self._may_resend(failed, error.status, is_forbidden=not error.may_be_repeated, so_far=1)
 
     def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack, status: int) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
@@ -304,5 +306,5 @@ def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
     """Make the error that names the guilty leg."""
     blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
     blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
-    blamed.said = error.said
+    blamed.said, blamed.headers, blamed.may_be_repeated = error.said, error.headers, error.may_be_repeated
     return blamed
