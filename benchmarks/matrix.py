@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import os
 import statistics
 import sys
 import time
@@ -126,7 +125,6 @@ def fleet_of(cell: Cell, seconds: float) -> Fleet:
 
 def run_cell(cell: Cell) -> tuple[Cell, str, dict[str, Figures]]:
     """Run all policies on one cell with one seed."""
-    os.nice(5)
     requests = requests_of(cell)
     rate, scarce = rate_of(requests, cell)
     arrivals = at_speed(requests, rate * requests[-1].at / len(requests))

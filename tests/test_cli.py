@@ -142,6 +142,40 @@ def test_the_exit_code_is_the_apps(stand: Stand) -> None:
     assert run(["--port", "1"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "splitwise", "ignored"),
+    [
+        (["--port", "1", "x"], False, "x"),
+        (["-port=1", "--splitwise", "false"], True, "false"),
+        (["--port", "1", "x", "--splitwise"], False, "x --splitwise"),
+        (["--port", "1", "--", "x"], False, "x"),
+        (["-port", "1", "-V=false"], False, ""),
+        (["-port", "1", "--"], False, ""),
+    ],
+)
+def test_bare_words_behind_a_flag_are_ignored_and_told(
+    stand: Stand, capsys: pytest.CaptureFixture[str], arguments: list[str], splitwise: bool, ignored: str
+) -> None:
+    assert run(arguments) == 0
+    assert (stand.config.server.port, stand.config.server.splitwise) == (1, splitwise)
+    told = f"fd-router: warning: ignored, as the Go program does: {ignored}\n" if ignored else ""
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("flag", ["-V", "-V=true", "-version=true", "--version=1", "-version"])
+def test_the_version_in_each_of_gos_forms(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert run([flag]) == 0
+    assert capsys.readouterr().out.startswith("fd-router ")
+
+
+def test_the_options_of_fastdeploys_python_router(stand: Stand) -> None:
+    flags = ["--request-timeout-secs", "1800", "--preempt-retry-count=0", "--preempt-retry-exclude-decode"]
+    assert run(["--port", "1", *flags]) == 0
+    proxy = stand.calls[0][1][0].proxy
+    assert (proxy.request_timeout_secs, proxy.preempt_retry_count) == (1800.0, 0)
+    assert proxy.preempt_retry_exclude_decode is True
+
+
 def test_go_forms_leave_everything_else_alone() -> None:
     arguments = ["-V", "-h", "x", "-", "--", "-p", "--port", "-1", "-portx", "--unknown=-port", "--fault", "a=b"]
     assert go_forms(arguments) == arguments
@@ -160,8 +194,8 @@ def test_without_a_port_the_refusal_of_the_go_program(stand: Stand, errors: Erro
 def test_every_problem_is_a_line(stand: Stand, tmp_path: Path, errors: Errors) -> None:
     (tmp_path / "c.yaml").write_text("server:\n  port: x\n  mode: y\n")
     first, second = errors(["--config_path", "c.yaml"], 1)
-    assert first.startswith("c.yaml:2: server.port: 'x'")
-    assert second.startswith("c.yaml:3: server.mode: 'y'")
+    assert first.startswith("Failed to load config: c.yaml:2: server.port: 'x'")
+    assert second.startswith("Failed to load config: c.yaml:3: server.mode: 'y'")
     assert not stand.calls
 
 
@@ -197,7 +231,7 @@ def test_ctrl_c_is_130(stand: Stand) -> None:
         (["-port"], "Option '--port' requires an argument"),
         (["chekc-config"], "No such command 'chekc-config'"),
         (["-splitwise=maybe"], "--splitwise: 'maybe' is not true or false"),
-        (["--splitwise", "false"], "No such command 'false'"),
+        (["-V=maybe"], "--version: 'maybe' is not true or false"),
         (["--port", "1", "check-config"], "--port belongs behind 'check-config'"),
         (["--config_path", "x", "mock"], "--config_path belongs behind 'mock'"),
         (["mock", "--port", "x"], "--port: 'x' is not a whole number"),
@@ -309,7 +343,7 @@ def test_show_prints_a_file_that_is_right(
     assert capsys.readouterr().out == "OK\n"
 
 
-@pytest.mark.parametrize("example", ["run_with_config", "run_with_default_workers", "custom_policy"])
+@pytest.mark.parametrize("example", ["run_with_config", "run_with_default_workers", "custom_policy", "pd_cache_aware"])
 def test_the_examples_are_right(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, example: str
 ) -> None:
@@ -366,7 +400,10 @@ def start(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
 def test_python_m_fd_router_ends_with_the_code_and_without_a_traceback() -> None:
     done = start("--port", "x")
     assert done.returncode == 1
-    assert done.stderr == "fd-router: error: --port: server.port: 'x' is not a whole number from 1 to 65535\n"
+    assert (
+        done.stderr
+        == "fd-router: error: Failed to load config: --port: server.port: 'x' is not a whole number from 1 to 65535\n"
+    )
     assert not done.stdout
 
 

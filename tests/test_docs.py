@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,22 @@ def test_every_page_can_be_found(index: Path) -> None:
     text = index.read_text().partition("Documentation")[2]
     pages = {page.name for page in DOCS.glob("*.md")} - {"README.md"}
     assert not {name for name in pages if f"{name})" not in text}
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "extending.md"])
+def test_every_file_that_is_named_is_there(page: str) -> None:
+    text = (DOCS / page).read_text()
+    sources = DOCS.parent / "src" / "fd_router"
+    named = set(re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.py)[`,]", text))
+    named -= {"app/x.py"}  # any of them
+    assert len(named) > 3
+    roots = (sources, DOCS.parent)
+    assert not {name for name in named if not any((root / name).exists() for root in roots)}
+
+
+def test_the_examples_of_extensions_are_there_and_run_by_tests() -> None:
+    text = (DOCS / "extending.md").read_text()
+    rows = re.findall(r"\(\.\./(examples/extend/\w+)\), `(test_\w+\.py)`", text)
+    assert {Path(folder).name for folder, _ in rows} == {x.name for x in (DOCS.parent / "examples/extend").iterdir()}
+    for folder, test in rows:
+        assert any(Path(folder).name in found.read_text() for found in (DOCS.parent / "tests").rglob(test))

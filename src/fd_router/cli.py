@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -21,6 +21,7 @@ from fd_router.config.loading import (
     CONFIG_PATH_VARIABLE,
     OPTIONS,
     Declared,
+    Loaded,
     declared,
     examine,
     from_texts,
@@ -37,6 +38,11 @@ _SETTINGS: Final[dict[str, Any]] = {
     "token_normalize_func": kebab,  # --config-path is as good as --config_path
 }
 _METAVARS: Final[Mapping[type, str]] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+_TRUTHS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("true", "t", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "f", "0", "no", "off"), False),
+}
+"""Words for truth values: those of Go's flag package, and those of the configuration."""
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
 
 _EPILOG: Final = f"""\
@@ -58,7 +64,10 @@ def run(arguments: Sequence[str]) -> int:
     An error is one clear line on stderr for each problem, never a traceback.
     """
     try:
-        code = _router.main(go_forms(arguments), prog_name="fd-router", standalone_mode=False)
+        kept, ignored = without_extra(go_forms(arguments))
+        if ignored:
+            click.echo(f"fd-router: warning: ignored, as the Go program does: {' '.join(ignored)}", err=True)
+        code = _router.main(kept, prog_name="fd-router", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except (click.ClickException, FdRouterError, OSError) as error:
@@ -92,6 +101,9 @@ def go_forms(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         name, equals, value = argument.partition("=")
         long = f"--{kebab(name.lstrip('-'))}"
+        if equals and (name == "-V" or (long == "--version" and name.startswith("-"))):
+            rewritten += ["--version"] if _truth("--version", value) else []
+            continue
         if not name.startswith("-") or long not in known:
             rewritten.append(argument)
         elif equals and long in truths:
@@ -99,6 +111,32 @@ def go_forms(arguments: Iterable[str]) -> list[str]:
         else:
             rewritten.append(f"{long}{equals}{value}")
     return rewritten
+
+
+def without_extra(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Cut off what Go's ``flag`` package leaves alone: all from the first bare word behind a flag on.
+
+    Returns what is kept and what is cut off. The first word of all is a command, or wrong; and the name of a command
+    behind a flag is kept for the error that says where the flag belongs.
+    """
+    takes_value = {option.flag for option in _FLAGS if option.kind is not bool} | {"--config-path"}
+    switches = {name for option in _FLAGS if option.kind is bool for name in (option.flag, _negated(option))}
+    place = 0
+    while place < len(arguments) and arguments[place].startswith("-"):
+        if arguments[place] == "--":
+            return list(arguments[:place]), list(arguments[place + 1 :])
+        name, equals, _ = arguments[place].partition("=")
+        if name not in takes_value | switches | {"--version", "-V", "--help", "-h"}:
+            break  # unknown: an error
+        place += 2 if name in takes_value and not equals else 1
+    if (
+        place == 0
+        or place >= len(arguments)
+        or arguments[place].startswith("-")
+        or arguments[place] in _router.commands
+    ):
+        return list(arguments), []
+    return list(arguments[:place]), list(arguments[place:])
 
 
 def flags_for(options: Iterable[Declared]) -> list[click.Parameter]:
@@ -127,12 +165,14 @@ def _negated(option: Declared) -> str:
 
 
 def _truth_flag(option: Declared, text: str) -> str:
-    words = {"t": "true", "f": "false"}  # Go's flag package takes them as well
-    try:
-        value = option.parse(words.get(text.lower(), text))
-    except ValueError as error:
-        raise click.UsageError(f"{option.flag}: {error}") from None
-    return option.flag if value else _negated(option)
+    return option.flag if _truth(option.flag, text) else _negated(option)
+
+
+def _truth(flag: str, text: str) -> bool:
+    value = _TRUTHS.get(text.lower())
+    if value is None:
+        raise click.UsageError(f"{flag}: {text!r} is not true or false")
+    return value
 
 
 def _router_flags() -> list[click.Parameter]:
@@ -182,9 +222,18 @@ def _router(context: click.Context, /, config_path: str | None, **values: object
                 raise click.UsageError(f"--{name} belongs behind '{context.invoked_subcommand}'", context)
         return 0
     read = partial(load, config_path, _given(values), os.environ)
-    loaded = read()
+    loaded = _load(read)
     code: int = import_module("fd_router.app.process").run(loaded.config, loaded.warnings, load=read)
     return code
+
+
+def _load(read: Callable[[], Loaded]) -> Loaded:
+    """Read the configuration. Raises ConfigError whose lines begin as FastDeploy's do, which its operators look for."""
+    try:
+        return read()
+    except ConfigError as error:
+        begin = "Failed to load config: "
+        raise ConfigError(*(x if x.startswith(begin) else begin + x for x in error.problems)) from None
 
 
 @_router.command("check-config", params=_router_flags())

@@ -22,7 +22,7 @@ LOOP_DETECTED = 508
 FINAL_STATUSES = frozenset((501, 505, LOOP_DETECTED))
 """Answers that the same request gets again."""
 
-FINAL_CODES = frozenset(("first_byte_timeout", "overdue", "aborted", "stalled"))
+FINAL_CODES = frozenset(("first_byte_timeout", "overdue", "aborted", "stalled", "request_timeout"))
 """Errors after which an instance would only do the work once more, or somebody didn't want it done."""
 
 

@@ -173,6 +173,7 @@ async def test_registered_lists_what_is_in_service(pd_routes, ask, registry, des
                     "rdma_ports": ["7100"],
                     "device_ids": ["0", "1"],
                     "metrics_port": "1",
+                    "tp_size": 2,
                 }
             ],
             "decode": [],

@@ -18,6 +18,9 @@ from tests.support.waiting import until
 
 NEVER = 3600.0
 
+_GIVEN_BACK_BODY = b'{"choices":[{"index":0,"finish_reason":"pd_reschedule","text":"x","completion_token_ids":[1]}]}'
+GIVEN_BACK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(_GIVEN_BACK_BODY), _GIVEN_BACK_BODY)
+
 Observe = Callable[[LiveRouter], Awaitable[None]]
 """Prepares what is needed, reloads, and fails unless the reader of the option goes by its new value."""
 
@@ -56,20 +59,22 @@ async def another_file_is_read(router: LiveRouter) -> None:
     assert [each["kept"] for each in answer["instances"]] == [True]
 
 
-async def failures_do_not_suffice(router: LiveRouter) -> None:
+async def a_check_takes_more_failures(router: LiveRouter) -> None:
     instance = await router.add()
     await router.reload()
     instance.health = b"500 Broken"
-    assert [await router.state() for _ in range(2)] == ["healthy", "healthy"]
+    tries = len(instance.probes)
+    assert (await router.state(), len(instance.probes) - tries) == ("unhealthy", 7)
 
 
-async def successes_do_not_suffice(router: LiveRouter) -> None:
+async def a_check_takes_more_successes(router: LiveRouter) -> None:
     instance = await router.add()
     instance.health = b"500 Broken"
     assert await router.state() == "unhealthy"
     await router.reload()
     instance.health = b"200 OK"
-    assert [await router.state() for _ in range(2)] == ["unhealthy", "unhealthy"]
+    tries = len(instance.probes)
+    assert (await router.state(), len(instance.probes) - tries) == ("healthy", 7)
 
 
 async def probes_end(router: LiveRouter) -> None:
@@ -135,6 +140,30 @@ async def a_silent_prefill_ends(router: LiveRouter) -> None:
         (await router.add(role)).answer = b""
     await router.reload()
     assert b"HTTP/1.1 504 " in await router.ask()
+
+
+async def a_long_request_ends(router: LiveRouter) -> None:
+    (await router.add()).answer = b""
+    await router.reload()
+    assert b'"request_timeout"' in await router.ask()
+
+
+async def what_is_given_back_stays_so(router: LiveRouter) -> None:
+    _, decode = [await router.add(role) for role in ("prefill", "decode")]
+    decode.answer = GIVEN_BACK
+    await router.reload()
+    assert (await router.ask()).endswith(GIVEN_BACK.partition(b"\r\n\r\n")[2])
+    assert "after 0 reschedules, which is the limit" in router.outlet.text
+
+
+async def who_gave_back_is_left_out(router: LiveRouter) -> None:
+    _, giver, other = [await router.add(role) for role in ("prefill", "decode", "decode")]
+    giver.answer = other.answer = GIVEN_BACK
+    await router.reload()
+    await router.ask()
+    told = [line.rpartition("): ")[2] for line in router.outlet.text.splitlines() if "select worker (decode)" in line]
+    first, second = (line.partition(",")[0] for line in told[:2])
+    assert first != second
 
 
 async def the_pair_is_not_told(router: LiveRouter) -> None:
@@ -241,8 +270,8 @@ CASES: Mapping[str, Case] = {
     "server.drain-timeout-secs": slow("server.drain-timeout-secs", later_drain_ends),
     "scheduler.stats-interval-secs": slow("scheduler.stats-interval-secs", stats_lines_come),
     "manager.register-path": Case("register.yaml", another_file_is_read),
-    "manager.health-failure-threshold": Case(1000, failures_do_not_suffice, {"manager": SELDOM}),
-    "manager.health-success-threshold": Case(1000, successes_do_not_suffice, {"manager": SELDOM}),
+    "manager.health-failure-threshold": Case(7, a_check_takes_more_failures, {"manager": SELDOM}),
+    "manager.health-success-threshold": Case(7, a_check_takes_more_successes, {"manager": SELDOM}),
     "manager.health-check-timeout-secs": slow("manager.health-check-timeout-secs", probes_end, manager=SELDOM),
     "manager.health-check-interval-secs": slow("manager.health-check-interval-secs", probes_come),
     "manager.health-check-endpoint": Case("/other", probes_go_elsewhere, {"manager": SELDOM}),
@@ -254,6 +283,11 @@ CASES: Mapping[str, Case] = {
     "proxy.connect-timeout-secs": slow("proxy.connect-timeout-secs", connecting_ends),
     "proxy.first-byte-timeout-secs": slow("proxy.first-byte-timeout-secs", silence_ends),
     "proxy.prefill-timeout-secs": slow("proxy.prefill-timeout-secs", a_silent_prefill_ends, server=PAIRS),
+    "proxy.request-timeout-secs": slow("proxy.request-timeout-secs", a_long_request_ends),
+    "proxy.preempt-retry-count": Case(0, what_is_given_back_stays_so, {"server": PAIRS}),
+    "proxy.preempt-retry-exclude-decode": Case(
+        True, who_gave_back_is_left_out, {"server": PAIRS, "scheduler": {"decode_policy": "cache_aware"}}
+    ),
     "proxy.expose-instances": Case(False, the_pair_is_not_told, {"server": PAIRS}),
     "proxy.stall-timeout-secs": slow("proxy.stall-timeout-secs", a_pause_ends),
     "proxy.pool-idle-timeout-secs": slow("proxy.pool-idle-timeout-secs", nothing_is_kept_for_long),

@@ -343,7 +343,7 @@ def test_every_problem_is_told_in_the_order_of_the_lines_with_file_line_key_valu
         "  policy: cach_aware\n"
         "  waiting_weight: 2\n"
         "  waiting-weight: 3\n"
-        "  tokenizer-url: 0.0.0.0:80\n"
+        "  tokenizer-url: ':80'\n"
         "manager:\n"
         "  health-check-interval-secs: soon\n"
         "  health-check-endpoint: health\n"
@@ -356,7 +356,7 @@ def test_every_problem_is_told_in_the_order_of_the_lines_with_file_line_key_valu
         "3: server.splitwise: 'maybe' is not true or false",
         f"5: scheduler.policy: 'cach_aware' is not {allowed}; did you mean 'cache_aware'?",
         "7: the key 'waiting-weight' stands here again, first in line 6",
-        "8: scheduler.tokenizer-url: '0.0.0.0:80' is not an http:// URL",
+        "8: scheduler.tokenizer-url: ':80' is not an http:// or https:// URL, or HOST:PORT",
         "10: manager.health-check-interval-secs: 'soon' is not a number of at least 0.01 s",
         "11: manager.health-check-endpoint: 'health' is not a path beginning with /",
         "12: log: not a mapping of options (key: value)",
@@ -501,7 +501,7 @@ def test_the_configuration_in_force_is_a_file_that_gives_the_same(write: Write) 
     assert load(write(text), {}, {}).config == report.config
 
 
-@pytest.mark.parametrize("example", ["run_with_config", "run_with_default_workers", "custom_policy"])
+@pytest.mark.parametrize("example", ["run_with_config", "run_with_default_workers", "custom_policy", "pd_cache_aware"])
 def test_the_examples_are_right(example: str) -> None:
     loaded = load(str(REPOSITORY / "examples" / example / "config" / "config.yaml"), {}, {})
     assert not loaded.warnings

@@ -104,10 +104,14 @@ class TestRequests:
         assert only(HOST + head).head.forward == b"C: 1\r\n"
 
     def test_request_id_and_trace_are_read(self) -> None:
-        request = only(b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\nTraceParent: 00-ab\r\n\r\n")
+        request = only(b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\nTraceParent: 00-ab-cd\r\n\r\n")
         assert request.request_id == "mine"
-        assert request.head.traceparent == b"00-ab"
-        assert request.head.forward == b"TraceParent: 00-ab\r\n"
+        assert request.head.trace_id == "ab-cd"
+        assert request.head.forward == b"TraceParent: 00-ab-cd\r\n"
+
+    def test_fastdeploys_own_trace_wins(self) -> None:
+        request = only(b"GET / HTTP/1.1\r\nHost: x\r\nTraceParent: 00-ab-cd\r\nX_BD_LOGID: bd\r\n\r\n")
+        assert request.head.trace_id == "bd"
 
     def test_an_empty_request_id_is_none(self) -> None:
         assert only(b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-ID:\r\n\r\n").request_id == "made-1"

@@ -65,12 +65,12 @@ def fleet() -> Fleet:
 
 
 @pytest.fixture
-def make_monitor(registry, fleet: Fleet) -> Callable[..., HealthMonitor]:
+def make_monitor(registry, fleet: Fleet, log) -> Callable[..., HealthMonitor]:
     def make_monitor(**more: Any) -> HealthMonitor:
         names = {"interval": "interval_secs", "timeout": "timeout_secs", "endpoint": "endpoint"}
         given = {"interval": LONG, "timeout": 10.0} | {name: more.pop(name) for name in names.keys() & more.keys()}
         live = live_config(manager={f"health_check_{names[name]}": value for name, value in given.items()})
-        options = {"clock": time.monotonic, "rng": random.Random(1), "live": live} | more
+        options = {"clock": time.monotonic, "rng": random.Random(1), "live": live, "log": log} | more
         return HealthMonitor(options.pop("registry", registry), fleet.get, **options)
 
     return make_monitor
@@ -137,6 +137,19 @@ async def test_a_dead_instance_falls_and_a_living_one_rises(registry, fleet, mak
         await until(lambda: instance.health is Health.UNHEALTHY)
         fleet.answers[1] = 200
         await until(lambda: instance.health is Health.HEALTHY)
+
+
+@pytest.mark.parametrize(("first", "health"), [(500, Health.UNHEALTHY), (200, Health.HEALTHY)])
+async def test_the_thresholds_count_tries_within_one_check(make_registry, fleet, make_monitor, describe, first, health):
+    registry = make_registry(failures=3, successes=3)
+    instance = registry.register(describe(1))
+    if health is Health.HEALTHY:  # it is to rise
+        for _ in range(3):
+            registry.probe_failed(instance, "x")
+        assert instance.health is Health.UNHEALTHY
+    fleet.answers[1] = first
+    await make_monitor(registry=registry).probe(instance)
+    assert (instance.health, fleet.asked[1]) == (health, 3)
 
 
 async def test_a_hung_probe_delays_no_other(registry, fleet, make_monitor, describe) -> None:

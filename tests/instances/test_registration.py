@@ -12,6 +12,7 @@ from fd_router.instances.registration import Registration, decode_registration, 
 from fd_router.instances.registration_errors import RegistrationError, RegistrationSyntaxError, RoleNotServedError
 
 LEAST: dict[str, Any] = {"role": "mixed", "host_ip": "10.0.0.1", "port": 8000}
+PAIR: dict[str, Any] = {"role": "prefill"}
 
 
 def test_the_least_that_is_accepted() -> None:
@@ -93,6 +94,11 @@ def test_hosts(sent: str, host_ip: str, key: str) -> None:
         ({"version": 2}, "version", "2"),
         ({"is_paused": 1}, "is_paused", True),
         ({"connected_decodes": None}, "connected_decodes", ()),
+        ({"device_ids": [3.0, "4"]}, "device_ids", ("3", "4")),  # FastDeploy's unit test has a float
+        # What only pairs need isn't looked at in a mixed instance.
+        ({"connector_port": 65536}, "connector_port", 0),
+        ({"engine_worker_queue_port": "x"}, "engine_worker_queue_ports", ()),
+        ({"rdma_ports": ["x"]}, "rdma_ports", ()),
     ],
 )
 def test_tolerated_forms(fields: dict[str, Any], attribute: str, value: object) -> None:
@@ -123,13 +129,13 @@ def test_tolerated_forms(fields: dict[str, Any], attribute: str, value: object) 
         ({"port": "8000 "}, "invalid port: 8000 "),
         ({"port": "٨٠٠٠"}, "invalid port: ٨٠٠٠"),
         ({"port": "1" * 5000}, f"invalid port: {'1' * 100}…"),
-        ({"connector_port": 65536}, "invalid connector_port: 65536"),
-        ({"engine_worker_queue_port": "x"}, "invalid engine_worker_queue_port: x"),
-        ({"engine_worker_queue_port": [6001, 70000]}, "invalid engine_worker_queue_port: 70000"),
+        (PAIR | {"connector_port": 65536}, "invalid connector_port: 65536"),
+        (PAIR | {"engine_worker_queue_port": "x"}, "invalid engine_worker_queue_port: x"),
+        (PAIR | {"engine_worker_queue_port": [6001, 70000]}, "invalid engine_worker_queue_port: 70000"),
         ({"transfer_protocol": ["ipc", "tcp"]}, "invalid protocol: tcp"),
         ({"transfer_protocol": "tcp"}, "invalid protocol: tcp"),
-        ({"rdma_ports": [7100, "0"]}, "rdma_ports[1] invalid port: 0"),
-        ({"rdma_ports": ["x"]}, "rdma_ports[0] invalid port: x"),
+        (PAIR | {"rdma_ports": [7100, "0"]}, "rdma_ports[1] invalid port: 0"),
+        (PAIR | {"rdma_ports": ["x"]}, "rdma_ports[0] invalid port: x"),
         ({"metrics_port": "x"}, "invalid metrics_port: x"),
         ({"port": "1\n[ERROR] forged"}, "invalid port: 1?[ERROR] forged"),
     ],
@@ -266,6 +272,7 @@ def test_the_entry_of_registered_has_strings() -> None:
         "rdma_ports": ["7100"],
         "device_ids": ["0", "1"],
         "metrics_port": "8000",
+        "tp_size": 2,
     }
     assert parse_registration(LEAST).as_registered()["connector_port"] == ""
 

@@ -88,7 +88,7 @@ async def test_sessions_are_counted_by_request_and_not_by_attempt() -> None:
         assert await fleet.metric("router_cache_request_total") == 5
 
 
-async def test_imbalanced_loads_and_an_empty_prompt_are_warned_of() -> None:
+async def test_imbalanced_loads_and_an_empty_prompt_are_told_of() -> None:
     scheduler = {**CACHE, "load_balance_weight": 0.05}
     async with PdFleet(mixed=2, scheduler=scheduler, mock={"decode_ms_per_token": 50}) as fleet:
         await ask(fleet, body(""))
@@ -98,7 +98,7 @@ async def test_imbalanced_loads_and_an_empty_prompt_are_warned_of() -> None:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        pattern = r"\[WARN\] .* final strategy: process_tokens, reason: (.*?), loads=map\[.*\]\. ts_ms="
+        pattern = r"\[INFO\] .* final strategy: process_tokens, reason: (.*?), loads=map\[.*\]\. ts_ms="
         lines = re.findall(pattern, await log_of(fleet))
         assert lines[0] == "tokenize failed: empty prompt for tokenizer"
         assert "load imbalanced" in lines[1:]
@@ -184,7 +184,7 @@ class TestTokenizer:
                 assert sorted(counts(fleet)) == [0, 0, 3]
                 lines = [line for line in (await log_of(fleet)).splitlines() if "tokenizer failed" in line]
                 assert len(lines) == 1
-                assert "[req_id:r-1]" in lines[0]
+                assert "[request_id:r-1]" in lines[0]
                 assert lines[0].endswith(
                     "cache-aware prefill: tokenizer failed, fallback to char tokens: no answer within 0.3 s"
                 )

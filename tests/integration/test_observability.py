@@ -154,15 +154,15 @@ def test_the_lines_of_a_request_are_those_that_fastdeploys_scripts_read():
     with Fleet(1, config={"scheduler": {"stats-interval-secs": 0.2}}) as fleet:
         (mock,) = fleet.mocks
         trace = "0af7651916cd43dd8448eb211c80319c"
-        body = chat("hello", max_tokens=3, stream=True, request_id="body-id", session_id="s-1")
+        body = chat("hello", max_tokens=3, stream=True, req_id="r-1", request_id="body-id", session_id="s-1")
         headers = ("X-Request-Id: header-id", f"traceparent: 00-{trace}-b7ad6b7169203331-01")
         assert post(fleet, body, *headers).status == 200
-        eventually(lambda: "[stats]" in fleet.router.log and len(messages_of(fleet, "header-id")) >= 6)
-        tags = [tags for _, tags, _ in lines(fleet) if tags.get("request_id") == "header-id"]
+        eventually(lambda: "[stats]" in fleet.router.log and len(messages_of(fleet, "body-id")) >= 6)
+        tags = [tags for _, tags, _ in lines(fleet) if tags.get("request_id") == "body-id"]
         assert {json.dumps(one) for one in tags} == {
-            json.dumps({"trace_id": trace, "req_id": "body-id", "session_id": "s-1", "request_id": "header-id"})
+            json.dumps({"trace_id": trace, "req_id": "r-1", "session_id": "s-1", "request_id": "body-id"})
         }
-        parsing, select, tokens, release, done, access = messages_of(fleet, "header-id")
+        parsing, select, tokens, release, done, access = messages_of(fleet, "body-id")
         assert parsing == "Parsing completed; starting worker selection."
         assert SELECT.match(select).groups() == ("mixed", mock.url, "1")
         assert RELEASE_TOKENS.match(tokens).groups() == (mock.url, "0")

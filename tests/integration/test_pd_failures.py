@@ -230,3 +230,25 @@ async def test_a_request_that_decode_gave_back_can_be_aborted():
         assert (await client.read()).answers == 1
         client.leave()
         await clean(fleet)
+
+
+async def test_how_often_it_is_rescheduled_is_an_option():
+    async with PdFleet(1, 1, mock=FAST, proxy={"preempt_retry_count": 1}) as fleet:
+        fleet.mocks["decode-1"].set_faults("reschedule:after_tokens=1")
+        await fleet.chat(max_tokens=50)
+        ids = [each["request_id"] for each in sent(fleet, "decode")]
+        assert ids == [ids[0], f"{ids[0]}-retry1"]
+        await clean(fleet)
+
+
+@pytest.mark.parametrize(("decodes", "at_each"), [(1, [4]), (2, [2, 2])])
+async def test_another_decode_instance_takes_what_was_given_back_while_there_is_one(decodes, at_each):
+    scheduler = {"decode_policy": "cache_aware"}  # which would choose the same one again
+    proxy = {"preempt_retry_exclude_decode": True}
+    async with PdFleet(1, decodes, mock=FAST, scheduler=scheduler, proxy=proxy) as fleet:
+        for mock in fleet.of("decode"):
+            mock.set_faults("reschedule:after_tokens=1")
+        await fleet.chat(max_tokens=50)
+        reached = [sum(each["path"].endswith("completions") for each in mock.requests()) for mock in fleet.of("decode")]
+        assert reached == at_each
+        await clean(fleet)

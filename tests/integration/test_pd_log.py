@@ -40,10 +40,11 @@ async def test_it_stands_beside_the_clients_own_for_the_connection(extra):
         made = response.json()["id"].removeprefix("chatcmpl-")
         assert uuid.UUID(made).version == 4
         session = r"\[session_id:s\] " if extra else ""
-        tagged = [line for line in lines_of(fleet, "mine") if f"[req_id:{made}] " in line]
-        assert len(tagged) >= 6
-        for line in tagged:
-            assert re.search(rf"logger\.go:79: \[req_id:{made}\] {session}\[request_id:mine\]", line), line
+        lines = lines_of(fleet, made)  # what the instances' logs have too
+        assert len(lines) >= 6
+        for line in lines:
+            assert re.search(rf"logger\.go:79: {session}\[request_id:{made}\]", line), line
+        assert not lines_of(fleet, "mine")
 
 
 @pytest.mark.parametrize("role", ["prefill", "decode"])

@@ -81,8 +81,14 @@ class TestIds:
         ],
     )
     def test_values(self, value: Any, shown: str) -> None:
-        completion = read(request_id=value, session_id=value, prompt="a")
-        assert (completion.request_id, completion.session_id, completion.prompt) == (shown, shown, "a")
+        completion = read(request_id=value, req_id=value, prompt="a")
+        assert (completion.request_id, completion.req_id, completion.prompt) == (shown, shown, "a")
+
+    @pytest.mark.parametrize(
+        ("value", "shown"), [("s", "s"), ("", "inner"), (None, "inner"), (17, "inner"), ({}, "inner")]
+    )
+    def test_a_session_is_a_string_that_is_not_empty(self, value: Any, shown: str) -> None:
+        assert read(session_id=value, extra_body={"session_id": "inner"}, prompt="a").session_id == shown
 
     def test_none_given(self) -> None:
         completion = read()

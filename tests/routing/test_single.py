@@ -205,12 +205,12 @@ async def test_a_body_nested_too_deep_is_refused() -> None:
 async def test_the_log_tells_a_requests_life() -> None:
     rig = Rig()
     client = rig.client()
-    body = b'{"prompt": "hello", "request_id": "r", "session_id": "s"}'
+    body = b'{"prompt": "hello", "req_id": "r", "request_id": "e", "session_id": "s"}'
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     instance = await rig.ask(client, body, headers=f"traceparent: {trace}\r\n")
     instance.receive(answer())
     await rig.settle()
-    tags = "[trace_id:0af7651916cd43dd8448eb211c80319c] [req_id:r] [session_id:s] [request_id:id-0] "
+    tags = "[trace_id:0af7651916cd43dd8448eb211c80319c] [req_id:r] [session_id:s] [request_id:e] "
     messages = [line.partition(tags)[2] for line in rig.log_lines]
     assert messages == [
         "Parsing completed; starting worker selection.",

@@ -124,7 +124,8 @@ class MockProcess(ServerProcess):
         arguments = ["mock", "--port", str(port)]
         for name, value in options.items():
             for one in value if isinstance(value, (list, tuple)) else [value]:
-                arguments += [f"--{name.replace('_', '-')}", str(one)]
+                flag = f"--{name.replace('_', '-')}"
+                arguments += [flag] if one is True else [flag, str(one)]
         super().__init__(*arguments, port=port)
 
     def received(self) -> list[dict[str, Any]]:

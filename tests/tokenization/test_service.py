@@ -168,6 +168,9 @@ async def test_no_more_than_allowed_at_once() -> None:
         ("http://10.0.0.1:8098/", ("10.0.0.1:8098", "10.0.0.1", 8098, "/tokenize")),
         ("http://t.local/v2/tok?x=1", ("t.local:80", "t.local", 80, "/v2/tok?x=1")),
         ("http://[::1]:9", ("[::1]:9", "::1", 9, "/tokenize")),
+        ("t:1", ("t:1", "t", 1, "/tokenize")),
+        ("t.local/tok", ("t.local:80", "t.local", 80, "/tok")),
+        ("https://t", ("t:443", "t", 443, "/tokenize")),
     ],
 )
 def test_address(url: str, expected: tuple[str, str, int, str]) -> None:
@@ -175,7 +178,7 @@ def test_address(url: str, expected: tuple[str, str, int, str]) -> None:
     assert (address.key, address.host, address.port, address.path) == expected
 
 
-@pytest.mark.parametrize("url", ["https://t:1", "http://", "http://t:99999", "http://t:x", "t:1", "http://é:1"])
+@pytest.mark.parametrize("url", ["ftp://t:1", "http://", "http://t:99999", "http://t:x", "http://é:1"])
 def test_no_address(url: str) -> None:
     with pytest.raises(ConfigError, match="scheduler.tokenizer-url"):
         tokenizer_address(url)

@@ -28,4 +28,6 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
     registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
     metrics.watch_instances(registry.all)
     get_status = ProbeConnections(registry, pools).get_status
-    return Membership(registry, HealthMonitor(registry, get_status, clock=runtime.clock, rng=runtime.rng, live=live))
+    return Membership(
+        registry, HealthMonitor(registry, get_status, clock=runtime.clock, rng=runtime.rng, live=live, log=runtime.log)
+    )

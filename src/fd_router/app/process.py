@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import uvloop
 
+from fd_router.app.known_differences import known_differences
 from fd_router.app.reload import Load
 from fd_router.app.router import Router
 from fd_router.config.loading import Config
@@ -39,6 +40,8 @@ def run(config: Config, warnings: Sequence[str] = (), *, load: Load | None = Non
     log = open_log(**options)
     for warning in warnings:
         log.warn(warning)
+    for difference in known_differences(config):
+        log.info(difference)
     try:
         uvloop.run(_serve(config, log, load, hangup))
     finally:

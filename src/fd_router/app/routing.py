@@ -22,6 +22,7 @@ from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.pair import PairContext, PairRequest
 from fd_router.routing.single import Select, SingleContext, SingleInstanceRequest
+from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
 from fd_router.scheduling.explanation import Verdict
 from fd_router.scheduling.pairs import PairScheduler, Side
@@ -68,7 +69,10 @@ def build_routing(
     else:
         starters, explain = _singles(registry, scheduling, shared)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
-    return Routing(starters, explain, in_flight, [watchdog.run] if config.protection.ledger_interval_secs else [])
+    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
+    if config.protection.ledger_interval_secs:
+        runs.append(watchdog.run)
+    return Routing(starters, explain, in_flight, runs)
 
 
 def _singles(registry: Registry, scheduling: Scheduling, shared: dict[str, Any]) -> tuple[Starters, Explain]:

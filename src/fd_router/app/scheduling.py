@@ -160,10 +160,8 @@ class _ChoiceReport:
     def __call__(self, request: RequestView, choice: Choice) -> None:
         completion, log = cast("Completion", request), self._telemetry.log
         observe_hit(self._hits, choice.hit)
-        if choice.reason and log.warn_on:
-            log.warn(cache_line(choice, time.time()), completion.tags, at_once=False)
-        elif log.info_on:
-            log.info(cache_line(choice, time.time()), completion.tags)
+        if log.info_on:
+            completion.notes.append(cache_line(choice, time.time()))
         if completion.session_id:
             is_hit = self._sessions.visit(completion.session_id, choice.selected)
             if not completion.cache_lookups:

@@ -80,7 +80,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
     ttft_decode_weight_ms: Annotated[
         float,
         Option(help="ttft_aware: what each running request adds to the prediction.", unit="ms", minimum=0),
-    ] = 1.0
+    ] = 3.0
     ttft_prefill_tokens_per_sec: Annotated[
         float,
         Option(
@@ -131,15 +131,15 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
         str,
         Option(
             help="Tokenizer service for the cache-aware policies. Without one, characters count as tokens.",
-            pattern=r"(http://\S+)?",
-            form="an http:// URL",
+            pattern=r"((https?://)?[^\s/:]\S*)?",
+            form="an http:// or https:// URL, or HOST:PORT",
         ),
     ] = ""
     tokenizer_path: Annotated[
         str,
         Option(
             help="Hugging Face's tokenizer.json, or the folder that has it, for a tokenizer in the router itself. "
-            "Needs the extra: pip install 'fd-router[tokenizer]'."
+            "Needs one more package: pip install 'tokenizers>=0.20'."
         ),
     ] = ""
     tokenizer_timeout_secs: Annotated[

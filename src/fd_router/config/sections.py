@@ -205,6 +205,36 @@ class ProxyConfig(msgspec.Struct, frozen=True):
             minimum=0.001,
         ),
     ] = 120.0
+    request_timeout_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="How long a request may take in all, from its first byte to its answer's last, waiting and repeated "
+            "attempts included; 0: no limit.",
+            unit="s",
+            minimum=0,
+            flag=True,
+        ),
+    ] = 0.0
+    preempt_retry_count: Annotated[
+        int,
+        Option(
+            live=True,
+            help="Splitwise: how often a request that decode gave back (pd_reschedule) is scheduled again.",
+            minimum=0,
+            maximum=100,
+            flag=True,
+        ),
+    ] = 3
+    preempt_retry_exclude_decode: Annotated[
+        bool,
+        Option(
+            live=True,
+            help="Splitwise: schedule such a request at another decode instance than the one that gave it back, while "
+            "there is one.",
+            flag=True,
+        ),
+    ] = False
     expose_instances: Annotated[
         bool, Option(live=True, help="Splitwise: tell the chosen pair in X-Router-Prefill-URL and X-Router-Decode-URL.")
     ] = True

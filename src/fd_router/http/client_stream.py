@@ -63,6 +63,9 @@ class ProxiedRequest(Responder, Protocol):
     def on_overdue(self, seconds: float) -> None:
         """Nothing has happened for so long: end."""
 
+    def on_timed_out(self, seconds: float) -> None:
+        """It has taken so long as a request may: end."""
+
 
 StartRequest = Callable[[Request, ClientStream, RequestRecord], ProxiedRequest]
 """Makes whoever has a request answered by an instance."""

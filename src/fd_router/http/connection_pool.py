@@ -170,11 +170,11 @@ class Pools:
             pool = self._pools[address.key] = InstancePool(address, self._upstream, self._tls)
         return pool
 
-    def plain(self, address: Address) -> InstancePool:
-        """Return the pool of a service that is no instance, and has no TLS."""
+    def service(self, address: Address, tls: InstanceSide | None = None) -> InstancePool:
+        """Return the pool of a service that is no instance, and has TLS of its own, or none."""
         pool = self._pools.get(address.key)
         if pool is None:
-            pool = self._pools[address.key] = InstancePool(address, self._upstream)
+            pool = self._pools[address.key] = InstancePool(address, self._upstream, tls)
         return pool
 
     def single_use(self, address: Address) -> InstancePool:

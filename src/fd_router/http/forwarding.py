@@ -16,11 +16,9 @@ import msgspec
 from fd_router.errors import LOOP_DETECTED, BadRequestError
 from fd_router.http.messages import Headers
 
-_FOR, _PROTO, _VIA = b"x-forwarded-for", b"x-forwarded-proto", b"via"
+_FOR, _PROTO, _VIA, _REAL_IP = b"x-forwarded-for", b"x-forwarded-proto", b"via", b"x-real-ip"
 
-FORWARDING_FIELDS = frozenset(
-    (_FOR, _PROTO, _VIA, b"forwarded", b"x-forwarded-host", b"x-forwarded-port", b"x-real-ip")
-)
+FORWARDING_FIELDS = frozenset((_FOR, _PROTO, _VIA, b"forwarded", b"x-forwarded-host", b"x-forwarded-port", _REAL_IP))
 """Headers by which a hop tells where a request came from."""
 
 
@@ -104,7 +102,9 @@ class Forwarding:
 
 
 def _hops(told: Headers) -> Sequence[str]:
-    return b",".join([value for name, value in told if name == _FOR]).decode("latin-1").split(",")
+    """Return the hops that ``X-Forwarded-For`` names, or the one of ``X-Real-IP`` (nginx)."""
+    values = [value for name, value in told if name == _FOR] or [value for name, value in told if name == _REAL_IP]
+    return b",".join(values).decode("latin-1").split(",")
 
 
 def _address(hop: str) -> str:

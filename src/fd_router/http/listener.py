@@ -72,7 +72,11 @@ def place(host: str, port: int) -> str:
 
 
 def why_not_listening(host: str, port: int, error: OSError) -> str:
-    """Say why ``port`` can't be listened on, and the remedy."""
+    """Say why ``port`` can't be listened on, and the remedy. It begins as FastDeploy's line does."""
+    return f"Failed to start server: {_reason(host, port, error)}"
+
+
+def _reason(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use by another program; stop it, or choose another with --port"
     if error.errno == errno.EACCES:

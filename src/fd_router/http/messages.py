@@ -31,7 +31,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     query: str = ""  # without the question mark
     headers: Headers = ()  # end-to-end ones, less those that the router writes itself
     request_id: str = ""  # the client's x-request-id
-    traceparent: bytes = b""
+    trace_id: str = ""  # X_BD_LOGID, else the one in traceparent
     is_http_1_0: bool = False
     keep_alive: bool = True
     forward: bytes = b""  # ``headers`` as the lines to send on

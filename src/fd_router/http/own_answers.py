@@ -21,12 +21,20 @@ def handler_or_answer(context: ServerContext, head: RequestHead) -> Handler | Re
         if preflight is not None:
             return preflight
     allowed = context.allowed(head.path)
+    if not allowed and context.allowed(bare := head.path.rstrip("/")):
+        return _redirect(head, bare)
     if not allowed:
         error = BadRequestError(f"There is nothing at {head.path}", status=404, code="not_found")
     else:
         error = BadRequestError(f"{head.method} is not allowed for {head.path}", status=405)
         error.headers = (("allow", ", ".join(allowed)),)
     return error_response(error)
+
+
+def _redirect(head: RequestHead, path: str) -> Response:
+    """Lead to the path without its slash at the end, as FastDeploy's program does (gin): a POST is to be repeated."""
+    where = f"{path}?{head.query}" if head.query else path
+    return Response(301 if head.method in {"GET", "HEAD"} else 307, headers=(("location", where),))
 
 
 def endpoint_of(context: ServerContext, path: str) -> str:

@@ -98,6 +98,13 @@ def authorization(headers: Headers) -> bytes:
     return found[0] if len(found) == 1 else b""
 
 
+def trace_id(headers: Headers) -> str:
+    """Return the trace that a request belongs to: FastDeploy's ``X_BD_LOGID``, else the id in ``traceparent``."""
+    if own := first_value(headers, b"x_bd_logid"):
+        return own.decode("latin-1")
+    return first_value(headers, b"traceparent")[3:35].decode("latin-1")  # W3C Trace Context: 00-<32 digits>-…
+
+
 def first_value(headers: Headers, name: bytes) -> bytes:
     """Return the first value of the header ``name`` (lower case), nothing if there is none."""
     for key, value in headers:

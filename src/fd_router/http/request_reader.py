@@ -26,9 +26,9 @@ from fd_router.http.request_fields import (
     check_expectation,
     check_transfer_coding,
     end_of_first_line,
-    first_value,
     is_host,
     origin_form,
+    trace_id,
 )
 
 _INSPECTED = (
@@ -302,7 +302,7 @@ class RequestReader:
         if not settings.keep_authorization:
             headers = without(headers, (b"authorization",))
         return RequestHead(
-            method, *target, headers, request_id, first_value(headers, b"traceparent"),
+            method, *target, headers, request_id, trace_id(headers),
             is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), credentials,
             start_line(method, *target), settings.forwarding.lines(peer, told),
             settings.forwarding.client_of(peer, told), self._cors(target[0]),

@@ -15,6 +15,7 @@ from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
 
 Get = Callable[[str, int, str, float], Awaitable[int]]
 """(host, port, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
@@ -27,6 +28,7 @@ class Outcome(msgspec.Struct, frozen=True):
     detail: str
     seconds: float
     is_inconclusive: bool = False  # the router couldn't ask
+    is_unanswered: bool = False  # no status came
 
 
 class HealthMonitor:
@@ -45,6 +47,7 @@ class HealthMonitor:
         clock: Callable[[], float],
         rng: random.Random,
         live: LiveConfig,
+        log: Log,
         max_concurrent: int = 512,
     ) -> None:
         self._registry = registry
@@ -52,6 +55,7 @@ class HealthMonitor:
         self._clock = clock
         self._random = rng
         self._live = live
+        self._log = log
         self._slots = asyncio.Semaphore(max_concurrent)
         self._most_unregistered = max(1, max_concurrent // 2)
         self._unregistered: set[str] = set()  # keys that are probed, and aren't members
@@ -171,33 +175,43 @@ class HealthMonitor:
             self._doubted.discard(key)
             path = own_path or self._live.current.manager.health_check_endpoint
             outcome = await self._ask(registration.host_ip, registration.port, path)
-            if not outcome.healthy or key not in self._doubted:
+            if (not outcome.healthy or key not in self._doubted) and self._has_decided(key, outcome, path):
                 break
         self._doubted.discard(key)
-        if (instance := self._registry.get(key)) is not None:
-            if outcome.is_inconclusive:
-                pass
-            elif outcome.healthy:
-                self._registry.probe_succeeded(instance)
-            else:
-                self._registry.probe_failed(instance, outcome.detail)
         return outcome
+
+    def _has_decided(self, key: str, outcome: Outcome, path: str) -> bool:
+        """Tell the registry what one try found. Returns whether that decides.
+
+        The thresholds count tries of one check, made one after the other (FastDeploy): an instance that is sick is out
+        within one interval, whatever they are.
+        """
+        instance = self._registry.get(key)
+        if outcome.is_unanswered and (instance is None or instance.health is not Health.UNHEALTHY):
+            self._log.error(f"failed to send request to http://{key}{path} with error: {outcome.detail}")
+        if instance is None or outcome.is_inconclusive:
+            return True
+        if outcome.healthy:
+            self._registry.probe_succeeded(instance)
+            return instance.health is Health.HEALTHY
+        self._registry.probe_failed(instance, outcome.detail)
+        return instance.health is not Health.HEALTHY
 
     async def _ask(self, host: str, port: int, path: str) -> Outcome:
         async with self._slots:
             timeout = self._live.current.manager.health_check_timeout_secs
-            started, is_inconclusive = self._clock(), False
+            started, is_inconclusive, is_unanswered = self._clock(), False, True
             try:
                 async with asyncio.timeout(timeout):
                     status = await self._get(host, port, path, timeout)
-                healthy, detail = status == 200, f"status {status}"
+                healthy, detail, is_unanswered = status == 200, f"status {status}", False
             except TimeoutError:
                 healthy, detail = False, f"no answer within {timeout:g} s"
             except UpstreamError as error:
                 healthy, detail, is_inconclusive = False, error.detail, error.reason == "exhausted"
             except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")
                 healthy, detail = False, f"{type(error).__name__}: {error}"
-            return Outcome(healthy, detail, max(0.0, self._clock() - started), is_inconclusive)
+            return Outcome(healthy, detail, max(0.0, self._clock() - started), is_inconclusive, is_unanswered)
 
     async def _stop(self) -> None:
         for key in tuple(self._timers):

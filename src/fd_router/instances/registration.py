@@ -17,7 +17,7 @@ from fd_router.instances.registration_errors import (
     RoleNotServedError,
     kind_of,
 )
-from fd_router.instances.registration_keys import READERS, Role
+from fd_router.instances.registration_keys import FOR_PAIRS, READERS, Role
 
 _MAX_NESTING = 64
 
@@ -90,6 +90,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
             "rdma_ports": list(self.rdma_ports),
             "device_ids": list(self.device_ids),
             "metrics_port": str(self.metrics_port),
+            "tp_size": self.tp_size,
         }
 
 
@@ -113,7 +114,9 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
 
     Raises RegistrationSyntaxError for a value of the wrong type, RegistrationError for one that breaks a rule.
     """
-    values = {key: read(mapping.get(key)) for key, read in READERS.items()}
+    values: dict[str, Any] = {}
+    for key in READERS:  # the role first, which says what else is looked at
+        values[key] = _read(key, mapping, str(values.get("role", "")))
     values["engine_worker_queue_ports"] = values.pop("engine_worker_queue_port")
     values["metrics_port"] = values["metrics_port"] or values["port"]
     values["tp_size"] = values["tp_size"] or len(values["device_ids"]) or 1
@@ -121,6 +124,20 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
     registration = Registration(**values, extra=extra)
     _refuse_unprintable(registration)
     return registration
+
+
+def _read(key: str, mapping: Mapping[str, object], role: str) -> Any:
+    """Read the value of ``key``. What only pairs need is as if not told where it is wrong in a mixed instance.
+
+    FastDeploy's program doesn't look at it there.
+    """
+    read = READERS[key]
+    try:
+        return read(mapping.get(key))
+    except RegistrationError as error:
+        if role != "mixed" or key not in FOR_PAIRS or isinstance(error, RegistrationSyntaxError):
+            raise
+        return read(None)
 
 
 def require_served(registration: Registration, dialects: Dialects, *, splitwise: bool) -> None:

@@ -108,9 +108,10 @@ def _strings(name: str, value: object) -> tuple[str, ...]:
         return tuple(part.strip() for part in value.split(",") if part.strip())
     strings = []
     for item in _sequence(name, value):
-        if isinstance(item, bool) or not isinstance(item, int | str):
+        is_whole = isinstance(item, float) and item.is_integer()  # 3.0 is "3", as FastDeploy's unit test has it
+        if isinstance(item, bool) or not (is_whole or isinstance(item, int | str)):
             raise wrong_type(f"each of {name}", "an integer or a string", item)
-        strings.append(item if isinstance(item, str) else shown(item))
+        strings.append(item if isinstance(item, str) else shown(int(item)))
     return tuple(strings)
 
 
@@ -191,6 +192,9 @@ def _flag(name: str, value: object) -> bool:
         raise wrong_type(name, "a boolean", value)
     return bool(value)
 
+
+FOR_PAIRS = frozenset({"connector_port", "engine_worker_queue_port", "rdma_ports"})
+"""Keys that only the instances of pairs need."""
 
 READERS: Mapping[str, Reader] = MappingProxyType({
     "role": _role,

@@ -31,7 +31,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _ExtraBody(msgspec.Struct, gc=False):
-    session_id: str | int | None = None
+    session_id: str | None = None
 
 
 class RequestFields(msgspec.Struct, gc=False):
@@ -41,7 +41,8 @@ class RequestFields(msgspec.Struct, gc=False):
     messages: list[_Message] | None = None
     prompt: str | list[str | int | list[int]] | None = None
     request_id: str | int | msgspec.UnsetType | None = msgspec.UNSET
-    session_id: str | int | None = None
+    session_id: str | None = None
+    req_id: str | int | None = None
     extra_body: _ExtraBody | None = None
     model: str | None = None
     user: Any = None  # these three are read only when somebody asks
@@ -64,8 +65,8 @@ class Completion:
     """
 
     __slots__ = (
-        "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "request_id",
-        "session_id", "stream", "tags", "token_ids", "tokens",
+        "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "notes",
+        "request_id", "session_id", "stream", "tags", "token_ids", "tokens",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
@@ -81,10 +82,10 @@ class Completion:
         self._texts = texts = _texts(fields)
         self._prompt: str | None = None
         self.tokens = (sum(map(len, texts)) + len(texts) - 1) * TOKENS_PER_CHARACTER if texts else 0
-        session = fields.session_id
-        if session is None and fields.extra_body is not None:
+        session = fields.session_id  # one that is no string is none, an empty one as good as absent (FastDeploy)
+        if not session and fields.extra_body is not None:
             session = fields.extra_body.session_id
-        self.session_id = "" if session is None else str(session)
+        self.session_id = session or ""
         self.has_router_fields = fields.disaggregate_info is not _UNSET
         given = fields.request_id
         if given is _UNSET:
@@ -97,12 +98,19 @@ class Completion:
             self.token_ids, self.tokens = ids, len(ids) * ESTIMATE_PER_ID
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
+        self.notes: list[str] = []  # lines that are yet to be logged, in one go
         self.cache_lookups = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
 
     @property
     def model(self) -> str:
         """The model asked for, "" if none is."""
         return self._fields.model or ""
+
+    @property
+    def req_id(self) -> str:
+        """FastDeploy's ``req_id``, which log lines show; "" if there is none."""
+        given = self._fields.req_id
+        return "" if given is None else str(given)
 
     @property
     def user(self) -> str:
@@ -253,7 +261,7 @@ def _are_tokens(value: Any) -> bool:
 
 
 def _fit_extra_body(value: Any) -> _ExtraBody | None:
-    return _ExtraBody(_fit_id(value.get("session_id"))) if isinstance(value, dict) else None
+    return _ExtraBody(_fit_text(value.get("session_id"))) if isinstance(value, dict) else None
 
 
 def _fit_text(value: Any) -> str | None:
@@ -279,7 +287,8 @@ _FITTING: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         "messages": _fit_messages,
         "prompt": _fit_prompt,
         "request_id": _fit_id,
-        "session_id": _fit_id,
+        "session_id": _fit_text,
+        "req_id": _fit_id,
         "extra_body": _fit_extra_body,
     }
 )

@@ -63,8 +63,9 @@ class RequestLife(ResponseRelay):
 
     def _log_notes(self) -> None:
         if self._notes:
-            notes, self._notes = self._notes, []
+            notes = self._notes
             self._telemetry.log.info_all(notes, self.record.tags)
+            notes.clear()
 
     def _log_error(self, message: str) -> None:
         self._log_notes()

@@ -8,7 +8,7 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
@@ -24,15 +24,12 @@ from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, STREAMING
 from fd_router.routing.request import ANSWERS, RoutedRequest
-from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
+from fd_router.telemetry.timestamps import now_ts_ms
 
-MAX_RESCHEDULES = 3
-"""How often a request that its decode instance gave back is scheduled again; FastDeploy's router does so as often."""
-
-SelectPair = Callable[[RequestView, Collection[str]], tuple[Reservation[Instance], Reservation[Instance]]]
-"""(request, keys of instances tried) → prefill and decode, counted. Raises NoInstanceError."""
+SelectPair = Callable[..., tuple[Reservation[Instance], Reservation[Instance]]]
+"""(request, keys of instances tried, what to call between the choices) → both, counted. Raises NoInstanceError."""
 
 
 class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):
@@ -74,7 +71,7 @@ class PairRequest(RoutedRequest):
         paired = self._paired
         if paired is None:
             paired = self._paired = self._identify(completion)
-        prefill, decode = self._pairing.select_pair(completion, self._excluded)
+        prefill, decode = self._select(completion)
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
         self._plan = plan = self._make_plan(paired, prefill, decode)
@@ -89,6 +86,19 @@ class PairRequest(RoutedRequest):
             decode_leg.pause()
         if not is_first:
             decode_leg.start(pools, self._request, plan.decode_body(None))
+
+    def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
+        """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
+        if not self._telemetry.log.info_on:
+            return self._pairing.select_pair(completion, self._excluded)
+        notes = self._notes
+        notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
+        pair = self._pairing.select_pair(completion, self._excluded, self._on_prefill_chosen)
+        notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
+        return pair
+
+    def _on_prefill_chosen(self) -> None:
+        self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
 
     def _identify(self, completion: Completion) -> PairedRequest:
         """Find the id by which the instances are to know the request, the same for all its attempts."""
@@ -120,7 +130,9 @@ class PairRequest(RoutedRequest):
     def _tag(self, new_id: str) -> None:
         """Log the id that was made here, which the instances' logs and the answer have."""
         if (completion := self._completion) is not None:
-            self.record.tags = completion.tags = request_tags(self._request, new_id, completion.session_id)
+            self.record.tags = completion.tags = request_tags(
+                self._request, completion.req_id, completion.session_id, new_id
+            )
 
     def _tell_choice(self, prefill: Instance, decode: Instance) -> None:
         record = self.record
@@ -176,6 +188,8 @@ class PairRequest(RoutedRequest):
             return
         self._telemetry.metrics.leg_began("prefill", self._context.clock() - self._sent_at)
         leg.reservation.first_token()
+        what = "first chunk received" if self.record.stream else "non-stream prefill response done"
+        self._notes.append(f"[prefill] {what}, release counter url={leg.instance.url}")
         self._release(leg.reservation)
         self._log_notes()
 
@@ -218,9 +232,9 @@ class PairRequest(RoutedRequest):
         """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
         given_back = leg.instance.dialect.read_given_back(body)
         paired = self._paired
-        if paired is None or paired.reschedules >= MAX_RESCHEDULES:
-            limit = f"after {MAX_RESCHEDULES} reschedules, which is the limit"
-            self._log_failure(leg, f"{given_back.reason} {limit}")
+        most = self._context.live.current.proxy.preempt_retry_count
+        if paired is None or paired.reschedules >= most:
+            self._log_failure(leg, f"{given_back.reason} after {most} reschedules, which is the limit")
         elif self._reschedule(paired, leg, given_back, head.status):
             return
         self.on_decode_begun(leg, head, body)
@@ -261,7 +275,9 @@ class PairRequest(RoutedRequest):
             self._end_attempt()  # a prefill that is still at work would be so for nobody
             self._break_off(error)
         else:
-            self._attempt_failed(leg.instance, error, _blame(leg, error), leg.role)
+            blamed = _blame(leg, error)
+            blamed.headers = self._pair_fields()
+            self._attempt_failed(leg.instance, error, blamed, leg.role)
 
     # steps
 
@@ -281,7 +297,7 @@ class PairRequest(RoutedRequest):
         held, given_up = (self._prefill, self._decode), record.attempt("given back", self._context.clock(), status)
         self._end_attempt()
         try:
-            self._attempt()
+            self._attempt_without(leg.instance)
         except NoInstanceError:
             self._prefill, self._decode = held
             return False
@@ -290,6 +306,23 @@ class PairRequest(RoutedRequest):
         self._telemetry.metrics.retried("pd_reschedule")
         return True
 
+    def _attempt_without(self, giver: Instance) -> None:
+        """Make another attempt, without the decode instance that gave the request back if that is wished and can be.
+
+        Raises NoInstanceError as ``_attempt`` does.
+        """
+        if not self._context.live.current.proxy.preempt_retry_exclude_decode:
+            self._attempt()
+            return
+        before, self._excluded = self._excluded, (*self._excluded, giver.key)
+        try:
+            self._attempt()
+        except NoInstanceError:
+            self._excluded = before  # it is the last one left: better it than none
+            self._attempt()
+        finally:
+            self._excluded = before
+
     def _pair_headers(self, leg: PairLeg) -> bytes:  # noqa: ARG002
         if not self._context.live.current.proxy.expose_instances:
             return b""
@@ -297,6 +330,12 @@ class PairRequest(RoutedRequest):
         return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (
             record.prefill.encode("ascii"), record.decode.encode("ascii"),
         )  # fmt: skip
+
+    def _pair_fields(self) -> tuple[tuple[str, str], ...]:
+        """Return the same for an answer of the router's own: which pair it was is needed most where it failed."""
+        if not self._context.live.current.proxy.expose_instances:
+            return ()
+        return (("X-Router-Prefill-URL", self.record.prefill), ("X-Router-Decode-URL", self.record.decode))
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")

@@ -98,11 +98,16 @@ class RoutedRequest(RequestLife):
             gate, read = context.gate, context.endpoint.read
             completion = read(request.body, request.head.headers) if gate is None else self._enter(gate)
         except HttpError as error:
-            record.tags = request_tags(request, "", "")
+            record.tags = request_tags(request)
+            if error.code == "invalid_json":
+                self._log_error(f"Failed to unmarshal request JSON: {error.message}")
             self._fail_locally(error)
             return
         self._completion = completion
-        record.tags = completion.tags = request_tags(request, completion.request_id, completion.session_id)
+        self._notes = completion.notes
+        record.tags = completion.tags = request_tags(
+            request, completion.req_id, completion.session_id, completion.request_id
+        )
         record.stream = completion.stream
         if completion.request_id:
             self._track(completion.request_id)
@@ -276,6 +281,16 @@ class RoutedRequest(RequestLife):
         )
         error = HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue")
         self._fail_or_cut_off(error)
+
+    # what the limit of a request's total time calls
+
+    def on_timed_out(self, seconds: float) -> None:
+        """End: it has taken ``seconds``, as long as a request may take in all."""
+        if self._phase is ENDED:
+            return
+        message = f"The request took longer than {seconds:g} s (proxy.request-timeout-secs)"
+        self._log_error(message)
+        self._fail_or_cut_off(HttpError(message, status=504, code="request_timeout"))
 
     # what the modes differ in
 

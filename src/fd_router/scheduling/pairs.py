@@ -64,14 +64,21 @@ class PairScheduler(Generic[InstanceT]):
         self._choices: _Choices[InstanceT] = ((), {})  # of the candidates that were asked for last
 
     def select(
-        self, request: RequestView, tried: Collection[str] = ()
+        self,
+        request: RequestView,
+        tried: Collection[str] = (),
+        on_prefill_chosen: Callable[[], None] | None = None,
     ) -> tuple[Reservation[InstanceT], Reservation[InstanceT]]:
         """Choose and count a pair without the instances in ``tried`` (keys).
+
+        ``on_prefill_chosen`` is called between the two choices.
 
         Raises NoInstanceError (503) when there is none, SaturatedError when there would be one if it had headroom.
         """
         prefills, partners = self._candidates(tried)
         prefill = self._prefill.choose(request, prefills)
+        if on_prefill_chosen is not None:
+            on_prefill_chosen()
         decode = self._decode.choose(request, partners[prefill.key])
         return self._prefill.decide(request, prefill, request.tokens), self._decode.decide(request, decode, 0)
 

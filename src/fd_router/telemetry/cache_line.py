@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Protocol
+
+from fd_router.telemetry.timestamps import ts_ms
 
 MOST = 64
 """Instances whose loads a line shows. With a thousand it would be the costliest thing a request does."""
@@ -55,10 +55,7 @@ def cache_line(choice: ChoiceLike, now: float) -> str:
     else:
         hits = _go_map(choice.hit_ratios.items())
         how = f"{choice.strategy}, selected={choice.selected}, loads={loads}, hitRatios={hits}"
-    second = int(now)
-    return (
-        f"cache-aware prefill: final strategy: {how}. ts_ms={_stamp(second)}.{min(int((now - second) * 1000), 999):03d}"
-    )
+    return f"cache-aware prefill: final strategy: {how}. ts_ms={ts_ms(now)}"
 
 
 def _shown(choice: ChoiceLike) -> Iterable[tuple[HasUrl, float]]:
@@ -72,8 +69,3 @@ def _shown(choice: ChoiceLike) -> Iterable[tuple[HasUrl, float]]:
 def _go_map(items: Iterable[tuple[str, float]]) -> str:
     """Write a map as Go's ``%v`` does; the keys come sorted."""
     return f"map[{' '.join([f'{url}:{round(value)}' for url, value in items])}]"
-
-
-@lru_cache(maxsize=1)
-def _stamp(second: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))

@@ -28,7 +28,7 @@ def open_encoder(path: str) -> Encode:
     except ImportError:
         raise ConfigError(
             "scheduler.tokenizer-path needs the package 'tokenizers', which isn't installed: "
-            'pip install "fd-router[tokenizer]"'
+            "pip install 'tokenizers>=0.20'"
         ) from None
     file = Path(path)
     if file.is_dir():

@@ -34,22 +34,24 @@ class TokenizerAddress(msgspec.Struct, frozen=True):
     host: str
     port: int
     path: str
+    is_encrypted: bool = False  # https://, verified by the system's authorities
 
 
 def tokenizer_address(url: str) -> TokenizerAddress:
-    """Read ``tokenizer-url``; without a path it is ``/tokenize``. Raises ConfigError."""
-    parts = urlsplit(url)
+    """Read ``tokenizer-url``; without a scheme it is http, without a path ``/tokenize``. Raises ConfigError."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    is_encrypted = parts.scheme == "https"
     try:
-        port = parts.port or 80
+        port = parts.port or (443 if is_encrypted else 80)
     except ValueError:
         port = 0
-    if parts.scheme != "http" or not parts.hostname or not port or not url.isascii():
-        raise ConfigError(f"scheduler.tokenizer-url: {url!r} is not an http:// URL")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port or not url.isascii():
+        raise ConfigError(f"scheduler.tokenizer-url: {url!r} is not an http:// or https:// URL, nor HOST:PORT")
     host = parts.hostname
     path = parts.path if parts.path not in ("", "/") else "/tokenize"
     if parts.query:
         path += f"?{parts.query}"
-    return TokenizerAddress(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, path)
+    return TokenizerAddress(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, path, is_encrypted)
 
 
 class Prepared(Protocol):

@@ -86,6 +86,6 @@ def test_without_the_extra_a_line_says_what_to_install(tmp_path, monkeypatch, ca
     trace.write_text(GOOD % 0 + GOOD % 1000)
     assert simulate_run.run(SimulateOptions(trace=str(trace), policy="random", out=str(tmp_path / "out"))) == 0
     said = capsys.readouterr()
-    assert "pip install 'fd-router[plots]'" in said.err
+    assert "pip install 'matplotlib>=3.9'" in said.err
     assert "random" in said.out
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["results.json"]

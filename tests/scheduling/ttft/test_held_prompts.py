@@ -168,11 +168,11 @@ def test_what_waits_weighs_on_a_new_prompt() -> None:
     for shelf, sizes in zip(shelves, ((9000, 1000, 2000), (9000, 3000)), strict=True):
         for tokens in sizes:  # the first of them is sent
             shelf.add(tokens, 0.0, is_heard=True)
-    columns.of(candidates)
+    columns.look_at(candidates)
     before, behind = waiting.weigh(np.array([1.5, 3.0]), np.array([0.001, 0.002]), 0.0)
     assert before.tolist() == [1.0, 0.0]
     assert behind.tolist() == [1, 1]
-    columns.of(candidates[::-1])
+    columns.look_at(candidates[::-1])
     before, behind = waiting.weigh(np.array([6.0, 2.0]), np.array([0.002, 0.001]), 0.0)
     assert before.tolist() == [6.0, 3.0]
     assert behind.tolist() == [0, 0]

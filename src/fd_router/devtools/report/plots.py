@@ -10,7 +10,7 @@ from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.report.plot_series import series_of
 
 PNG, HTML = "plot.png", "plot.html"
-MISSING = "no plots: they need matplotlib; pip install 'fd-router[plots]'"
+MISSING = "no plots: they need matplotlib; pip install 'matplotlib>=3.9'"
 
 
 def can_plot() -> bool:

@@ -21,6 +21,7 @@ class RegisterFile(msgspec.Struct, frozen=True):
 
     entries: dict[int, Registration] = {}
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what is worth a line, but no problem
 
 
 def read_register_file(path: Path, accept: Accept) -> RegisterFile:
@@ -43,6 +44,8 @@ def parse_register_file(text: str, accept: Accept, *, name: str = "register.yaml
     items = document.get("instances") if isinstance(document, Mapping) else document
     if items is None:
         return RegisterFile({}, (f"No instances found in config file {name}",))
+    if items == [] and items is not document:
+        return RegisterFile(notes=(f"No instances found in config file {name}",))
     if not isinstance(items, list) or items is document:
         return RegisterFile({}, (f"Failed to unmarshal YAML file {name}: expected a key 'instances' with a list",))
     return _parse_entries(items, accept)
@@ -67,6 +70,8 @@ class RegisterYaml:
         file = self._read(self._path)
         for problem in file.problems:
             self._log.error(problem)
+        for note in file.notes:
+            self._log.info(note)
         self._name(file, members, self._path)
 
     def prepare(self, path: str) -> Callable[[SourceMembers], Diff]:

@@ -16,10 +16,21 @@ RESERVED_FOR_ADMIN = 64
 """Slots that instances which are gone may keep, beside as many as there ever were candidates at a time."""
 
 
-class FleetColumns:
-    """``until``, ``behind`` (s), ``pace`` (s/token) and ``running`` of each instance by slot; see ``PrefillQueue``."""
+_COLUMNS = 9
 
-    __slots__ = ("_candidates", "_free", "_most", "_slots", "behind", "order", "pace", "running", "size", "until")
+
+class FleetColumns:
+    """Figures of each instance by slot; see ``PrefillQueue``.
+
+    ``until`` and ``behind`` in seconds, ``pace`` in seconds a token, ``running`` requests, ``limit`` of slots and
+    ``turn`` in seconds (``SlotLimit``), ``chosen``: the number of the choice that it was last, ``due``: when a
+    first token that hasn't come is late, ``noted``: the last of these times that was passed.
+    """
+
+    __slots__ = (
+        "_candidates", "_free", "_most", "_slots", "behind", "chosen", "due", "limit", "noted", "order", "pace",
+        "running", "size", "turn", "until",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._slots: dict[str, int] = {}  # by URL
@@ -28,7 +39,10 @@ class FleetColumns:
         self.size = 0  # slots that were ever given
         self._candidates: Sequence[Candidate] = ()
         self.order: Any = slice(0)  # the candidates' slots: what the columns are indexed with
-        self.until, self.behind, self.pace, self.running = np.zeros((4, RESERVED_FOR_ADMIN))
+        columns = np.zeros((_COLUMNS, RESERVED_FOR_ADMIN))
+        self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due, self.noted = (
+            columns
+        )
 
     def slot(self, url: str) -> int:
         """Return the slot of an instance, a new one if it has none."""
@@ -44,15 +58,28 @@ class FleetColumns:
             self._slots[url] = slot
         return slot
 
-    def of(self, candidates: Sequence[Candidate]) -> tuple[Column, Column, Column, Column]:
-        """Return ``until``, ``behind``, ``pace`` and ``running`` of candidates that have slots, in their order."""
+    def look_at(self, candidates: Sequence[Candidate]) -> Any:
+        """Return what the columns are to be indexed with for candidates that have slots, in their order."""
         if candidates is not self._candidates:
             slots = [self._slots[candidate.url] for candidate in candidates]
             is_run = slots == list(range(len(slots)))
             self.order = slice(len(slots)) if is_run else np.array(slots)
             self._candidates = candidates
-        order = self.order
-        return self.until[order], self.behind[order], self.pace[order], self.running[order]
+        return self.order
+
+    def queues(self, at: Any, now: float) -> Column:
+        """Return the seconds of what is queued, if all goes as reckoned."""
+        seconds: Column = self.until[at] - now
+        np.maximum(seconds, self.behind[at], out=seconds)
+        return seconds
+
+    def slot_waits(self, at: Any) -> Column:
+        """Return the seconds until there is a slot for another request."""
+        seconds: Column = self.running[at] + 1.0
+        seconds -= self.limit[at]
+        np.maximum(seconds, 0.0, out=seconds)
+        seconds *= self.turn[at]
+        return seconds
 
     def gone(self, candidates: Sequence[Candidate]) -> list[str]:
         """Return the URLs without a request that aren't among the candidates, once they are too many to be kept."""
@@ -69,9 +96,21 @@ class FleetColumns:
 
     def _grow(self) -> None:
         old = len(self.until)
-        table = np.zeros((4, 2 * old))
-        table[:, :old] = self.until, self.behind, self.pace, self.running
-        self.until, self.behind, self.pace, self.running = table
+        table = np.zeros((_COLUMNS, 2 * old))
+        table[:, :old] = (
+            self.until,
+            self.behind,
+            self.pace,
+            self.running,
+            self.limit,
+            self.turn,
+            self.chosen,
+            self.due,
+            self.noted,
+        )
+        self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due, self.noted = (
+            table
+        )
 
     def __len__(self) -> int:
         return len(self._slots)

@@ -140,7 +140,7 @@ class HoldQueue:
             self._send(self._waits_here[0], now)
         self._stop_timer()
         if self._waits_here and self._later is not None:
-            self._timer = self._later(max(SOON, self._backlog.seconds(now) - LEAD), self._on_time)
+            self._timer = self._later(max(SOON, self._backlog.prefill_seconds(now) - LEAD), self._on_time)
 
     def clear(self, now: float) -> None:
         """The instance is gone: nothing waits for it any more. Who sends these has to look, and to choose anew."""
@@ -150,7 +150,7 @@ class HoldQueue:
 
     def _can_take(self, pending: PromptWork, now: float) -> bool:
         backlog = self._backlog
-        if not backlog.tells or backlog.seconds(now) <= LEAD:
+        if not backlog.tells or backlog.prefill_seconds(now) <= LEAD:
             return True
         return backlog.tokens + pending.tokens <= self._feed_tokens
 

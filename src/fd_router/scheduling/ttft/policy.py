@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -17,11 +17,13 @@ from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.tracker import RequestTracker
 from fd_router.scheduling.ttft.cache_sizes import CacheSizes
-from fd_router.scheduling.ttft.columns import FleetColumns
+from fd_router.scheduling.ttft.columns import Column, FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
+from fd_router.scheduling.ttft.rent import Rent
 from fd_router.scheduling.ttft.scoring import PlaceArray, Prompt, Scoring
+from fd_router.scheduling.ttft.slot_limit import SlotLimit
 from fd_router.scheduling.ttft.token_ratio import TokenRatio
 
 STRATEGY = "ttft_aware"
@@ -29,6 +31,15 @@ STRATEGY = "ttft_aware"
 
 NEAR = 0.02
 """Candidates are equals when they differ by less than this share of the time to compute the whole prompt."""
+
+BUSY = 16.0
+"""An instance is busy when its queue takes as long as this part of the prompt's whole computing: a sixteenth."""
+
+INTERFERENCE = 0.1
+"""What computing costs each request that runs there, as a share of its time: a prefill slows its neighbours' decode."""
+
+CROWDING = 0.008
+"""Seconds that one request more than at the idlest candidate counts as rent for a cache (``Rent``); n of them: n²."""
 
 MARGIN = 512
 """Tokens by which a prediction may be wrong without saying anything: engines cache in blocks of up to so many."""
@@ -52,24 +63,25 @@ class TtftAwarePolicy(Policy):
 
     ::
 
-        score   = queue + before + own + own × behind
+        score   = wait + before + own × (1 + interference × running) + own × behind
                   + recompute-weight × busy² × recomputed + decode-weight × running
-        queue   = seconds of what was sent there and isn't prefilled yet (``PrefillQueue``)
+        wait    = seconds of what was sent there and isn't prefilled yet (``PrefillQueue``) and as long again as its
+                  first token is late, or until there is a slot (``SlotLimit``), if that is longer
         before  = seconds of the prompts that wait in the router for it and go before this one (``HoldQueue``)
         behind  = number of those that this one goes before
         own     = (T − cached) / speed         T: tokens of the prompt; cached: as the prefix index says
         recomputed = (the most cached anywhere − cached) / the fleet's speed
-        busy       = share of the candidates with a queue
+        busy       = share of the candidates with a queue that matters to this prompt
 
-    ``queue + before + own`` is the prediction; ``own × behind`` is what the others lose by it, so the sum of all
+    ``wait + before + own`` is the prediction; ``own × behind`` is what the others lose by it, so the sum of all
     waiting is what grows least. Computing again what is cached elsewhere costs more than its time: it holds up
     all that come later, and evicts from the cache something that may be asked for. So the weight. In a fleet that
     is mostly idle nobody comes later, and a second copy of a hot prefix is a gain; so the square, found by
-    simulation.
+    simulation. What is recomputed counts less by the rent that was paid for a prefix which many share (``Rent``).
 
     Speeds (``PrefillSpeed``), tokens a character (``TokenRatio``), and how much each instance's cache holds
     (``CacheSizes``) are learnt from first tokens and from the usage that engines tell. Of candidates that are
-    equal but for ``NEAR``, the one with the fewest running requests, then any.
+    equal but for ``NEAR``, the one with the fewest running requests, then the one that was chosen longest ago.
     """
 
     needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS})
@@ -89,6 +101,9 @@ class TtftAwarePolicy(Policy):
         self._places = HolderPositions(index)
         self._columns = FleetColumns()
         self._waiting = HeldPrompts(self._columns)
+        self._rent = Rent()
+        self._choices = 0
+        self._slots = SlotLimit()  # the fleet's
         self._later = environment.later
         self._backlogs: dict[str, PrefillQueue] = {}  # by URL
         self._shelves: dict[str, HoldQueue] = {}  # by URL
@@ -109,6 +124,9 @@ class TtftAwarePolicy(Policy):
         prompt.cached = scoring.cached(place)
         prompt.predicted = backlog.seconds(now) + scoring.before(place) + prompt.own / backlog.speed.tokens_per_sec
         self._chosen = prompt
+        scoring.settle(place, self._rent)
+        self._choices += 1
+        self._columns.chosen[self._columns.slot(chosen.url)] = self._choices
         self._index.insert(prompt.match, chosen.url)
         if self._sizes is not None:
             self._sizes.keep(chosen.url)
@@ -164,26 +182,51 @@ class TtftAwarePolicy(Policy):
     def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:
         if candidates is not self._candidates:
             self._meet(candidates)
-        until, behind, pace, running = self._columns.of(candidates)
-        queue = until - now
-        np.maximum(queue, behind, out=queue)
-        busy = np.count_nonzero(queue > 0.0) / len(queue)
-        weight = self._options.recompute_weight * busy * busy / self._fleet.tokens_per_sec
-        near = NEAR * prompt.tokens / self._fleet.tokens_per_sec
-        scores = queue
-        scores += pace * prompt.tokens
+        columns, speed = self._columns, self._fleet.tokens_per_sec
+        at = columns.look_at(candidates)
+        pace, running = columns.pace[at], columns.running[at]
+        waits = columns.queues(at, now)
+        busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).mean())
+        self._wait_longer(waits, candidates, at, now)
+        slot_waits = columns.slot_waits(at)
+        np.maximum(waits, slot_waits, out=waits)
+        crowding = running - running[running.argmin()]
+        crowding *= crowding * CROWDING
+        crowding += slot_waits
+        price = (running * INTERFERENCE + 1.0) * pace
+        scores = price * prompt.tokens
+        scores += waits
         scores += running * (self._options.decode_weight_ms / 1000)
+        weight = self._options.recompute_weight * busy * busy / speed
+        price += weight
+        near = NEAR * prompt.tokens / speed
         fleet, size = self._places.refresh(candidates), self._hasher.block_size
-        scoring = Scoring(prompt, scores, pace, weight, candidates, fleet, size, near)
+        scoring = Scoring(prompt, scores, crowding, pace, price, weight, candidates, fleet, size, near, self._rent)
         if self._waiting:
             scoring.weigh(self._waiting, now)
         return scoring
 
+    def _wait_longer(self, waits: Column, candidates: Sequence[Candidate], at: Any, now: float) -> None:
+        """Where a first token is late, expect it to take as long again."""
+        columns = self._columns
+        due = columns.due[at]
+        late = now - due
+        if late[late.argmax()] <= 0.0:
+            return
+        for place in ((late > 0.0) & (columns.noted[at] != due)).nonzero()[0].tolist():
+            self._backlogs[candidates[place].url].on_late()
+        waits += np.maximum(late, 0.0, out=late)
+
     def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
-        """Return the one of equals with the fewest running requests; any of those."""
+        """Return the one of equals with the fewest running requests; of those the one that was chosen longest ago."""
+        columns = self._columns
         if len(best) > 1:
-            running = self._columns.of(candidates)[-1][best]
+            at = columns.look_at(candidates)
+            running = columns.running[at][best]
             best = best[running == running[running.argmin()]]
+            if len(best) > 1:
+                chosen = columns.chosen[at][best]
+                best = best[chosen == chosen[chosen.argmin()]]
         return int(best[int(self._random.random() * len(best))])
 
     def _meet(self, candidates: Sequence[Candidate]) -> None:
@@ -191,7 +234,7 @@ class TtftAwarePolicy(Policy):
         columns, backlogs = self._columns, self._backlogs
         for candidate in candidates:
             if (url := candidate.url) not in backlogs:
-                backlogs[url] = backlog = PrefillQueue(self._fleet, columns, columns.slot(url))
+                backlogs[url] = backlog = PrefillQueue(self._fleet, columns, columns.slot(url), self._slots)
                 self._shelves[url] = self._make_shelf(backlog, columns.slot(url))
         for url in columns.gone(candidates):
             columns.forget(url)
@@ -223,7 +266,7 @@ class TtftAwarePolicy(Policy):
             self._predictions.first_token(prompt.predicted, observed)
         backlog, pending = placed.backlog, placed.pending
         secs = backlog.first_token(pending, now)
-        if secs <= 0.0:
+        if secs < 0.0:
             return
         if not backlog.tells_usage and backlog.speed.is_known and self._judge_by_time(placed, secs):
             return  # it says more of the cache than of the speed

@@ -7,17 +7,31 @@ from collections.abc import Callable
 
 from fd_router.scheduling.ttft.columns import FleetColumns
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
+from fd_router.scheduling.ttft.slot_limit import GRACE, SlotLimit
+
+NEVER = 1e18
+"""A time that doesn't come."""
+
+STEP = 8192
+"""Tokens that an engine may compute before any of their prompts has its first token."""
+
+SLACK = 0.5
+"""Share of its own time by which a first token may be late without saying anything, beside ``GRACE``."""
 
 
 class PromptWork:
     """A prompt that was given to an instance, of which ``tokens`` are to be computed."""
 
-    __slots__ = ("came_at", "is_heard", "is_reordered", "rank", "row", "send", "sent_at", "tokens")
+    __slots__ = (
+        "came_at", "first_at", "is_heard", "is_reordered", "rank", "row", "send", "sent_at", "tells", "tokens",
+    )  # fmt: skip
 
     def __init__(self, tokens: float, came_at: float, *, is_heard: bool) -> None:
         self.tokens = tokens
         self.came_at = came_at
         self.sent_at = came_at
+        self.first_at = 0.0  # when its first token came, if it has
+        self.tells = is_heard  # its first token will come, and be late or not
         self.is_heard = is_heard  # its first token will be heard of; else when its prefill ends is only reckoned
         self.rank = 0.0  # of those that wait the lowest goes first
         self.row = -1  # among those that wait; -1: it has been sent
@@ -36,21 +50,27 @@ class PrefillQueue:
     """
 
     __slots__ = (
-        "_columns", "_heard", "_heard_tokens", "_last_first_token", "_queue", "_slot", "_tokens", "behind", "running",
-        "speed", "tells_usage", "until",
+        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_last_first_token", "_queue", "_slot",
+        "_tokens", "behind", "due", "running", "slots", "speed", "tells_usage", "until",
     )  # fmt: skip
 
-    def __init__(self, fleet: PrefillSpeed, columns: FleetColumns, slot: int) -> None:
+    def __init__(
+        self, fleet: PrefillSpeed, columns: FleetColumns, slot: int, fleet_slots: SlotLimit | None = None
+    ) -> None:
         self.speed = PrefillSpeed(fleet)
+        self.slots = SlotLimit(fleet_slots)
         self.until = 0.0
         self.behind = 0.0
+        self.due = NEVER  # when the first token of the prompt in progress is late
         self.running = 0  # requests given to it and not over
         self.tells_usage = False  # how much of a prompt was cached
         self._queue: OrderedDict[PromptWork, None] = OrderedDict()
         self._tokens = 0.0  # of the queue
         self._heard = 0  # how many of the queue are to be heard of, and their tokens
         self._heard_tokens = 0.0
+        self._in_progress: PromptWork | None = None
         self._last_first_token = 0.0
+        self._began = 0.0  # when the prompt in progress became that
         self._columns = columns
         self._slot = slot
         self.publish()
@@ -66,7 +86,12 @@ class PrefillQueue:
         return self._heard > 0 and self.speed.is_known
 
     def seconds(self, now: float) -> float:
-        """How long the queue will take."""
+        """How long the queue will take, or a slot, if that is longer."""
+        wait = (self.running + 1 - self.slots.limit) * self.slots.turn_secs
+        return max(self.prefill_seconds(now) + max(0.0, now - self.due), wait)
+
+    def prefill_seconds(self, now: float) -> float:
+        """How long the queue will take if there are slots."""
         return max(self.until - now, self.behind)
 
     def add(self, tokens: float, now: float, *, is_heard: bool) -> PromptWork:
@@ -81,38 +106,47 @@ class PrefillQueue:
         As long as the speed isn't known, one that won't be heard of is taken to be computed until the request's end.
         """
         self.running += 1
-        return PromptWork(tokens, now, is_heard=is_heard or not self.speed.is_known)
+        pending = PromptWork(tokens, now, is_heard=is_heard)
+        pending.is_heard = is_heard or not self.speed.is_known
+        return pending
 
     def take(self, pending: PromptWork, now: float) -> None:
         """One that was announced is sent."""
         tokens, pending.sent_at = pending.tokens, now
-        self.until = now + self.seconds(now) + tokens / self.speed.tokens_per_sec
+        self.until = now + self.prefill_seconds(now) + tokens / self.speed.tokens_per_sec
         self._queue[pending] = None
         self._tokens += tokens
         if pending.is_heard:
             self._heard += 1
             self._heard_tokens += tokens
-        self._reckon()
+        self._reckon(now)
 
     def first_token(self, pending: PromptWork, now: float) -> float:
-        """A prompt is prefilled. Returns the seconds that took, waiting not included; 0 when it can't be told."""
+        """A prompt is prefilled. Returns the seconds that took, waiting not included; below 0: that can't be told."""
+        pending.first_at = now
+        self.slots.on_first_token()
         if pending not in self._queue:
-            return 0.0
+            self.publish()
+            return -1.0
         first, is_clear = self._first(), True
         while first is not pending and not first.is_heard:  # before it in the queue, so done before it
             self._take_out(first)
             first, is_clear = self._first(), False
+        step = max(pending.tokens, min(self._tokens, STEP))
         self._take_out(pending)
         began = max(pending.sent_at, self._last_first_token)
         self._last_first_token = now
         if first is pending:  # else the engine took it before others: as much is left as was reckoned
             self.until = now + self._tokens / self.speed.tokens_per_sec
-        self._reckon()
-        return now - began if is_clear else 0.0
+        secs = self.slots.prefill_secs(now - began, step / self.speed.tokens_per_sec, now)
+        self._reckon(now)
+        return secs if is_clear else -1.0
 
     def end(self, pending: PromptWork, now: float) -> None:
         """The request is over, prefilled or not."""
         self.running -= 1
+        if pending.first_at:
+            self.slots.on_end(pending.first_at, now)
         if pending in self._queue:
             was_first = self._first() is pending
             self._take_out(pending)
@@ -122,7 +156,13 @@ class PrefillQueue:
                 self.until = now + self._tokens / self.speed.tokens_per_sec
             elif pending.is_heard:
                 self.until -= pending.tokens / self.speed.tokens_per_sec
-        self._reckon()
+        self._reckon(now)
+
+    def on_late(self) -> None:
+        """The first token of the prompt in progress is late."""
+        self._columns.noted[self._slot] = self.due
+        self.slots.on_stall()
+        self.publish()
 
     def publish(self) -> None:
         """Write what a decision needs where it looks for it."""
@@ -131,6 +171,9 @@ class PrefillQueue:
         columns.behind[slot] = self.behind
         columns.pace[slot] = 1.0 / self.speed.tokens_per_sec
         columns.running[slot] = self.running
+        columns.due[slot] = self.due
+        columns.limit[slot] = self.slots.limit
+        columns.turn[slot] = self.slots.turn_secs
 
     def _first(self) -> PromptWork:
         return next(iter(self._queue))
@@ -142,14 +185,19 @@ class PrefillQueue:
             self._heard -= 1
             self._heard_tokens -= pending.tokens
 
-    def _reckon(self) -> None:
-        if self._heard > 1:
-            first = next(pending for pending in self._queue if pending.is_heard)
-            self.behind = (self._heard_tokens - first.tokens) / self.speed.tokens_per_sec
+    def _reckon(self, now: float) -> None:
+        self.behind = 0.0
+        if not self._heard:
+            self.due, self._in_progress, self._heard_tokens = NEVER, None, 0.0
         else:
-            self.behind = 0.0
-            if not self._heard:
-                self._heard_tokens = 0.0
+            speed = self.speed.tokens_per_sec
+            first = next(pending for pending in self._queue if pending.is_heard)
+            if first is not self._in_progress:
+                self._in_progress, self._began = first, now
+            step = max(first.tokens, min(self._tokens, STEP))
+            self.due = self._began + GRACE + (1 + SLACK) * step / speed if first.tells else NEVER
+            if self._heard > 1:
+                self.behind = (self._heard_tokens - first.tokens) / speed
         self.publish()
 
     def __repr__(self) -> str:

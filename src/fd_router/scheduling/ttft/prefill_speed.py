@@ -2,47 +2,89 @@
 
 from __future__ import annotations
 
+import math
+
 HALF_LIFE = 60.0
 """Seconds of prefilling after which an observation counts half."""
 
-PRIOR = 2.0
-"""Seconds of prefilling that the fleet's speed counts for, beside what an instance itself has shown."""
+PRIOR = 0.1
+"""Seconds of prefilling that the configured speed counts for."""
 
 MOST_SURPRISE = 4.0
 """A prefill counts as so many times as long as expected at most: an engine may compile or load something first."""
 
-GRACE = 0.1
+SURPRISE = 0.1
 """Seconds beside that: what short prompts take isn't computing."""
+
+TOGETHER = 0.001
+"""Seconds; first tokens that come within this were computed in one step."""
+
+DOUBT = 0.3
+"""Relative error of a speed known by one observation; by n of them it is the square root of n times less."""
+
+SHORTEST = 1e-6
+"""Seconds that all prefills together took at least."""
+
+MOST_APART = 100.0
+"""No instance is faster or slower than the fleet by more."""
+
+ALIKE = 0.03
+"""Speeds that differ by less are equal, however many observations there are."""
 
 
 class PrefillSpeed:
     """Tokens a second: the sum of tokens over the sum of seconds, in which old observations fade.
 
     A ratio of sums, since engines prefill in batches: two first tokens may come at once, and only both together tell
-    the speed. ``prior``, in tokens/s or another speed, holds until there are observations, and is their counterweight.
+    the speed. ``prior`` is a speed in tokens/s, for the fleet's, or the fleet's, for an instance's. An instance is
+    taken to differ from the fleet by what it differs beyond doubt: else the one that looks faster by chance would
+    get all that comes to an idle fleet, and the others would never show what they can do.
     """
 
-    __slots__ = ("_prior", "_secs", "_tokens", "is_known")
+    __slots__ = ("_count", "_counted_secs", "_prior", "_secs", "_step_secs", "_step_tokens", "_tokens", "is_known")
 
     def __init__(self, prior: PrefillSpeed | float) -> None:
         self._prior = prior
         self._secs = 0.0
         self._tokens = 0.0
+        self._count = 0.0
+        self._step_tokens = 0.0  # of the prompts whose first tokens came together last …
+        self._step_secs = 0.0  # … the seconds that this took, and those that count
+        self._counted_secs = 0.0
         self.is_known = False
 
     @property
     def tokens_per_sec(self) -> float:
         """The speed as far as it is known; always above 0."""
-        prior = self._prior if isinstance(self._prior, float) else self._prior.tokens_per_sec
-        return (self._tokens + PRIOR * prior) / (self._secs + PRIOR)
+        if isinstance(self._prior, float):
+            return (self._tokens + PRIOR * self._prior) / (self._secs + PRIOR)  # never 0, for the prior isn't
+        fleet = self._prior.tokens_per_sec
+        if self._count <= 0.0 or self._tokens <= 0.0:
+            return fleet
+        ratio = self.observed / self._prior.observed if self._prior.observed > 0.0 else 1.0
+        difference = math.log(min(max(ratio, 1 / MOST_APART), MOST_APART))
+        beyond = abs(difference) - ALIKE - DOUBT / math.sqrt(self._count)
+        return fleet * math.exp(math.copysign(beyond, difference)) if beyond > 0.0 else fleet
+
+    @property
+    def observed(self) -> float:
+        """What observations alone say; 0 without any."""
+        return self._tokens / max(self._secs, SHORTEST)
 
     def observe(self, tokens: float, secs: float) -> None:
-        """A prefill of ``tokens`` took ``secs``."""
-        secs = min(secs, MOST_SURPRISE * tokens / self.tokens_per_sec + GRACE)
-        fade = 0.5 ** (secs / HALF_LIFE)
-        self._tokens = self._tokens * fade + tokens
-        self._secs = self._secs * fade + secs
-        self.is_known = True
+        """A prefill of ``tokens`` took ``secs``; none: it was done in one step with the one before."""
+        if secs > TOGETHER or not self.is_known:
+            self._step_tokens, self._step_secs, self._counted_secs = 0.0, secs, 0.0
+            fade = 0.5 ** (secs / HALF_LIFE)
+            self._tokens *= fade
+            self._secs *= fade
+            self._count = self._count * fade + 1.0
+            self.is_known = True
+        self._step_tokens += tokens
+        counted = min(self._step_secs, MOST_SURPRISE * self._step_tokens / self.tokens_per_sec + SURPRISE)
+        self._tokens += tokens
+        self._secs += counted - self._counted_secs
+        self._counted_secs = counted
 
     def correct(self, tokens: float) -> None:
         """One that was observed had ``tokens`` more to compute than was thought (fewer, when below 0)."""

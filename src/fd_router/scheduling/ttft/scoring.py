@@ -12,8 +12,10 @@ from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.load_table import VECTORIZE_ABOVE
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.prefix.index import Group, Match
+from fd_router.scheduling.prefix.nodes import KEY_BYTES
 from fd_router.scheduling.ttft.columns import Column
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts
+from fd_router.scheduling.ttft.rent import Rent
 
 PlaceArray = npt.NDArray[np.intp]
 
@@ -49,34 +51,59 @@ class Prompt:
 class Scoring:
     """``scores``: seconds, by place; the lowest wins. Given are those of candidates without the prompt in their caches.
 
-    ``pace`` is in seconds a token, ``weight`` the seconds that a token cached there is worth beside. Candidates
-    no more than ``near`` seconds apart are equals.
+    ``pace`` is in seconds a token, ``price`` the seconds that a token cached there is worth, ``crowding`` what its
+    cache is paid for with (``Rent``). Candidates no more than ``near`` seconds apart are equals.
     """
 
-    __slots__ = ("_before", "_cached", "_candidates", "_fleet", "_pace", "_prompt", "most", "near", "scores", "weight")
+    __slots__ = (
+        "_before",
+        "_cached",
+        "_candidates",
+        "_fleet",
+        "_pace",
+        "_prompt",
+        "_rent",
+        "crowding",
+        "most",
+        "near",
+        "price",
+        "scores",
+        "shared",
+        "weight",
+    )  # fmt: skip
 
     def __init__(
         self,
         prompt: Prompt,
         scores: Column,
+        crowding: Column,
         pace: Column,
+        price: Column,
         weight: float,
         candidates: Sequence[Candidate],
         fleet: HolderPositions,
         block_size: int,
         near: float,
+        rent: Rent,
     ) -> None:
         self.scores = scores
+        self.crowding = crowding
+        self.shared = b""  # the key of what most of the prompt is cached of
+        self._rent = 0.0
         self.near = near
         self.most = 0.0  # tokens cached where most are
         self._prompt = prompt
         self._pace = pace
-        self.weight = weight
+        self.weight = weight  # the part of it that isn't the time to compute it
+        self.price = price  # what a token cached there is worth
         self._candidates = candidates
         self._fleet = fleet
         self._cached: dict[int, float] = {}  # tokens, by place
         self._before: Column | None = None
         for group in prompt.match.groups():
+            if not self.shared:
+                self.shared = prompt.match.keys[(group.depth - 1) * KEY_BYTES : group.depth * KEY_BYTES]
+                self._rent = rent.paid(self.shared, len(group.holders), len(scores))
             tokens = min(group.depth * block_size * prompt.per_unit, prompt.tokens - 1)
             self.most = max(self.most, tokens)
             self._credit(self._worth_a_look(group), tokens)
@@ -109,14 +136,21 @@ class Scoring:
         return {self._candidates[place].url: int(self._cached[place] * 100 / whole) for place in sorted(self._cached)}
 
     def _credit(self, places: Sequence[int], tokens: float) -> None:
-        cached, scores, pace, weight = self._cached, self.scores, self._pace, self.weight
+        cached, scores, price = self._cached, self.scores, self.price
         new = [place for place in places if place not in cached]
         cached.update(dict.fromkeys(new, tokens))
+        rent, self._rent = self._rent, 0.0  # for the first group only: that of those who hold most
         if len(new) > MANY:
-            scores[new] -= tokens * (pace[new] + weight)
+            scores[new] -= np.maximum(tokens * price[new] - rent, 0.0)
             return
         for place in new:
-            scores[place] -= tokens * (pace[place] + weight)
+            scores[place] -= max(tokens * price[place] - rent, 0.0)
+
+    def settle(self, place: int, rent: Rent) -> None:
+        """The prompt goes to a candidate: pay for its cache, or buy."""
+        if self.shared:
+            crowding = float(self.crowding[place] - self.crowding.min())
+            rent.use(self.shared, len(self.crowding), crowding, is_new=self._cached.get(place, 0.0) < self.most)
 
     def _worth_a_look(self, group: Group) -> Sequence[int]:
         """Return the places in a group; of a large one, those that are best but for the cache, if any of them are."""
