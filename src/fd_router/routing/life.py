@@ -113,12 +113,16 @@ class RequestLife(ResponseRelay):
         if self._phase is ENDED:
             return
         self._phase = ENDED  # which every phase allows
-        try:
+        try:  # a bug in one step keeps neither the others' counts nor a client waiting
             self._leave()
-            self._release_all()
-            self._record_end(outcome, error)
-        finally:  # not even a bug in the above leaves a client waiting
-            self._finish_client(outcome, error)
+        finally:
+            try:
+                self._release_all()
+            finally:
+                try:
+                    self._record_end(outcome, error)
+                finally:
+                    self._finish_client(outcome, error)
 
     def _record_end(self, outcome: str, error: HttpError | None) -> None:
         record = self.record

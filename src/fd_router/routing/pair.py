@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
-from fd_router.errors import BadRequestError, NoInstanceError, Retry, UpstreamError
+from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
@@ -125,7 +125,7 @@ class PairRequest(RoutedRequest):
             if isinstance(error, (ValueError, RecursionError)):
                 raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
             message = f"Failed to build disaggregate_info: the dialect {dialect.name} failed: {place_of(error)}"
-            raise NoInstanceError(message, status=500, code="dialect_failed") from error
+            raise HttpError(message, code="dialect_failed") from error
 
     def _tag(self, new_id: str) -> None:
         """Log the id that was made here, which the instances' logs and the answer have."""
@@ -155,20 +155,27 @@ class PairRequest(RoutedRequest):
         prefill, decode = self._prefill, self._decode
         self._prefill = self._decode = None  # no cycles: what is over is freed at once
         has_begun = self.record.first_byte_at > 0.0
-        if prefill is not None and not (decode is not None and decode.is_over and has_begun):
-            prefill.cancel()
-            self._release(prefill.reservation)
-        if decode is not None:
-            decode.cancel()
-            self._release(decode.reservation)
+        is_drained = decode is not None and decode.is_over and has_begun
+        self._give_back(None if is_drained else prefill, decode)
 
     def _end_attempt(self) -> None:
         """End both legs of an attempt that came to nothing."""
-        legs = (self._prefill, self._decode)
+        prefill, decode = self._prefill, self._decode
         self._prefill = self._decode = None
-        for leg in legs:
-            if leg is not None:
+        self._give_back(prefill, decode)
+
+    def _give_back(self, prefill: PrefillLeg | None, decode: DecodeLeg | None) -> None:
+        """Close the legs' connections and give their counts back; a bug with one keeps nothing of the other."""
+        try:
+            self._end_leg(prefill)
+        finally:
+            self._end_leg(decode)
+
+    def _end_leg(self, leg: PairLeg | None) -> None:
+        if leg is not None:
+            try:
                 leg.cancel()
+            finally:
                 self._release(leg.reservation)
 
     # what the legs tell
@@ -276,7 +283,7 @@ class PairRequest(RoutedRequest):
             self._break_off(error)
         else:
             blamed = _blame(leg, error)
-            blamed.headers = self._pair_fields()
+            blamed.headers = (*error.headers, *self._pair_fields())
             self._attempt_failed(leg.instance, error, blamed, leg.role)
 
     # steps

@@ -12,7 +12,6 @@ from typing import Final
 
 from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.errors import (
-    BadRequestError,
     HttpError,
     LimitError,
     NoInstanceError,
@@ -148,7 +147,7 @@ class RoutedRequest(RequestLife):
             self._attempt()
         except SaturatedError as error:
             self._wait_or_fail(error)
-        except (BadRequestError, NoInstanceError) as error:
+        except HttpError as error:
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a plug-in's, for one: no client is left waiting
             self.on_bug(error)
@@ -185,7 +184,7 @@ class RoutedRequest(RequestLife):
             self._attempt()
         except NoInstanceError:
             return False
-        except BadRequestError as error:
+        except HttpError as error:  # waiting would not help it
             self._ticket = None
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
@@ -373,6 +372,8 @@ class RoutedRequest(RequestLife):
             self._wait_or_fail(refusal, again=True)
         except NoInstanceError:  # the failed one was the last: its failure says more
             self._fail_locally(refusal)
+        except HttpError as error:
+            self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  as in _begin
             self.on_bug(error)
         else:

@@ -122,14 +122,18 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def _end_attempt(self) -> None:
         self._stop_waiting()
-        if self._connection is not None or self._connecting is not None:
-            self._cancel()
-        if self._reservation is not None:
-            self._release(self._reservation)
+        try:
+            if self._connection is not None or self._connecting is not None:
+                self._cancel()
+        finally:
+            if self._reservation is not None:
+                self._release(self._reservation)
 
     def _release_all(self) -> None:
-        self._end_attempt()
-        self._reservation = None  # no cycles, by way of what its policy keeps: what is over is freed at once
+        try:
+            self._end_attempt()
+        finally:
+            self._reservation = None  # no cycles, by way of what its policy keeps: what is over is freed at once
 
     # what the instance's connection calls
 
