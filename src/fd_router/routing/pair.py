@@ -72,12 +72,15 @@ class PairRequest(RoutedRequest):
         if paired is None:
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
-        self.record.attempts += 1
-        self._tell_choice(prefill.instance, decode.instance)
-        self._plan = plan = self._make_plan(paired, prefill, decode)
-        is_first = plan.order == "prefill_first"
-        self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
-        self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
+        try:
+            self._plan = plan = self._make_plan(paired, prefill, decode)
+            is_first = plan.order == "prefill_first"
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
+            self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
+        except BaseException:  # from here on the legs give it back
+            self._release(prefill)
+            self._release(decode)
+            raise
         self.record.attempt_started = self._sent_at = self._context.clock()
         self._move(CONNECTING)
         pools, prefill_timeout = self._context.pools, self._context.live.current.proxy.prefill_timeout_secs
@@ -115,13 +118,13 @@ class PairRequest(RoutedRequest):
     def _make_plan(
         self, paired: PairedRequest, prefill: Reservation[Instance], decode: Reservation[Instance]
     ) -> PairPlan:
-        """Have the dialect of the pair plan the attempt. Gives the pair back when it can't, and raises an HttpError."""
+        """Have the dialect of the pair plan the attempt. Raises an HttpError when it can't."""
+        self.record.attempts += 1
+        self._tell_choice(prefill.instance, decode.instance)
         dialect = decode.instance.dialect
         try:
             return dialect.plan(paired, prefill.instance.registration, decode.instance.registration)
         except Exception as error:
-            self._release(prefill)
-            self._release(decode)
             if isinstance(error, (ValueError, RecursionError)):
                 raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
             message = f"Failed to build disaggregate_info: the dialect {dialect.name} failed: {place_of(error)}"

@@ -216,8 +216,10 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         if other.instance.key in tried:
             other.release()
             return False
-        self._leave_instance(instance, head.status)
-        self._reservation = other
+        try:
+            self._leave_instance(instance, head.status)
+        finally:  # it is what is held now, and to be given back, also if leaving met a bug
+            self._reservation = other
         self._send_to(other, self.record)
         self._log_notes()
         return True
@@ -234,10 +236,12 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     def _leave_instance(self, instance: Instance, status: int) -> None:
         """Give back what is held at the instance whose answer with ``status`` isn't passed on."""
         reason = "busy" if status in instance.dialect.busy_statuses else "error_answer"
-        self._telemetry.metrics.upstream_failed(instance.url, reason)
-        self._telemetry.metrics.retried(reason)
-        self._note_failure(UpstreamError(reason, f"status {status}", instance=instance.url, status=status))
-        self._end_attempt()
+        try:
+            self._telemetry.metrics.upstream_failed(instance.url, reason)
+            self._telemetry.metrics.retried(reason)
+            self._note_failure(UpstreamError(reason, f"status {status}", instance=instance.url, status=status))
+        finally:
+            self._end_attempt()
         self._excluded = (*self._excluded, instance.key)
 
     def _may_repeat(self, failed: Instance, error: UpstreamError) -> bool:  # noqa: ARG002
