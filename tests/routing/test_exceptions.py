@@ -20,7 +20,7 @@ OURS = ("fd_router/routing/", "fd_router/scheduling/", "fd_router/engines/", "fd
 MOST_CALLS = 1500
 
 
-class Injected(Exception):
+class InjectedError(Exception):
     """What a call raises that works otherwise."""
 
 
@@ -39,7 +39,7 @@ class Injector:
         self.calls += 1
         if self.calls == self._at:
             self.where = code.co_qualname
-            raise Injected(self.where)
+            raise InjectedError(self.where)
 
 
 def _is_an_ending(frame: FrameType) -> bool:
