@@ -33,6 +33,9 @@ from fd_router.devtools.traces.trace import TraceRequest, at_speed, read_trace
 
 OURS = "ttft_aware"
 RIVALS = tuple(f"rivals:{name}" for name in ("LMetric", "StickyUntilSaturated", "LeastPendingPlusOwn", "DynamoCost"))
+QUICK_POLICIES = ("ttft_aware", "request_num", "process_tokens", "cache_aware", *RIVALS)
+"""Without those that draw, and those that are the same as another one in a simulation."""
+
 INSTANCES = 8
 DECODE_SECS, DECODE_SECS_PER_RUNNING = 0.010, 0.00005
 KV_TOKENS = 1_000_000
@@ -216,7 +219,8 @@ def show(verdicts: Sequence[Verdict], most: int) -> None:
 
 def cells_of(arguments: argparse.Namespace) -> Iterator[Cell]:
     """Give all cells with all seeds, small ones first."""
-    policies = tuple(each for each in (arguments.policies or ",".join([*POLICIES, *RIVALS])).split(","))
+    every = QUICK_POLICIES if arguments.quick else (*POLICIES, *RIVALS)
+    policies = tuple(arguments.policies.split(",")) if arguments.policies else every
     traces = arguments.traces.split(",") if arguments.traces else [*SAMPLES, *SCENARIOS]
     files = {Path(path).stem: path for path in arguments.trace}
     axes = itertools.product(
@@ -255,7 +259,7 @@ def _arguments() -> argparse.Namespace:
     arguments.loads = arguments.loads or ("0.3,0.95" if short else "0.05,0.3,0.6,0.95,1.1")
     arguments.speeds = arguments.speeds or ("5400,50000" if short else "5400,20000,50000")
     arguments.slots = arguments.slots or "8,32,256"
-    arguments.requests = arguments.requests or (400 if short else 2000)
+    arguments.requests = arguments.requests or (300 if short else 2000)
     return arguments
 
 

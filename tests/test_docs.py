@@ -53,3 +53,19 @@ def test_the_examples_of_extensions_are_there_and_run_by_tests() -> None:
     assert {Path(folder).name for folder, _ in rows} == {x.name for x in (DOCS.parent / "examples/extend").iterdir()}
     for folder, test in rows:
         assert any(Path(folder).name in found.read_text() for found in (DOCS.parent / "tests").rglob(test))
+
+
+def shape(page: str) -> list[str]:
+    """Return a page's outline: the level of each heading, the first texts in ``code`` of each row of its tables."""
+    found = []
+    for line in (DOCS / page).read_text().splitlines():
+        if line.startswith("#"):
+            found.append(line.partition(" ")[0])
+        elif line.startswith("|"):
+            found.append(f"{line.count(' | ')} {sorted(re.findall(r'`[^`]+`', line))[:1]}")
+    return found
+
+
+def test_both_languages_of_the_migration_page_have_the_same_outline() -> None:
+    assert shape("migrating.md") == shape("migrating.zh.md")
+    assert len(shape("migrating.md")) > 70

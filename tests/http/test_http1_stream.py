@@ -36,7 +36,7 @@ class Connection:
 def make(kind: type[Http11Stream], *, keep_alive: bool = True) -> tuple[Http11Stream, Connection]:
     connection = Connection()
     head = RequestHead("POST", "/v1/completions", keep_alive=keep_alive, is_http_1_0=kind is Http10Stream)
-    return kind(connection, Request(head, request_id="me")), connection
+    return kind(connection, Request(head, request_id="me"), keep_alive, connection.write), connection
 
 
 class TestHttp11:

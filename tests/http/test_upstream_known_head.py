@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.http.heads import KnownHead
 from fd_router.http.upstream_connection import UpstreamConnection
+from fd_router.http.upstream_contract import Listener
 from tests.support.fake_upstream import OK, SIZED, Line, exchange
 
 
@@ -16,8 +16,9 @@ class PlainConnection(UpstreamConnection):
 
     __slots__ = ()
 
-    def _receive_again(self, known: KnownHead, data: bytes, listener: object) -> bool:
-        return False
+    def _receive_first(self, data: bytes, listener: Listener) -> bool:
+        self._known = None
+        return super()._receive_first(data, listener)
 
 
 HEADS = [

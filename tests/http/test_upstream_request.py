@@ -30,14 +30,12 @@ class Plain(UpstreamRequest):
     def hold_up(self) -> None:
         self._is_full = True
 
-    def _message(self) -> bytes:
-        return MESSAGE
-
     def _on_connecting(self) -> None:
         self.heard.append("connecting")
 
-    def _on_sending(self) -> None:
+    def _on_sending(self) -> bytes:
         self.heard.append("sending")
+        return MESSAGE
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         self.heard.append((head.status, body))

@@ -176,6 +176,15 @@ def test_the_lines_of_a_request_are_those_that_fastdeploys_scripts_read():
         assert f"{mock.url}: running=" in stats[2]
 
 
+def test_at_debug_a_choice_is_told_of_without_the_prompt():
+    config = {"scheduler": {"policy": "cache_aware", "stats-interval-secs": 0.2}, "log": {"level": "debug"}}
+    with Fleet(2, config=config) as fleet:
+        assert post(fleet, chat("the secret prompt " * 50, max_tokens=3)).status == 200
+        wanted = ("Healthy instances: ", "cache-aware prefill: hashes=", "cache-aware score: worker=", "radix record: ")
+        eventually(lambda: all("[DEBUG] " in fleet.router.log and line in fleet.router.log for line in wanted))
+        assert "secret" not in fleet.router.log
+
+
 def test_start_membership_and_failures_have_their_lines():
     with Fleet(2, config={"proxy": {"pool-max-idle": 0}}) as fleet:
         first, second = fleet.mocks

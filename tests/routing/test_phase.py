@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.routing.phase import AT_AN_INSTANCE, ENDED, MOVES, PREPARING, QUEUED, STREAMING, Phase, PhaseError
+from fd_router.routing.phase import (
+    AT_AN_INSTANCE,
+    AWAITING,
+    CONNECTING,
+    ENDED,
+    MOVES,
+    PREPARING,
+    QUEUED,
+    STREAMING,
+    Phase,
+    PhaseError,
+)
 from fd_router.routing.single import SingleInstanceRequest
 from tests.routing.test_single import STREAMING as STREAMED
 from tests.routing.test_single import error_of
@@ -43,6 +54,14 @@ class TestTable:
 
     def test_only_what_was_sent_is_streamed(self) -> None:
         assert {phase for phase in Phase if STREAMING in MOVES[phase]} == AT_AN_INSTANCE - {STREAMING}
+
+    @pytest.mark.parametrize(
+        ("phase", "to"),
+        [(PREPARING, AWAITING), (PREPARING, CONNECTING), (CONNECTING, AWAITING), (AWAITING, STREAMING)],
+    )
+    def test_the_moves_that_are_made_without_a_look_at_it_are_there(self, phase: Phase, to: Phase) -> None:
+        """On the usual way of a request: see ``routing.single`` and ``routing.pair``."""
+        assert to in MOVES[phase]
 
     def test_every_phase_can_be_reached(self) -> None:
         reached = {PREPARING}

@@ -13,6 +13,7 @@ from fd_router.scheduling.explanation import Explanation, by_chance
 from fd_router.scheduling.plugins.guard import PluginGuard
 from fd_router.scheduling.policy import Policy, PolicyDecorator
 from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.scheduler import dispatch_hook
 from fd_router.scheduling.timing import TimedPolicy
 from fd_router.scheduling.tracker import RequestTracker
 from tests.support.scheduling_fakes import Diary, FakeRequest, fleet, make_environment
@@ -92,6 +93,25 @@ def test_a_decorator_forwards_every_hook(name: str) -> None:
     assert inner.tracker.heard == ["end"]
     assert policy.explain(request, candidates).reason == "whole"
     assert policy.title == "Whole"
+
+
+@pytest.mark.parametrize("name", ["plain", "timed", "header"])
+def test_a_policy_that_notes_no_dispatch_is_not_told_of_any(name: str) -> None:
+    decorate = DECORATORS[name]
+    assert dispatch_hook(decorate(First(make_environment()))) is None
+    hook = dispatch_hook(decorate(Whole()))
+    assert hook is not None
+    assert hook(FakeRequest(), fleet(0)[0]) is not None
+
+
+def test_a_decorator_that_notes_dispatches_itself_is_told_of_them() -> None:
+    class Noting(PolicyDecorator):
+        def on_dispatch(self, request: RequestView, candidate: Candidate) -> RequestTracker | None:
+            return Diary() if candidate.running == 0 else self._policy.on_dispatch(request, candidate)
+
+    hook = dispatch_hook(PolicyDecorator(Noting(First(make_environment()))))
+    assert hook is not None
+    assert isinstance(hook(FakeRequest(), fleet(0)[0]), Diary)
 
 
 def test_a_decorator_has_an_answer_for_all_that_a_policy_can_be_asked() -> None:

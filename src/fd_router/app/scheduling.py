@@ -38,6 +38,8 @@ from fd_router.scheduling.prefix.sessions import Sessions
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.timing import TimedPolicy
 from fd_router.telemetry.cache_line import cache_line
+from fd_router.telemetry.debug_lines import choice_lines
+from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.instruments import Histogram
 from fd_router.telemetry.metrics.scheduling import DECISION_BOUNDS, observe_hit
 from fd_router.telemetry.telemetry import Telemetry
@@ -96,7 +98,7 @@ def build_scheduling(
     runs: list[Run] = [] if scraper is None else [scraper.run]
     if Need.PREFIX_INDEX in needs:
         telemetry.metrics.scheduling.watch_index(shared.index)
-        runs.insert(0, partial(_sweep, shared.index, options.eviction_interval_secs))
+        runs.insert(0, partial(_sweep, shared.index, options.eviction_interval_secs, telemetry.log))
     policies = {
         role: _make_policy(config, role, policy, shared, telemetry, rng, reports_choices=Need.PREFIX_INDEX in needs)
         for role, policy in named.items()
@@ -133,7 +135,7 @@ def _make_policy(
     environment = Environment(
         time.monotonic,
         rng,
-        _ChoiceReport(telemetry, metrics.hits(role)) if reports_choices else None,
+        _ChoiceReport(telemetry, metrics.hits(role), config.scheduler) if reports_choices else None,
         role=role,
         predictions=telemetry.metrics.predictions.of(role),
         later=asyncio.get_running_loop().call_later if role == "mixed" else None,  # a pair is sent at once
@@ -152,9 +154,10 @@ def _make_policy(
 class _ChoiceReport:
     """Tells the log and the metrics how the cache-aware policy of a role came to a choice."""
 
-    def __init__(self, telemetry: Telemetry, hits: Histogram) -> None:
+    def __init__(self, telemetry: Telemetry, hits: Histogram, options: SchedulerConfig) -> None:
         self._telemetry = telemetry
         self._hits = hits
+        self._weights = options.hit_ratio_weight, options.load_balance_weight
         self._sessions = Sessions()  # a session has an instance in each role
 
     def __call__(self, request: RequestView, choice: Choice) -> None:
@@ -162,6 +165,10 @@ class _ChoiceReport:
         observe_hit(self._hits, choice.hit)
         if log.info_on:
             completion.notes.append(cache_line(choice, time.time()))
+        if log.debug_on:
+            tokens = None if completion.token_ids is None else len(completion.token_ids)
+            for line in choice_lines(choice, tokens, self._weights):
+                log.debug(line, completion.tags)
         if completion.session_id:
             is_hit = self._sessions.visit(completion.session_id, choice.selected)
             if not completion.cache_lookups:
@@ -240,11 +247,13 @@ def _limit(index: PrefixIndex, per_token: int, instance: Instance, blocks: int) 
     index.set_limit(instance.url, blocks * per_token)
 
 
-async def _sweep(index: PrefixIndex, interval: float) -> None:
+async def _sweep(index: PrefixIndex, interval: float, log: RouterLog) -> None:
     while True:
         await asyncio.sleep(interval)
+        before = index.blocks
         while index.sweep():  # noqa: ASYNC110  (nothing is awaited: requests get their turn in between)
             await asyncio.sleep(0)
+        log.debug(f"radix eviction: {before - index.blocks} of {before} blocks dropped")
 
 
 def _nothing() -> None:

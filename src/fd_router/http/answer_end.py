@@ -7,6 +7,10 @@ them. Anything else there it reports itself.
 from __future__ import annotations
 
 _END_OF_CHUNKS = b"\r\n\r\n"
+
+ENOUGH = len(_END_OF_CHUNKS)
+"""Bytes received last that ``strays_behind_chunks`` needs to know."""
+
 _LINE_ENDS = b"\r\n"
 
 
@@ -24,4 +28,4 @@ def strays_behind_chunks(before: bytes, data: bytes) -> int:
 
 def last_bytes(before: bytes, data: bytes) -> bytes:
     """Return what ``strays_behind_chunks`` needs to know of ``before`` and ``data``."""
-    return data if len(data) >= len(_END_OF_CHUNKS) else (before + data)[-len(_END_OF_CHUNKS) :]
+    return data if len(data) >= ENOUGH else (before + data)[-ENOUGH:]

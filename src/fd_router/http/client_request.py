@@ -58,7 +58,7 @@ class ClientRequest(UpstreamRequest):
         self._is_full = False
         self._resume_upstream()
 
-    def _message(self) -> bytes:
+    def _on_sending(self) -> bytes:
         return self._request
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from fd_router.errors import HttpError
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import ResponseHead
@@ -26,17 +28,17 @@ class Http1Connection(Protocol):
         """End the connection so that the client sees that the answer is not whole."""
 
 
-class Http11Stream:
-    """A ``ClientStream`` that passes the instance's framed bytes on untouched: each is one call of the connection."""
+class Http11Stream(msgspec.Struct, eq=False):
+    """A ``ClientStream`` that passes the instance's framed bytes on untouched: each is one call of the connection.
 
-    __slots__ = ("_connection", "_head", "_keep_alive", "_request", "send_body")
+    ``send_body`` is the connection's ``write`` at first. A Struct, because one is made for every request.
+    """
 
-    def __init__(self, connection: Http1Connection, request: Request) -> None:
-        self._connection = connection
-        self._request = request
-        self._head: ResponseHead | None = None  # once it is sent
-        self._keep_alive = request.head.keep_alive
-        self.send_body = connection.write
+    _connection: Http1Connection
+    _request: Request
+    _keep_alive: bool  # what the request's head asks for, at first
+    send_body: Callable[[bytes], None]
+    _head: ResponseHead | None = None  # once it is sent
 
     def on_drain(self) -> None:
         """Make the answer the connection's last, which its head says, if that is yet to come."""
@@ -90,11 +92,7 @@ class Http11Stream:
 class Http10Stream(Http11Stream):
     """One to an HTTP/1.0 client, who knows no chunks: they are taken out, and the end is the connection's."""
 
-    __slots__ = ("_dechunker",)
-
-    def __init__(self, connection: Http1Connection, request: Request) -> None:
-        Http11Stream.__init__(self, connection, request)
-        self._dechunker: Dechunker | None = None
+    _dechunker: Dechunker | None = None
 
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         """Send the head, with a length if the instance told it, and what of the body came with it."""

@@ -213,7 +213,8 @@ class ServerConnection(asyncio.Protocol):
                 self._record = record
                 self.respond_error(self._state.limiter.refusal())
                 return
-            self._stream = stream = (Http10Stream if head.is_http_1_0 else Http11Stream)(self, item)
+            kind = Http10Stream if head.is_http_1_0 else Http11Stream
+            self._stream = stream = kind(self, item, head.keep_alive, self.write)
             self._answer = self.proxied = proxied = start(item, stream, record)
             if self._is_full:
                 proxied.on_write_paused()

@@ -2,12 +2,10 @@
 
 llhttp checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received
 bytes, so a chunked stream keeps its framing and costs one parse and one write a read.
-
-The head is held back until the first of the body is there, or its end: an engine that sends heads at once may still die
-before it has begun, and then the answer was none (``http.body_start``).
+The head is held back until the first of the body is there, or its end (``http.body_start``).
 
 An instance mostly sends the same head again and again, but for the length of the body. A head that is the
-same as the one before on its connection has been parsed already (``_receive_again``).
+same as the one before on its connection has been parsed already (``_receive_first``).
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from typing import cast
 import httptools
 
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.answer_end import last_bytes, strays_behind_chunks
+from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
 from fd_router.http.body_start import has_begun
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import (
@@ -158,16 +156,19 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         try:
-            if not self._begun:
-                if self._sent_in == self._settings.batcher.turn:  # what it answers isn't this request
-                    self._fail("reset", "it spoke before it was asked", Retry.ALWAYS, stale=self.is_reused)
-                    return
-                if self._known is not None and self._receive_again(self._known, data, listener):
-                    return
-            self._receive(data, listener)
-        except Exception as error:  # noqa: BLE001  a bug of ours: whoever waits for the answer must hear of it
-            self.cancel()
-            listener.on_bug(error)
+            if not self._begun and self._receive_first(data, listener):
+                return
+            self._parser.feed_data(data)
+            head = self._head
+            if self._in_body and not self._complete and self._begun == 1 and head is not None and head.chunked:
+                settings = self._settings  # in mid-stream: most reads are of this kind
+                self.deadline = settings.sweeper.now + settings.stall_timeout
+                self._last = data if len(data) >= ENOUGH else last_bytes(self._last, data)
+                listener.on_data(data)
+            else:
+                self._receive(data, listener)
+        except Exception as error:  # noqa: BLE001  whoever waits for the answer must hear of it
+            self._on_error(error, listener)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport, self._unsent = None, _nothing
@@ -233,14 +234,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     # steps
 
-    def _receive(self, data: bytes, listener: Listener) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError:
-            raise  # a bug of ours, not the instance's
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+    def _on_error(self, error: Exception, listener: Listener) -> None:
+        """Tell ``listener`` of what the parser, or a step of ours, raised."""
+        is_ours = isinstance(error, httptools.HttpParserCallbackError)  # a bug, as whatever else isn't the parser's
+        if isinstance(error, (httptools.HttpParserError, httptools.HttpParserUpgrade)) and not is_ours:
             self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
-            return
+        else:
+            self.cancel()
+            listener.on_bug(error)
+
+    def _receive(self, data: bytes, listener: Listener) -> None:
+        """Take what the parser has found nothing wrong with."""
         if self._begun > 1:
             self._fail("protocol", "the answer is longer than it says")
             return
@@ -269,10 +273,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._unfit = "there were line ends behind the answer"
         return data[:-strays]
 
-    def _receive_again(self, known: KnownHead, data: bytes, listener: Listener) -> bool:
-        """Take a whole answer whose head is the known one. The parser, between two messages, needn't see it."""
-        body = known.body_of(data)
-        if body is None:
+    def _receive_first(self, data: bytes, listener: Listener) -> bool:
+        """Take a whole answer whose head is the known one. The parser, between two messages, needn't see it.
+
+        Returns False for what else may be the beginning of an answer.
+        """
+        if self._sent_in == self._settings.batcher.turn:  # what it answers isn't this request
+            self._fail("reset", "it spoke before it was asked", Retry.ALWAYS, stale=self.is_reused)
+            return True
+        known = self._known
+        if known is None or (body := known.body_of(data)) is None:
             return False
         self._go_free(reusable=True)
         head = self._again

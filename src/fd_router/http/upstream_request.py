@@ -15,11 +15,10 @@ from fd_router.http.write_batcher import Buffers
 class UpstreamRequest:
     """What every ``Listener`` that sends a request has in common: it gets a connection, and sends over it.
 
-    A subclass says what is sent (``_message``), what becomes of the answer, and may note how far the request has come
-    (``_on_connecting``, ``_on_sending``). When it is told of a stale
-    connection it calls ``_replace``; when its answer is complete it sets ``_connection`` to None, since that is the
-    pool's again. There is one such object a request and instance, so it has no slots of its own: those that mix it
-    in have them. ``_is_full``: the answer is not to be read now.
+    A subclass says what is sent (``_on_sending``), what becomes of the answer, and may note that a connection is being
+    opened (``_on_connecting``). When it is told of a stale connection it calls ``_replace``; when its answer is
+    complete it sets ``_connection`` to None, since that is the pool's again. There is one such object a request and
+    instance, so it has no slots of its own: those that mix it in have them. ``_is_full``: the answer is not to be read.
     """
 
     if not TYPE_CHECKING:  # which knows no mixin without slots of its own
@@ -70,8 +69,7 @@ class UpstreamRequest:
     def _send(self, connection: UpstreamConnection) -> None:
         self._connecting = None
         self._connection = connection
-        self._on_sending()
-        connection.send(self, self._message(), self._time_limit)
+        connection.send(self, self._on_sending(), self._time_limit)
         if self._is_full:
             connection.pause()
 
@@ -90,13 +88,10 @@ class UpstreamRequest:
     def _on_connecting(self) -> None:
         """A new connection is about to be opened."""
 
-    def _on_sending(self) -> None:
-        """There is a connection, and the request is about to be sent."""
-
     # what a subclass says
 
-    def _message(self) -> bytes | Buffers:
-        """Return the request, head and body."""
+    def _on_sending(self) -> bytes | Buffers:
+        """There is a connection: return the request, head and body, which is sent now."""
         raise NotImplementedError
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:

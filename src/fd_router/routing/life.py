@@ -114,7 +114,8 @@ class RequestLife(ResponseRelay):
             return
         self._phase = ENDED  # which every phase allows
         try:  # a bug in one step keeps neither the others' counts nor a client waiting
-            self._leave()
+            if self._tracked_id or self._ticket is not None or self._grant is not None:
+                self._leave()
         finally:
             try:
                 self._release_all()
@@ -122,7 +123,10 @@ class RequestLife(ResponseRelay):
                 try:
                     self._record_end(outcome, error)
                 finally:
-                    self._finish_client(outcome, error)
+                    if error is None and outcome == "completed":
+                        self._client.end()
+                    else:
+                        self._finish_client(outcome, error)
 
     def _record_end(self, outcome: str, error: HttpError | None) -> None:
         record = self.record
@@ -142,8 +146,6 @@ class RequestLife(ResponseRelay):
     def _finish_client(self, outcome: str, error: HttpError | None) -> None:
         if error is not None:
             self._client.send_error(error)
-        elif outcome == "completed":
-            self._client.end()
         elif outcome == "failed":
             self._client.reset()
 

@@ -22,7 +22,7 @@ from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
-from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, STREAMING
+from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -82,7 +82,10 @@ class PairRequest(RoutedRequest):
             self._release(decode)
             raise
         self.record.attempt_started = self._sent_at = self._context.clock()
-        self._move(CONNECTING)
+        if self._phase is PREPARING:  # nearly always; the table has this move
+            self._phase = CONNECTING
+        else:
+            self._move(CONNECTING)
         pools, prefill_timeout = self._context.pools, self._context.live.current.proxy.prefill_timeout_secs
         prefill_leg.start(pools, self._request, plan.prefill_body(), prefill_timeout)
         if self._is_full:
@@ -183,12 +186,13 @@ class PairRequest(RoutedRequest):
 
     # what the legs tell
 
-    def on_leg_sent(self) -> None:
+    def on_leg_sent(self, leg: PairLeg) -> None:
         """One of the two is on its way; with the other one, the request is."""
-        prefill, decode = self._prefill, self._decode
-        both = prefill is not None and prefill.is_sent and decode is not None and decode.is_sent
-        if both and self._phase is CONNECTING:
-            self._move(AWAITING)
+        if self._phase is not CONNECTING:
+            return
+        other = self._decode if leg is self._prefill else self._prefill
+        if other is not None and other.is_sent:
+            self._phase = AWAITING  # the table has this move
             self.record.sent_at = self._context.clock()
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
@@ -218,7 +222,10 @@ class PairRequest(RoutedRequest):
 
     def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Pass decode's first bytes on."""
-        self._move(STREAMING)
+        if self._phase is AWAITING:  # nearly always; the table has this move
+            self._phase = STREAMING
+        else:
+            self._move(STREAMING)
         self.record.first_byte_at = now = self._context.clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
         if self.record.stream and head.status < 400:

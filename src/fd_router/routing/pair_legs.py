@@ -27,7 +27,7 @@ MAX_GATHERED = 8 * 1024 * 1024
 class Pair(Protocol):
     """The request, as its legs tell it what happens."""
 
-    def on_leg_sent(self) -> None:
+    def on_leg_sent(self, leg: PairLeg) -> None:
         """A leg's request is on its way."""
 
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
@@ -111,10 +111,8 @@ class PairLeg(UpstreamRequest):
         """Whether its request is on its way, or was answered."""
         return self._connection is not None or self.is_over
 
-    def _on_sending(self) -> None:
-        self._pair.on_leg_sent()
-
-    def _message(self) -> bytes | Buffers:
+    def _on_sending(self) -> bytes | Buffers:
+        self._pair.on_leg_sent(self)
         return request_message(self._request, self._pool.authority, self._body)
 
     def cancel(self) -> None:

@@ -15,7 +15,7 @@ from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, STREAMING
+from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
@@ -110,30 +110,33 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._awaited.awaited -= 1
             self._awaited = None
 
-    def _message(self) -> bytes | Buffers:
-        return request_message(self._request, self._pool.authority, self._request.body)
-
     def _on_connecting(self) -> None:
         self._move(CONNECTING)
 
-    def _on_sending(self) -> None:
-        self._move(AWAITING)
-        self.record.sent_at = self._context.clock()
+    def _on_sending(self) -> bytes | Buffers:
+        request, record = self._request, self.record
+        if self._phase is PREPARING:  # nearly always, over a kept connection; the table has this move
+            self._phase = AWAITING
+            record.sent_at = record.attempt_started  # some µs ago: no reason to look at the clock once more
+        else:
+            self._move(AWAITING)
+            record.sent_at = self._context.clock()
+        return request_message(request, self._pool.authority, request.body)
 
-    def _end_attempt(self) -> None:
-        self._stop_waiting()
+    def _release_all(self) -> None:
+        if self._awaited is not None:
+            self._stop_waiting()
         try:
             if self._connection is not None or self._connecting is not None:
                 self._cancel()
         finally:
-            if self._reservation is not None:
-                self._release(self._reservation)
+            reservation = self._reservation
+            if reservation is not None:
+                self._reservation = None  # no cycles, by way of what its policy keeps: what is over is freed at once
+                self._release(reservation)
 
-    def _release_all(self) -> None:
-        try:
-            self._end_attempt()
-        finally:
-            self._reservation = None  # no cycles, by way of what its policy keeps: what is over is freed at once
+    def _end_attempt(self) -> None:
+        self._release_all()
 
     # what the instance's connection calls
 
@@ -141,7 +144,10 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         """Pass the head on, with what came of the body."""
         if head.status >= 300 and self._goes_elsewhere(head):
             return
-        self._move(STREAMING)
+        if self._phase is AWAITING:  # nearly always; the table has this move
+            self._phase = STREAMING
+        else:
+            self._move(STREAMING)
         record = self.record
         record.first_byte_at = self._context.clock()
         record.status = head.status

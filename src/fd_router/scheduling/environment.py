@@ -28,6 +28,7 @@ class Choice(msgspec.Struct, frozen=True):
     hit_ratios: Mapping[str, int]  # URL → percent of the prompt's blocks known there, where there are any
     strategy: str = "cache_aware_scoring"  # what decided when there is no reason
     hit: int = 0  # percent known where it goes, however that was decided
+    blocks: int = 0  # of the prompt
 
 
 OnChoice = Callable[[RequestView, Choice], None]

@@ -11,7 +11,7 @@ from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import InstanceT, Reservation
-from fd_router.scheduling.scheduler import SATURATED
+from fd_router.scheduling.scheduler import SATURATED, dispatch_hook
 
 RETRY_AFTER = (("retry-after", "5"),)
 """Instances register every 5 s: sooner a client needn't come back."""
@@ -24,11 +24,12 @@ _Choices = tuple[Sequence[InstanceT], Mapping[str, Sequence[InstanceT]]]
 class Side(Generic[InstanceT]):
     """One half of the fleet: a group, and the policy that chooses in it."""
 
-    __slots__ = ("group", "policy")
+    __slots__ = ("_on_dispatch", "group", "policy")
 
     def __init__(self, group: CandidateGroup[InstanceT], policy: Policy) -> None:
         self.group = group
         self.policy = policy
+        self._on_dispatch = dispatch_hook(policy)
 
     def choose(self, request: RequestView, candidates: Sequence[InstanceT]) -> InstanceT:
         """Choose one of ``candidates`` (at least one; a policy may want to remember the choice among one too)."""
@@ -36,7 +37,8 @@ class Side(Generic[InstanceT]):
 
     def decide(self, request: RequestView, chosen: InstanceT, tokens: int) -> Reservation[InstanceT]:
         """Count ``chosen`` with ``tokens``, and let the policy know."""
-        return Reservation(chosen, tokens, self.policy.on_dispatch(request, chosen))
+        tracker = self._on_dispatch(request, chosen) if self._on_dispatch is not None else None
+        return Reservation(chosen, tokens, tracker)
 
 
 class PairScheduler(Generic[InstanceT]):

@@ -47,6 +47,11 @@ class Policy:
     def on_dispatch(self, request: RequestView, candidate: Candidate) -> RequestTracker | None:
         """Note that ``request`` goes to ``candidate``, just chosen; what is returned hears what becomes of it."""
 
+    @property
+    def notes_dispatches(self) -> bool:
+        """Whether ``on_dispatch`` does anything. A scheduler that finds it doesn't won't call it."""
+        return type(self).on_dispatch is not Policy.on_dispatch
+
     def on_instance_unavailable(self, url: str) -> None:
         """An instance gets nothing new any more: it left, is down, drains, is paused, or its circuit is open."""
 
@@ -73,6 +78,11 @@ class PolicyDecorator(Policy):
     def on_dispatch(self, request: RequestView, candidate: Candidate) -> RequestTracker | None:
         """Let the policy note its choice."""
         return self._policy.on_dispatch(request, candidate)
+
+    @property
+    def notes_dispatches(self) -> bool:
+        """Whether the policy does anything then, or who derives from this."""
+        return type(self).on_dispatch is not PolicyDecorator.on_dispatch or self._policy.notes_dispatches
 
     def on_instance_unavailable(self, url: str) -> None:
         """Let the policy know."""

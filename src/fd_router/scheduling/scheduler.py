@@ -6,13 +6,23 @@ from collections.abc import Callable, Collection
 from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
+from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.candidate_group import CandidateGroup
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import InstanceT, Reservation
+from fd_router.scheduling.tracker import RequestTracker
 
 SATURATED = "has as many requests as it may have at once"
+
+
+OnDispatch = Callable[[RequestView, Candidate], RequestTracker | None]
+
+
+def dispatch_hook(policy: Policy) -> OnDispatch | None:
+    """Return what is to be called when a request goes to an instance; None where ``policy`` notes nothing then."""
+    return policy.on_dispatch if policy.notes_dispatches else None
 
 
 class Scheduler(Generic[InstanceT]):
@@ -25,6 +35,7 @@ class Scheduler(Generic[InstanceT]):
         self._group = group
         self._policy = policy
         self._why_none = why_none
+        self._on_dispatch = dispatch_hook(policy)
 
     def select(self, request: RequestView, tried: Collection[str] = ()) -> Reservation[InstanceT]:
         """Choose and count an instance, one not in ``tried`` (keys) as long as another is left.
@@ -35,7 +46,7 @@ class Scheduler(Generic[InstanceT]):
         if not candidates:
             raise self._none()
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
-        tracker = self._policy.on_dispatch(request, chosen)
+        tracker = self._on_dispatch(request, chosen) if self._on_dispatch is not None else None
         return Reservation(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
 
     def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict]:

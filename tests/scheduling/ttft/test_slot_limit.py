@@ -15,7 +15,7 @@ def full(slots: SlotLimit, number: int = 3) -> None:
 def test_nothing_is_known_at_first() -> None:
     slots = SlotLimit()
     full(slots, 100)
-    assert (slots.limit, slots.turn_secs) == (UNKNOWN, 0.0)
+    assert (slots.limit, slots.residence) == (UNKNOWN, FIRST_GUESS)
     assert repr(slots) == "<SlotLimit 1e+09, 100 decoding>"
 
 
@@ -24,7 +24,6 @@ def test_a_late_first_token_shows_that_it_is_full_at_once() -> None:
     full(slots)
     slots.on_stall()
     assert slots.limit == 3
-    assert slots.turn_secs == FIRST_GUESS / 3
 
 
 def test_a_first_token_more_refutes_it() -> None:
@@ -41,7 +40,8 @@ def test_one_that_comes_when_another_ends_confirms_it() -> None:
     slots.on_stall()
     slots.on_end(2.0, 5.0)
     slots.on_first_token()
-    assert slots.prefill_secs(3.0, PREFILL, 5.1) == 0.1 + 5.0 - 5.0 or slots.limit == 3
+    assert slots.prefill_secs(3.0, PREFILL, 5.125) == 0.125
+    assert slots.limit == 3
     slots.on_end(2.0, 6.0)
     assert slots.limit == 3  # though fewer decode now
     full(slots)
@@ -58,7 +58,7 @@ def test_two_late_ones_confirm_it_without_a_decision_between() -> None:
         secs.append(slots.prefill_secs(4.0, PREFILL, at + 0.125))
     assert secs == [-1.0, 0.125]  # the first may have had another reason; of the second only the prefill counts
     assert slots.limit == 3
-    assert slots.turn_secs == 1.0  # 3 s of decoding each
+    assert slots.residence == 3.0
 
 
 def test_what_the_prefill_explains_says_nothing() -> None:

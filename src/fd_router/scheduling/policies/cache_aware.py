@@ -87,7 +87,7 @@ class CacheAwarePolicy(Policy):
         hit = (hits.get(chosen.url, 0) if not reason else self._hit(match, chosen)) if on_choice is not None else 0
         self._index.insert(match, chosen.url)
         if on_choice is not None:
-            on_choice(request, Choice(chosen.url, reason, candidates, loads, hits, hit=hit))
+            on_choice(request, Choice(chosen.url, reason, candidates, loads, hits, hit=hit, blocks=match.blocks))
         return chosen
 
     def _choose_among_few(

@@ -134,7 +134,9 @@ class TtftAwarePolicy(Policy):
             loads = self._running(candidates)
             hits = scoring.hit_ratios()
             hit = hits.get(chosen.url, 0)
-            self._on_choice(request, Choice(chosen.url, "", candidates, loads, hits, STRATEGY, hit))
+            self._on_choice(
+                request, Choice(chosen.url, "", candidates, loads, hits, STRATEGY, hit, prompt.match.blocks)
+            )
         return chosen
 
     def on_dispatch(self, request: RequestView, candidate: Candidate) -> Placed:
@@ -186,7 +188,7 @@ class TtftAwarePolicy(Policy):
         at = columns.look_at(candidates)
         pace, running = columns.pace[at], columns.running[at]
         waits = columns.queues(at, now)
-        busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).mean())
+        busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).sum()) / len(waits)
         self._wait_longer(waits, candidates, at, now)
         slot_waits = columns.slot_waits(at)
         np.maximum(waits, slot_waits, out=waits)

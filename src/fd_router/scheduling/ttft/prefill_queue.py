@@ -87,7 +87,8 @@ class PrefillQueue:
 
     def seconds(self, now: float) -> float:
         """How long the queue will take, or a slot, if that is longer."""
-        wait = (self.running + 1 - self.slots.limit) * self.slots.turn_secs
+        limit = self.slots.limit
+        wait = (self.running + 1 - limit) * self.slots.residence / limit
         return max(self.prefill_seconds(now) + max(0.0, now - self.due), wait)
 
     def prefill_seconds(self, now: float) -> float:
@@ -166,14 +167,14 @@ class PrefillQueue:
 
     def publish(self) -> None:
         """Write what a decision needs where it looks for it."""
-        columns, slot = self._columns, self._slot
+        columns, slot, limit = self._columns, self._slot, self.slots.limit
         columns.until[slot] = self.until
         columns.behind[slot] = self.behind
         columns.pace[slot] = 1.0 / self.speed.tokens_per_sec
         columns.running[slot] = self.running
         columns.due[slot] = self.due
-        columns.limit[slot] = self.slots.limit
-        columns.turn[slot] = self.slots.turn_secs
+        columns.limit[slot] = limit
+        columns.turn[slot] = self.slots.residence / limit
 
     def _first(self) -> PromptWork:
         return next(iter(self._queue))

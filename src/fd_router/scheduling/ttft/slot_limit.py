@@ -66,14 +66,8 @@ class SlotLimit:
         return min(limit, self._stalled)
 
     @property
-    def turn_secs(self) -> float:
-        """Seconds between two ends while the instance is full: what each request that waits for a slot adds."""
-        limit = self.limit
-        return self.residence / limit if limit < UNKNOWN else 0.0
-
-    @property
     def residence(self) -> float:
-        """Seconds that a request decodes."""
+        """Seconds that a request decodes: over the limit, those between two ends while the instance is full."""
         if self._weight:
             return self._residence
         return self._fleet.residence if self._fleet is not None else FIRST_GUESS
