@@ -114,9 +114,11 @@ class RequestLife(ResponseRelay):
             return
         self._phase = ENDED  # which every phase allows
         try:
-            if self._tracked_id or self._ticket is not None or self._grant is not None:
-                self._leave()
-            self._release_all()
+            try:
+                if self._tracked_id or self._ticket is not None or self._grant is not None:
+                    self._leave()
+            finally:
+                self._release_all()
             self._record_end(outcome, error)
         finally:  # not even a bug in the above leaves a client waiting
             if error is None and outcome == "completed":
