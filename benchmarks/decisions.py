@@ -25,6 +25,7 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import parse_registration
 from fd_router.openai.completion import Completion
 from fd_router.scheduling.environment import Choice, Environment
+from fd_router.scheduling.load_table import LoadTable
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policies import make_index, make_policy
 from fd_router.scheduling.prefix.block_hashes import BlockHasher
@@ -50,7 +51,12 @@ class _Fleet:
         options = SchedulerConfig(balance_abs_threshold=1.0 if skew else 1e9)
         figures = ReportedLoads(time.monotonic, 1e9)
         environment = Environment(
-            time.monotonic, rng, self._on_choice, index=make_index(time.monotonic, options), reported_loads=figures
+            time.monotonic,
+            rng,
+            self._on_choice,
+            index=make_index(time.monotonic, options),
+            reported_loads=figures,
+            load_table=LoadTable(),
         )
         self.instances = tuple(_instance(number) for number in range(size))
         for instance in self.instances:

@@ -182,3 +182,33 @@ async def test_more_ids_than_a_call_may_have_are_refused(setting, ask):
     with pytest.raises(BadRequestError, match="at most"):
         await order(setting, ask, req_ids=["x"] * (abort.MAX_IDS + 1))
     assert setting.told == []
+
+
+class Broken(OpenAiDialect):
+    """Fails in one of its two methods."""
+
+    def __init__(self, *, writes):
+        self.writes = writes
+
+    def abort(self, ids):
+        return [AbortMessage("/abort", b"{}")] if self.writes else 1 / 0
+
+    def read_abort(self, answer):
+        raise ZeroDivisionError
+
+
+async def test_a_dialect_that_fails_to_write_aborts_is_one_without(setting, ask, log):
+    setting.instance.dialect = Broken(writes=False)
+    running = setting.run("r-1")
+    assert (await order(setting, ask, req_ids=["r-1"]))["aborted"]
+    assert running.is_aborted
+    assert any("failed in abort: ZeroDivisionError at test_abort_api.py" in line for _, line in log.lines)
+
+
+async def test_one_that_fails_to_read_the_answer_is_told(setting, ask, log):
+    setting.instance.dialect = Broken(writes=True)
+    running = setting.run("r-1")
+    _, value = await ask(setting.api.routes(), "POST", ABORT, body=b'{"req_ids": ["r-1"]}')
+    assert "failed in read_abort: ZeroDivisionError at test_abort_api.py" in json.dumps(value)
+    assert [level for level, _ in log.lines].count("error") == 1
+    assert not running.is_aborted

@@ -14,9 +14,9 @@ from tests.support.rig import Rig, answer, post
 
 
 class FakeGuest:
-    def __init__(self, *, yields: bool, is_stranger: bool = True) -> None:
+    def __init__(self, *, yields: bool, is_unproven: bool = True) -> None:
         self.yields = yields
-        self.is_stranger = is_stranger
+        self.is_unproven = is_unproven
         self.asked = 0
 
     def evict(self) -> bool:
@@ -40,7 +40,7 @@ class TestCrowd:
 
     def test_strangers_go_before_those_who_were_served(self) -> None:
         limiter = ConnectionLimiter(3)
-        known, stranger = FakeGuest(yields=True, is_stranger=False), FakeGuest(yields=True)
+        known, stranger = FakeGuest(yields=True, is_unproven=False), FakeGuest(yields=True)
         assert limiter.make_room([known, stranger])
         assert (known.asked, stranger.asked) == (0, 1)
         stranger.yields = False

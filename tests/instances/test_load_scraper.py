@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from fd_router.engines.engine_load import EngineLoad
+from fd_router.engines.openai import OpenAiDialect
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.instances.load_scraper import LoadScraper
@@ -177,3 +179,24 @@ async def test_the_end_ends_what_is_under_way(make: Callable[..., Setting]) -> N
     async with setting.running():
         await until(lambda: setting.now_asked == 3)
     assert setting.now_asked == 0
+
+
+async def test_a_dialect_that_fails_to_read_a_page_is_told_once(make: Callable[..., Setting], log: Any) -> None:
+    setting = make()
+
+    class Broken(OpenAiDialect):
+        fails = True
+
+        def read_load(self, page: bytes) -> EngineLoad | None:
+            if self.fails:
+                raise ZeroDivisionError
+            return super().read_load(page)
+
+    setting.instances[0].dialect = Broken()
+    async with setting.running():
+        await until(lambda: len(setting.asked) > 3)
+        ((_, line),) = log.lines
+        assert "failed in read_load for http://" in line
+        assert "ZeroDivisionError at test_load_scraper.py" in line
+        Broken.fails = False
+        await until(lambda: bool(setting.reports))

@@ -12,6 +12,7 @@ from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.admission.api_key_store import ApiKeyStore
 from fd_router.admission.keys import ApiKey, hash_key
 from fd_router.admission.priorities import Priorities
+from fd_router.openai.endpoints import Endpoint
 from tests.routing.test_single import STREAMING
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
@@ -210,3 +211,20 @@ async def test_where_no_key_is_needed_the_header_goes_through() -> None:
     rig = Rig()
     instance = await rig.ask(rig.client(), headers=SHOWN)
     assert SHOWN.encode() in instance.take()
+
+
+async def test_an_endpoint_that_fails_to_find_the_tokens_costs_no_count() -> None:
+    rig = GatedRig(tokens_per_minute=1000)
+
+    def broken(_: bytes) -> int:
+        raise ZeroDivisionError
+
+    rig.change(endpoint=Endpoint(path="/v1/x", find_total_tokens=broken))
+    client = rig.client()
+    instance = await rig.ask(client, headers=SHOWN)
+    instance.receive(answer())
+    await rig.settle()
+    assert b" 200 OK" in client.take()
+    assert rig.records[0].outcome == "completed"
+    assert "/v1/x" in rig.bugs.pop()["message"]
+    rig.assert_nothing_is_held()

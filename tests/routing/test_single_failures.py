@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from fd_router.instances.instance import Health
+from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.request import MAX_REFUSALS
 from tests.routing.test_single import STREAMING, error_of
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post
@@ -217,6 +219,10 @@ class TestAttemptRecords:
         assert rig.records[0].all_attempts() == ()
 
 
+def broken(*_: object) -> Any:
+    raise ZeroDivisionError
+
+
 class TestBugs:
     async def test_a_selection_that_raises_is_answered_and_told(self) -> None:
         rig = Rig()
@@ -247,6 +253,16 @@ class TestBugs:
         assert error_of(client.take())[0] == 500
         assert len(rig.bugs) == 1
         rig.bugs.clear()
+        rig.assert_nothing_is_held()
+
+    async def test_and_an_endpoint_that_fails_to_read_the_request(self) -> None:
+        rig = Rig()
+        rig.change(endpoint=Endpoint(path="/v1/chat/completions", read=broken))
+        client = rig.client()
+        client.receive(post())
+        await rig.settle()
+        assert error_of(client.take())[0] == 500
+        assert isinstance(rig.bugs.pop()["exception"], ZeroDivisionError)
         rig.assert_nothing_is_held()
 
     async def test_and_a_preparation_that_raises(self) -> None:

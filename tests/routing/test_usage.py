@@ -1,10 +1,11 @@
-"""What a policy that learns hears of an exchange: the first token, the engine's usage, the end."""
+"""What a policy that learns hears of a request: the first token, the engine's usage, the end."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from fd_router.openai.endpoints import Endpoint
 from fd_router.openai.usage import find_usage
 from fd_router.routing.usage import TAIL, UsageTail
 from fd_router.scheduling.scheduler import Scheduler
@@ -38,7 +39,7 @@ class TestTail:
         assert find_usage(tail.tail()) is None
 
 
-class TestExchange:
+class TestRequest:
     async def test_a_stream(self) -> None:
         rig, policy = learning_rig()
         instance = await rig.ask(client := rig.client(), STREAM)
@@ -94,3 +95,24 @@ class TestExchange:
         await rig.settle()
         assert policy.heard == [["end"], []]
         assert policy.placed[0][1] is not policy.placed[1][1]
+
+
+class TestBrokenEndpoint:
+    """A third party's endpoint that fails to find the usage costs neither the answer nor a count."""
+
+    @staticmethod
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError
+
+    async def test_find_usage(self) -> None:
+        rig, policy = learning_rig()
+        rig.change(endpoint=Endpoint(path="/v1/x", find_usage=self.broken))
+        instance = await rig.ask(client := rig.client())
+        instance.receive(answer(b'{"a": 1}'))
+        await rig.settle()
+        assert client.written.endswith(b'{"a": 1}')
+        assert not client.is_closing()
+        assert policy.heard == [["end"]]
+        assert "/v1/x" in rig.bugs.pop()["message"]
+        assert rig.records[0].outcome == "completed"
+        rig.assert_nothing_is_held()

@@ -12,7 +12,7 @@ from fd_router.instances.registration import parse_registration
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.load_table import VECTORIZE_ABOVE, LoadTable
 from fd_router.scheduling.policies import make_policy
-from tests.support.scheduling_fakes import FakeCandidate, FakeRequest
+from tests.support.scheduling_fakes import FakeCandidate, FakeRequest, make_environment
 
 
 def instances(count: int) -> tuple[Instance, ...]:
@@ -36,12 +36,12 @@ def test_it_always_says_what_the_instances_say(seed: int) -> None:
     rng = random.Random(seed)
     fleet = instances(VECTORIZE_ABOVE + 30)
     lists = [fleet, fleet[:-5], fleet[3:], fleet[:VECTORIZE_ABOVE], fleet[7 : VECTORIZE_ABOVE + 8]]
-    boards = [LoadTable(), LoadTable()]
+    tables = [LoadTable(), LoadTable()]
     under_way: list[tuple[Instance, int]] = []
     up = 0
     for _ in range(400):
         candidates = rng.choice(lists)
-        load_table = rng.choice(boards)
+        load_table = rng.choice(tables)
         for _ in range(rng.randrange(4)):
             check(load_table, candidates)
         up += is_up(load_table, candidates)
@@ -70,7 +70,8 @@ def test_a_few_and_those_that_change_all_the_time_are_read_as_they_are() -> None
 
 
 def test_candidates_that_tell_nothing_are_read_as_they_are() -> None:
-    load_table, fleet = LoadTable(), tuple(FakeCandidate(number, number) for number in range(VECTORIZE_ABOVE + 1))
+    load_table = make_environment().load_table
+    fleet = tuple(FakeCandidate(number, number) for number in range(VECTORIZE_ABOVE + 1))
     for _ in range(3):
         assert load_table.running(fleet) == list(range(VECTORIZE_ABOVE + 1))
 
@@ -90,7 +91,7 @@ def test_who_is_no_candidate_any_more_is_let_go() -> None:
 @pytest.mark.parametrize("name", ["request_num", "process_tokens", "cache_aware", "fd_remote_metrics_score"])
 def test_policies_of_large_fleets_choose_one_of_the_best_by_the_instances_own_counts(name: str) -> None:
     rng = random.Random(3)
-    environment = Environment(lambda: 0.0, rng)
+    environment = Environment(lambda: 0.0, rng, load_table=LoadTable())
     policy, fleet = make_policy(name, environment), instances(100)
     for _ in range(2):
         environment.load_table.running(fleet)

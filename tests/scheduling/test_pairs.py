@@ -81,3 +81,23 @@ def test_a_fleet_that_changed_is_matched_anew() -> None:
     pairs.prefills = pairs.prefills[:1]
     with pytest.raises(NoInstanceError, match="of which no two fit together"):
         pairs.select()
+
+
+def test_a_dialect_that_fails_to_pair_is_asked_again() -> None:
+    pairs, failures = Pairs(), [ZeroDivisionError]
+
+    def can_pair(prefill: FakeCandidate, decode: FakeCandidate) -> bool:
+        for failure in failures:
+            raise failure
+        return True
+
+    pairs.scheduler = PairScheduler[FakeCandidate](
+        Side(AskedGroup(lambda: pairs.prefills), make_policy("request_num", make_environment())),
+        Side(AskedGroup(lambda: pairs.decodes), make_policy("request_num", make_environment())),
+        can_pair,
+    )
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            pairs.select()
+    failures.clear()
+    assert pairs.select() == (pairs.prefills[0], pairs.decodes[0])

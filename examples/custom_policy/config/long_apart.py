@@ -1,4 +1,4 @@
-"""A policy of one's own: long prompts to some of the instances, so that short ones never wait behind them.
+"""A plug-in policy: long prompts to some of the instances, so that short ones never wait behind them.
 
 A template. What a policy may see and return is in ``fd_router.scheduling.contract``; the router is told to use this
 one by ``policy: "long_apart:LongApart"``.

@@ -3,8 +3,7 @@
 import msgspec
 
 from fd_router.errors import BadRequestError
-from fd_router.http.messages import Headers
-from fd_router.openai.completion import Completion, RequestFields
+from fd_router.openai.completion import Completion, Headers, RequestFields
 from fd_router.openai.endpoints import Endpoint
 
 

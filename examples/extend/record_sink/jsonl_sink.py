@@ -1,4 +1,4 @@
-"""A record sink of one's own: each finished inference request as one JSON line of a file.
+"""A record sink: each finished inference request as one JSON line of a file.
 
 ``telemetry.record-sinks: "jsonl_sink:JsonLines"`` with this file beside the configuration. The lines go to the file
 that the environment names by ``REQUESTS_JSONL`` (``requests.jsonl`` unless it does).

@@ -89,23 +89,23 @@ class KeyGrant:
 class ApiKeyGate:
     """Lets requests in by their keys. ``on_refused`` is told a short reason for each that isn't let in."""
 
-    __slots__ = ("_on_refused", "_ring", "clock")
+    __slots__ = ("_on_refused", "_store", "clock")
 
-    def __init__(self, ring: ApiKeyStore, clock: Callable[[], float], on_refused: Callable[[str], None]) -> None:
-        self._ring = ring
+    def __init__(self, store: ApiKeyStore, clock: Callable[[], float], on_refused: Callable[[str], None]) -> None:
+        self._store = store
         self.clock = clock
         self._on_refused = on_refused
 
     def identify(self, authorization: bytes) -> KeyGrant:
         """Find the holder of the key in the value of an Authorization header. Raises AccessError (401)."""
-        allowance = self._ring.find(authorization)
+        allowance = self._store.find(authorization)
         if allowance is None:
             raise self.refusal(authorization)
         return KeyGrant(self, allowance)
 
     def knows(self, authorization: bytes) -> bool:
         """Tell whether that shows a key in force."""
-        return self._ring.find(authorization) is not None
+        return self._store.find(authorization) is not None
 
     def refusal(self, authorization: bytes) -> HttpError:
         """Count a request without a key, or with another one, and return its answer."""

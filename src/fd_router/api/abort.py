@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.errors import BadRequestError, UpstreamError
 from fd_router.http.messages import Request, Response, Routes, json_response
@@ -113,13 +114,31 @@ class AbortApi:
             await pace.breathe()
             key = id(instance.dialect)
             if key not in for_all:
-                for_all[key] = instance.dialect.abort(others)
+                for_all[key] = self._written_for(instance, others)
             messages[instance.key] = instance, for_all[key]
         for instance, ids in own.values():
             await pace.breathe()
             before = messages.get(instance.key, (instance, ()))[1]
-            messages[instance.key] = instance, (*instance.dialect.abort(ids), *before)
+            messages[instance.key] = instance, (*self._written_for(instance, ids), *before)
         return [*messages.values()]
+
+    def _written_for(self, instance: Instance, ids: Sequence[str] | None) -> Sequence[AbortMessage]:
+        """Have its dialect write the messages; of one that fails, requests end with their connections."""
+        dialect = instance.dialect
+        try:
+            return tuple(dialect.abort(ids))
+        except Exception as error:  # noqa: BLE001  a third party's: the other instances are to be told all the same
+            self._log.error(f"The dialect {dialect.name} failed in abort: {place_of(error)}")
+            return ()
+
+    def _read(self, instance: Instance, answer: bytes) -> AbortReply:
+        dialect = instance.dialect
+        try:
+            return dialect.read_abort(answer)
+        except Exception as error:  # noqa: BLE001  as above
+            what = f"the dialect {dialect.name} failed in read_abort: {place_of(error)}"
+            self._log.error(f"{instance.url}: {what}")
+            return AbortReply(error=what)
 
     async def _tell(self, instance: Instance, messages: Sequence[AbortMessage]) -> _Told:
         """Send an instance one message after the other, as long as it takes them."""
@@ -137,7 +156,7 @@ class AbortApi:
                 status, answer = await self._post(instance, message.path, message.body)
         except UpstreamError as error:
             return AbortReply(error=error.detail)
-        return instance.dialect.read_abort(answer) if status == 200 else AbortReply(error=f"status {status}")
+        return self._read(instance, answer) if status == 200 else AbortReply(error=f"status {status}")
 
     async def _end(self, running: Iterable[Running], replies: Iterable[_Told]) -> None:
         """Let the clients of what was aborted know, if the engines don't tell them by an end of the answer.

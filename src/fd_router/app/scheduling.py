@@ -26,6 +26,7 @@ from fd_router.openai.endpoints import Endpoint
 from fd_router.scheduling.decision_header import DecisionHeaderPolicy
 from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.explanation import Verdict, draw_with
+from fd_router.scheduling.load_table import LoadTable
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.plugins.errors import PluginErrors
 from fd_router.scheduling.plugins.guard import PluginGuard
@@ -141,6 +142,7 @@ def _make_policy(
         later=asyncio.get_running_loop().call_later if role == "mixed" else None,  # a pair is sent at once
         index=shared.index,
         reported_loads=shared.loads,
+        load_table=LoadTable(),
     )
     policy = make_policy(named.name, environment, config.scheduler, own_options=named.options, key=named.key)
     if named.is_plugin:

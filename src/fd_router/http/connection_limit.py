@@ -20,7 +20,7 @@ class Evictable(Protocol):
     """A client's connection."""
 
     @property
-    def is_stranger(self) -> bool:
+    def is_unproven(self) -> bool:
         """Whether it has brought no whole request yet, or is in the middle of one."""
 
     def evict(self) -> bool:
@@ -30,7 +30,7 @@ class Evictable(Protocol):
 class ConnectionLimiter:
     """Keeps the number of connections below ``limit``.
 
-    A connection on which nothing is being answered makes room for a new one: first those of strangers, who have
+    A connection on which nothing is being answered makes room for a new one: first unproven ones, which have
     brought no whole request yet or send one slowly, then idle ones. They are looked at in turn, so that a new one isn't
     the next to go.
     """
@@ -46,7 +46,7 @@ class ConnectionLimiter:
             guest = next(self._turn, None)
             if guest is None:
                 self._turn = iter(tuple(guests))
-            elif not guest.is_stranger:
+            elif not guest.is_unproven:
                 known.append(guest)
             elif guest.evict():
                 return True

@@ -347,7 +347,7 @@ class ServerConnection(asyncio.Protocol):
         return True
 
     @property
-    def is_stranger(self) -> bool:
+    def is_unproven(self) -> bool:
         """Whether it has brought no whole request yet, or is in the middle of one."""
         return not self._reader.head_at or self._reader.state != self._reader.IDLE
 

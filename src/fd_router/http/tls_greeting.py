@@ -45,7 +45,7 @@ class TlsGreeting:
 
     __slots__ = ("_context", "_is_over", "_loop", "_sock", "_task", "_tls", "deadline")
 
-    is_stranger = True
+    is_unproven = True
     is_idle = False
     proxied = None
 

@@ -44,7 +44,7 @@ class Owner(Protocol[C_contra]):
         """A new connection is there."""
 
     def on_reusable(self, connection: C_contra) -> None:
-        """An exchange is over and the connection can serve another."""
+        """A request is over and the connection can serve another."""
 
     def on_closed(self, connection: C_contra) -> None:
         """The connection is gone."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
+from fd_router.config.dotted_path import place_of
 from fd_router.engines.engine_load import EngineLoad
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
@@ -102,9 +103,22 @@ class LoadScraper:
                 status, page = await self._get_metrics(instance, self._max_age)
             except UpstreamError:
                 return
-        load = instance.dialect.read_load(page) if status == 200 else None
+        load = self._read(instance, page) if status == 200 else None
         if load is not None and instance.url in self._answered:
             self._take(instance, load, own)
+
+    def _read(self, instance: Instance, page: bytes) -> EngineLoad | None:
+        dialect, url = instance.dialect, instance.url
+        try:
+            return dialect.read_load(page)
+        except Exception as error:  # noqa: BLE001  a third party's: told once, until it can read a page again
+            if url not in self._silent and url in self._answered:
+                self._silent.add(url)
+                self._log.warn(
+                    f"The dialect {dialect.name} failed in read_load for {url}: {place_of(error)}; this router's own "
+                    "counts are used"
+                )
+            return None
 
     def _take(self, instance: Instance, load: EngineLoad, own: int) -> None:
         url = instance.url

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from fd_router.errors import BadRequestError
-from fd_router.http.messages import Headers
 from fd_router.openai.large_bodies import LARGE, as_json
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""A request's header fields as (name, value), in the order received."""
 
 TOKENS_PER_CHARACTER = 2
 """FastDeploy's router estimates a prompt's tokens so; see section 4 of its protocol."""

@@ -13,8 +13,7 @@ import msgspec
 
 from fd_router.config.dotted_path import load_object
 from fd_router.errors import ConfigError
-from fd_router.http.messages import Headers
-from fd_router.openai.completion import Completion
+from fd_router.openai.completion import Completion, Headers
 from fd_router.openai.usage import FindTotal, FindUsage, find_total_tokens, find_usage
 
 Mode = Literal["generate", "any_instance"]

@@ -102,6 +102,10 @@ class RoutedRequest(RequestLife):
                 self._log_error(f"Failed to unmarshal request JSON: {error.message}")
             self._fail_locally(error)
             return
+        except Exception as error:  # noqa: BLE001  a third party's way to read it
+            record.tags = request_tags(request)
+            self.on_bug(error)
+            return
         self._completion = completion
         self._notes = completion.notes
         record.tags = completion.tags = request_tags(
@@ -219,11 +223,7 @@ class RoutedRequest(RequestLife):
             ticket, self._ticket = self._ticket, None  # no cycles: what is over is freed at once
             ticket.leave()
         if self._grant is not None:
-            total = None
-            if self._grant.counts_tokens:
-                tail = self._usage.tail() if self._usage is not None else self._tail
-                total = self._context.endpoint.find_total_tokens(tail)
-            self._grant.end(total, self.record.bytes_out)
+            self._grant.end(self._total_tokens() if self._grant.counts_tokens else None, self.record.bytes_out)
 
     def on_client_gone(self) -> None:
         """The client closed its connection: no instance must go on for nobody."""

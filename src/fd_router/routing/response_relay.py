@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from fd_router.admission.api_key_gate import KeyGrant
@@ -62,5 +63,24 @@ class ResponseRelay:
 
     def _tell_usage(self, reservation: Reservation[Instance]) -> None:
         """Tell the policy what the whole answer says of the prompt, if it does."""
-        if self._usage is not None and (usage := self._context.endpoint.find_usage(self._usage.tail())) is not None:
-            reservation.usage(*usage)
+        if self._usage is None:
+            return
+        try:
+            if (usage := self._context.endpoint.find_usage(self._usage.tail())) is not None:
+                reservation.usage(*usage)
+        except Exception as error:  # noqa: BLE001  a third party's: the answer is whole all the same
+            self._on_usage_bug(error)
+
+    def _total_tokens(self) -> int | None:
+        """Return the tokens of prompt and answer, if the answer tells them."""
+        try:
+            return self._context.endpoint.find_total_tokens(
+                self._usage.tail() if self._usage is not None else self._tail
+            )
+        except Exception as error:  # noqa: BLE001  a third party's: what the request holds is given back all the same
+            self._on_usage_bug(error)
+            return None
+
+    def _on_usage_bug(self, error: Exception) -> None:
+        message = f"the endpoint {self._context.endpoint.path} failed to find an answer's usage"
+        asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})

@@ -1,6 +1,6 @@
 """The contract of policies as one import path, with the names that plug-ins were written for before.
 
-A policy of one's own may take all that it needs from here. The old names of what has become one base class stay: a
+A plug-in may take all that it needs from here. The old names of what has become one base class stay: a
 class that derives from one of them is read as any other (``plugins.adapter``).
 """
 

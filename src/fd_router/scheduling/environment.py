@@ -58,10 +58,10 @@ class Predictions(Protocol):
 class Environment:
     """What a policy is built with: clock (monotonic seconds), randomness, role, and whom to tell of what it does.
 
-    ``load_table`` gives the counts of many candidates faster than they do. ``later``, if any, calls what is to be
-    done after a time: then a policy's trackers may hold requests (``RequestTracker.hold``). ``index`` and
-    ``reported_loads`` are kept up to date where a policy of the router ``needs`` them, and may be shared by roles:
-    no instance has two at a time.
+    ``load_table`` gives the counts of many candidates faster than they do; without one, they are asked. ``later``, if
+    any, calls what is to be done after a time: then a policy's trackers may hold requests (``RequestTracker.hold``).
+    ``index`` and ``reported_loads`` are kept up to date where a policy of the router ``needs`` them, and may
+    be shared by roles: no instance has two at a time.
     """
 
     __slots__ = (
@@ -87,8 +87,9 @@ class Environment:
         later: Later | None = None,
         index: PrefixIndex | None = None,
         reported_loads: ReportedLoads | None = None,
+        load_table: LoadTable | None = None,
     ) -> None:
-        self.load_table = LoadTable()
+        self.load_table = LoadTable(is_told=False) if load_table is None else load_table
         self.clock = clock
         self.random = rng
         self.on_choice = on_choice

@@ -25,15 +25,16 @@ class TableBacked(Candidate, Protocol):
 class LoadTable:
     """Gives ``running`` and ``tokens`` of candidates, in their order: as lists, or as arrays that mustn't be changed.
 
-    Many candidates that come a second time as the same object, and can tell of their changes (``TableBacked``),
-    are put on the board: from then on each change costs them one call, and a decision nothing. An instance is on one
-    board at a time.
+    Many candidates that come a second time as the same object get a row each: from then on each change costs them one
+    call, and a decision nothing. An instance is in one table at a time. Who makes a table whose candidates tell of no
+    change (they aren't ``TableBacked``) says so: ``is_told`` is false, and they are read each time.
     """
 
-    __slots__ = ("_candidates", "_running", "_seen", "_tokens", "_views")
+    __slots__ = ("_candidates", "_is_told", "_running", "_seen", "_tokens", "_views")
 
-    def __init__(self) -> None:
-        self._candidates: Sequence[Candidate] = ()  # those on the board
+    def __init__(self, *, is_told: bool = True) -> None:
+        self._is_told = is_told
+        self._candidates: Sequence[Candidate] = ()  # those with a row
         self._seen: Sequence[Candidate] = ()  # those that came last
         self._running = array("q")
         self._tokens = array("q")
@@ -66,7 +67,7 @@ class LoadTable:
     def _has(self, candidates: Sequence[Candidate]) -> bool:
         if candidates is self._candidates:
             return True
-        if candidates is self._seen and hasattr(candidates[0], "load_table"):
+        if candidates is self._seen and self._is_told:
             self._adopt(candidates)
             return True
         self._seen = candidates  # a list that changes all the time isn't worth it

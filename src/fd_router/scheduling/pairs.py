@@ -128,13 +128,13 @@ class PairScheduler(Generic[InstanceT]):
         prefills, decodes = self._prefill.group.available, self._decode.group.available
         if self._fleet[0] is prefills and self._fleet[1] is decodes:
             return
-        self._fleet = (prefills, decodes)
-        self._partners = {}
+        found: dict[str, Sequence[InstanceT]] = {}
         lists: dict[tuple[str, ...], Sequence[InstanceT]] = {}
         for prefill in prefills:
             partners = tuple(decode for decode in decodes if self._can_pair(prefill, decode))
             # Those with the same partners share one tuple, for policies to recognise and for _among to look at once.
-            self._partners[prefill.key] = lists.setdefault(tuple(d.key for d in partners), partners)
+            found[prefill.key] = lists.setdefault(tuple(d.key for d in partners), partners)
+        self._partners, self._fleet = found, (prefills, decodes)  # not before: a third party's ``can_pair`` may raise
 
     def _none(self, tried: Collection[str]) -> NoInstanceError:
         self._match()  # among no candidates there was nothing to match

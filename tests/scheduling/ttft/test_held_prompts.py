@@ -18,7 +18,7 @@ from tests.support.scheduling_fakes import fleet
 
 
 class Bench:
-    """A shelf, and the prompts that it let through, by name."""
+    """A hold queue, and the prompts that it let through, by name."""
 
     def __init__(self, feed_tokens: float = 500.0) -> None:
         self.loop = FakeLoop(0.0)
@@ -28,10 +28,10 @@ class Bench:
         self.waiting = HeldPrompts(self.columns)
         self.backlog = PrefillQueue(PrefillSpeed(1000.0), self.columns, self.columns.slot("http://10.0.0.1:8000"))
         self.backlog.speed.is_known = True
-        self.shelf = HoldQueue(self.backlog, 0, self.waiting, self.loop.time, self.loop.call_later, feed_tokens)
+        self.hold_queue = HoldQueue(self.backlog, 0, self.waiting, self.loop.time, self.loop.call_later, feed_tokens)
 
     def add(self, name: str, tokens: float) -> None:
-        pending = self.prompts[name] = self.shelf.add(tokens, self.loop.now, is_heard=True)
+        pending = self.prompts[name] = self.hold_queue.add(tokens, self.loop.now, is_heard=True)
         if pending.row < 0:
             self.sent.append(name)
         else:
@@ -39,10 +39,10 @@ class Bench:
 
     def first_token(self, name: str) -> None:
         self.backlog.first_token(self.prompts[name], self.loop.now)
-        self.shelf.feed(self.loop.now)
+        self.hold_queue.feed(self.loop.now)
 
     def end(self, name: str) -> None:
-        self.shelf.end(self.prompts.pop(name), self.loop.now)
+        self.hold_queue.end(self.prompts.pop(name), self.loop.now)
 
 
 def test_an_instance_gets_one_long_prompt_at_a_time_the_shortest_first() -> None:
@@ -108,7 +108,7 @@ def test_nothing_waits_without_a_timer_or_when_told_so() -> None:
 
 def test_nobody_waits_for_what_will_not_be_told() -> None:
     bench = Bench()
-    bench.shelf.add(1000, 0.0, is_heard=False)
+    bench.hold_queue.add(1000, 0.0, is_heard=False)
     bench.add("a", 1000)  # whose first token ends the wait of the next
     bench.add("b", 1000)
     assert bench.sent == ["a"]
@@ -136,7 +136,7 @@ def test_when_the_instance_is_gone_all_are_told() -> None:
     bench = Bench()
     for name in "abc":
         bench.add(name, 1000)
-    bench.shelf.clear(0.0)
+    bench.hold_queue.clear(0.0)
     assert bench.sent == ["a", "b", "c"]
     assert not bench.loop.timers
 
@@ -161,13 +161,13 @@ def test_what_waits_weighs_on_a_new_prompt() -> None:
     ]
     for backlog in backlogs:
         backlog.speed.is_known = True
-    shelves = [
+    hold_queues = [
         HoldQueue(backlog, slot, waiting, bench.loop.time, bench.loop.call_later, 1)
         for slot, backlog in enumerate(backlogs)
     ]
-    for shelf, sizes in zip(shelves, ((9000, 1000, 2000), (9000, 3000)), strict=True):
+    for hold_queue, sizes in zip(hold_queues, ((9000, 1000, 2000), (9000, 3000)), strict=True):
         for tokens in sizes:  # the first of them is sent
-            shelf.add(tokens, 0.0, is_heard=True)
+            hold_queue.add(tokens, 0.0, is_heard=True)
     columns.look_at(candidates)
     before, behind = waiting.weigh(np.array([1.5, 3.0]), np.array([0.001, 0.002]), 0.0)
     assert before.tolist() == [1.0, 0.0]
@@ -176,7 +176,7 @@ def test_what_waits_weighs_on_a_new_prompt() -> None:
     before, behind = waiting.weigh(np.array([6.0, 2.0]), np.array([0.002, 0.001]), 0.0)
     assert before.tolist() == [6.0, 3.0]
     assert behind.tolist() == [0, 0]
-    assert (repr(waiting), repr(shelves[1])) == ("<HeldPrompts: 3 prompts>", "<HoldQueue with 1 prompts>")
+    assert (repr(waiting), repr(hold_queues[1])) == ("<HeldPrompts: 3 prompts>", "<HoldQueue with 1 prompts>")
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3000), st.floats(0, 2)), max_size=80), st.randoms())

@@ -27,6 +27,7 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
 from fd_router.scheduling.candidate_group import UnlimitedGroup
 from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.load_table import LoadTable
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.plugins.guard import PluginGuard
 from fd_router.scheduling.policies import find_policy, make_index, make_policy
@@ -124,7 +125,12 @@ class Simulator:
         self._figures = ReportedLoads(self._clock, options.load_max_age_secs)
         self._index = make_index(self._clock, options)
         environment = Environment(
-            self._clock, random.Random(seed), later=self._later, index=self._index, reported_loads=self._figures
+            self._clock,
+            random.Random(seed),
+            later=self._later,
+            index=self._index,
+            reported_loads=self._figures,
+            load_table=LoadTable(),
         )
         chooser = make_policy(policy, environment, options, own_options=options.policy_options)
         if ":" in policy:
@@ -289,7 +295,7 @@ def simulate(
 ) -> Result:
     """Run ``policy`` on the trace.
 
-    Raises ConfigError for an unknown policy, wrong options, and whatever goes wrong in a policy from elsewhere.
+    Raises ConfigError for an unknown policy, wrong options, and whatever goes wrong in a plug-in policy.
     """
     began = time.monotonic()
     outcomes = Simulator(fleet, policy, options, seed).run(requests, on_progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 OnError = Callable[[str, str, str], None]
 """(hook, kind, detail): ``choose`` or another one; ``raised`` or ``wrong_choice``; nothing of a request in it."""
@@ -40,12 +39,3 @@ class PluginErrors:
         what = "failed, so request_num chooses instead" if hook == "choose" else f"failed in {hook}"
         self._log(f"The policy {self._name} {what}: {detail}{times}")
         self._silent_until, self._unsaid = now + SILENT_SECONDS, 0
-
-
-def where(error: BaseException) -> str:
-    """Say what was raised and where. Not its message, which may hold something of a prompt."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return f"{type(error).__name__}{place}"

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from fd_router.config.dotted_path import place_of
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.explanation import Explanation, by_chance
-from fd_router.scheduling.plugins.errors import OnError, where
+from fd_router.scheduling.plugins.errors import OnError
 from fd_router.scheduling.policy import Policy, PolicyDecorator
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.tracker import RequestTracker
@@ -48,7 +49,7 @@ class PluginGuard(PolicyDecorator):
         try:
             chosen = self._policy.choose(request, candidates)
         except BaseException as error:  # noqa: BLE001  anything may go wrong in it: a library may call sys.exit()
-            self._on_error("choose", "raised", where(error))
+            self._on_error("choose", "raised", place_of(error))
             return self._fallback.choose(request, candidates)
         if candidates is not self._candidates:
             self._candidates, self._known = candidates, frozenset(map(id, candidates))
@@ -66,7 +67,7 @@ class PluginGuard(PolicyDecorator):
         try:
             tracker = self._policy.on_dispatch(request, candidate)
         except BaseException as error:  # noqa: BLE001
-            self._on_error("on_dispatch", "raised", where(error))
+            self._on_error("on_dispatch", "raised", place_of(error))
             return None
         return None if tracker is None else GuardedTracker(tracker, self._on_error)
 
@@ -75,7 +76,7 @@ class PluginGuard(PolicyDecorator):
         try:
             self._policy.on_instance_unavailable(url)
         except BaseException as error:  # noqa: BLE001
-            self._on_error("on_instance_unavailable", "raised", where(error))
+            self._on_error("on_instance_unavailable", "raised", place_of(error))
 
     def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
         """Let the policy explain; one that fails at it, or explains other candidates, is said to."""
@@ -89,7 +90,7 @@ class PluginGuard(PolicyDecorator):
         except msgspec.ValidationError as error:  # which tells types, no values
             why = str(error)
         except BaseException as error:  # noqa: BLE001
-            why = where(error)
+            why = place_of(error)
         return by_chance(candidates, f"{self.title} can't explain its choice: {why}")
 
 
@@ -107,7 +108,7 @@ class GuardedTracker(RequestTracker):
         try:
             return bool(self._tracker.hold(send))
         except BaseException as error:  # noqa: BLE001
-            self._on_error("hold", "raised", where(error))
+            self._on_error("hold", "raised", place_of(error))
             return False
 
     def on_first_token(self) -> None:
@@ -115,21 +116,21 @@ class GuardedTracker(RequestTracker):
         try:
             self._tracker.on_first_token()
         except BaseException as error:  # noqa: BLE001
-            self._on_error("on_first_token", "raised", where(error))
+            self._on_error("on_first_token", "raised", place_of(error))
 
     def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
         """See ``RequestTracker``."""
         try:
             self._tracker.on_usage(prompt_tokens, cached_tokens)
         except BaseException as error:  # noqa: BLE001
-            self._on_error("on_usage", "raised", where(error))
+            self._on_error("on_usage", "raised", place_of(error))
 
     def on_end(self) -> None:
         """See ``RequestTracker``."""
         try:
             self._tracker.on_end()
         except BaseException as error:  # noqa: BLE001
-            self._on_error("on_end", "raised", where(error))
+            self._on_error("on_end", "raised", place_of(error))
 
 
 def _kind(value: object) -> str:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
-from fd_router.config.options import did_you_mean
+from fd_router.config.dotted_path import load_object, say
 from fd_router.config.plugin_options import OptionFields
 from fd_router.errors import ConfigError
 from fd_router.scheduling.environment import Environment
@@ -55,7 +53,7 @@ class PolicyClass:
         except ConfigError:
             raise
         except Exception as error:
-            raise _error(key, name, f"its constructor can't be read: {_say(error)}") from error
+            raise _error(key, name, f"its constructor can't be read: {say(error)}") from error
         named = [GIVEN[parameter] for parameter in self._parameters if parameter in GIVEN]
         self.needs = frozenset().union(*named) | (found.needs if issubclass(found, Policy) else frozenset())
 
@@ -88,7 +86,7 @@ class PolicyClass:
             arguments = {name: value for name, value in given.items() if name in self._parameters}
             return adapt(self._class(**arguments, **values))
         except (Exception, SystemExit) as error:
-            raise ConfigError(f"{self._key}-options: {self.name} can't be made of them: {_say(error)}") from error
+            raise ConfigError(f"{self._key}-options: {self.name} can't be made of them: {say(error)}") from error
 
     def __repr__(self) -> str:
         return f"<PolicyClass {self.name}>"
@@ -106,36 +104,10 @@ def _struct_of(found: Any, parameters: Mapping[str, Any], error: Callable[[str],
 
 
 def _find(name: str, folder: str, key: str) -> Any:
-    module_name, _, class_name = name.partition(":")
-    _search_in(folder)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise _error(key, name, f"importing {module_name} failed: {_say(error)}") from error
-        places = " or ".join(dict.fromkeys(str(Path(place).resolve()) for place in (folder, ".") if place))
-        why = f"there is no module {module_name!r} in {places}, nor among the installed packages"
-        raise _error(key, name, why) from error
-    except (Exception, SystemExit) as error:  # a script's last line would end the router, without a word
-        raise _error(key, name, f"importing {module_name} failed: {_say(error)}") from error
-    found = getattr(module, class_name, None)
-    if found is None:
-        near = did_you_mean(class_name, [name for name in vars(module) if not name.startswith("_")])
-        raise _error(key, name, f"{module.__file__} has no {class_name!r}{near}")
+    found = load_object(name, key=key, folder=folder)
     if not inspect.isclass(found) or getattr(found, "choose", Policy.choose) is Policy.choose:
-        raise _error(key, name, f"{class_name} in {module.__file__} is no class with a choose(request, candidates)")
+        raise _error(key, name, "it is no class with a choose(request, candidates)")
     return found
-
-
-def _search_in(folder: str) -> None:
-    """Let modules be found in the configuration's folder and in the working directory.
-
-    Behind everything else: a file there can't take the place of a module of Python, the router or a package.
-    """
-    for place in (folder, "."):
-        resolved = str(Path(place).resolve()) if place else ""
-        if resolved and resolved not in sys.path:
-            sys.path.append(resolved)
 
 
 def _error(key: str, name: str, why: str) -> ConfigError:
@@ -144,14 +116,3 @@ def _error(key: str, name: str, why: str) -> ConfigError:
 
 def _fault(key: str, name: str, why: str) -> str:
     return f"{key}: {name!r}: {why}"
-
-
-def _say(error: BaseException) -> str:
-    """Say what happened, and in which line of whose file."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith("<") and file != __file__:
-            place = f" ({Path(file).name}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

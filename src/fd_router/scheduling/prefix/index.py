@@ -211,9 +211,9 @@ class PrefixIndex:
         edge.keys, edge.start, edge.parent = edge.keys[cut:], depth, upper
         upper.children = {edge.keys[:KEY_BYTES]: edge}
         for tag in tags_of(edge):
-            twin = Tag(tag.holder, upper, tag.used)
-            link_after(twin, tag)
-            self._attach(twin, upper)
+            copy = Tag(tag.holder, upper, tag.used)
+            link_after(copy, tag)
+            self._attach(copy, upper)
         return upper
 
     def _touch(self, edge: Edge, holder: Holder, now: float) -> None:

@@ -106,7 +106,7 @@ class TtftAwarePolicy(Policy):
         self._slots = SlotLimit()  # the fleet's
         self._later = environment.later
         self._backlogs: dict[str, PrefillQueue] = {}  # by URL
-        self._shelves: dict[str, HoldQueue] = {}  # by URL
+        self._hold_queues: dict[str, HoldQueue] = {}  # by URL
         self._candidates: Sequence[Candidate] = ()  # all of whom have backlogs
         self._fleet = PrefillSpeed(float(options.prefill_tokens_per_sec))
         self._published = self._fleet.tokens_per_sec  # what the columns were made with
@@ -145,8 +145,10 @@ class TtftAwarePolicy(Policy):
         assert prompt is not None, "nothing was chosen"
         backlog = self._backlogs[candidate.url]
         is_heard = request.stream or self._is_prefill  # whose whole answer is its first token
-        shelf = self._shelves[candidate.url]
-        return Placed(self, candidate.url, prompt, backlog, shelf.add(prompt.own, self._clock(), is_heard=is_heard))
+        hold_queue = self._hold_queues[candidate.url]
+        return Placed(
+            self, candidate.url, prompt, backlog, hold_queue.add(prompt.own, self._clock(), is_heard=is_heard)
+        )
 
     def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
         """Explain the predictions. Nothing is remembered."""
@@ -237,21 +239,21 @@ class TtftAwarePolicy(Policy):
         for candidate in candidates:
             if (url := candidate.url) not in backlogs:
                 backlogs[url] = backlog = PrefillQueue(self._fleet, columns, columns.slot(url), self._slots)
-                self._shelves[url] = self._make_shelf(backlog, columns.slot(url))
+                self._hold_queues[url] = self._make_hold_queue(backlog, columns.slot(url))
         for url in columns.gone(candidates):
             columns.forget(url)
-            del backlogs[url], self._shelves[url]
+            del backlogs[url], self._hold_queues[url]
             if self._sizes is not None:
                 self._sizes.forget(url)
         self._candidates = candidates
 
-    def _make_shelf(self, backlog: PrefillQueue, slot: int) -> HoldQueue:
+    def _make_hold_queue(self, backlog: PrefillQueue, slot: int) -> HoldQueue:
         return HoldQueue(backlog, slot, self._waiting, self._clock, self._later, self._options.feed_tokens)
 
     def on_instance_unavailable(self, url: str) -> None:
         """An instance has left, or is down: nothing is to wait for it."""
-        if (shelf := self._shelves.get(url)) is not None:
-            shelf.clear(self._clock())
+        if (hold_queue := self._hold_queues.get(url)) is not None:
+            hold_queue.clear(self._clock())
 
     # what placements tell
 
@@ -259,7 +261,7 @@ class TtftAwarePolicy(Policy):
         """Learn the speed from the time that the prefill took, and the cache's size if no usage tells more."""
         now = self._clock()
         self._observe(placed, now)
-        self._shelves[placed.url].feed(now)
+        self._hold_queues[placed.url].feed(now)
 
     def _observe(self, placed: Placed, now: float) -> None:
         prompt = placed.prompt
@@ -301,7 +303,7 @@ class TtftAwarePolicy(Policy):
 
     def on_end(self, placed: Placed) -> None:
         """Nothing is left of it there."""
-        self._shelves[placed.url].end(placed.pending, self._clock())
+        self._hold_queues[placed.url].end(placed.pending, self._clock())
 
     def _judge_by_time(self, placed: Placed, secs: float) -> bool:
         """Conclude from the time of a prefill whether the prefix was cached. Returns False when it shows nothing."""
