@@ -76,5 +76,5 @@ def test_what_every_engine_does_alike():
     assert not dialect.can_pair(None, None)
     assert dialect.abort(["a"]) == ()
     assert dialect.judge("mixed", 200, b'{"error":{}}', whole=True) is Verdict.ERROR
-    assert dialect.judge("mixed", 429, b"", whole=True) is Verdict.CLIENT_ERROR
+    assert dialect.judge("mixed", 429, b"", whole=True) is Verdict.BUSY
     assert dialect.read_load(b"vllm:num_requests_running 5\nvllm:num_requests_waiting 1\n").running == 5

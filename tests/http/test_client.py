@@ -133,11 +133,11 @@ async def test_a_stream_as_it_comes(backend: Backend) -> None:
     stream = client.stream(ORIGIN, "GET", "/")
     opening = asyncio.ensure_future(stream.__aenter__())
     server = await sent(backend)
-    server.receive(STREAM_HEAD)
+    server.receive(STREAM_HEAD + chunk(b"one"))
     assert await opening is stream
     assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream")
     pieces = stream.__aiter__()
-    server.receive(chunk(b"one") + chunk(b"two"))
+    server.receive(chunk(b"two"))
     assert [await anext(pieces), await anext(pieces)] == [b"one", b"two"]
     assert "200 open" in repr(stream)
     waiting = asyncio.ensure_future(anext(pieces))
@@ -170,9 +170,8 @@ async def test_a_reader_that_is_slow_holds_the_server_up(backend: Backend) -> No
     stream = client.stream(ORIGIN, "GET", "/")
     opening = asyncio.ensure_future(stream.__aenter__())
     server = await sent(backend)
-    server.receive(STREAM_HEAD)
+    server.receive(STREAM_HEAD + chunk(b"x" * HIGH_WATER))
     await opening
-    server.receive(chunk(b"x" * HIGH_WATER))
     assert not server.paused
     server.receive(chunk(b"y"))
     assert server.paused

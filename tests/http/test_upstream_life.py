@@ -52,8 +52,18 @@ class TestDeadlines:
         line.loop.advance(2)
         assert listener.ending == ("first_byte_timeout", Retry.NEVER, 504)
 
-    def test_stall_in_the_head_and_in_the_body(self) -> None:
-        for data in (OK, CHUNKED + b"1\r\na\r\n"):
+    def test_stall_in_the_body(self) -> None:
+        line = Line()
+        listener = line.send()
+        line.loop.advance(20)
+        line.receive(CHUNKED + b"1\r\na\r\n")
+        line.loop.advance(9)
+        assert listener.ending is None
+        line.loop.advance(2)
+        assert listener.ending == ("stalled", Retry.NEVER, 504)
+
+    def test_a_head_is_no_first_byte(self) -> None:
+        for data in (OK, CHUNKED):
             line = Line()
             listener = line.send()
             line.loop.advance(20)
@@ -61,7 +71,7 @@ class TestDeadlines:
             line.loop.advance(9)
             assert listener.ending is None
             line.loop.advance(2)
-            assert listener.ending == ("stalled", Retry.NEVER, 504)
+            assert listener.ending == ("first_byte_timeout", Retry.NEVER, 504)
 
     def test_every_byte_puts_it_off(self) -> None:
         line = Line()
@@ -75,7 +85,7 @@ class TestDeadlines:
     def test_a_client_that_takes_nothing(self) -> None:
         line = Line()
         listener = line.send()
-        line.receive(CHUNKED)
+        line.receive(CHUNKED + b"1\r\na\r\n")
         line.connection.pause()
         line.loop.advance(12)
         assert listener.ending == ("stalled", Retry.NEVER, 502)

@@ -75,11 +75,17 @@ def test_no_instance_is_tried_twice_before_each_was_tried():
         assert sum(received(fleet.mocks)) <= 3
 
 
-def test_an_answer_is_never_asked_for_twice(fleet):
-    """Whatever its status: only the client may decide to pay for another generation."""
-    set_faults(fleet, "status:status=503")
-    assert fleet.ask()[0] == 503
+def test_an_answer_that_another_would_give_too_is_asked_for_once(fleet):
+    """Only the client may decide to pay for another generation."""
+    set_faults(fleet, "status:status=504")
+    assert fleet.ask()[0] == 504
     assert sum(received(fleet.mocks)) == 1
+
+
+def test_when_no_instance_has_room_the_last_answer_is_the_clients(fresh):
+    set_faults(fresh, "status:status=503")
+    assert fresh.ask()[0] == 503
+    assert sorted(received(fresh.mocks)) == [0, 1, 1, 1], "three attempts, each at another one"
 
 
 def test_an_answer_that_is_no_http_is_502_and_not_tried_again(fleet):

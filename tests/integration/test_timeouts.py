@@ -99,13 +99,26 @@ def test_an_instance_that_never_answers_is_504_and_its_work_ends(fleet):
     eventually(lambda: sum(mock.state()["disconnected"] for mock in fleet.mocks) == before + 1)
 
 
-def test_a_stream_that_stalls_breaks_off_visibly(fleet):
-    before = fleet.metric("fd_router_upstream_errors_total", reason="stalled")
+def test_a_stream_of_which_only_the_head_comes_is_504(fleet):
+    before = fleet.metric("fd_router_upstream_errors_total", reason="first_byte_timeout")
     set_faults(fleet, "slow:token_secs=30")
-    with pytest.raises(httpx.RemoteProtocolError):
-        httpx.post(f"{fleet.url}/v1/chat/completions", content=STREAM)
-    assert fleet.metric("fd_router_upstream_errors_total", reason="stalled") == before + 1
+    answer = httpx.post(f"{fleet.url}/v1/chat/completions", content=STREAM)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "first_byte_timeout")
+    assert fleet.metric("fd_router_upstream_errors_total", reason="first_byte_timeout") == before + 1
     eventually(lambda: all(mock.state()["live"] == 0 for mock in fleet.mocks))
+
+
+def test_a_stream_that_stalls_breaks_off_visibly():
+    with ScriptedInstance() as instance, Fleet(0, ports=[instance.port], config=FLEET["config"]) as fleet:
+
+        def stalling(head, body):
+            yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"
+            time.sleep(5)
+
+        instance.script = stalling
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(f"{fleet.url}/v1/chat/completions", content=STREAM)
+        assert fleet.metric("fd_router_upstream_errors_total", reason="stalled") == 1
 
 
 def test_a_client_that_takes_nothing_is_given_up_with_its_stream():

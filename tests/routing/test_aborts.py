@@ -67,11 +67,11 @@ class TestAborted:
         assert client.is_closing()
         rig.assert_nothing_is_held()
 
-    async def test_after_the_head_alone_the_stream_is_cut_off(self) -> None:
+    async def test_within_an_event_the_stream_is_cut_off(self) -> None:
         rig = Rig()
         client = rig.client()
         instance = await rig.ask(client, STREAMING)
-        instance.receive(STREAM_HEAD)
+        instance.receive(STREAM_HEAD + chunk(b"data: "))
         under_way(rig).on_aborted()
         await rig.settle()
         assert client.written.count(b"HTTP/1.1 ") == 1  # no second head

@@ -30,7 +30,7 @@ def counts(breaker: Breaker) -> tuple[int, int]:
 class TestSingle:
     @pytest.mark.parametrize(
         ("status", "expected"),
-        [("200 OK", (1, 0)), ("404 Not Found", (0, 0)), ("429 Slow", (0, 0)), ("503 No", (1, 1))],
+        [("200 OK", (1, 0)), ("404 Not Found", (0, 0)), ("429 Slow", (0, 0)), ("500 No", (1, 1)), ("503 No", (0, 0))],
     )
     async def test_answers(self, status: str, expected: tuple[int, int]) -> None:
         rig = Rig(1)

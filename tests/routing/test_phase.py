@@ -81,6 +81,8 @@ class TestPhases:
         request = under_way(rig)
         assert request.phase is Phase.AWAITING
         instance.receive(STREAM_HEAD)
+        assert request.phase is Phase.AWAITING
+        instance.receive(chunk(b"one"))
         assert request.phase is Phase.STREAMING
         assert repr(request) == "<SingleInstanceRequest POST /v1/completions streaming>"
         instance.lose()

@@ -9,6 +9,7 @@ import msgspec
 from fd_router.app.runtime import Run, Runtime
 from fd_router.capacity.breaker import TripLimits
 from fd_router.capacity.breakers import BreakerOptions, Breakers
+from fd_router.capacity.cooling import Cooling
 from fd_router.capacity.count_audit import CountAuditor
 from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
@@ -35,6 +36,7 @@ def build_capacity(runtime: Runtime, registry: Registry, pools: Pools) -> Capaci
     headroom = Headroom()
     limits = Limits(registry, headroom, options.max_requests_per_instance)
     breakers = _build_breakers(runtime, registry, limits, counters)
+    cooling = Cooling(registry, headroom.notify, min_share=options.min_serving_percent / 100, clock=runtime.clock)
     seconds = options.slow_start_secs
     slow_start = SlowStart(registry, limits, seconds, clock=runtime.clock) if seconds else None
     auditor = _build_auditor(runtime, registry, pools, counters)
@@ -46,7 +48,7 @@ def build_capacity(runtime: Runtime, registry: Registry, pools: Pools) -> Capaci
         )
     )
     registry.on_removed(lambda instance: counters.forget(instance.url))
-    runs = [part.run for part in (breakers, slow_start, auditor) if part is not None]
+    runs = [part.run for part in (breakers, cooling, slow_start, auditor) if part is not None]
     return Capacity(headroom, auditor.compare if auditor is not None else None, runs)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
 
@@ -16,6 +16,9 @@ from fd_router.engines.engine_load import EngineLoad, read_engine_load
 from fd_router.engines.error_answers import ERROR_EVENT, begins_with_error
 
 Role = Literal["mixed", "prefill", "decode"]
+
+MANY: Final = 1_000_000
+"""As often as a request may be sent at all."""
 
 Order = Literal["together", "prefill_first"]
 """When decode gets its request: with prefill's, or when prefill's answer is whole."""
@@ -146,8 +149,14 @@ class Dialect:
     load_path: ClassVar[str] = "/metrics"
     """Where ``read_load`` finds its page."""
 
-    busy_statuses: ClassVar[frozenset[int]] = frozenset()
+    busy_statuses: ClassVar[frozenset[int]] = frozenset((304, 429, 503))
     """Statuses by which it says that it has no room, so that another instance should be asked."""
+
+    passing_statuses: ClassVar[frozenset[int]] = frozenset((408, 425, 502))
+    """Statuses of a failure that another instance need not have."""
+
+    doubtful_statuses: ClassVar[frozenset[int]] = frozenset((500,))
+    """Statuses of a failure that may be the request's own doing: it is sent to one other instance, and no third."""
 
     error_event: ClassVar[bytes] = ERROR_EVENT
     """How an error in the middle of a stream begins. It is searched for in every piece of one, so it must be something
@@ -169,11 +178,18 @@ class Dialect:
 
         The body is as it came: perhaps with the sizes of its chunks in it.
         """
+        if status >= 300 and status in self.busy_statuses:
+            return Verdict.BUSY
         if status < 400:
             return Verdict.ERROR if begins_with_error(piece) else Verdict.OK
-        if status in self.busy_statuses:
-            return Verdict.BUSY
-        return Verdict.ERROR if status >= 500 else Verdict.CLIENT_ERROR
+        is_ours = status >= 500 or status in self.passing_statuses
+        return Verdict.ERROR if is_ours else Verdict.CLIENT_ERROR
+
+    def resends(self, status: int) -> int:
+        """Tell how often a request may be sent to another instance that was answered with ``status``."""
+        if status in self.busy_statuses or status in self.passing_statuses:
+            return MANY
+        return 1 if status in self.doubtful_statuses else 0
 
     def read_given_back(self, answer: bytes) -> GivenBack:  # noqa: ARG002
         """Read a whole answer that was judged to give the request back."""

@@ -10,9 +10,11 @@ _HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def dechunked(body: bytes) -> bytes:
-    """Return the content of a whole chunked body, whose syntax has been checked on the way in."""
+    """Return the content of a chunked body, whole or its beginning, whose syntax has been checked on the way in."""
     content: list[bytes] = []
-    Dechunker(content.append).feed(body)
+    dechunker = Dechunker(content.append)
+    dechunker.feed(body)
+    dechunker.close()
     return b"".join(content)
 
 

@@ -2,6 +2,7 @@
 
 llhttp checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received
 bytes, so a chunked stream keeps its framing and costs one parse and one write a read.
+The head is held back until the first of the body is there, or its end (``http.body_start``).
 
 An instance mostly sends the same head again and again, but for the length of the body. A head that is the
 same as the one before on its connection has been parsed already (``_receive_first``).
@@ -18,6 +19,7 @@ import httptools
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
+from fd_router.http.body_start import has_begun
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import (
     END_OF_HEAD,
@@ -79,7 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._head: ResponseHead | None = None
-        self._head_bytes = b""  # of a head that came in pieces
+        self._head_bytes = b""  # of a head that came in pieces, or whose body has not begun
         self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._inspected: list[tuple[bytes, bytes]] = []
@@ -184,7 +186,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
         elif self._paused:
             self._fail("stalled", f"the client took nothing for {settings.stall_timeout:g} s")
-        elif not self._begun:
+        elif not self._in_body:
             self._fail("first_byte_timeout", f"no answer within {self._time_limit:g} s", status=504)
         else:
             self._fail("stalled", f"nothing came for {settings.stall_timeout:g} s in mid-answer", status=504)
@@ -246,13 +248,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._begun > 1:
             self._fail("protocol", "the answer is longer than it says")
             return
-        if self._begun:  # not by an interim answer
-            self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
         head = self._head
         if not self._in_body:
             self._receive_head(data, listener)
-        elif head is not None and (own := self._own(data, head)):
-            listener.on_data(own)
+        else:
+            self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
+            if head is not None and (own := self._own(data, head)):
+                listener.on_data(own)
         if self._complete and self._listener is listener and (head := self._head) is not None:
             self._finish(listener, head.keep_alive and not self._unfit)
 
@@ -299,13 +301,16 @@ class UpstreamConnection(asyncio.Protocol):
         if head.status < 200:  # a final one, or it would not be here
             self._fail("protocol", f"the answer's status is {head.status}")
             return
-        self._head_bytes = b""
         data = _after_interim_heads(data)
         at = data.index(END_OF_HEAD) + 4
         if why := self._unfit or self._why_unfit(head, data, at):
             self._fail("protocol", why)
             return
-        self._in_body = True
+        if not (self._complete or has_begun(head, data[at:])):
+            self._head_bytes = data
+            return
+        self._head_bytes, self._in_body = b"", True
+        self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
         self._left, self._last = max(head.length, 0), b""
         if first and self._complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
@@ -347,13 +352,23 @@ class UpstreamConnection(asyncio.Protocol):
         why = (getattr(exc, "strerror", None) or str(exc)).lower() if exc else "the connection was closed"
         if not self._begun:
             self._fail("reset", f"{why} before an answer", Retry.ALWAYS, stale=self.is_reused)
-        elif self._in_body and exc is None and self._head is not None and not self._head.is_delimited:
+        elif exc is None and (head := self._head) is not None and not head.is_delimited:
             try:
-                self._finish(listener, reusable=False)
+                self._end_undelimited(head, listener)
             except Exception as error:  # noqa: BLE001  as in data_received
                 listener.on_bug(error)
-        else:
+        elif self._in_body:
             self._fail("cut_off", f"{why} in mid-answer")
+        else:
+            self._fail("reset", f"{why} before the first of the answer's body", Retry.ALWAYS)
+
+    def _end_undelimited(self, head: ResponseHead, listener: Listener) -> None:
+        """Take the end of the connection for the answer's, whose body may be empty."""
+        if not self._in_body:
+            self._in_body = True
+            listener.on_head(head, self._head_bytes.partition(END_OF_HEAD)[2])
+        if self._listener is listener:
+            self._finish(listener, reusable=False)
 
     def _fail(
         self, reason: str, detail: str, retry: Retry = Retry.NEVER, *, status: int | None = None, stale: bool = False

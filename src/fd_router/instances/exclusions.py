@@ -29,7 +29,9 @@ def why_excluded(instance: Instance) -> str:
         return "drains"
     if instance.health is Health.HEALTHY and instance.registration.is_paused:
         return "is paused"
-    return f"is {instance.health.value}" + (", its circuit is open" if instance.is_ejected else "")
+    return f"is {instance.health.value}" + (
+        ", its circuit is open" if instance.is_ejected else ", it said it has no room" if instance.is_cooling else ""
+    )
 
 
 def _states(instances: Sequence[Instance]) -> str:

@@ -26,6 +26,10 @@ def _no_headroom(instance: Instance, is_saturated: bool, /) -> None:
     """Without a ``Headroom`` an instance has no limit to reach."""
 
 
+def _no_cooling(instance: Instance, seconds: float, /) -> None:
+    """Without ``Cooling`` an instance that has no room is asked all the same."""
+
+
 class FailureObserver(Protocol):
     """Judges an instance by what becomes of its requests; see ``capacity.breaker``."""
 
@@ -67,8 +71,8 @@ class Instance:
     """
 
     __slots__ = (
-        "breaker", "dialect", "groups", "health", "host", "is_draining", "is_ejected", "key", "limit", "load_table",
-        "on_limit", "port", "registration", "row", "running", "source", "tokens", "url",
+        "breaker", "dialect", "groups", "health", "host", "is_cooling", "is_draining", "is_ejected", "key", "limit",
+        "load_table", "on_busy", "on_limit", "port", "registration", "row", "running", "source", "tokens", "url",
     )  # fmt: skip
 
     def __init__(self, registration: Registration, dialect: Dialect | None = None) -> None:
@@ -84,11 +88,13 @@ class Instance:
         self.health = Health.UNHEALTHY
         self.is_draining = False  # by an admin's word: nothing new, until it is taken back
         self.is_ejected = False  # its circuit is open
+        self.is_cooling = False  # it said that it has no room
         self.breaker: FailureObserver | None = None
         self.running = 0
         self.tokens = 0
         self.limit = 0  # of concurrent requests, 0 = none; set by ``Headroom``
         self.on_limit: OnLimit = _no_headroom
+        self.on_busy: OnBusy = _no_cooling
         self.load_table: RowObserver | None = None  # in a large fleet: kept up to date at ``row``
         self.row = 0
 
@@ -109,9 +115,9 @@ class Instance:
 
     @property
     def takes_new(self) -> bool:
-        """Whether it may be given a request: it is healthy, and neither paused, draining, nor is its circuit open."""
+        """Whether it may be given a request: it is healthy, and nothing else speaks against it."""
         return self.health is Health.HEALTHY and not (
-            self.registration.is_paused or self.is_draining or self.is_ejected
+            self.registration.is_paused or self.is_draining or self.is_ejected or self.is_cooling
         )
 
     def can_pair_with(self, decode: Instance) -> bool:
@@ -166,6 +172,9 @@ class Instance:
         counts = f"running={self.running} tokens={self.tokens}"
         return f"<Instance {self.key} {self.registration.role} {self.health.value} {counts}>"
 
+
+OnBusy = Callable[[Instance, float], None]
+"""Called when the instance says that it has no room, with the seconds for which it says so; 0.0: it tells none."""
 
 OnLimit = Callable[[Instance, bool], None]
 """Called when the running requests reach the limit (True), and when they come back below it (False)."""

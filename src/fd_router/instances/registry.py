@@ -181,6 +181,11 @@ class Registry:
             self._refresh(instance)
             self._notify(kind, member, detail)
 
+    def set_cooling(self, instance: Instance, *, cooling: bool) -> None:
+        """Let an instance not be chosen for the moment that it asked for, or be chosen again."""
+        instance.is_cooling = cooling
+        self._refresh(instance)
+
     def probe_succeeded(self, instance: Instance) -> None:
         """Learn that a probe of ``instance`` succeeded."""
         self._learn(self._member_of(instance), Event.PROBE_OK)

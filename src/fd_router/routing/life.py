@@ -113,18 +113,20 @@ class RequestLife(ResponseRelay):
         if self._phase is ENDED:
             return
         self._phase = ENDED  # which every phase allows
-        try:
+        try:  # a bug in one step keeps neither the others' counts nor a client waiting
+            if self._tracked_id or self._ticket is not None or self._grant is not None:
+                self._leave()
+        finally:
             try:
-                if self._tracked_id or self._ticket is not None or self._grant is not None:
-                    self._leave()
-            finally:
                 self._release_all()
-            self._record_end(outcome, error)
-        finally:  # not even a bug in the above leaves a client waiting
-            if error is None and outcome == "completed":
-                self._client.end()
-            else:
-                self._finish_client(outcome, error)
+            finally:
+                try:
+                    self._record_end(outcome, error)
+                finally:
+                    if error is None and outcome == "completed":
+                        self._client.end()
+                    else:
+                        self._finish_client(outcome, error)
 
     def _record_end(self, outcome: str, error: HttpError | None) -> None:
         record = self.record

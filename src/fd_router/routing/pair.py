@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
-from fd_router.errors import BadRequestError, NoInstanceError, Retry, UpstreamError
+from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
@@ -23,7 +23,7 @@ from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
-from fd_router.routing.request import RoutedRequest
+from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
@@ -72,12 +72,15 @@ class PairRequest(RoutedRequest):
         if paired is None:
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
-        self.record.attempts += 1
-        self._tell_choice(prefill.instance, decode.instance)
-        self._plan = plan = self._make_plan(paired, prefill, decode)
-        is_first = plan.order == "prefill_first"
-        self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
-        self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
+        try:
+            self._plan = plan = self._make_plan(paired, prefill, decode)
+            is_first = plan.order == "prefill_first"
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
+            self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
+        except BaseException:  # from here on the legs give it back
+            self._release(prefill)
+            self._release(decode)
+            raise
         self.record.attempt_started = self._sent_at = self._context.clock()
         if self._phase is PREPARING:  # nearly always; the table has this move
             self._phase = CONNECTING
@@ -118,17 +121,17 @@ class PairRequest(RoutedRequest):
     def _make_plan(
         self, paired: PairedRequest, prefill: Reservation[Instance], decode: Reservation[Instance]
     ) -> PairPlan:
-        """Have the dialect of the pair plan the attempt. Gives the pair back when it can't, and raises an HttpError."""
+        """Have the dialect of the pair plan the attempt. Raises an HttpError when it can't."""
+        self.record.attempts += 1
+        self._tell_choice(prefill.instance, decode.instance)
         dialect = decode.instance.dialect
         try:
             return dialect.plan(paired, prefill.instance.registration, decode.instance.registration)
         except Exception as error:
-            self._release(prefill)
-            self._release(decode)
             if isinstance(error, (ValueError, RecursionError)):
                 raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
             message = f"Failed to build disaggregate_info: the dialect {dialect.name} failed: {place_of(error)}"
-            raise NoInstanceError(message, status=500, code="dialect_failed") from error
+            raise HttpError(message, code="dialect_failed") from error
 
     def _tag(self, new_id: str) -> None:
         """Log the id that was made here, which the instances' logs and the answer have."""
@@ -158,20 +161,27 @@ class PairRequest(RoutedRequest):
         prefill, decode = self._prefill, self._decode
         self._prefill = self._decode = None  # no cycles: what is over is freed at once
         has_begun = self.record.first_byte_at > 0.0
-        if prefill is not None and not (decode is not None and decode.is_over and has_begun):
-            prefill.cancel()
-            self._release(prefill.reservation)
-        if decode is not None:
-            decode.cancel()
-            self._release(decode.reservation)
+        is_drained = decode is not None and decode.is_over and has_begun
+        self._give_back(None if is_drained else prefill, decode)
 
     def _end_attempt(self) -> None:
         """End both legs of an attempt that came to nothing."""
-        legs = (self._prefill, self._decode)
+        prefill, decode = self._prefill, self._decode
         self._prefill = self._decode = None
-        for leg in legs:
-            if leg is not None:
+        self._give_back(prefill, decode)
+
+    def _give_back(self, prefill: PrefillLeg | None, decode: DecodeLeg | None) -> None:
+        """Close the legs' connections and give their counts back; a bug with one keeps nothing of the other."""
+        try:
+            self._end_leg(prefill)
+        finally:
+            self._end_leg(decode)
+
+    def _end_leg(self, leg: PairLeg | None) -> None:
+        if leg is not None:
+            try:
                 leg.cancel()
+            finally:
                 self._release(leg.reservation)
 
     # what the legs tell
@@ -283,14 +293,16 @@ class PairRequest(RoutedRequest):
             self._break_off(error)
         else:
             blamed = _blame(leg, error)
-            blamed.headers = self._pair_fields()
+            blamed.headers = (*error.headers, *self._pair_fields())
             self._attempt_failed(leg.instance, error, blamed, leg.role)
 
     # steps
 
-    def _may_repeat(self, error: UpstreamError) -> bool:  # noqa: ARG002
-        """Return True: neither instance can finish without the other, so what was begun comes to nothing."""
-        return True
+    def _may_repeat(self, failed: Instance, error: UpstreamError) -> bool:
+        """Return whether another pair may do better; of this one, neither can finish without the other."""
+        if error.reason not in ANSWERS:
+            return True
+        return self._may_resend(failed, error.status, is_forbidden=not error.may_be_repeated, so_far=1)
 
     def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack, status: int) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
@@ -350,5 +362,5 @@ def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
     """Make the error that names the guilty leg."""
     blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
     blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
-    blamed.said = error.said
+    blamed.said, blamed.headers, blamed.may_be_repeated = error.said, error.headers, error.may_be_repeated
     return blamed

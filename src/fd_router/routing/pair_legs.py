@@ -13,6 +13,7 @@ from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
 from fd_router.http.heads import ResponseHead, request_message
 from fd_router.http.messages import Request
+from fd_router.http.retry_fields import forbids_retry, retry_after, retry_after_secs
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
@@ -139,11 +140,11 @@ class PairLeg(UpstreamRequest):
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
         self._head, status = head, head.status
-        if status < 500 and (breaker := self.reservation.instance.breaker) is not None:  # what is more: at its end
+        if status < 300 and (breaker := self.reservation.instance.breaker) is not None:  # what is more: at its end
             breaker.answered(status)
         if not body:
             return
-        if status >= 400:
+        if status >= 300:
             self._gather(body)
         else:
             self._on_good_data(head, body)
@@ -153,7 +154,7 @@ class PairLeg(UpstreamRequest):
         head = self._head
         if head is None:
             return
-        if head.status >= 400:
+        if head.status >= 300:
             self._gather(data)
         else:
             self._on_good_data(head, data)
@@ -166,7 +167,7 @@ class PairLeg(UpstreamRequest):
             return
         gathered = self._gathered
         body = gathered[0] if len(gathered) == 1 else b"".join(gathered)
-        if head.status >= 400:
+        if head.status >= 300:
             self._on_bad_end(head, body)
         else:
             self._on_good_end(head, body)
@@ -175,9 +176,9 @@ class PairLeg(UpstreamRequest):
         """Say what the answer means that is there at once."""
         self.is_over, self._connection = True, None
         self._head, status = head, head.status
-        if status < 500 and (breaker := self.reservation.instance.breaker) is not None:
+        if status < 300 and (breaker := self.reservation.instance.breaker) is not None:
             breaker.answered(status)
-        if status >= 400:
+        if status >= 300:
             self._on_bad_end(head, body)
         else:
             self._on_good_whole(head, body)
@@ -198,9 +199,10 @@ class PairLeg(UpstreamRequest):
 
     def _on_bad_verdict(self, verdict: Verdict, head: ResponseHead, body: bytes) -> None:
         status = head.status
-        if verdict is Verdict.CLIENT_ERROR:
+        if verdict is Verdict.CLIENT_ERROR or verdict is Verdict.OK:
             self._pair.on_leg_refused(self, head, body)
         elif verdict is Verdict.BUSY:
+            self.instance.on_busy(self.instance, retry_after_secs(head))
             self._fail(f"status {status}: it is busy", body, status, "busy")
         else:
             self.instance.failed(f"status {status}")
@@ -229,6 +231,10 @@ class PairLeg(UpstreamRequest):
         self.cancel()
         error = UpstreamError(reason, what, instance=self.instance.url, retry=Retry.NEVER, status=status)
         error.said = error_message(body)
+        if (head := self._head) is not None and head.status >= 300:
+            error.may_be_repeated = error.may_be_repeated and not forbids_retry(head)
+            if value := retry_after(head):
+                error.headers = (("retry-after", value.decode("latin-1")),)
         self._pair.on_leg_failed(self, error)
 
     def __repr__(self) -> str:

@@ -12,7 +12,6 @@ from typing import Final
 
 from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.errors import (
-    BadRequestError,
     HttpError,
     LimitError,
     NoInstanceError,
@@ -21,7 +20,9 @@ from fd_router.errors import (
     UpstreamError,
 )
 from fd_router.http.client_stream import ClientStream
+from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request, error_response
+from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
@@ -45,6 +46,15 @@ def report_failure(instance: Instance, error: UpstreamError, *, held_up: bool, b
     """
     if not (held_up and error.reason == "stalled"):
         instance.failed(error.reason, begun=begun)
+
+
+def tell_status(instance: Instance, head: ResponseHead) -> None:
+    """Tell ``instance`` what it is to be given after an answer with a status of 300 or more."""
+    status, dialect = head.status, instance.dialect
+    if status in dialect.busy_statuses:  # no failure: it wants a pause
+        instance.on_busy(instance, retry_after_secs(head))
+    elif instance.breaker is not None:
+        instance.breaker.answered(status)
 
 
 def _answered_status(error: UpstreamError) -> int:
@@ -141,7 +151,7 @@ class RoutedRequest(RequestLife):
             self._attempt()
         except SaturatedError as error:
             self._wait_or_fail(error)
-        except (BadRequestError, NoInstanceError) as error:
+        except HttpError as error:
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a plug-in's, for one: no client is left waiting
             self.on_bug(error)
@@ -178,7 +188,7 @@ class RoutedRequest(RequestLife):
             self._attempt()
         except NoInstanceError:
             return False
-        except BadRequestError as error:
+        except HttpError as error:  # waiting would not help it
             self._ticket = None
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
@@ -287,7 +297,7 @@ class RoutedRequest(RequestLife):
         """Select and send. Raises NoInstanceError; then nothing has changed."""
         raise NotImplementedError
 
-    def _may_repeat(self, error: UpstreamError) -> bool:
+    def _may_repeat(self, failed: Instance, error: UpstreamError) -> bool:
         """Return whether an attempt that failed so may be made again elsewhere, by what became of its instances."""
         raise NotImplementedError
 
@@ -310,18 +320,37 @@ class RoutedRequest(RequestLife):
 
         ``refusal`` is what the client reads if there is none. ``role``: which of a pair failed.
         """
-        context, record = self._context, self.record
-        most = context.live.current.proxy.max_attempts
-        culprit = f"{role} {error.instance}" if role else error.instance
-        self._log_error(f"Request failed (attempt {record.attempts}/{most}): {culprit}: {error.detail}")
-        record.attempt_failed(record.attempt(error.reason, context.clock(), _answered_status(error)))
+        context = self._context
+        self._note_failure(error, role)
         self._end_attempt()
         if error.retry is Retry.ALWAYS:
             context.connection_failed(failed, error.reason)
-        if self._may_repeat(error) and self._exclude(failed, error.reason) < most:
+        if self._may_repeat(failed, error) and self._exclude(failed, error.reason) < self._max_attempts:
             self._retry(error.reason, refusal)
         else:
             self._fail_locally(refusal)
+
+    @property
+    def _max_attempts(self) -> int:
+        return self._context.live.current.proxy.max_attempts
+
+    def _note_failure(self, error: UpstreamError, role: str = "") -> None:
+        """Write down that the attempt under way failed; ``role``: which of a pair did."""
+        record = self.record
+        culprit = f"{role} {error.instance}" if role else error.instance
+        self._log_error(f"Request failed (attempt {record.attempts}/{self._max_attempts}): {culprit}: {error.detail}")
+        record.attempt_failed(record.attempt(error.reason, self._context.clock(), _answered_status(error)))
+
+    def _may_resend(self, instance: Instance, status: int, *, is_forbidden: bool, so_far: int = 0) -> bool:
+        """Return whether a request may be sent to another instance that ``instance`` answered with ``status``.
+
+        ``is_forbidden``: by the answer itself. ``so_far``: how many of the attempts written down are this one.
+        """
+        record = self.record
+        resends = 0 if is_forbidden else instance.dialect.resends(status)
+        if not resends or record.attempts >= self._max_attempts:
+            return False
+        return sum(attempt.status == status for attempt in record.failed_attempts) - so_far < resends
 
     def _exclude(self, failed: Instance, reason: str) -> int:
         """Make no attempt at ``failed`` while there is another. Returns how many attempts have been made.
@@ -343,6 +372,8 @@ class RoutedRequest(RequestLife):
             self._wait_or_fail(refusal, again=True)
         except NoInstanceError:  # the failed one was the last: its failure says more
             self._fail_locally(refusal)
+        except HttpError as error:
+            self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  as in _begin
             self.on_bug(error)
         else:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from fd_router.errors import NoInstanceError, Retry, UpstreamError
+from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import InstancePool
 from fd_router.http.heads import ResponseHead, request_message
 from fd_router.http.messages import Request
+from fd_router.http.retry_fields import forbids_retry
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING
-from fd_router.routing.request import RoutedRequest, report_failure
+from fd_router.routing.request import RoutedRequest, report_failure, tell_status
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -54,6 +55,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         if completion is None:
             return
         self._reservation = reservation = self._select(completion, self._excluded)
+        self._send_to(reservation, record)
+
+    def _send_to(self, reservation: Reservation[Instance], record: RequestRecord) -> None:
         instance = reservation.instance
         record.attempts += 1
         record.attempt_started = self._context.clock()
@@ -122,12 +126,14 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     def _release_all(self) -> None:
         if self._awaited is not None:
             self._stop_waiting()
-        if self._connection is not None or self._connecting is not None:
-            self._cancel()
-        reservation = self._reservation
-        if reservation is not None:
-            self._reservation = None  # no cycles, by way of what its policy keeps: what is over is freed at once
-            self._release(reservation)
+        try:
+            if self._connection is not None or self._connecting is not None:
+                self._cancel()
+        finally:
+            reservation = self._reservation
+            if reservation is not None:
+                self._reservation = None  # no cycles, by way of what its policy keeps: what is over is freed at once
+                self._release(reservation)
 
     def _end_attempt(self) -> None:
         self._release_all()
@@ -136,6 +142,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Pass the head on, with what came of the body."""
+        if head.status >= 300 and self._goes_elsewhere(head):
+            return
         if self._phase is AWAITING:  # nearly always; the table has this move
             self._phase = STREAMING
         else:
@@ -147,19 +155,21 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._on_first_data()
         self._write_head(head, body)
         if (reservation := self._reservation) is not None:
-            if (breaker := reservation.instance.breaker) is not None:
+            if head.status < 300 and (breaker := reservation.instance.breaker) is not None:  # else it has been told
                 breaker.answered(head.status)
             if reservation.wants_usage:
                 self._watch_usage(body)
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """Pass the whole answer on."""
+        self._connection = None
+        self.on_head(head, body)
+        if self._phase is STREAMING:
+            self.on_complete()
+
     def on_data(self, data: bytes) -> None:
         """Pass more of the body on."""
-        record = self.record
-        if not record.bytes_out:
-            record.first_byte_at = self._context.clock()  # engines send a stream's head before its first token
-            if record.stream:
-                self._on_first_data()
-        record.bytes_out += len(data)
+        self.record.bytes_out += len(data)
         self._tail = data
         self._relay(data)
 
@@ -193,7 +203,54 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     # steps
 
-    def _may_repeat(self, error: UpstreamError) -> bool:
+    def _goes_elsewhere(self, head: ResponseHead) -> bool:
+        """Send the request to another instance, if one may do better than to answer so, and is there."""
+        held, completion = self._reservation, self._completion
+        if held is None or completion is None:
+            return False
+        instance = held.instance
+        tell_status(instance, head)
+        if not self._may_resend(instance, head.status, is_forbidden=forbids_retry(head)):
+            return False
+        tried = (*self._excluded, instance.key)
+        try:
+            other = self._select(completion, tried)
+        except SaturatedError:
+            return self._waits_elsewhere(instance, head.status)
+        except NoInstanceError:
+            return False
+        if other.instance.key in tried:
+            other.release()
+            return False
+        try:
+            self._leave_instance(instance, head.status)
+        finally:  # it is what is held now, and to be given back, also if leaving met a bug
+            self._reservation = other
+        self._send_to(other, self.record)
+        self._log_notes()
+        return True
+
+    def _waits_elsewhere(self, instance: Instance, status: int) -> bool:
+        """Wait for room at another instance than the one that answered with ``status``, where requests can wait."""
+        queue = self._context.queue
+        if queue is None:
+            return False
+        self._leave_instance(instance, status)
+        self._wait(queue, again=True)
+        return True
+
+    def _leave_instance(self, instance: Instance, status: int) -> None:
+        """Give back what is held at the instance whose answer with ``status`` isn't passed on."""
+        reason = "busy" if status in instance.dialect.busy_statuses else "error_answer"
+        try:
+            self._telemetry.metrics.upstream_failed(instance.url, reason)
+            self._telemetry.metrics.retried(reason)
+            self._note_failure(UpstreamError(reason, f"status {status}", instance=instance.url, status=status))
+        finally:
+            self._end_attempt()
+        self._excluded = (*self._excluded, instance.key)
+
+    def _may_repeat(self, failed: Instance, error: UpstreamError) -> bool:  # noqa: ARG002
         """Return whether the instance surely did nothing for it; a silent one may be at work."""
         return error.retry is Retry.ALWAYS
 

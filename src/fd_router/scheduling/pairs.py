@@ -82,7 +82,12 @@ class PairScheduler(Generic[InstanceT]):
         if on_prefill_chosen is not None:
             on_prefill_chosen()
         decode = self._decode.choose(request, partners[prefill.key])
-        return self._prefill.decide(request, prefill, request.tokens), self._decode.decide(request, decode, 0)
+        reservation = self._prefill.decide(request, prefill, request.tokens)
+        try:
+            return reservation, self._decode.decide(request, decode, 0)
+        except BaseException:  # a policy's, for one: half a pair is none
+            reservation.release()
+            raise
 
     def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict, Verdict]:
         """Explain which pair ``select`` would choose now, without counting or changing anything.

@@ -8,13 +8,19 @@ from functools import lru_cache
 
 def ts_ms(now: float) -> str:
     """Write ``2026-03-30 20:16:57.021``, local time; ``now`` is seconds since 1970."""
-    second = int(now)
-    return f"{_stamp(second)}.{min(int((now - second) * 1000), 999):03d}"
+    return _written(int(now * 1000))
 
 
 def now_ts_ms() -> str:
     """Write the present moment so."""
-    return ts_ms(time.time())
+    return _written(int(time.time() * 1000))
+
+
+@lru_cache(maxsize=4)
+def _written(milliseconds: int) -> str:
+    """Write a moment; a request asks several times within one millisecond."""
+    second, rest = divmod(milliseconds, 1000)
+    return f"{_stamp(second)}.{rest:03d}"
 
 
 @lru_cache(maxsize=1)

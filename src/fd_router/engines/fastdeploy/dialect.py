@@ -46,7 +46,7 @@ class FastDeployDialect(Dialect):
             given_back = is_given_back(piece) if whole else PD_ERROR in piece and begins_with_error(piece)
             if given_back:
                 return Verdict.GIVEN_BACK
-        if status < 400 and b'"error"' not in piece[:128]:  # nearly always: three searches, and no call
+        if status < 300 and b'"error"' not in piece[:128]:  # nearly always: three searches, and no call
             return Verdict.OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 
