@@ -168,13 +168,17 @@ def test_a_large_body_is_not_waited_for_without_a_key(router):
 
 def test_a_control_port_in_use_is_an_error_at_the_start(mock):
     router = RouterProcess({"access": {"control-port": mock.port}})
-    with pytest.raises(RuntimeError, match=r"(?s)exit code 1.*error: access.control-port: port .* is in use"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)exit code 1.*error: access.control-port: Failed to start server: port .* in use"
+    ):
         router.wait_until_up()
 
 
 def test_an_unusable_file_is_an_error_at_the_start(tmp_path):
     router = RouterProcess({"access": {"keys-path": str(tmp_path / "none.yaml")}})
-    with pytest.raises(RuntimeError, match=r"exit code 1.*error: .*none.yaml: can't read the API keys: no such file"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)exit code 1.*error: .*none.yaml: can't read the API keys: no such file"
+    ):
         router.wait_until_up()
 
 

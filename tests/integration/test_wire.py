@@ -158,9 +158,7 @@ def test_a_head_that_is_too_large_is_431(client, head):
 # methods and paths
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1/models", "/v1/chat/completions/", "/v1", "/mock/state", "//health", "/../health"]
-)
+@pytest.mark.parametrize("path", ["/", "/v1/models", "/v1/nothing/", "/v1", "/mock/state", "//health", "/../health"])
 def test_an_unknown_path_is_404_and_never_reaches_an_instance(client, fleet, path):
     before = fleet.mocks[0].state()["accepted"]
     client.send(request(path, method="GET"))
@@ -168,6 +166,13 @@ def test_an_unknown_path_is_404_and_never_reaches_an_instance(client, fleet, pat
     assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
     assert fleet.mocks[0].completions() == []
     assert fleet.mocks[0].state()["accepted"] <= before + 3  # this test's own looks, and probes
+
+
+def test_a_slash_too_many_leads_to_the_path_without_and_never_reaches_an_instance(client, fleet):
+    client.send(request("/v1/chat/completions/", method="GET"))
+    answer = client.read()
+    assert (answer.status, answer.header("location")) == (301, "/v1/chat/completions")
+    assert fleet.mocks[0].completions() == []
 
 
 @pytest.mark.parametrize(
