@@ -1,4 +1,4 @@
-"""What one API key may still do: requests at once, requests and tokens a minute."""
+"""The rate limit: what one API key may still do: requests at once, requests and tokens a minute."""
 
 from __future__ import annotations
 

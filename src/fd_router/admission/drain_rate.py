@@ -1,4 +1,4 @@
-"""How fast a queue is served, and so when it is worth coming again."""
+"""The drain rate: how fast a queue is served, and so when it is worth coming again."""
 
 from __future__ import annotations
 

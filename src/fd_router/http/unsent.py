@@ -1,4 +1,4 @@
-"""How much of what was written to a connection is still to be sent."""
+"""Unsent bytes: how much of what was written to a connection is still to be sent."""
 
 from __future__ import annotations
 

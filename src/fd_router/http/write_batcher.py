@@ -1,4 +1,4 @@
-"""What is to be written waits until the end of the loop's turn, and goes out in one go.
+"""The write batcher: what is to be written waits until the end of the loop's turn, and goes out in one go.
 
 A write wakes the process at the other end. Between reads and Python in turn, that process falls asleep
 again before the next write, and each write pays for waking it: about a third of the kernel's time for a

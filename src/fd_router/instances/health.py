@@ -1,4 +1,4 @@
-"""Whether an instance may be chosen: a state machine as a table. No clock, no I/O."""
+"""Health: whether an instance may be chosen. A state machine as a table. No clock, no I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the instances' own figures again and again, so that no decision has to wait for them."""
+"""The load scraper: reads the instances' own figures again and again, so that no decision has to wait for them."""
 
 from __future__ import annotations
 

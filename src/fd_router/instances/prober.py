@@ -1,4 +1,4 @@
-"""Asks every instance, again and again, whether it is healthy."""
+"""The prober: asks every instance, again and again, whether it is healthy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scheduling needs to know of a completion request's body: prompt text, stream or not, ids."""
+"""The completion: what scheduling needs to know of a request's body: prompt text, stream or not, ids."""
 
 from __future__ import annotations
 

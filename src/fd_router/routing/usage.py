@@ -1,4 +1,4 @@
-"""The end of an answer, kept for whoever wants to know what the engine tells there of the prompt."""
+"""The usage tail: the end of an answer, kept for whoever wants to know what the engine tells there of the prompt."""
 
 from __future__ import annotations
 

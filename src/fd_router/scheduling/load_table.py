@@ -1,4 +1,4 @@
-"""The counts of a large fleet as columns that its instances keep up to date: no decision reads a thousand objects."""
+"""The load table: counts of a large fleet as columns that its instances keep up to date; no decision asks them."""
 
 from __future__ import annotations
 

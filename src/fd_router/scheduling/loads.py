@@ -1,4 +1,4 @@
-"""How busy the candidates are: from this router's own counts, or from what the instances tell of themselves."""
+"""Loads: how busy the candidates are: from this router's own counts, or from what the instances tell of themselves."""
 
 from __future__ import annotations
 

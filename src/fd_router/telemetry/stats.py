@@ -1,4 +1,4 @@
-"""The line that says every few seconds how busy the fleet is, and how often sessions met their cache."""
+"""The ``[stats]`` line, which says every few seconds how busy the fleet is, and how often sessions met their cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place that a finished request is handed to."""
+"""Telemetry: the one place that a finished request is handed to."""
 
 from __future__ import annotations
 

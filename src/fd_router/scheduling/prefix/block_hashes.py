@@ -1,4 +1,4 @@
-"""From a prompt to its chained block hashes: 64 bits that name a whole prefix, the same in every process.
+"""Block hashes: from a prompt to its chained block hashes: 64 bits that name a whole prefix, the same in every process.
 
 A prompt is cut into blocks of ``block_size`` tokens; a partial last one is left out. Where no tokenizer is
 configured, a Unicode code point is a token. The prefix up to block i is named by ``Σ word · multiplier + place[i]``

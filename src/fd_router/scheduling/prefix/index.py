@@ -1,4 +1,4 @@
-"""Which instance was sent which prefixes: a radix tree over prefix keys, tagged with the time of last use.
+"""The prefix index: which instance was sent which prefixes, in a radix tree tagged with the time of last use.
 
 A key of eight bytes names a whole prefix (see ``block_hashes``), so a run of blocks that nobody leaves half-way is
 one edge, and two runs are equal as far as the last pair of equal keys: whole edges are compared at once, a

@@ -1,4 +1,4 @@
-"""Which instance served a session last: whether its cache was met, as FastDeploy's dashboards count it."""
+"""Sessions: which instance served a session last: whether its cache was met, as FastDeploy's dashboards count it."""
 
 from __future__ import annotations
 

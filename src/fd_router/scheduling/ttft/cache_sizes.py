@@ -1,4 +1,4 @@
-"""How much each instance's prefix cache holds, learnt from what was cached less, or more, than the index said."""
+"""Cache sizes: how much a prefix cache holds, learnt where less, or more, was cached than the index said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts that wait in the router until their instance can begin with them: the shortest first."""
+"""Held prompts: they wait in the router until their instance can begin with them, the shortest first."""
 
 from __future__ import annotations
 

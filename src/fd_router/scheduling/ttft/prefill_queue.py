@@ -1,4 +1,4 @@
-"""What an instance still has to prefill, as far as this router knows: prompts in the order in which they were sent."""
+"""The prefill queue of an instance: what it still has to prefill, as far as this router knows, in the order sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast instances prefill, learnt from the times of their first tokens."""
+"""The prefill speed: how fast instances prefill, learnt from the times of their first tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests an instance decodes at once, learnt from first tokens that come only when another request ends."""
+"""The slot limit: how many requests an instance decodes at once, learnt from first tokens that wait for an end."""
 
 from __future__ import annotations
 

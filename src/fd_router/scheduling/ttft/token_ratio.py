@@ -1,4 +1,4 @@
-"""How many tokens a character of a prompt is, learnt from what engines tell of prompts' lengths."""
+"""The token ratio: how many tokens a character of a prompt is, learnt from what engines tell of prompts' lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the options of section ``log`` to a log."""
+"""The log's factory: from the options of section ``log`` to a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines that are waiting to be written, in bounded memory."""
+"""Pending lines: they are waiting to be written, in bounded memory."""
 
 from __future__ import annotations
 

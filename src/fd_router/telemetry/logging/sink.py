@@ -1,4 +1,4 @@
-"""Where log lines go, and what becomes of them when they can't get there."""
+"""The log sink: where lines go, and what becomes of them when they can't get there."""
 
 from __future__ import annotations
 
