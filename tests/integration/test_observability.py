@@ -116,9 +116,9 @@ def test_a_running_stream_is_in_flight_and_its_tokens_are_only_its_prefills():
         prompt = "some words that take half a second to read, more or less"
         with RawClient(fleet.port) as client:
             client.send(request(CHAT, json.dumps(chat(prompt, max_tokens=1_000_000, stream=True)).encode()))
-            client.read_head()
-            assert fleet.metric("fd_router_instance_tokens") == 2 * len(prompt)
+            eventually(lambda: fleet.metric("fd_router_instance_tokens") == 2 * len(prompt))
             assert fleet.running(fleet.mocks[0]) == 1
+            client.read_head()  # comes with the first token
             client.read_chunk()
             eventually(lambda: fleet.metric("fd_router_instance_tokens") == 0)
             assert fleet.running(fleet.mocks[0]) == 1
@@ -310,7 +310,9 @@ def test_no_prompt_is_logged_or_counted_whatever_happens_to_it(config):
             mock.set_faults(fault)
             assert post(fleet, marked()).status == status
         eventually(lambda: fleet.is_healthy(mock))
-        for fault in ("cut_mid_body:how=rst", "cut_mid_body:how=fin", "slow:token_secs=30"):
+        mock.set_faults("slow:token_secs=30")
+        assert post(fleet, marked(stream=True, max_tokens=50)).status == 504  # no token, so no answer has begun
+        for fault in ("cut_mid_body:how=rst", "cut_mid_body:how=fin"):
             mock.set_faults(fault)
             with pytest.raises((IncompleteError, ConnectionResetError)):
                 post(fleet, marked(stream=True, max_tokens=50))

@@ -34,7 +34,7 @@ TOKENS = 25
 LEAVERS_TOKENS = 500
 """The answer that a client doesn't wait for must not be over when it leaves, however busy the machine is."""
 
-LIMIT_SECS = 1.0
+LIMIT_SECS = 2.0
 LEFT_SECS = 0.2
 """How long a leg may stay open when all is over for the client."""
 

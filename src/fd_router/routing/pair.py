@@ -315,7 +315,7 @@ class PairRequest(RoutedRequest):
         self._end_attempt()
         try:
             self._attempt_without(leg.instance)
-        except NoInstanceError:
+        except HttpError:  # no pair, or a body that no other attempt can be made of
             self._prefill, self._decode = held
             return False
         record.failed_attempts = (*record.failed_attempts, given_up)
