@@ -1,8 +1,8 @@
-"""Instructions of one tree of the router against another: what a request or chunk takes, whatever else the machine does.
+"""Instructions of one tree of the router against another: what a request or chunk takes, on a busy machine as well.
 
-``python benchmarks/instructions.py --against ../other-tree`` runs the router of this tree (A) and of the other (B) under
-valgrind, and counts from the moment that all is warm. Of user space only: what the kernel does isn't in it. But a step
-of one per cent shows, which CPU time on a shared machine hides.
+``python benchmarks/instructions.py --against ../other-tree`` runs this tree's router (A) and the other's (B) under
+valgrind, and counts from when all is warm. Of user space only: what the kernel does isn't in it. But a step of one per
+cent shows, which CPU time on a shared machine hides.
 """
 
 from __future__ import annotations
