@@ -162,7 +162,7 @@ class RoutedRequest(RequestLife):
         """Wait for room where requests can, else end with ``refusal``; ``again``: it had been sent before, in vain."""
         queue = self._context.queue
         if queue is None:
-            self._fail_locally(refusal)
+            self._give_up(refusal)
         else:
             self._wait(queue, again=again)
 
@@ -305,6 +305,10 @@ class RoutedRequest(RequestLife):
         """Give back what an attempt that came to nothing holds, connections and counts."""
         raise NotImplementedError
 
+    def _give_up(self, refusal: HttpError) -> None:
+        """End, since no other attempt can be made; ``refusal`` says why."""
+        self._fail_locally(refusal)
+
     def _pause_upstream(self) -> None:
         """Stop reading the answer."""
         raise NotImplementedError
@@ -328,7 +332,7 @@ class RoutedRequest(RequestLife):
         if self._may_repeat(failed, error) and self._exclude(failed, error.reason) < self._max_attempts:
             self._retry(error.reason, refusal)
         else:
-            self._fail_locally(refusal)
+            self._give_up(refusal)
 
     @property
     def _max_attempts(self) -> int:
@@ -371,7 +375,7 @@ class RoutedRequest(RequestLife):
             self._telemetry.metrics.retried(reason)
             self._wait_or_fail(refusal, again=True)
         except NoInstanceError:  # the failed one was the last: its failure says more
-            self._fail_locally(refusal)
+            self._give_up(refusal)
         except HttpError as error:
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  as in _begin
