@@ -16,6 +16,7 @@ from fd_router.app.endpoints import endpoints_of, starts
 from fd_router.app.exposure import warn_if_open
 from fd_router.app.hops import build_hops, build_pools
 from fd_router.app.membership import build_membership
+from fd_router.app.memory import usable_memory
 from fd_router.app.reload import Load, Reloader
 from fd_router.app.routing import build_routing
 from fd_router.app.runtime import build_runtime
@@ -45,7 +46,7 @@ class Router:
         """``load`` reads the configuration anew, for a reload; None: it doesn't change. Raises ConfigError."""
         self.runtime = runtime = build_runtime(config, log)
         live, telemetry = runtime.live, runtime.telemetry
-        self.state = state = ServerState(live, open_files=open_files())
+        self.state = state = ServerState(live, open_files=open_files(), memory=usable_memory())
         self._client_tls = ClientSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
@@ -55,7 +56,7 @@ class Router:
         registry = membership.registry
         self._capacity = capacity = build_capacity(runtime, registry, pools)
         self._scheduling = build_scheduling(config, registry, pools, telemetry, runtime.rng, capacity.on_count)
-        self._admission = admission = build_admission(runtime)
+        self._admission = admission = build_admission(runtime, state.budget)
         capacity.headroom.on_capacity(admission.queue.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
         self._routing = build_routing(runtime, registry, pools, self._scheduling, admission, state, make_id)

@@ -24,7 +24,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request, error_response
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
-from fd_router.openai.completion import Completion
+from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.life import RequestLife
 from fd_router.routing.log_tags import request_tags
@@ -176,9 +176,15 @@ class RoutedRequest(RequestLife):
             self._fail_locally(error)
             return
         self._ticket = ticket
+        self._drop_texts()
         self._move(QUEUED)
         self._notes.append(f"Waiting for room at an instance (priority {priority}, {queue.waiting - 1} others wait)")
         self._log_notes()
+
+    def _drop_texts(self) -> None:
+        """Keep a large prompt once, as the body that is sent: scheduling has seen it, and mostly won't again."""
+        if len(self._request.body) > KEPT_TEXT and (completion := self._completion) is not None:
+            completion.drop_texts()
 
     # what the queue calls
 

@@ -64,6 +64,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
         pool = self._context.pools.of(instance)
+        self._drop_texts()
         if reservation.tracker is not None and reservation.hold(self._be_sent_soon):
             self._move(HELD)
             self._awaited = pool
