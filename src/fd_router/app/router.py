@@ -29,7 +29,7 @@ from fd_router.errors import FdRouterError
 from fd_router.http.listener import Listener, place, why_not_listening
 from fd_router.http.request_ids import RequestIds
 from fd_router.http.server_context import ServerContext, ServerState, build_server_context
-from fd_router.http.tls import ClientSide, InstanceSide
+from fd_router.http.tls import ClientSide
 from fd_router.telemetry.logging.text_log import RouterLog
 
 FIRST_PROBES_SECONDS = 0.5
@@ -47,11 +47,11 @@ class Router:
         self.runtime = runtime = build_runtime(config, log)
         live, telemetry = runtime.live, runtime.telemetry
         self.state = state = ServerState(live, open_files=open_files(), memory=usable_memory())
-        self._client_tls, instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
+        self._client_tls = ClientSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
         hops = build_hops(config)
-        self._pools = pools = build_pools(runtime, instance_tls, hops)
+        self._pools = pools = build_pools(runtime, hops)
         self._membership = membership = build_membership(runtime, pools)
         registry = membership.registry
         self._capacity = capacity = build_capacity(runtime, registry, pools)
@@ -65,7 +65,7 @@ class Router:
             load or (lambda: Loaded(config)),
             (
                 lambda new: self._client_tls.prepare(new.tls),
-                lambda new: instance_tls.prepare(new.tls),
+                lambda _: registry.access.prepare(),
                 admission.prepare_tokens,
             ),
             admission.reload_keys,
