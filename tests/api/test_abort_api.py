@@ -41,7 +41,7 @@ class Setting:
         self.reply = b""
         self.api = abort.AbortApi(lambda: [self.instance], self.in_flight, self.post, log=log)
 
-    async def post(self, instance, path, body):
+    async def post(self, instance, path, body, shown):
         self.told.append(json.loads(body))
         return 200, self.reply
 
@@ -162,7 +162,7 @@ async def test_ids_that_nobody_knows_are_written_once_however_many_instances_the
     dialect, told = CountingDialect(), []
     members = [Instance(describe(port=8000 + number), dialect) for number in range(50)]
 
-    async def post(instance, path, body):
+    async def post(instance, path, body, shown):
         told.append((instance.key, json.loads(body)["req_ids"]))
         return 200, b""
 

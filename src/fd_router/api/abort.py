@@ -45,8 +45,9 @@ class Requests(Protocol):
     def all(self) -> Sequence[Running]: ...
 
 
-Post = Callable[[Instance, str, bytes], Awaitable[tuple[int, bytes]]]
-"""(instance, path, body) → status and body. Raises UpstreamError, also when it takes too long."""
+Post = Callable[[Instance, str, bytes, bytes], Awaitable[tuple[int, bytes]]]
+"""(instance, path, body, the caller's Authorization) → status and body. Raises UpstreamError, also when it takes too
+long."""
 
 
 class _Order(msgspec.Struct):
@@ -94,7 +95,9 @@ class AbortApi:
         ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
         for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
             one.on_aborted()
-        told = await asyncio.gather(*(self._tell(instance, todo) for instance, todo in messages if todo))
+        told = await asyncio.gather(
+            *(self._tell(instance, todo, request.head.authorization) for instance, todo in messages if todo)
+        )
         await self._end(running, told)
         result = _merge(names, told, [one.request_id for one in ended])
         self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
@@ -140,20 +143,20 @@ class AbortApi:
             self._log.error(f"{instance.url}: {what}")
             return AbortReply(error=what)
 
-    async def _tell(self, instance: Instance, messages: Sequence[AbortMessage]) -> _Told:
+    async def _tell(self, instance: Instance, messages: Sequence[AbortMessage], shown: bytes) -> _Told:
         """Send an instance one message after the other, as long as it takes them."""
         replies = []
         for message in messages:
-            reply = await self._send(instance, message)
+            reply = await self._send(instance, message, shown)
             if reply.error:
                 return _Told(instance, reply)
             replies.append(reply)
         return _Told(instance, replies[0] if len(replies) == 1 else _joined(replies))
 
-    async def _send(self, instance: Instance, message: AbortMessage) -> AbortReply:
+    async def _send(self, instance: Instance, message: AbortMessage, shown: bytes) -> AbortReply:
         try:
             async with self._slots:
-                status, answer = await self._post(instance, message.path, message.body)
+                status, answer = await self._post(instance, message.path, message.body, shown)
         except UpstreamError as error:
             return AbortReply(error=error.detail)
         return self._read(instance, answer) if status == 200 else AbortReply(error=f"status {status}")

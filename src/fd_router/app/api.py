@@ -8,6 +8,7 @@ from fd_router.api.abort import AbortApi
 from fd_router.api.health import HealthApi
 from fd_router.api.instances import InstancesApi
 from fd_router.api.metrics import metrics_routes
+from fd_router.api.models import ModelsApi
 from fd_router.api.registration import RegistrationApi
 from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
@@ -18,6 +19,7 @@ from fd_router.app.routing import Routing
 from fd_router.app.runtime import Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
+from fd_router.http.client_request import NO_HEADERS
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
 from fd_router.http.messages import Routes
@@ -42,10 +44,13 @@ def build_routes(
     endpoints: Sequence[Endpoint],
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
-    registry, monitor, log = membership.registry, membership.monitor, runtime.log
+    registry, monitor, log, gate = membership.registry, membership.monitor, runtime.log, admission.gate
 
-    async def post(instance: Instance, path: str, body: bytes) -> tuple[int, bytes]:
-        return await fetch(pools.of(instance), "POST", path, body, time_limit=CONTROL_SECONDS)
+    async def post(instance: Instance, path: str, body: bytes, shown: bytes) -> tuple[int, bytes]:
+        # What a caller shows is for the instances where it can't be meant for the router.
+        is_theirs = shown and admission.keep_authorization and admission.rules.admin is None
+        headers = {"authorization": shown.decode("latin-1")} if is_theirs else NO_HEADERS
+        return await fetch(pools.of(instance), "POST", path, body, headers=headers, time_limit=CONTROL_SECONDS)
 
     registration = RegistrationApi(
         registry,
@@ -62,6 +67,11 @@ def build_routes(
         metrics_routes(runtime.telemetry.metrics.render),
         reload_routes(reloader.reload),
         AbortApi(registry.all, routing.in_flight, post, log=log).routes(),
+        ModelsApi(
+            registry.all,
+            lambda: routing.directory.table,
+            (lambda authorization: gate.identify(authorization).allowance.key) if gate is not None else None,
+        ).routes(),
         scheduling.explain_api(routing.explain, registry, endpoints).routes(),
     )
     return admission.guard.protect(routes)

@@ -33,6 +33,7 @@ def find_problems(config: Config) -> Sequence[str]:
         *admission.find_problems(config.access, config.admission),
         *tls_problems(config.tls),
         *_access_problems(config),
+        *_raised(lambda: config.models.checked),
     )
     return tuple(found)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from fd_router.api.access import is_own
 from fd_router.config.dotted_path import dotted_paths
 from fd_router.config.sections import ServerConfig
 from fd_router.http.client_stream import StartRequest
+from fd_router.instances.exclusions import why_none
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
 from fd_router.openai.endpoints import Endpoint, Mode, open_endpoints
@@ -38,12 +40,12 @@ def starts(endpoints: Iterable[Endpoint], starters: Starters) -> dict[str, dict[
 
 
 def any_instance_scheduler(
-    registry: Registry, clock: Callable[[], float], rng: random.Random, why_none: Callable[[], str]
+    registry: Registry, clock: Callable[[], float], rng: random.Random, model: str
 ) -> Scheduler[Instance]:
-    """Build who chooses, in splitwise mode, the single instance of a request that makes no pair.
+    """Build who chooses, in splitwise mode, the single instance of a request for ``model`` that makes no pair.
 
     Prefill and decode instances alike have the model. Of two at random it is the one with fewer requests: a choice that
     needs no view of the two groups together.
     """
-    group = JointGroup((registry.group("prefill"), registry.group("decode")))
-    return Scheduler(group, PowerOfTwoPolicy(Environment(clock, rng)), why_none)
+    group = JointGroup((registry.group("prefill", model), registry.group("decode", model)))
+    return Scheduler(group, PowerOfTwoPolicy(Environment(clock, rng)), partial(why_none, registry, model))

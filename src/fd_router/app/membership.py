@@ -12,6 +12,7 @@ from fd_router.engines.dialects import open_dialects
 from fd_router.http.connection_pool import Pools
 from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.model_prober import ModelProber
 from fd_router.instances.probe_connection import ProbeConnections
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
@@ -22,6 +23,7 @@ class Membership(msgspec.Struct, frozen=True):
 
     registry: Registry
     monitor: HealthMonitor
+    model_prober: ModelProber
 
 
 def build_membership(runtime: Runtime, pools: Pools) -> Membership:
@@ -33,10 +35,13 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
     registry.on_change(partial(_retire, pools))
     registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
     metrics.watch_instances(registry.all)
-    get_status = ProbeConnections(registry, pools).get_status
-    return Membership(
-        registry, HealthMonitor(registry, get_status, clock=runtime.clock, rng=runtime.rng, live=live, log=runtime.log)
-    )
+    probes = ProbeConnections(registry, pools)
+    model_prober = ModelProber(registry, probes.get_page, live)
+    monitor = HealthMonitor(
+        registry, probes.get_status, clock=runtime.clock, rng=runtime.rng, live=live, log=runtime.log,
+        learn=model_prober.learn,
+    )  # fmt: skip
+    return Membership(registry, monitor, model_prober)
 
 
 def _retire(pools: Pools, change: Change) -> None:

@@ -146,6 +146,9 @@ class Dialect:
     health_path: ClassVar[str] = ""
     """Where its probes go; "": to ``manager.health-check-endpoint``."""
 
+    models_path: ClassVar[str] = "/v1/models"
+    """Where it lists the models that it serves, as OpenAI does; "": nowhere."""
+
     load_path: ClassVar[str] = "/metrics"
     """Where ``read_load`` finds its page."""
 

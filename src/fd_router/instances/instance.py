@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
+from fd_router.engines.model_cards import ModelCard
 from fd_router.http.instance_access import PLAIN, InstanceAccess
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.registration import Registration
@@ -73,8 +74,8 @@ class Instance:
 
     __slots__ = (
         "access", "breaker", "dialect", "groups", "health", "host", "is_cooling", "is_draining", "is_ejected", "key",
-        "limit", "load_table", "on_busy", "on_limit", "port", "registration", "row", "running", "source", "tokens",
-        "url",
+        "limit", "load_table", "models", "on_busy", "on_limit", "port", "registration", "row", "running", "source",
+        "tokens", "url",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,7 @@ class Instance:
         self.port = registration.port
         self.registration = registration
         self.dialect = FastDeployDialect() if dialect is None else dialect
+        self.models: tuple[ModelCard, ...] = ()  # those it serves, as far as it is known; set by the registry
         self.source: Source = REGISTER_API  # who named it, or the highest of those who did
         self.groups: tuple[MemberGroup, ...] = ()  # those it is a member of; set by the registry
         self.health = Health.UNHEALTHY

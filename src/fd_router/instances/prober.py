@@ -21,6 +21,10 @@ Get = Callable[[Registration, str, float], Awaitable[int]]
 """(whom to ask, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
 
 
+Learn = Callable[[Registration], Awaitable[None]]
+"""Finds out what an instance serves. Never raises."""
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What one probe found: ``detail`` is "status 200", or why there was none; ``seconds`` how long it took."""
 
@@ -48,8 +52,11 @@ class HealthMonitor:
         rng: random.Random,
         live: LiveConfig,
         log: Log,
+        learn: Learn | None = None,
         max_concurrent: int = 512,
     ) -> None:
+        """``learn`` is awaited before an instance that can serve gets requests."""
+        self._learn = learn
         self._registry = registry
         self._get = get
         self._clock = clock
@@ -170,15 +177,23 @@ class HealthMonitor:
 
     async def _run_probe(self, registration: Registration) -> Outcome:
         key = registration.key
+        has_learnt = self._learn is None
         own_path = self._registry.dialects.named(registration.dialect).health_path
         while True:
             self._doubted.discard(key)
             path = own_path or self._live.current.manager.health_check_endpoint
             outcome = await self._ask(registration, path)
+            if outcome.healthy and self._learn is not None and not has_learnt and not self._is_serving(key):
+                has_learnt = True
+                await self._learn(registration)
             if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
         return outcome
+
+    def _is_serving(self, key: str) -> bool:
+        instance = self._registry.get(key)
+        return instance is not None and instance.health is Health.HEALTHY
 
     def _has_decided(self, registration: Registration, outcome: Outcome, path: str) -> bool:
         """Tell the registry what one try found. Returns whether that decides.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterable
 
 from fd_router.config.dotted_path import say
 from fd_router.config.live import LiveConfig
 from fd_router.engines.dialects import Dialects
+from fd_router.engines.model_cards import ModelCard, told_cards
 from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.group_key import ANY_MODEL, GroupKey, group_keys
@@ -14,12 +16,16 @@ from fd_router.instances.groups import Group
 from fd_router.instances.health import Event, Status, Thresholds, advance
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.log import log_change
+from fd_router.instances.model_sets import ModelSets, ServedModels
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_keys import ROLES, Role
 from fd_router.instances.source import REGISTER_API, Source
 from fd_router.telemetry.contracts import Log
 
 Listener = Callable[[Change], None]
+
+_MAX_LEARNT = 1024
+"""Instances that aren't members yet of which it is remembered what they serve: whoever asks to register is probed."""
 
 
 class _Member:
@@ -61,6 +67,11 @@ class Registry:
         self._banned: dict[str, float] = {}  # key → when it may register again
         self._removed_in_use: dict[str, Instance] = {}  # no members any more, but requests still run there
         self._groups: dict[GroupKey, Group] = {}
+        self._models = ModelSets()
+        self._are_several = False  # what the members were grouped by
+        self._learnt: OrderedDict[str, tuple[ModelCard, ...]] = (
+            OrderedDict()
+        )  # by key, of those that aren't members yet
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
 
     @property
@@ -114,7 +125,9 @@ class Registry:
         instance.health = Health.UNHEALTHY
         if _is_busy(instance):
             self._removed_in_use[key] = instance
+        self._models.remove(instance.models)
         self._set_groups(instance, ())
+        self._regroup()
         self._notify(ChangeKind.REMOVED, member, reason)
         return instance
 
@@ -173,6 +186,32 @@ class Registry:
             group = self._groups[key] = Group(key)
         return group
 
+    @property
+    def served_models(self) -> ServedModels:
+        """What the members serve, the same object until that changes."""
+        return self._models.served
+
+    def available(self, role: Role) -> tuple[Instance, ...]:
+        """Return the members of ``role`` that take new requests, whatever model they serve, ordered by URL."""
+        return tuple(x for x in self.all() if x.registration.role == role and x.takes_new)
+
+    def learn_models(self, key: str, models: tuple[ModelCard, ...]) -> None:
+        """Learn what the instance with ``key`` serves, by its own list. What it registered with counts for more."""
+        member = self._members.get(key)
+        if member is not None:
+            if not member.instance.registration.models:
+                self._set_models(member, models)
+            return
+        self._learnt[key] = models
+        while len(self._learnt) > _MAX_LEARNT:
+            self._learnt.popitem(last=False)
+
+    def forget_groups(self, models: Container[str]) -> None:
+        """Let go of groups without members, of models that aren't among ``models``."""
+        for key, group in tuple(self._groups.items()):
+            if group.is_empty and key.model != ANY_MODEL and key.model not in models:
+                del self._groups[key]
+
     def proven(self, key: GroupKey) -> tuple[Instance, ...]:
         """Return the members of the group that have been up and aren't paused or draining."""
         proven = (member.instance for member in self._members.values() if member.has_been_up)
@@ -227,9 +266,13 @@ class Registry:
         instance.dialect = self.dialects.named(registration.dialect)
         instance.access = self.access.of(registration)
         instance.is_draining = False
-        self._set_groups(instance, group_keys(registration))
+        learnt = self._learnt.pop(registration.key, ())
+        instance.models = told_cards(registration.models) if registration.models else learnt
+        self._models.add(instance.models)
+        self._set_groups(instance, self._group_keys(instance))
         member = _Member(instance, self._clock())
         self._members[registration.key] = member
+        self._regroup()
         return member
 
     def _replace(self, member: _Member, registration: Registration) -> None:
@@ -240,15 +283,39 @@ class Registry:
             instance.access = access
             self._notify(ChangeKind.ACCESS, member)
         if before.role != registration.role:
-            self._set_groups(instance, group_keys(registration))
+            self._set_groups(instance, self._group_keys(instance))
             self._notify(ChangeKind.ROLE, member, f"was {before.role}")
         elif before != registration and before.traits != registration.traits:
             self._refresh(instance)  # who can pair with whom may have changed: what of it matters, its dialect knows
+        if before.models != registration.models:
+            self._set_models(member, told_cards(registration.models))
         if before.max_requests != registration.max_requests:
             self._notify(ChangeKind.LIMIT, member, f"was {before.max_requests}")
         if before.is_paused != registration.is_paused:
             self._refresh(instance)
             self._notify(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)
+
+    def _set_models(self, member: _Member, models: tuple[ModelCard, ...]) -> None:
+        instance, before = member.instance, member.instance.models
+        instance.models = models
+        if {(card.name, card.base) for card in before} == {(card.name, card.base) for card in models}:
+            return  # an engine may tell another time of creation whenever it is asked
+        self._models.remove(before)
+        self._models.add(models)
+        self._set_groups(instance, self._group_keys(instance))
+        self._regroup()
+        self._notify(ChangeKind.MODELS, member)
+
+    def _group_keys(self, instance: Instance) -> tuple[GroupKey, ...]:
+        return group_keys(instance.role, instance.models, are_several=self._models.are_several)
+
+    def _regroup(self) -> None:
+        """Put all members into their groups where models have just begun, or ceased, to tell instances apart."""
+        if self._are_several is self._models.are_several:
+            return
+        self._are_several = self._models.are_several
+        for member in self._members.values():
+            self._set_groups(member.instance, self._group_keys(member.instance))
 
     def _set_groups(self, instance: Instance, keys: Iterable[GroupKey]) -> None:
         for group in instance.groups:
@@ -307,7 +374,7 @@ class Registry:
                 self._log.error(f"A bug in the router: a listener of the registry {what}")
 
     def __repr__(self) -> str:
-        available = ", ".join(f"{role}: {len(self.group(role).available)}" for role in ROLES)
+        available = ", ".join(f"{role}: {len(self.available(role))}" for role in ROLES)
         return f"<Registry {len(self._members)} members, available {available}>"
 
 

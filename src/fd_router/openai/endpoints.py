@@ -14,6 +14,7 @@ import msgspec
 from fd_router.config.dotted_path import load_object
 from fd_router.errors import ConfigError
 from fd_router.openai.completion import Completion, Headers
+from fd_router.openai.json_splice import set_member
 from fd_router.openai.usage import FindTotal, FindUsage, find_total_tokens, find_usage
 
 Mode = Literal["generate", "any_instance"]
@@ -23,8 +24,21 @@ Read = Callable[[bytes, Headers], Completion]
 """(body, headers) → what scheduling needs to know. Raises BadRequestError for what no instance could read."""
 
 
+WithModel = Callable[[bytes, str], bytes]
+"""(body, name) → the body as it asks for the model called so. Raises ValueError for what isn't such a body."""
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """Return a JSON object with ``model`` as its member of this name; the rest stays as it came."""
+    return set_member(body, "model", msgspec.json.encode(model))
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One path that instances answer. ``read`` runs for each request, the two others at the end of some answers."""
+    """One path that instances answer.
+
+    ``read`` runs for each request, ``find_…`` at the end of some answers, ``with_model`` where a request asks for a
+    model by another name than its instances know it by.
+    """
 
     path: str
     method: str = "POST"
@@ -32,6 +46,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     read: Read = Completion
     find_usage: FindUsage = find_usage
     find_total_tokens: FindTotal = find_total_tokens
+    with_model: WithModel = with_model
 
 
 CHAT: Final = Endpoint(path="/v1/chat/completions")

@@ -21,6 +21,7 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
+from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
 from fd_router.routing.request import ANSWERS, RoutedRequest
@@ -73,6 +74,8 @@ class PairRequest(RoutedRequest):
         if paired is None:
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
+        if self._route is not None:
+            self._follow_pair(self._route, paired)
         try:
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
@@ -97,16 +100,25 @@ class PairRequest(RoutedRequest):
 
     def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
+        select_pair, route = self._pairing.select_pair, self._route
+        if route is not None:
+            select_pair = route.select_pair
         if not self._telemetry.log.info_on:
-            return self._pairing.select_pair(completion, self._excluded)
+            return select_pair(completion, self._excluded)
         notes = self._notes
         notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
-        pair = self._pairing.select_pair(completion, self._excluded, self._on_prefill_chosen)
+        pair = select_pair(completion, self._excluded, self._on_prefill_chosen)
         notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
         return pair
 
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
+
+    def _follow_pair(self, route: ModelRoute, paired: PairedRequest) -> None:
+        """Make the bodies of the pair from what the route's last choice asks for."""
+        self._follow(route)
+        if paired.body is not self._request.body:
+            paired.body, paired.prepared = self._request.body, b""
 
     def _identify(self, completion: Completion) -> PairedRequest:
         """Find the id by which the instances are to know the request, the same for all its attempts."""
@@ -331,6 +343,8 @@ class PairRequest(RoutedRequest):
         paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
         self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
         paired.reschedules += 1
+        if self._route is not None:
+            self._route.pin()
         held, given_up = (self._prefill, self._decode), record.attempt("given back", self._context.clock(), status)
         self._end_attempt()
         try:

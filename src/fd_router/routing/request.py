@@ -25,8 +25,8 @@ from fd_router.http.messages import Request, error_response
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import KEPT_TEXT, Completion
+from fd_router.routing.by_model import RequestByModel
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.life import RequestLife
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.phase import ENDED, PREPARING, QUEUED, STREAMING
 from fd_router.routing.request_queue import RequestQueue
@@ -62,7 +62,7 @@ def _answered_status(error: UpstreamError) -> int:
     return error.status if error.reason in ANSWERS else 0
 
 
-class RoutedRequest(RequestLife):
+class RoutedRequest(RequestByModel):
     """A request that is prepared, queued where there is no room, and sent, again where an attempt fails.
 
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
@@ -87,6 +87,7 @@ class RoutedRequest(RequestLife):
         self._notes = []
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
         self._preparing: asyncio.Task[None] | None = None
+        self._route = None
 
     # what the client's connection calls
 
@@ -117,6 +118,8 @@ class RoutedRequest(RequestLife):
         explains = context.explain_header
         if explains != "off" and (explains == "always" or request.header(b"x-router-explain") == b"1"):
             completion.decisions = {}
+        if context.models.choice is not None and not self._finds_route():
+            return
         self._notes.append("Parsing completed; starting worker selection.")
         if context.prepare is not None and (preparation := context.prepare(completion)) is not None:
             self._log_notes()
@@ -143,7 +146,7 @@ class RoutedRequest(RequestLife):
             self._begin()
 
     def _begin(self) -> None:
-        queue = self._context.queue
+        queue = self._queue
         if queue is not None and queue.waiting:  # nobody overtakes
             self._wait(queue)
             return
@@ -160,7 +163,7 @@ class RoutedRequest(RequestLife):
 
     def _wait_or_fail(self, refusal: HttpError, *, again: bool = False) -> None:
         """Wait for room where requests can, else end with ``refusal``; ``again``: it had been sent before, in vain."""
-        queue = self._context.queue
+        queue = self._queue
         if queue is None:
             self._give_up(refusal)
         else:
@@ -199,6 +202,7 @@ class RoutedRequest(RequestLife):
     def try_dispatch(self) -> bool:
         """Try to be sent now. Returns False when there is still no room, or no instance at all."""
         try:
+            self._find_route()
             self._attempt()
         except NoInstanceError:
             return False
@@ -384,6 +388,7 @@ class RoutedRequest(RequestLife):
 
     def _retry(self, reason: str, refusal: HttpError) -> None:
         try:
+            self._find_route()
             self._attempt()
         except SaturatedError:
             self._telemetry.metrics.retried(reason)
