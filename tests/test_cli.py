@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import subprocess
@@ -13,7 +12,8 @@ import pytest
 
 import fd_router
 from fd_router.admission.keys import hash_key, make_key, parse_keys, read_keys
-from fd_router.cli import go_forms, run
+from fd_router.cli import run
+from fd_router.cli.go_forms import go_forms
 from fd_router.config.loading import Config
 from fd_router.config.reference import reference
 from fd_router.errors import FdRouterError
@@ -37,20 +37,14 @@ class Stand:
         self.error: BaseException | None = None
         self.code = 0
 
-    def module(self, name: str) -> Any:
-        if name not in {"fd_router.app.process", "fd_router.devtools.mock.run", "fd_router.devtools.demo.demo"}:
-            return importlib.import_module(name)
-        stand = self
+    def instead_of(self, name: str) -> Callable[..., int]:
+        def called(*arguments: Any, **named: Any) -> int:
+            self.calls.append((name, arguments, named))
+            if self.error is not None:
+                raise self.error
+            return self.code
 
-        class Module:
-            @staticmethod
-            def run(*arguments: Any, **named: Any) -> int:
-                stand.calls.append((name.rpartition(".")[2], arguments, named))
-                if stand.error is not None:
-                    raise stand.error
-                return stand.code
-
-        return Module
+        return called
 
     @property
     def config(self) -> Config:
@@ -63,7 +57,8 @@ class Stand:
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     made = Stand()
-    monkeypatch.setattr("fd_router.cli.import_module", made.module)
+    for module in ("app.process", "devtools.mock.run", "devtools.demo.demo"):
+        monkeypatch.setattr(f"fd_router.{module}.run", made.instead_of(module.rpartition(".")[2]))
     return made
 
 
