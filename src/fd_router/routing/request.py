@@ -21,7 +21,7 @@ from fd_router.errors import (
 )
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
-from fd_router.http.messages import Request, error_response
+from fd_router.http.messages import Request
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import KEPT_TEXT, Completion
@@ -171,7 +171,7 @@ class RoutedRequest(RequestLife):
         tier = completion.service_tier if completion is not None else ""
         priority = queue.priority_of(self._request, tier, grant.allowance.key.priority if grant is not None else None)
         try:
-            ticket = queue.enter(self, priority, again=again)
+            ticket = queue.enter(self, priority, self._party(), again=again)
         except LimitError as error:
             self._fail_locally(error)
             return
@@ -180,6 +180,14 @@ class RoutedRequest(RequestLife):
         self._move(QUEUED)
         self._notes.append(f"Waiting for room at an instance (priority {priority}, {queue.waiting - 1} others wait)")
         self._log_notes()
+
+    def _party(self) -> str:
+        """Return among whose requests it waits for its turn: its key's, its session's, or its client's."""
+        if self._grant is not None:
+            return f"key {self._grant.name}"
+        if self._completion is not None and self._completion.session_id:
+            return f"session {self._completion.session_id}"
+        return self._request.head.client
 
     def _drop_texts(self) -> None:
         """Keep a large prompt once, as the body that is sent: scheduling has seen it, and mostly won't again."""
@@ -206,8 +214,8 @@ class RoutedRequest(RequestLife):
             self._log_notes()
         return True
 
-    def on_waited_too_long(self, error: HttpError) -> None:
-        """There was no room in time."""
+    def on_turned_away(self, error: HttpError) -> None:
+        """There was no room in time, or those who wait are too many."""
         self._ticket = None
         self._fail_locally(error)
 
@@ -271,7 +279,7 @@ class RoutedRequest(RequestLife):
         if self._phase is not STREAMING:
             self._fail_locally(error)
             return
-        event = b"data: %b\n\n" % error_response(error).body
+        event = self._context.endpoint.error_event(error)
         is_told = self.record.stream and self._client.send_event(event, self._tail)
         self._end("completed" if is_told else "failed")
 
