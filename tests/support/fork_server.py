@@ -6,6 +6,7 @@ any other, with its own signals, files and end. Run as a script, this file is th
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import importlib
@@ -74,8 +75,10 @@ class ForkServer:
         self._lock = threading.Lock()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
         environment["PYTHONPATH"] = str(SOURCES)
-        subprocess.Popen([sys.executable, __file__, str(remote.fileno())], pass_fds=[remote.fileno()], env=environment)
+        command = [sys.executable, __file__, str(remote.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[remote.fileno()], env=environment)
         remote.close()
+        atexit.register(self.close)
 
     def start(
         self, arguments: Sequence[str], *, output: int, environment: Mapping[str, str], cwd: Path | None
@@ -92,6 +95,12 @@ class ForkServer:
         if not pid:
             raise RuntimeError("the fork server is gone")
         return ForkedProcess(pid, reading)
+
+
+    def close(self) -> None:
+        """End the server. What it has started goes on."""
+        self._control.close()
+        self._process.wait()
 
 
 @functools.cache
