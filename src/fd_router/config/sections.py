@@ -295,6 +295,18 @@ class ProxyConfig(msgspec.Struct, frozen=True):
             maximum=1_000_000,
         ),
     ] = 64
+    body_budget_mb: Annotated[
+        int,
+        Option(
+            live=True,
+            help="Bytes of all requests' bodies together, from when they are received until they are answered; beyond "
+            "it they are refused with 503, those of up to 64 KB last. 0: a quarter of the memory that the process may "
+            "use (its cgroup's limit, or the machine's).",
+            unit="MB",
+            minimum=0,
+            maximum=1_000_000,
+        ),
+    ] = 0
     max_head_kb: Annotated[
         int,
         Option(

@@ -24,12 +24,6 @@ from fd_router.http.server_context import ServerContext
 from fd_router.http.write_batcher import write_nowhere
 from fd_router.telemetry.record import RequestRecord
 
-MAX_PIPELINED = 16
-"""Requests that may wait behind the one being answered; then reading stops."""
-
-MAX_HELD = 1024 * 1024
-"""Bytes of their bodies that may be there before reading stops."""
-
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending before it is cut off.
 
@@ -121,8 +115,8 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._state.connections.discard(self)
         self._context.sweeper.discard(self)
-        self._reader.ready.clear()
         self._reader.close()
+        self._forget_request()
         if self._answer is not None:
             answer, self._answer, self.proxied, self._stream = self._answer, None, None, None
             answer.on_client_gone()
@@ -185,9 +179,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _is_ahead(self) -> bool:
         """Whether the client has sent more than may wait: it is answered, or takes no answers."""
-        if self._request is None and not self._is_full:
-            return False
-        return len(self._reader.ready) > MAX_PIPELINED or self._reader.held > MAX_HELD
+        return (self._request is not None or self._is_full) and self._reader.is_far_ahead
 
     def _read_on(self) -> None:
         """Read again, if all that waited is under way."""
@@ -305,7 +297,8 @@ class ServerConnection(asyncio.Protocol):
 
     def complete(self, *, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""
-        self._answer = self.proxied = self._stream = self._request = None
+        self._answer = self.proxied = self._stream = None
+        self._forget_request()
         if not keep_alive:
             self._close_gently()
             return
@@ -328,13 +321,20 @@ class ServerConnection(asyncio.Protocol):
         A client that knows the answer's length or chunks sees that it isn't whole; another one sees it only
         when the connection is reset.
         """
-        self._answer = self.proxied = self._stream = self._request = None
-        self._reader.ready.clear()
+        self._answer = self.proxied = self._stream = None
+        self._forget_request()
+        self._reader.discard_ready()
         self._context.batcher.flush()
         if delimited:
             self._close()
         else:
             reset(self._transport)
+
+    def _forget_request(self) -> None:
+        """The request has been answered, or nobody waits for that: its bytes are no longer held."""
+        request, self._request = self._request, None
+        if request is not None:
+            self._state.budget.held -= len(request.body)
 
     # closing
 
@@ -385,7 +385,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _close_gently(self) -> None:
         """Send what is written, then close; don't reset a client that is still sending."""
-        self._reader.ready.clear()
+        self._reader.discard_ready()
         self._context.batcher.flush()
         if self._reader.state == self._reader.IDLE and not self._reader.is_refused:
             self._close()

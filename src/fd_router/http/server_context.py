@@ -9,6 +9,7 @@ import msgspec
 
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ProxyConfig
+from fd_router.http.body_budget import BodyBudget, effective_budget
 from fd_router.http.client_stream import ProxiedRequest, StartRequest
 from fd_router.http.connection_limit import RESERVED_FOR_ADMIN, ConnectionLimiter, Evictable, effective_connection_limit
 from fd_router.http.cors import Cors
@@ -52,14 +53,17 @@ class Connection(Evictable, Protocol):
 class ServerState:
     """What changes while the server runs: its connections, how many there may be, and whether it drains."""
 
-    __slots__ = ("_open_files", "connections", "is_closing_idle", "is_draining", "limiter", "options")
+    __slots__ = (
+        "_memory", "_open_files", "budget", "connections", "is_closing_idle", "is_draining", "limiter", "options",
+    )  # fmt: skip
 
-    def __init__(self, live: LiveConfig, *, open_files: int = 1 << 20) -> None:
-        """``open_files``: as many as this process may have."""
+    def __init__(self, live: LiveConfig, *, open_files: int = 1 << 20, memory: int = 1 << 40) -> None:
+        """``open_files``, ``memory``: as many, and as many bytes, as this process may have."""
         self.connections: set[Connection] = set()
         self.is_draining = False  # each answer is its connection's last
         self.is_closing_idle = False  # and a connection that brings no request soon is closed
-        self._open_files = open_files
+        self._open_files, self._memory = open_files, memory
+        self.budget = BodyBudget()
         self.limiter = ConnectionLimiter(0)
         self.options: ProxyConfig
         live.subscribe(ProxyConfig, self._on_options)
@@ -67,6 +71,7 @@ class ServerState:
     def _on_options(self, options: ProxyConfig) -> None:
         self.options = options
         self.limiter.limit = effective_connection_limit(options.max_connections, self._open_files)
+        self.budget.set_limit(effective_budget(options.body_budget_mb, self._memory))
 
     def admit(self, connection: Connection) -> bool:
         """Take a new connection in, in another one's place if there are too many.
@@ -160,7 +165,8 @@ def build_server_context(
     """Put a server's context together. What follows ``finish`` is the readers': see ``ReaderSettings``."""
 
     def body_limit(path: str) -> int:
-        return state.options.max_body_mb * 1024 * 1024 if path in inference else MAX_CONTROL_BODY
+        most = state.options.max_body_mb * 1024 * 1024 if path in inference else MAX_CONTROL_BODY
+        return min(most, state.budget.largest)
 
     return ServerContext(
         routes=routes,
@@ -171,6 +177,7 @@ def build_server_context(
             body_limit,
             clock,
             make_id,
+            budget=state.budget,
             keep_authorization=keep_authorization,
             gate=gate,
             forwarding=forwarding,

@@ -17,8 +17,8 @@ from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
 
-Get = Callable[[str, int, str, float], Awaitable[int]]
-"""(host, port, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
+Get = Callable[[Registration, str, float], Awaitable[int]]
+"""(whom to ask, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -174,21 +174,21 @@ class HealthMonitor:
         while True:
             self._doubted.discard(key)
             path = own_path or self._live.current.manager.health_check_endpoint
-            outcome = await self._ask(registration.host_ip, registration.port, path)
-            if (not outcome.healthy or key not in self._doubted) and self._has_decided(key, outcome, path):
+            outcome = await self._ask(registration, path)
+            if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
         return outcome
 
-    def _has_decided(self, key: str, outcome: Outcome, path: str) -> bool:
+    def _has_decided(self, registration: Registration, outcome: Outcome, path: str) -> bool:
         """Tell the registry what one try found. Returns whether that decides.
 
         The thresholds count tries of one check, made one after the other (FastDeploy): an instance that is sick is out
         within one interval, whatever they are.
         """
-        instance = self._registry.get(key)
+        instance = self._registry.get(registration.key)
         if outcome.is_unanswered and (instance is None or instance.health is not Health.UNHEALTHY):
-            self._log.error(f"failed to send request to http://{key}{path} with error: {outcome.detail}")
+            self._log.error(f"failed to send request to {registration.url}{path} with error: {outcome.detail}")
         if instance is None or outcome.is_inconclusive:
             return True
         if outcome.healthy:
@@ -197,13 +197,13 @@ class HealthMonitor:
         self._registry.probe_failed(instance, outcome.detail)
         return instance.health is not Health.HEALTHY
 
-    async def _ask(self, host: str, port: int, path: str) -> Outcome:
+    async def _ask(self, registration: Registration, path: str) -> Outcome:
         async with self._slots:
             timeout = self._live.current.manager.health_check_timeout_secs
             started, is_inconclusive, is_unanswered = self._clock(), False, True
             try:
                 async with asyncio.timeout(timeout):
-                    status = await self._get(host, port, path, timeout)
+                    status = await self._get(registration, path, timeout)
                 healthy, detail, is_unanswered = status == 200, f"status {status}", False
             except TimeoutError:
                 healthy, detail = False, f"no answer within {timeout:g} s"

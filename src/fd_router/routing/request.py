@@ -24,7 +24,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request, error_response
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
-from fd_router.openai.completion import Completion
+from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.life import RequestLife
 from fd_router.routing.log_tags import request_tags
@@ -162,7 +162,7 @@ class RoutedRequest(RequestLife):
         """Wait for room where requests can, else end with ``refusal``; ``again``: it had been sent before, in vain."""
         queue = self._context.queue
         if queue is None:
-            self._fail_locally(refusal)
+            self._give_up(refusal)
         else:
             self._wait(queue, again=again)
 
@@ -171,14 +171,28 @@ class RoutedRequest(RequestLife):
         tier = completion.service_tier if completion is not None else ""
         priority = queue.priority_of(self._request, tier, grant.allowance.key.priority if grant is not None else None)
         try:
-            ticket = queue.enter(self, priority, again=again)
+            ticket = queue.enter(self, priority, self._party(), again=again)
         except LimitError as error:
             self._fail_locally(error)
             return
         self._ticket = ticket
+        self._drop_texts()
         self._move(QUEUED)
         self._notes.append(f"Waiting for room at an instance (priority {priority}, {queue.waiting - 1} others wait)")
         self._log_notes()
+
+    def _party(self) -> str:
+        """Return among whose requests it waits for its turn: its key's, its session's, or its client's."""
+        if self._grant is not None:
+            return f"key {self._grant.name}"
+        if self._completion is not None and self._completion.session_id:
+            return f"session {self._completion.session_id}"
+        return self._request.head.client
+
+    def _drop_texts(self) -> None:
+        """Keep a large prompt once, as the body that is sent: scheduling has seen it, and mostly won't again."""
+        if len(self._request.body) > KEPT_TEXT and (completion := self._completion) is not None:
+            completion.drop_texts()
 
     # what the queue calls
 
@@ -200,8 +214,8 @@ class RoutedRequest(RequestLife):
             self._log_notes()
         return True
 
-    def on_waited_too_long(self, error: HttpError) -> None:
-        """There was no room in time."""
+    def on_turned_away(self, error: HttpError) -> None:
+        """There was no room in time, or those who wait are too many."""
         self._ticket = None
         self._fail_locally(error)
 
@@ -305,6 +319,10 @@ class RoutedRequest(RequestLife):
         """Give back what an attempt that came to nothing holds, connections and counts."""
         raise NotImplementedError
 
+    def _give_up(self, refusal: HttpError) -> None:
+        """End, since no other attempt can be made; ``refusal`` says why."""
+        self._fail_locally(refusal)
+
     def _pause_upstream(self) -> None:
         """Stop reading the answer."""
         raise NotImplementedError
@@ -328,7 +346,7 @@ class RoutedRequest(RequestLife):
         if self._may_repeat(failed, error) and self._exclude(failed, error.reason) < self._max_attempts:
             self._retry(error.reason, refusal)
         else:
-            self._fail_locally(refusal)
+            self._give_up(refusal)
 
     @property
     def _max_attempts(self) -> int:
@@ -371,7 +389,7 @@ class RoutedRequest(RequestLife):
             self._telemetry.metrics.retried(reason)
             self._wait_or_fail(refusal, again=True)
         except NoInstanceError:  # the failed one was the last: its failure says more
-            self._fail_locally(refusal)
+            self._give_up(refusal)
         except HttpError as error:
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  as in _begin
