@@ -20,6 +20,7 @@ from fd_router.http.heads import HOP_BY_HOP, KnownHead, connection_options, head
 from fd_router.http.messages import Headers, Request, RequestHead
 from fd_router.http.reader_settings import UNAUTHENTICATED_BODY, KeyCheck, ReaderSettings
 from fd_router.http.request_fields import (
+    CREDENTIALS,
     MAX_FIELDS,
     authorization,
     check_content_coding,
@@ -326,7 +327,7 @@ class RequestReader:
         told = [field for field in self._inspected if field[0] in FORWARDING_FIELDS]
         settings.forwarding.check(told)
         if not settings.keep_authorization:
-            headers = without(headers, (b"authorization",))
+            headers = without(headers, CREDENTIALS)
         return RequestHead(
             method, *target, headers, request_id, trace_id(headers),
             is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), credentials,

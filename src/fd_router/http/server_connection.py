@@ -17,7 +17,7 @@ from fd_router.http.deadlines import NEVER
 from fd_router.http.handlers import HandlerTask
 from fd_router.http.heads import response_bytes
 from fd_router.http.http1_stream import Http10Stream, Http11Stream
-from fd_router.http.messages import Request, RequestHead, Response, error_response
+from fd_router.http.messages import Request, RequestHead, Response
 from fd_router.http.own_answers import endpoint_of, handler_or_answer
 from fd_router.http.request_reader import BODY, HEAD, IDLE, NO_HEAD, RequestReader
 from fd_router.http.server_context import ServerContext
@@ -31,8 +31,8 @@ class ServerConnection(ClosableConnection):
     """One client's connection. The reader turns bytes into requests; they are answered one at a time."""
 
     __slots__ = (
-        "_client", "_is_extra", "_is_full", "_is_paused", "_record", "_serving", "_start", "_start_head", "_stream",
-        "write",
+        "_client", "_endpoint", "_is_extra", "_is_full", "_is_paused", "_record", "_serving", "_start", "_start_head",
+        "_stream", "write",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
@@ -44,8 +44,9 @@ class ServerConnection(ClosableConnection):
         self._client = ""
         self._request = self._answer = self.proxied = None
         self._stream: Http11Stream | None = None  # what instances' answers go out on, once there was one
-        self._start: StartRequest | None = None  # who begins an answer by an instance to a request with …
-        self._start_head = NO_HEAD  # … this head: mostly the same one comes again
+        self._start: StartRequest | None = None  # who has an instance answer requests with …
+        self._start_head = NO_HEAD  # … this head …
+        self._endpoint = ""  # … and what metrics call their path
         self._record: RequestRecord | None = None  # of a request that the router answers itself
         self._serving = False
         self._is_paused = False  # reading, because of too many requests in line
@@ -149,8 +150,7 @@ class ServerConnection(ClosableConnection):
         """Answer what is ready. A loop, since an answer may be over when its beginning returns."""
         if self._serving:
             return
-        self._serving = True
-        ready = self._reader.ready
+        self._serving, ready = True, self._reader.ready
         try:
             while ready and self._request is None and not self._is_full and not self._transport.is_closing():
                 self._begin(ready.popleft())
@@ -184,13 +184,14 @@ class ServerConnection(ClosableConnection):
         self._request = item
         head = item.head
         if head is not self._start_head:
-            self._start, self._start_head = self._find_start(head), head
+            self._find_start(head)
         start = self._start
         if start is None:
             self._control(item)
             return
-        path = head.path
-        record = RequestRecord(head.method, path, head.client, item.received_at, path, head.version, True)
+        record = RequestRecord(
+            head.method, self._endpoint, head.client, item.received_at, head.path, head.version, True
+        )
         if self._is_extra and len(self._state.connections) > self._state.limiter.limit:
             self._record = record
             self.respond_error(self._state.limiter.refusal())
@@ -206,33 +207,36 @@ class ServerConnection(ClosableConnection):
             stream.on_drain()
         proxied.start()
 
-    def _find_start(self, head: RequestHead) -> StartRequest | None:
-        methods = self._context.inference.get(head.path)
-        return methods.get(head.method) if methods is not None else None
+    def _find_start(self, head: RequestHead) -> None:
+        """Find who has an instance answer requests with this head, if anybody has: most of a connection's share one."""
+        methods, path = self._context.inference.get(head.path), head.path
+        if methods is None:  # seldom: a path with an id in it, or the router's own
+            methods, path = self._context.match_pattern(path)
+        self._start = methods.get(head.method) if methods is not None else None
+        self._start_head, self._endpoint = head, path
 
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""
-        head = request.head
-        endpoint = endpoint_of(self._context, head.path)
+        head, context = request.head, self._context
+        endpoint = endpoint_of(context, head.path)
         self._record = record = RequestRecord(head.method, endpoint, head.client, request.received_at, head.path)
         record.http_version = head.version
-        answer = handler_or_answer(self._context, head)
+        answer = handler_or_answer(context, head)
         if isinstance(answer, Response):
             self._respond(answer)
         else:
             request = msgspec.structs.replace(request, client=self._client)
-            self._answer = HandlerTask(answer, request, self._respond, self._context.log)
+            self._answer = HandlerTask(answer, request, self._respond, context.log)
 
     def _refuse(self, error: HttpError) -> None:
         """Answer what could not be understood, or is too large or late, and close."""
         context, head = self._context, self._reader.refused_head
         begun = context.clock() if head is NO_HEAD else self._reader.head_at
-        self._record = record = RequestRecord(
-            head.method, endpoint_of(self._context, head.path), self._client, begun, head.path
-        )
+        endpoint = endpoint_of(context, head.path)
+        self._record = record = RequestRecord(head.method, endpoint, self._client, begun, head.path)
         record.http_version = head.version
         self._request = Request(head)
-        self._respond(error_response(error))
+        self._respond(context.error_response(self._request, error))
 
     def _permit_body(self) -> None:
         """Tell a client that asked (``Expect: 100-continue``) to send its body, once its turn has come."""
@@ -287,7 +291,7 @@ class ServerConnection(ClosableConnection):
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
-        self._respond(error_response(error))
+        self._respond(self._context.error_response(self._request, error))
 
     def complete(self, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""

@@ -206,5 +206,5 @@ def _one_line(message: str) -> str:
 
 
 def _encode(lines: list[str]) -> bytes:
-    """Return lines as they are written. Each begins with its line feed, which lets one text join those of a request."""
-    return ("".join(lines)[1:] + "\n").encode("utf-8", "backslashreplace")
+    """Return lines as they are written. Each begins with its line feed: so one text joins all lines of a request."""
+    return "".join((lines[0][1:], *lines[1:], "\n")).encode("utf-8", "backslashreplace")
