@@ -19,7 +19,7 @@ import httptools
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
-from fd_router.http.body_start import has_begun
+from fd_router.http.body_start import after_interim_heads, has_begun
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import (
     END_OF_HEAD,
@@ -38,8 +38,6 @@ from fd_router.http.write_batcher import Buffers
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
-
-_INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 
 _NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
 """Control characters, which the parser lets pass in a reason phrase only."""
@@ -134,6 +132,16 @@ class UpstreamConnection(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Whether it waits for a request to send."""
         return self._listener is None and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of the body under way came last, in the sweeper's seconds; 0.0: there is no such body.
+
+        Each read moves the deadline, so that nothing more has to be noted for it.
+        """
+        if not self._in_body or self._listener is None:
+            return 0.0
+        return self.deadline - self._settings.stall_timeout
 
     @property
     def is_reused(self) -> bool:
@@ -294,14 +302,14 @@ class UpstreamConnection(asyncio.Protocol):
         data = self._head_bytes + data
         head = self._head
         if head is None:
-            self._head_bytes = _after_interim_heads(data)
+            self._head_bytes = after_interim_heads(data)
             if len(self._head_bytes) > MAX_HEAD:
                 self._fail("protocol", f"the answer's head is longer than {MAX_HEAD} bytes")
             return
         if head.status < 200:  # a final one, or it would not be here
             self._fail("protocol", f"the answer's status is {head.status}")
             return
-        data = _after_interim_heads(data)
+        data = after_interim_heads(data)
         at = data.index(END_OF_HEAD) + 4
         if why := self._unfit or self._why_unfit(head, data, at):
             self._fail("protocol", why)
@@ -390,11 +398,3 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             state = "body" if self._in_body else "head" if self._begun else "waiting"
         return f"<UpstreamConnection {self._owner.url} {state} served={self._served}>"
-
-
-def _after_interim_heads(data: bytes) -> bytes:
-    """Cut off 1xx heads, and blank lines, that came before the real one."""
-    data = data.lstrip(b"\r\n")
-    while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
-        data = data[end + 4 :].lstrip(b"\r\n")
-    return data
