@@ -10,9 +10,11 @@ from pathlib import Path
 
 from fd_router.admission import checks as admission
 from fd_router.app.endpoints import endpoints_of
+from fd_router.config.connections import read_connections
 from fd_router.config.loading import Config
 from fd_router.engines.dialects import open_dialects
 from fd_router.errors import ConfigError
+from fd_router.http.instance_access import access_problems
 from fd_router.http.tls import tls_problems
 from fd_router.instances.registration import require_served
 from fd_router.instances.sources.loading import open_sources
@@ -30,8 +32,17 @@ def find_problems(config: Config) -> Sequence[str]:
         *_register_problems(config),
         *admission.find_problems(config.access, config.admission),
         *tls_problems(config.tls),
+        *_access_problems(config),
     )
     return tuple(found)
+
+
+def _access_problems(config: Config) -> Sequence[str]:
+    """Check the files of TLS and keys towards instances."""
+    try:
+        return access_problems(read_connections(config.instances, config.tls))
+    except ConfigError as error:
+        return error.problems
 
 
 def _raised(build: Callable[[], object]) -> Sequence[str]:

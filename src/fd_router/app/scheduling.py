@@ -17,6 +17,7 @@ from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
+from fd_router.http.instance_access import InstanceAccess
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt
 from fd_router.instances.instance import Health, Instance
@@ -220,12 +221,13 @@ class _Address(msgspec.Struct, frozen=True):
     key: str
     host: str
     port: int
+    access: InstanceAccess
 
 
 def _metrics_address(instance: Instance) -> _Address:
     port = instance.registration.metrics_port
     host = instance.host
-    return _Address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port)
+    return _Address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, instance.access)
 
 
 def _make_scraper(

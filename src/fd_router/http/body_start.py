@@ -6,15 +6,12 @@ ASGI servers send the head of a stream at once and its first token when there is
 
 from __future__ import annotations
 
-import re
-
 from fd_router.http.dechunk import dechunked
-from fd_router.http.heads import END_OF_HEAD, ResponseHead
+from fd_router.http.heads import ResponseHead
 
 MAX_COMMENTS = 64 * 1024
 """Bytes of comments, empty lines and the sizes of their chunks that are held back."""
 
-_INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 _EVENT_STREAM = b"text/event-stream"
 _COMMENT_OR_EMPTY = b":\r\n"
 
@@ -33,11 +30,3 @@ def has_begun(head: ResponseHead, body: bytes) -> bool:
 def _has_event(stream: bytes) -> bool:
     """Tell whether there is a line that is neither empty nor a comment."""
     return any(line and not line.startswith(b":") for line in stream.splitlines())
-
-
-def after_interim_heads(data: bytes) -> bytes:
-    """Cut off 1xx heads, and blank lines, that came before the real one."""
-    data = data.lstrip(b"\r\n")
-    while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
-        data = data[end + 4 :].lstrip(b"\r\n")
-    return data

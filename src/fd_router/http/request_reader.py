@@ -20,6 +20,7 @@ from fd_router.http.heads import HOP_BY_HOP, KnownHead, connection_options, head
 from fd_router.http.messages import Headers, Request, RequestHead
 from fd_router.http.reader_settings import UNAUTHENTICATED_BODY, KeyCheck, ReaderSettings
 from fd_router.http.request_fields import (
+    CREDENTIALS,
     MAX_FIELDS,
     authorization,
     check_content_coding,
@@ -40,6 +41,12 @@ _INSPECTED = (
 
 NO_HEAD = RequestHead("-", "-", keep_alive=False)
 """Of a request that couldn't be understood."""
+
+MAX_PIPELINED = 16
+"""Requests that may wait behind the one being answered; then reading stops."""
+
+MAX_HELD = 1024 * 1024
+"""Bytes of their bodies that may be there before reading stops."""
 
 _MANY_PARTS = 1024
 """Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
@@ -78,6 +85,7 @@ class RequestReader:
         self.refused_head = NO_HEAD  # what is known of the request that was refused
         self.wants_continue = False  # the client waits for leave to send the body
         self._useless = 0  # bytes received since a head or a part of a body was complete
+        self._body_size = 0
         self.on_message_begin()
         self.state = self.IDLE
 
@@ -105,12 +113,15 @@ class RequestReader:
         """Read no further; ``error`` answers what was being read."""
         if not self.is_refused:
             self.is_refused = True
+            self._drop_body()
             self.refused_head = self._read_refused_head()
             self.ready.append(error)
 
     def close(self) -> None:
         """The connection is gone. The parser and its reader hold each other, which only the collector would end."""
         del self._parser
+        self.discard_ready()
+        self._drop_body()
 
     def why_late(self, options: ProxyConfig, now: float) -> str:
         """Say which of the time limits the request that is half here has missed."""
@@ -120,17 +131,25 @@ class RequestReader:
             return f"its body took more than {options.client_request_timeout_secs:g} s"
         return f"its body paused for more than {options.client_body_timeout_secs:g} s"
 
+    def discard_ready(self) -> None:
+        """Forget what is ready: nobody will answer it."""
+        self._settings.budget.give_back(self._ready_bytes())
+        self.ready.clear()
+
     @property
-    def held(self) -> int:
-        """Bytes of bodies that wait here, or are still coming."""
-        return self._body_size * (self.state == self.BODY) + sum(
-            len(item.body) for item in self.ready if isinstance(item, Request)
-        )
+    def is_far_ahead(self) -> bool:
+        """Whether more waits here, or is still coming, than may be there while another request is answered."""
+        return len(self.ready) > MAX_PIPELINED or self._body_size + self._ready_bytes() > MAX_HELD
+
+    def _ready_bytes(self) -> int:
+        return sum(len(item.body) for item in self.ready if isinstance(item, Request))
 
     def _read_again(self, known: KnownHead, data: bytes) -> bool:
         """Take a whole request whose head is the known one. The parser, between two messages, needn't see it."""
         body, head, settings = known.body_of(data), self._again, self._settings
         if body is None or len(body) > self._limit:  # the path's, so still the right one
+            return False
+        if not settings.budget.take(len(body), len(body)):
             return False
         self.ready.append(Request(head, body, head.request_id or settings.make_id(), settings.clock()))
         return True
@@ -177,7 +196,6 @@ class RequestReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._inspected: list[tuple[bytes, bytes]] = []
         self._body: list[bytes | bytearray] = []
-        self._body_size = 0
         self.state = self.HEAD
 
     def on_url(self, part: bytes) -> None:
@@ -211,11 +229,13 @@ class RequestReader:
         if self.is_refused:
             return
         self._useless = 0
-        self._body_size += len(part)
-        if self._body_size > self._limit:
+        size = self._body_size + len(part)
+        if size > self._limit:
             self.refuse(self._too_large())
-            self._body.clear()
+        elif not (budget := self._settings.budget).take(len(part), size):
+            self.refuse(budget.refusal())
         else:
+            self._body_size = size
             self._body.append(part)
             if len(self._body) > _MANY_PARTS:
                 self._merge_parts()
@@ -225,7 +245,7 @@ class RequestReader:
             return
         body, head = self._body, self._head
         whole = bytes(body[0]) if len(body) == 1 else b"".join(body)  # bytes of bytes are no copy
-        self._body = []
+        self._body, self._body_size = [], 0  # what was taken for it is with the request from here on
         self._useless = 0
         self.state = self.IDLE
         self.wants_continue = False
@@ -233,6 +253,10 @@ class RequestReader:
         self._learn(head, len(whole))
 
     # steps
+
+    def _drop_body(self) -> None:
+        self._settings.budget.give_back(self._body_size)
+        self._body, self._body_size = [], 0
 
     def _merge_parts(self) -> None:
         first, *others = self._body
@@ -300,7 +324,7 @@ class RequestReader:
         told = [field for field in self._inspected if field[0] in FORWARDING_FIELDS]
         settings.forwarding.check(told)
         if not settings.keep_authorization:
-            headers = without(headers, (b"authorization",))
+            headers = without(headers, CREDENTIALS)
         return RequestHead(
             method, *target, headers, request_id, trace_id(headers),
             is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), credentials,
@@ -338,6 +362,8 @@ class RequestReader:
     def _check_length(self, length: int) -> None:
         if length > self._limit:
             raise self._too_large()
+        if not (budget := self._settings.budget).has_room(length):  # a client is spared to send it in vain
+            raise budget.refusal()
 
     def _too_large(self) -> HttpError:
         gate = self._settings.gate

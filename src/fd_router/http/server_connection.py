@@ -16,19 +16,13 @@ from fd_router.http.deadlines import NEVER
 from fd_router.http.handlers import HandlerTask
 from fd_router.http.heads import response_bytes
 from fd_router.http.http1_stream import Http10Stream, Http11Stream
-from fd_router.http.messages import Request, Response, error_response
+from fd_router.http.messages import Request, Response
 from fd_router.http.own_answers import endpoint_of, handler_or_answer
 from fd_router.http.request_reader import NO_HEAD, RequestReader
 from fd_router.http.reset import reset
 from fd_router.http.server_context import ServerContext
 from fd_router.http.write_batcher import write_nowhere
 from fd_router.telemetry.record import RequestRecord
-
-MAX_PIPELINED = 16
-"""Requests that may wait behind the one being answered; then reading stops."""
-
-MAX_HELD = 1024 * 1024
-"""Bytes of their bodies that may be there before reading stops."""
 
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending before it is cut off.
@@ -121,8 +115,8 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._state.connections.discard(self)
         self._context.sweeper.discard(self)
-        self._reader.ready.clear()
         self._reader.close()
+        self._forget_request()
         if self._answer is not None:
             answer, self._answer, self.proxied, self._stream = self._answer, None, None, None
             answer.on_client_gone()
@@ -166,8 +160,7 @@ class ServerConnection(asyncio.Protocol):
         """Answer what is ready. A loop, since an answer may be over when its beginning returns."""
         if self._serving:
             return
-        self._serving = True
-        ready = self._reader.ready
+        self._serving, ready = True, self._reader.ready
         try:
             while ready and self._request is None and not self._is_full and not self._transport.is_closing():
                 self._begin(ready.popleft())
@@ -185,9 +178,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _is_ahead(self) -> bool:
         """Whether the client has sent more than may wait: it is answered, or takes no answers."""
-        if self._request is None and not self._is_full:
-            return False
-        return len(self._reader.ready) > MAX_PIPELINED or self._reader.held > MAX_HELD
+        return (self._request is not None or self._is_full) and self._reader.is_far_ahead
 
     def _read_on(self) -> None:
         """Read again, if all that waited is under way."""
@@ -203,9 +194,11 @@ class ServerConnection(asyncio.Protocol):
         context = self._context
         self._request = item
         head = item.head
-        methods = context.inference.get(head.path)
+        methods, path = context.inference.get(head.path), head.path
+        if methods is None:  # seldom: a path with an id in it, or the router's own
+            methods, path = context.match_pattern(path)
         if methods is not None and (start := methods.get(head.method)) is not None:
-            record = RequestRecord(head.method, head.path, head.client, item.received_at, head.path)
+            record = RequestRecord(head.method, path, head.client, item.received_at, head.path)
             record.inference = True
             if head.is_http_1_0:
                 record.http_version = "1.0"
@@ -226,27 +219,26 @@ class ServerConnection(asyncio.Protocol):
 
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""
-        head = request.head
-        endpoint = endpoint_of(self._context, head.path)
+        head, context = request.head, self._context
+        endpoint = endpoint_of(context, head.path)
         self._record = record = RequestRecord(head.method, endpoint, head.client, request.received_at, head.path)
         record.http_version = head.version
-        answer = handler_or_answer(self._context, head)
+        answer = handler_or_answer(context, head)
         if isinstance(answer, Response):
             self._respond(answer)
         else:
             request = msgspec.structs.replace(request, client=self._client)
-            self._answer = HandlerTask(answer, request, self._respond, self._context.log)
+            self._answer = HandlerTask(answer, request, self._respond, context.log)
 
     def _refuse(self, error: HttpError) -> None:
         """Answer what could not be understood, or is too large or late, and close."""
         context, head = self._context, self._reader.refused_head
         begun = context.clock() if head is NO_HEAD else self._reader.head_at
-        self._record = record = RequestRecord(
-            head.method, endpoint_of(self._context, head.path), self._client, begun, head.path
-        )
+        endpoint = endpoint_of(context, head.path)
+        self._record = record = RequestRecord(head.method, endpoint, self._client, begun, head.path)
         record.http_version = head.version
         self._request = Request(head)
-        self._respond(error_response(error))
+        self._respond(context.error_response(self._request, error))
 
     def _permit_body(self) -> None:
         """Tell a client that asked (``Expect: 100-continue``) to send its body, once its turn has come."""
@@ -301,11 +293,12 @@ class ServerConnection(asyncio.Protocol):
 
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
-        self._respond(error_response(error))
+        self._respond(self._context.error_response(self._request, error))
 
     def complete(self, *, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""
-        self._answer = self.proxied = self._stream = self._request = None
+        self._answer = self.proxied = self._stream = None
+        self._forget_request()
         if not keep_alive:
             self._close_gently()
             return
@@ -328,13 +321,20 @@ class ServerConnection(asyncio.Protocol):
         A client that knows the answer's length or chunks sees that it isn't whole; another one sees it only
         when the connection is reset.
         """
-        self._answer = self.proxied = self._stream = self._request = None
-        self._reader.ready.clear()
+        self._answer = self.proxied = self._stream = None
+        self._forget_request()
+        self._reader.discard_ready()
         self._context.batcher.flush()
         if delimited:
             self._close()
         else:
             reset(self._transport)
+
+    def _forget_request(self) -> None:
+        """The request has been answered, or nobody waits for that: its bytes are no longer held."""
+        request, self._request = self._request, None
+        if request is not None:
+            self._state.budget.held -= len(request.body)
 
     # closing
 
@@ -385,7 +385,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _close_gently(self) -> None:
         """Send what is written, then close; don't reset a client that is still sending."""
-        self._reader.ready.clear()
+        self._reader.discard_ready()
         self._context.batcher.flush()
         if self._reader.state == self._reader.IDLE and not self._reader.is_refused:
             self._close()

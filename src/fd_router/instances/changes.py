@@ -21,6 +21,7 @@ class ChangeKind(Enum):
     DEAD = "dead"  # and it is certain that it answers nothing of what it has: told once
     LIMIT = "limit"  # it registered again and takes another number of requests at once
     ROLE = "role"  # it registered again in another role
+    ACCESS = "access"  # it registered again and is spoken to in another way
     PAUSED = "paused"  # it takes no new requests, by its own word
     RESUMED = "resumed"
     DRAINING = "draining"  # it takes no new requests, by an admin's word

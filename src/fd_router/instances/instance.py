@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
+from fd_router.http.instance_access import PLAIN, InstanceAccess
 from fd_router.instances.doubt import Doubt
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.registration import Registration
@@ -76,15 +77,18 @@ class Instance:
     """
 
     __slots__ = (
-        "answered_at", "breaker", "dialect", "doubt", "groups", "health", "host", "is_cooling", "is_draining",
+        "access", "answered_at", "breaker", "dialect", "doubt", "groups", "health", "host", "is_cooling", "is_draining",
         "is_ejected", "is_proven", "is_stuck", "key", "limit", "load_table", "on_busy", "on_limit", "port",
         "registration", "row", "running", "source", "tokens", "url",
     )  # fmt: skip
 
-    def __init__(self, registration: Registration, dialect: Dialect | None = None) -> None:
+    def __init__(
+        self, registration: Registration, dialect: Dialect | None = None, access: InstanceAccess = PLAIN
+    ) -> None:
         """``dialect``: of its engine; None: FastDeploy's."""
         self.key = registration.key  # "10.0.0.1:8000", "[::1]:8000"
         self.url = registration.url  # "http://" + key
+        self.access = access  # TLS and key towards it
         self.host = registration.host_ip
         self.port = registration.port
         self.registration = registration

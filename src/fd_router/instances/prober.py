@@ -18,8 +18,8 @@ from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
 
-Get = Callable[[str, int, str, float], Awaitable[int]]
-"""(host, port, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
+Get = Callable[[Registration, str, float], Awaitable[int]]
+"""(whom to ask, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -205,8 +205,8 @@ class HealthMonitor:
             self._doubted.discard(key)
             path = own_path or self._live.current.manager.health_check_endpoint
             begun = self._clock()
-            outcome = self._weigh(key, await self._ask(registration.host_ip, registration.port, path), begun)
-            if (not outcome.healthy or key not in self._doubted) and self._has_decided(key, outcome, path):
+            outcome = self._weigh(key, await self._ask(registration, path), begun)
+            if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
         return outcome
@@ -222,15 +222,15 @@ class HealthMonitor:
         self._log.info(f"Probe of {instance.url}: {detail}")
         return Outcome(True, detail, outcome.seconds)
 
-    def _has_decided(self, key: str, outcome: Outcome, path: str) -> bool:
+    def _has_decided(self, registration: Registration, outcome: Outcome, path: str) -> bool:
         """Tell the registry what one try found. Returns whether that decides.
 
         The thresholds count tries of one check, made one after the other (FastDeploy): an instance that is sick is out
         within one interval, whatever they are.
         """
-        instance = self._registry.get(key)
+        instance = self._registry.get(registration.key)
         if outcome.is_unanswered and (instance is None or instance.health is not Health.UNHEALTHY):
-            self._log.error(f"failed to send request to http://{key}{path} with error: {outcome.detail}")
+            self._log.error(f"failed to send request to {registration.url}{path} with error: {outcome.detail}")
         if instance is None or outcome.is_inconclusive:
             return True
         if outcome.healthy:
@@ -239,14 +239,14 @@ class HealthMonitor:
         self._registry.probe_failed(instance, outcome.detail, outcome.doubt)
         return instance.health is not Health.HEALTHY
 
-    async def _ask(self, host: str, port: int, path: str) -> Outcome:
+    async def _ask(self, registration: Registration, path: str) -> Outcome:
         async with self._slots:
             timeout = self._live.current.manager.health_check_timeout_secs
             started, is_inconclusive, is_unanswered = self._clock(), False, True
             healthy, doubt = False, Doubt.SICK
             try:
                 async with asyncio.timeout(timeout):
-                    status = await self._get(host, port, path, timeout)
+                    status = await self._get(registration, path, timeout)
                 healthy, detail, is_unanswered = status == 200, f"status {status}", False
             except TimeoutError:
                 detail, doubt = f"no answer within {timeout:g} s", Doubt.LATE

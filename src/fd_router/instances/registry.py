@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from fd_router.config.dotted_path import say
 from fd_router.config.live import LiveConfig
 from fd_router.engines.dialects import Dialects
+from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.group_key import ANY_MODEL, GroupKey, group_keys
@@ -52,9 +53,11 @@ class Registry:
         log: Log,
         live: LiveConfig,
         dialects: Dialects | None = None,
+        access: AccessRules | None = None,
     ) -> None:
-        """``dialects``: those that instances may have; None: the router's own."""
+        """``dialects``: those that instances may have; None: the router's own. ``access``: None: no TLS, no keys."""
         self.dialects = Dialects() if dialects is None else dialects
+        self.access = AccessRules() if access is None else access
         self._clock = clock
         self._log = log
         self._live = live
@@ -88,6 +91,9 @@ class Registry:
         on; the others stay as they are, unhealthy at first, until a probe succeeds.
         """
         member = self._members.get(registration.key)
+        if member is not None and member.instance.url != registration.url:  # another name in all logs and metrics
+            self.remove(registration.key, f"it is {registration.url} now")
+            member = None
         is_new = member is None
         if member is None:
             member = self._admit(registration)
@@ -222,8 +228,9 @@ class Registry:
         instance = self._removed_in_use.pop(registration.key, None)
         if instance is None:
             instance = Instance(registration, self.dialects.named(registration.dialect))
-        instance.registration = registration
+        instance.registration, instance.url = registration, registration.url
         instance.dialect = self.dialects.named(registration.dialect)
+        instance.access = self.access.of(registration)
         instance.is_draining = instance.is_proven = instance.is_stuck = False
         instance.doubt = Doubt.NONE
         self._set_groups(instance, group_keys(registration))
@@ -235,6 +242,9 @@ class Registry:
         instance = member.instance
         before, instance.registration = instance.registration, registration
         instance.dialect = self.dialects.named(registration.dialect)
+        if before.traits != registration.traits and (access := self.access.of(registration)) is not instance.access:
+            instance.access = access
+            self._notify(ChangeKind.ACCESS, member)
         if before.role != registration.role:
             self._set_groups(instance, group_keys(registration))
             self._notify(ChangeKind.ROLE, member, f"was {before.role}")

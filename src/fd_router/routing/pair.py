@@ -74,6 +74,7 @@ class PairRequest(RoutedRequest):
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
         try:
+            self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
             self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)

@@ -11,7 +11,7 @@ from fd_router.engines.dialect import Role, Verdict
 from fd_router.engines.error_answers import error_message
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
-from fd_router.http.heads import ResponseHead, request_message
+from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import forbids_retry, retry_after_secs
 from fd_router.http.upstream_request import UpstreamRequest
@@ -117,7 +117,8 @@ class PairLeg(UpstreamRequest):
 
     def _on_sending(self) -> bytes | Buffers:
         self._pair.on_leg_sent(self)
-        return request_message(self._request, self._pool.authority, self._body)
+        pool = self._pool
+        return pool.message(self._request, pool.authority, self._body)
 
     def cancel(self) -> None:
         """Close the connection at once."""

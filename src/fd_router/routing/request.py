@@ -20,7 +20,7 @@ from fd_router.errors import (
 )
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
-from fd_router.http.messages import Request, error_response
+from fd_router.http.messages import Request
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
@@ -213,7 +213,7 @@ class RoutedRequest(WaitingRequest):
         if self._phase is not STREAMING:
             self._fail_locally(error)
             return
-        event = b"data: %b\n\n" % error_response(error).body
+        event = self._context.endpoint.error_event(error)
         is_told = self.record.stream and self._client.send_event(event, self._tail)
         self._end("completed" if is_told else "failed")
 

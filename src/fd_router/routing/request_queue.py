@@ -25,8 +25,8 @@ class Queued(Protocol):
     def try_dispatch(self) -> bool:
         """Try to be sent. Returns False when there is still no room."""
 
-    def on_waited_too_long(self, error: HttpError) -> None:
-        """End with ``error``."""
+    def on_turned_away(self, error: HttpError) -> None:
+        """It gets no turn: end with ``error``."""
 
 
 class QueueObserver(msgspec.Struct, frozen=True):
@@ -40,16 +40,25 @@ class QueueObserver(msgspec.Struct, frozen=True):
 class QueueTicket:
     """A request's ticket for its turn, which it has until then or until it leaves."""
 
-    __slots__ = ("_queue", "deadline", "hopes", "priority", "request", "since")
+    __slots__ = ("_queue", "deadline", "hopes", "party", "priority", "request", "since")
 
     def __init__(
-        self, queue: RequestQueue, request: Queued, priority: str, since: float, deadline: float, *, hopes: bool = False
+        self,
+        queue: RequestQueue,
+        request: Queued,
+        priority: str,
+        party: str,
+        since: float,
+        deadline: float,
+        *,
+        hopes: bool = False,
     ) -> None:
         """``hopes``: there was no instance at all; it waits for a probe that may bring one back, not for room."""
         self._queue = queue
         self.hopes = hopes
         self.request = request
         self.priority = priority
+        self.party = party
         self.since = since
         self.deadline = deadline
 
@@ -107,32 +116,41 @@ class RequestQueue:
         wanted = (request.header(self._header) or b"").decode("latin-1")
         return self._priorities.choose(wanted, service_tier, limit)
 
-    def enter(self, request: Queued, priority: str, *, again: bool = False, hope_secs: float = 0.0) -> QueueTicket:
-        """Queue at the end, or as the first of its priority when it is to be sent ``again``.
+    def enter(
+        self, request: Queued, priority: str, party: str = "", *, again: bool = False, hope_secs: float = 0.0
+    ) -> QueueTicket:
+        """Queue as the last of its ``party``, or as the first of its priority when it is to be sent ``again``.
 
         ``hope_secs``: how long a probe may take that it waits for; 0: it waits for room.
 
-        It waits as long as it may now: a reload changes that for those who come after it. Raises LimitError (429) when
-        as many wait as may; never for one that was let in before.
+        Parties take turns within a priority. It waits as long as it may now: a reload changes that for those who come
+        after it. Raises LimitError (429) when as many wait as may, unless another party has more that wait: of those
+        the last one makes room. Never for one that was let in before.
         """
         options = self._live.current.admission
         now = self._clock()
+        displaced = None
         if not again and self._queue.length(priority) >= options.max_queued:
-            raise self._full(priority)
+            displaced = self._queue.surplus(priority, party)
+            if displaced is None:
+                raise self._full(priority)
         seconds = min(hope_secs or options.queue_timeout_secs, options.queue_timeout_secs)
-        ticket = QueueTicket(self, request, priority, now, now + seconds, hopes=hope_secs > 0)
+        ticket = QueueTicket(self, request, priority, party, now, now + seconds, hopes=hope_secs > 0)
         self.hoping += ticket.hopes
         if not self.waiting:
             self._rate.begin(now)
             self._warn(now, seconds)
-        self._queue.add(ticket, priority, first=again)
+        self._queue.add(ticket, priority, party, first=again)
         self._sweeper.add(ticket)
         self.waiting += 1
+        if displaced is not None:  # at last: its client may have sent another one, which mustn't find a place free
+            self.leave(displaced)
+            displaced.request.on_turned_away(self._full(priority))
         return ticket
 
     def leave(self, ticket: QueueTicket) -> None:
         """Give a ticket up without a turn."""
-        self._queue.remove(ticket, ticket.priority)
+        self._queue.remove(ticket, ticket.priority, ticket.party)
         self._forget(ticket)
 
     def on_capacity(self) -> None:
@@ -152,7 +170,7 @@ class RequestQueue:
             code="queue_timeout",
         )
         error.headers = self._retry_after()
-        ticket.request.on_waited_too_long(error)
+        ticket.request.on_turned_away(error)
 
     def on_back(self, ticket: QueueTicket) -> None:
         """A ticket waits for room now."""
@@ -169,7 +187,7 @@ class RequestQueue:
         try:
             while (ticket := self._queue.first()) is not None and ticket.request.try_dispatch():
                 now = self._clock()
-                self._queue.take(ticket, ticket.priority)
+                self._queue.take(ticket, ticket.priority, ticket.party)
                 self._rate.count(now)
                 self._forget(ticket)
                 self._observer.waited(now - ticket.since)

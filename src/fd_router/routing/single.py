@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import InstancePool
-from fd_router.http.heads import ResponseHead, request_message
+from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import forbids_retry
 from fd_router.http.upstream_request import UpstreamRequest
@@ -64,6 +64,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record.mixed = instance.url
         self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
         pool = self._context.pools.of(instance)
+        self._drop_texts()
         if reservation.tracker is not None and reservation.hold(self._be_sent_soon):
             self._move(HELD)
             self._awaited = pool
@@ -121,7 +122,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         else:
             self._move(AWAITING)
             record.sent_at = self._context.clock()
-        return request_message(request, self._pool.authority, request.body)
+        pool = self._pool
+        return pool.message(request, pool.authority, request.body)
 
     def _release_all(self) -> None:
         if self._awaited is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fd_router.errors import HttpError, LimitError, NoInstanceError, SaturatedError
+from fd_router.openai.completion import KEPT_TEXT
 from fd_router.routing.life import RequestLife
 from fd_router.routing.phase import QUEUED
 from fd_router.routing.request_queue import RequestQueue
@@ -37,15 +38,29 @@ class WaitingRequest(RequestLife):
         tier = completion.service_tier if completion is not None else ""
         priority = queue.priority_of(self._request, tier, grant.allowance.key.priority if grant is not None else None)
         try:
-            ticket = queue.enter(self, priority, again=again, hope_secs=hope_secs)
+            ticket = queue.enter(self, priority, self._party(), again=again, hope_secs=hope_secs)
         except LimitError as error:
             self._fail_locally(refusal or error)
             return
         self._ticket = ticket
+        self._drop_texts()
         self._move(QUEUED)
         what = "a probe that may bring an instance back" if ticket.hopes else "room at an instance"
         self._notes.append(f"Waiting for {what} (priority {priority}, {queue.waiting - 1} others wait)")
         self._log_notes()
+
+    def _party(self) -> str:
+        """Return among whose requests it waits for its turn: its key's, its session's, or its client's."""
+        if self._grant is not None:
+            return f"key {self._grant.name}"
+        if self._completion is not None and self._completion.session_id:
+            return f"session {self._completion.session_id}"
+        return self._request.head.client
+
+    def _drop_texts(self) -> None:
+        """Keep a large prompt once, as the body that is sent: scheduling has seen it, and mostly won't again."""
+        if len(self._request.body) > KEPT_TEXT and (completion := self._completion) is not None:
+            completion.drop_texts()
 
     def _wait_for_probe(self, refusal: NoInstanceError) -> None:
         """Wait for a probe under way that may bring an instance back, if there is one, else end with ``refusal``."""
@@ -84,8 +99,8 @@ class WaitingRequest(RequestLife):
             self._log_notes()
         return True
 
-    def on_waited_too_long(self, error: HttpError) -> None:
-        """There was no room, or no probe done, in time."""
+    def on_turned_away(self, error: HttpError) -> None:
+        """There was no room, or no probe done, in time, or those who wait are too many."""
         ticket, self._ticket = self._ticket, None
         if ticket is None or not ticket.hopes:
             self._fail_locally(error)

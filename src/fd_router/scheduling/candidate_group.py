@@ -77,3 +77,13 @@ class JointGroup(Generic[InstanceT]):
     def candidates(self, excluded: Collection[str] = ()) -> Sequence[InstanceT]:
         """Return those of all groups that may be chosen now, without the ``excluded``."""
         return tuple(chain.from_iterable(group.candidates(excluded) for group in self._groups))
+
+
+class FirstGroup(JointGroup[InstanceT]):
+    """The candidates of the first of several groups that has any."""
+
+    __slots__ = ()
+
+    def candidates(self, excluded: Collection[str] = ()) -> Sequence[InstanceT]:
+        """Return those that may be chosen now, without the ``excluded``."""
+        return next((found for group in self._groups if (found := group.candidates(excluded))), ())
