@@ -84,7 +84,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         if pool is None or reservation is None:
             return
         self._stop_waiting()
-        if reservation.instance.takes_new and not pool.retired:
+        if reservation.instance.may_serve and not pool.retired:
             self._dispatch(pool)
         else:
             self._go_elsewhere(reservation, pool)
