@@ -96,7 +96,6 @@ class ForkServer:
             raise RuntimeError("the fork server is gone")
         return ForkedProcess(pid, reading)
 
-
     def close(self) -> None:
         """End the server. What it has started goes on."""
         self._control.close()
