@@ -52,6 +52,11 @@ class Program:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def cpu_seconds(self) -> float:
         """CPU time that the process and those it started have used, in user and kernel mode."""
         return sum(_cpu_ticks(pid) for pid in _tree(self._process.pid)) / TICKS_PER_SEC

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +61,7 @@ class Requests:
         self,
         name: str,
         connections: int,
-        bodies: list[bytes],
+        bodies: Sequence[bytes],
         policies: tuple[str, ...],
         rust_policy: str,
         *,
@@ -72,7 +72,7 @@ class Requests:
         self.policies = policies
         self.rust_policy = rust_policy
         self._connections = connections
-        self._bodies = bodies
+        self.bodies = bodies
 
     @contextmanager
     def instances(self, directory: Path) -> Iterator[list[int]]:
@@ -87,7 +87,7 @@ class Requests:
     def measure(self, program: Program, port: int, directory: Path, seconds: float, rounds: int) -> Figures:
         """Send for ``rounds`` times ``seconds``, after two seconds of warm-up."""
         bodies = directory / f"{self.name}.jsonl"
-        bodies.write_bytes(b"\n".join(self._bodies) + b"\n")
+        bodies.write_bytes(b"\n".join(self.bodies) + b"\n")
         self._send(port, bodies, 2)
         costs, rates, said = [], [], ""
         for _ in range(rounds):
@@ -123,6 +123,7 @@ class Streams:
     unit = "chunk"
     latency = "first byte p99"
     programs = ()
+    bodies: Sequence[bytes] = ()
     pairs = False
     policies = ("power_of_two",)
     rust_policy = "power_of_two"

@@ -84,6 +84,56 @@ def test_a_lane_pays_for_its_turns_after_having_been_empty() -> None:
     assert abs(Counter(item[0] for item in served)["b"] - 20) <= 1
 
 
+class TestParties:
+    def fill(self, *items: str) -> FairQueue[str]:
+        queue: FairQueue[str] = FairQueue(WEIGHTS)
+        for item in items:
+            queue.add(item, "normal", item[0])
+        return queue
+
+    def served(self, queue: FairQueue[str]) -> list[str]:
+        taken = []
+        while (item := queue.first()) is not None and len(taken) < 100:
+            queue.take(item, "normal", item[0])
+            taken.append(item)
+        return taken
+
+    def test_they_take_turns(self) -> None:
+        assert self.served(self.fill("a1", "a2", "a3", "b1", "b2", "c1")) == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+    def test_one_that_comes_back_is_first_and_its_party_has_had_a_turn_then(self) -> None:
+        queue = self.fill("a1", "a2", "b1", "b2")
+        queue.add("b0", "normal", "b", first=True)
+        assert self.served(queue) == ["b0", "a1", "b1", "a2", "b2"]
+
+    def test_one_that_sends_its_requests_one_by_one_waits_for_a_turn_of_each(self) -> None:
+        queue = self.fill("a1", "a2", "a3", "a4", "b1")
+        taken = []
+        for number in range(6):
+            item = queue.first()
+            assert item is not None
+            queue.take(item, "normal", item[0])
+            taken.append(item[0])
+            if item[0] == "b":
+                queue.add(f"b{number}", "normal", "b")
+        assert taken == ["a", "b", "a", "b", "a", "b"]
+
+    def test_who_leaves_keeps_nobodys_place(self) -> None:
+        queue = self.fill("a1", "b1", "a2", "b2")
+        queue.remove("a1", "normal", "a")
+        assert self.served(queue) == ["a2", "b1", "b2"]
+
+    def test_the_surplus_is_the_last_of_who_has_most(self) -> None:
+        queue = self.fill("a1", "a2", "a3", "b1")
+        assert queue.surplus("normal", "b") == "a3"
+        assert queue.surplus("normal", "c") == "a3"
+        assert queue.surplus("normal", "a") is None
+        assert queue.surplus("high", "c") is None
+
+    def test_there_is_no_surplus_over_one_more(self) -> None:
+        assert self.fill("a1", "a2", "b1").surplus("normal", "b") is None
+
+
 @given(st.lists(st.tuples(st.sampled_from(["add", "again", "turn", "leave"]), st.sampled_from(sorted(WEIGHTS)))))
 def test_nothing_is_lost_doubled_or_overtaken(steps: list[tuple[str, str]]) -> None:
     queue: FairQueue[str] = FairQueue(WEIGHTS)

@@ -208,6 +208,15 @@ async def a_large_body_is_refused(router: LiveRouter) -> None:
     assert (await router.ask(b" " * (2 << 20))).startswith(b"HTTP/1.1 413 ")
 
 
+async def no_more_bytes_are_held(router: LiveRouter) -> None:
+    (await router.add()).answer = b""
+    await router.reload()
+    router.ask_beside(b'{"prompt": "%b"}' % (b"a" * 700_000))
+    held = router.router.state.budget
+    await until(lambda: held.held > 700_000)
+    assert (await router.ask(b" " * 300_000)).startswith(b"HTTP/1.1 503 ")
+
+
 async def a_large_head_is_refused(router: LiveRouter) -> None:
     await router.reload()
     assert (await router.ask(headers=f"X: {'x' * 4000}\r\n")).startswith(b"HTTP/1.1 431 ")
@@ -294,6 +303,7 @@ CASES: Mapping[str, Case] = {
     "proxy.pool-max-idle": Case(0, nothing_is_kept_for_long, {"proxy": {"pool_idle_timeout_secs": NEVER}}),
     "proxy.max-connections": Case(1, an_idle_client_goes_for_a_new_one),
     "proxy.max-body-mb": Case(1, a_large_body_is_refused),
+    "proxy.body-budget-mb": Case(1, no_more_bytes_are_held),
     "proxy.max-head-kb": Case(1, a_large_head_is_refused),
     "proxy.client-head-timeout-secs": slow("proxy.client-head-timeout-secs", a_slow_head_is_refused),
     "proxy.client-body-timeout-secs": slow("proxy.client-body-timeout-secs", a_slow_body_is_refused),

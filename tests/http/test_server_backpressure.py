@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fd_router.http.messages import Request, Response
-from fd_router.http.server_connection import MAX_HELD
+from fd_router.http.request_reader import MAX_HELD
 from fd_router.http.write_batcher import LARGE
 from tests.http.test_server_connection import ROUTES, get, statuses
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, post

@@ -8,7 +8,7 @@ import re
 
 from fd_router.errors import BadRequestError
 from fd_router.http.messages import Request, Response, json_response
-from fd_router.http.server_connection import MAX_PIPELINED
+from fd_router.http.request_reader import MAX_PIPELINED
 from fd_router.http.server_context import MAX_CONTROL_BODY
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import PATH, Rig, answer, post

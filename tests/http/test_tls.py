@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 
 from fd_router.config.loading import TlsConfig
 from fd_router.errors import ConfigError
-from fd_router.http.tls import ClientSide, InstanceSide, client_context, server_context, tls_problems
+from fd_router.http.tls import ClientSide, server_context, tls_problems
 from tests.support.certificates import Certificates
 
 
@@ -47,8 +47,6 @@ def serial(end: ssl.SSLObject) -> object:
 
 def test_nothing_is_encrypted_unless_asked_for() -> None:
     assert server_context(TlsConfig()) is None
-    assert client_context(TlsConfig()) is None
-    assert InstanceSide(TlsConfig()).options("10.0.0.1") == {}
     assert tls_problems(TlsConfig()) == ()
 
 
@@ -96,55 +94,12 @@ def test_a_wrong_new_certificate_changes_nothing(tmp_path: Path) -> None:
     assert serial(handshake(side.context, certificates.client(), "127.0.0.1")) == old
 
 
-class TestTowardsInstances:
-    def test_the_authority_and_the_address_are_checked(self, pair, certificates: Certificates, tmp_path: Path) -> None:
-        server = server_context(TlsConfig(cert_path=pair[0], key_path=pair[1]))
-        assert server is not None
-        trusting = TlsConfig(upstream=True, upstream_ca_path=str(certificates.authority_path))
-        client = client_context(trusting)
-        assert client is not None
-        assert handshake(server, client, "127.0.0.1").version() == "TLSv1.3"
-        with pytest.raises(ssl.SSLCertVerificationError, match="IP address mismatch"):
-            handshake(server, client, "127.0.0.2")
-        other = Certificates(tmp_path, "other")
-        stranger = client_context(TlsConfig(upstream=True, upstream_ca_path=str(other.authority_path)))
-        assert stranger is not None
-        with pytest.raises(ssl.SSLCertVerificationError):
-            handshake(server, stranger, "127.0.0.1")
-        careless = client_context(TlsConfig(upstream=True, upstream_verify=False))
-        assert careless is not None
-        assert handshake(server, careless, "127.0.0.2").version() == "TLSv1.3"
-
-    def test_one_name_for_all(self, certificates: Certificates) -> None:
-        side = InstanceSide(TlsConfig(upstream=True, upstream_verify=False, upstream_name="instances.test"))
-        assert side.options("10.0.0.1")["server_hostname"] == "instances.test"
-        assert InstanceSide(TlsConfig(upstream=True)).options("10.0.0.1")["server_hostname"] == "10.0.0.1"
-
-    def test_a_new_authority(self, tmp_path: Path) -> None:
-        config = TlsConfig(upstream=True, upstream_ca_path=str(Certificates(tmp_path).authority_path))
-        side = InstanceSide(config)
-        before = side.options("h")["ssl"]
-        Certificates(tmp_path)
-        replace = side.prepare(config)
-        assert side.options("h")["ssl"] is before
-        replace()
-        assert side.options("h")["ssl"] is not before
-
-
 class TestProblems:
     def test_a_file_that_is_not_there(self, pair: tuple[str, str], tmp_path: Path) -> None:
         missing = str(tmp_path / "missing.pem")
         for config, problem in (
             (TlsConfig(cert_path=missing), f"tls.cert-path: {missing}: no such file or directory"),
             (TlsConfig(cert_path=pair[0], key_path=missing), f"tls.key-path: {missing}: no such file or directory"),
-            (
-                TlsConfig(upstream=True, upstream_ca_path=missing),
-                f"tls.upstream-ca-path: {missing}: no such file or directory",
-            ),
-            (
-                TlsConfig(upstream=True, upstream_cert_path=missing),
-                f"tls.upstream-cert-path: {missing}: no such file or directory",
-            ),
             (TlsConfig(key_path=pair[1]), "tls.key-path: a key without a certificate; give tls.cert-path too"),
         ):
             assert tls_problems(config) == (problem,)
@@ -159,8 +114,6 @@ class TestProblems:
         text.write_text("hello")
         (problem,) = tls_problems(TlsConfig(cert_path=str(text), key_path=pair[1]))
         assert "no usable certificate and key" in problem
-        (problem,) = tls_problems(TlsConfig(upstream=True, upstream_ca_path=str(text)))
-        assert problem.startswith(f"tls.upstream-ca-path: {text}: no certificates in PEM format")
 
     def test_nobody_is_asked_for_a_passphrase(self, pair: tuple[str, str], tmp_path: Path) -> None:
         key = serialization.load_pem_private_key(Path(pair[1]).read_bytes(), None)

@@ -201,7 +201,7 @@ def test_more_than_the_answer_in_one_read_fails(garbage: bytes) -> None:
 def test_a_bug_in_the_parsers_callback_is_not_blamed_on_the_instance() -> None:
     line = Line()
     listener = line.send()
-    line.connection._headers = None  # type: ignore[assignment]
+    line.connection._reader._headers = None  # type: ignore[assignment]
     line.receive(SIZED)
     assert isinstance(listener.ending, httptools.HttpParserCallbackError)
     assert line.transport.aborted

@@ -17,6 +17,7 @@ from fd_router.engines.openai import OpenAiDialect
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Health
 from fd_router.instances.prober import HealthMonitor
+from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import REGISTER_YAML
 from tests.support.live import live_config
@@ -35,7 +36,8 @@ class Fleet:
         self.most_under_way = 0
         self.calls: list[tuple[str, int, str, float]] = []
 
-    async def get(self, host: str, port: int, path: str, timeout: float) -> int:  # noqa: ASYNC109
+    async def get(self, registration: Registration, path: str, timeout: float) -> int:  # noqa: ASYNC109
+        host, port = registration.host_ip, registration.port
         self.asked[port] += 1
         self.calls.append((host, port, path, timeout))
         self.under_way += 1

@@ -69,7 +69,11 @@ def test_roles(sent: object, role: str) -> None:
 )
 def test_hosts(sent: str, host_ip: str, key: str) -> None:
     registration = parse_registration(LEAST | {"host_ip": sent})
-    assert (registration.host_ip, registration.key, registration.url) == (host_ip, key, "http://" + key)
+    assert (registration.host_ip, registration.key, registration.url) == (
+        host_ip,
+        key,
+        f"{'https' if sent.startswith('https') else 'http'}://{key}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -366,3 +370,26 @@ def test_labels_that_are_refused(labels: object, complaint: str) -> None:
     with pytest.raises(RegistrationError) as raised:
         parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "labels": labels})
     assert raised.value.reason == complaint
+
+
+def test_https_is_told_by_the_address_or_the_scheme() -> None:
+    told = parse_registration(LEAST | {"host_ip": "https://10.0.0.1"})
+    assert told == parse_registration(LEAST | {"host_ip": "10.0.0.1", "scheme": "https"})
+    assert (told.scheme, told.as_json()["scheme"], told.as_registered()["url"]) == ("https", "https", told.url)
+    assert parse_registration(told.as_json()) == told
+    plain = parse_registration(LEAST | {"scheme": "http"})
+    assert (plain.scheme, "scheme" in plain.as_json()) == ("", False)
+    with pytest.raises(RegistrationError, match="invalid scheme: ftp: it may be http or https"):
+        parse_registration(LEAST | {"scheme": "ftp"})
+
+
+def test_models_are_one_text_or_a_list() -> None:
+    one = parse_registration(LEAST | {"model": "big"})
+    assert (one.models, one.as_json()["models"]) == (("big",), ("big",))
+    several = parse_registration(LEAST | {"model": "big", "models": ["small", "big"]})
+    assert several.models == ("big", "small")
+    assert parse_registration(several.as_json()) == several
+    assert "models" not in parse_registration(LEAST).as_json()
+    for wrong, why in ((5, "expected a text"), ([""], "invalid model"), (["a\n"], "invalid model"), ({}, "a text")):
+        with pytest.raises(RegistrationError, match=why):
+            parse_registration(LEAST | {"models": wrong})

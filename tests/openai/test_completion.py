@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fd_router.errors import BadRequestError
 from fd_router.openai import completion as completion_module
-from fd_router.openai.completion import Completion
+from fd_router.openai.completion import Completion, RequestFields
 from fd_router.openai.large_bodies import LARGE
 
 
@@ -328,3 +328,24 @@ class TestLargeOddBodies:
     def test_what_is_no_object_is_refused(self, wrong: bytes) -> None:
         with pytest.raises(BadRequestError):
             Completion(wrong % (b"1" * (LARGE + 9)))
+
+
+class TestTextsThatAreDropped:
+    def test_a_large_prompt_is_read_again(self) -> None:
+        body = b'{"messages": [{"content": "%b"}, {"content": "end"}]}' % (b"a" * 70_000)
+        completion = Completion(body)
+        before = completion.prompt
+        completion.drop_texts()
+        fields = completion._fields
+        assert (completion._prompt, completion._texts, fields.messages, fields.prompt) == (None,) * 4
+        assert completion.prompt == before == "a" * 70_000 + " end"
+
+    def test_a_small_one_is_kept(self) -> None:
+        completion = Completion(b'{"prompt": "hello"}')
+        completion.drop_texts()
+        assert completion._texts == ["hello"]
+
+    def test_what_an_endpoint_read_itself_is_kept(self) -> None:
+        completion = Completion(b"a" * 70_000, fields=RequestFields(prompt="hello"))
+        completion.drop_texts()
+        assert completion.prompt == "hello"

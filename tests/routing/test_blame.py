@@ -11,7 +11,7 @@ from fd_router.engines.openai import OpenAiDialect
 from fd_router.errors import UpstreamError
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
-from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
+from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg
 from fd_router.scheduling.reservation import Reservation
 from tests.support.rig import STREAM_HEAD, Rig, answer, chunk, make_instance, post
 
@@ -131,7 +131,7 @@ def test_an_instance_that_says_it_is_busy_has_not_failed(kind: type[PairLeg]) ->
     errors: list[UpstreamError] = []
 
     class Listening(Pair):
-        def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
+        def on_leg_failed(self, leg: PairLeg, error: UpstreamError, answer: Answer | None = None) -> None:
             errors.append(error)
 
     instance = make_instance(1)

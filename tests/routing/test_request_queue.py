@@ -229,13 +229,52 @@ async def test_a_bug_with_one_does_not_keep_the_others_waiting() -> None:
             raise ZeroDivisionError
         return select(*arguments)
 
-    for ticket in list(rig.queue._queue._lanes["normal"].items):
+    waiting = rig.queue._queue._lanes["normal"].parties.values()
+    for ticket in [ticket for tickets in waiting for ticket in tickets]:
         ticket.request._select = failing  # type: ignore[attr-defined]
     assert await rig.answer_one() == "a"
     assert b" 500 " in clients[1].take()
     assert await rig.answer_one() == "c"
     assert len(rig.bugs) == 1
     rig.bugs.clear()
+    rig.assert_nothing_is_held()
+
+
+async def test_sessions_take_turns_and_so_do_clients_without_one() -> None:
+    rig = CrowdedRig()
+    await rig.send("first")
+    for name in ("a1", "a2", "a3"):
+        await rig.send(name, session_id="a")
+    await rig.send("b1", session_id="b")
+    await rig.send("c1")
+    assert [await rig.answer_one() for _ in range(6)] == ["first", "a1", "b1", "c1", "a2", "a3"]
+    rig.assert_nothing_is_held()
+
+
+async def test_in_a_full_queue_who_has_most_makes_room() -> None:
+    rig = CrowdedRig(max_queued=3)
+    await rig.send("first")
+    many = [await rig.send(name, session_id="a") for name in ("a1", "a2", "a3")]
+    await rig.send("b1", session_id="b")
+    assert refusal(many[-1].take())[:2] == (429, "queue_full")
+    assert refusal((await rig.send("a4", session_id="a")).take())[:2] == (429, "queue_full")
+    assert [await rig.answer_one() for _ in range(4)] == ["first", "a1", "b1", "a2"]
+    assert rig.refusals == ["queue_full", "queue_full"]
+    rig.assert_nothing_is_held()
+
+
+async def test_who_makes_room_may_have_sent_more_already() -> None:
+    """Its next request comes up when the one before is refused, and finds no place free that isn't its own."""
+    rig = CrowdedRig(max_queued=2)
+    await rig.send("first")
+    await rig.send("a1", session_id="a")
+    crowd = rig.client()
+    crowd.receive(b"".join(post(b'{"prompt": "a%d", "session_id": "a"}' % number) for number in range(2, 6)))
+    await rig.settle()
+    await rig.send("b1", session_id="b")
+    assert crowd.take().count(b" 429 ") == 4
+    assert rig.queue.waiting == 2
+    assert [await rig.answer_one() for _ in range(3)] == ["first", "a1", "b1"]
     rig.assert_nothing_is_held()
 
 
@@ -256,7 +295,7 @@ class Someone:
         self.ticket = None
         return True
 
-    def on_waited_too_long(self, error: HttpError) -> None:
+    def on_turned_away(self, error: HttpError) -> None:
         self.ticket, self.error = None, error
 
 
@@ -274,8 +313,8 @@ class Simulated:
 
 
 STEPS = st.one_of(
-    st.tuples(st.just("enter"), st.sampled_from(PRIORITIES.names)),
-    st.tuples(st.just("again"), st.sampled_from(PRIORITIES.names)),
+    st.tuples(st.just("enter"), st.tuples(st.sampled_from(PRIORITIES.names), st.sampled_from("abc"))),
+    st.tuples(st.just("again"), st.tuples(st.sampled_from(PRIORITIES.names), st.sampled_from("abc"))),
     st.tuples(st.just("leave"), st.integers(0, 20)),
     st.tuples(st.just("room"), st.integers(1, 3)),
     st.tuples(st.just("time"), st.floats(0.01, 4.0)),
@@ -292,7 +331,7 @@ def test_every_one_that_enters_leaves_once(steps: list[tuple[str, Any]]) -> None
         if step in {"enter", "again"}:
             someone = Someone(fleet)
             try:
-                someone.ticket = fleet.queue.enter(someone, value, again=step == "again")
+                someone.ticket = fleet.queue.enter(someone, *value, again=step == "again")
             except LimitError:
                 refused += 1
                 assert step == "enter"
@@ -316,7 +355,8 @@ def test_every_one_that_enters_leaves_once(steps: list[tuple[str, Any]]) -> None
         assert fleet.queue.waiting == sum(one.ticket is not None for one in inside) == len(fleet.sweeper)
         assert fleet.queue.waiting == sum(fleet.queue.lengths().values())
         assert fleet.room == 0 or fleet.queue.waiting == 0 or step != "room"
-    assert fleet.refusals.count("queue_full") == refused
+    displaced = sum(isinstance(one.error, LimitError) for one in inside)
+    assert fleet.refusals.count("queue_full") == refused + displaced
 
 
 @pytest.mark.parametrize("waiting", [1, 500])

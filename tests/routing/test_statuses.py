@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fd_router.instances.instance import Instance
+from fd_router.routing.pair_legs import MAX_GATHERED
 from tests.routing.test_blame import counts, watch
 from tests.routing.test_pair import WHOLE
+from tests.routing.test_single import error_of
 from tests.support.pair_rig import PairRig
 from tests.support.rig import Rig, answer, post
 
@@ -138,10 +140,55 @@ class TestPair:
         decode.receive(answer(b"no", "503 No", f"Retry-After: 7\r\n{field}"))
         await rig.settle()
         got = client.take()
-        assert got.startswith(b"HTTP/1.1 503 ")
-        assert b"retry-after: 7\r\n" in got
-        assert (b"x-should-retry: false" in got) is bool(field)
+        assert got.startswith(b"HTTP/1.1 503 No\r\n")
+        assert b"Retry-After: 7\r\n" in got
+        assert (b"X-Should-Retry: false\r\n" in got) is bool(field)
         assert told == [rig.decodes[0]]
+        rig.assert_nothing_is_held()
+
+    @pytest.mark.parametrize("leg", [0, 1])
+    @pytest.mark.parametrize(("status", "sent"), [("503 No", 3), ("500 Oh", 2), ("501 Not", 1), ("400 Bad", 1)])
+    async def test_the_last_answer_is_passed_on_as_it_came(self, leg: int, status: str, sent: int) -> None:
+        rig = PairRig(5, 5, max_attempts=3)
+        client = rig.client()
+        client.receive(post(WHOLE))
+        for number in range(sent):
+            await rig.settle()
+            rig.reached()[leg].receive(answer(b'{"code": %d}' % number, status, "Retry-After: 7\r\nX-Engine: e\r\n"))
+        await rig.settle()
+        assert len(rig.backend.opened) == 2 * sent
+        head, _, body = client.take().partition(b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status}\r\n".encode())
+        for field in (b"Retry-After: 7", b"X-Engine: e", b"X-Router-Decode-URL: http://10.0.0.10%d:8000" % sent):
+            assert field in head
+        assert body == b'{"code": %d}' % (sent - 1)
+        (record,) = rig.records
+        assert (record.status, len(record.all_attempts())) == (int(status[:3]), sent)
+        rig.assert_nothing_is_held()
+
+    async def test_an_answer_of_an_attempt_before_is_not(self) -> None:
+        rig = PairRig(3, 3, max_attempts=2)
+        client = rig.client()
+        (await rig.pair(client, WHOLE))[1].receive(answer(b"no", "502 Bad"))
+        await rig.settle()
+        rig.reached()[1].lose(ConnectionResetError("reset by peer"))
+        await rig.settle()
+        status, message = error_of(client.take())
+        assert status == 502
+        assert "reset by peer" in message
+        rig.assert_nothing_is_held()
+
+    @pytest.mark.parametrize("leg", [0, 1])
+    async def test_an_error_that_is_too_long_to_be_kept_is_told_of(self, leg: int) -> None:
+        rig = PairRig(1, 1)
+        client = rig.client()
+        long = await rig.pair(client, WHOLE)
+        long[leg].receive(answer(b"x" * (MAX_GATHERED + 9), "400 Bad")[:-8])
+        await rig.settle()
+        status, message = error_of(client.take())
+        assert status == 400
+        assert message.endswith("status 400, and more than 8 MB")
+        assert long[leg].aborted
         rig.assert_nothing_is_held()
 
     @pytest.mark.parametrize("status", ["501 Not", "504 Late", "505 What"])

@@ -106,15 +106,17 @@ def _(stage: Stage, row: Row) -> None:
 
 @check("decode error")
 def _(stage: Stage, row: Row) -> None:
-    router, (_prefill, decode) = stage.pair
-    decode.set_faults("status:status=500")
-    try:
-        answer = post(router)
-        assert answer.status == 500
-        assert "injected fault" in answer.json["error"]["message"]
-    finally:
-        decode.set_faults()
-        eventually(lambda: post(router).status == 200)
+    router, pair = stage.pair
+    for instance in reversed(pair):
+        instance.set_faults("status:status=500")
+        try:
+            answer = post(router)
+        finally:
+            instance.set_faults()
+            eventually(lambda: post(router).status == 200)
+        assert (answer.status, answer.headers["content-type"]) == (500, "application/json")
+        error = answer.json["error"]
+        assert (error["message"], error["code"]) == ("injected fault: 500", "injected_fault")
 
 
 @check("instance error")

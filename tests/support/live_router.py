@@ -151,9 +151,9 @@ class LiveRouter:
         """Send a completion's request, and return the answer's bytes."""
         return await self.exchange(message(body, headers=headers))
 
-    def ask_beside(self) -> None:
+    def ask_beside(self, body: bytes = b'{"prompt": "hello"}') -> None:
         """Send one whose answer isn't waited for."""
-        self._tasks.append(asyncio.create_task(self.ask()))
+        self._tasks.append(asyncio.create_task(self.ask(body)))
 
     async def state(self) -> str:
         """Have the instances probed once. Returns what the router makes of the first one."""

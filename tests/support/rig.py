@@ -184,6 +184,7 @@ class Rig:
         """Every count is zero, and what is still open is idle in a pool."""
         assert self.bugs == []
         assert self.counts() == [(0, 0)] * len(self.instances)
+        assert self.state.budget.held == 0
         assert all(transport.protocol.is_idle for transport in self.backend.live)  # type: ignore[union-attr]
         assert len(self.pools) == len(self.backend.live)
 

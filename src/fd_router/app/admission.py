@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from fd_router.admission.tokens import read_tokens
 from fd_router.api.access import Guard, Rules
 from fd_router.app.runtime import Run, Runtime
 from fd_router.config.sections import Config
+from fd_router.http.body_budget import BodyBudget
 from fd_router.routing.request_queue import QueueObserver, RequestQueue
 from fd_router.telemetry.metrics.admission import AdmissionCounters, AdmissionMetrics
 
@@ -38,7 +40,7 @@ class Admission(msgspec.Struct, frozen=True):
         return lambda: self.guard.use(admin, register)
 
 
-def build_admission(runtime: Runtime) -> Admission:
+def build_admission(runtime: Runtime, budget: BodyBudget) -> Admission:
     """Build them. Raises ConfigError when a file of keys or tokens can't be used: who could be let in then?"""
     config, log = runtime.live.current, runtime.log
     access, priorities = config.access, Priorities.parse(config.admission.priorities)
@@ -52,7 +54,10 @@ def build_admission(runtime: Runtime) -> Admission:
         key_file = KeyFile(store, access.keys_check_interval_secs, log)
     observer = QueueObserver(counters.waited, counters.refused, log.warn)
     queue = RequestQueue(runtime.live, priorities, runtime.sweeper, runtime.clock, runtime.loop.call_soon, observer)
-    runtime.telemetry.metrics.show(AdmissionMetrics(counters, queue.lengths, store.all if store is not None else tuple))
+    budget.on_refused = partial(counters.refused, "body_budget")
+    runtime.telemetry.metrics.show(
+        AdmissionMetrics(counters, queue.lengths, store.all if store is not None else tuple, budget)
+    )
     forward = access.forward_authorization
     rules = Rules(admin, register, networks, access.protect_metrics)
     return Admission(

@@ -10,13 +10,17 @@ from pathlib import Path
 
 from fd_router.admission import checks as admission
 from fd_router.app.endpoints import endpoints_of
+from fd_router.app.writable import unwritable
+from fd_router.config.connections import read_connections
 from fd_router.config.loading import Config
 from fd_router.engines.dialects import open_dialects
 from fd_router.errors import ConfigError
+from fd_router.http.instance_access import access_problems
 from fd_router.http.tls import tls_problems
 from fd_router.instances.registration import require_served
 from fd_router.instances.sources.loading import open_sources
 from fd_router.scheduling.policies import per_role
+from fd_router.telemetry.record_sink_loading import load_record_sinks
 from fd_router.tokenization.local import tokenizer_problems
 
 
@@ -27,11 +31,22 @@ def find_problems(config: Config) -> Sequence[str]:
         *_tokenizer_problems(config),
         *_raised(partial(endpoints_of, config.server)),
         *_raised(partial(open_sources, config.instances)),
+        *_raised(partial(load_record_sinks, config.telemetry)),
         *_register_problems(config),
         *admission.find_problems(config.access, config.admission),
         *tls_problems(config.tls),
+        *unwritable(config),
+        *_access_problems(config),
     )
     return tuple(found)
+
+
+def _access_problems(config: Config) -> Sequence[str]:
+    """Check the files of TLS and keys towards instances."""
+    try:
+        return access_problems(read_connections(config.instances, config.tls))
+    except ConfigError as error:
+        return error.problems
 
 
 def _raised(build: Callable[[], object]) -> Sequence[str]:
@@ -60,4 +75,4 @@ def _register_problems(config: Config) -> Sequence[str]:
     from fd_router.instances.sources.register_yaml import read_register_file  # noqa: PLC0415  YAML costs start-up time
 
     file = read_register_file(Path(path), partial(require_served, dialects=dialects, splitwise=config.server.splitwise))
-    return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
+    return [str(problem) for problem in file.problems]

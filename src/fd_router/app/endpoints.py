@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from fd_router.api.access import is_own
 from fd_router.config.dotted_path import dotted_paths
 from fd_router.config.sections import ServerConfig
+from fd_router.errors import ErrorBody, openai_error
 from fd_router.http.client_stream import StartRequest
 from fd_router.instances.instance import Instance
+from fd_router.instances.registration_keys import ROLES
 from fd_router.instances.registry import Registry
-from fd_router.openai.endpoints import Endpoint, Mode, open_endpoints
-from fd_router.scheduling.candidate_group import JointGroup
+from fd_router.openai.endpoints import Endpoint, Mode, open_endpoints, opened
+from fd_router.scheduling.candidate_group import FirstGroup, JointGroup
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.power_of_two import PowerOfTwoPolicy
 from fd_router.scheduling.scheduler import Scheduler
@@ -26,7 +28,8 @@ Starters = Mapping[Mode, Starter]
 
 def endpoints_of(options: ServerConfig) -> tuple[Endpoint, ...]:
     """Return the table of endpoints that the configuration asks for. Raises ConfigError."""
-    return open_endpoints(dotted_paths(options.endpoints), options.plugin_folder, is_own)
+    built_in = opened(dotted_paths(options.open_endpoints))
+    return open_endpoints(dotted_paths(options.endpoints), options.plugin_folder, is_own, built_in)
 
 
 def starts(endpoints: Iterable[Endpoint], starters: Starters) -> dict[str, dict[str, StartRequest]]:
@@ -37,13 +40,27 @@ def starts(endpoints: Iterable[Endpoint], starters: Starters) -> dict[str, dict[
     return table
 
 
+def error_bodies(endpoints: Iterable[Endpoint]) -> dict[str, ErrorBody]:
+    """Return by path the shapes of errors that aren't OpenAI's."""
+    return {endpoint.path: endpoint.error_body for endpoint in endpoints if endpoint.error_body is not openai_error}
+
+
 def any_instance_scheduler(
     registry: Registry, clock: Callable[[], float], rng: random.Random, why_none: Callable[[], str]
 ) -> Scheduler[Instance]:
     """Build who chooses, in splitwise mode, the single instance of a request that makes no pair.
 
-    Prefill and decode instances alike have the model. Of two at random it is the one with fewer requests: a choice that
-    needs no view of the two groups together.
+    Prefill and decode instances alike have the model. Such a request is nothing but a prompt, which would hold up the
+    streams of a decode instance: it goes to a prefill instance as long as one may be chosen. Of two at random it is the
+    one with fewer requests: a choice that needs no view of the two groups together.
     """
-    group = JointGroup((registry.group("prefill"), registry.group("decode")))
+    group = FirstGroup((registry.group("prefill"), registry.group("decode")))
+    return Scheduler(group, PowerOfTwoPolicy(Environment(clock, rng)), why_none)
+
+
+def all_instances_scheduler(
+    registry: Registry, clock: Callable[[], float], rng: random.Random, why_none: Callable[[], str]
+) -> Scheduler[Instance]:
+    """Build who chooses whom to ask next for an answer that any instance may keep."""
+    group = JointGroup([registry.group(role) for role in ROLES])
     return Scheduler(group, PowerOfTwoPolicy(Environment(clock, rng)), why_none)

@@ -10,7 +10,6 @@ from fd_router.config.sections import Config
 from fd_router.http.connection_pool import Pools
 from fd_router.http.cors import CORS_FIELDS, Cors
 from fd_router.http.forwarding import Forwarding, make_pseudonym
-from fd_router.http.tls import InstanceSide
 
 
 class Hops(msgspec.Struct, frozen=True):
@@ -27,7 +26,7 @@ def build_hops(config: Config) -> Hops:
     return Hops(Forwarding(trusted, make_pseudonym()), Cors(access.cors_origins) if access.cors_origins else None)
 
 
-def build_pools(runtime: Runtime, tls: InstanceSide, hops: Hops) -> Pools:
+def build_pools(runtime: Runtime, hops: Hops) -> Pools:
     """Build the pools of connections to all instances."""
     dropped = CORS_FIELDS if hops.cors is not None else frozenset()
-    return Pools(runtime.live, runtime.sweeper, runtime.batcher, tls, via=hops.forwarding.via, dropped=dropped)
+    return Pools(runtime.live, runtime.sweeper, runtime.batcher, via=hops.forwarding.via, dropped=dropped)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from fd_router.app.runtime import Runtime
+from fd_router.config.connections import read_connections
 from fd_router.engines.dialects import open_dialects
 from fd_router.http.connection_pool import Pools
+from fd_router.instances.access_rules import AccessRules
+from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.probe_connection import ProbeConnections
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
+from fd_router.instances.reserve_log import ReserveLog
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -20,14 +26,29 @@ class Membership(msgspec.Struct, frozen=True):
 
 
 def build_membership(runtime: Runtime, pools: Pools) -> Membership:
-    """Build a registry without members. Raises ConfigError for a dialect that can't be had."""
+    """Build a registry without members. Raises ConfigError for a dialect, or a file of keys, that can't be had."""
     live, metrics = runtime.live, runtime.telemetry.metrics
     dialects = open_dialects(live.current.instances)
-    registry = Registry(clock=runtime.clock, log=runtime.log, live=live, dialects=dialects)
-    registry.on_removed(lambda instance: pools.retire(instance.key))
+    access = AccessRules(read_connections(live.current.instances, live.current.tls))
+    registry = Registry(clock=runtime.clock, log=runtime.log, live=live, dialects=dialects, access=access)
+    registry.on_change(partial(_retire, pools))
     registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
+    registry.on_change(ReserveLog(runtime.log).on_change)
     metrics.watch_instances(registry.all)
     get_status = ProbeConnections(registry, pools).get_status
-    return Membership(
-        registry, HealthMonitor(registry, get_status, clock=runtime.clock, rng=runtime.rng, live=live, log=runtime.log)
+    monitor = HealthMonitor(
+        registry,
+        get_status,
+        clock=runtime.clock,
+        rng=runtime.rng,
+        live=live,
+        log=runtime.log,
+        delivered_at=pools.delivered_at,
     )
+    return Membership(registry, monitor)
+
+
+def _retire(pools: Pools, change: Change) -> None:
+    """Keep no connection to an instance that is no member any more, or is spoken to in another way now."""
+    if change.kind is ChangeKind.REMOVED or change.kind is ChangeKind.ACCESS:
+        pools.retire(change.instance.key)

@@ -12,10 +12,11 @@ from fd_router.app.admission import build_admission
 from fd_router.app.api import build_routes
 from fd_router.app.bugs import log_bugs
 from fd_router.app.capacity import build_capacity
-from fd_router.app.endpoints import endpoints_of, starts
+from fd_router.app.endpoints import endpoints_of, error_bodies, starts
 from fd_router.app.exposure import warn_if_open
 from fd_router.app.hops import build_hops, build_pools
 from fd_router.app.membership import build_membership
+from fd_router.app.memory import usable_memory
 from fd_router.app.reload import Load, Reloader
 from fd_router.app.routing import build_routing
 from fd_router.app.runtime import build_runtime
@@ -28,7 +29,7 @@ from fd_router.errors import FdRouterError
 from fd_router.http.listener import Listener, place, why_not_listening
 from fd_router.http.request_ids import RequestIds
 from fd_router.http.server_context import ServerContext, ServerState, build_server_context
-from fd_router.http.tls import ClientSide, InstanceSide
+from fd_router.http.tls import ClientSide
 from fd_router.telemetry.logging.text_log import RouterLog
 
 FIRST_PROBES_SECONDS = 0.5
@@ -45,26 +46,26 @@ class Router:
         """``load`` reads the configuration anew, for a reload; None: it doesn't change. Raises ConfigError."""
         self.runtime = runtime = build_runtime(config, log)
         live, telemetry = runtime.live, runtime.telemetry
-        self.state = state = ServerState(live, open_files=open_files())
-        self._client_tls, instance_tls = ClientSide(config.tls), InstanceSide(config.tls)
+        self.state = state = ServerState(live, open_files=open_files(), memory=usable_memory())
+        self._client_tls = ClientSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
         hops = build_hops(config)
-        self._pools = pools = build_pools(runtime, instance_tls, hops)
+        self._pools = pools = build_pools(runtime, hops)
         self._membership = membership = build_membership(runtime, pools)
         registry = membership.registry
         self._capacity = capacity = build_capacity(runtime, registry, pools)
         self._scheduling = build_scheduling(config, registry, pools, telemetry, runtime.rng, capacity.on_count)
-        self._admission = admission = build_admission(runtime)
+        self._admission = admission = build_admission(runtime, state.budget)
         capacity.headroom.on_capacity(admission.queue.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
-        self._routing = build_routing(runtime, registry, pools, self._scheduling, admission, state, make_id)
+        self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
         self._reloader = Reloader(
             live,
             load or (lambda: Loaded(config)),
             (
                 lambda new: self._client_tls.prepare(new.tls),
-                lambda new: instance_tls.prepare(new.tls),
+                lambda _: registry.access.prepare(),
                 admission.prepare_tokens,
             ),
             admission.reload_keys,
@@ -90,6 +91,7 @@ class Router:
             gate=admission.gate,
             forwarding=hops.forwarding,
             cors=hops.cors,
+            error_bodies=error_bodies(endpoints),
         )  # fmt: skip
         self._listener: Listener | None = None
         self._control: Listener | None = None  # for its own endpoints, where they have a port of their own

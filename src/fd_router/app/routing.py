@@ -9,16 +9,23 @@ from typing import Any
 import msgspec
 
 from fd_router.app.admission import Admission
-from fd_router.app.endpoints import Starters, any_instance_scheduler
+from fd_router.app.endpoints import (
+    Starter,
+    Starters,
+    all_instances_scheduler,
+    any_instance_scheduler,
+)
+from fd_router.app.membership import Membership
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
+from fd_router.app.stored import stored_starters
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
 from fd_router.http.server_context import ServerState
 from fd_router.instances.exclusions import left_out, why_none
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
-from fd_router.openai.endpoints import Endpoint
+from fd_router.openai.endpoints import Endpoint, Mode
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.pair import PairContext, PairRequest
 from fd_router.routing.single import Select, SingleContext, SingleInstanceRequest
@@ -43,7 +50,7 @@ class Routing(msgspec.Struct, frozen=True):
 
 def build_routing(
     runtime: Runtime,
-    registry: Registry,
+    membership: Membership,
     pools: Pools,
     scheduling: Scheduling,
     admission: Admission,
@@ -51,10 +58,12 @@ def build_routing(
     make_id: Callable[[], str],
 ) -> Routing:
     """Build what routes requests, to pairs in splitwise mode, else to single instances."""
-    config, in_flight = runtime.live.current, InFlight()
+    config, in_flight, registry = runtime.live.current, InFlight(), membership.registry
+    membership.monitor.on_probed(admission.queue.on_capacity)
     shared = {
         "live": runtime.live,
         "connection_failed": registry.connection_failed,
+        "hope_secs": membership.monitor.hope_secs,
         "pools": pools,
         "telemetry": runtime.telemetry,
         "clock": runtime.clock,
@@ -67,7 +76,7 @@ def build_routing(
     if config.server.splitwise:
         starters, explain = _pairs(runtime, registry, scheduling, shared | {"make_id": make_id})
     else:
-        starters, explain = _singles(registry, scheduling, shared)
+        starters, explain = _singles(runtime, registry, scheduling, shared)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
     runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
     if config.protection.ledger_interval_secs:
@@ -75,10 +84,14 @@ def build_routing(
     return Routing(starters, explain, in_flight, runs)
 
 
-def _singles(registry: Registry, scheduling: Scheduling, shared: dict[str, Any]) -> tuple[Starters, Explain]:
+def _singles(
+    runtime: Runtime, registry: Registry, scheduling: Scheduling, shared: dict[str, Any]
+) -> tuple[Starters, Explain]:
     scheduler = Scheduler[Instance](registry.group("mixed"), scheduling.policies["mixed"], partial(why_none, registry))
     start = partial(_start_single, scheduler.select, shared)
-    return {"generate": start, "any_instance": start}, scheduler.explain
+    everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng, partial(why_none, registry))
+    stored = stored_starters(registry, scheduler.select, everybody.select, shared)
+    return {"generate": start, "any_instance": start, **stored}, scheduler.explain
 
 
 def _pairs(
@@ -95,8 +108,16 @@ def _pairs(
     def start(endpoint: Endpoint) -> StartRequest:
         return partial(PairRequest, PairContext(endpoint=endpoint, select_pair=pairs.select, **shared))
 
-    shared_by_single = {name: value for name, value in shared.items() if name != "make_id"}
-    return {"generate": start, "any_instance": partial(_start_single, single.select, shared_by_single)}, pairs.explain
+    everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng, partial(why_none, registry))
+    by_single = {name: value for name, value in shared.items() if name != "make_id"}
+    stored = stored_starters(registry, single.select, everybody.select, by_single)
+    starters: dict[Mode, Starter] = {
+        "generate": start,
+        "stateful": start,  # its answers are kept by decode instances, who are asked one after the other
+        "stored": stored["stored"],
+        "any_instance": partial(_start_single, single.select, by_single),
+    }
+    return starters, pairs.explain
 
 
 def _start_single(select: Select, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:

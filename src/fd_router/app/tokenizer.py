@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fd_router.config.loading import SchedulerConfig, TlsConfig
+from fd_router.config.loading import SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
-from fd_router.http.tls import InstanceSide
+from fd_router.http.instance_access import InstanceAccess
 from fd_router.telemetry.telemetry import Telemetry
 from fd_router.tokenization.local import BOTH_TOKENIZERS, LocalTokenizer, open_encoder
 from fd_router.tokenization.service import ServiceTokenizer, Tokenizer, tokenizer_address
@@ -30,9 +30,9 @@ def build_tokenizer(options: SchedulerConfig, pools: Pools, telemetry: Telemetry
     if not options.tokenizer_url:
         return None
     address = tokenizer_address(options.tokenizer_url)
-    tls = InstanceSide(TlsConfig(upstream=True)) if address.is_encrypted else None
+    access = InstanceAccess(told_https=address.is_encrypted)
 
     async def post(body: bytes, time_limit: float) -> tuple[int, bytes]:
-        return await fetch(pools.service(address, tls), "POST", address.path, body, time_limit=time_limit)
+        return await fetch(pools.service(address, access), "POST", address.path, body, time_limit=time_limit)
 
     return ServiceTokenizer(post, **limits)

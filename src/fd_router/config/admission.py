@@ -99,7 +99,8 @@ class AdmissionConfig(msgspec.Struct, frozen=True):
         int,
         Option(
             live=True,
-            help="Requests of each priority that may wait; more are refused with 429. 0: none waits.",
+            help="Requests of each priority that may wait; more are refused with 429, first those of who has most that "
+            "wait. 0: none waits.",
             minimum=0,
             maximum=1_000_000,
         ),

@@ -31,4 +31,21 @@ class InstancesConfig(msgspec.Struct, frozen=True):
             "instance, the first has it."
         ),
     ] = msgspec.field(default_factory=dict)
+    api_key_path: Annotated[
+        str,
+        Option(
+            help="File with the key that the router shows to instances, in `Authorization: Bearer`, with requests, "
+            "probes and all else; the client's own Authorization doesn't get there then. A reload reads it anew. None: "
+            "no key."
+        ),
+    ] = ""
+    connections: Annotated[
+        dict[str, Any],
+        Option(
+            help="TLS and key for some instances: an address, network, host name (with `*`), `model:NAME` or "
+            "`label:NAME=TEXT`, each with a mapping of `tls`, `ca-path`, `name`, `verify`, `cert-path`, `key-path`, "
+            "`api-key-path`. The first that fits an instance holds; what it doesn't say is as for all "
+            "(`tls.upstream-…`, `instances.api-key-path`). A reload reads the files anew."
+        ),
+    ] = msgspec.field(default_factory=dict)
     plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps a dialect or a source

@@ -82,6 +82,16 @@ class ServerConfig(msgspec.Struct, frozen=True):
             form="my_module:MY_ENDPOINT, or several separated by commas",
         ),
     ] = ""
+    open_endpoints: Annotated[
+        str,
+        Option(
+            help="Which inference endpoints of the router's own table are open, by their kinds or paths, separated by "
+            "commas ([endpoints.md](endpoints.md) has the table); the others are answered with 404. What engines have "
+            "for their admins is never among them: it needs `access.admin-token`.",
+            pattern=r"[^\s,]+(\s*,\s*[^\s,]+)*",
+            form="kinds or paths separated by commas",
+        ),
+    ] = "chat, responses, messages, embeddings, scoring, audio, tokens, generate"
     plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps an endpoint
 
 
@@ -295,6 +305,18 @@ class ProxyConfig(msgspec.Struct, frozen=True):
             maximum=1_000_000,
         ),
     ] = 64
+    body_budget_mb: Annotated[
+        int,
+        Option(
+            live=True,
+            help="Bytes of all requests' bodies together, from when they are received until they are answered; beyond "
+            "it they are refused with 503, those of up to 64 KB last. 0: a quarter of the memory that the process may "
+            "use (its cgroup's limit, or the machine's).",
+            unit="MB",
+            minimum=0,
+            maximum=1_000_000,
+        ),
+    ] = 0
     max_head_kb: Annotated[
         int,
         Option(

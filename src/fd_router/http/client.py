@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
@@ -15,6 +16,7 @@ from fd_router.http.answer_stream import AnswerStream
 from fd_router.http.client_request import NO_HEADERS, AnswerListener, ClientRequest, request_bytes
 from fd_router.http.connection_pool import Pools
 from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.instance_access import PLAIN, InstanceAccess
 from fd_router.http.write_batcher import WriteBatcher
 
 CONNECT_SECS = 3.0
@@ -24,6 +26,8 @@ ALL = 100_000
 
 class Origin(msgspec.Struct, frozen=True):
     """Where a server listens: a name or an IP address (without brackets), and a port."""
+
+    access: ClassVar[InstanceAccess] = PLAIN
 
     host: str
     port: int

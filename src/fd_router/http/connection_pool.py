@@ -11,7 +11,7 @@ from typing import Protocol
 from fd_router.config.live import LiveConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
-from fd_router.http.tls import InstanceSide
+from fd_router.http.instance_access import InstanceAccess
 from fd_router.http.upstream_connection import UpstreamConnection
 from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import WriteBatcher
@@ -20,8 +20,8 @@ _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
 """What the system says when this process, or the machine, has no more to give."""
 
 
-class Address(Protocol):
-    """Where an instance listens."""
+class Place(Protocol):
+    """Where a server listens."""
 
     @property
     def key(self) -> str:
@@ -29,11 +29,19 @@ class Address(Protocol):
 
     @property
     def host(self) -> str:
-        """IP literal without brackets."""
+        """IP literal without brackets, or a name."""
 
     @property
     def port(self) -> int:
         """TCP port."""
+
+
+class Address(Place, Protocol):
+    """Where an instance listens, and how the router gets in there."""
+
+    @property
+    def access(self) -> InstanceAccess:
+        """TLS and key towards it."""
 
 
 Connected = Callable[[UpstreamConnection], None]
@@ -44,22 +52,25 @@ Broken = Callable[[Exception], None]
 class InstancePool:
     """The connections to one instance. The one used last is used first, so that surplus ones grow old and go."""
 
-    def __init__(self, address: Address, upstream: UpstreamSettings, tls: InstanceSide | None = None) -> None:
-        self._tls = tls
-        self.url = f"http://{address.key}"
+    def __init__(self, address: Place, upstream: UpstreamSettings, access: InstanceAccess) -> None:
+        self._access = access
+        self.message = access.message
+        """Writes a client's request to the instance: see ``heads.request_message``."""
+        self.url = f"{access.scheme}://{address.key}"
         self.authority = address.key.encode("ascii")
         self._host, self._port = address.host, address.port
         self._upstream = upstream
         self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest
         self._tasks: set[asyncio.Task[None]] = set()
-        self.open = 0  # connections, idle and busy
+        self._connections: set[UpstreamConnection] = set()  # idle and busy
         self.awaited = 0  # requests that will be sent here, but not yet
         self.retired = False
 
     @property
-    def via(self) -> str:
-        """What ``Via`` says in requests of the router's own, "" for nothing."""
-        return self._upstream.via
+    def own_headers(self) -> dict[str, str]:
+        """What requests of the router's own say beside the usual."""
+        told = {"via": self._upstream.via, "authorization": self._access.authorization}
+        return {name: value for name, value in told.items() if value}
 
     def acquire(self) -> UpstreamConnection | None:
         """Take an idle connection, if there is a live one."""
@@ -90,7 +101,7 @@ class InstancePool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limit):
-                options = {} if self._tls is None else self._tls.options(self._host)
+                options = self._access.tls_options(self._host)
                 _, connection = await loop.create_connection(self._make_connection, self._host, self._port, **options)
         except TimeoutError:
             on_failed(self._error("connect_timeout", f"no connection within {limit:g} s"))
@@ -111,9 +122,19 @@ class InstancePool:
     def _error(self, reason: str, detail: str, retry: Retry = Retry.ALWAYS, status: int | None = None) -> UpstreamError:
         return UpstreamError(reason, detail, instance=self.url, retry=retry, status=status)
 
-    def on_opened(self, connection: UpstreamConnection) -> None:  # noqa: ARG002
-        """Count a new connection."""
-        self.open += 1
+    @property
+    def open(self) -> int:
+        """Connections, idle and busy."""
+        return len(self._connections)
+
+    def streaming(self) -> tuple[int, float]:
+        """Return how many answers are under way whose body has begun, and when bytes of one of them came last."""
+        times = [at for connection in self._connections if (at := connection.delivered_at)]
+        return len(times), max(times, default=0.0)
+
+    def on_opened(self, connection: UpstreamConnection) -> None:
+        """Keep a new connection in sight."""
+        self._connections.add(connection)
 
     def on_reusable(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer is complete, or close it if there are enough."""
@@ -126,13 +147,13 @@ class InstancePool:
 
     def on_closed(self, connection: UpstreamConnection) -> None:
         """Forget a connection that is gone."""
-        self.open -= 1
+        self._connections.discard(connection)
         self._idle.pop(connection, None)
 
     @property
     def busy(self) -> int:
         """Connections that serve a request, or are being opened for one, or will be."""
-        return self.open - len(self._idle) + len(self._tasks) + self.awaited
+        return len(self._connections) - len(self._idle) + len(self._tasks) + self.awaited
 
     def retire(self) -> None:
         """Close what is idle; busy connections close after their answer."""
@@ -145,20 +166,18 @@ class InstancePool:
 
 
 class Pools:
-    """The pools of all instances, made when first needed. With ``tls`` their connections are encrypted."""
+    """The pools of all instances, made when first needed."""
 
     def __init__(
         self,
         live: LiveConfig,
         sweeper: DeadlineSweeper,
         batcher: WriteBatcher,
-        tls: InstanceSide | None = None,
         *,
         via: str = "",
         dropped: frozenset[bytes] = frozenset(),
     ) -> None:
         """``via``, ``dropped``: see ``UpstreamSettings``."""
-        self._tls = tls
         self._upstream = UpstreamSettings(batcher, sweeper, live, via=via, dropped=dropped)
         self._pools: dict[str, InstancePool] = {}
         self._leaving: dict[str, list[InstancePool]] = {}  # retired, with requests under way
@@ -167,19 +186,19 @@ class Pools:
         """Return the pool of the instance at ``address``."""
         pool = self._pools.get(address.key)
         if pool is None:
-            pool = self._pools[address.key] = InstancePool(address, self._upstream, self._tls)
+            pool = self._pools[address.key] = InstancePool(address, self._upstream, address.access)
         return pool
 
-    def service(self, address: Address, tls: InstanceSide | None = None) -> InstancePool:
-        """Return the pool of a service that is no instance, and has TLS of its own, or none."""
+    def service(self, address: Place, access: InstanceAccess) -> InstancePool:
+        """Return the pool of a service that is no instance."""
         pool = self._pools.get(address.key)
         if pool is None:
-            pool = self._pools[address.key] = InstancePool(address, self._upstream, tls)
+            pool = self._pools[address.key] = InstancePool(address, self._upstream, access)
         return pool
 
     def single_use(self, address: Address) -> InstancePool:
         """Return a pool that keeps nothing, for an address that is no instance (yet)."""
-        pool = InstancePool(address, self._upstream, self._tls)
+        pool = InstancePool(address, self._upstream, address.access)
         pool.retired = True
         return pool
 
@@ -203,6 +222,15 @@ class Pools:
             if not leaving:
                 del self._leaving[key]
         return number
+
+    def streaming(self, key: str) -> tuple[int, float]:
+        """Do as ``InstancePool.streaming`` for the instance ``key``."""
+        pool = self._pools.get(key)
+        return pool.streaming() if pool is not None else (0, 0.0)
+
+    def delivered_at(self, key: str) -> float:
+        """Return when the instance ``key`` last sent bytes of an answer that is under way, 0.0 if there is none."""
+        return self.streaming(key)[1]
 
     def close(self) -> None:
         """Retire every pool."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.client_request import NO_HEADERS, ClientRequest, request_bytes
+from fd_router.http.client_request import ClientRequest, request_bytes
 from fd_router.http.connection_pool import InstancePool
 
 MAX_BODY = 4 * 1024 * 1024
@@ -37,8 +37,8 @@ class _Reply:
         self._status = 0
         self._received: list[bytes] = []
         self._size = 0
-        own_headers = {"via": pool.via} if pool.via else NO_HEADERS
-        self._request = ClientRequest(pool, request_bytes(method, path, pool.authority, body, own_headers), self)
+        request = request_bytes(method, path, pool.authority, body, pool.own_headers)
+        self._request = ClientRequest(pool, request, self)
 
     async def receive(self) -> tuple[int, bytes]:
         """Wait for the whole answer."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ProxyConfig
 from fd_router.errors import HttpError
+from fd_router.http.body_budget import BodyBudget
 from fd_router.http.cors import Cors
 from fd_router.http.forwarding import Forwarding
 
@@ -31,11 +32,12 @@ class ReaderSettings:
 
     ``body_limit(path)`` returns the most bytes that a body sent to ``path`` may have. ``keep_authorization``: the
     Authorization header is sent on. ``gate``: who needs a key for a path whose limit is above ``UNAUTHENTICATED_BODY``.
-    ``cors``: which pages may use ``cors_paths``.
+    ``budget``: of all bodies together. ``cors``: which pages may use ``cors_paths``.
     """
 
     __slots__ = (
-        "body_limit", "clock", "cors", "cors_paths", "forwarding", "gate", "keep_authorization", "make_id", "max_head",
+        "body_limit", "budget", "clock", "cors", "cors_paths", "forwarding", "gate", "keep_authorization", "make_id",
+        "max_head",
     )  # fmt: skip
 
     def __init__(
@@ -45,12 +47,14 @@ class ReaderSettings:
         clock: Callable[[], float],
         make_id: Callable[[], str],
         *,
+        budget: BodyBudget | None = None,
         keep_authorization: bool = True,
         gate: KeyCheck | None = None,
         forwarding: Forwarding | None = None,
         cors: Cors | None = None,
         cors_paths: Container[str] = (),
     ) -> None:
+        self.budget = budget or BodyBudget()
         self.forwarding = forwarding or Forwarding(frozenset(), "fd-router")
         self.cors = cors
         self.cors_paths = cors_paths

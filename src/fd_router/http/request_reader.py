@@ -20,6 +20,7 @@ from fd_router.http.heads import HOP_BY_HOP, KnownHead, connection_options, head
 from fd_router.http.messages import Headers, Request, RequestHead
 from fd_router.http.reader_settings import UNAUTHENTICATED_BODY, KeyCheck, ReaderSettings
 from fd_router.http.request_fields import (
+    CREDENTIALS,
     MAX_FIELDS,
     authorization,
     check_content_coding,
@@ -41,6 +42,15 @@ _INSPECTED = (
 NO_HEAD = RequestHead("-", "-", keep_alive=False)
 """Of a request that couldn't be understood."""
 
+MAX_PIPELINED = 16
+"""Requests that may wait behind the one being answered; then reading stops."""
+
+MAX_HELD = 1024 * 1024
+"""Bytes of their bodies that may be there before reading stops."""
+
+IDLE, HEAD, BODY = range(3)
+"""A reader's states: between two requests, in a head, in a body."""
+
 _MANY_PARTS = 1024
 """Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
 
@@ -56,8 +66,6 @@ class RequestReader:
         "_known", "_limit", "_parser", "_reads", "_searched", "_settings", "_target", "_useless", "head_at",
         "is_refused", "peer", "ready", "refused_head", "state", "wants_continue",
     )  # fmt: skip
-
-    IDLE, HEAD, BODY = range(3)
 
     def __init__(self, settings: ReaderSettings) -> None:
         self._settings = settings
@@ -78,25 +86,26 @@ class RequestReader:
         self.refused_head = NO_HEAD  # what is known of the request that was refused
         self.wants_continue = False  # the client waits for leave to send the body
         self._useless = 0  # bytes received since a head or a part of a body was complete
+        self._body_size = 0
         self.on_message_begin()
-        self.state = self.IDLE
+        self.state = IDLE
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they were received, in pieces of any size."""
         if self.is_refused:
             return
-        if self.state == self.IDLE:
+        if self.state == IDLE:
             if self._known is not None and self._read_again(self._known, data):
                 return
             self._first_read = data
-        if self.state == self.HEAD:
+        if self.state == HEAD:
             self._reads.append(data)
         else:
             self._reads, self._searched = [data], 0
         self._useless += len(data)
         self._parse(data)
         self._first_read = b""
-        if self.state != self.HEAD:
+        if self.state != HEAD:
             self._reads = []
         if self._useless > self._settings.max_head:  # an endless head, or endless trailers
             self.refuse(_head_too_large(self._settings.max_head))
@@ -105,34 +114,47 @@ class RequestReader:
         """Read no further; ``error`` answers what was being read."""
         if not self.is_refused:
             self.is_refused = True
+            self._drop_body()
             self.refused_head = self._read_refused_head()
             self.ready.append(error)
 
     def close(self) -> None:
         """The connection is gone. The parser and its reader hold each other, which only the collector would end."""
         del self._parser
+        self.discard_ready()
+        self._drop_body()
 
     def why_late(self, options: ProxyConfig, now: float) -> str:
         """Say which of the time limits the request that is half here has missed."""
-        if self.state != self.BODY:
+        if self.state != BODY:
             return f"its head took more than {options.client_head_timeout_secs:g} s"
         if now >= self.head_at + options.client_request_timeout_secs:
             return f"its body took more than {options.client_request_timeout_secs:g} s"
         return f"its body paused for more than {options.client_body_timeout_secs:g} s"
 
+    def discard_ready(self) -> None:
+        """Forget what is ready: nobody will answer it."""
+        self._settings.budget.give_back(self._ready_bytes())
+        self.ready.clear()
+
     @property
-    def held(self) -> int:
-        """Bytes of bodies that wait here, or are still coming."""
-        return self._body_size * (self.state == self.BODY) + sum(
-            len(item.body) for item in self.ready if isinstance(item, Request)
-        )
+    def is_far_ahead(self) -> bool:
+        """Whether more waits here, or is still coming, than may be there while another request is answered."""
+        return len(self.ready) > MAX_PIPELINED or self._body_size + self._ready_bytes() > MAX_HELD
+
+    def _ready_bytes(self) -> int:
+        return sum(len(item.body) for item in self.ready if isinstance(item, Request))
 
     def _read_again(self, known: KnownHead, data: bytes) -> bool:
         """Take a whole request whose head is the known one. The parser, between two messages, needn't see it."""
         body, head, settings = known.body_of(data), self._again, self._settings
-        if body is None or len(body) > self._limit:  # the path's, so still the right one
+        if body is None:
             return False
-        self.ready.append(Request(head, body, head.request_id or settings.make_id(), settings.clock()))
+        size = len(body)
+        if size > self._limit or not settings.budget.take(size, size):  # the path's limit, so still the right one
+            return False
+        make_id, clock = settings.make_id, settings.clock
+        self.ready.append(Request(head, body, head.request_id or make_id(), clock()))
         return True
 
     def _parse(self, data: bytes) -> None:
@@ -151,7 +173,7 @@ class RequestReader:
         except httptools.HttpParserCallbackError:
             raise  # a bug of ours, not the client's
         except httptools.HttpParserError as error:
-            what = "request body" if self.state == self.BODY else "HTTP request"
+            what = "request body" if self.state == BODY else "HTTP request"
             self.refuse(BadRequestError(f"Invalid {what}: {error}", code="invalid_http"))
         return None
 
@@ -177,14 +199,13 @@ class RequestReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._inspected: list[tuple[bytes, bytes]] = []
         self._body: list[bytes | bytearray] = []
-        self._body_size = 0
-        self.state = self.HEAD
+        self.state = HEAD
 
     def on_url(self, part: bytes) -> None:
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.state == self.BODY:  # a trailer: nobody's business (RFC 9110 section 6.5.1)
+        if self.state == BODY:  # a trailer: nobody's business (RFC 9110 section 6.5.1)
             return
         value = value.rstrip(b" \t")  # optional white space; the parser takes off what is in front of the value
         if (lower := name.lower()) in _INSPECTED:
@@ -195,7 +216,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         self.head_at = self._settings.clock()
         received, self._useless = self._useless, 0
-        self.state = self.BODY
+        self.state = BODY
         try:
             if len(self._headers) + len(self._inspected) > MAX_FIELDS:
                 raise BadRequestError(
@@ -211,11 +232,13 @@ class RequestReader:
         if self.is_refused:
             return
         self._useless = 0
-        self._body_size += len(part)
-        if self._body_size > self._limit:
+        size = self._body_size + len(part)
+        if size > self._limit:
             self.refuse(self._too_large())
-            self._body.clear()
+        elif not (budget := self._settings.budget).take(len(part), size):
+            self.refuse(budget.refusal())
         else:
+            self._body_size = size
             self._body.append(part)
             if len(self._body) > _MANY_PARTS:
                 self._merge_parts()
@@ -225,14 +248,18 @@ class RequestReader:
             return
         body, head = self._body, self._head
         whole = bytes(body[0]) if len(body) == 1 else b"".join(body)  # bytes of bytes are no copy
-        self._body = []
+        self._body, self._body_size = [], 0  # what was taken for it is with the request from here on
         self._useless = 0
-        self.state = self.IDLE
+        self.state = IDLE
         self.wants_continue = False
         self.ready.append(Request(head, whole, head.request_id or self._settings.make_id(), self.head_at))
         self._learn(head, len(whole))
 
     # steps
+
+    def _drop_body(self) -> None:
+        self._settings.budget.give_back(self._body_size)
+        self._body, self._body_size = [], 0
 
     def _merge_parts(self) -> None:
         first, *others = self._body
@@ -300,7 +327,7 @@ class RequestReader:
         told = [field for field in self._inspected if field[0] in FORWARDING_FIELDS]
         settings.forwarding.check(told)
         if not settings.keep_authorization:
-            headers = without(headers, (b"authorization",))
+            headers = without(headers, CREDENTIALS)
         return RequestHead(
             method, *target, headers, request_id, trace_id(headers),
             is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), credentials,
@@ -314,7 +341,7 @@ class RequestReader:
 
     def _read_refused_head(self) -> RequestHead:
         """Say whose request is refused, once its head has been parsed."""
-        if self.state != self.BODY:
+        if self.state != BODY:
             return NO_HEAD
         method, version = self._parser.get_method(), self._parser.get_http_version()
         path = self._target.decode("latin-1").partition("?")[0]
@@ -338,6 +365,8 @@ class RequestReader:
     def _check_length(self, length: int) -> None:
         if length > self._limit:
             raise self._too_large()
+        if not (budget := self._settings.budget).has_room(length):  # a client is spared to send it in vain
+            raise budget.refusal()
 
     def _too_large(self) -> HttpError:
         gate = self._settings.gate

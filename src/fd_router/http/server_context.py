@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
 
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ProxyConfig
+from fd_router.errors import ErrorBody, HttpError, openai_error
+from fd_router.http.body_budget import BodyBudget, effective_budget
 from fd_router.http.client_stream import ProxiedRequest, StartRequest
 from fd_router.http.connection_limit import RESERVED_FOR_ADMIN, ConnectionLimiter, Evictable, effective_connection_limit
 from fd_router.http.cors import Cors
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.forwarding import Forwarding
 from fd_router.http.handlers import find_route
-from fd_router.http.messages import Routes
+from fd_router.http.messages import Request, Response, Routes, error_response
 from fd_router.http.reader_settings import KeyCheck, ReaderSettings
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.telemetry.contracts import FinishRecord, Log
@@ -25,7 +28,20 @@ MAX_CONTROL_BODY = 1024 * 1024
 
 
 InferencePaths = Mapping[str, Mapping[str, StartRequest]]
-"""path → method → how the answer of an instance begins."""
+"""path → method → how the answer of an instance begins. A path may have segments in braces, which any one fits."""
+
+
+class InferencePathSet:
+    """The paths that fit a table's keys."""
+
+    __slots__ = ("_table", "patterns")
+
+    def __init__(self, table: InferencePaths) -> None:
+        self._table = table
+        self.patterns: InferencePaths = {path: methods for path, methods in table.items() if "{" in path}
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._table or (isinstance(path, str) and find_route(self.patterns, path) != "")
 
 
 class Connection(Evictable, Protocol):
@@ -52,14 +68,17 @@ class Connection(Evictable, Protocol):
 class ServerState:
     """What changes while the server runs: its connections, how many there may be, and whether it drains."""
 
-    __slots__ = ("_open_files", "connections", "is_closing_idle", "is_draining", "limiter", "options")
+    __slots__ = (
+        "_memory", "_open_files", "budget", "connections", "is_closing_idle", "is_draining", "limiter", "options",
+    )  # fmt: skip
 
-    def __init__(self, live: LiveConfig, *, open_files: int = 1 << 20) -> None:
-        """``open_files``: as many as this process may have."""
+    def __init__(self, live: LiveConfig, *, open_files: int = 1 << 20, memory: int = 1 << 40) -> None:
+        """``open_files``, ``memory``: as many, and as many bytes, as this process may have."""
         self.connections: set[Connection] = set()
         self.is_draining = False  # each answer is its connection's last
         self.is_closing_idle = False  # and a connection that brings no request soon is closed
-        self._open_files = open_files
+        self._open_files, self._memory = open_files, memory
+        self.budget = BodyBudget()
         self.limiter = ConnectionLimiter(0)
         self.options: ProxyConfig
         live.subscribe(ProxyConfig, self._on_options)
@@ -67,6 +86,7 @@ class ServerState:
     def _on_options(self, options: ProxyConfig) -> None:
         self.options = options
         self.limiter.limit = effective_connection_limit(options.max_connections, self._open_files)
+        self.budget.set_limit(effective_budget(options.body_budget_mb, self._memory))
 
     def admit(self, connection: Connection) -> bool:
         """Take a new connection in, in another one's place if there are too many.
@@ -112,6 +132,8 @@ class ServerContext(msgspec.Struct, frozen=True, kw_only=True):
 
     routes: Routes
     inference: InferencePaths
+    patterns: InferencePaths  # those of them with segments in braces
+    error_bodies: Mapping[str, ErrorBody]  # of inference paths whose errors have another shape than OpenAI's
     state: ServerState
     reader: ReaderSettings
     sweeper: DeadlineSweeper
@@ -129,14 +151,28 @@ class ServerContext(msgspec.Struct, frozen=True, kw_only=True):
 
         Its connections are among this one's: they go by the same limits, and drain with them.
         """
-        return msgspec.structs.replace(self, inference={})
+        return msgspec.structs.replace(self, inference={}, patterns={})
+
+    def inference_path(self, path: str) -> str:
+        """Return the key of ``inference`` that ``path`` fits, "" for none."""
+        return path if path in self.inference else find_route(self.patterns, path)
+
+    def match_pattern(self, path: str) -> tuple[Mapping[str, StartRequest] | None, str]:
+        """Return the methods of the pattern that ``path`` fits, and the pattern; (None, "") for none."""
+        pattern = find_route(self.patterns, path)
+        return self.patterns.get(pattern), pattern
+
+    def error_response(self, request: Request | None, error: HttpError) -> Response:
+        """Make the answer for ``error``, in the shape that clients of the request's path parse."""
+        path = request.head.path if request is not None else ""
+        return error_response(error, self.error_bodies.get(path, openai_error))
 
     def allowed(self, path: str) -> list[str]:
         """Return the methods that ``path`` knows, none for an unknown path."""
         methods = set(self.routes.get(find_route(self.routes, path), ()))
         if "GET" in methods:
             methods.add("HEAD")
-        methods.update(self.inference.get(path, ()))
+        methods.update(self.inference.get(self.inference_path(path), ()))
         return sorted(methods)
 
 
@@ -156,26 +192,36 @@ def build_server_context(
     gate: KeyCheck | None = None,
     forwarding: Forwarding | None = None,
     cors: Cors | None = None,
+    error_bodies: Mapping[str, ErrorBody] = MappingProxyType({}),
 ) -> ServerContext:
-    """Put a server's context together. What follows ``finish`` is the readers': see ``ReaderSettings``."""
+    """Put a server's context together.
+
+    ``error_bodies``: of inference paths whose errors have another shape than OpenAI's. What else follows ``finish`` is
+    the readers': see ``ReaderSettings``.
+    """
+    paths = InferencePathSet(inference)
 
     def body_limit(path: str) -> int:
-        return state.options.max_body_mb * 1024 * 1024 if path in inference else MAX_CONTROL_BODY
+        most = state.options.max_body_mb * 1024 * 1024 if path in paths else MAX_CONTROL_BODY
+        return min(most, state.budget.largest)
 
     return ServerContext(
         routes=routes,
         inference=inference,
+        patterns=paths.patterns,
+        error_bodies=error_bodies,
         state=state,
         reader=ReaderSettings(
             live,
             body_limit,
             clock,
             make_id,
+            budget=state.budget,
             keep_authorization=keep_authorization,
             gate=gate,
             forwarding=forwarding,
             cors=cors,
-            cors_paths=frozenset(inference),
+            cors_paths=paths,
         ),
         sweeper=sweeper,
         batcher=batcher,

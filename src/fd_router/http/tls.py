@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from fd_router.config.connections import ConnectionRule
 from fd_router.config.loading import TlsConfig
 from fd_router.errors import ConfigError
 
@@ -17,14 +17,12 @@ _ALPN = ["http/1.1"]
 
 
 def tls_problems(config: TlsConfig) -> tuple[str, ...]:
-    """Return a line for each file that can't be used."""
-    problems: list[str] = []
-    for make in (server_context, client_context):
-        try:
-            make(config)
-        except ConfigError as error:
-            problems += error.problems
-    return tuple(problems)
+    """Return a line for each file for the clients' side that can't be used."""
+    try:
+        server_context(config)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def server_context(config: TlsConfig) -> ssl.SSLContext | None:
@@ -37,25 +35,25 @@ def server_context(config: TlsConfig) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(_ALPN)
-    _load_chain(context, "tls.", config.cert_path, config.key_path)
+    _load_chain(context, "tls.cert-path", "tls.key-path", config.cert_path, config.key_path)
     return context
 
 
-def client_context(config: TlsConfig) -> ssl.SSLContext | None:
-    """Make the context for instances, None when they use no TLS. Raises ConfigError."""
-    if not config.upstream:
-        return None
+def client_context(rule: ConnectionRule) -> ssl.SSLContext:
+    """Make the context for the instances of a rule. Raises ConfigError."""
+    settings = rule.settings
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not config.upstream_verify:
+    if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif config.upstream_ca_path:
-        _load_authorities(context, config.upstream_ca_path)
+    elif settings.ca_path:
+        _load_authorities(context, rule.key_of("ca_path"), settings.ca_path)
     else:
         context.load_default_certs()
-    if config.upstream_cert_path:
-        _load_chain(context, "tls.upstream-", config.upstream_cert_path, config.upstream_key_path)
+    if settings.cert_path:
+        cert, key = rule.key_of("cert_path"), rule.key_of("key_path")
+        _load_chain(context, cert, key, settings.cert_path, settings.key_path)
     return context
 
 
@@ -83,33 +81,8 @@ class ClientSide:
             connection.context = self._current
 
 
-class InstanceSide:
-    """What connections to instances are encrypted with. ``options`` go to ``create_connection``."""
-
-    def __init__(self, config: TlsConfig) -> None:
-        """Raise ConfigError for files that can't be used."""
-        self._context = client_context(config)
-        self._name = config.upstream_name
-
-    def options(self, host: str) -> dict[str, Any]:
-        """Return how to encrypt a connection to ``host``: nothing, without TLS."""
-        if self._context is None:
-            return {}
-        name = self._name or host
-        return {"ssl": self._context, "server_hostname": name, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
-
-    def prepare(self, config: TlsConfig) -> Callable[[], None]:
-        """Read the files anew; what is returned puts them in force. Raises ConfigError."""
-        context = client_context(config)
-
-        def replace() -> None:
-            self._context = context
-
-        return replace
-
-
-def _load_chain(context: ssl.SSLContext, prefix: str, cert_path: str, key_path: str) -> None:
-    cert, key = f"{prefix}cert-path: {cert_path}", f"{prefix}key-path: {key_path or cert_path}"
+def _load_chain(context: ssl.SSLContext, cert_option: str, key_option: str, cert_path: str, key_path: str) -> None:
+    cert, key = f"{cert_option}: {cert_path}", f"{key_option}: {key_path or cert_path}"
     _require_readable(cert, cert_path)
     _require_readable(key, key_path or cert_path)
     try:
@@ -122,12 +95,12 @@ def _load_chain(context: ssl.SSLContext, prefix: str, cert_path: str, key_path: 
         raise ConfigError(f"{cert}, {key}: no usable certificate and key ({_said(error)})") from None
 
 
-def _load_authorities(context: ssl.SSLContext, path: str) -> None:
-    _require_readable(f"tls.upstream-ca-path: {path}", path)
+def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
+    _require_readable(f"{option}: {path}", path)
     try:
         context.load_verify_locations(path)
     except (ssl.SSLError, ValueError) as error:
-        raise ConfigError(f"tls.upstream-ca-path: {path}: no certificates in PEM format ({_said(error)})") from None
+        raise ConfigError(f"{option}: {path}: no certificates in PEM format ({_said(error)})") from None
 
 
 def _require_readable(what: str, path: str) -> None:

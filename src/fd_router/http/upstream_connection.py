@@ -1,6 +1,6 @@
 """One connection to an instance: a request goes out, the answer's bytes are handed on as they came.
 
-llhttp checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received
+``AnswerReader`` checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received
 bytes, so a chunked stream keeps its framing and costs one parse and one write a read.
 The head is held back until the first of the body is there, or its end (``http.body_start``).
 
@@ -19,18 +19,11 @@ import httptools
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
+from fd_router.http.answer_reader import AnswerReader
 from fd_router.http.body_start import has_begun
 from fd_router.http.deadlines import NEVER
-from fd_router.http.heads import (
-    END_OF_HEAD,
-    KnownHead,
-    ResponseHead,
-    connection_options,
-    header_lines,
-    without,
-)
+from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
 from fd_router.http.keepalive import keep_alive
-from fd_router.http.messages import Headers
 from fd_router.http.unsent import unsent_bytes
 from fd_router.http.upstream_contract import Listener, Owner
 from fd_router.http.upstream_settings import UpstreamSettings
@@ -40,9 +33,6 @@ MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
 
 _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
-
-_NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
-"""Control characters, which the parser lets pass in a reason phrase only."""
 
 
 def _nothing() -> int:
@@ -56,15 +46,14 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_again", "_begun", "_complete", "_head", "_head_bytes", "_headers", "_in_body", "_inspected", "_known",
-        "_last", "_left", "_listener", "_owner", "_parser", "_paused", "_reason", "_sent_in", "_served", "_settings",
-        "_time_limit", "_transport", "_unfit", "_unsent", "deadline",
+        "_again", "_head_bytes", "_in_body", "_in_chunks", "_known", "_last", "_left", "_listener", "_owner", "_paused",
+        "_reader", "_sent_in", "_served", "_settings", "_time_limit", "_transport", "_unsent", "deadline",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
         self._owner = owner
         self._settings = settings
-        self._parser = httptools.HttpResponseParser(self)
+        self._reader = AnswerReader(settings.inspected)
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
         self._known: KnownHead | None = None  # the last head, if it may be used again …
@@ -77,18 +66,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._last = b""  # of a body in chunks, so far
         self._left = 0  # bytes to come of a body whose length was told
         self.deadline = NEVER
-        self._reset()
-
-    def _reset(self) -> None:
-        self._head: ResponseHead | None = None
         self._head_bytes = b""  # of a head that came in pieces, or whose body has not begun
-        self._reason = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._inspected: list[tuple[bytes, bytes]] = []
-        self._begun = 0  # message beginnings seen since the request was sent
-        self._complete = False
         self._in_body = False
-        self._unfit = ""  # why an answer can't be passed on that the parser found nothing wrong with
+        self._in_chunks = False  # in a body of chunks
 
     # what the listener calls
 
@@ -136,6 +116,16 @@ class UpstreamConnection(asyncio.Protocol):
         return self._listener is None and self._transport is not None and not self._transport.is_closing()
 
     @property
+    def delivered_at(self) -> float:
+        """When bytes of the body under way came last, in the sweeper's seconds; 0.0: there is no such body.
+
+        Each read moves the deadline, so that nothing more has to be noted for it.
+        """
+        if not self._in_body or self._listener is None:
+            return 0.0
+        return self.deadline - self._settings.stall_timeout
+
+    @property
     def is_reused(self) -> bool:
         """Whether it has served before: its instance may have closed it meanwhile."""
         return self._served > 0
@@ -155,18 +145,22 @@ class UpstreamConnection(asyncio.Protocol):
         if listener is None:  # an instance that speaks unasked is not to be trusted with a next request
             self.close()
             return
+        reader = self._reader
+        feed = reader.feed
         try:
-            if not self._begun and self._receive_first(data, listener):
+            if self._in_chunks:  # most reads are of this kind
+                feed(data)
+                if not reader.is_complete:
+                    settings = self._settings
+                    self.deadline = settings.sweeper.now + settings.stall_timeout
+                    self._last = data if len(data) >= ENOUGH else last_bytes(self._last, data)
+                    listener.on_data(data)
+                    return
+            elif not reader.begun and self._receive_first(data, listener):
                 return
-            self._parser.feed_data(data)
-            head = self._head
-            if self._in_body and not self._complete and self._begun == 1 and head is not None and head.chunked:
-                settings = self._settings  # in mid-stream: most reads are of this kind
-                self.deadline = settings.sweeper.now + settings.stall_timeout
-                self._last = data if len(data) >= ENOUGH else last_bytes(self._last, data)
-                listener.on_data(data)
             else:
-                self._receive(data, listener)
+                feed(data)
+            self._receive(data, listener)
         except Exception as error:  # noqa: BLE001  whoever waits for the answer must hear of it
             self._on_error(error, listener)
 
@@ -177,6 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
             if (listener := self._listener) is not None:
                 self._lost(exc, listener)
         finally:
+            self._reader.close()
             self._owner.on_closed(self)
 
     def on_deadline(self) -> None:
@@ -191,47 +186,6 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._fail("stalled", f"nothing came for {settings.stall_timeout:g} s in mid-answer", status=504)
 
-    # what the parser calls
-
-    def on_message_begin(self) -> None:
-        self._begun += 1
-
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        value = value.rstrip(b" \t")  # optional white space; the parser takes off what is in front of the value
-        if (lower := name.lower()) in self._settings.inspected:
-            self._inspected.append((lower, value))
-        else:
-            self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        headers: Headers = self._headers
-        length, chunked, reusable = -1, False, self._parser.should_keep_alive()
-        for name, value in self._inspected:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                if chunked or value.lower() != b"chunked":
-                    self._unfit = "the answer has a transfer coding that nobody asked for"
-                chunked = True
-            elif name == b"connection" and (options := connection_options(value)):
-                headers = without(headers, options)
-        status = self._parser.get_status_code()
-        if status in (204, 304) and (chunked or length >= 0):  # who says so may send a body all the same
-            length, chunked, reusable = -1, False, False
-        forward = b"HTTP/1.1 %d %b\r\n%b" % (status, _NOT_IN_REASON.sub(b"", self._reason), header_lines(headers))
-        self._head = ResponseHead.of(status, forward, length, chunked=chunked, keep_alive=reusable)
-
-    def on_message_complete(self) -> None:
-        if self._head is not None and 100 <= self._head.status < 200 and self._begun == 1:  # not behind a final one
-            so_far = self._head_bytes
-            self._reset()  # an interim answer (RFC 9110 section 15.2) is nobody's business here
-            self._head_bytes = so_far  # where it ends is seen when the rest of it is there
-        else:
-            self._complete = True
-
     # steps
 
     def _on_error(self, error: Exception, listener: Listener) -> None:
@@ -245,32 +199,34 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _receive(self, data: bytes, listener: Listener) -> None:
         """Take what the parser has found nothing wrong with."""
-        if self._begun > 1:
+        reader = self._reader
+        if reader.begun > 1:
             self._fail("protocol", "the answer is longer than it says")
             return
-        head = self._head
+        head = reader.head
         if not self._in_body:
             self._receive_head(data, listener)
         else:
             self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
             if head is not None and (own := self._own(data, head)):
                 listener.on_data(own)
-        if self._complete and self._listener is listener and (head := self._head) is not None:
-            self._finish(listener, head.keep_alive and not self._unfit)
+        if reader.is_complete and self._listener is listener and (head := reader.head) is not None:
+            self._finish(listener, head.keep_alive and not reader.unfit)
 
     def _own(self, data: bytes, head: ResponseHead) -> bytes:
         """Return what of ``data`` is the answer's: all, but for line ends behind it. After those it isn't kept."""
+        reader = self._reader
         if head.chunked:
-            if not self._complete:
+            if not reader.is_complete:
                 self._last = last_bytes(self._last, data)
                 return data
             strays = strays_behind_chunks(self._last, data)
         else:
             self._left -= len(data)
-            strays = -self._left if self._complete and head.is_delimited else 0
+            strays = -self._left if reader.is_complete and head.is_delimited else 0
         if strays <= 0:
             return data
-        self._unfit = "there were line ends behind the answer"
+        reader.unfit = "there were line ends behind the answer"
         return data[:-strays]
 
     def _receive_first(self, data: bytes, listener: Listener) -> bool:
@@ -284,7 +240,13 @@ class UpstreamConnection(asyncio.Protocol):
         known = self._known
         if known is None or (body := known.body_of(data)) is None:
             return False
-        self._go_free(reusable=True)
+        unsent = self._unsent
+        if self._paused or unsent():
+            self._go_free(True)
+        else:  # nearly always
+            self._listener = None
+            self._served += 1
+            self._owner.on_reusable(self)
         head = self._again
         listener.on_whole(head if len(body) == head.length else head.with_length(len(body)), body)
         return True
@@ -292,7 +254,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _receive_head(self, data: bytes, listener: Listener) -> None:
         first = not self._head_bytes
         data = self._head_bytes + data
-        head = self._head
+        reader = self._reader
+        head = reader.head
         if head is None:
             self._head_bytes = _after_interim_heads(data)
             if len(self._head_bytes) > MAX_HEAD:
@@ -303,16 +266,16 @@ class UpstreamConnection(asyncio.Protocol):
             return
         data = _after_interim_heads(data)
         at = data.index(END_OF_HEAD) + 4
-        if why := self._unfit or self._why_unfit(head, data, at):
+        if why := reader.unfit or self._why_unfit(head, data, at):
             self._fail("protocol", why)
             return
-        if not (self._complete or has_begun(head, data[at:])):
+        if not (reader.is_complete or has_begun(head, data[at:])):
             self._head_bytes = data
             return
-        self._head_bytes, self._in_body = b"", True
+        self._head_bytes, self._in_body, self._in_chunks = b"", True, head.chunked
         self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
         self._left, self._last = max(head.length, 0), b""
-        if first and self._complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
+        if first and reader.is_complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
         listener.on_head(head, self._own(data[at:], head))
 
@@ -328,7 +291,8 @@ class UpstreamConnection(asyncio.Protocol):
         return ""
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
-        self._reset()
+        self._reader.begin()
+        self._head_bytes, self._in_body, self._in_chunks = b"", False, False
         self._go_free(reusable)
         listener.on_complete()
 
@@ -350,9 +314,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _lost(self, exc: Exception | None, listener: Listener) -> None:
         why = (getattr(exc, "strerror", None) or str(exc)).lower() if exc else "the connection was closed"
-        if not self._begun:
+        reader = self._reader
+        if not reader.begun:
             self._fail("reset", f"{why} before an answer", Retry.ALWAYS, stale=self.is_reused)
-        elif exc is None and (head := self._head) is not None and not head.is_delimited:
+        elif exc is None and (head := reader.head) is not None and not head.is_delimited:
             try:
                 self._end_undelimited(head, listener)
             except Exception as error:  # noqa: BLE001  as in data_received
@@ -388,7 +353,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._listener is None:
             state = "idle"
         else:
-            state = "body" if self._in_body else "head" if self._begun else "waiting"
+            state = "body" if self._in_body else "head" if self._reader.begun else "waiting"
         return f"<UpstreamConnection {self._owner.url} {state} served={self._served}>"
 
 

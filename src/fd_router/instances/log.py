@@ -41,6 +41,9 @@ _LINES: MappingProxyType[ChangeKind, WriteLine] = MappingProxyType({
     ChangeKind.ROLE: lambda log, change: log.info(
         f"Role of {change.instance.url} is now {change.role} ({change.detail})"
     ),
+    ChangeKind.ACCESS: lambda log, change: log.info(
+        f"{change.instance.url} is spoken to otherwise from now on: {change.instance.access.in_words}"
+    ),
     ChangeKind.PAUSED: lambda log, change: log.info(f"Server {change.instance.url} is paused: no new requests"),
     ChangeKind.RESUMED: lambda log, change: log.info(f"Server {change.instance.url} is no longer paused"),
     ChangeKind.DRAINING: lambda log, change: log.info(

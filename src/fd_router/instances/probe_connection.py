@@ -7,7 +7,9 @@ import msgspec
 from fd_router.errors import LOOP_DETECTED, UpstreamError
 from fd_router.http.connection_pool import InstancePool, Pools
 from fd_router.http.fetch import fetch
+from fd_router.http.instance_access import InstanceAccess
 from fd_router.instances.instance import Health
+from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 
 
@@ -17,6 +19,7 @@ class Address(msgspec.Struct, frozen=True):
     key: str
     host: str
     port: int
+    access: InstanceAccess
 
 
 class ProbeConnections:
@@ -29,17 +32,17 @@ class ProbeConnections:
         self._registry = registry
         self._pools = pools
 
-    async def get_status(self, host: str, port: int, path: str, time_limit: float) -> int:
+    async def get_status(self, registration: Registration, path: str, time_limit: float) -> int:
         """Return the status of a GET. Raises UpstreamError."""
-        pool = self._pool(host, port)
+        pool = self._pool(registration)
         status, _ = await fetch(pool, "GET", path, time_limit=time_limit)
         if status == LOOP_DETECTED:
             raise UpstreamError("unreachable", "that is this router itself, or leads back to it", instance=pool.url)
         return status
 
-    def _pool(self, host: str, port: int) -> InstancePool:
-        key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        known = self._registry.get(key)
-        if known is not None and known.health is Health.HEALTHY:
+    def _pool(self, registration: Registration) -> InstancePool:
+        known = self._registry.get(registration.key)
+        if known is not None and known.health is Health.HEALTHY and known.url == registration.url:
             return self._pools.of(known)
-        return self._pools.single_use(Address(key, host, port))
+        access = self._registry.access.of(registration)
+        return self._pools.single_use(Address(registration.key, registration.host_ip, registration.port, access))

@@ -17,11 +17,11 @@ from fd_router.instances.registration_errors import (
     RoleNotServedError,
     kind_of,
 )
-from fd_router.instances.registration_keys import FOR_PAIRS, READERS, Role
+from fd_router.instances.registration_keys import FOR_PAIRS, READERS, Role, scheme_of
 
 _MAX_NESTING = 64
 
-_TOLD_ONLY = ("max_requests", "dialect", "version", "connected_decodes", "labels")
+_TOLD_ONLY = ("max_requests", "dialect", "version", "connected_decodes", "labels", "scheme", "models")
 """Keys that are shown only where they were told: FastDeploy's program knows none of them."""
 
 
@@ -31,6 +31,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     host_ip: str  # normalised literal: no brackets, v6 compressed
     port: int
+    scheme: str = ""  # "https", or "": http
     connector_port: int = 0
     engine_worker_queue_ports: tuple[int, ...] = ()  # newer instances have one for each data-parallel rank
     transfer_protocol: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     is_paused: bool = False
     connected_decodes: tuple[Any, ...] = ()
     labels: dict[str, str] = {}  # for policies
+    models: tuple[str, ...] = ()  # those it serves, the base model first; () when not told
     extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
 
     @property
@@ -53,8 +55,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """``http://`` and the key."""
-        return "http://" + self.key
+        """``http://``, or ``https://``, and the key."""
+        return f"{self.scheme or 'http'}://{self.key}"
 
     @property
     def traits(self) -> Registration:
@@ -118,12 +120,29 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
     for key in READERS:  # the role first, which says what else is looked at
         values[key] = _read(key, mapping, str(values.get("role", "")))
     values["engine_worker_queue_ports"] = values.pop("engine_worker_queue_port")
+    values["models"] = tuple(dict.fromkeys((*values.pop("model"), *values["models"])))
+    values["scheme"] = values["scheme"] or scheme_of(mapping["host_ip"])
+    values["scheme"] = "" if values["scheme"] == "http" else values["scheme"]
     values["metrics_port"] = values["metrics_port"] or values["port"]
     values["tp_size"] = values["tp_size"] or len(values["device_ids"]) or 1
     extra = {str(key): value for key, value in mapping.items() if key not in READERS}
     registration = Registration(**values, extra=extra)
     _refuse_unprintable(registration)
     return registration
+
+
+def faults_of(mapping: Mapping[str, object]) -> list[str]:
+    """Say all that is wrong with an entry that ``parse_registration`` refuses, the first of it first."""
+    faults: list[str] = []
+    role = ""
+    for key in READERS:
+        try:
+            value = _read(key, mapping, role)
+        except RegistrationError as error:
+            faults.append(error.message)
+        else:
+            role = str(value) if key == "role" else role
+    return faults
 
 
 def _read(key: str, mapping: Mapping[str, object], role: str) -> Any:

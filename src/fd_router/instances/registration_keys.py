@@ -8,6 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from fd_router.config.models import MODEL_FORM, is_model_name
 from fd_router.instances.registration_errors import RegistrationError, shown, wrong_type
 
 Role = Literal["mixed", "prefill", "decode"]
@@ -15,9 +16,11 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """In the order of the integers 0, 1, 2 that mean the same."""
 
 PROTOCOLS = ("ipc", "rdma")
+SCHEMES = ("http", "https")
 
 _MAX_LABELS = 32
 _MAX_LABEL = 100  # characters of a name, and of a text
+_MAX_MODELS = 1000  # of an instance, adapters included
 
 Reader = Callable[[object], Any]
 """Reads a value. Raises RegistrationSyntaxError for one of the wrong type, RegistrationError for a broken rule."""
@@ -53,6 +56,20 @@ def _host_ip(value: object) -> str:
         raise RegistrationError(f"invalid host_ip: {shown(value)}")
     # ::ffff:10.0.0.1 is 10.0.0.1: one instance mustn't be two, with two limits and a ban that holds for one of them.
     return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def scheme_of(host_ip: object) -> str:
+    """Return the scheme that stands before an address, "" for none."""
+    scheme, found, _ = host_ip.partition("://") if isinstance(host_ip, str) else ("", "", "")
+    return scheme if found else ""
+
+
+def _scheme(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    if value not in SCHEMES:
+        raise RegistrationError(f"invalid scheme: {shown(value)}: it may be {' or '.join(SCHEMES)}")
+    return str(value)
 
 
 def _serving_port(value: object) -> int:
@@ -177,6 +194,24 @@ def _labels(value: object) -> dict[str, str]:
     return labels
 
 
+def _models(value: object) -> tuple[str, ...]:
+    """Read the names of models: a list, or one text. A comma may stand in a name."""
+    if value is None or value == "":
+        return ()
+    values = value if isinstance(value, list | tuple) else [value]
+    if len(values) > _MAX_MODELS:
+        raise RegistrationError(f"models: {len(values)} are too many, {_MAX_MODELS} are taken at most")
+    return tuple(dict.fromkeys(_model(name) for name in values))
+
+
+def _model(value: object) -> str:
+    if not isinstance(value, str):
+        raise wrong_type("a model", "a text", value)
+    if not is_model_name(value):
+        raise RegistrationError(f"invalid model: {shown(value)!r}: {MODEL_FORM} are needed")
+    return value
+
+
 def _label(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -213,5 +248,8 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "is_paused": partial(_flag, "is_paused"),
     "connected_decodes": partial(_sequence, "connected_decodes"),
     "labels": _labels,
+    "model": _models,
+    "models": _models,
+    "scheme": _scheme,
 })  # fmt: skip
 """How the value of each key is read, None where it isn't told. In this order, so the first fault is told of several."""

@@ -19,6 +19,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 TOKENS_PER_CHARACTER = 2
 """FastDeploy's router estimates a prompt's tokens so; see section 4 of its protocol."""
 
+KEPT_TEXT = 64 * 1024
+"""Bytes of a body up to which its text is kept beside it, once an instance is chosen."""
+
 ESTIMATE_PER_ID = 3 * TOKENS_PER_CHARACTER
 """What a token counts in that measure, where the client sends tokens: about three characters."""
 
@@ -67,21 +70,20 @@ class Completion:
     """
 
     __slots__ = (
-        "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "notes",
+        "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "notes",
         "request_id", "session_id", "stream", "tags", "token_ids", "tokens",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
         """``fields``: what an endpoint with a body of another shape has read there itself."""
         self._headers = headers
+        self._body = b""  # from which the text can be read again
         if fields is None:
-            try:
-                fields = _decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
-                fields = _decode_tolerantly(body)
+            self._body = body
+            fields = _read(body)
         self._fields = fields
         self.stream = fields.stream is True
-        self._texts = texts = _texts(fields)
+        self._texts: list[str] | None = (texts := _texts(fields))
         self._prompt: str | None = None
         self.tokens = (sum(map(len, texts)) + len(texts) - 1) * TOKENS_PER_CHARACTER if texts else 0
         session = fields.session_id  # one that is no string is none, an empty one as good as absent (FastDeploy)
@@ -138,11 +140,31 @@ class Completion:
         return self._fields.service_tier or ""
 
     @property
+    def previous_response_id(self) -> str:
+        """The id of a stored answer that this request goes on from, "" if it doesn't: see ``kinds.responses``."""
+        return ""
+
+    @property
     def prompt(self) -> str:
         """The prompt's text, put together when it is first asked for: most policies only want its length."""
         if self._prompt is None:
-            self._prompt = " ".join(self._texts)
+            texts = _texts(_read(self._body)) if self._texts is None else self._texts
+            self._prompt = " ".join(texts)
         return self._prompt
+
+    def drop_texts(self) -> None:
+        """Forget the text of a large prompt: it takes as much memory as the body, which is kept. Asked for, it is read
+        again."""
+        if len(self._body) > KEPT_TEXT:
+            self._texts = self._prompt = None
+            self._fields.messages = self._fields.prompt = None
+
+
+def _read(body: bytes) -> RequestFields:
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
+        return _decode_tolerantly(body)
 
 
 def _texts(fields: RequestFields) -> list[str]:
@@ -167,7 +189,7 @@ def _token_ids(fields: RequestFields) -> array[int] | None:
                 ids.append(item)
             elif isinstance(item, list):
                 ids.extend(item)
-    except OverflowError:  # no engine has such a token
+    except (OverflowError, TypeError):  # no engine has such a token
         return None
     return ids
 
@@ -183,13 +205,19 @@ def _message_texts(messages: list[_Message]) -> list[str]:
     return texts
 
 
+def body_in_utf8(body: bytes) -> bytes:
+    """Return ``body``. Raises BadRequestError for another encoding, which engines and splicing might read otherwise."""
+    if not json.detect_encoding(body).startswith("utf-8"):
+        raise BadRequestError("Invalid JSON format: the body must be UTF-8 (RFC 8259)", code="invalid_json")
+    return body
+
+
 def _decode_tolerantly(body: bytes) -> RequestFields:
     """Take from an unusual body what has the right type.
 
     By the standard library's decoder, which engines use: what they would accept (a lone surrogate, say) passes.
     """
-    if not json.detect_encoding(body).startswith("utf-8"):  # which an engine, and the splicing, may read otherwise
-        raise BadRequestError("Invalid JSON format: the body must be UTF-8 (RFC 8259)", code="invalid_json")
+    body = body_in_utf8(body)
     if len(body) > LARGE:
         return _decode_large(as_json(body))
     try:

@@ -21,7 +21,7 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
-from fd_router.routing.pair_legs import DecodeLeg, PairLeg, PrefillLeg
+from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
@@ -42,7 +42,7 @@ class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):
 class PairRequest(RoutedRequest):
     """One request to a pair of instances."""
 
-    __slots__ = ("_decode", "_paired", "_pairing", "_plan", "_prefill", "_sent_at")
+    __slots__ = ("_answer", "_decode", "_paired", "_pairing", "_plan", "_prefill", "_sent_at")
 
     def __init__(self, context: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         RoutedRequest.__init__(self, context, request, client, record)
@@ -51,6 +51,7 @@ class PairRequest(RoutedRequest):
         self._plan: PairPlan | None = None  # of the attempt under way, or the last one
         self._prefill: PrefillLeg | None = None
         self._decode: DecodeLeg | None = None
+        self._answer: Answer | None = None  # an instance's own error, while it is decided what follows from it
         self._sent_at = 0.0
 
     def instances(self) -> tuple[Instance, ...]:
@@ -73,6 +74,7 @@ class PairRequest(RoutedRequest):
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
         try:
+            self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
             self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
@@ -230,7 +232,7 @@ class PairRequest(RoutedRequest):
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
         if self.record.stream and head.status < 400:
             leg.reservation.first_token()
-        self._write_head(head, body, self._pair_headers(leg))
+        self._write_head(head, body, self._pair_headers())
         if self._prefill is not None and self._prefill.reservation.wants_usage:  # decode's answer tells of both
             self._watch_usage(body)
 
@@ -263,21 +265,18 @@ class PairRequest(RoutedRequest):
             self._tell_usage(self._prefill.reservation)
         self._end("completed")
 
-    def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
+    def on_leg_refused(self, leg: PairLeg, answer: Answer) -> None:
         """Pass a 4xx on, once: it is about the request, and another pair would say the same."""
+        status = answer[0].status
         if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
-            self._log_failure(leg, f"status {head.status}; the decode instance goes on")
+            self._log_failure(leg, f"status {status}; the decode instance goes on")
             self._release(leg.reservation)
             self._log_notes()
             return
-        self._log_failure(leg, f"status {head.status}")
-        self._move(STREAMING)
-        self.record.first_byte_at = self._context.clock()
-        self._end_attempt()
-        self._write_head(head, body, self._pair_headers(leg))
-        self._end("completed")
+        self._log_failure(leg, f"status {status}")
+        self._pass_on(*answer)
 
-    def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
+    def on_leg_failed(self, leg: PairLeg, error: UpstreamError, answer: Answer | None = None) -> None:
         """Try another pair, or tell the client whose fault it was. Prefill's, when decode has begun, is only logged."""
         if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"{error.detail}; the decode instance goes on")
@@ -294,9 +293,30 @@ class PairRequest(RoutedRequest):
         else:
             blamed = _blame(leg, error)
             blamed.headers = (*error.headers, *self._pair_fields())
-            self._attempt_failed(leg.instance, error, blamed, leg.role)
+            self._answer = answer
+            try:
+                self._attempt_failed(leg.instance, error, blamed, leg.role)
+            finally:
+                self._answer = None
 
     # steps
+
+    def _give_up(self, refusal: HttpError) -> None:
+        """End with what the instance answered, as it came; where it didn't, the router says why."""
+        if self._answer is None:
+            self._fail_locally(refusal)
+            return
+        if refusal.status >= 500:
+            self._log_error(refusal.message)
+        self._pass_on(*self._answer)
+
+    def _pass_on(self, head: ResponseHead, body: bytes) -> None:
+        """End with an instance's whole answer, whichever of the two it is."""
+        self._move(STREAMING)
+        self.record.first_byte_at = self._context.clock()
+        self._end_attempt()
+        self._write_head(head, body, self._pair_headers())
+        self._end("completed")
 
     def _may_repeat(self, failed: Instance, error: UpstreamError) -> bool:
         """Return whether another pair may do better; of this one, neither can finish without the other."""
@@ -340,7 +360,7 @@ class PairRequest(RoutedRequest):
         finally:
             self._excluded = before
 
-    def _pair_headers(self, leg: PairLeg) -> bytes:  # noqa: ARG002
+    def _pair_headers(self) -> bytes:
         if not self._context.live.current.proxy.expose_instances:
             return b""
         record = self.record

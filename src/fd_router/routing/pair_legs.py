@@ -11,9 +11,9 @@ from fd_router.engines.dialect import Role, Verdict
 from fd_router.engines.error_answers import error_message
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
-from fd_router.http.heads import ResponseHead, request_message
+from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
-from fd_router.http.retry_fields import forbids_retry, retry_after, retry_after_secs
+from fd_router.http.retry_fields import forbids_retry, retry_after_secs
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
@@ -24,19 +24,23 @@ MAX_GATHERED = 8 * 1024 * 1024
 """Bytes of an answer that are held back to look at its end; a longer one goes to the client unseen."""
 
 
+Answer = tuple[ResponseHead, bytes]
+"""A whole answer: its head, and its body as it came."""
+
+
 class Pair(Protocol):
     """The request, as its legs tell it what happens."""
 
     def on_leg_sent(self, leg: PairLeg) -> None:
         """A leg's request is on its way."""
 
-    def on_leg_failed(self, leg: PairLeg, error: UpstreamError) -> None:
-        """The instance failed; whether that matters is the pair's to say."""
+    def on_leg_failed(self, leg: PairLeg, error: UpstreamError, answer: Answer | None = None) -> None:
+        """The instance failed; whether that matters is the pair's to say. ``answer``: what it said of it, if it did."""
 
     def on_bug(self, error: Exception) -> None:
         """A bug was met on the way of a leg."""
 
-    def on_leg_refused(self, leg: PairLeg, head: ResponseHead, body: bytes) -> None:
+    def on_leg_refused(self, leg: PairLeg, answer: Answer) -> None:
         """The instance answered 4xx, which is the client's to read."""
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
@@ -113,7 +117,8 @@ class PairLeg(UpstreamRequest):
 
     def _on_sending(self) -> bytes | Buffers:
         self._pair.on_leg_sent(self)
-        return request_message(self._request, self._pool.authority, self._body)
+        pool = self._pool
+        return pool.message(self._request, pool.authority, self._body)
 
     def cancel(self) -> None:
         """Close the connection at once."""
@@ -145,7 +150,7 @@ class PairLeg(UpstreamRequest):
         if not body:
             return
         if status >= 300:
-            self._gather(body)
+            self._gather_error(status, body)
         else:
             self._on_good_data(head, body)
 
@@ -155,7 +160,7 @@ class PairLeg(UpstreamRequest):
         if head is None:
             return
         if head.status >= 300:
-            self._gather(data)
+            self._gather_error(head.status, data)
         else:
             self._on_good_data(head, data)
 
@@ -200,13 +205,13 @@ class PairLeg(UpstreamRequest):
     def _on_bad_verdict(self, verdict: Verdict, head: ResponseHead, body: bytes) -> None:
         status = head.status
         if verdict is Verdict.CLIENT_ERROR or verdict is Verdict.OK:
-            self._pair.on_leg_refused(self, head, body)
+            self._pair.on_leg_refused(self, (head, body))
         elif verdict is Verdict.BUSY:
             self.instance.on_busy(self.instance, retry_after_secs(head))
-            self._fail(f"status {status}: it is busy", body, status, "busy")
+            self._fail_with(head, body, f"status {status}: it is busy", "busy")
         else:
             self.instance.failed(f"status {status}")
-            self._fail(f"status {status}", body, status)
+            self._fail_with(head, body, f"status {status}")
 
     # what the legs differ in
 
@@ -226,16 +231,32 @@ class PairLeg(UpstreamRequest):
             self._gathered.append(data)
             self._size += len(data)
 
-    def _fail(self, what: str, body: bytes, status: int, reason: str = "error_answer") -> None:
+    def _gather_error(self, status: int, data: bytes) -> None:
+        """Keep an error answer, which is passed on whole or not at all."""
+        self._gather(data)
+        if self._size > MAX_GATHERED:
+            self.instance.failed(f"status {status}")
+            self._fail(self._error("error_answer", f"status {status}, and more than {MAX_GATHERED >> 20} MB", status))
+
+    def _error(self, reason: str, what: str, status: int) -> UpstreamError:
+        return UpstreamError(reason, what, instance=self.instance.url, retry=Retry.NEVER, status=status)
+
+    def _fail(self, error: UpstreamError, answer: Answer | None = None) -> None:
         """The instance answered, but with an error of its own."""
         self.cancel()
-        error = UpstreamError(reason, what, instance=self.instance.url, retry=Retry.NEVER, status=status)
+        self._pair.on_leg_failed(self, error, answer)
+
+    def _fail_with(self, head: ResponseHead, body: bytes, what: str, reason: str = "error_answer") -> None:
+        """The instance answered with the status of an error."""
+        error = self._error(reason, what, head.status)
+        error.may_be_repeated = error.may_be_repeated and not forbids_retry(head)
+        self._fail(error, (head, body))
+
+    def _fail_within(self, body: bytes) -> None:
+        """The instance answered with a status of success, and an error behind it."""
+        error = self._error("error_answer", "an error in the answer", 502)
         error.said = error_message(body)
-        if (head := self._head) is not None and head.status >= 300:
-            error.may_be_repeated = error.may_be_repeated and not forbids_retry(head)
-            if value := retry_after(head):
-                error.headers = (("retry-after", value.decode("latin-1")),)
-        self._pair.on_leg_failed(self, error)
+        self._fail(error)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.instance.url}{' over' if self.is_over else ''}>"
@@ -261,7 +282,7 @@ class PrefillLeg(PairLeg):
             return
         self._has_begun = True
         if self._dialect.judge("prefill", head.status, data, whole=False) is not Verdict.OK:
-            self._fail("an error in the answer", data, 502)
+            self._fail_within(data)
         elif self._stream:
             self._pair.on_prefill_done(self, head, b"")
 
@@ -271,7 +292,7 @@ class PrefillLeg(PairLeg):
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
         if self._dialect.judge("prefill", head.status, body, whole=True) is not Verdict.OK:
-            self._fail("an error in the answer", body, 502)
+            self._fail_within(body)
         else:
             self._pair.on_prefill_done(self, head, body)
 
@@ -296,7 +317,7 @@ class DecodeLeg(PairLeg):
         if not self._gathered:
             verdict = self._dialect.judge("decode", head.status, data, whole=False)
             if verdict is not Verdict.OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
-                self._fail("an error in the answer", data, 502)
+                self._fail_within(data)
                 return
         if self._stream or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
@@ -329,4 +350,4 @@ class DecodeLeg(PairLeg):
         elif verdict is Verdict.GIVEN_BACK:
             self._pair.on_given_back(self, head, body)
         else:
-            self._fail("an error in the answer", body, 502)
+            self._fail_within(body)

@@ -27,6 +27,13 @@ class Holder(Protocol):
         """The key's entry."""
 
 
+class Budget(Protocol):
+    """How many bytes of requests are held, and may be."""
+
+    held: int
+    limit: int
+
+
 class Named(Protocol):
     """Something with a name."""
 
@@ -70,10 +77,12 @@ class AdmissionMetrics:
         counters: AdmissionCounters,
         lengths: Callable[[], Mapping[str, int]],
         holders: Callable[[], Iterable[Holder]],
+        budget: Budget,
     ) -> None:
         self._counters = counters
         self._lengths = lengths
         self._holders = holders
+        self._budget = budget
 
     def collect(self) -> Iterable[Metric]:
         """Give all families as Prometheus' client writes them."""
@@ -82,6 +91,9 @@ class AdmissionMetrics:
         for priority, length in self._lengths().items():
             queued.add_metric((priority,), length)
         yield queued
+        budget = self._budget
+        yield GaugeMetricFamily("fd_router_held_body_bytes", "Bytes of requests that are held.", budget.held)
+        yield GaugeMetricFamily("fd_router_body_budget_bytes", "Bytes of requests that may be held.", budget.limit)
         holders = tuple(self._holders())
         if holders:
             yield from _of_keys(holders)

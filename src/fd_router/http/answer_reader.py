@@ -1,0 +1,98 @@
+"""Answers out of bytes, without I/O: llhttp checks syntax and framing, and the head is made fit to be passed on."""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+
+from fd_router.http.heads import ResponseHead, connection_options, header_lines, without
+from fd_router.http.messages import Headers
+
+_NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
+"""Control characters, which the parser lets pass in a reason phrase only."""
+
+
+class AnswerReader:
+    """Reads the answers that come on one connection to an instance, one at a time. The body isn't decoded."""
+
+    __slots__ = (
+        "_headers",
+        "_inspected",
+        "_names",
+        "_parser",
+        "_reason",
+        "begun",
+        "feed",
+        "head",
+        "is_complete",
+        "unfit",
+    )
+
+    def __init__(self, inspected: frozenset[bytes]) -> None:
+        """``inspected``: names of headers that aren't handed on as they came, in lower case."""
+        self._names = inspected
+        self._parser = httptools.HttpResponseParser(self)
+        self.feed = self._parser.feed_data
+        """Takes bytes as they were received. Raises httptools.HttpParserError."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Expect the next answer."""
+        self.head: ResponseHead | None = None  # once it is complete
+        self.begun = 0  # message beginnings seen
+        self.is_complete = False
+        self.unfit = (
+            ""  # why the answer can't be passed on, or its connection kept, with which the parser found no fault
+        )
+        self._reason = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._inspected: list[tuple[bytes, bytes]] = []
+
+    def close(self) -> None:
+        """The connection is gone. The parser and this hold each other, which only the collector would end."""
+        del self._parser, self.feed
+
+    # what the parser calls
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        value = value.rstrip(b" \t")  # optional white space; the parser takes off what is in front of the value
+        if (lower := name.lower()) in self._names:
+            self._inspected.append((lower, value))
+        else:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        headers: Headers = self._headers
+        length, chunked, reusable = -1, False, self._parser.should_keep_alive()
+        for name, value in self._inspected:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                if chunked or value.lower() != b"chunked":
+                    self.unfit = "the answer has a transfer coding that nobody asked for"
+                chunked = True
+            elif name == b"connection" and (options := connection_options(value)):
+                headers = without(headers, options)
+        status = self._parser.get_status_code()
+        if status in (204, 304) and (chunked or length >= 0):  # who says so may send a body all the same
+            length, chunked, reusable = -1, False, False
+        forward = b"HTTP/1.1 %d %b\r\n%b" % (status, _NOT_IN_REASON.sub(b"", self._reason), header_lines(headers))
+        self.head = ResponseHead.of(status, forward, length, chunked=chunked, keep_alive=reusable)
+
+    def on_message_complete(self) -> None:
+        if self.head is not None and 100 <= self.head.status < 200 and self.begun == 1:  # not behind a final one
+            self.begin()  # an interim answer (RFC 9110 section 15.2) is nobody's business here
+        else:
+            self.is_complete = True
+
+    def __repr__(self) -> str:
+        return (
+            f"<AnswerReader {'complete' if self.is_complete else 'head' if self.head is not None else 'nothing yet'}>"
+        )
