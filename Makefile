@@ -37,8 +37,9 @@ format: $(INSTALLED) ## Format all code, mend what can be mended
 	$(BIN)/ruff check --fix --exit-zero --silent
 	$(BIN)/ruff format
 
-docs: $(INSTALLED) ## Make docs/configuration.md anew from the declared options
+docs: $(INSTALLED) ## Make docs/configuration.md and docs/endpoints.md anew from the code
 	$(BIN)/fd-router config-reference > docs/configuration.md
+	$(BIN)/python -m fd_router.openai.reference > docs/endpoints.md
 
 bench: $(INSTALLED) ## Measure start-up, memory, and CPU beside other routers (see benchmarks/README.md)
 	$(BIN)/python benchmarks/startup.py

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import Enum
+from typing import Any
 
 
 class Retry(Enum):
@@ -58,6 +60,20 @@ class HttpError(FdRouterError):
         if self.status in FINAL_STATUSES or self.code in FINAL_CODES:
             self.may_be_repeated = False
         self.headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def full_message(self) -> str:
+        """The message, and what an instance said: for the client."""
+        return f"{self.message}: {self.said}" if self.said else self.message
+
+
+ErrorBody = Callable[[HttpError], Mapping[str, Any]]
+"""Makes the JSON body of an error answer, in the shape that an endpoint's clients parse."""
+
+
+def openai_error(error: HttpError) -> Mapping[str, Any]:
+    """Return the body of an error in OpenAI's shape."""
+    return {"error": {"message": error.full_message, "type": error.type, "param": None, "code": error.code}}
 
 
 class BadRequestError(HttpError):

@@ -34,8 +34,8 @@ async def test_the_list_shows_state_and_counts(api, ask, registry, describe) -> 
                 },
                 {
                     "key": "10.0.0.1:8001", "url": "http://10.0.0.1:8001", "role": "mixed", "state": "unhealthy",
-                    "draining": False, "paused": False, "source": "register.yaml", "kept": True, "running": 0,
-                    "tokens": 0,
+                    "draining": False, "paused": False, "models": [], "source": "register.yaml", "kept": True,
+                    "running": 0, "tokens": 0,
                 },
             ]
         },

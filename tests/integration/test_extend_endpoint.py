@@ -49,7 +49,7 @@ def test_it_is_served_by_one_instance_in_both_modes(splitwise: bool) -> None:
         assert received == [b"POST /v1/embeddings HTTP/1.1 " + json.dumps(BODY).encode()] * 4
         assert router.call("POST", "/v1/embeddings", {"input": 5})[0] == 400
         assert router.call("GET", "/v1/embeddings")[0] == 405
-        assert router.call("POST", "/v1/rerank", BODY)[0] == 404
+        assert router.call("POST", "/v1/others", BODY)[0] == 404
         page = call(router.port, "GET", "/metrics")[1].decode()
         assert 'http_requests_total{endpoint="/v1/embeddings",method="POST",status_code="200"} 4.0' in page
         listed = router.call("GET", "/instances")[1]["instances"]

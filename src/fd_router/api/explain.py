@@ -44,7 +44,9 @@ class ExplainApi:
         endpoints: Sequence[Endpoint] = BUILT_IN,
     ) -> None:
         """``endpoints``: of the router; those that generate can be explained."""
-        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints if endpoint.mode == "generate"}
+        self._endpoints = {
+            endpoint.path: endpoint for endpoint in endpoints if endpoint.mode in {"generate", "stateful"}
+        }
         self._explain = explain
         self._members = members
         self._policies = policies

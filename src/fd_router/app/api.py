@@ -19,7 +19,7 @@ from fd_router.app.routing import Routing
 from fd_router.app.runtime import Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
-from fd_router.http.client_request import NO_HEADERS
+from fd_router.engines.dialect import AbortMessage
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
 from fd_router.http.messages import Routes
@@ -46,11 +46,10 @@ def build_routes(
     """Build the handlers of the router's own endpoints, behind the guard."""
     registry, monitor, log, gate = membership.registry, membership.monitor, runtime.log, admission.gate
 
-    async def post(instance: Instance, path: str, body: bytes, shown: bytes) -> tuple[int, bytes]:
-        # What a caller shows is for the instances where it can't be meant for the router.
-        is_theirs = shown and admission.keep_authorization and admission.rules.admin is None
-        headers = {"authorization": shown.decode("latin-1")} if is_theirs else NO_HEADERS
-        return await fetch(pools.of(instance), "POST", path, body, headers=headers, time_limit=CONTROL_SECONDS)
+    async def post(instance: Instance, message: AbortMessage, authorization: bytes) -> tuple[int, bytes]:
+        shown = {"authorization": authorization.decode("latin-1")} if authorization else {}
+        pool = pools.of(instance)
+        return await fetch(pool, "POST", message.path, message.body, time_limit=CONTROL_SECONDS, headers=shown)
 
     registration = RegistrationApi(
         registry,
@@ -66,7 +65,7 @@ def build_routes(
         HealthApi(monitor.probe_all, lambda: state.is_draining, log=log).routes(),
         metrics_routes(runtime.telemetry.metrics.render),
         reload_routes(reloader.reload),
-        AbortApi(registry.all, routing.in_flight, post, log=log).routes(),
+        AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),
         ModelsApi(
             registry.all,
             lambda: routing.directory.table,

@@ -16,6 +16,7 @@ from fd_router.instances.model_prober import ModelProber
 from fd_router.instances.probe_connection import ProbeConnections
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
+from fd_router.instances.reserve_log import ReserveLog
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -34,13 +35,20 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
     registry = Registry(clock=runtime.clock, log=runtime.log, live=live, dialects=dialects, access=access)
     registry.on_change(partial(_retire, pools))
     registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
+    registry.on_change(ReserveLog(runtime.log).on_change)
     metrics.watch_instances(registry.all)
     probes = ProbeConnections(registry, pools)
     model_prober = ModelProber(registry, probes.get_page, live)
     monitor = HealthMonitor(
-        registry, probes.get_status, clock=runtime.clock, rng=runtime.rng, live=live, log=runtime.log,
+        registry,
+        probes.get_status,
+        clock=runtime.clock,
+        rng=runtime.rng,
+        live=live,
+        log=runtime.log,
         learn=model_prober.learn,
-    )  # fmt: skip
+        delivered_at=pools.delivered_at,
+    )
     return Membership(registry, monitor, model_prober)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from fd_router.app.runtime import Runtime
 from fd_router.app.scheduling import Scheduling
+from fd_router.config.models import ModelsConfig
 from fd_router.config.sections import Config
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.group_key import ANY_MODEL
@@ -34,8 +35,14 @@ def build_models(
     """Build the directory of models, and who schedules while there are no several. Raises ConfigError."""
     default = make_scheduler(ANY_MODEL, scheduling.policies)
     directory = ModelDirectory(
-        registry, runtime.live, (scheduling.policies, default), scheduling.make_policies, make_scheduler, runtime.rng
+        registry,
+        runtime.live.current.models.checked,
+        (scheduling.policies, default),
+        scheduling.make_policies,
+        make_scheduler,
+        runtime.rng,
     )
+    runtime.live.subscribe(ModelsConfig, lambda options: directory.use(options.checked))
     switch.queue_of = queues.of
     directory.on_change(_Followers(runtime, registry, scheduling, queues, switch, directory).on_change)
     registry.on_change(partial(_on_membership, directory))

@@ -12,7 +12,7 @@ from fd_router.app.admission import build_admission
 from fd_router.app.api import build_routes
 from fd_router.app.bugs import log_bugs
 from fd_router.app.capacity import build_capacity
-from fd_router.app.endpoints import endpoints_of, starts
+from fd_router.app.endpoints import endpoints_of, error_bodies, starts
 from fd_router.app.exposure import warn_if_open
 from fd_router.app.hops import build_hops, build_pools
 from fd_router.app.membership import build_membership
@@ -60,7 +60,7 @@ class Router:
         self._admission = admission = build_admission(runtime, state.budget)
         capacity.headroom.on_capacity(admission.queues.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
-        self._routing = build_routing(runtime, registry, pools, self._scheduling, admission, state, make_id)
+        self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
         self._reloader = Reloader(
             live,
             load or (lambda: Loaded(config)),
@@ -93,6 +93,7 @@ class Router:
             gate=admission.gate,
             forwarding=hops.forwarding,
             cors=hops.cors,
+            error_bodies=error_bodies(endpoints),
         )  # fmt: skip
         self._listener: Listener | None = None
         self._control: Listener | None = None  # for its own endpoints, where they have a port of their own

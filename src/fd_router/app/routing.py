@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 
 from fd_router.app.admission import Admission
-from fd_router.app.endpoints import Starters, any_instance_scheduler
+from fd_router.app.endpoints import Starters, all_instances_scheduler, any_instance_scheduler
+from fd_router.app.membership import Membership
 from fd_router.app.models import build_models
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
+from fd_router.app.stored import stored_starters
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
 from fd_router.http.server_context import ServerState
@@ -48,7 +50,7 @@ class Routing(msgspec.Struct, frozen=True):
 
 def build_routing(
     runtime: Runtime,
-    registry: Registry,
+    membership: Membership,
     pools: Pools,
     scheduling: Scheduling,
     admission: Admission,
@@ -56,12 +58,14 @@ def build_routing(
     make_id: Callable[[], str],
 ) -> Routing:
     """Build what routes requests, to pairs in splitwise mode, else to single instances."""
-    config, in_flight, switch = runtime.live.current, InFlight(), ModelSwitch()
+    config, in_flight, registry, switch = runtime.live.current, InFlight(), membership.registry, ModelSwitch()
+    membership.monitor.on_probed(admission.queues.on_capacity)
     make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry)
     directory, default = build_models(runtime, registry, scheduling, admission.queues, switch, make_scheduler)
     shared = {
         "live": runtime.live,
         "connection_failed": registry.connection_failed,
+        "hope_secs": membership.monitor.hope_secs,
         "pools": pools,
         "telemetry": runtime.telemetry,
         "clock": runtime.clock,
@@ -72,14 +76,34 @@ def build_routing(
         "models": switch,
         "explain_header": config.proxy.explain_header,
     }
-    single = partial(_start_single, default, shared)
-    pair = partial(_start_pair, default, shared | {"make_id": make_id})
-    starters: Starters = {"generate": pair if config.server.splitwise else single, "any_instance": single}
+    starters = _starters(runtime, registry, default, shared, make_id if config.server.splitwise else None)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
     runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
     return Routing(starters, partial(_explain, directory, default), in_flight, directory, runs)
+
+
+def _starters(
+    runtime: Runtime,
+    registry: Registry,
+    default: GroupScheduler,
+    shared: dict[str, Any],
+    make_id: Callable[[], str] | None,
+) -> Starters:
+    """Return what begins the requests of each mode; ``make_id``: of pairs, None where there are none."""
+    single = partial(_start_single, default, shared)
+    everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng)
+    stored = stored_starters(registry, default.select, everybody.select, shared)
+    if make_id is None:
+        return {"generate": single, "any_instance": single, **stored}
+    pair = partial(_start_pair, default, shared | {"make_id": make_id})
+    return {
+        "generate": pair,
+        "stateful": pair,  # its answers are kept by decode instances, who are asked one after the other
+        "stored": stored["stored"],
+        "any_instance": single,
+    }
 
 
 def _explain(

@@ -83,6 +83,16 @@ class ServerConfig(msgspec.Struct, frozen=True):
             form="my_module:MY_ENDPOINT, or several separated by commas",
         ),
     ] = ""
+    open_endpoints: Annotated[
+        str,
+        Option(
+            help="Which inference endpoints of the router's own table are open, by their kinds or paths, separated by "
+            "commas ([endpoints.md](endpoints.md) has the table); the others are answered with 404. What engines have "
+            "for their admins is never among them: it needs `access.admin-token`.",
+            pattern=r"[^\s,]+(\s*,\s*[^\s,]+)*",
+            form="kinds or paths separated by commas",
+        ),
+    ] = "chat, responses, messages, embeddings, scoring, audio, tokens, generate"
     plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps an endpoint
 
 

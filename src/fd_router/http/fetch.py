@@ -19,14 +19,14 @@ async def fetch(
     path: str,
     body: bytes = b"",
     *,
-    headers: Mapping[str, str] = NO_HEADERS,
     time_limit: float = 5.0,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> tuple[int, bytes]:
     """Return status and body of the answer. Raises UpstreamError, also when ``time_limit`` (seconds) is over.
 
-    ``headers``: names in lower case; the pool's own count for more.
+    ``headers``: beside the router's own, which come first where they say the same.
     """
-    reply = _Reply(pool, method, path, body, headers)
+    reply = _Reply(pool, request_bytes(method, path, pool.authority, body, {**headers, **pool.own_headers}))
     try:
         async with asyncio.timeout(time_limit):
             return await reply.receive()
@@ -40,13 +40,12 @@ async def fetch(
 class _Reply:
     """One request under way: the listener of its answer."""
 
-    def __init__(self, pool: InstancePool, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+    def __init__(self, pool: InstancePool, request: bytes) -> None:
         self._url = pool.url
         self._result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._status = 0
         self._received: list[bytes] = []
         self._size = 0
-        request = request_bytes(method, path, pool.authority, body, {**headers, **pool.own_headers})
         self._request = ClientRequest(pool, request, self)
 
     async def receive(self) -> tuple[int, bytes]:

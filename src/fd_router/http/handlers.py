@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fd_router.errors import HttpError
-from fd_router.http.messages import Handler, Request, Response, Routes, error_response
+from fd_router.http.messages import Handler, Request, Response, error_response
 from fd_router.telemetry.contracts import Log
 
 Respond = Callable[[Response], None]
 
 
-def find_route(routes: Routes, path: str) -> str:
+def find_route(routes: Mapping[str, object], path: str) -> str:
     """Return the key of ``routes`` that ``path`` fits, ``""`` for none.
 
     A key may have a segment in braces, which any one segment fits: ``/instances/{key}/drain``; with a plus, as its last

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fd_router.errors import HttpError
+from fd_router.errors import ErrorBody, HttpError, openai_error
 
 Headers = Sequence[tuple[bytes, bytes]]
 """(name, value) pairs in the order received; names keep the sender's case."""
@@ -95,9 +95,7 @@ def json_response(status: int, value: Any, headers: tuple[tuple[str, str], ...] 
     return Response(status, body, headers=headers)
 
 
-def error_response(error: HttpError) -> Response:
-    """Make the answer for ``error`` in the shape that OpenAI clients parse."""
-    message = f"{error.message}: {error.said}" if error.said else error.message
-    body = {"error": {"message": message, "type": error.type, "param": None, "code": error.code}}
+def error_response(error: HttpError, error_body: ErrorBody = openai_error) -> Response:
+    """Make the answer for ``error``, in the shape that clients of its endpoint parse."""
     headers = error.headers if error.may_be_repeated else (*error.headers, ("x-should-retry", "false"))
-    return json_response(error.status, body, headers)
+    return json_response(error.status, error_body(error), headers)

@@ -16,8 +16,9 @@ def handler_or_answer(context: ServerContext, head: RequestHead) -> Handler | Re
         return handler
     if head.path == "*":  # OPTIONS only: about the server as a whole (RFC 9110 section 9.3.7)
         return Response(204, headers=(("allow", "GET, HEAD, OPTIONS, POST"),))
-    if head.method == "OPTIONS" and context.reader.cors is not None and head.path in context.inference:
-        preflight = Cors.preflight(head.headers, context.inference[head.path])
+    path = context.inference_path(head.path)
+    if head.method == "OPTIONS" and context.reader.cors is not None and path:
+        preflight = Cors.preflight(head.headers, context.inference[path])
         if preflight is not None:
             return preflight
     allowed = context.allowed(head.path)
@@ -39,4 +40,4 @@ def _redirect(head: RequestHead, path: str) -> Response:
 
 def endpoint_of(context: ServerContext, path: str) -> str:
     """Return the label of metrics that ``path`` counts under."""
-    return find_route(context.routes, path) or (path if context.allowed(path) else "unmatched")
+    return find_route(context.routes, path) or context.inference_path(path) or "unmatched"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from fd_router.errors import BadRequestError
 from fd_router.http.messages import Headers
@@ -92,10 +93,21 @@ def check_expectation(value: bytes) -> None:
         raise BadRequestError("The expectation in the Expect header can't be met", status=417)
 
 
+CREDENTIALS: Final = (b"authorization", b"x-api-key")
+"""Headers with a client's key: OpenAI's, and Anthropic's."""
+
+
 def authorization(headers: Headers) -> bytes:
-    """Return the credentials, none when there are several: two readers might go by different ones."""
-    found = [value for name, value in headers if name.lower() == b"authorization"]
-    return found[0] if len(found) == 1 else b""
+    """Return the credentials as ``Authorization`` has them, none when there are several.
+
+    Two readers might go by different ones. An ``x-api-key`` counts where there is no ``Authorization``.
+    """
+    found = [(name, value) for key, value in headers if (name := key.lower()) in CREDENTIALS]
+    for wanted, scheme in ((b"authorization", b""), (b"x-api-key", b"Bearer ")):
+        values = [value for name, value in found if name == wanted]
+        if values:
+            return scheme + values[0] if len(values) == 1 else b""
+    return b""
 
 
 def trace_id(headers: Headers) -> str:

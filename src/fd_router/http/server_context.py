@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
 
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ProxyConfig
+from fd_router.errors import ErrorBody, HttpError, openai_error
 from fd_router.http.body_budget import BodyBudget, effective_budget
 from fd_router.http.client_stream import ProxiedRequest, StartRequest
 from fd_router.http.connection_limit import RESERVED_FOR_ADMIN, ConnectionLimiter, Evictable, effective_connection_limit
@@ -16,7 +18,7 @@ from fd_router.http.cors import Cors
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.forwarding import Forwarding
 from fd_router.http.handlers import find_route
-from fd_router.http.messages import Routes
+from fd_router.http.messages import Request, Response, Routes, error_response
 from fd_router.http.reader_settings import KeyCheck, ReaderSettings
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.telemetry.contracts import FinishRecord, Log
@@ -26,7 +28,20 @@ MAX_CONTROL_BODY = 1024 * 1024
 
 
 InferencePaths = Mapping[str, Mapping[str, StartRequest]]
-"""path → method → how the answer of an instance begins."""
+"""path → method → how the answer of an instance begins. A path may have segments in braces, which any one fits."""
+
+
+class InferencePathSet:
+    """The paths that fit a table's keys."""
+
+    __slots__ = ("_table", "patterns")
+
+    def __init__(self, table: InferencePaths) -> None:
+        self._table = table
+        self.patterns: InferencePaths = {path: methods for path, methods in table.items() if "{" in path}
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._table or (isinstance(path, str) and find_route(self.patterns, path) != "")
 
 
 class Connection(Evictable, Protocol):
@@ -117,6 +132,8 @@ class ServerContext(msgspec.Struct, frozen=True, kw_only=True):
 
     routes: Routes
     inference: InferencePaths
+    patterns: InferencePaths  # those of them with segments in braces
+    error_bodies: Mapping[str, ErrorBody]  # of inference paths whose errors have another shape than OpenAI's
     state: ServerState
     reader: ReaderSettings
     sweeper: DeadlineSweeper
@@ -134,14 +151,28 @@ class ServerContext(msgspec.Struct, frozen=True, kw_only=True):
 
         Its connections are among this one's: they go by the same limits, and drain with them.
         """
-        return msgspec.structs.replace(self, inference={})
+        return msgspec.structs.replace(self, inference={}, patterns={})
+
+    def inference_path(self, path: str) -> str:
+        """Return the key of ``inference`` that ``path`` fits, "" for none."""
+        return path if path in self.inference else find_route(self.patterns, path)
+
+    def match_pattern(self, path: str) -> tuple[Mapping[str, StartRequest] | None, str]:
+        """Return the methods of the pattern that ``path`` fits, and the pattern; (None, "") for none."""
+        pattern = find_route(self.patterns, path)
+        return self.patterns.get(pattern), pattern
+
+    def error_response(self, request: Request | None, error: HttpError) -> Response:
+        """Make the answer for ``error``, in the shape that clients of the request's path parse."""
+        path = request.head.path if request is not None else ""
+        return error_response(error, self.error_bodies.get(path, openai_error))
 
     def allowed(self, path: str) -> list[str]:
         """Return the methods that ``path`` knows, none for an unknown path."""
         methods = set(self.routes.get(find_route(self.routes, path), ()))
         if "GET" in methods:
             methods.add("HEAD")
-        methods.update(self.inference.get(path, ()))
+        methods.update(self.inference.get(self.inference_path(path), ()))
         return sorted(methods)
 
 
@@ -161,16 +192,24 @@ def build_server_context(
     gate: KeyCheck | None = None,
     forwarding: Forwarding | None = None,
     cors: Cors | None = None,
+    error_bodies: Mapping[str, ErrorBody] = MappingProxyType({}),
 ) -> ServerContext:
-    """Put a server's context together. What follows ``finish`` is the readers': see ``ReaderSettings``."""
+    """Put a server's context together.
+
+    ``error_bodies``: of inference paths whose errors have another shape than OpenAI's. What else follows ``finish`` is
+    the readers': see ``ReaderSettings``.
+    """
+    paths = InferencePathSet(inference)
 
     def body_limit(path: str) -> int:
-        most = state.options.max_body_mb * 1024 * 1024 if path in inference else MAX_CONTROL_BODY
+        most = state.options.max_body_mb * 1024 * 1024 if path in paths else MAX_CONTROL_BODY
         return min(most, state.budget.largest)
 
     return ServerContext(
         routes=routes,
         inference=inference,
+        patterns=paths.patterns,
+        error_bodies=error_bodies,
         state=state,
         reader=ReaderSettings(
             live,
@@ -182,7 +221,7 @@ def build_server_context(
             gate=gate,
             forwarding=forwarding,
             cors=cors,
-            cors_paths=frozenset(inference),
+            cors_paths=paths,
         ),
         sweeper=sweeper,
         batcher=batcher,

@@ -142,6 +142,11 @@ class Completion:
         return self._fields.service_tier or ""
 
     @property
+    def previous_response_id(self) -> str:
+        """The id of a stored answer that this request goes on from, "" if it doesn't: see ``kinds.responses``."""
+        return ""
+
+    @property
     def prompt(self) -> str:
         """The prompt's text, put together when it is first asked for: most policies only want its length."""
         if self._prompt is None:
@@ -191,7 +196,7 @@ def _token_ids(fields: RequestFields) -> array[int] | None:
                 ids.append(item)
             elif isinstance(item, list):
                 ids.extend(item)
-    except OverflowError:  # no engine has such a token
+    except (OverflowError, TypeError):  # no engine has such a token
         return None
     return ids
 
@@ -207,13 +212,19 @@ def _message_texts(messages: list[_Message]) -> list[str]:
     return texts
 
 
+def body_in_utf8(body: bytes) -> bytes:
+    """Return ``body``. Raises BadRequestError for another encoding, which engines and splicing might read otherwise."""
+    if not json.detect_encoding(body).startswith("utf-8"):
+        raise BadRequestError("Invalid JSON format: the body must be UTF-8 (RFC 8259)", code="invalid_json")
+    return body
+
+
 def _decode_tolerantly(body: bytes) -> RequestFields:
     """Take from an unusual body what has the right type.
 
     By the standard library's decoder, which engines use: what they would accept (a lone surrogate, say) passes.
     """
-    if not json.detect_encoding(body).startswith("utf-8"):  # which an engine, and the splicing, may read otherwise
-        raise BadRequestError("Invalid JSON format: the body must be UTF-8 (RFC 8259)", code="invalid_json")
+    body = body_in_utf8(body)
     if len(body) > LARGE:
         return _decode_large(as_json(body))
     try:

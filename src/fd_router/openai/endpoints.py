@@ -7,71 +7,62 @@ metrics go by it. A third party's endpoint is an ``Endpoint`` of its own module.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from fd_router.config.dotted_path import load_object
+from fd_router.config.options import did_you_mean
 from fd_router.errors import ConfigError
-from fd_router.openai.completion import Completion, Headers
-from fd_router.openai.json_splice import set_member
-from fd_router.openai.usage import FindTotal, FindUsage, find_total_tokens, find_usage
+from fd_router.openai.endpoint import Endpoint, Mode
+from fd_router.openai.kinds import audio, chat, embeddings, generate, messages, responses, scoring, tokens
+from fd_router.openai.kinds.chat import CHAT, COMPLETIONS
 
-Mode = Literal["generate", "any_instance"]
-"""``generate``: goes to a pair in splitwise mode; ``any_instance``: to a single instance in every mode."""
+__all__ = ["BUILT_IN", "CHAT", "COMPLETIONS", "Endpoint", "Mode", "open_endpoints", "opened"]
 
-Read = Callable[[bytes, Headers], Completion]
-"""(body, headers) → what scheduling needs to know. Raises BadRequestError for what no instance could read."""
-
-
-WithModel = Callable[[bytes, str], bytes]
-"""(body, name) → the body as it asks for the model called so. Raises ValueError for what isn't such a body."""
-
-
-def with_model(body: bytes, model: str) -> bytes:
-    """Return a JSON object with ``model`` as its member of this name; the rest stays as it came."""
-    return set_member(body, "model", msgspec.json.encode(model))
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One path that instances answer.
-
-    ``read`` runs for each request, ``find_…`` at the end of some answers, ``with_model`` where a request asks for a
-    model by another name than its instances know it by.
-    """
-
-    path: str
-    method: str = "POST"
-    mode: Mode = "generate"
-    read: Read = Completion
-    find_usage: FindUsage = find_usage
-    find_total_tokens: FindTotal = find_total_tokens
-    with_model: WithModel = with_model
-
-
-CHAT: Final = Endpoint(path="/v1/chat/completions")
-
-COMPLETIONS: Final = Endpoint(path="/v1/completions")
-
-BUILT_IN: Final = (CHAT, COMPLETIONS)
+BUILT_IN: Final = (
+    *chat.ENDPOINTS,
+    *responses.ENDPOINTS,
+    *messages.ENDPOINTS,
+    *embeddings.ENDPOINTS,
+    *scoring.ENDPOINTS,
+    *audio.ENDPOINTS,
+    *tokens.ENDPOINTS,
+    *generate.ENDPOINTS,
+)
 
 OPTION: Final = "server.endpoints"
 
+OPEN_OPTION: Final = "server.open-endpoints"
 
-def open_endpoints(paths: Sequence[str], folder: str, is_own: Callable[[str], bool]) -> tuple[Endpoint, ...]:
+
+def opened(names: Sequence[str]) -> tuple[Endpoint, ...]:
+    """Return those of the table that ``names`` open: kinds, or paths. Raises ConfigError for a name that is neither."""
+    known = {endpoint.kind for endpoint in BUILT_IN} | {endpoint.path for endpoint in BUILT_IN}
+    for name in names:
+        if name not in known:
+            kinds = ", ".join(dict.fromkeys(endpoint.kind for endpoint in BUILT_IN))
+            near = did_you_mean(name, sorted(known)) or f"; kinds are {kinds}"
+            raise ConfigError(f"{OPEN_OPTION}: {name!r} is no kind of endpoints and no path{near}")
+    return tuple(endpoint for endpoint in BUILT_IN if endpoint.kind in names or endpoint.path in names)
+
+
+def open_endpoints(
+    paths: Sequence[str], folder: str, is_own: Callable[[str], bool], built_in: Sequence[Endpoint] = BUILT_IN
+) -> tuple[Endpoint, ...]:
     """Return the router's endpoints and those that ``paths`` (``module:name``) name.
 
-    ``is_own`` tells which paths the router answers itself. Raises ConfigError.
+    A third party's takes the place of a built-in one of the same path, but for those of completions. ``is_own`` tells
+    which paths the router answers itself. Raises ConfigError.
     """
-    endpoints = list(BUILT_IN)
+    own: list[Endpoint] = []
     for path in paths:
         endpoint = load_object(path, key=OPTION, folder=folder)
         if not isinstance(endpoint, Endpoint):
-            raise ConfigError(f"{OPTION}: {path!r}: it is no {Endpoint.__module__}.Endpoint")
-        if problem := _problem(endpoint, endpoints, is_own):
+            raise ConfigError(f"{OPTION}: {path!r}: it is no {__name__}.Endpoint")
+        if problem := _problem(endpoint, (CHAT, COMPLETIONS, *own), is_own):
             raise ConfigError(f"{OPTION}: {path!r}: {problem}")
-        endpoints.append(endpoint)
-    return tuple(endpoints)
+        own.append(endpoint)
+    taken = {(endpoint.method, endpoint.path) for endpoint in own}
+    return (*(endpoint for endpoint in built_in if (endpoint.method, endpoint.path) not in taken), *own)
 
 
 def _problem(endpoint: Endpoint, others: Sequence[Endpoint], is_own: Callable[[str], bool]) -> str:

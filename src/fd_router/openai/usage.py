@@ -1,4 +1,4 @@
-"""The usage that an engine tells at the end of its answer, found without parsing the answer."""
+"""The usage that an engine tells in its answer, found without parsing the answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable
 
 NEIGHBOURHOOD = 1024
-"""Bytes before and behind ``cached_tokens`` in which ``prompt_tokens`` of the same object stands."""
+"""Bytes before and behind the cached tokens in which the prompt's tokens of the same object stand."""
 
 # Within a string of JSON the quotes would be escaped, so what an answer talks about isn't taken for its usage.
-_CACHED = re.compile(rb'"cached_tokens"\s*:\s*(\d{1,12})\b')
-_PROMPT = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,12})\b')
 _TOTAL = re.compile(rb'"total_tokens"\s*:\s*([0-9]{1,9})')
 
 FindUsage = Callable[[bytes], tuple[int, int] | None]
@@ -20,18 +18,29 @@ FindTotal = Callable[[bytes], int | None]
 """(the end of an answer) → tokens of prompt and answer, None when it doesn't tell."""
 
 
-def find_usage(tail: bytes) -> tuple[int, int] | None:
-    """Return the last (prompt tokens, cached tokens) in the end of an answer, None when it doesn't tell them."""
-    place = tail.rfind(b'"cached_tokens"')
-    if place < 0:
-        return None
-    cached = _CACHED.match(tail, place)
-    start = max(0, place - NEIGHBOURHOOD)
-    prompts = _PROMPT.findall(tail, start, place) or _PROMPT.findall(tail, place, place + NEIGHBOURHOOD)
-    if cached is None or not prompts:
-        return None
-    prompt = int(prompts[-1])
-    return (prompt, min(int(cached[1]), prompt)) if prompt else None
+def usage_finder(prompt_name: str, cached_name: str) -> FindUsage:
+    """Make what finds the last (prompt tokens, cached tokens) in the end of an answer, by their names there."""
+    marker = b'"%b"' % cached_name.encode()
+    cached_number = re.compile(rb'"%b"\s*:\s*(\d{1,12})\b' % cached_name.encode())
+    prompt_number = re.compile(rb'"%b"\s*:\s*(\d{1,12})\b' % prompt_name.encode())
+
+    def find(tail: bytes) -> tuple[int, int] | None:
+        place = tail.rfind(marker)
+        if place < 0:
+            return None
+        cached = cached_number.match(tail, place)
+        start = max(0, place - NEIGHBOURHOOD)
+        prompts = prompt_number.findall(tail, start, place) or prompt_number.findall(tail, place, place + NEIGHBOURHOOD)
+        if cached is None or not prompts:
+            return None
+        prompt = int(prompts[-1])
+        return (prompt, min(int(cached[1]), prompt)) if prompt else None
+
+    return find
+
+
+find_usage = usage_finder("prompt_tokens", "cached_tokens")
+"""That of OpenAI's completions."""
 
 
 def find_total_tokens(tail: bytes) -> int | None:

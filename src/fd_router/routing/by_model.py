@@ -28,7 +28,8 @@ class RequestByModel(RequestLife):
     def _find_route(self) -> None:
         """Find the way by its model, if models matter by now. Raises BadRequestError."""
         context, completion, grant = self._context, self._completion, self._grant
-        if completion is not None and self._route is None:
+        is_about_model = context.endpoint.mode != "stored"  # that is about an answer that an instance keeps
+        if completion is not None and self._route is None and is_about_model:
             allowed = grant.allowance.key.models if grant is not None else None
             self._route = context.models.route(completion, self._request, context.endpoint.with_model, allowed)
 

@@ -11,7 +11,7 @@ from fd_router.errors import BadRequestError
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.openai.endpoints import WithModel
+from fd_router.openai.endpoint import WithModel
 from fd_router.routing.request_queue import RequestQueue
 from fd_router.scheduling.reservation import Reservation
 
@@ -128,6 +128,15 @@ class ModelRoute:
             self._chain, self._table = choice.find(self._completion, self._allowed), choice.table
         return self._chain
 
+    def go_to(self, served: Collection[str]) -> None:
+        """Go to an instance that was found in another way, and serves these models (none: that isn't known)."""
+        for place in self._chain_now():
+            if place.model in served or not served:
+                self._completion.served_as = place.model
+                self._completion.cache_seed = place.cache_seed
+                self._settle()
+                return
+
     def pin(self) -> None:
         """Let it go to no other model any more: what was generated is one model's."""
         self._table = None
@@ -140,7 +149,7 @@ class ModelRoute:
         if not model or model == self._asked:  # "": whatever the client wrote
             return
         try:
-            body = self._with_model(self.request.body, model)
+            body = self._with_model(self.request.body, self.request.head.headers, model)
         except (ValueError, RecursionError) as error:
             for reservation in held:
                 reservation.release()

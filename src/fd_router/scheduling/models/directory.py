@@ -8,8 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from fd_router.config.live import LiveConfig
-from fd_router.config.models import ModelNames, ModelsConfig
+from fd_router.config.models import ModelNames
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.instances.group_key import ANY_MODEL
 from fd_router.instances.model_sets import ModelSet, ServedModels
@@ -60,7 +59,7 @@ class ModelDirectory:
     def __init__(
         self,
         groups: Groups,
-        live: LiveConfig,
+        options: ModelNames,
         default: tuple[Policies, GroupScheduler],
         make_policies: Callable[[], Policies],
         make_scheduler: Callable[[str, Policies], GroupScheduler],
@@ -75,10 +74,9 @@ class ModelDirectory:
         self._schedulers: dict[str, GroupScheduler] = {ANY_MODEL: scheduler}
         self._families: dict[str, Policies] = {}  # by model
         self._listeners: list[Callable[[], None]] = []
-        self.options: ModelNames = live.current.models.checked
+        self.options = options
         self._seen = groups.served_models
         self.table = ModelTable(self.options, self._seen, rng)
-        live.subscribe(ModelsConfig, self._on_options)
 
     @property
     def is_needed(self) -> bool:
@@ -117,8 +115,9 @@ class ModelDirectory:
         for listener in self._listeners:
             listener()
 
-    def _on_options(self, options: ModelsConfig) -> None:
-        self.options = options.checked
+    def use(self, options: ModelNames) -> None:
+        """Go by these from now on."""
+        self.options = options
         self._rebuild(self._groups.served_models)
 
     def find(self, request: RequestView, allowed: Collection[str] | None) -> Chain:

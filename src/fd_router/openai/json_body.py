@@ -1,0 +1,107 @@
+"""JSON bodies of any shape: the object that an endpoint reads, and the texts in it, wherever they stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from fd_router.errors import BadRequestError
+from fd_router.openai.completion import RequestFields, body_in_utf8
+from fd_router.openai.large_bodies import LARGE, as_json
+
+_decode = msgspec.json.Decoder().decode
+
+_TEXTS: Final = ("text", "content", "thinking", "output", "arguments", "input")
+"""Members of a content part or an item that hold what the model reads, in OpenAI's and Anthropic's shapes."""
+
+MAX_DEPTH: Final = 8
+"""Levels in which texts are looked for: content in items in messages, and tools' results in content."""
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the object that ``body`` holds. Raises BadRequestError for anything else.
+
+    What the fast decoder refuses the standard library's may take, which engines use (a lone surrogate, ``NaN``).
+    """
+    try:
+        value = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = _decode_tolerantly(body)
+    if not isinstance(value, dict):
+        raise BadRequestError("Invalid JSON format: the body must be a JSON object", code="invalid_json")
+    return value
+
+
+def _decode_tolerantly(body: bytes) -> Any:
+    text = body_in_utf8(body)
+    try:
+        return _decode(as_json(text)) if len(text) > LARGE else json.loads(text)
+    except (ValueError, RecursionError) as error:  # msgspec's DecodeError is a ValueError
+        raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
+
+
+def fields_of(body: Mapping[str, Any], *prompt: str, max_tokens: str = "max_tokens") -> RequestFields:
+    """Return what scheduling wants of ``body``, whose members called ``prompt`` are its prompt, in that order.
+
+    ``max_tokens``: what the most tokens of the answer are called. Values of other types than the usual ones count as
+    absent: they are for the instance to judge.
+    """
+    texts, ids = _prompt([body.get(name) for name in prompt])
+    return RequestFields(
+        stream=body.get("stream") is True,
+        prompt=texts or ids,
+        request_id=_id(body.get("request_id")) if "request_id" in body else msgspec.UNSET,
+        session_id=_text(body.get("session_id")),
+        req_id=_id(body.get("req_id")),
+        model=_text(body.get("model")),
+        user=body.get("user"),
+        max_tokens=body.get(max_tokens),
+        max_completion_tokens=body.get("max_completion_tokens"),
+        service_tier=_text(body.get("service_tier")),
+        disaggregate_info=body.get("disaggregate_info", msgspec.UNSET),
+    )
+
+
+def _prompt(values: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the texts and the token ids of a prompt."""
+    ids: list[Any] = []
+    for value in values:
+        if isinstance(value, list) and value and (_are_ids(value) or all(map(_are_ids, value))):
+            ids += value
+    return [text for value in values for text in texts_of(value)], ids
+
+
+def texts_of(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
+    """Give the texts in ``value``: a text, a content part, a message, or a list of such, one in the other."""
+    if isinstance(value, str):
+        yield value
+    elif not depth:
+        return
+    elif isinstance(value, list):
+        if not _are_ids(value):
+            for item in value:
+                yield from texts_of(item, depth - 1)
+    elif isinstance(value, dict):
+        for name in _TEXTS:
+            if (inner := value.get(name)) is not None:
+                yield from texts_of(inner, depth - 1)
+
+
+def _are_ids(value: Any) -> bool:
+    """Tell whether ``value`` is a list of tokens: by its ends, since it may be long."""
+    return isinstance(value, list) and bool(value) and _is_whole(value[0]) and _is_whole(value[-1])
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _id(value: Any) -> str | int | None:
+    return value if isinstance(value, str) or _is_whole(value) else None

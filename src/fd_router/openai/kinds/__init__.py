@@ -1,0 +1,1 @@
+"""The kinds of inference endpoints: a file each, with their bodies, their usage, their errors."""
