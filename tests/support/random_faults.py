@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fd_router.api.abort import GRACE_SECONDS
 from fd_router.app.router import Router
 from fd_router.config.loading import POLICIES, Config, Loaded
 from fd_router.http.http1_stream import Http11Stream
@@ -144,6 +145,10 @@ def play(schedule: Schedule, run: Callable[[Any], Any] = asyncio.run) -> tuple[l
             wrongs.append(f"{left} files are left open")
         del show
     return wrongs, seen
+
+
+def _left() -> Counter[str]:
+    return Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, OF_A_REQUEST))
 
 
 def _open_files() -> int:
@@ -341,7 +346,9 @@ class _Play:
         if not self._schedule.drains:
             await self._serves_again()
             await self._become_quiet()
-        left = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, OF_A_REQUEST))
+        if left := _left():
+            await asyncio.sleep(GRACE_SECONDS + 0.1)  # for so long an abort looks whether the engine ends the answer
+            left = _left()
         if left:
             self.wrongs.append(f"left to the collector: {dict(left)}")
         self.wrongs += [line for line in self._outlet.text.splitlines() if any(words in line for words in BUG_WORDS)]
