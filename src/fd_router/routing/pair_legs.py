@@ -34,6 +34,9 @@ class Pair(Protocol):
     def on_leg_sent(self, leg: PairLeg) -> None:
         """The request of a leg that had to wait for a connection is on its way."""
 
+    def may_replace(self) -> bool:
+        """Whether a leg may be sent again, whose kept connection turned out dead."""
+
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError, answer: Answer | None = None) -> None:
         """The instance failed; whether that matters is the pair's to say. ``answer``: what it said of it, if it did."""
 
@@ -195,7 +198,7 @@ class PairLeg(UpstreamRequest):
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """Replace a kept connection that turned out dead, or say that the instance failed."""
         self._connection = None
-        if stale:
+        if stale and self._pair.may_replace():
             self._replace()
             return
         self.is_over = True
