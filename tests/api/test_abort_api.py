@@ -212,3 +212,18 @@ async def test_one_that_fails_to_read_the_answer_is_told(setting, ask, log):
     assert "failed in read_abort: ZeroDivisionError at test_abort_api.py" in json.dumps(value)
     assert [level for level, _ in log.lines].count("error") == 1
     assert not running.is_aborted
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_where_an_instance_cant_be_told_its_requests_end_with_their_connections(setting, ask, log, status):
+    async def refuse(instance, path, body):
+        setting.told.append(path)
+        return status, b""
+
+    setting.api = abort.AbortApi(lambda: [setting.instance], setting.in_flight, refuse, log=log)
+    running = setting.run("mine")
+    result = await order(setting, ask, req_ids=["mine", "unknown"])
+    assert running.is_aborted
+    assert result == {
+        "aborted": [{"request_id": "mine", "output_token_count": 0}], "not_found": ["unknown"], "errors": [],
+    }  # fmt: skip

@@ -23,6 +23,9 @@ MAX_IDS = 10_000
 MAX_AT_ONCE = 16
 """Instances that are told at a time: a message of many ids to a thousand of them at once would hold the loop."""
 
+NO_ENDPOINT = frozenset((403, 404, 405, 501))
+"""Statuses by which an instance says that it can't be told."""
+
 GRACE_SECONDS = 0.25
 """How long an engine may take to end the answer of a request it has aborted; then the router ends it."""
 
@@ -95,7 +98,7 @@ class AbortApi:
         for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
             one.on_aborted()
         told = await asyncio.gather(*(self._tell(instance, todo) for instance, todo in messages if todo))
-        await self._end(running, told)
+        ended += await self._end(running, told)
         result = _merge(names, told, [one.request_id for one in ended])
         self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
         return json_response(200, _envelope(result, told))
@@ -145,7 +148,7 @@ class AbortApi:
         replies = []
         for message in messages:
             reply = await self._send(instance, message)
-            if reply.error:
+            if reply.error or not reply.has_endpoint:
                 return _Told(instance, reply)
             replies.append(reply)
         return _Told(instance, replies[0] if len(replies) == 1 else _joined(replies))
@@ -156,21 +159,29 @@ class AbortApi:
                 status, answer = await self._post(instance, message.path, message.body)
         except UpstreamError as error:
             return AbortReply(error=error.detail)
+        if status in NO_ENDPOINT:
+            return AbortReply(has_endpoint=False)
         return self._read(instance, answer) if status == 200 else AbortReply(error=f"status {status}")
 
-    async def _end(self, running: Iterable[Running], replies: Iterable[_Told]) -> None:
+    async def _end(self, running: Iterable[Running], replies: Iterable[_Told]) -> list[Running]:
         """Let the clients of what was aborted know, if the engines don't tell them by an end of the answer.
 
-        An instance that aborted one request may have refused another: each needs a word of its own.
+        An instance that aborted one request may have refused another: each needs a word of its own. Returns those that
+        were ended here, by the ends of their connections: their instances can't be told.
         """
         pace = Pace()
+        ended = []
         told = {one.instance.key: one for one in replies if not one.reply.error}
         loop = asyncio.get_running_loop()
         for one in running:
             await pace.breathe()
             own = [told[instance.key] for instance in one.instances() if instance.key in told]
-            if any(reply.confirms(one.engine_id) for reply in own):
+            if any(not reply.reply.has_endpoint for reply in own):
+                one.on_aborted()
+                ended.append(one)
+            elif any(reply.confirms(one.engine_id) for reply in own):
                 loop.call_later(GRACE_SECONDS, one.on_aborted)
+        return ended
 
 
 def _decode(body: bytes) -> _Order:

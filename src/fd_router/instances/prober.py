@@ -17,6 +17,8 @@ from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
 
+NOT_FOUND = 404
+
 Get = Callable[[Registration, str, float], Awaitable[int]]
 """(whom to ask, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
 
@@ -29,6 +31,7 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float
     is_inconclusive: bool = False  # the router couldn't ask
     is_unanswered: bool = False  # no status came
+    status: int = 0
 
 
 class HealthMonitor:
@@ -62,6 +65,7 @@ class HealthMonitor:
         self._loop: asyncio.AbstractEventLoop | None = None  # set while running
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: dict[str, asyncio.Task[Outcome]] = {}
+        self._lacking: dict[str, str] = {}  # key → the path of its dialect that it doesn't have
         self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
         self._interval = live.current.manager.health_check_interval_secs
         registry.on_change(self._on_change)
@@ -114,6 +118,7 @@ class HealthMonitor:
             self._watch(change.instance)
         elif change.kind is ChangeKind.REMOVED:
             self._unwatch(change.instance.key)
+            self._lacking.pop(change.instance.key, None)
         elif change.kind is ChangeKind.SUSPECT:
             self._doubt(change.instance)
 
@@ -170,15 +175,24 @@ class HealthMonitor:
 
     async def _run_probe(self, registration: Registration) -> Outcome:
         key = registration.key
-        own_path = self._registry.dialects.named(registration.dialect).health_path
         while True:
             self._doubted.discard(key)
-            path = own_path or self._live.current.manager.health_check_endpoint
-            outcome = await self._ask(registration, path)
+            outcome, path = await self._ask_for_health(registration)
             if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
         return outcome
+
+    async def _ask_for_health(self, registration: Registration) -> tuple[Outcome, str]:
+        """Ask at its dialect's own path, if it has that, else at the configured one. Returns the path too."""
+        key, own_path = registration.key, self._registry.dialect_of(registration).health_path
+        if own_path and self._lacking.get(key) != own_path:
+            outcome = await self._ask(registration, own_path)
+            if outcome.status != NOT_FOUND:
+                return outcome, own_path
+            self._lacking[key] = own_path  # an older version
+        path = self._live.current.manager.health_check_endpoint
+        return await self._ask(registration, path), path
 
     def _has_decided(self, registration: Registration, outcome: Outcome, path: str) -> bool:
         """Tell the registry what one try found. Returns whether that decides.
@@ -200,7 +214,7 @@ class HealthMonitor:
     async def _ask(self, registration: Registration, path: str) -> Outcome:
         async with self._slots:
             timeout = self._live.current.manager.health_check_timeout_secs
-            started, is_inconclusive, is_unanswered = self._clock(), False, True
+            started, is_inconclusive, is_unanswered, status = self._clock(), False, True, 0
             try:
                 async with asyncio.timeout(timeout):
                     status = await self._get(registration, path, timeout)
@@ -211,7 +225,7 @@ class HealthMonitor:
                 healthy, detail, is_inconclusive = False, error.detail, error.reason == "exhausted"
             except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")
                 healthy, detail = False, f"{type(error).__name__}: {error}"
-            return Outcome(healthy, detail, max(0.0, self._clock() - started), is_inconclusive, is_unanswered)
+            return Outcome(healthy, detail, max(0.0, self._clock() - started), is_inconclusive, is_unanswered, status)
 
     async def _stop(self) -> None:
         for key in tuple(self._timers):
