@@ -223,10 +223,10 @@ def test_ctrl_c_is_130(stand: Stand) -> None:
     ("arguments", "expected"),
     [
         (["--prot", "1"], "No such option '--prot'"),
-        (["-port"], "Option '--port' requires an argument"),
+        (["-port"], "Option '-port' requires an argument"),
         (["chekc-config"], "No such command 'chekc-config'"),
-        (["-splitwise=maybe"], "--splitwise: 'maybe' is not true or false"),
-        (["-V=maybe"], "--version: 'maybe' is not true or false"),
+        (["-splitwise=maybe"], "-splitwise: 'maybe' is not true or false"),
+        (["-V=maybe"], "-V: 'maybe' is not true or false"),
         (["--port", "1", "check-config"], "--port belongs behind 'check-config'"),
         (["--config_path", "x", "mock"], "--config_path belongs behind 'mock'"),
         (["mock", "--port", "x"], "--port: 'x' is not a whole number"),
@@ -285,8 +285,8 @@ def test_check_config_says_everything(capsys: pytest.CaptureFixture[str], tmp_pa
     assert lines[0] == "warning: c.yaml:2: unknown key 'server.prot', ignored; did you mean 'server.port'?"
     assert lines[1].startswith("error: c.yaml:4: scheduler.policy: 'fastest' is not one of random, ")
     assert lines[2].startswith("error: Failed to load config: failed to set router listen port")
-    assert lines[3] == "error: r.yaml: Failed to register instance from index 0: only MIXED instances are allowed"
-    assert lines[4].startswith("error: r.yaml: Failed to register instance from index 1: ")
+    assert lines[3] == "error: r.yaml:1: Failed to register instance from index 0: only MIXED instances are allowed"
+    assert lines[4].startswith("error: r.yaml:1: Failed to register instance from index 1: ")
     assert "host_ip is required" in lines[4]
     assert len(lines) == 5
 
@@ -455,4 +455,4 @@ def test_check_config_reads_the_keys(capsys: pytest.CaptureFixture[str], tmp_pat
     assert run(["check-config", "--config_path", "config.yaml"]) == 1
     shown = capsys.readouterr().out
     assert "error: keys.yaml: can't read the API keys: no such file or directory" in shown
-    assert "error: access.register-networks: 'x' does not appear" in shown
+    assert "error: config.yaml:2: access.register-networks: 'x' does not appear" in shown

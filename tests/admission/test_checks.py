@@ -16,6 +16,6 @@ def test_all_of_them_at_once(tmp_path: Path) -> None:
     access = AccessConfig(keys_path=str(keys), admin_token_path=str(tmp_path / "none"), register_networks="x")
     problems = find_problems(access, AdmissionConfig())
     assert [problem.partition(": ")[0] for problem in problems] == [
-        str(keys), str(keys), "access.admin-token-path", "access.register-networks",
+        f"{keys}:1", f"{keys}:1", "access.admin-token-path", "access.register-networks",
     ]  # fmt: skip
     assert find_problems(AccessConfig(), AdmissionConfig(priorities="high=1"))[0].startswith("admission.priorities")

@@ -15,7 +15,7 @@ from fd_router.errors import ConfigError
 PRIORITIES = ("high", "normal", "low")
 SECRET = "fdr-0123456789abcdefghij"
 NO_HASH = (
-    "keys.yaml: keys[0]: sha256: 64 hex digits are needed, as 'fd-router hash-key' prints them; never the key itself"
+    "keys.yaml:1: keys[0]: sha256: 64 hex digits are needed, as 'fd-router hash-key' prints them; never the key itself"
 )
 HASH = hashlib.sha256(SECRET.encode()).hexdigest()
 
@@ -62,39 +62,39 @@ def test_an_empty_list_is_valid() -> None:
         ("", "keys.yaml: expected a key 'keys' with a list; an empty one ('keys: []') lets nobody in"),
         ("keys: {a: b}", "keys.yaml: expected a key 'keys' with a list; an empty one ('keys: []') lets nobody in"),
         ("keys: a: b", "keys.yaml:1: not valid YAML"),
-        ("keys: [x]", "keys.yaml: keys[0]: expected a mapping with name and sha256"),
-        ("keys: [{name: a}]", "keys.yaml: keys[0]: Object missing required field `sha256`"),
+        ("keys: [x]", "keys.yaml:1: keys[0]: expected a mapping with name and sha256"),
+        ("keys: [{name: a}]", "keys.yaml:1: keys[0]: Object missing required field `sha256`"),
         (
             f"keys: [{{name: a, sha256: {SECRET}}}]",
             NO_HASH,
         ),
         (
             f"keys: [{{name: 'a b', sha256: {HASH}}}]",
-            "keys.yaml: keys[0]: name: up to 64 letters, digits, '.', '_' and '-' are needed",
+            "keys.yaml:1: keys[0]: name: up to 64 letters, digits, '.', '_' and '-' are needed",
         ),
         (
             f"keys: [{{name: a, sha256: {HASH}, model: [x]}}]",
-            "keys.yaml: keys[0]: unknown field 'model'; did you mean 'models'?",
+            "keys.yaml:1: keys[0]: unknown field 'model'; did you mean 'models'?",
         ),
         (
             f"keys: [{{name: a, sha256: {HASH}, priority: hgh}}]",
-            "keys.yaml: keys[0]: priority: 'hgh' is not one of high, normal, low",
+            "keys.yaml:1: keys[0]: priority: 'hgh' is not one of high, normal, low",
         ),
         (
             f"keys: [{{name: a, sha256: {HASH}, max-concurrent: -1}}]",
-            "keys.yaml: keys[0]: max-concurrent: Expected `int` >= 0",
+            "keys.yaml:1: keys[0]: max-concurrent: Expected `int` >= 0",
         ),
         (
             f"keys: [{{name: a, sha256: {HASH}, models: x}}]",
-            "keys.yaml: keys[0]: models: Expected `array | null`, got `str`",
+            "keys.yaml:1: keys[0]: models: Expected `array | null`, got `str`",
         ),
         (
             f"keys: [{{name: a, sha256: {HASH}}}, {{name: b, sha256: {HASH}}}]",
-            "keys.yaml: 'a' and 'b' are the same key",
+            "keys.yaml:1: keys[1]: sha256: 'a' and 'b' are the same key",
         ),
         (
             f"keys: [{{name: a, sha256: {HASH}}}, {{name: a, sha256: {HASH[::-1]}}}]",
-            "keys.yaml: two keys have the name 'a'",
+            "keys.yaml:1: keys[1]: name: another key is called 'a' too",
         ),
     ],
 )

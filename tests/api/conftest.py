@@ -51,8 +51,12 @@ def describe() -> Callable[..., Registration]:
 def ask() -> Ask:
     """Send one request to ``routes``; return the status and the decoded JSON body."""
 
-    async def ask(routes: Routes, method: str, path: str, *, query: str = "", body: bytes = b"") -> tuple[int, Any]:
-        response = await routes[path][method](Request(RequestHead(method, path, query), body))
+    async def ask(
+        routes: Routes, method: str, path: str, *, query: str = "", body: bytes = b"", authorization: bytes = b""
+    ) -> tuple[int, Any]:
+        response = await routes[path][method](
+            Request(RequestHead(method, path, query, authorization=authorization), body)
+        )
         assert response.content_type == "application/json"
         return response.status, json.loads(response.body)
 

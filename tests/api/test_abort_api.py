@@ -31,6 +31,10 @@ class Running:
         self.is_aborted = True
 
 
+def make_api(members, in_flight, post, *, log):
+    return abort.AbortApi(members, in_flight, post, credentials=lambda call: call.head.authorization, log=log)
+
+
 class Setting:
     """One instance that answers with ``reply``; a request can be put under way there."""
 
@@ -39,11 +43,14 @@ class Setting:
         self.in_flight = InFlight()
         self.told = []
         self.reply = b""
-        self.api = abort.AbortApi(lambda: [self.instance], self.in_flight, self.post, log=log)
+        self.status = 200
+        self.shown = []
+        self.api = make_api(lambda: [self.instance], self.in_flight, self.post, log=log)
 
-    async def post(self, instance, path, body):
-        self.told.append(json.loads(body))
-        return 200, self.reply
+    async def post(self, instance, message, authorization):
+        self.told.append(json.loads(message.body))
+        self.shown.append(authorization)
+        return self.status, self.reply
 
     def run(self, request_id, engine_id=""):
         running = Running(request_id, self.instance, engine_id)
@@ -72,12 +79,52 @@ async def order(setting, ask, **order):
     return value["result"]
 
 
-async def test_only_what_the_instance_says_it_aborted_is_ended(setting, ask):
+async def test_what_runs_here_ends_with_its_connection_where_the_instance_knows_nothing_of_it(setting, ask):
     first, second = setting.run("r-1"), setting.run("r-2")
     setting.abort("r-1_0")
     result = await order(setting, ask, req_ids=["r-1", "r-2"])
-    assert result["not_found"] == ["r-2"]
-    assert (first.is_aborted, second.is_aborted) == (True, False)
+    assert result["not_found"] == []
+    assert [entry["request_id"] for entry in result["aborted"]] == ["r-2", "r-1_0"]
+    assert (first.is_aborted, second.is_aborted) == (True, True)
+
+
+async def test_what_was_over_meanwhile_is_not_said_to_be_aborted(setting, ask):
+    running = setting.run("r-1")
+
+    async def post(instance, message, authorization):
+        setting.in_flight.discard("r-1", running)
+        return 200, b'{"result": {"aborted": [], "not_found": ["r-1"]}}'
+
+    setting.api = make_api(lambda: [setting.instance], setting.in_flight, post, log=setting.api._log)
+    assert await order(setting, ask, req_ids=["r-1"]) == {"aborted": [], "not_found": ["r-1"], "errors": []}
+    assert not running.is_aborted
+
+
+@pytest.mark.parametrize("which", [{"req_ids": ["r-1"]}, {"abort_all": True}])
+@pytest.mark.parametrize("status", [403, 404, 405, 501])
+async def test_an_instance_without_the_endpoint_is_told_by_the_end_of_the_connection(setting, ask, status, which):
+    setting.status = status
+    running = setting.run("r-1")
+    result = await order(setting, ask, **which)
+    assert result == {"aborted": [{"request_id": "r-1", "output_token_count": 0}], "not_found": [], "errors": []}
+    assert running.is_aborted
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+async def test_what_an_instance_refuses_to_abort_goes_on_and_is_not_unknown(setting, ask, status):
+    setting.status = status
+    running = setting.run("r-1")
+    result = await order(setting, ask, req_ids=["r-1", "r-2"])
+    errors = [{"server": setting.instance.url, "error": f"status {status}"}]
+    assert result == {"aborted": [], "not_found": ["r-2"], "errors": errors}
+    assert not running.is_aborted
+
+
+async def test_the_callers_authorization_goes_along(setting, ask):
+    await order(setting, ask, req_ids=["r-1"])
+    assert setting.shown == [b""]
+    await ask(setting.api.routes(), "POST", ABORT, body=b'{"abort_all": true}', authorization=b"Bearer sk")
+    assert setting.shown == [b"", b"Bearer sk"]
 
 
 async def test_all_that_a_silent_instance_was_told_of_is_ended(setting, ask):
@@ -162,13 +209,13 @@ async def test_ids_that_nobody_knows_are_written_once_however_many_instances_the
     dialect, told = CountingDialect(), []
     members = [Instance(describe(port=8000 + number), dialect) for number in range(50)]
 
-    async def post(instance, path, body):
-        told.append((instance.key, json.loads(body)["req_ids"]))
+    async def post(instance, message, authorization):
+        told.append((instance.key, json.loads(message.body)["req_ids"]))
         return 200, b""
 
     in_flight = InFlight()
     in_flight.add("mine", Running("mine", members[0]))
-    routes = abort.AbortApi(lambda: members, in_flight, post, log=log).routes()
+    routes = make_api(lambda: members, in_flight, post, log=log).routes()
     unknown = [f"x{number}" for number in range(abort.MAX_IDS - 1)]
     status, _ = await ask(routes, "POST", ABORT, body=json.dumps({"req_ids": ["mine", *unknown]}).encode())
     assert status == 200
@@ -212,18 +259,3 @@ async def test_one_that_fails_to_read_the_answer_is_told(setting, ask, log):
     assert "failed in read_abort: ZeroDivisionError at test_abort_api.py" in json.dumps(value)
     assert [level for level, _ in log.lines].count("error") == 1
     assert not running.is_aborted
-
-
-@pytest.mark.parametrize("status", [403, 404])
-async def test_where_an_instance_cant_be_told_its_requests_end_with_their_connections(setting, ask, log, status):
-    async def refuse(instance, path, body):
-        setting.told.append(path)
-        return status, b""
-
-    setting.api = abort.AbortApi(lambda: [setting.instance], setting.in_flight, refuse, log=log)
-    running = setting.run("mine")
-    result = await order(setting, ask, req_ids=["mine", "unknown"])
-    assert running.is_aborted
-    assert result == {
-        "aborted": [{"request_id": "mine", "output_token_count": 0}], "not_found": ["unknown"], "errors": [],
-    }  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import InstancePool
 from fd_router.http.upstream_connection import UpstreamConnection
-from tests.support.rig import Rig, answer, make_instance
+from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, make_instance
 
 
 def raise_it(error: Exception) -> None:
@@ -169,3 +169,24 @@ async def test_a_bug_of_whoever_asked_for_a_connection_is_told_to_it() -> None:
     pool.connect(lambda connection: pytest.fail("connected"), broken, bugs.append)
     await rig.settle()
     assert [str(bug) for bug in bugs] == ["a bug"] * 2
+
+
+async def test_it_tells_when_bytes_of_answers_under_way_came_last() -> None:
+    rig = Rig(1)
+    key = rig.instances[0].key
+    assert rig.pools.streaming(key) == (0, 0.0)
+    streams = [await rig.ask(rig.client(), b'{"prompt": "x", "stream": true}') for _ in range(2)]
+    assert rig.pools.streaming(key) == (0, 0.0), "their bodies haven't begun"
+    streams[0].receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
+    await rig.pass_time(5.0)
+    began = rig.pools.delivered_at(key)
+    assert 0.0 < rig.timers.time() - began < 5.5
+    streams[1].receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
+    number, at = rig.pools.streaming(key)
+    assert (number, round(at - began, 1)) == (2, 5.0)
+    streams[1].receive(STREAM_END)
+    assert rig.pools.streaming(key) == (1, began)
+    streams[0].receive(STREAM_END)
+    await rig.settle()
+    assert rig.pools.streaming(key) == (0, 0.0)
+    rig.assert_nothing_is_held()

@@ -26,7 +26,7 @@ class Connection:
     def respond_error(self, error: HttpError) -> None:
         self.ended = error
 
-    def complete(self, *, keep_alive: bool) -> None:
+    def complete(self, keep_alive: bool) -> None:
         self.ended = ("complete", keep_alive)
 
     def cut_off(self, *, delimited: bool) -> None:
@@ -36,7 +36,9 @@ class Connection:
 def make(kind: type[Http11Stream], *, keep_alive: bool = True) -> tuple[Http11Stream, Connection]:
     connection = Connection()
     head = RequestHead("POST", "/v1/completions", keep_alive=keep_alive, is_http_1_0=kind is Http10Stream)
-    return kind(connection, Request(head, request_id="me"), keep_alive, connection.write), connection
+    stream = kind(connection, connection.write)
+    stream.begin(Request(head, request_id="me"))
+    return stream, connection
 
 
 class TestHttp11:

@@ -28,12 +28,13 @@ def test_scripts_find_the_url_in_the_line(log, describe, kind: ChangeKind, patte
     assert found.group(1) == "http://10.0.0.1:8000"
 
 
-def test_being_added_has_no_line(log, describe) -> None:
-    log_change(log, Change(ChangeKind.ADDED, Instance(describe(8000))))
+@pytest.mark.parametrize("kind", [ChangeKind.ADDED, ChangeKind.DEAD])
+def test_what_others_tell_has_no_line(log, describe, kind: ChangeKind) -> None:
+    log_change(log, Change(kind, Instance(describe(8000))))
     assert log.lines == []
 
 
 def test_every_other_change_has_one(log, describe) -> None:
     for kind in ChangeKind:
         log_change(log, Change(kind, Instance(describe(8000)), "why", 0))
-    assert len(log.lines) == len(ChangeKind) - 1
+    assert len(log.lines) == len(ChangeKind) - 2

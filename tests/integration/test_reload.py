@@ -89,9 +89,10 @@ def test_an_invalid_file_changes_nothing_and_says_so() -> None:
         assert fleet.ask(prompt="x" * (2 << 20))[0] == 200
         rewrite(fleet, "config.yaml", lambda value: value["proxy"].pop("max-attempts"))
         answer = fleet.router.call("POST", "/admin/reload")[1]
-        assert answer["problems"] == [
-            "Failed to register instance from index 0: invalid InstanceInfo format: host_ip is required"
-        ]
+        begin = "register.yaml:1: Failed to register instance from index 0: invalid InstanceInfo format:"
+        assert [problem.partition("/register")[1] for problem in answer["problems"]] == ["/register"] * 2
+        assert answer["problems"][0].endswith(f"{begin} host_ip is required")
+        assert answer["problems"][1].endswith(f"{begin} port is required")
         rewrite(fleet, "register.yaml", lambda value: value["instances"][0].update(
             host_ip="127.0.0.1", port=fleet.mocks[0].port
         ))  # fmt: skip

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from fd_router.http.http1_stream import Http11Stream
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.life import RequestLife
@@ -22,7 +21,7 @@ from tests.support.pair_rig import PairRig
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.support.scheduling_fakes import AskedGroup
 
-OF_A_REQUEST = (RequestLife, Completion, Http11Stream, PairLeg, QueueTicket, Reservation)
+OF_A_REQUEST = (RequestLife, Completion, PairLeg, QueueTicket, Reservation)
 
 STREAMED = b'{"prompt": "hello", "stream": true, "request_id": "r"}'
 EVENT = chunk(b'data: {"a": 1}\n\n')

@@ -46,6 +46,17 @@ def test_when_all_were_tried_any_of_them_may_be_chosen_again() -> None:
     assert make_scheduler(candidates).select(FakeRequest(), tried).instance is candidates[2]
 
 
+def test_unless_they_are_the_reserve() -> None:
+    candidates = fleet(7, 5)
+    group = UnlimitedGroup(candidates)
+    group.is_reserve = True
+    scheduler = Scheduler(group, make_policy("request_num", make_environment()), lambda: "none")
+    tried = [candidates[0].key]
+    assert scheduler.select(FakeRequest(), tried).instance is candidates[1]
+    with pytest.raises(NoInstanceError):
+        scheduler.select(FakeRequest(), [*tried, candidates[1].key])
+
+
 def test_nothing_to_choose_from() -> None:
     with pytest.raises(NoInstanceError, match="Failed to select worker: none has registered") as raised:
         make_scheduler([]).select(FakeRequest(), {"10.0.0.1:8000"})

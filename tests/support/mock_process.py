@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.fork_server import SOURCES, ForkedProcess, fork_server
 from tests.support.ports import free_port
 
-SOURCES = Path(__file__).parents[2] / "src"
 START_SECS = 60.0
 STOP_SECS = 25.0  # less than a router would wait for requests that go on (server.drain-timeout-secs)
 
@@ -51,6 +51,11 @@ class ServerProcess:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 — end() closes it
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FD_ROUTER_")}
         environment["PYTHONPATH"] = str(SOURCES)
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        if not wrapper and not pass_fds:
+            output = self._output.fileno()
+            self.process = fork_server().start(arguments, output=output, environment=environment, cwd=cwd)
+            return
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, "-m", "fd_router", *arguments],
             stdout=self._output, stderr=subprocess.STDOUT, env=environment, cwd=cwd, pass_fds=pass_fds,

@@ -74,6 +74,8 @@ SaturableT = TypeVar("SaturableT", bound=Saturable)
 class AskedGroup(Generic[SaturableT]):
     """A group that asks a test who is available, each time anew."""
 
+    is_reserve = False
+
     def __init__(self, available: Callable[[], Sequence[SaturableT]]) -> None:
         self._available = available
 

@@ -54,6 +54,6 @@ class HandOverDialect(Dialect):
         """Let those of one version work together. Keys that the router doesn't know are in `extra`."""
         return prefill.version == decode.version
 
-    def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:  # noqa: ARG002
+    def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
         """Make both bodies of the client's alone."""
         return HandOver(request.request_id, request.body)

@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from fd_router.config.options import did_you_mean
+from fd_router.config.yaml_list import load_with_lines, place_of
 from fd_router.errors import ConfigError
 
 KEY_BYTES = 32
@@ -91,25 +92,25 @@ def read_keys(path: Path, priorities: Collection[str]) -> tuple[ApiKey, ...]:
 def parse_keys(text: str, priorities: Collection[str], name: str = "keys.yaml") -> tuple[ApiKey, ...]:
     """Parse the text of such a file: ``keys:`` and a list. ``name`` is what the problems call it."""
     try:
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  both are safe
+        document, lines = load_with_lines(text, "keys")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)  # the message itself may quote the file
         raise ConfigError(f"{name}{f':{mark.line + 1}' if mark else ''}: not valid YAML") from None
     items = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(items, list):
         raise ConfigError(f"{name}: expected a key 'keys' with a list; an empty one ('keys: []') lets nobody in")
-    keys: list[ApiKey] = []
+    keys: dict[str, ApiKey] = {}  # by their places
     problems: list[str] = []
     for index, item in enumerate(items):
-        place = f"{name}: keys[{index}]"
+        place = f"{place_of(name, lines, index)}: keys[{index}]"
         try:
-            keys.append(_checked(_convert(item, place), place, priorities))
+            keys[place] = _checked(_convert(item, place), place, priorities)
         except ConfigError as error:
             problems += error.problems
-    problems += _doubles(keys, name)
+    problems += _doubles(keys)
     if problems:
         raise ConfigError(*problems)
-    return tuple(keys)
+    return tuple(keys.values())
 
 
 def _convert(item: object, place: str) -> ApiKey:
@@ -117,14 +118,25 @@ def _convert(item: object, place: str) -> ApiKey:
         raise ConfigError(f"{place}: expected a mapping with name and sha256")
     fields: dict[str, Any] = {str(field).replace("_", "-"): value for field, value in item.items()}
     known = ApiKey.__struct_encode_fields__
-    for field in fields:
-        if field not in known:
-            hint = did_you_mean(field, known) or f"; known are {', '.join(known)}"
-            raise ConfigError(f"{place}: unknown field '{field[:40]}'{hint}")
+    problems = [f"{place}: {problem}" for field in fields for problem in _field_problems(field, fields[field], known)]
+    if problems:
+        raise ConfigError(*problems)
     try:
         return msgspec.convert(fields, ApiKey)
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError as error:  # one that is missing
         raise ConfigError(f"{place}: {_in_words(str(error))}") from None
+
+
+def _field_problems(field: str, value: object, known: Collection[str]) -> list[str]:
+    if field not in known:
+        hint = did_you_mean(field, known) or f"; known are {', '.join(known)}"
+        return [f"unknown field '{field[:40]}'{hint}"]
+    alone = {"name": "x", "sha256": "0" * 64} | {field: value}  # beside what can't be wrong
+    try:
+        msgspec.convert(alone, ApiKey)
+    except msgspec.ValidationError as error:
+        return [_in_words(str(error))]
+    return []
 
 
 def _in_words(complaint: str) -> str:
@@ -145,15 +157,15 @@ def _checked(key: ApiKey, place: str, priorities: Collection[str]) -> ApiKey:
     return key
 
 
-def _doubles(keys: Collection[ApiKey], name: str) -> list[str]:
+def _doubles(keys: Mapping[str, ApiKey]) -> list[str]:
     problems = []
     names: set[str] = set()
     digests: dict[bytes, str] = {}
-    for key in keys:
+    for place, key in keys.items():
         if key.name in names:
-            problems.append(f"{name}: two keys have the name '{key.name}'")
+            problems.append(f"{place}: name: another key is called '{key.name}' too")
         names.add(key.name)
         other = digests.setdefault(key.digest, key.name)
         if other != key.name:
-            problems.append(f"{name}: '{other}' and '{key.name}' are the same key")
+            problems.append(f"{place}: sha256: '{other}' and '{key.name}' are the same key")
     return problems

@@ -23,11 +23,11 @@ MAX_IDS = 10_000
 MAX_AT_ONCE = 16
 """Instances that are told at a time: a message of many ids to a thousand of them at once would hold the loop."""
 
-NO_ENDPOINT = frozenset((403, 404, 405, 501))
-"""Statuses by which an instance says that it can't be told."""
-
 GRACE_SECONDS = 0.25
 """How long an engine may take to end the answer of a request it has aborted; then the router ends it."""
+
+NO_ENDPOINT = frozenset((403, 404, 405, 501))
+"""Statuses by which an instance says that it has no such endpoint, or none that is open (vLLM)."""
 
 
 class Running(Protocol):
@@ -48,8 +48,11 @@ class Requests(Protocol):
     def all(self) -> Sequence[Running]: ...
 
 
-Post = Callable[[Instance, str, bytes], Awaitable[tuple[int, bytes]]]
-"""(instance, path, body) → status and body. Raises UpstreamError, also when it takes too long."""
+Post = Callable[[Instance, AbortMessage, bytes], Awaitable[tuple[int, bytes]]]
+"""(instance, message, the caller's Authorization) → status and body. Raises UpstreamError, also for taking too long."""
+
+Credentials = Callable[[Request], bytes]
+"""Returns what of a caller's Authorization instances may be shown."""
 
 
 class _Order(msgspec.Struct):
@@ -62,19 +65,37 @@ class _Told(msgspec.Struct):
 
     instance: Instance
     reply: AbortReply
+    lacks_endpoint: bool = False
 
     def confirms(self, engine_id: str) -> bool:
         """Whether it aborted this request."""
         return self.reply.is_silent or engine_id in self.reply.ids
 
+    def will_end(self, *, all_are_meant: bool) -> bool:
+        """Whether a request that runs here, and that it didn't confirm, is to end with its connection.
+
+        An instance that can't be told, or refuses, has an error: then the request goes on. One that knows nothing of
+        the request may not have read it yet. When all are meant, such a one may have come after the call.
+        """
+        return not self.reply.error and (self.lacks_endpoint or not all_are_meant)
+
 
 class AbortApi:
     """The endpoint, over the instances of ``members()`` and the requests of ``in_flight``."""
 
-    def __init__(self, members: Callable[[], Iterable[Instance]], in_flight: Requests, post: Post, *, log: Log) -> None:
+    def __init__(
+        self,
+        members: Callable[[], Iterable[Instance]],
+        in_flight: Requests,
+        post: Post,
+        *,
+        credentials: Credentials,
+        log: Log,
+    ) -> None:
         self._members = members
         self._in_flight = in_flight
         self._post = post
+        self._credentials = credentials
         self._log = log
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -97,9 +118,12 @@ class AbortApi:
         ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
         for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
             one.on_aborted()
-        told = await asyncio.gather(*(self._tell(instance, todo) for instance, todo in messages if todo))
-        ended += await self._end(running, told)
-        result = _merge(names, told, [one.request_id for one in ended])
+        shown = self._credentials(request)
+        told = await asyncio.gather(*(self._tell(instance, todo, shown) for instance, todo in messages if todo))
+        left = frozenset(self._in_flight.all()).difference(ended)
+        running = tuple(one for one in running if one in left)
+        ended += await self._end(running, told, all_are_meant=order.abort_all)
+        result = _merge(names, told, [one.request_id for one in ended], {one.request_id for one in running})
         self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
         return json_response(200, _envelope(result, told))
 
@@ -143,44 +167,40 @@ class AbortApi:
             self._log.error(f"{instance.url}: {what}")
             return AbortReply(error=what)
 
-    async def _tell(self, instance: Instance, messages: Sequence[AbortMessage]) -> _Told:
+    async def _tell(self, instance: Instance, messages: Sequence[AbortMessage], shown: bytes) -> _Told:
         """Send an instance one message after the other, as long as it takes them."""
         replies = []
         for message in messages:
-            reply = await self._send(instance, message)
-            if reply.error or not reply.has_endpoint:
+            try:
+                async with self._slots:
+                    status, answer = await self._post(instance, message, shown)
+            except UpstreamError as error:
+                return _Told(instance, AbortReply(error=error.detail))
+            if status in NO_ENDPOINT:
+                return _Told(instance, AbortReply(), lacks_endpoint=True)
+            reply = self._read(instance, answer) if status == 200 else AbortReply(error=f"status {status}")
+            if reply.error:
                 return _Told(instance, reply)
             replies.append(reply)
         return _Told(instance, replies[0] if len(replies) == 1 else _joined(replies))
 
-    async def _send(self, instance: Instance, message: AbortMessage) -> AbortReply:
-        try:
-            async with self._slots:
-                status, answer = await self._post(instance, message.path, message.body)
-        except UpstreamError as error:
-            return AbortReply(error=error.detail)
-        if status in NO_ENDPOINT:
-            return AbortReply(has_endpoint=False)
-        return self._read(instance, answer) if status == 200 else AbortReply(error=f"status {status}")
-
-    async def _end(self, running: Iterable[Running], replies: Iterable[_Told]) -> list[Running]:
+    async def _end(self, running: Iterable[Running], replies: Iterable[_Told], *, all_are_meant: bool) -> list[Running]:
         """Let the clients of what was aborted know, if the engines don't tell them by an end of the answer.
 
-        An instance that aborted one request may have refused another: each needs a word of its own. Returns those that
-        were ended here, by the ends of their connections: their instances can't be told.
+        An instance that aborted one request may not know another: that ends with its connection. Returns those.
         """
         pace = Pace()
-        ended = []
-        told = {one.instance.key: one for one in replies if not one.reply.error}
+        told = {one.instance.key: one for one in replies}
         loop = asyncio.get_running_loop()
+        ended = []
         for one in running:
             await pace.breathe()
             own = [told[instance.key] for instance in one.instances() if instance.key in told]
-            if any(not reply.reply.has_endpoint for reply in own):
+            if any(not reply.reply.error and reply.confirms(one.engine_id) for reply in own):
+                loop.call_later(GRACE_SECONDS, one.on_aborted)
+            elif all(reply.will_end(all_are_meant=all_are_meant) for reply in own):
                 one.on_aborted()
                 ended.append(one)
-            elif any(reply.confirms(one.engine_id) for reply in own):
-                loop.call_later(GRACE_SECONDS, one.on_aborted)
         return ended
 
 
@@ -222,13 +242,15 @@ def _joined(replies: Sequence[AbortReply]) -> AbortReply:
     )
 
 
-def _merge(names: Mapping[str, Set[str]], replies: Sequence[_Told], ended: Sequence[str]) -> dict[str, Any]:
+def _merge(
+    names: Mapping[str, Set[str]], replies: Sequence[_Told], ended: Sequence[str], running: Set[str]
+) -> dict[str, Any]:
     """What decode and mixed instances aborted counts; an id is unknown only when no instance knew it.
 
     ``names`` are the ids that were asked for, each with those that engines may know it by; ``ended`` those of
-    requests that ended here.
+    requests that ended here, ``running`` of those that go on.
     """
-    known = set(ended).union(*(one.reply.ids for one in replies))
+    known = {*ended, *running}.union(*(one.reply.ids for one in replies))
     own = [{"request_id": request_id, "output_token_count": 0} for request_id in ended]
     told_nothing = any(one.reply.is_silent for one in replies)
     counting = [one.reply for one in replies if one.instance.registration.role != "prefill"]

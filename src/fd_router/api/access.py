@@ -88,6 +88,10 @@ class Guard:
         """Ask for these tokens from now on."""
         self._rules = msgspec.structs.replace(self._rules, admin=admin, register=register)
 
+    def asks(self, group: Group) -> bool:
+        """Tell whether callers of ``group`` must show a token."""
+        return bool(self._rules.tokens(group))
+
     def protect(self, routes: Routes) -> dict[str, dict[str, Handler]]:
         """Return ``routes`` with handlers that check first. Raises ValueError for a route that no rule covers."""
         return {

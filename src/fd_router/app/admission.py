@@ -14,10 +14,11 @@ from fd_router.admission.key_file import KeyFile
 from fd_router.admission.networks import Networks, read_networks
 from fd_router.admission.priorities import Priorities
 from fd_router.admission.tokens import read_tokens
-from fd_router.api.access import Guard, Rules
+from fd_router.api.access import Group, Guard, Rules
 from fd_router.app.runtime import Run, Runtime
 from fd_router.config.sections import Config
 from fd_router.http.body_budget import BodyBudget
+from fd_router.http.messages import Request
 from fd_router.routing.request_queue import QueueObserver, RequestQueue
 from fd_router.telemetry.metrics.admission import AdmissionCounters, AdmissionMetrics
 
@@ -33,6 +34,11 @@ class Admission(msgspec.Struct, frozen=True):
     keep_authorization: bool  # instances get the clients' Authorization headers
     reload_keys: Callable[[], Sequence[str]]  # returns what is wrong with them: then nothing has changed
     runs: Sequence[Run]
+
+    def forwarded_from(self, request: Request) -> bytes:
+        """Return what of the Authorization of a call of the abort endpoint goes on: nothing that is for the router."""
+        is_ours = not self.keep_authorization or self.guard.asks(Group.ADMIN)
+        return b"" if is_ours else request.head.authorization
 
     def prepare_tokens(self, config: Config) -> Callable[[], None]:
         """Read the files of tokens anew; what is returned puts them in force. Raises ConfigError."""

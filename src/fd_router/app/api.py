@@ -18,6 +18,7 @@ from fd_router.app.routing import Routing
 from fd_router.app.runtime import Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
+from fd_router.engines.dialect import AbortMessage
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
 from fd_router.http.messages import Routes
@@ -44,8 +45,10 @@ def build_routes(
     """Build the handlers of the router's own endpoints, behind the guard."""
     registry, monitor, log = membership.registry, membership.monitor, runtime.log
 
-    async def post(instance: Instance, path: str, body: bytes) -> tuple[int, bytes]:
-        return await fetch(pools.of(instance), "POST", path, body, time_limit=CONTROL_SECONDS)
+    async def post(instance: Instance, message: AbortMessage, authorization: bytes) -> tuple[int, bytes]:
+        shown = {"authorization": authorization.decode("latin-1")} if authorization else {}
+        pool = pools.of(instance)
+        return await fetch(pool, "POST", message.path, message.body, time_limit=CONTROL_SECONDS, headers=shown)
 
     registration = RegistrationApi(
         registry,
@@ -61,7 +64,7 @@ def build_routes(
         HealthApi(monitor.probe_all, lambda: state.is_draining, log=log).routes(),
         metrics_routes(runtime.telemetry.metrics.render),
         reload_routes(reloader.reload),
-        AbortApi(registry.all, routing.in_flight, post, log=log).routes(),
+        AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),
         scheduling.explain_api(routing.explain, registry, endpoints).routes(),
     )
     return admission.guard.protect(routes)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fd_router.admission import checks as admission
 from fd_router.app.endpoints import endpoints_of
+from fd_router.app.writable import unwritable
 from fd_router.config.connections import read_connections
 from fd_router.config.loading import Config
 from fd_router.engines.dialects import open_dialects
@@ -19,6 +20,7 @@ from fd_router.http.tls import tls_problems
 from fd_router.instances.registration import require_served
 from fd_router.instances.sources.loading import open_sources
 from fd_router.scheduling.policies import per_role
+from fd_router.telemetry.record_sink_loading import load_record_sinks
 from fd_router.tokenization.local import tokenizer_problems
 
 
@@ -29,9 +31,11 @@ def find_problems(config: Config) -> Sequence[str]:
         *_tokenizer_problems(config),
         *_raised(partial(endpoints_of, config.server)),
         *_raised(partial(open_sources, config.instances)),
+        *_raised(partial(load_record_sinks, config.telemetry)),
         *_register_problems(config),
         *admission.find_problems(config.access, config.admission),
         *tls_problems(config.tls),
+        *unwritable(config),
         *_access_problems(config),
     )
     return tuple(found)
@@ -71,4 +75,4 @@ def _register_problems(config: Config) -> Sequence[str]:
     from fd_router.instances.sources.register_yaml import read_register_file  # noqa: PLC0415  YAML costs start-up time
 
     file = read_register_file(Path(path), partial(require_served, dialects=dialects, splitwise=config.server.splitwise))
-    return [problem if path in problem else f"{path}: {problem}" for problem in file.problems]
+    return [str(problem) for problem in file.problems]

@@ -20,6 +20,7 @@ from fd_router.instances.load_pages import metrics_address
 from fd_router.instances.probe_connection import ProbeConnections
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
+from fd_router.instances.reserve_log import ReserveLog
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -38,13 +39,19 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
     registry = Registry(clock=runtime.clock, log=runtime.log, live=live, dialects=dialects, access=access)
     registry.on_change(partial(_retire, pools))
     registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
+    registry.on_change(ReserveLog(runtime.log).on_change)
     metrics.watch_instances(registry.all)
     get_status = ProbeConnections(registry, pools).get_status
-    return Membership(
+    monitor = HealthMonitor(
         registry,
-        HealthMonitor(registry, get_status, clock=runtime.clock, rng=runtime.rng, live=live, log=runtime.log),
-        [_detector(runtime, registry, pools).run],
+        get_status,
+        clock=runtime.clock,
+        rng=runtime.rng,
+        live=live,
+        log=runtime.log,
+        delivered_at=pools.delivered_at,
     )
+    return Membership(registry, monitor, [_detector(runtime, registry, pools).run])
 
 
 def _detector(runtime: Runtime, registry: Registry, pools: Pools) -> DialectDetector:

@@ -11,6 +11,7 @@ import msgspec
 from fd_router.api.reload import Outcome
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import OPTIONS, SECTIONS, Config, Loaded
+from fd_router.config.origins import located
 from fd_router.errors import ConfigError
 from fd_router.instances.sources.members import Diff
 from fd_router.telemetry.logging.text_log import RouterLog
@@ -89,7 +90,7 @@ class Reloader:
             except ConfigError as error:
                 problems += error.problems
         if problems:
-            raise ConfigError(*problems)
+            raise ConfigError(*located(problems, loaded.origins))
         return loaded, name_instances, commits
 
 

@@ -59,7 +59,7 @@ class Router:
         self._admission = admission = build_admission(runtime, state.budget)
         capacity.headroom.on_capacity(admission.queue.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
-        self._routing = build_routing(runtime, registry, pools, self._scheduling, admission, state, make_id)
+        self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
         self._reloader = Reloader(
             live,
             load or (lambda: Loaded(config)),

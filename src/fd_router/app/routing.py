@@ -15,6 +15,7 @@ from fd_router.app.endpoints import (
     all_instances_scheduler,
     any_instance_scheduler,
 )
+from fd_router.app.membership import Membership
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.stored import stored_starters
@@ -49,7 +50,7 @@ class Routing(msgspec.Struct, frozen=True):
 
 def build_routing(
     runtime: Runtime,
-    registry: Registry,
+    membership: Membership,
     pools: Pools,
     scheduling: Scheduling,
     admission: Admission,
@@ -57,10 +58,12 @@ def build_routing(
     make_id: Callable[[], str],
 ) -> Routing:
     """Build what routes requests, to pairs in splitwise mode, else to single instances."""
-    config, in_flight = runtime.live.current, InFlight()
+    config, in_flight, registry = runtime.live.current, InFlight(), membership.registry
+    membership.monitor.on_probed(admission.queue.on_capacity)
     shared = {
         "live": runtime.live,
         "connection_failed": registry.connection_failed,
+        "hope_secs": membership.monitor.hope_secs,
         "pools": pools,
         "telemetry": runtime.telemetry,
         "clock": runtime.clock,

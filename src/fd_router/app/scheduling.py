@@ -17,7 +17,8 @@ from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.http.connection_pool import Pools
 from fd_router.instances.changes import Change, ChangeKind
-from fd_router.instances.instance import Instance
+from fd_router.instances.doubt import Doubt
+from fd_router.instances.instance import Health, Instance
 from fd_router.instances.load_pages import LoadPages
 from fd_router.instances.load_scraper import LoadScraper, OnCount
 from fd_router.instances.registry import Registry
@@ -192,9 +193,7 @@ class _FleetChanges:
     def on_change(self, change: Change) -> None:
         """See ``Registry.on_change``."""
         instance, kind = change.instance, change.kind
-        # Nobody listens there any more: the process has ended, and its cache with it.
-        refused = kind is ChangeKind.SUSPECT and change.detail == "refused"
-        if refused or kind in (ChangeKind.DOWN, ChangeKind.REMOVED):
+        if kind is ChangeKind.REMOVED or _has_lost_its_cache(change):
             self._shared.index.remove(instance.url)
             self._shared.loads.forget(instance.url)
             if self._scraper is not None:
@@ -204,6 +203,17 @@ class _FleetChanges:
         if not instance.takes_new:
             for policy in self._policies:
                 policy.on_instance_unavailable(instance.url)
+
+
+def _has_lost_its_cache(change: Change) -> bool:
+    """Whether nobody listens there any more, so that the process has ended, or it says that it isn't well.
+
+    One that only was late is busy, and comes back with all that it holds.
+    """
+    instance = change.instance
+    if instance.health is Health.UNHEALTHY:
+        return instance.doubt >= Doubt.SICK
+    return change.kind is ChangeKind.SUSPECT and change.detail == "refused"
 
 
 def _make_scraper(

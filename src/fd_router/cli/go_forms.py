@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from fd_router.cli.flags import ROUTER_OPTIONS, negated
-from fd_router.config.options import Declared, kebab
+from fd_router.config.options import kebab
 
 _TRUTHS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("true", "t", "1", "yes", "on"), True),
@@ -30,12 +30,12 @@ def go_forms(arguments: Iterable[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         long = f"--{kebab(name.lstrip('-'))}"
         if equals and (name == "-V" or (long == "--version" and name.startswith("-"))):
-            rewritten += ["--version"] if _truth("--version", value) else []
+            rewritten += ["--version"] if _truth(name, value) else []
             continue
         if not name.startswith("-") or long not in known:
             rewritten.append(argument)
         elif equals and long in truths:
-            rewritten.append(_truth_flag(truths[long], value))
+            rewritten.append(long if _truth(name, value) else negated(truths[long]))
         else:
             rewritten.append(f"{long}{equals}{value}")
     return rewritten
@@ -60,10 +60,6 @@ def without_extra(arguments: Sequence[str], commands: Container[str]) -> tuple[l
     if place == 0 or place >= len(arguments) or arguments[place].startswith("-") or arguments[place] in commands:
         return list(arguments), []
     return list(arguments[:place]), list(arguments[place:])
-
-
-def _truth_flag(option: Declared, text: str) -> str:
-    return option.flag if _truth(option.flag, text) else negated(option)
 
 
 def _truth(flag: str, text: str) -> bool:

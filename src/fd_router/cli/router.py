@@ -7,15 +7,18 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 from fd_router import __version__
+from fd_router.cli.complaints import no_such_command
 from fd_router.cli.flags import given, router_flags
 from fd_router.config.loading import CONFIG_PATH_VARIABLE, Loaded, load
 from fd_router.config.options import kebab
+from fd_router.config.origins import located
 from fd_router.early_signals import let_go
 from fd_router.errors import ConfigError
 
@@ -42,6 +45,8 @@ Every option, also those without a flag, can be given in the environment as FD_R
 (FD_ROUTER_SERVER_PORT), or in the file that --config_path or {CONFIG_PATH_VARIABLE} names. A flag wins over the
 environment, the environment over the file. docs/configuration.md lists them all. Go's single-dash forms
 (-port 30000) are understood.
+
+Exit codes: 0 done, 1 an error, 2 a command line that isn't understood, 130 Ctrl-C.
 """
 
 
@@ -57,6 +62,13 @@ class _LateGroup(click.Group):
             return None
         command: click.Command = import_module(f"fd_router.cli.commands.{module}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if kebab(args[0]) not in COMMANDS:
+            raise no_such_command(args[0], COMMANDS, ctx)
+        return super().resolve_command(ctx, args)
 
 
 def _say_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -96,7 +108,12 @@ def router(context: click.Context, /, config_path: str | None, **values: object)
         return 0
     read = partial(load, config_path, given(values), os.environ)
     loaded = _load(read)
-    code: int = import_module("fd_router.app.process").run(loaded.config, loaded.warnings, load=read)
+    if loaded.config.log.output == "file":
+        click.echo(f"fd-router: the log is {Path(loaded.config.log.path).absolute()}", err=True)
+    try:
+        code: int = import_module("fd_router.app.process").run(loaded.config, loaded.warnings, load=read)
+    except ConfigError as error:
+        raise ConfigError(*located(error.problems, loaded.origins)) from None
     return code
 
 

@@ -60,8 +60,8 @@ class ProtectionConfig(msgspec.Struct, frozen=True):
     min_serving_percent: Annotated[
         float,
         Option(
-            help="No circuit opens if less than this share of a role's instances were left: better a doubtful one than "
-            "none.",
+            help="No circuit opens if less than this share of a role's instances were left, and instances whose probes "
+            "get no answer in time make it up: better a doubtful one than none.",
             unit="%",
             minimum=0,
             maximum=100,

@@ -85,6 +85,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     config: Config
     warnings: tuple[str, ...] = ()
+    origins: Mapping[str, str] = {}  # see ``Report``
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -140,7 +141,7 @@ def load(path: str | None, flags: Mapping[str, object], environ: Mapping[str, st
     report = examine(path, flags, environ)
     if report.problems:
         raise ConfigError(*report.problems)
-    return Loaded(report.config, report.warnings)
+    return Loaded(report.config, report.warnings, report.origins)
 
 
 def examine(path: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Report:

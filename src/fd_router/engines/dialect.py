@@ -129,7 +129,6 @@ class AbortReply(msgspec.Struct, frozen=True):
     ids: frozenset[str] = frozenset()  # of those, as the router knows them
     is_silent: bool = False
     error: str = ""
-    has_endpoint: bool = True  # else its requests are ended by the ends of their connections
 
 
 class Dialect:

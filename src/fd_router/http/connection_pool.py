@@ -62,7 +62,7 @@ class InstancePool:
         self._upstream = upstream
         self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest
         self._tasks: set[asyncio.Task[None]] = set()
-        self.open = 0  # connections, idle and busy
+        self._connections: set[UpstreamConnection] = set()  # idle and busy
         self.awaited = 0  # requests that will be sent here, but not yet
         self.retired = False
 
@@ -122,9 +122,19 @@ class InstancePool:
     def _error(self, reason: str, detail: str, retry: Retry = Retry.ALWAYS, status: int | None = None) -> UpstreamError:
         return UpstreamError(reason, detail, instance=self.url, retry=retry, status=status)
 
-    def on_opened(self, connection: UpstreamConnection) -> None:  # noqa: ARG002
-        """Count a new connection."""
-        self.open += 1
+    @property
+    def open(self) -> int:
+        """Connections, idle and busy."""
+        return len(self._connections)
+
+    def streaming(self) -> tuple[int, float]:
+        """Return how many answers are under way whose body has begun, and when bytes of one of them came last."""
+        times = [at for connection in self._connections if (at := connection.delivered_at)]
+        return len(times), max(times, default=0.0)
+
+    def on_opened(self, connection: UpstreamConnection) -> None:
+        """Keep a new connection in sight."""
+        self._connections.add(connection)
 
     def on_reusable(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer is complete, or close it if there are enough."""
@@ -137,13 +147,13 @@ class InstancePool:
 
     def on_closed(self, connection: UpstreamConnection) -> None:
         """Forget a connection that is gone."""
-        self.open -= 1
+        self._connections.discard(connection)
         self._idle.pop(connection, None)
 
     @property
     def busy(self) -> int:
         """Connections that serve a request, or are being opened for one, or will be."""
-        return self.open - len(self._idle) + len(self._tasks) + self.awaited
+        return len(self._connections) - len(self._idle) + len(self._tasks) + self.awaited
 
     def retire(self) -> None:
         """Close what is idle; busy connections close after their answer."""
@@ -212,6 +222,15 @@ class Pools:
             if not leaving:
                 del self._leaving[key]
         return number
+
+    def streaming(self, key: str) -> tuple[int, float]:
+        """Do as ``InstancePool.streaming`` for the instance ``key``."""
+        pool = self._pools.get(key)
+        return pool.streaming() if pool is not None else (0, 0.0)
+
+    def delivered_at(self, key: str) -> float:
+        """Return when the instance ``key`` last sent bytes of an answer that is under way, 0.0 if there is none."""
+        return self.streaming(key)[1]
 
     def close(self) -> None:
         """Retire every pool."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.client_request import ClientRequest, request_bytes
+from fd_router.http.client_request import NO_HEADERS, ClientRequest, request_bytes
 from fd_router.http.connection_pool import InstancePool
 
 MAX_BODY = 4 * 1024 * 1024
@@ -14,10 +14,19 @@ MAX_BODY = 4 * 1024 * 1024
 
 
 async def fetch(
-    pool: InstancePool, method: str, path: str, body: bytes = b"", *, time_limit: float = 5.0
+    pool: InstancePool,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    *,
+    time_limit: float = 5.0,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> tuple[int, bytes]:
-    """Return status and body of the answer. Raises UpstreamError, also when ``time_limit`` (seconds) is over."""
-    reply = _Reply(pool, method, path, body)
+    """Return status and body of the answer. Raises UpstreamError, also when ``time_limit`` (seconds) is over.
+
+    ``headers``: beside the router's own, which come first where they say the same.
+    """
+    reply = _Reply(pool, request_bytes(method, path, pool.authority, body, {**headers, **pool.own_headers}))
     try:
         async with asyncio.timeout(time_limit):
             return await reply.receive()
@@ -31,13 +40,12 @@ async def fetch(
 class _Reply:
     """One request under way: the listener of its answer."""
 
-    def __init__(self, pool: InstancePool, method: str, path: str, body: bytes) -> None:
+    def __init__(self, pool: InstancePool, request: bytes) -> None:
         self._url = pool.url
         self._result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._status = 0
         self._received: list[bytes] = []
         self._size = 0
-        request = request_bytes(method, path, pool.authority, body, pool.own_headers)
         self._request = ClientRequest(pool, request, self)
 
     async def receive(self) -> tuple[int, bytes]:

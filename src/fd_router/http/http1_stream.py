@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
-
 from fd_router.errors import HttpError
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import ResponseHead
@@ -16,29 +14,34 @@ from fd_router.http.messages import Request
 class Http1Connection(Protocol):
     """The connection that the request came on."""
 
-    write: Callable[[bytes], None]
-
     def respond_error(self, error: HttpError) -> None:
         """Send a whole error answer."""
 
-    def complete(self, *, keep_alive: bool) -> None:
+    def complete(self, keep_alive: bool) -> None:
         """The answer has been written to its end; the connection may serve the next request."""
 
     def cut_off(self, *, delimited: bool) -> None:
         """End the connection so that the client sees that the answer is not whole."""
 
 
-class Http11Stream(msgspec.Struct, eq=False):
+class Http11Stream:
     """A ``ClientStream`` that passes the instance's framed bytes on untouched: each is one call of the connection.
 
-    ``send_body`` is the connection's ``write`` at first. A Struct, because one is made for every request.
+    One serves all requests of its connection, whose answers follow each other.
     """
 
-    _connection: Http1Connection
-    _request: Request
-    _keep_alive: bool  # what the request's head asks for, at first
-    send_body: Callable[[bytes], None]
-    _head: ResponseHead | None = None  # once it is sent
+    __slots__ = ("_connection", "_head", "_keep_alive", "_request", "send_body")
+
+    def __init__(self, connection: Http1Connection, write: Callable[[bytes], None]) -> None:
+        """``write``: the connection's."""
+        self._connection = connection
+        self.send_body = write
+
+    def begin(self, request: Request) -> None:
+        """Get ready for the answer to ``request``."""
+        self._request = request
+        self._head: ResponseHead | None = None  # once it is sent
+        self._keep_alive = request.head.keep_alive
 
     def on_drain(self) -> None:
         """Make the answer the connection's last, which its head says, if that is yet to come."""
@@ -52,13 +55,11 @@ class Http11Stream(msgspec.Struct, eq=False):
         if not (head.is_delimited and self._keep_alive):
             self._keep_alive = False
             connection = b"connection: close\r\n"
-        self.send_body(  # one write, since each is a system call
+        request_id, send = request.request_id.encode("latin-1"), self.send_body
+        send(  # one write, since each is a system call
             b"%b%b%b%b%bx-request-id: %b\r\n\r\n%b"
-            % (
-                head.forward, head.framing, connection, request.head.cors, extra, request.request_id.encode("latin-1"),
-                body,
-            )
-        )  # fmt: skip
+            % (head.forward, head.framing, connection, request.head.cors, extra, request_id, body)
+        )
 
     def send_event(self, event: bytes, last: bytes) -> bool:
         """Send one more event as a chunk of its own, behind one that ends with a whole event, and the last chunk."""
@@ -73,7 +74,7 @@ class Http11Stream(msgspec.Struct, eq=False):
 
     def end(self) -> None:
         """The answer has been sent to its end."""
-        self._connection.complete(keep_alive=self._keep_alive)
+        self._connection.complete(self._keep_alive)
 
     def reset(self) -> None:
         """End in mid-answer: by a plain close where the client knows the length or the chunks, else by a reset."""
@@ -92,7 +93,17 @@ class Http11Stream(msgspec.Struct, eq=False):
 class Http10Stream(Http11Stream):
     """One to an HTTP/1.0 client, who knows no chunks: they are taken out, and the end is the connection's."""
 
-    _dechunker: Dechunker | None = None
+    __slots__ = ("_dechunker", "_write")
+
+    def __init__(self, connection: Http1Connection, write: Callable[[bytes], None]) -> None:
+        Http11Stream.__init__(self, connection, write)
+        self._write = write
+
+    def begin(self, request: Request) -> None:
+        """Get ready for the answer to ``request``."""
+        Http11Stream.begin(self, request)
+        self._dechunker: Dechunker | None = None
+        self.send_body = self._write
 
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         """Send the head, with a length if the instance told it, and what of the body came with it."""
@@ -116,7 +127,7 @@ class Http10Stream(Http11Stream):
         """Send one more event, behind a whole one."""
         if not self._may_follow(last):
             return False
-        self._connection.write(event)
+        self._write(event)
         return True
 
     def end(self) -> None:

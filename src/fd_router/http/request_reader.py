@@ -48,6 +48,9 @@ MAX_PIPELINED = 16
 MAX_HELD = 1024 * 1024
 """Bytes of their bodies that may be there before reading stops."""
 
+IDLE, HEAD, BODY = range(3)
+"""A reader's states: between two requests, in a head, in a body."""
+
 _MANY_PARTS = 1024
 """Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
 
@@ -63,8 +66,6 @@ class RequestReader:
         "_known", "_limit", "_parser", "_reads", "_searched", "_settings", "_target", "_useless", "head_at",
         "is_refused", "peer", "ready", "refused_head", "state", "wants_continue",
     )  # fmt: skip
-
-    IDLE, HEAD, BODY = range(3)
 
     def __init__(self, settings: ReaderSettings) -> None:
         self._settings = settings
@@ -87,24 +88,24 @@ class RequestReader:
         self._useless = 0  # bytes received since a head or a part of a body was complete
         self._body_size = 0
         self.on_message_begin()
-        self.state = self.IDLE
+        self.state = IDLE
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they were received, in pieces of any size."""
         if self.is_refused:
             return
-        if self.state == self.IDLE:
+        if self.state == IDLE:
             if self._known is not None and self._read_again(self._known, data):
                 return
             self._first_read = data
-        if self.state == self.HEAD:
+        if self.state == HEAD:
             self._reads.append(data)
         else:
             self._reads, self._searched = [data], 0
         self._useless += len(data)
         self._parse(data)
         self._first_read = b""
-        if self.state != self.HEAD:
+        if self.state != HEAD:
             self._reads = []
         if self._useless > self._settings.max_head:  # an endless head, or endless trailers
             self.refuse(_head_too_large(self._settings.max_head))
@@ -125,7 +126,7 @@ class RequestReader:
 
     def why_late(self, options: ProxyConfig, now: float) -> str:
         """Say which of the time limits the request that is half here has missed."""
-        if self.state != self.BODY:
+        if self.state != BODY:
             return f"its head took more than {options.client_head_timeout_secs:g} s"
         if now >= self.head_at + options.client_request_timeout_secs:
             return f"its body took more than {options.client_request_timeout_secs:g} s"
@@ -147,11 +148,13 @@ class RequestReader:
     def _read_again(self, known: KnownHead, data: bytes) -> bool:
         """Take a whole request whose head is the known one. The parser, between two messages, needn't see it."""
         body, head, settings = known.body_of(data), self._again, self._settings
-        if body is None or len(body) > self._limit:  # the path's, so still the right one
+        if body is None:
             return False
-        if not settings.budget.take(len(body), len(body)):
+        size = len(body)
+        if size > self._limit or not settings.budget.take(size, size):  # the path's limit, so still the right one
             return False
-        self.ready.append(Request(head, body, head.request_id or settings.make_id(), settings.clock()))
+        make_id, clock = settings.make_id, settings.clock
+        self.ready.append(Request(head, body, head.request_id or make_id(), clock()))
         return True
 
     def _parse(self, data: bytes) -> None:
@@ -170,7 +173,7 @@ class RequestReader:
         except httptools.HttpParserCallbackError:
             raise  # a bug of ours, not the client's
         except httptools.HttpParserError as error:
-            what = "request body" if self.state == self.BODY else "HTTP request"
+            what = "request body" if self.state == BODY else "HTTP request"
             self.refuse(BadRequestError(f"Invalid {what}: {error}", code="invalid_http"))
         return None
 
@@ -196,13 +199,13 @@ class RequestReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._inspected: list[tuple[bytes, bytes]] = []
         self._body: list[bytes | bytearray] = []
-        self.state = self.HEAD
+        self.state = HEAD
 
     def on_url(self, part: bytes) -> None:
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.state == self.BODY:  # a trailer: nobody's business (RFC 9110 section 6.5.1)
+        if self.state == BODY:  # a trailer: nobody's business (RFC 9110 section 6.5.1)
             return
         value = value.rstrip(b" \t")  # optional white space; the parser takes off what is in front of the value
         if (lower := name.lower()) in _INSPECTED:
@@ -213,7 +216,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         self.head_at = self._settings.clock()
         received, self._useless = self._useless, 0
-        self.state = self.BODY
+        self.state = BODY
         try:
             if len(self._headers) + len(self._inspected) > MAX_FIELDS:
                 raise BadRequestError(
@@ -247,7 +250,7 @@ class RequestReader:
         whole = bytes(body[0]) if len(body) == 1 else b"".join(body)  # bytes of bytes are no copy
         self._body, self._body_size = [], 0  # what was taken for it is with the request from here on
         self._useless = 0
-        self.state = self.IDLE
+        self.state = IDLE
         self.wants_continue = False
         self.ready.append(Request(head, whole, head.request_id or self._settings.make_id(), self.head_at))
         self._learn(head, len(whole))
@@ -338,7 +341,7 @@ class RequestReader:
 
     def _read_refused_head(self) -> RequestHead:
         """Say whose request is refused, once its head has been parsed."""
-        if self.state != self.BODY:
+        if self.state != BODY:
             return NO_HEAD
         method, version = self._parser.get_method(), self._parser.get_http_version()
         path = self._target.decode("latin-1").partition("?")[0]

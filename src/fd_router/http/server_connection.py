@@ -11,40 +11,28 @@ from typing import cast
 import msgspec
 
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.http.client_stream import ProxiedRequest, Responder
+from fd_router.http.client_stream import StartRequest
+from fd_router.http.closable_connection import ClosableConnection
 from fd_router.http.deadlines import NEVER
 from fd_router.http.handlers import HandlerTask
 from fd_router.http.heads import response_bytes
 from fd_router.http.http1_stream import Http10Stream, Http11Stream
-from fd_router.http.messages import Request, Response
+from fd_router.http.messages import Request, RequestHead, Response
 from fd_router.http.own_answers import endpoint_of, handler_or_answer
-from fd_router.http.request_reader import NO_HEAD, RequestReader
-from fd_router.http.reset import reset
+from fd_router.http.request_reader import BODY, HEAD, IDLE, NO_HEAD, RequestReader
 from fd_router.http.server_context import ServerContext
 from fd_router.http.write_batcher import write_nowhere
 from fd_router.telemetry.record import RequestRecord
 
-LINGER_SECONDS = 2.0
-"""How long a refused client may go on sending before it is cut off.
-
-Closing while it still sends would reset the connection, and the client would lose the error it should read.
-"""
-
-LAST_CALL_SECONDS = 1.0
-"""How long an idle connection of a draining router may still bring a request.
-
-One that is closed at once may have a request on its way, which would be lost; a busy client never pauses so long.
-"""
-
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ServerConnection(asyncio.Protocol):
+class ServerConnection(ClosableConnection):
     """One client's connection. The reader turns bytes into requests; they are answered one at a time."""
 
     __slots__ = (
-        "_answer", "_client", "_context", "_is_extra", "_is_full", "_is_lingering", "_is_paused", "_reader", "_record",
-        "_request", "_serving", "_state", "_stream", "_transport", "deadline", "proxied", "write",
+        "_client", "_endpoint", "_is_extra", "_is_full", "_is_paused", "_record", "_serving", "_start", "_start_head",
+        "_stream", "write",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
@@ -54,10 +42,11 @@ class ServerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self.write: Callable[[bytes], None] = write_nowhere  # sends bytes of the answer
         self._client = ""
-        self._request: Request | None = None  # the one being answered
-        self._answer: Responder | None = None
-        self._stream: Http11Stream | None = None  # what an instance's answer goes out on
-        self.proxied: ProxiedRequest | None = None  # the same, if an instance answers
+        self._request = self._answer = self.proxied = None
+        self._stream: Http11Stream | None = None  # what instances' answers go out on, once there was one
+        self._start: StartRequest | None = None  # who has an instance answer requests with …
+        self._start_head = NO_HEAD  # … this head …
+        self._endpoint = ""  # … and what metrics call their path
         self._record: RequestRecord | None = None  # of a request that the router answers itself
         self._serving = False
         self._is_paused = False  # reading, because of too many requests in line
@@ -90,7 +79,7 @@ class ServerConnection(asyncio.Protocol):
         reader.feed(data)
         if self._request is None and reader.ready:
             self._serve()
-        if reader.state != reader.IDLE or reader.ready:
+        if reader.state != IDLE or reader.ready:
             self._expect_more(was)
 
     def _expect_more(self, was: int) -> None:
@@ -101,14 +90,14 @@ class ServerConnection(asyncio.Protocol):
         reader, context = self._reader, self._context
         if reader.is_refused:
             pass  # nothing more is expected; the time to linger is set
-        elif reader.state == reader.BODY:
+        elif reader.state == BODY:
             self._permit_body()
             options = self._state.options
             pause_end = context.sweeper.now + options.client_body_timeout_secs
             self.deadline = min(pause_end, reader.head_at + options.client_request_timeout_secs)
-        elif reader.state == reader.HEAD and (was != reader.HEAD or self.deadline == NEVER):
+        elif reader.state == HEAD and (was != HEAD or self.deadline == NEVER):
             self.deadline = context.sweeper.now + self._state.options.client_head_timeout_secs
-        if (reader.ready or reader.state == reader.BODY) and not self._is_paused and self._is_ahead():
+        if (reader.ready or reader.state == BODY) and not self._is_paused and self._is_ahead():
             self._is_paused = True
             self._transport.pause_reading()
 
@@ -117,8 +106,9 @@ class ServerConnection(asyncio.Protocol):
         self._context.sweeper.discard(self)
         self._reader.close()
         self._forget_request()
+        self._stream = None  # which holds this one, too: no cycles
         if self._answer is not None:
-            answer, self._answer, self.proxied, self._stream = self._answer, None, None, None
+            answer, self._answer, self.proxied = self._answer, None, None
             answer.on_client_gone()
         if self._record is not None:
             self._record.outcome = "client_gone"
@@ -144,7 +134,7 @@ class ServerConnection(asyncio.Protocol):
         reader = self._reader
         if self._request is not None:  # what follows it is late; it is not
             self.deadline = NEVER
-        elif reader.state == reader.IDLE or reader.is_refused or self._is_lingering or self._transport.is_closing():
+        elif reader.state == IDLE or reader.is_refused or self._is_lingering or self._transport.is_closing():
             self._transport.abort()
         else:
             reader.refuse(
@@ -191,31 +181,39 @@ class ServerConnection(asyncio.Protocol):
         if isinstance(item, HttpError):
             self._refuse(item)
             return
-        context = self._context
         self._request = item
         head = item.head
-        methods, path = context.inference.get(head.path), head.path
-        if methods is None:  # seldom: a path with an id in it, or the router's own
-            methods, path = context.match_pattern(path)
-        if methods is not None and (start := methods.get(head.method)) is not None:
-            record = RequestRecord(head.method, path, head.client, item.received_at, head.path)
-            record.inference = True
-            if head.is_http_1_0:
-                record.http_version = "1.0"
-            if self._is_extra and len(self._state.connections) > self._state.limiter.limit:
-                self._record = record
-                self.respond_error(self._state.limiter.refusal())
-                return
-            kind = Http10Stream if head.is_http_1_0 else Http11Stream
-            self._stream = stream = kind(self, item, head.keep_alive, self.write)
-            self._answer = self.proxied = proxied = start(item, stream, record)
-            if self._is_full:
-                proxied.on_write_paused()
-            if self._state.is_draining:
-                stream.on_drain()
-            proxied.start()
-        else:
+        if head is not self._start_head:
+            self._find_start(head)
+        start = self._start
+        if start is None:
             self._control(item)
+            return
+        record = RequestRecord(
+            head.method, self._endpoint, head.client, item.received_at, head.path, head.version, True
+        )
+        if self._is_extra and len(self._state.connections) > self._state.limiter.limit:
+            self._record = record
+            self.respond_error(self._state.limiter.refusal())
+            return
+        stream, kind = self._stream, Http10Stream if head.is_http_1_0 else Http11Stream
+        if type(stream) is not kind:
+            self._stream = stream = kind(self, self.write)
+        stream.begin(item)
+        self._answer = self.proxied = proxied = start(item, stream, record)
+        if self._is_full:
+            proxied.on_write_paused()
+        if self._state.is_draining:
+            stream.on_drain()
+        proxied.start()
+
+    def _find_start(self, head: RequestHead) -> None:
+        """Find who has an instance answer requests with this head, if anybody has: most of a connection's share one."""
+        methods, path = self._context.inference.get(head.path), head.path
+        if methods is None:  # seldom: a path with an id in it, or the router's own
+            methods, path = self._context.match_pattern(path)
+        self._start = methods.get(head.method) if methods is not None else None
+        self._start_head, self._endpoint = head, path
 
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""
@@ -295,9 +293,9 @@ class ServerConnection(asyncio.Protocol):
         """Send a whole error answer."""
         self._respond(self._context.error_response(self._request, error))
 
-    def complete(self, *, keep_alive: bool) -> None:
+    def complete(self, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""
-        self._answer = self.proxied = self._stream = None
+        self._answer = self.proxied = None
         self._forget_request()
         if not keep_alive:
             self._close_gently()
@@ -305,7 +303,7 @@ class ServerConnection(asyncio.Protocol):
         reader = self._reader
         if reader.ready and not self._is_full:
             self._serve()
-        elif reader.state == reader.IDLE or self._is_full:
+        elif reader.state == IDLE or self._is_full:
             self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
             if self._state.is_closing_idle:  # its client wasn't told, and may have sent the next request already
                 self.on_close_idle()
@@ -315,85 +313,10 @@ class ServerConnection(asyncio.Protocol):
             if self._is_paused:
                 self._read_on()
 
-    def cut_off(self, *, delimited: bool) -> None:
-        """End the connection in mid-answer.
-
-        A client that knows the answer's length or chunks sees that it isn't whole; another one sees it only
-        when the connection is reset.
-        """
-        self._answer = self.proxied = self._stream = None
-        self._forget_request()
-        self._reader.discard_ready()
-        self._context.batcher.flush()
-        if delimited:
-            self._close()
-        else:
-            reset(self._transport)
-
-    def _forget_request(self) -> None:
-        """The request has been answered, or nobody waits for that: its bytes are no longer held."""
-        request, self._request = self._request, None
-        if request is not None:
-            self._state.budget.held -= len(request.body)
-
-    # closing
-
-    def evict(self) -> bool:
-        """Close, unless a request is being answered or waits for its answer. Returns whether it does."""
-        if self._request is not None or self._reader.ready or self._transport.is_closing():
-            return False
-        self._state.connections.discard(self)  # now: more may come before the loop tells that it is closed
-        self._transport.abort()
-        return True
-
-    @property
-    def is_unproven(self) -> bool:
-        """Whether it has brought no whole request yet, or is in the middle of one."""
-        return not self._reader.head_at or self._reader.state != self._reader.IDLE
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request is being received or answered, or waits in line."""
-        return self._request is None and not self._reader.ready and self._reader.state == self._reader.IDLE
-
     def on_drain(self) -> None:
         """The answer under way, if there is one, is the last."""
-        if self._stream is not None:
+        if self._stream is not None and self.proxied is not None:
             self._stream.on_drain()
-
-    def on_close_idle(self) -> None:
-        """Close soon, unless a request is under way or comes."""
-        if not self.is_idle or self._transport.is_closing():
-            return
-        self._context.batcher.flush()
-        if self._transport.get_write_buffer_size():  # its client is still taking the last answer
-            self._close()
-        else:
-            self.deadline = min(self.deadline, self._context.sweeper.now + LAST_CALL_SECONDS)
-
-    def abort(self) -> None:
-        """Close at once, whatever is under way."""
-        if self._request is not None:
-            reset(self._transport)
-        else:
-            self._transport.abort()
-
-    def _close(self) -> None:
-        """Close once everything is sent, which a client that takes nothing may put off, but not for ever."""
-        self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
-        self._transport.close()
-
-    def _close_gently(self) -> None:
-        """Send what is written, then close; don't reset a client that is still sending."""
-        self._reader.discard_ready()
-        self._context.batcher.flush()
-        if self._reader.state == self._reader.IDLE and not self._reader.is_refused:
-            self._close()
-            return
-        self._is_lingering = True
-        self.deadline = self._context.sweeper.now + LINGER_SECONDS
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
 
     def __repr__(self) -> str:
         doing = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"

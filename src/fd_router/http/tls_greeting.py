@@ -13,7 +13,8 @@ import ssl
 from collections.abc import Callable
 
 from fd_router.errors import BadRequestError
-from fd_router.http.server_connection import LAST_CALL_SECONDS, ServerConnection
+from fd_router.http.closable_connection import LAST_CALL_SECONDS
+from fd_router.http.server_connection import ServerConnection
 from fd_router.http.server_context import ServerContext
 from fd_router.http.tls import SHUTDOWN_SECONDS
 

@@ -116,6 +116,16 @@ class UpstreamConnection(asyncio.Protocol):
         return self._listener is None and self._transport is not None and not self._transport.is_closing()
 
     @property
+    def delivered_at(self) -> float:
+        """When bytes of the body under way came last, in the sweeper's seconds; 0.0: there is no such body.
+
+        Each read moves the deadline, so that nothing more has to be noted for it.
+        """
+        if not self._in_body or self._listener is None:
+            return 0.0
+        return self.deadline - self._settings.stall_timeout
+
+    @property
     def is_reused(self) -> bool:
         """Whether it has served before: its instance may have closed it meanwhile."""
         return self._served > 0

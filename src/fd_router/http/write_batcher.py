@@ -37,7 +37,8 @@ class WriteBatcher:
     def write(self, transport: _Writer, data: bytes) -> None:
         """Write ``data`` to ``transport`` at the end of this turn, in the order of the calls."""
         if not self._waiting:
-            self._call_soon(self.flush)
+            call_soon = self._call_soon
+            call_soon(self.flush)
         self._waiting.append((transport, data))
         if len(data) >= LARGE:
             self.flush()

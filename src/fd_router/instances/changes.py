@@ -18,6 +18,7 @@ class ChangeKind(Enum):
     NOT_UP = "not up"  # one from a list failed its first probe; told once
     SUSPECT = "suspect"  # a connection failed while serving: probe it now
     DOWN = "down"  # unhealthy
+    DEAD = "dead"  # and it is certain that it answers nothing of what it has: told once
     LIMIT = "limit"  # it registered again and takes another number of requests at once
     ROLE = "role"  # it registered again in another role
     ACCESS = "access"  # it registered again and is spoken to in another way

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.instance import Instance
+from fd_router.instances.reserve import reserve_of
 
 _url = attrgetter("url")
 
@@ -20,10 +21,14 @@ class Group:
     saturation.
     """
 
-    __slots__ = ("_available", "_candidates", "_members", "_with_headroom", "key")
+    __slots__ = ("_available", "_candidates", "_members", "_min_share", "_with_headroom", "is_reserve", "key")
 
-    def __init__(self, key: GroupKey) -> None:
+    def __init__(self, key: GroupKey, min_share: float = 0.0) -> None:
+        """``min_share``: of the members that have been up; when fewer are healthy, the reserve makes them up."""
         self.key = key
+        self._min_share = min_share
+        self.is_reserve = False
+        """Whether there is none but the reserve in ``available``, as it was returned last."""
         self._members: dict[str, Instance] = {}
         self._available: tuple[Instance, ...] | None = None
         self._with_headroom: list[Instance] | None = None  # those of ``available`` that aren't saturated
@@ -31,14 +36,17 @@ class Group:
 
     @property
     def available(self) -> tuple[Instance, ...]:
-        """The members that take new requests, ordered by URL: healthy, not paused, draining or ejected.
+        """The members that are given new requests, ordered by URL: healthy, not paused, draining or ejected.
 
-        Saturated ones are among them.
+        When too few of them are left, the reserve is among them; so are saturated ones.
         """
         found = self._available
         if found is None:
-            takes_new = (instance for instance in self._members.values() if instance.takes_new)
-            found = self._available = tuple(sorted(takes_new, key=_url))
+            members = self._members.values()
+            serving = [instance for instance in members if instance.takes_new]
+            reserve = reserve_of(members, len(serving), self._min_share) if len(serving) < len(members) else ()
+            self.is_reserve = not serving and bool(reserve)
+            found = self._available = tuple(sorted((*serving, *reserve), key=_url))
         return found
 
     @property

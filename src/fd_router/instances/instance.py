@@ -9,6 +9,7 @@ from typing import Protocol
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.http.instance_access import PLAIN, InstanceAccess
+from fd_router.instances.doubt import Doubt
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_keys import Role
@@ -16,7 +17,7 @@ from fd_router.instances.source import REGISTER_API, Source
 
 
 class Health(Enum):
-    """Whether an instance may be chosen. Only HEALTHY ones are."""
+    """Whether an instance may be chosen: HEALTHY ones are, others where nobody is left (``instances.reserve``)."""
 
     HEALTHY = "healthy"
     SUSPECT = "suspect"  # a connection to it failed while serving; a probe is under way
@@ -50,7 +51,11 @@ class MemberGroup(Protocol):
 
     @property
     def available(self) -> tuple[Instance, ...]:
-        """The members that take new requests."""
+        """The members that are given new requests."""
+
+    @property
+    def is_reserve(self) -> bool:
+        """Whether they are the reserve."""
 
     def on_saturation(self, instance: Instance) -> None:
         """Learn that a member has reached its limit, or came back below it."""
@@ -72,9 +77,9 @@ class Instance:
     """
 
     __slots__ = (
-        "access", "breaker", "dialect", "groups", "health", "host", "is_cooling", "is_draining", "is_ejected", "key",
-        "limit", "load_table", "on_busy", "on_limit", "port", "registration", "row", "running", "source", "tokens",
-        "url",
+        "access", "answered_at", "breaker", "dialect", "doubt", "groups", "health", "host", "is_cooling", "is_draining",
+        "is_ejected", "is_proven", "is_stuck", "key", "limit", "load_table", "on_busy", "on_limit", "port",
+        "registration", "row", "running", "source", "tokens", "url",
     )  # fmt: skip
 
     def __init__(
@@ -91,9 +96,13 @@ class Instance:
         self.source: Source = REGISTER_API  # who named it, or the highest of those who did
         self.groups: tuple[MemberGroup, ...] = ()  # those it is a member of; set by the registry
         self.health = Health.UNHEALTHY
+        self.doubt = Doubt.NONE  # why it isn't healthy
+        self.is_proven = False  # it has been healthy since it is a member
+        self.answered_at = 0.0  # when it last began to answer a request, in monotonic seconds
         self.is_draining = False  # by an admin's word: nothing new, until it is taken back
         self.is_ejected = False  # its circuit is open
         self.is_cooling = False  # it said that it has no room
+        self.is_stuck = False  # its streams are silent while others' go on
         self.breaker: FailureObserver | None = None
         self.running = 0
         self.tokens = 0
@@ -122,8 +131,13 @@ class Instance:
     def takes_new(self) -> bool:
         """Whether it may be given a request: it is healthy, and nothing else speaks against it."""
         return self.health is Health.HEALTHY and not (
-            self.registration.is_paused or self.is_draining or self.is_ejected or self.is_cooling
+            self.registration.is_paused or self.is_draining or self.is_ejected or self.is_cooling or self.is_stuck
         )
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether it may be given a request now, perhaps for want of better ones."""
+        return self.takes_new or any(self in group.available for group in self.groups)
 
     def can_pair_with(self, decode: Instance) -> bool:
         """Tell whether it can be the prefill instance of a request whose decode instance is ``decode``."""

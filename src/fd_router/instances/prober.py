@@ -12,6 +12,7 @@ from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ManagerConfig
 from fd_router.errors import UpstreamError
 from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
@@ -31,7 +32,18 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float
     is_inconclusive: bool = False  # the router couldn't ask
     is_unanswered: bool = False  # no status came
+    doubt: Doubt = Doubt.NONE  # what it says of the instance
     status: int = 0
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it says no more than that time passed."""
+        return self.doubt.is_timeout
+
+
+def _never(key: str, /) -> float:  # noqa: ARG001
+    """Without connections of requests no instance delivers anything."""
+    return 0.0
 
 
 class HealthMonitor:
@@ -51,14 +63,18 @@ class HealthMonitor:
         rng: random.Random,
         live: LiveConfig,
         log: Log,
+        delivered_at: Callable[[str], float] = _never,
         max_concurrent: int = 512,
     ) -> None:
+        """``delivered_at``: when the instance with a key last sent bytes of an answer that is under way."""
         self._registry = registry
         self._get = get
         self._clock = clock
         self._random = rng
         self._live = live
         self._log = log
+        self._delivered_at = delivered_at
+        self._listeners: list[Callable[[], None]] = []
         self._slots = asyncio.Semaphore(max_concurrent)
         self._most_unregistered = max(1, max_concurrent // 2)
         self._unregistered: set[str] = set()  # keys that are probed, and aren't members
@@ -82,6 +98,18 @@ class HealthMonitor:
         finally:
             self._loop = None
             await self._stop()
+
+    def on_probed(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after each probe, when the registry knows what it found."""
+        self._listeners.append(listener)
+
+    def hope_secs(self) -> float:
+        """Return how long it may take, in seconds, until a probe that is under way brings an instance back; 0: none."""
+        for key in self._probes:
+            instance = self._registry.get(key)
+            if instance is not None and instance.health is not Health.HEALTHY:
+                return self._live.current.manager.health_check_timeout_secs
+        return 0.0
 
     async def probe(self, instance: Instance) -> Outcome:
         """Probe ``instance`` now, or join the probe that is under way."""
@@ -172,12 +200,16 @@ class HealthMonitor:
         if self._probes.get(key) is task:
             del self._probes[key]
             self._unregistered.discard(key)
+        for listener in self._listeners:
+            listener()
 
     async def _run_probe(self, registration: Registration) -> Outcome:
         key = registration.key
         while True:
             self._doubted.discard(key)
+            begun = self._clock()
             outcome, path = await self._ask_for_health(registration)
+            outcome = self._weigh(key, outcome, begun)
             if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
@@ -194,6 +226,17 @@ class HealthMonitor:
         path = self._live.current.manager.health_check_endpoint
         return await self._ask(registration, path), path
 
+    def _weigh(self, key: str, outcome: Outcome, begun: float) -> Outcome:
+        """Let bytes of answers outweigh a probe that got none in time: so engines behave that are busy."""
+        instance = self._registry.get(key)
+        if instance is None or not outcome.timed_out or instance.doubt >= Doubt.SICK:
+            return outcome
+        if max(instance.answered_at, self._delivered_at(key)) < begun:
+            return outcome
+        detail = f"{outcome.detail}, but it delivers answers"
+        self._log.info(f"Probe of {instance.url}: {detail}")
+        return Outcome(True, detail, outcome.seconds)
+
     def _has_decided(self, registration: Registration, outcome: Outcome, path: str) -> bool:
         """Tell the registry what one try found. Returns whether that decides.
 
@@ -208,24 +251,27 @@ class HealthMonitor:
         if outcome.healthy:
             self._registry.probe_succeeded(instance)
             return instance.health is Health.HEALTHY
-        self._registry.probe_failed(instance, outcome.detail)
+        self._registry.probe_failed(instance, outcome.detail, outcome.doubt)
         return instance.health is not Health.HEALTHY
 
     async def _ask(self, registration: Registration, path: str) -> Outcome:
         async with self._slots:
             timeout = self._live.current.manager.health_check_timeout_secs
             started, is_inconclusive, is_unanswered, status = self._clock(), False, True, 0
+            healthy, doubt = False, Doubt.SICK
             try:
                 async with asyncio.timeout(timeout):
                     status = await self._get(registration, path, timeout)
                 healthy, detail, is_unanswered = status == 200, f"status {status}", False
             except TimeoutError:
-                healthy, detail = False, f"no answer within {timeout:g} s"
+                detail, doubt = f"no answer within {timeout:g} s", Doubt.LATE
             except UpstreamError as error:
-                healthy, detail, is_inconclusive = False, error.detail, error.reason == "exhausted"
+                detail, is_inconclusive, doubt = error.detail, error.reason == "exhausted", doubt_of(error.reason)
             except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")
-                healthy, detail = False, f"{type(error).__name__}: {error}"
-            return Outcome(healthy, detail, max(0.0, self._clock() - started), is_inconclusive, is_unanswered, status)
+                detail = f"{type(error).__name__}: {error}"
+            doubt = Doubt.NONE if healthy else doubt
+            seconds = max(0.0, self._clock() - started)
+            return Outcome(healthy, detail, seconds, is_inconclusive, is_unanswered, doubt, status)
 
     async def _stop(self) -> None:
         for key in tuple(self._timers):

@@ -143,6 +143,20 @@ def parse_registration(mapping: Mapping[str, object]) -> Registration:
     return registration
 
 
+def faults_of(mapping: Mapping[str, object]) -> list[str]:
+    """Say all that is wrong with an entry that ``parse_registration`` refuses, the first of it first."""
+    faults: list[str] = []
+    role = ""
+    for key in READERS:
+        try:
+            value = _read(key, mapping, role)
+        except RegistrationError as error:
+            faults.append(error.message)
+        else:
+            role = str(value) if key == "role" else role
+    return faults
+
+
 def _read(key: str, mapping: Mapping[str, object], role: str) -> Any:
     """Read the value of ``key``. What only pairs need is as if not told where it is wrong in a mixed instance.
 

@@ -10,6 +10,7 @@ from fd_router.engines.dialect import Dialect
 from fd_router.engines.dialects import Dialects
 from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.group_key import ANY_MODEL, GroupKey, group_keys
 from fd_router.instances.groups import Group
 from fd_router.instances.health import Event, Status, Thresholds, advance
@@ -20,21 +21,24 @@ from fd_router.instances.registration_keys import ROLES, Role
 from fd_router.instances.source import REGISTER_API, Source
 from fd_router.telemetry.contracts import Log
 
+CERTAIN_TIMEOUTS = 3
+"""Probes in a row without an answer, and no byte of any other one meanwhile: the instance won't answer any more."""
+
 Listener = Callable[[Change], None]
 
 
 class _Member:
     """What the registry keeps beside an instance."""
 
-    __slots__ = ("detected", "has_been_up", "index", "instance", "status", "told_not_up", "unhealthy_since")
+    __slots__ = ("detected", "index", "instance", "status", "told_dead", "told_not_up", "unhealthy_since")
 
     def __init__(self, instance: Instance, now: float) -> None:
         self.instance = instance
         self.status = Status()
         self.index: int | None = None  # its position in its source's list, where the log tells it
-        self.has_been_up = False
         self.detected = ""  # the dialect that it was found to speak, where it tells none
         self.told_not_up = False
+        self.told_dead = False
         self.unhealthy_since = now
 
 
@@ -172,12 +176,12 @@ class Registry:
         key = GroupKey(model, role)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key)
+            group = self._groups[key] = Group(key, self._live.current.protection.min_serving_percent / 100)
         return group
 
     def proven(self, key: GroupKey) -> tuple[Instance, ...]:
         """Return the members of the group that have been up and aren't paused or draining."""
-        proven = (member.instance for member in self._members.values() if member.has_been_up)
+        proven = (member.instance for member in self._members.values() if member.instance.is_proven)
         wanted = (x for x in proven if any(group.key == key for group in x.groups))
         return tuple(x for x in wanted if not (x.registration.is_paused or x.is_draining))
 
@@ -209,15 +213,16 @@ class Registry:
 
     def probe_succeeded(self, instance: Instance) -> None:
         """Learn that a probe of ``instance`` succeeded."""
-        self._learn(self._member_of(instance), Event.PROBE_OK)
+        self._learn(self._member_of(instance), Event.PROBE_OK, doubt=min(instance.doubt, Doubt.BROKEN))
 
-    def probe_failed(self, instance: Instance, detail: str) -> None:
+    def probe_failed(self, instance: Instance, detail: str, doubt: Doubt = Doubt.SICK) -> None:
         """Learn that a probe of ``instance`` failed, and why."""
-        self._learn(self._member_of(instance), Event.PROBE_FAILED, detail)
+        self._learn(self._member_of(instance), Event.PROBE_FAILED, detail, doubt)
 
     def connection_failed(self, instance: Instance, reason: str) -> None:
         """Learn that a fresh connection to ``instance`` failed: it isn't chosen until a probe succeeds."""
-        self._learn(self._member_of(instance), Event.CONNECTION_FAILED, reason)
+        doubt = doubt_of(reason)
+        self._learn(self._member_of(instance), Event.CONNECTION_FAILED, reason, max(doubt, instance.doubt))
 
     def expire(self) -> tuple[Instance, ...]:
         """Drop the self-registered instances that have been unhealthy for too long, and return them."""
@@ -241,7 +246,8 @@ class Registry:
         instance.registration, instance.url = registration, registration.url
         instance.dialect = self.dialects.named(registration.dialect)
         instance.access = self.access.of(registration)
-        instance.is_draining = False
+        instance.is_draining = instance.is_proven = instance.is_stuck = False
+        instance.doubt = Doubt.NONE
         self._set_groups(instance, group_keys(registration))
         member = _Member(instance, self._clock())
         self._members[registration.key] = member
@@ -282,29 +288,46 @@ class Registry:
         member = self._members.get(instance.key)
         return member if member is not None and member.instance is instance else None
 
-    def _learn(self, member: _Member | None, event: Event, detail: str = "") -> None:
+    def _learn(self, member: _Member | None, event: Event, detail: str = "", doubt: Doubt | None = None) -> None:
+        """``doubt``: what speaks against the instance, unless it is healthy now; None: what did before."""
         if member is None:
             return
-        before = member.status.health
+        instance, before = member.instance, member.status.health
         member.status = advance(member.status, event, self.thresholds)
         after = member.status.health
+        found = Doubt.NONE if after is Health.HEALTHY else instance.doubt if doubt is None else doubt
+        if after is not before or found is not instance.doubt:
+            instance.health, instance.doubt = after, found
+            self._refresh(instance)
         if after is not before:
-            member.instance.health = after
-            self._refresh(member.instance)
             self._moved(member, after, detail)
         elif (
             event is Event.PROBE_FAILED
-            and member.instance.source.is_list
-            and not member.has_been_up
+            and instance.source.is_list
+            and not instance.is_proven
             and not member.told_not_up
         ):
             member.told_not_up = True
             self._notify(ChangeKind.NOT_UP, member, detail)
+        if event is Event.PROBE_FAILED and after is Health.UNHEALTHY:
+            self._judge_dead(member, detail)
+
+    def _judge_dead(self, member: _Member, detail: str) -> None:
+        """Tell once that an instance is dead: a probe was refused, or so many in a row got no answer.
+
+        One that delivers bytes meanwhile isn't taken here: those outweigh a probe that gets no answer.
+        """
+        instance = member.instance
+        timeouts = member.status.failures - self.thresholds.failures + 1 if instance.doubt.is_timeout else 0
+        if not member.told_dead and (instance.doubt is Doubt.GONE or timeouts >= CERTAIN_TIMEOUTS):
+            member.told_dead = True
+            self._notify(ChangeKind.DEAD, member, detail)
 
     def _moved(self, member: _Member, after: Health, detail: str) -> None:
         if after is Health.HEALTHY:
-            kind = ChangeKind.UP if member.has_been_up else ChangeKind.FIRST_UP
-            member.has_been_up = True
+            kind = ChangeKind.UP if member.instance.is_proven else ChangeKind.FIRST_UP
+            member.instance.is_proven = True
+            member.told_dead = False
         elif after is Health.SUSPECT:
             kind = ChangeKind.SUSPECT
         else:

@@ -20,6 +20,11 @@ Prepare = Callable[[Completion], Awaitable[None] | None]
 """Makes a completion ready for its selection: at once (None), or by being awaited. Never fails."""
 
 
+def _no_hope() -> float:
+    """Without a prober there is no probe to wait for."""
+    return 0.0
+
+
 class RoutingContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What every routed request needs, complete when it is built. What a reload may change is read from ``live``."""
 
@@ -30,6 +35,7 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     telemetry: Telemetry
     clock: Callable[[], float]
     in_flight: InFlight
+    hope_secs: Callable[[], float] = _no_hope  # how long a probe may take that may bring an instance back; 0: none
     prepare: Prepare | None = None  # what must happen before a selection
     queue: RequestQueue | None = None  # where requests wait for room
     gate: ApiKeyGate | None = None  # where requests show their API keys

@@ -139,7 +139,8 @@ class RequestLife(ResponseRelay):
         else:
             why = error.message if error is not None else record.flaw
             self._notes.append(f"Request completed with an error. {escape_controls(why)}".rstrip())
-        record.outcome, record.finished_at = outcome, self._context.clock()
+        clock = self._context.clock
+        record.outcome, record.finished_at = outcome, clock()
         record.notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
         self._telemetry.finish(record)
 

@@ -13,7 +13,6 @@ from typing import Final
 from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.errors import (
     HttpError,
-    LimitError,
     NoInstanceError,
     Retry,
     SaturatedError,
@@ -24,12 +23,11 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
-from fd_router.openai.completion import KEPT_TEXT, Completion
+from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.life import RequestLife
 from fd_router.routing.log_tags import request_tags
-from fd_router.routing.phase import ENDED, PREPARING, QUEUED, STREAMING
-from fd_router.routing.request_queue import RequestQueue
+from fd_router.routing.phase import ENDED, PREPARING, STREAMING
+from fd_router.routing.waiting_request import WaitingRequest
 from fd_router.telemetry.record import RequestRecord
 
 MAX_REFUSALS = 32
@@ -62,7 +60,7 @@ def _answered_status(error: UpstreamError) -> int:
     return error.status if error.reason in ANSWERS else 0
 
 
-class RoutedRequest(RequestLife):
+class RoutedRequest(WaitingRequest):
     """A request that is prepared, queued where there is no room, and sent, again where an attempt fails.
 
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
@@ -144,85 +142,21 @@ class RoutedRequest(RequestLife):
 
     def _begin(self) -> None:
         queue = self._context.queue
-        if queue is not None and queue.waiting:  # nobody overtakes
+        if queue is not None and queue.waiting and queue.waiting > queue.hoping:  # nobody overtakes
             self._wait(queue)
             return
         try:
             self._attempt()
         except SaturatedError as error:
             self._wait_or_fail(error)
+        except NoInstanceError as error:
+            self._wait_for_probe(error)
         except HttpError as error:
             self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  a plug-in's, for one: no client is left waiting
             self.on_bug(error)
         else:
             self._log_notes()
-
-    def _wait_or_fail(self, refusal: HttpError, *, again: bool = False) -> None:
-        """Wait for room where requests can, else end with ``refusal``; ``again``: it had been sent before, in vain."""
-        queue = self._context.queue
-        if queue is None:
-            self._give_up(refusal)
-        else:
-            self._wait(queue, again=again)
-
-    def _wait(self, queue: RequestQueue, *, again: bool = False) -> None:
-        completion, grant = self._completion, self._grant
-        tier = completion.service_tier if completion is not None else ""
-        priority = queue.priority_of(self._request, tier, grant.allowance.key.priority if grant is not None else None)
-        try:
-            ticket = queue.enter(self, priority, self._party(), again=again)
-        except LimitError as error:
-            self._fail_locally(error)
-            return
-        self._ticket = ticket
-        self._drop_texts()
-        self._move(QUEUED)
-        self._notes.append(f"Waiting for room at an instance (priority {priority}, {queue.waiting - 1} others wait)")
-        self._log_notes()
-
-    def _party(self) -> str:
-        """Return among whose requests it waits for its turn: its key's, its session's, or its client's."""
-        if self._grant is not None:
-            return f"key {self._grant.name}"
-        if self._completion is not None and self._completion.session_id:
-            return f"session {self._completion.session_id}"
-        return self._request.head.client
-
-    def _drop_texts(self) -> None:
-        """Keep a large prompt once, as the body that is sent: scheduling has seen it, and mostly won't again."""
-        if len(self._request.body) > KEPT_TEXT and (completion := self._completion) is not None:
-            completion.drop_texts()
-
-    # what the queue calls
-
-    def try_dispatch(self) -> bool:
-        """Try to be sent now. Returns False when there is still no room, or no instance at all."""
-        try:
-            self._attempt()
-        except NoInstanceError:
-            return False
-        except HttpError as error:  # waiting would not help it
-            self._ticket = None
-            self._fail_locally(error)
-        except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
-            self._ticket = None
-            self.on_bug(error)
-        else:
-            self._ticket = None
-            self._notes.append("There is room now; waiting is over.")
-            self._log_notes()
-        return True
-
-    def on_turned_away(self, error: HttpError) -> None:
-        """There was no room in time, or those who wait are too many."""
-        self._ticket = None
-        self._fail_locally(error)
-
-    @property
-    def waits_until(self) -> float:
-        """Until when it may wait in the queue, in monotonic seconds; 0.0: it doesn't wait there."""
-        return self._ticket.deadline if self._ticket is not None else 0.0
 
     def _track(self, request_id: str) -> None:
         """Make this findable by the id that its client, or this router, gave it."""
@@ -307,10 +241,6 @@ class RoutedRequest(RequestLife):
 
     # what the modes differ in
 
-    def _attempt(self) -> None:
-        """Select and send. Raises NoInstanceError; then nothing has changed."""
-        raise NotImplementedError
-
     def _may_repeat(self, failed: Instance, error: UpstreamError) -> bool:
         """Return whether an attempt that failed so may be made again elsewhere, by what became of its instances."""
         raise NotImplementedError
@@ -318,10 +248,6 @@ class RoutedRequest(RequestLife):
     def _end_attempt(self) -> None:
         """Give back what an attempt that came to nothing holds, connections and counts."""
         raise NotImplementedError
-
-    def _give_up(self, refusal: HttpError) -> None:
-        """End, since no other attempt can be made; ``refusal`` says why."""
-        self._fail_locally(refusal)
 
     def _pause_upstream(self) -> None:
         """Stop reading the answer."""

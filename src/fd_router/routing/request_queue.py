@@ -40,12 +40,22 @@ class QueueObserver(msgspec.Struct, frozen=True):
 class QueueTicket:
     """A request's ticket for its turn, which it has until then or until it leaves."""
 
-    __slots__ = ("_queue", "deadline", "party", "priority", "request", "since")
+    __slots__ = ("_queue", "deadline", "hopes", "party", "priority", "request", "since")
 
     def __init__(
-        self, queue: RequestQueue, request: Queued, priority: str, party: str, since: float, deadline: float
+        self,
+        queue: RequestQueue,
+        request: Queued,
+        priority: str,
+        party: str,
+        since: float,
+        deadline: float,
+        *,
+        hopes: bool = False,
     ) -> None:
+        """``hopes``: there was no instance at all; it waits for a probe that may bring one back, not for room."""
         self._queue = queue
+        self.hopes = hopes
         self.request = request
         self.priority = priority
         self.party = party
@@ -59,6 +69,11 @@ class QueueTicket:
     def leave(self) -> None:
         """The request needs no turn any more."""
         self._queue.leave(self)
+
+    def wait_for_room(self) -> None:
+        """An instance is back, and full: from now on it waits as all others do."""
+        if self.hopes:
+            self._queue.on_back(self)
 
     def __repr__(self) -> str:
         return f"<QueueTicket {self.priority} since {self.since:.3f}>"
@@ -82,6 +97,8 @@ class RequestQueue:
     ) -> None:
         self.waiting = 0
         """Requests that wait. Read only; an attribute, since every request looks."""
+        self.hoping = 0
+        """Those of them that wait for a probe, which nobody overtakes who finds no instance either. Read only."""
         self._priorities = priorities
         self._header = live.current.admission.priority_header.lower().encode("ascii")
         self._live = live
@@ -99,8 +116,12 @@ class RequestQueue:
         wanted = (request.header(self._header) or b"").decode("latin-1")
         return self._priorities.choose(wanted, service_tier, limit)
 
-    def enter(self, request: Queued, priority: str, party: str = "", *, again: bool = False) -> QueueTicket:
+    def enter(
+        self, request: Queued, priority: str, party: str = "", *, again: bool = False, hope_secs: float = 0.0
+    ) -> QueueTicket:
         """Queue as the last of its ``party``, or as the first of its priority when it is to be sent ``again``.
+
+        ``hope_secs``: how long a probe may take that it waits for; 0: it waits for room.
 
         Parties take turns within a priority. It waits as long as it may now: a reload changes that for those who come
         after it. Raises LimitError (429) when as many wait as may, unless another party has more that wait: of those
@@ -113,10 +134,12 @@ class RequestQueue:
             displaced = self._queue.surplus(priority, party)
             if displaced is None:
                 raise self._full(priority)
-        ticket = QueueTicket(self, request, priority, party, now, now + options.queue_timeout_secs)
+        seconds = min(hope_secs or options.queue_timeout_secs, options.queue_timeout_secs)
+        ticket = QueueTicket(self, request, priority, party, now, now + seconds, hopes=hope_secs > 0)
+        self.hoping += ticket.hopes
         if not self.waiting:
             self._rate.begin(now)
-            self._warn(now)
+            self._warn(now, seconds)
         self._queue.add(ticket, priority, party, first=again)
         self._sweeper.add(ticket)
         self.waiting += 1
@@ -139,7 +162,8 @@ class RequestQueue:
     def on_expired(self, ticket: QueueTicket) -> None:
         """A ticket's time is over. What a reload changes holds for those that enter from then on."""
         self.leave(ticket)
-        self._observer.refused("queue_timeout")
+        if not ticket.hopes:
+            self._observer.refused("queue_timeout")
         waited = self._clock() - ticket.since
         error = SaturatedError(
             f"No instance had room for the request within {waited:.0f} s; {self.waiting} more requests wait",
@@ -147,6 +171,12 @@ class RequestQueue:
         )
         error.headers = self._retry_after()
         ticket.request.on_turned_away(error)
+
+    def on_back(self, ticket: QueueTicket) -> None:
+        """A ticket waits for room now."""
+        ticket.hopes = False
+        self.hoping -= 1
+        ticket.deadline = ticket.since + self._live.current.admission.queue_timeout_secs
 
     def lengths(self) -> dict[str, int]:
         """Return how many requests of each priority wait."""
@@ -168,6 +198,7 @@ class RequestQueue:
     def _forget(self, ticket: QueueTicket) -> None:
         self._sweeper.discard(ticket)
         self.waiting -= 1
+        self.hoping -= ticket.hopes
         if not self.waiting:
             self._rate.pause(self._clock())
 
@@ -182,14 +213,14 @@ class RequestQueue:
     def _retry_after(self) -> tuple[tuple[str, str], ...]:
         return (("retry-after", str(self._rate.seconds_for(self.waiting + 1))),)
 
-    def _warn(self, now: float) -> None:
+    def _warn(self, now: float, seconds: float) -> None:
         if now - self._warned_at >= TELL_SECONDS:
             self._warned_at = now
-            options = self._live.current.admission
-            self._observer.warn(
-                "All instances are at their limit: requests wait now, "
-                f"{options.max_queued} of each priority at most, {options.queue_timeout_secs:g} s at most"
+            why = (
+                "No instance may be chosen until a probe says so" if self.hoping else "All instances are at their limit"
             )
+            most = self._live.current.admission.max_queued
+            self._observer.warn(f"{why}: requests wait now, {most} of each priority at most, {seconds:g} s at most")
 
     def __repr__(self) -> str:
         return f"<RequestQueue {self._queue!r}>"

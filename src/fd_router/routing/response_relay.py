@@ -50,9 +50,10 @@ class ResponseRelay:
 
     def _write_data(self, data: bytes) -> None:
         """Pass more of the body on."""
+        relay = self._relay
         self.record.bytes_out += len(data)
         self._tail = data
-        self._relay(data)
+        relay(data)
 
     # what a policy that learns, or an API key's limit, wants to know
 

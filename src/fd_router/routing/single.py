@@ -54,16 +54,18 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         completion, record = self._completion, self.record
         if completion is None:
             return
-        self._reservation = reservation = self._select(completion, self._excluded)
+        select = self._select
+        self._reservation = reservation = select(completion, self._excluded)
         self._send_to(reservation, record)
 
     def _send_to(self, reservation: Reservation[Instance], record: RequestRecord) -> None:
-        instance = reservation.instance
+        instance, context = reservation.instance, self._context
+        clock = context.clock
         record.attempts += 1
-        record.attempt_started = self._context.clock()
-        record.mixed = instance.url
-        self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
-        pool = self._context.pools.of(instance)
+        record.attempt_started = clock()
+        record.mixed = url = instance.url
+        self._notes.append(f"select worker (mixed): {url}, count: {instance.running}")
+        pool = context.pools.of(instance)
         self._drop_texts()
         if reservation.tracker is not None and reservation.hold(self._be_sent_soon):
             self._move(HELD)
@@ -82,7 +84,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         if pool is None or reservation is None:
             return
         self._stop_waiting()
-        if reservation.instance.takes_new and not pool.retired:
+        if reservation.instance.may_serve and not pool.retired:
             self._dispatch(pool)
         else:
             self._go_elsewhere(reservation, pool)
@@ -150,10 +152,10 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._phase = STREAMING
         else:
             self._move(STREAMING)
-        record = self.record
-        record.first_byte_at = self._context.clock()
-        record.status = head.status
+        record, clock = self.record, self._context.clock
+        record.first_byte_at = clock()
         if body and record.stream:
+            record.status = head.status
             self._on_first_data()
         self._write_head(head, body)
         if (reservation := self._reservation) is not None:
@@ -171,9 +173,10 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def on_data(self, data: bytes) -> None:
         """Pass more of the body on."""
+        relay = self._relay
         self.record.bytes_out += len(data)
         self._tail = data
-        self._relay(data)
+        relay(data)
 
     def on_complete(self) -> None:
         """The instance's answer is whole, and so is the client's."""

@@ -19,7 +19,11 @@ class CandidateGroup(Protocol[InstanceT_co]):
 
     @property
     def available(self) -> Sequence[InstanceT_co]:
-        """Those that take new requests, saturated ones too, ordered by URL."""
+        """Those that are given new requests, saturated ones too, ordered by URL."""
+
+    @property
+    def is_reserve(self) -> bool:
+        """Whether they are given requests only because nobody better is left: none of them twice the same one."""
 
     @property
     def is_saturated(self) -> bool:
@@ -32,12 +36,13 @@ class CandidateGroup(Protocol[InstanceT_co]):
 class UnlimitedGroup(Generic[InstanceT]):
     """Instances that all may be chosen, whatever they have to do: those of a simulation. Their owner sets them."""
 
-    __slots__ = ("available",)
+    __slots__ = ("available", "is_reserve")
 
     is_saturated = False
 
     def __init__(self, instances: Sequence[InstanceT]) -> None:
         self.available = instances
+        self.is_reserve = False
 
     def candidates(self, excluded: Collection[str] = ()) -> Sequence[InstanceT]:
         """Return the instances without those whose keys are ``excluded``."""
@@ -58,6 +63,11 @@ class JointGroup(Generic[InstanceT]):
     def available(self) -> Sequence[InstanceT]:
         """Those of all groups that take new requests."""
         return tuple(chain.from_iterable(group.available for group in self._groups))
+
+    @property
+    def is_reserve(self) -> bool:
+        """Whether nobody better is left in any of the groups."""
+        return all(group.is_reserve for group in self._groups if group.available)
 
     @property
     def is_saturated(self) -> bool:

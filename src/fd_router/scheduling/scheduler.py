@@ -42,7 +42,9 @@ class Scheduler(Generic[InstanceT]):
 
         Raises NoInstanceError when nothing is available, SaturatedError when nothing has headroom.
         """
-        candidates = self._group.candidates(tried) or self._group.candidates()
+        candidates = self._group.candidates(tried)
+        if not candidates and not self._group.is_reserve:
+            candidates = self._group.candidates()
         if not candidates:
             raise self._none()
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it

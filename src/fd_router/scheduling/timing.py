@@ -40,13 +40,14 @@ class TimedPolicy(PolicyDecorator):
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Choose."""
+        choose = self._choose
         if self._untimed:
             self._untimed -= 1
-            return self._choose(request, candidates)
+            return choose(request, candidates)
         self._untimed = self._every - 1
         clock, durations = self._clock, self._durations
         began = clock()
-        chosen = self._choose(request, candidates)
+        chosen = choose(request, candidates)
         seconds = clock() - began
         durations.counts[bisect_left(self._bounds, seconds)] += 1
         durations.sum += seconds

@@ -33,6 +33,7 @@ class RequestRecord(msgspec.Struct, gc=False):
     started: float  # the first byte of the request's head was read
     path: str = ""  # as the client sent it, for the log; "" = as endpoint
     http_version: str = "1.1"
+    inference: bool = False  # counts as an inference request, not only as an HTTP one
     tags: str = ""  # made by ``context_tags``: "[trace_id:…] [req_id:…] …", with a space at the end
     attempt_started: float = 0.0  # the last attempt's instances were chosen …
     sent_at: float = 0.0  # … and it was sent to them
@@ -42,7 +43,6 @@ class RequestRecord(msgspec.Struct, gc=False):
     flaw: str = ""  # why an answer is not what was asked for although it was completed
     outcome: str = "completed"  # "completed" | "failed" | "client_gone"
     stream: bool = False
-    inference: bool = False  # counts as an inference request, not only as an HTTP one
     mixed: str = ""  # URLs of the instances chosen last, "" = none
     prefill: str = ""
     decode: str = ""

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from fd_router.config.dotted_path import load_class, place_of
+from fd_router.config.dotted_path import place_of
 from fd_router.config.telemetry import TelemetryConfig
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.record import RecordSink, RequestRecord
-
-OPTION: Final = "telemetry.record-sinks"
+from fd_router.telemetry.record_sink_loading import load_record_sinks
 
 SILENT_SECONDS: Final = 60.0
 """A sink that fails is logged so often at most."""
@@ -22,12 +21,10 @@ SILENT_SECONDS: Final = 60.0
 
 def open_record_sinks(options: TelemetryConfig, metrics: Metrics, log: RouterLog) -> tuple[RecordSink, ...]:
     """Make the sinks that the configuration names. Raises ConfigError for one that can't be loaded."""
-    sinks: list[RecordSink] = []
-    for path in options.record_sink_paths():
-        sink: RecordSink = load_class(path, RecordSink, key=OPTION, folder=options.plugin_folder)
-        count = partial(metrics.record_sink_failed, path)
-        sinks.append(GuardedSink(path, sink, count=count, log=log.error, clock=time.monotonic))
-    return tuple(sinks)
+    return tuple(
+        GuardedSink(path, sink, count=partial(metrics.record_sink_failed, path), log=log.error, clock=time.monotonic)
+        for path, sink in load_record_sinks(options).items()
+    )
 
 
 class GuardedSink:

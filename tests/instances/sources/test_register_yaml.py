@@ -52,13 +52,25 @@ instances:
     assert {index: entry.port for index, entry in file.entries.items()} == {0: 1, 6: 4}
     mapping = "expected a mapping with role, host_ip and port"
     number = "port: expected an integer or a string, got the number 3.5"
-    assert file.problems == (
+    assert [problem.text for problem in file.problems] == [
         "Failed to register instance from index 1: invalid InstanceInfo format: invalid port: 99999",
         "Failed to register instance from index 2: only MIXED instances are allowed",
         f"Failed to register instance from index 3: invalid InstanceInfo format: {mapping}",
         "Failed to register instance from index 4: http://10.0.0.1:1 is at index 0 already",
         f"Failed to register instance from index 5: Invalid InstanceInfo JSON format: {number}",
-    )
+    ]
+    assert [problem.place for problem in file.problems] == [f"register.yaml:{line}" for line in (4, 5, 6, 7, 8)]
+
+
+def test_everything_that_is_wrong_with_an_entry_is_told() -> None:
+    text = "# fleet\ninstances:\n\n  - role: mixed\n    port: 0x1ffff\n    tp_size: many\n"
+    file = parse_register_file(text, partial(require_served, dialects=Dialects(), splitwise=False), name="r.yaml")
+    begin = "r.yaml:4: Failed to register instance from index 0:"
+    assert [str(problem) for problem in file.problems] == [
+        f"{begin} invalid InstanceInfo format: host_ip is required",
+        f"{begin} invalid InstanceInfo format: invalid port: 131071",
+        f"{begin} Invalid InstanceInfo JSON format: tp_size: expected a small integer, got a string",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,8 +92,8 @@ def test_files_that_hold_nothing_usable(text: str, problem: str) -> None:
     file = parse_register_file(text, partial(require_served, dialects=Dialects(), splitwise=False))
     assert file.entries == {}
     assert len(file.problems) == 1
-    assert problem in file.problems[0]
-    assert "\n" not in file.problems[0]
+    assert problem in file.problems[0].text
+    assert "\n" not in file.problems[0].text
 
 
 def run(source: RegisterYaml, members: SourceMembers) -> None:

@@ -7,9 +7,11 @@ import os
 import click
 
 from fd_router.app.config_checks import find_problems
+from fd_router.cli.complaints import as_typed
 from fd_router.cli.flags import given, router_flags
 from fd_router.config import reference
 from fd_router.config.loading import examine
+from fd_router.config.origins import located
 
 
 @click.command("check-config", params=router_flags())
@@ -20,7 +22,9 @@ def command(config_path: str | None, show: bool, **values: object) -> int:
     Exits with 1 if anything is.
     """
     report = examine(config_path, given(values), os.environ)
-    problems = [*report.problems, *find_problems(report.config)]
+    typed = click.get_current_context().find_root().obj
+    found = [*report.problems, *located(find_problems(report.config), report.origins)]
+    problems = [as_typed(problem, typed) for problem in found]
     comment = "# " if show else ""  # what --show prints is a YAML file
     for warning in report.warnings:
         click.echo(f"{comment}warning: {warning}")

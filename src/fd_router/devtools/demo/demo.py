@@ -150,7 +150,7 @@ class Demo:
         again = await self._requests.metric("retries") - retries
         answered = sum(served is not None for served in answers)
         self._console.print(
-            f"SIGKILL, no good-bye: {answered} of {FLOWING} were answered. {again:.0f} that were under way at {victim} "
+            f"SIGKILL, no good-bye: {answered} of {FLOWING} were answered. {again:.0f} under way at {victim} "
             "had no answer yet, so the router sent them to another instance. (A stream that has begun can't move: its "
             "client would see it break off.)"
         )

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import yaml
 
+from fd_router.config.yaml_list import load_with_lines, place_of
 from fd_router.errors import ConfigError
-from fd_router.instances.registration import Registration, parse_registration
+from fd_router.instances.registration import Registration, faults_of, parse_registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.source import REGISTER_YAML
 from fd_router.instances.sources.members import Accept, Diff, SourceMembers
 from fd_router.telemetry.contracts import Log
 
 
+class Problem(msgspec.Struct, frozen=True):
+    """What is wrong: ``text`` as FastDeploy's log has it, and where in the file that is."""
+
+    text: str
+    place: str = ""  # "register.yaml:3"; "" where the text names the file
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}" if self.place else self.text
+
+
 class RegisterFile(msgspec.Struct, frozen=True):
-    """What a file holds: the usable entries by their index, and one line for each problem."""
+    """What a file holds: the usable entries by their index, and all problems."""
 
     entries: dict[int, Registration] = {}
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()  # what is worth a line, but no problem
 
 
@@ -29,26 +40,26 @@ def read_register_file(path: Path, accept: Accept) -> RegisterFile:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        return RegisterFile({}, (f"Failed to read YAML file {path}: not UTF-8 text (byte {error.start})",))
+        return _unusable(f"Failed to read YAML file {path}: not UTF-8 text (byte {error.start})")
     except OSError as error:
-        return RegisterFile({}, (f"Failed to read YAML file {path}: {(error.strerror or str(error)).lower()}",))
+        return _unusable(f"Failed to read YAML file {path}: {(error.strerror or str(error)).lower()}")
     return parse_register_file(text, accept, name=str(path))
 
 
 def parse_register_file(text: str, accept: Accept, *, name: str = "register.yaml") -> RegisterFile:
     """Parse the text of such a file; ``name`` is what the problems call it."""
     try:
-        document = yaml.safe_load(text)
+        document, lines = load_with_lines(text, "instances")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return RegisterFile({}, (f"Failed to unmarshal YAML file {name}: {' '.join(str(error).split())}",))
+        return _unusable(f"Failed to unmarshal YAML file {name}: {' '.join(str(error).split())}")
     items = document.get("instances") if isinstance(document, Mapping) else document
     if items is None:
-        return RegisterFile({}, (f"No instances found in config file {name}",))
+        return _unusable(f"No instances found in config file {name}")
     if items == [] and items is not document:
         return RegisterFile(notes=(f"No instances found in config file {name}",))
     if not isinstance(items, list) or items is document:
-        return RegisterFile({}, (f"Failed to unmarshal YAML file {name}: expected a key 'instances' with a list",))
-    return _parse_entries(items, accept)
+        return _unusable(f"Failed to unmarshal YAML file {name}: expected a key 'instances' with a list")
+    return _parse_entries(items, [place_of(name, lines, index) for index in range(len(items))], accept)
 
 
 class RegisterYaml:
@@ -69,7 +80,7 @@ class RegisterYaml:
         """Name what the file has now."""
         file = self._read(self._path)
         for problem in file.problems:
-            self._log.error(problem)
+            self._log.error(problem.text)
         for note in file.notes:
             self._log.info(note)
         self._name(file, members, self._path)
@@ -78,7 +89,7 @@ class RegisterYaml:
         """Read the file at ``path``; what is returned names what it has. Raises ConfigError for any problem."""
         file = self._read(path)
         if file.problems:
-            raise ConfigError(*file.problems)
+            raise ConfigError(*map(str, file.problems))
         return lambda members: self._name(file, members, path)
 
     def _read(self, path: str) -> RegisterFile:
@@ -93,22 +104,27 @@ class RegisterYaml:
         return f"<RegisterYaml {self._path or 'without a file'}>"
 
 
-def _parse_entries(items: list[object], accept: Accept) -> RegisterFile:
+def _unusable(text: str) -> RegisterFile:
+    return RegisterFile({}, (Problem(text),))
+
+
+def _parse_entries(items: list[object], places: Sequence[str], accept: Accept) -> RegisterFile:
     entries: dict[int, Registration] = {}
-    problems: list[str] = []
+    problems: list[Problem] = []
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
+        faults: Sequence[str] = ()
         try:
             registration = _parse_entry(item, accept)
         except RegistrationError as error:
-            problems.append(f"Failed to register instance from index {index}: {error.message}")
-            continue
-        first = seen.setdefault(registration.key, index)
-        if first != index:
-            same = f"{registration.url} is at index {first} already"
-            problems.append(f"Failed to register instance from index {index}: {same}")
+            faults = (isinstance(item, Mapping) and faults_of(item)) or [error.message]
         else:
-            entries[index] = registration
+            first = seen.setdefault(registration.key, index)
+            if first != index:
+                faults = [f"{registration.url} is at index {first} already"]
+            else:
+                entries[index] = registration
+        problems += [Problem(f"Failed to register instance from index {index}: {x}", places[index]) for x in faults]
     return RegisterFile(entries, tuple(problems))
 
 

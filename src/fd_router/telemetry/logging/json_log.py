@@ -70,4 +70,4 @@ class JsonLog(RouterLog):
             **fields,
         }
         # JSON allows DEL as it is; a line of a log doesn't.
-        return msgspec.json.encode(entry).decode().replace("\x7f", "\\u007f") + "\n"
+        return "\n" + msgspec.json.encode(entry).decode().replace("\x7f", "\\u007f")

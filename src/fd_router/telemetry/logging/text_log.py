@@ -71,23 +71,24 @@ class RouterLog:
         if self.info_on:
             if self._idle:
                 self._wake()
-            self._append(f"{self._info_head}{tags}{_one_line(message)}\n")
+            append = self._append
+            append(f"{self._info_head}{tags}{_one_line(message)}")
 
     def info_all(self, messages: Sequence[str], tags: str = "") -> None:
         """Log several lines of one request at once, which costs little more than one line."""
         if self.info_on and messages:
             if self._idle:
                 self._wake()
-            head = f"\n{self._info_head}{tags}"
-            self._append(f"{head[1:]}{head.join(messages)}\n")
+            head, append = f"{self._info_head}{tags}", self._append
+            append(head + head.join(messages))
 
     def finished(self, record: RequestRecord) -> None:
         """Log the line of a finished request, at info, after what was still to be said of it: as a ``RecordSink``."""
         if self.info_on:
             if self._idle:
                 self._wake()
-            head = f"\n{self._info_head}{record.tags}"
-            self._append(f"{head[1:]}{head.join((*record.notes, access_line(record)))}\n")
+            head, append = f"{self._info_head}{record.tags}", self._append
+            append(head + head.join((*record.notes, access_line(record))))
             if len(self._lines) >= _BATCH_PIECES:
                 self.flush()
 
@@ -96,7 +97,7 @@ class RouterLog:
         if self.debug_on:
             if self._idle:
                 self._wake()
-            self._append(f"{self._debug_head}{tags}{_one_line(message)}\n")
+            self._append(f"{self._debug_head}{tags}{_one_line(message)}")
 
     def warn(self, message: str, tags: str = "", *, at_once: bool = True) -> None:
         """Log what is not as it should be but was dealt with; ``at_once`` unless it may come with every request."""
@@ -193,11 +194,11 @@ class RouterLog:
     def _set_second(self, now: int) -> None:
         self._second = now
         self._stamp = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(now))
-        self._info_head = f"[INFO] {self._stamp} logger.go:79: "
-        self._debug_head = f"[DEBUG] {self._stamp} logger.go:79: "
+        self._info_head = f"\n[INFO] {self._stamp} logger.go:79: "
+        self._debug_head = f"\n[DEBUG] {self._stamp} logger.go:79: "
 
     def _line(self, level: str, message: str, tags: str) -> str:
-        return f"[{level}] {self._stamp} logger.go:79: {tags}{escape_controls(message)}\n"
+        return f"\n[{level}] {self._stamp} logger.go:79: {tags}{escape_controls(message)}"
 
 
 def _one_line(message: str) -> str:
@@ -205,4 +206,5 @@ def _one_line(message: str) -> str:
 
 
 def _encode(lines: list[str]) -> bytes:
-    return "".join(lines).encode("utf-8", "backslashreplace")
+    """Return lines as they are written. Each begins with its line feed: so one text joins all lines of a request."""
+    return "".join((lines[0][1:], *lines[1:], "\n")).encode("utf-8", "backslashreplace")

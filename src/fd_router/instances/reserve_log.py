@@ -1,0 +1,34 @@
+"""The log of the reserve: a line when a group has nobody else any more, and one when that is over."""
+
+from __future__ import annotations
+
+from fd_router.instances.changes import Change
+from fd_router.instances.group_key import GroupKey
+from fd_router.instances.instance import MemberGroup
+from fd_router.telemetry.contracts import Log
+
+
+class ReserveLog:
+    """Hears of each change of the registry, and tells the log what it means for the groups."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._groups: dict[GroupKey, MemberGroup] = {}
+        self._told: set[GroupKey] = set()  # those that have only their reserve
+
+    def on_change(self, change: Change) -> None:
+        """See ``Registry.on_change``."""
+        self._groups.update((group.key, group) for group in change.instance.groups)
+        for key, group in self._groups.items():
+            serving = group.available  # which is what ``is_reserve`` is about
+            if group.is_reserve is (key in self._told):
+                continue
+            if group.is_reserve:
+                self._told.add(key)
+                urls = ", ".join(instance.url for instance in serving[:5])
+                self._log.warn(
+                    f"No {key} instance is healthy: requests go to the likeliest to serve all the same ({urls})"
+                )
+            else:
+                self._told.discard(key)
+                self._log.info(f"The {key} requests no longer go to instances that aren't healthy")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from fd_router.config.yaml_list import load_with_lines, place_of
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []),
+        ("- a\n\n- b\n", [1, 3]),
+        ("x: 1\nitems:\n  - a\n  - b: 1\n    c: 2\n  - d\n", [3, 4, 6]),
+        ("items: [a,\n b]", [1, 2]),
+        ("items: {a: [1]}", []),
+        ("base: &b [1, 2]\nitems: *b", [1, 1]),
+        ("{? [a] : 1, items: [x]}", [1]),
+    ],
+)
+def test_the_line_of_each_item(text: str, lines: list[int]) -> None:
+    if "? [a]" in text:
+        with pytest.raises(yaml.YAMLError):  # a list can't be a key of Python's
+            load_with_lines(text, "items")
+        return
+    document, found = load_with_lines(text, "items")
+    assert list(found) == lines
+    assert document == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("count", [101, 200_000])
+@pytest.mark.parametrize("nest", ["[", "{a: ", "- "])
+def test_what_is_nested_deeply_is_refused_before_it_is_put_together(nest: str, count: int) -> None:
+    with pytest.raises((RecursionError, yaml.YAMLError)):
+        load_with_lines(f"items: \n  {nest * count}", "items")
+
+
+def test_a_place() -> None:
+    assert [place_of("k.yaml", [4, 7], index) for index in (0, 1, 2)] == ["k.yaml:4", "k.yaml:7", "k.yaml"]

@@ -1,0 +1,113 @@
+"""Requests for which there is no instance, while a probe under way may bring one back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fd_router.admission.priorities import Priorities
+from fd_router.instances.instance import Health
+from fd_router.routing.request_queue import QueueObserver, RequestQueue
+from tests.support.fake_transport import FakeTransport
+from tests.support.rig import Rig, answer, post
+
+
+class Hoping(Rig):
+    """Two instances that are away, and a probe that takes up to ``hope`` seconds."""
+
+    def __init__(self, hope: float = 5.0, **admission: Any) -> None:
+        super().__init__(2, admission={"queue_timeout_secs": 30.0} | admission)
+        self.hope = hope
+        self.told: list[str] = []
+        self.queue = RequestQueue(
+            self.live, Priorities.parse(self.live.current.admission.priorities), self.sweeper, self.timers.time,
+            self.loop.call_soon, QueueObserver(lambda _: None, self.told.append, self.told.append),
+        )  # fmt: skip
+        self.change(queue=self.queue, hope_secs=lambda: self.hope)
+        self.set_health(Health.SUSPECT)
+
+    def set_health(self, health: Health) -> None:
+        for instance in self.instances:
+            instance.health = health
+
+    async def probed(self, health: Health) -> None:
+        """The probe is over."""
+        self.hope = 0.0
+        self.set_health(health)
+        self.queue.on_capacity()
+        await self.settle()
+
+    async def begin(self) -> FakeTransport:
+        client = self.client()
+        client.receive(post())
+        await self.settle()
+        return client
+
+
+async def test_they_wait_and_are_sent_when_it_is_back() -> None:
+    rig = Hoping()
+    clients = [await rig.begin() for _ in range(3)]
+    assert (rig.queue.waiting, rig.queue.hoping) == (3, 3)
+    assert "No instance may be chosen until a probe says so: requests wait now" in rig.told[0]
+    await rig.probed(Health.HEALTHY)
+    for transport in rig.backend.live:
+        transport.receive(answer())
+    await rig.settle()
+    assert [b"200 OK" in client.take() for client in clients] == [True] * 3
+    assert (rig.queue.waiting, rig.queue.hoping) == (0, 0)
+    rig.assert_nothing_is_held()
+
+
+async def test_they_fail_at_once_when_it_is_not() -> None:
+    rig = Hoping()
+    clients = [await rig.begin() for _ in range(3)]
+    await rig.probed(Health.UNHEALTHY)
+    assert [b" 502 " in client.take() for client in clients] == [True] * 3
+    assert rig.queue.waiting == 0
+    late = await rig.begin()
+    assert b"none is there" in late.take()
+
+
+async def test_no_longer_than_a_probe_may_take() -> None:
+    rig = Hoping(hope=5.0)
+    client = await rig.begin()
+    await rig.pass_time(4.9)
+    assert not client.written
+    await rig.pass_time(0.5)
+    assert b" 502 " in client.take()
+    assert (rig.queue.waiting, rig.queue.hoping) == (0, 0)
+    assert rig.told[1:] == [], "no time limit of the queue was met"
+
+
+async def test_one_probe_of_two_is_still_under_way() -> None:
+    rig = Hoping()
+    client = await rig.begin()
+    rig.queue.on_capacity()
+    await rig.settle()
+    assert not client.written
+    await rig.probed(Health.HEALTHY)
+    assert len(rig.backend.live) == 1
+
+
+async def test_they_count_among_those_that_may_wait() -> None:
+    rig = Hoping(max_queued=1)
+    first, second = await rig.begin(), await rig.begin()
+    assert not first.written
+    assert b" 502 " in second.take()
+
+
+async def test_one_that_leaves_is_forgotten() -> None:
+    rig = Hoping()
+    client = await rig.begin()
+    client.lose()
+    await rig.settle()
+    assert (rig.queue.waiting, rig.queue.hoping) == (0, 0)
+
+
+@pytest.mark.parametrize("hope", [0.0, 5.0])
+async def test_without_a_queue_nobody_waits(hope: float) -> None:
+    rig = Hoping(hope=hope)
+    rig.change(queue=None)
+    client = await rig.begin()
+    assert b" 502 " in client.take()
