@@ -26,8 +26,8 @@ MAX_AT_ONCE = 16
 GRACE_SECONDS = 0.25
 """How long an engine may take to end the answer of a request it has aborted; then the router ends it."""
 
-NO_ENDPOINT = frozenset((403, 404, 405, 501))
-"""Statuses by which an instance says that it has no such endpoint, or none that is open (vLLM)."""
+NO_ENDPOINT = frozenset((404, 405, 501))
+"""Statuses by which an instance says that it knows no such endpoint."""
 
 
 class Running(Protocol):
@@ -176,7 +176,7 @@ class AbortApi:
                     status, answer = await self._post(instance, message, shown)
             except UpstreamError as error:
                 return _Told(instance, AbortReply(error=error.detail))
-            if status in NO_ENDPOINT:
+            if status in NO_ENDPOINT or status in instance.dialect.abort_closed_statuses:
                 return _Told(instance, AbortReply(), lacks_endpoint=True)
             reply = self._read(instance, answer) if status == 200 else AbortReply(error=f"status {status}")
             if reply.error:

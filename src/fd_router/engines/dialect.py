@@ -164,6 +164,9 @@ class Dialect:
     passing_statuses: ClassVar[frozenset[int]] = frozenset((408, 425, 502))
     """Statuses of a failure that another instance need not have."""
 
+    abort_closed_statuses: ClassVar[frozenset[int]] = frozenset()
+    """Statuses, beside 404 and the like, by which it says that its endpoint for aborts isn't open."""
+
     doubtful_statuses: ClassVar[frozenset[int]] = frozenset((500,))
     """Statuses of a failure that may be the request's own doing: it is sent to one other instance, and no third."""
 

@@ -31,6 +31,8 @@ class VllmDialect(Dialect):
 
     busy_statuses: ClassVar[frozenset[int]] = frozenset((429, 503))
 
+    abort_closed_statuses: ClassVar[frozenset[int]] = frozenset((403,))
+
     def recognizes(self, answer: bytes) -> bool:
         """Tell by ``{"version": "0.32.0"}``, and nothing else in it."""
         try:
