@@ -139,7 +139,7 @@ class Router:
         yield self._membership.monitor.run()
         yield log_stats(runtime.live, self._membership.registry, runtime.telemetry)
         yield from self._scheduling.tasks()
-        for part in (self._capacity, self._routing, self._admission, self._sources):
+        for part in (self._membership, self._capacity, self._routing, self._admission, self._sources):
             for run in part.runs:
                 yield run()
 

@@ -28,6 +28,7 @@ class FastDeployDialect(Dialect):
 
     name: ClassVar[str] = "fastdeploy"
     makes_pairs: ClassVar[bool] = True
+    metrics_prefix: ClassVar[bytes] = b"fastdeploy:"
 
     def __init__(self) -> None:
         self._infos = PairInfos()
