@@ -36,7 +36,7 @@ class ModelProber:
 
     async def learn(self, registration: Registration) -> None:
         """Ask an instance, if its models are to be learnt in this way, and tell the registry. Never raises."""
-        path = self._registry.dialects.named(registration.dialect).models_path
+        path = self._registry.dialect_of(registration).models_path
         if registration.models or not path or not self._live.current.models.refresh_interval_secs:
             return
         if (cards := await self._ask(registration, path)) is not None:

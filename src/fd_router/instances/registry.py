@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 
 from fd_router.config.dotted_path import say
 from fd_router.config.live import LiveConfig
+from fd_router.engines.dialect import Dialect
 from fd_router.engines.dialects import Dialects
 from fd_router.engines.model_cards import ModelCard, told_cards
 from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
-from fd_router.instances.group_key import ANY_MODEL, GroupKey, group_keys
+from fd_router.instances.group_key import ANY_MODEL, GroupKey
+from fd_router.instances.grouping import Grouping
 from fd_router.instances.groups import Group
 from fd_router.instances.health import Event, Status, Thresholds, advance
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.log import log_change
-from fd_router.instances.model_sets import ModelSets, ServedModels
+from fd_router.instances.model_sets import ServedModels
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_keys import ROLES, Role
 from fd_router.instances.source import REGISTER_API, Source
@@ -28,19 +29,17 @@ CERTAIN_TIMEOUTS = 3
 
 Listener = Callable[[Change], None]
 
-_MAX_LEARNT = 1024
-"""Instances that aren't members yet of which it is remembered what they serve: whoever asks to register is probed."""
-
 
 class _Member:
     """What the registry keeps beside an instance."""
 
-    __slots__ = ("index", "instance", "status", "told_dead", "told_not_up", "unhealthy_since")
+    __slots__ = ("detected", "index", "instance", "status", "told_dead", "told_not_up", "unhealthy_since")
 
     def __init__(self, instance: Instance, now: float) -> None:
         self.instance = instance
         self.status = Status()
         self.index: int | None = None  # its position in its source's list, where the log tells it
+        self.detected = ""  # the dialect that it was found to speak, where it tells none
         self.told_not_up = False
         self.told_dead = False
         self.unhealthy_since = now
@@ -70,12 +69,7 @@ class Registry:
         self._members: dict[str, _Member] = {}
         self._banned: dict[str, float] = {}  # key → when it may register again
         self._removed_in_use: dict[str, Instance] = {}  # no members any more, but requests still run there
-        self._groups: dict[GroupKey, Group] = {}
-        self._models = ModelSets()
-        self._are_several = False  # what the members were grouped by
-        self._learnt: OrderedDict[str, tuple[ModelCard, ...]] = (
-            OrderedDict()
-        )  # by key, of those that aren't members yet
+        self._grouping = Grouping(lambda: live.current.protection.min_serving_percent / 100)
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
 
     @property
@@ -129,9 +123,7 @@ class Registry:
         instance.health = Health.UNHEALTHY
         if _is_busy(instance):
             self._removed_in_use[key] = instance
-        self._models.remove(instance.models)
-        self._set_groups(instance, ())
-        self._regroup()
+        self._grouping.leave(instance)
         self._notify(ChangeKind.REMOVED, member, reason)
         return instance
 
@@ -184,16 +176,12 @@ class Registry:
         Which models there are is for registrations and the configuration to say: a request's word made groups for
         ever.
         """
-        key = GroupKey(model, role)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = Group(key, self._live.current.protection.min_serving_percent / 100)
-        return group
+        return self._grouping.group(role, model)
 
     @property
     def served_models(self) -> ServedModels:
         """What the members serve, the same object until that changes."""
-        return self._models.served
+        return self._grouping.served
 
     def available(self, role: Role) -> tuple[Instance, ...]:
         """Return the members of ``role`` that take new requests, whatever model they serve, ordered by URL."""
@@ -202,23 +190,18 @@ class Registry:
     def learn_models(self, key: str, models: tuple[ModelCard, ...]) -> None:
         """Learn what the instance with ``key`` serves, by its own list. What it registered with counts for more."""
         member = self._members.get(key)
-        if member is not None:
-            if not member.instance.registration.models:
-                self._set_models(member, models)
-            return
-        self._learnt[key] = models
-        while len(self._learnt) > _MAX_LEARNT:
-            self._learnt.popitem(last=False)
+        if member is None:
+            self._grouping.learn_before(key, models)
+        elif not member.instance.registration.models:
+            self._set_models(member, models)
 
     def groups(self) -> tuple[Group, ...]:
         """Return all groups, those without members too."""
-        return tuple(self._groups.values())
+        return self._grouping.all()
 
     def forget_groups(self, models: Container[str]) -> None:
         """Let go of groups without members, of models that aren't among ``models``."""
-        for key, group in tuple(self._groups.items()):
-            if group.is_empty and key.model != ANY_MODEL and key.model not in models:
-                del self._groups[key]
+        self._grouping.forget(models)
 
     def proven(self, key: GroupKey) -> tuple[Instance, ...]:
         """Return the members of the group that have been up and aren't paused or draining."""
@@ -233,6 +216,19 @@ class Registry:
             instance.is_ejected = ejected
             self._refresh(instance)
             self._notify(kind, member, detail)
+
+    def dialect_of(self, registration: Registration) -> Dialect:
+        """Return the dialect that an instance tells, or was found to speak."""
+        member = self._members.get(registration.key)
+        return self.dialects.named(registration.dialect or (member.detected if member is not None else ""))
+
+    def set_detected(self, instance: Instance, name: str) -> None:
+        """Learn which dialect an instance speaks that tells none."""
+        member = self._member_of(instance)
+        if member is not None and not instance.registration.dialect:
+            member.detected = name
+            instance.dialect = self.dialects.named(name)
+            self._refresh(instance)  # who can pair with whom may have changed
 
     def set_cooling(self, instance: Instance, *, cooling: bool) -> None:
         """Let an instance not be chosen for the moment that it asked for, or be chosen again."""
@@ -276,24 +272,20 @@ class Registry:
         instance.access = self.access.of(registration)
         instance.is_draining = instance.is_proven = instance.is_stuck = False
         instance.doubt = Doubt.NONE
-        learnt = self._learnt.pop(registration.key, ())
-        instance.models = told_cards(registration.models) if registration.models else learnt
-        self._models.add(instance.models)
-        self._set_groups(instance, self._group_keys(instance))
+        self._grouping.join(instance)
         member = _Member(instance, self._clock())
         self._members[registration.key] = member
-        self._regroup()
         return member
 
     def _replace(self, member: _Member, registration: Registration) -> None:
         instance = member.instance
         before, instance.registration = instance.registration, registration
-        instance.dialect = self.dialects.named(registration.dialect)
+        instance.dialect = self.dialects.named(registration.dialect or member.detected)
         if before.traits != registration.traits and (access := self.access.of(registration)) is not instance.access:
             instance.access = access
             self._notify(ChangeKind.ACCESS, member)
         if before.role != registration.role:
-            self._set_groups(instance, self._group_keys(instance))
+            self._grouping.place(instance)
             self._notify(ChangeKind.ROLE, member, f"was {before.role}")
         elif before != registration and before.traits != registration.traits:
             self._refresh(instance)  # who can pair with whom may have changed: what of it matters, its dialect knows
@@ -306,38 +298,11 @@ class Registry:
             self._notify(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)
 
     def _set_models(self, member: _Member, models: tuple[ModelCard, ...]) -> None:
-        instance, before = member.instance, member.instance.models
-        instance.models = models
-        if {(card.name, card.base) for card in before} == {(card.name, card.base) for card in models}:
-            return  # an engine may tell another time of creation whenever it is asked
-        self._models.remove(before)
-        self._models.add(models)
-        self._set_groups(instance, self._group_keys(instance))
-        self._regroup()
-        self._notify(ChangeKind.MODELS, member)
-
-    def _group_keys(self, instance: Instance) -> tuple[GroupKey, ...]:
-        return group_keys(instance.role, instance.models, are_several=self._models.are_several)
-
-    def _regroup(self) -> None:
-        """Put all members into their groups where models have just begun, or ceased, to tell instances apart."""
-        if self._are_several is self._models.are_several:
-            return
-        self._are_several = self._models.are_several
-        for member in self._members.values():
-            self._set_groups(member.instance, self._group_keys(member.instance))
-
-    def _set_groups(self, instance: Instance, keys: Iterable[GroupKey]) -> None:
-        for group in instance.groups:
-            self._groups[group.key].leave(instance)
-        instance.groups = groups = tuple(self.group(key.role, key.model) for key in keys)
-        for group in groups:
-            group.join(instance)
+        if self._grouping.serve(member.instance, models):
+            self._notify(ChangeKind.MODELS, member)
 
     def _refresh(self, instance: Instance) -> None:
-        """Let the groups of ``instance`` select anew: whether it takes new requests may have changed."""
-        for group in instance.groups:
-            self._groups[group.key].refresh()
+        self._grouping.refresh(instance)
 
     def _member_of(self, instance: Instance) -> _Member | None:
         """Find the member; None for an instance that was removed meanwhile: news of it come too late."""

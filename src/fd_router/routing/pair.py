@@ -21,8 +21,7 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
-from fd_router.routing.model_route import ModelRoute
-from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg
+from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
@@ -75,7 +74,8 @@ class PairRequest(RoutedRequest):
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
         if self._route is not None:
-            self._follow_pair(self._route, paired)
+            self._follow(self._route)
+            paired.use_body(self._request.body)
         try:
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
@@ -118,12 +118,6 @@ class PairRequest(RoutedRequest):
 
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
-
-    def _follow_pair(self, route: ModelRoute, paired: PairedRequest) -> None:
-        """Make the bodies of the pair from what the route's last choice asks for."""
-        self._follow(route)
-        if paired.body is not self._request.body:
-            paired.body, paired.prepared = self._request.body, b""
 
     def _identify(self, completion: Completion) -> PairedRequest:
         """Find the id by which the instances are to know the request, the same for all its attempts."""
@@ -215,6 +209,10 @@ class PairRequest(RoutedRequest):
             self._phase = AWAITING  # the table has this move
             self.record.sent_at = self._context.clock()
 
+    def may_replace(self) -> bool:
+        """Whether a leg may be sent again, whose kept connection turned out dead."""
+        return self._may_replace()
+
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
         plan = self._plan
@@ -288,6 +286,8 @@ class PairRequest(RoutedRequest):
     def on_leg_refused(self, leg: PairLeg, answer: Answer) -> None:
         """Pass a 4xx on, once: it is about the request, and another pair would say the same."""
         status = answer[0].status
+        if status >= 400 and (breaker := leg.instance.breaker) is not None:
+            breaker.refused(status, self._who)
         if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"status {status}; the decode instance goes on")
             self._release(leg.reservation)
@@ -311,7 +311,7 @@ class PairRequest(RoutedRequest):
             self._end_attempt()  # a prefill that is still at work would be so for nobody
             self._break_off(error)
         else:
-            blamed = _blame(leg, error)
+            blamed = blame(leg, error)
             blamed.headers = (*error.headers, *self._pair_fields())
             self._answer = answer
             try:
@@ -398,11 +398,3 @@ class PairRequest(RoutedRequest):
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")
-
-
-def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
-    """Make the error that names the guilty leg."""
-    blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
-    blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
-    blamed.said, blamed.headers, blamed.may_be_repeated = error.said, error.headers, error.may_be_repeated
-    return blamed
