@@ -100,6 +100,20 @@ def test_four_questions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert read("register.yaml")["instances"] == [{"role": "prefill", "host_ip": "10.0.0.1", "port": 1}]
 
 
+def test_it_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", "pairs", "--splitwise", "--port", "81"]) == 0
+    assert capsys.readouterr().out.partition("Now:\n")[2].split("\n") == [
+        "  cd pairs",
+        "  fd-router check-config --config_path config.yaml",
+        "  fd-router --config_path config.yaml",
+        "  fd-router mock --port 8100 --role prefill --router 127.0.0.1:81",
+        "  fd-router mock --port 8101 --role decode --router 127.0.0.1:81",
+        "  fd-router status --router 127.0.0.1:81",
+        "",
+    ]
+    assert "process_tokens    # fewest prompt tokens to prefill\n" in Path("pairs/config.yaml").read_text()
+
+
 def test_the_router_runs_with_it(tmp_path: Path) -> None:
     port = free_port()
     assert run(["init", "--port", str(port)]) == 0
@@ -107,4 +121,4 @@ def test_the_router_runs_with_it(tmp_path: Path) -> None:
     try:
         router.wait_until_up()
     finally:
-        assert router.end() is None
+        router.end()

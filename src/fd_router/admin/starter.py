@@ -116,12 +116,11 @@ def next_steps(answers: Answers, folder: Path) -> Sequence[str]:
     """Say what to type now."""
     change = [] if folder == Path() else [f"cd {folder}"]
     steps = [*change, f"fd-router check-config --config_path {CONFIG}", f"fd-router --config_path {CONFIG}"]
+    router = f"127.0.0.1:{answers.port}"
     if not answers.instances:
-        role = " --role prefill" if answers.splitwise else ""
-        steps.append(
-            f"fd-router mock --port 8100{role} --router 127.0.0.1:{answers.port}    # or FastDeploy's --router"
-        )
-    return [*steps, f"fd-router status --router 127.0.0.1:{answers.port}"]
+        roles = (" --role prefill", " --role decode") if answers.splitwise else ("",)
+        steps += [f"fd-router mock --port {8100 + n}{role} --router {router}" for n, role in enumerate(roles)]
+    return [*steps, f"fd-router status --router {router}"]
 
 
 def _configuration(answers: Answers) -> str:
@@ -130,7 +129,7 @@ def _configuration(answers: Answers) -> str:
 # fd-router check-config --config_path {CONFIG} says what is wrong; --show prints what is in force.
 server:
   port: {answers.port}
-  splitwise: {str(answers.splitwise).lower()}              # true: prefill and decode instances in pairs; false: mixed ones
+  splitwise: {str(answers.splitwise).lower()}              # true: prefill and decode in pairs; false: mixed instances
   # host: 127.0.0.1            # only this machine may connect; without: everybody who reaches it
 
 scheduler:
@@ -160,6 +159,7 @@ def _scheduler(answers: Answers) -> str:
     if not answers.splitwise:
         return f"  policy: {answers.policy}    # {why}\n"
     prefill, decode = _FIT.get(answers.policy, (answers.policy, answers.policy))
+    why = "fewest prompt tokens to prefill" if prefill == _PREFILL_TOKENS else why
     return f"  prefill-policy: {prefill}    # {why}\n  decode-policy: {decode}\n"
 
 
