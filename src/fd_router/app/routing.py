@@ -15,6 +15,7 @@ from fd_router.app.models import build_models
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.stored import stored_starters
+from fd_router.app.streams import build_streams
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
 from fd_router.http.server_context import ServerState
@@ -25,7 +26,8 @@ from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
-from fd_router.routing.pair import PairContext, PairRequest
+from fd_router.routing.pair import PairRequest
+from fd_router.routing.pair_context import PairContext
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
@@ -74,6 +76,7 @@ def build_routing(
         "queue": admission.queues.default,
         "gate": admission.gate,
         "models": switch,
+        "streams": build_streams(runtime),
         "explain_header": config.proxy.explain_header,
     }
     starters = _starters(runtime, registry, default, shared, make_id if config.server.splitwise else None)

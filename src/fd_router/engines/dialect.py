@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
 
+from fd_router.engines.continuation.ways import PLAIN, Ways
 from fd_router.engines.engine_load import EngineLoad, read_engine_load
 from fd_router.engines.error_answers import ERROR_EVENT, begins_with_error
 
@@ -186,6 +187,9 @@ class Dialect:
     error_event: ClassVar[bytes] = ERROR_EVENT
     """How an error in the middle of a stream begins. It is searched for in every piece of one, so it must be something
     that no generated text can have in it."""
+
+    ways: ClassVar[Ways] = PLAIN
+    """How it is told to go on with an answer that another instance began."""
 
     def recognizes(self, answer: bytes) -> bool:  # noqa: ARG002
         """Tell whether ``answer`` to a GET of ``detect_path`` is of this engine."""

@@ -8,35 +8,28 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
-from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, UpstreamError
+from fd_router.errors import HttpError, NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.pair_leg import ContinuingPair
+from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.log_tags import request_tags
+from fd_router.routing.pair_context import PairContext
+from fd_router.routing.pair_fields import pair_fields, pair_lines
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
+from fd_router.routing.pair_planning import plan_pair
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
-
-SelectPair = Callable[..., tuple[Reservation[Instance], Reservation[Instance]]]
-"""(request, keys of instances tried, what to call between the choices) → both, counted. Raises NoInstanceError."""
-
-
-class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):
-    """What every request to a pair needs."""
-
-    select_pair: SelectPair
-    make_id: Callable[[], str]
 
 
 class PairRequest(RoutedRequest):
@@ -56,11 +49,15 @@ class PairRequest(RoutedRequest):
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instances that work on the request now: prefill, then decode, whose word counts."""
+        if self._continuation is not None:
+            return self._continuation.instances()
         return tuple(leg.instance for leg in (self._prefill, self._decode) if leg is not None)
 
     @property
     def engine_id(self) -> str:
         """The id that its instances know it by now: another one each time that it is scheduled again."""
+        if self._continuation is not None and (engine_id := self._continuation.engine_id):
+            return engine_id
         return self._plan.request_id if self._plan is not None else self._tracked_id
 
     # one attempt
@@ -119,6 +116,19 @@ class PairRequest(RoutedRequest):
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
 
+    def choose_leg(
+        self, stream: StreamContinuation, completion: Completion, body: bytes, excluded: Sequence[str], number: int
+    ) -> ContinuingPair:
+        """Choose the pair at which a stream goes on that broke off, under an id of its own."""
+        so_far, route = self._paired.reschedules if self._paired is not None else 0, self._route
+        paired = PairedRequest(body, self._tracked_id, True, True, True, so_far + number)
+        pair = (self._pairing if route is None else route).select_pair(completion, excluded)
+        leg = ContinuingPair.planned(stream, paired, pair, self._context, self._request, self._release)
+        self._tell_choice(*leg.instances)
+        if self._is_full:
+            leg.pause()
+        return leg
+
     def _identify(self, completion: Completion) -> PairedRequest:
         """Find the id by which the instances are to know the request, the same for all its attempts."""
         request, request_id = self._request, completion.request_id
@@ -137,14 +147,9 @@ class PairRequest(RoutedRequest):
         """Have the dialect of the pair plan the attempt. Raises an HttpError when it can't."""
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
-        dialect = decode.instance.dialect
-        try:
-            return dialect.plan(paired, prefill.instance.registration, decode.instance.registration)
-        except Exception as error:
-            if isinstance(error, (ValueError, RecursionError)):
-                raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
-            message = f"Failed to build disaggregate_info: the dialect {dialect.name} failed: {place_of(error)}"
-            raise HttpError(message, code="dialect_failed") from error
+        if self._asks:
+            paired.body = self._body_for(decode.instance.dialect)
+        return plan_pair(paired, prefill.instance, decode.instance)
 
     def _tag(self, new_id: str) -> None:
         """Log the id that was made here, which the instances' logs and the answer have."""
@@ -309,7 +314,7 @@ class PairRequest(RoutedRequest):
         self._log_failure(leg, error.detail)
         if self._phase is STREAMING:
             self._end_attempt()  # a prefill that is still at work would be so for nobody
-            self._break_off(error)
+            self._break_off(error, leg.instance)
         else:
             blamed = blame(leg, error)
             blamed.headers = (*error.headers, *self._pair_fields())
@@ -383,18 +388,11 @@ class PairRequest(RoutedRequest):
             self._excluded = before
 
     def _pair_headers(self) -> bytes:
-        if not self._context.live.current.proxy.expose_instances:
-            return b""
-        record = self.record
-        return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (
-            record.prefill.encode(), record.decode.encode(),
-        )  # fmt: skip
+        return pair_lines(self.record) if self._context.live.current.proxy.expose_instances else b""
 
     def _pair_fields(self) -> tuple[tuple[str, str], ...]:
         """Return the same for an answer of the router's own: which pair it was is needed most where it failed."""
-        if not self._context.live.current.proxy.expose_instances:
-            return ()
-        return (("X-Router-Prefill-URL", self.record.prefill), ("X-Router-Decode-URL", self.record.decode))
+        return pair_fields(self.record) if self._context.live.current.proxy.expose_instances else ()
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")

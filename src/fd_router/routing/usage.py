@@ -26,6 +26,10 @@ class UsageTail:
         self._pieces.append(data)
         self._write(data)
 
+    def write_to(self, write: Callable[[bytes], None]) -> None:
+        """Pass on to ``write`` from now on."""
+        self._write = write
+
     def tail(self) -> bytes:
         """Return the end of what has come."""
         return b"".join(self._pieces)[-TAIL:]

@@ -33,9 +33,12 @@ from fd_router.devtools.mock.completions import (
     Ids,
     Words,
     given_tokens,
+    own_ids,
     parse_body,
     prompt_of,
+    prompt_text,
 )
+from fd_router.devtools.mock.continuation import beginning_of, prompt_ids
 from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultInjector, parse_fault
 from fd_router.devtools.mock.generation import EngineDriver, Generation, GenerationStats
 from fd_router.devtools.mock.heartbeat import Heartbeat, registration
@@ -242,12 +245,17 @@ class MockInstance:
         request_id = "" if body.request_id is None else str(body.request_id)
         response_id = self._ids.response_id(request_id, chat=chat)
         given = given_tokens(body)
-        limit = given + 1 if options.role == "prefill" else body.limit or DEFAULT_MAX_TOKENS
+        beginning = beginning_of(body, self._words, chat=chat)
+        if beginning.flaw:
+            self._stats.misfits += 1
+            self._log(f"continuation: {beginning.flaw}")
+        prompt = prompt_of(body, options.block_size, options.hash_id_tokens)
+        limit = given + 1 if options.role == "prefill" else body.limit or max(1, DEFAULT_MAX_TOKENS - beginning.tokens)
         arguments = (
             call, Answer(response_id, body.model or options.model, chat=chat), self._words, self._driver, self._stats,
         )  # fmt: skip
         details: dict[str, Any] = {
-            "prompt": prompt_of(body, options.block_size, options.hash_id_tokens),
+            "prompt": prompt,
             "max_tokens": limit,
             "reason": "stop" if body.limit is None else "length",
             "stream": body.stream is True,
@@ -255,6 +263,10 @@ class MockInstance:
             "engine_id": request_id or response_id,
             "fault": fault,
             "given": given,
+            "behind": beginning.tokens,
+            "prompt_ids": own_ids(body) or prompt_ids(prompt_text(body), prompt.tokens)
+            if body.return_token_ids
+            else None,
         }
         if self._pd is not None and pairing is not None:
             return self._pd.generation(pairing, *arguments, **details)
@@ -336,6 +348,7 @@ class MockInstance:
             "finished": stats.finished,
             "disconnected": stats.disconnected,
             "aborted": stats.aborted,
+            "misfits": stats.misfits,
             "struck": self._faults.struck,
             "in_flight": sum(each.serves in COMPLETION_PATHS for each in connections),
             "connections": len(connections),
