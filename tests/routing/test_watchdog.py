@@ -188,13 +188,16 @@ class TestRequests:
 
 
 async def test_it_keeps_no_request_that_is_over() -> None:
-    rig = Rig()
+    def left() -> int:
+        return sum(isinstance(one, SingleInstanceRequest) for one in gc.get_objects())
+
+    rig, before = Rig(), left()
     watchdog = Watchdog(rig.state.proxied_requests, rig.live, rig.timers.time)
     instance = await rig.ask(rig.client())
     watchdog.sweep()
+    assert left() == before + 1
     instance.receive(answer())
     await rig.settle()
-    gc.collect()
-    assert not [one for one in gc.get_objects() if isinstance(one, SingleInstanceRequest)]
+    assert left() == before
     watchdog.sweep()
     assert repr(watchdog) == "<Watchdog 0 seen>"
