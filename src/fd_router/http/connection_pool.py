@@ -76,7 +76,7 @@ class InstancePool:
         """Take an idle connection, if there is a live one."""
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.is_idle:
+            if connection.is_open():
                 return connection
         return None
 

@@ -77,31 +77,37 @@ class PairRequest(RoutedRequest):
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
-            self._prefill = prefill_leg = PrefillLeg(self, prefill, stream=completion.stream, keeps_answer=is_first)
-            self._decode = decode_leg = DecodeLeg(self, decode, stream=completion.stream)
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream and not is_first, is_first)
+            self._decode = decode_leg = DecodeLeg(self, decode, completion.stream)
         except BaseException:  # from here on the legs give it back
             self._release(prefill)
             self._release(decode)
             raise
-        self.record.attempt_started = self._sent_at = self._context.clock()
+        context = self._context
+        clock, pools = context.clock, context.pools
+        self.record.attempt_started = self._sent_at = clock()
         if self._phase is PREPARING:  # nearly always; the table has this move
             self._phase = CONNECTING
         else:
             self._move(CONNECTING)
-        pools, prefill_timeout = self._context.pools, self._context.live.current.proxy.prefill_timeout_secs
+        prefill_timeout = context.live.current.proxy.prefill_timeout_secs
         prefill_leg.start(pools, self._request, plan.prefill_body(), prefill_timeout)
         if self._is_full:
             decode_leg.pause()
         if not is_first:
             decode_leg.start(pools, self._request, plan.decode_body(None))
+            if prefill_leg.is_sent and decode_leg.is_sent and self._phase is CONNECTING:
+                self._phase = AWAITING  # nearly always, over kept connections; the table has this move
+                self.record.sent_at = self._sent_at  # some µs ago: no reason to look at the clock once more
 
     def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
+        select_pair = self._pairing.select_pair
         if not self._telemetry.log.info_on:
-            return self._pairing.select_pair(completion, self._excluded)
+            return select_pair(completion, self._excluded)
         notes = self._notes
         notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
-        pair = self._pairing.select_pair(completion, self._excluded, self._on_prefill_chosen)
+        pair = select_pair(completion, self._excluded, self._on_prefill_chosen)
         notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
         return pair
 
@@ -182,18 +188,19 @@ class PairRequest(RoutedRequest):
     def _end_leg(self, leg: PairLeg | None) -> None:
         if leg is not None:
             try:
-                leg.cancel()
+                if not leg.is_over:
+                    leg.cancel()
             finally:
                 self._release(leg.reservation)
 
     # what the legs tell
 
     def on_leg_sent(self, leg: PairLeg) -> None:
-        """One of the two is on its way; with the other one, the request is."""
+        """One of the two is on its way, late; with the other one, the request is."""
         if self._phase is not CONNECTING:
             return
         other = self._decode if leg is self._prefill else self._prefill
-        if other is not None and other.is_sent:
+        if other is not None and (other.is_sent or other.is_over):
             self._phase = AWAITING  # the table has this move
             self.record.sent_at = self._context.clock()
 
@@ -202,11 +209,12 @@ class PairRequest(RoutedRequest):
         plan = self._plan
         if plan is not None and plan.order == "prefill_first" and not self._start_decode(plan, leg, head, answer):
             return
-        self._telemetry.metrics.leg_began("prefill", self._context.clock() - self._sent_at)
-        leg.reservation.first_token()
+        clock, reservation = self._context.clock, leg.reservation
+        self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
+        reservation.first_token()
         what = "first chunk received" if self.record.stream else "non-stream prefill response done"
-        self._notes.append(f"[prefill] {what}, release counter url={leg.instance.url}")
-        self._release(leg.reservation)
+        self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
+        self._release(reservation)
         self._log_notes()
 
     def _start_decode(self, plan: PairPlan, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
@@ -228,7 +236,8 @@ class PairRequest(RoutedRequest):
             self._phase = STREAMING
         else:
             self._move(STREAMING)
-        self.record.first_byte_at = now = self._context.clock()
+        clock = self._context.clock
+        self.record.first_byte_at = now = clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
         if self.record.stream and head.status < 400:
             leg.reservation.first_token()

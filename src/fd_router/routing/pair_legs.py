@@ -32,7 +32,7 @@ class Pair(Protocol):
     """The request, as its legs tell it what happens."""
 
     def on_leg_sent(self, leg: PairLeg) -> None:
-        """A leg's request is on its way."""
+        """The request of a leg that had to wait for a connection is on its way."""
 
     def on_leg_failed(self, leg: PairLeg, error: UpstreamError, answer: Answer | None = None) -> None:
         """The instance failed; whether that matters is the pair's to say. ``answer``: what it said of it, if it did."""
@@ -74,6 +74,7 @@ class PairLeg(UpstreamRequest):
         "_has_begun",
         "_head",
         "_is_full",
+        "_is_late",
         "_pair",
         "_pool",
         "_request",
@@ -81,14 +82,17 @@ class PairLeg(UpstreamRequest):
         "_stream",
         "_time_limit",
         "is_over",
+        "is_sent",
         "reservation",
     )  # fmt: skip
 
     role: Role = "mixed"
 
-    def __init__(self, pair: Pair, reservation: Reservation[Instance], *, stream: bool) -> None:
+    def __init__(self, pair: Pair, reservation: Reservation[Instance], stream: bool) -> None:
         self.reservation = reservation
+        self.is_sent = False  # its request is on its way, or was
         self.is_over = False  # its answer came to an end, or it was cancelled
+        self._is_late = False  # no kept connection could take it
         self._dialect = reservation.instance.dialect
         self._pair = pair
         self._stream = stream
@@ -110,13 +114,13 @@ class PairLeg(UpstreamRequest):
         self._body = body
         self._dispatch(pools.of(self.reservation.instance), time_limit)
 
-    @property
-    def is_sent(self) -> bool:
-        """Whether its request is on its way, or was answered."""
-        return self._connection is not None or self.is_over
+    def _on_connecting(self) -> None:
+        self.is_sent, self._is_late = False, True
 
     def _on_sending(self) -> bytes | Buffers:
-        self._pair.on_leg_sent(self)
+        self.is_sent = True
+        if self._is_late:  # else whoever starts both sees it
+            self._pair.on_leg_sent(self)
         pool = self._pool
         return pool.message(self._request, pool.authority, self._body)
 
@@ -270,9 +274,10 @@ class PrefillLeg(PairLeg):
     role: Role = "prefill"
 
     def __init__(
-        self, pair: Pair, reservation: Reservation[Instance], *, stream: bool, keeps_answer: bool = False
+        self, pair: Pair, reservation: Reservation[Instance], stream: bool, keeps_answer: bool = False
     ) -> None:
-        PairLeg.__init__(self, pair, reservation, stream=stream and not keeps_answer)
+        """``stream``: its first byte tells that the prefill is done."""
+        PairLeg.__init__(self, pair, reservation, stream)
         self._keeps_answer = keeps_answer
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:

@@ -1,0 +1,1 @@
+"""How engines go on with an answer that another instance began."""

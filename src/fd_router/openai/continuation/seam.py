@@ -1,0 +1,232 @@
+"""The seam: events of a second stream, written anew as those that would have come next in the first one."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fd_router.openai.continuation.event_json import Fields, decode_object, encode, objects, text_of
+from fd_router.openai.continuation.event_splitter import DONE, EventSplitter, payload
+from fd_router.openai.continuation.generated import (
+    BROKEN_FINISHES,
+    PROMPT_IDS,
+    TOKEN_IDS,
+    Generated,
+    content_of,
+    id_places,
+    prompt_ids_of,
+    reasoning_of,
+    token_ids_of,
+)
+from fd_router.openai.continuation.plan import Continuation
+from fd_router.openai.continuation.seam_text import SeamText
+from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.openai.continuation.token_usage import joined_usage
+
+LAST: Final = b"data: [DONE]\n\n"
+
+STARTED_OVER: Final = "started_over"
+ERROR_EVENT: Final = "error_event"
+
+
+class Seam:
+    """Takes the content of the stream that goes on, gives the events for the client.
+
+    ``generated`` is what there is so far, and is kept up to date. When ``broken`` isn't empty, the second stream is no
+    answer either; when ``is_done``, the client's stream has its last event, whatever else comes.
+    """
+
+    __slots__ = (
+        "_generated", "_head", "_held", "_is_first", "_plan", "_source", "_splitter", "_text", "broken",
+        "is_done",
+    )  # fmt: skip
+
+    def __init__(self, source: SourceRequest, generated: Generated, plan: Continuation) -> None:
+        self._source = source
+        self._plan = plan
+        self._generated = generated
+        self._head = generated.head  # of the first stream, if it came so far
+        generated.rewind()
+        if plan.by == "text":
+            generated.lose_ids()
+        self._splitter = EventSplitter()
+        self._text: SeamText | None = SeamText(
+            generated.whole_text, plan.repeats, plan.beginning, source.stops if plan.by != "start" else ()
+        )
+        self._held: list[Fields] = []  # events that the client may not see before more has come
+        self._is_first = True
+        self.broken = ""
+        """Why the second stream can't be used, a word."""
+        self.is_done = False
+
+    def feed(self, content: bytes) -> bytes:
+        """Take more content. Returns the events that the client is to be sent now."""
+        out = [self._rewritten(event) for event in self._splitter.feed(content)]
+        return b"".join(out)
+
+    def _rewritten(self, event: bytes) -> bytes:
+        if self.is_done or self.broken:
+            return b""
+        data = payload(event)
+        if not data:
+            return b"" if self._is_first else event  # a comment
+        if data == DONE:
+            self.is_done = True
+            return self._release() + LAST
+        fields = decode_object(data)
+        if fields is None:
+            return self._release() + event
+        self.broken = self._flaw(fields)
+        return b"" if self.broken else self._join(fields)
+
+    def _flaw(self, fields: Fields) -> str:
+        """Return why the second stream can't be used, "" if this event is right."""
+        if fields.get("error"):
+            return ERROR_EVENT
+        finishes = {text_of(choice, "finish_reason") for choice in objects(fields.get("choices"))}
+        if broken := finishes & BROKEN_FINISHES:
+            return next(iter(broken))
+        if self._is_first and (expected := self._plan.expected) is not None and prompt_ids_of(fields) != expected:
+            return STARTED_OVER
+        return ""
+
+    # one event
+
+    def _join(self, fields: Fields) -> bytes:
+        """Write an event anew, and give it, or keep it until its text is beyond doubt."""
+        fields.update(self._head)
+        self._drop_prompt_ids(fields)
+        if isinstance(usage := fields.get("usage"), dict):
+            fields["usage"] = joined_usage(usage, self._plan)
+        opens, self._is_first = self._is_first, False
+        said_before = [self._join_choice(choice, opens=opens) for choice in objects(fields.get("choices"))]
+        if any(said_before) and not fields.get("usage"):
+            return b""
+        self._held.append(fields)
+        return self._judge_text()
+
+    def _join_choice(self, choice: Fields, *, opens: bool) -> bool:
+        """Take out of a choice what was said before. Returns whether nothing else is in it."""
+        content = content_of(choice, chat=self._generated.chat)
+        if self._head and content.pop("role", None) is not None:
+            opens = True
+        had_ids = self._skip_hidden(choice)
+        had_text = self._skip_text(content)
+        is_empty = not _shows_anything(choice, content) and not token_ids_of(choice)
+        return is_empty and (had_ids or had_text or (opens and bool(self._head)))
+
+    def _skip_hidden(self, choice: Fields) -> bool:
+        """Take ids out that the client has seen. Returns whether there were some."""
+        ids, hidden = token_ids_of(choice), self._generated.hidden
+        if not ids or not hidden:
+            return False
+        at = 0
+        while at < min(len(ids), len(hidden)) and ids[at] == hidden[at]:
+            at += 1
+        self._generated.hidden = hidden[at:] if at == len(ids) else []
+        self._generated.ids += ids[:at]
+        for place in id_places(choice):
+            for name in TOKEN_IDS:
+                if place.get(name) == ids:
+                    place[name] = ids[at:]
+        return at > 0
+
+    def _skip_text(self, content: Fields) -> bool:
+        """Take text out that the client has. Returns whether there was some."""
+        name = "content" if self._generated.chat else "text"
+        text = text_of(content, name)
+        if not text or self._text is None:
+            return False
+        content[name] = new = self._text.feed(text)
+        return len(new) < len(text)
+
+    def _drop_prompt_ids(self, fields: Fields) -> None:
+        if self._source.wants_ids and not self._head:
+            return
+        fields.pop(PROMPT_IDS, None)
+        for choice in objects(fields.get("choices")):
+            for place in id_places(choice):
+                place.pop(PROMPT_IDS, None)
+
+    def end(self) -> bytes:
+        """The second stream is whole. Returns what is left of it, whether it said so itself or not."""
+        return b"" if self.is_done or self.broken else self._release() + self._splitter.pending
+
+    # what the text at the seam means
+
+    def _judge_text(self) -> bytes:
+        text = self._text
+        if text is None:
+            return self._release()
+        if text.starts_over(whole=True):
+            self._held, self.broken = [], STARTED_OVER
+            return b""
+        if text.stop:
+            return self._stop_here(text)
+        if text.is_open and not any(map(_shows_more, self._held)):
+            return b""
+        if text.new:
+            self._text = None  # nearly always behind the first event
+        return self._release()
+
+    def _release(self) -> bytes:
+        held, self._held = self._held, []
+        for fields in held:
+            self._generated.feed(fields)
+            if not self._source.wants_ids:
+                _drop_ids(fields)
+        return b"".join([b"data: %b\n\n" % encode(fields) for fields in held])
+
+    def _stop_here(self, text: SeamText) -> bytes:
+        """End the stream where a text to stop at was found across the seam."""
+        shown = text.new[: text.behind_stop()] if self._source.shows_stop else ""
+        self._held, self.is_done = [], True
+        return last_events(self._source, self._generated, "stop", shown)
+
+    def __repr__(self) -> str:
+        return f"<Seam {self._generated!r}{' ' + self.broken if self.broken else ''}>"
+
+
+def _shows_anything(choice: Fields, content: Fields) -> bool:
+    shown = text_of(content, "content") or text_of(content, "text") or reasoning_of(content)
+    return bool(shown or content.get("tool_calls") or choice.get("finish_reason"))
+
+
+def _shows_more(fields: Fields) -> bool:
+    """Return whether an event has more than text in it, after which its text can't be waited for."""
+    return any(
+        choice.get("finish_reason") or content.get("tool_calls") or reasoning_of(content)
+        for choice in objects(fields.get("choices"))
+        for content in (choice, content_of(choice, chat=True))
+    )
+
+
+def _drop_ids(fields: Fields) -> None:
+    for choice in objects(fields.get("choices")):
+        for place in id_places(choice):
+            for name in TOKEN_IDS:
+                place.pop(name, None)
+
+
+def last_events(source: SourceRequest, generated: Generated, reason: str, text: str = "") -> bytes:
+    """Return the events that end a stream of which nothing is left to be generated."""
+    events: list[Fields] = []
+    if not generated.finish:
+        events.append({**generated.head, "choices": [_last_choice(text, reason, chat=generated.chat)]})
+    if source.wants_usage and (usage := _own_usage(generated)) is not None:
+        events.append({**generated.head, "choices": [], "usage": usage})
+    for event in events:
+        generated.feed(event)
+    return b"".join([b"data: %b\n\n" % encode(event) for event in events]) + LAST
+
+
+def _last_choice(text: str, reason: str, *, chat: bool) -> Fields:
+    content: Fields = {"delta": {"content": text} if text else {}} if chat else {"text": text}
+    return {"index": 0, **content, "logprobs": None, "finish_reason": reason}
+
+
+def _own_usage(generated: Generated) -> dict[str, Any] | None:
+    """Return the usage of an answer whose instance didn't come to tell it; None if it can't be known, or was told."""
+    if generated.prompt_ids is None or not generated.has_all_ids or generated.has_last_usage:
+        return None
+    prompt, completion = len(generated.prompt_ids), len(generated.ids)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

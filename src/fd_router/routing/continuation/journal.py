@@ -1,0 +1,208 @@
+"""The journal of a stream: the bytes handed on, kept by reference, so that another instance can go on behind them.
+
+A stream's bytes come as its instance framed them. Those behind the last whole event are held back until the rest is
+there: the client never has half an event, which no continuation could complete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from fd_router.http.dechunk import dechunked
+
+ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
+"""How a chunk ends whose last event is whole. No event has an empty line in it."""
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+HOLD_LIMIT: Final = 64 * 1024
+"""Bytes that are held back at most; an event that is longer is handed on in pieces, and its stream has no journal."""
+
+STEP: Final = 8 * 1024
+"""By so many bytes a journal takes of the budget; its pieces are joined then, so that they take no more than that."""
+
+_SUSPECT: Final = (b'"abort"', b'{"error"', b'"pd_reschedule"', b'"recover_stop"', b'{ "error"')
+
+_BROKEN: Final = re.compile(rb'data: ?\{ ?"error": ?[^n\s]|"finish_reason": ?"(?:abort|pd_reschedule|recover_stop)"')
+"""An event by which an instance ends an answer that isn't whole. In a text, quotes are escaped."""
+
+_UNFINISHED: Final = re.compile(rb'"finish_reason": ?null[^0-9]{0,64}\Z')
+"""How an event of a token ends, where nothing that differs from token to token stands behind it."""
+
+_NEVER: Final = b"\0 no stream ends so"
+
+
+class JournalBudget:
+    """The bytes that all journals together may keep."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, size: int) -> bool:
+        """Take ``size`` bytes. Returns False when there aren't so many left."""
+        if self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Give back what was taken."""
+        self.used -= size
+
+    def __repr__(self) -> str:
+        return f"<JournalBudget {self.used} of {self.limit} bytes>"
+
+
+class Journal:
+    """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep.
+
+    ``on_broken`` hears of an event by which the instance gives up; it and what follows are held back until the one who
+    hears of it either takes the stream away, or has it handed on (``hand_on``).
+    """
+
+    __slots__ = (
+        "_blocks", "_budget", "_held", "_is_broken", "_left", "_limit", "_on_broken", "_pieces", "_taken", "_usual",
+        "_write", "lost",
+    )  # fmt: skip
+
+    def __init__(self, budget: JournalBudget, limit: int, on_broken: Callable[[], None]) -> None:
+        self._budget = budget
+        self._limit = limit
+        self._on_broken = on_broken
+        self._is_broken = False
+        self._blocks: list[bytes] = []  # many pieces joined: an object for each would take as much as they
+        self._pieces: list[bytes] = []
+        self._taken = 0  # of the budget
+        self._left = 0  # of those
+        self._held = b""
+        self._usual = _NEVER  # how a piece ends that needs no other look
+        self._write: Callable[[bytes], None] = _forget
+        self.lost = ""
+        """Why nothing is kept any more, a word; "" while all is."""
+
+    def begin(self, first: bytes, write: Callable[[bytes], None]) -> bytes:
+        """Begin with the first bytes of the body. Returns what of them is to be handed on, with the answer's head.
+
+        What comes later is handed on to ``write``.
+        """
+        end = _end_of_events(first)
+        now, self._held = first[:end], first[end:]
+        self._write = write
+        if now:
+            self._keep(now)
+        return now
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the stream."""
+        if self._held or not data.endswith(self._usual):
+            self._look(data)
+        else:
+            self._left = left = self._left - len(data)
+            if left < 0:
+                self._grow()
+            self._pieces.append(data)
+            self._write(data)
+
+    def content(self) -> bytes:
+        """Return the content of all that was handed on: whole events."""
+        return dechunked(b"".join((*self._blocks, *self._pieces)))
+
+    def hand_on(self) -> None:
+        """Hand on what is held back: the answer is whole, or nobody can go on with it. Nothing is kept from now on."""
+        held, self._held = self._held, b""
+        self.close("handed_on")
+        if held:
+            self._write(held)
+
+    def close(self, why: str = "closed") -> None:
+        """Let go of what is kept."""
+        self.lost = self.lost or why
+        self._usual = _NEVER
+        self._blocks, self._pieces = [], []
+        self._budget.give_back(self._taken)
+        self._taken = self._left = 0
+
+    # steps
+
+    def _look(self, data: bytes) -> None:
+        """Take a piece that isn't just one usual event."""
+        if self.lost:
+            self._write(data)
+            return
+        held = self._held + data if self._held else data
+        end = 0 if self._is_broken else _end_of_events(held)
+        if end and (broken := _broken_at(held, end)) >= 0:
+            end, self._is_broken = _end_of_events(held, broken), True
+        self._held = held[end:]
+        if end:
+            self._hand(held[:end])
+        if len(self._held) > HOLD_LIMIT:
+            self.close("event_too_long")
+            held, self._held = self._held, b""
+            self._write(held)
+        elif self._is_broken:
+            self._is_told()
+
+    def _is_told(self) -> None:
+        on_broken, self._on_broken = self._on_broken, _nothing
+        on_broken()
+
+    def _hand(self, whole: bytes) -> None:
+        """Keep whole events, learn how they end, and hand them on."""
+        self._keep(whole)
+        usual = _UNFINISHED.search(whole, max(0, len(whole) - 96)) if whole.endswith(ENDS) else None
+        if not self.lost:
+            self._usual = usual[0] if usual is not None else _NEVER
+        self._write(whole)
+
+    def _keep(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._grow()
+        if not self.lost:
+            self._pieces.append(data)
+
+    def _grow(self) -> None:
+        """Take more of the budget; without it, nothing more is kept."""
+        more = STEP + max(0, -self._left - STEP)
+        if self._taken + more > self._limit:
+            self.close("too_long")
+        elif not self._budget.take(more):
+            self.close("no_budget")
+        else:
+            self._taken += more
+            self._left += more
+            self._blocks.append(b"".join(self._pieces))
+            self._pieces.clear()
+
+    def __repr__(self) -> str:
+        state = self.lost or f"{self._taken - self._left} bytes kept, {len(self._held)} held back"
+        return f"<Journal {state}>"
+
+
+def _nothing() -> None:
+    """Hear no more of it."""
+
+
+def _forget(data: bytes) -> None:
+    """Take what nobody is there for yet."""
+
+
+def _end_of_events(data: bytes, before: int | None = None) -> int:
+    """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere."""
+    if before is None and data.endswith(ENDS):  # nearly always
+        return len(data)
+    return max((at + len(end) for end in ENDS if (at := data.rfind(end, 0, before)) >= 0), default=0)
+
+
+def _broken_at(data: bytes, end: int) -> int:
+    """Return where an event begins that says that the answer is broken, -1: there is none."""
+    if not any(word in data for word in _SUSPECT):
+        return -1
+    found = _BROKEN.search(data, 0, end)
+    return found.start() if found is not None else -1

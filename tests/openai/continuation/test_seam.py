@@ -1,0 +1,176 @@
+"""The seam: what another instance's events become behind those of the first one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fd_router.openai.continuation.event_splitter import EventSplitter, payload
+from fd_router.openai.continuation.generated import Generated
+from fd_router.openai.continuation.plan import Continuation
+from fd_router.openai.continuation.seam import STARTED_OVER, Seam, last_events
+from fd_router.openai.continuation.seam_text import SeamText
+from fd_router.openai.continuation.source_request import SourceRequest
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(text: str | None = None, *, finish: str | None = None, name: str = "second", **more: Any) -> bytes:
+    choices = [] if text is None else [{"index": 0, "text": text, "finish_reason": finish}]
+    return b"data: %b\n\n" % json.dumps({"id": name, "created": 2, "choices": choices, **more}).encode()
+
+
+def seam_behind(text: str, *, by: str = "text", fields: dict[str, Any] | None = None, **plan: Any) -> Seam:
+    generated = Generated(chat=False)
+    generated.feed_event(event(text, name="first", created=1))
+    source = SourceRequest(json.dumps({"prompt": "p", **(fields or {})}).encode(), chat=False)
+    return Seam(source, generated, Continuation(body=b"", by=by, **plan))  # type: ignore[arg-type]
+
+
+def texts(out: bytes) -> list[str]:
+    choices = [choice for one in objects(out) for choice in one["choices"]]
+    return [choice["text"] for choice in choices]
+
+
+def objects(out: bytes) -> list[dict[str, Any]]:
+    return [json.loads(payload(one)) for one in EventSplitter().feed(out) if payload(one) != b"[DONE]"]
+
+
+class TestHead:
+    def test_events_are_those_of_the_first_stream(self) -> None:
+        (one,) = objects(seam_behind("Hello").feed(event(", you", system_fingerprint="fp")))
+        assert (one["id"], one["created"], texts(b"data: %b\n\n" % json.dumps(one).encode())) == ("first", 1, [", you"])
+
+    def test_where_nothing_was_sent_the_second_stream_is_the_first(self) -> None:
+        source = SourceRequest(b'{"prompt": "p"}', chat=False)
+        seam = Seam(source, Generated(chat=False), Continuation(body=b"", by="start"))
+        assert objects(seam.feed(event("Hi")))[0]["id"] == "second"
+
+
+class TestStartingOver:
+    def test_by_tokens_its_first_event_tells(self) -> None:
+        for wrong in (event("x", prompt_token_ids=[1]), event("x")):
+            seam = seam_behind("Hello", by="tokens", expected=[1, 2])
+            assert seam.feed(wrong + event("y")) == b""
+            assert seam.broken == STARTED_OVER
+        seam = seam_behind("Hello", by="tokens", expected=[1, 2])
+        assert texts(seam.feed(event("x", prompt_token_ids=[1, 2]))) == ["x"]
+
+    def test_by_text_it_is_held_until_it_says_something_else(self) -> None:
+        seam = seam_behind("Once upon a time", beginning="Once upon a time")
+        assert seam.feed(event("Once upon")) == b""
+        assert texts(seam.feed(event(" two times"))) == ["Once upon", " two times"]
+        seam = seam_behind("Once upon a time", beginning="Once upon a time")
+        assert seam.feed(event("Once upon") + event(" a time there")) == b""
+        assert seam.broken == STARTED_OVER
+
+    def test_a_short_rest_is_handed_on(self) -> None:
+        seam = seam_behind("Once upon a time", beginning="Once upon a time")
+        assert seam.feed(event("Once")) == b""
+        assert texts(seam.feed(event("", finish="stop") + DONE)) == ["Once", ""]
+        assert seam.is_done
+
+    def test_a_stream_that_ends_without_a_word(self) -> None:
+        seam = seam_behind("Once upon a time", beginning="Once upon a time")
+        assert seam.feed(event("Once")) == b""
+        assert texts(seam.end()) == ["Once"]
+
+
+class TestBroken:
+    @pytest.mark.parametrize(
+        ("last", "why"),
+        [
+            (event("", finish="abort"), "abort"),
+            (event("", finish="pd_reschedule"), "pd_reschedule"),
+            (b'data: {"error": {"message": "dead"}}\n\n', "error_event"),
+        ],
+    )
+    def test_the_second_instance_gives_up_too(self, last: bytes, why: str) -> None:
+        seam = seam_behind("Hello")
+        assert texts(seam.feed(event(" you") + last + event("never") + DONE)) == [" you"]
+        assert seam.broken == why
+        assert not seam.is_done
+        assert seam.end() == b""
+
+
+class TestWhiteSpace:
+    @pytest.mark.parametrize(
+        ("repeats", "new", "shown"),
+        [
+            (" ", [" world"], ["world"]),
+            ("\n\n", ["\n", "\n", "x"], ["x"]),
+            (" ", ["world"], ["world"]),
+            ("\n  ", ["\n    x"], ["  x"]),
+            ("\n\n", ["\nx"], ["x"]),
+        ],
+    )
+    def test_what_comes_again_is_left_out(self, repeats: str, new: list[str], shown: list[str]) -> None:
+        seam = seam_behind("Hello" + repeats, repeats=repeats)
+        assert texts(b"".join([seam.feed(event(text)) for text in new])) == shown
+
+
+class TestStops:
+    @pytest.mark.parametrize("new", [["CD and more"], ["C", "D", " and more"], ["C", "D and more"]])
+    def test_a_text_to_stop_at_that_is_cut_in_two(self, new: list[str]) -> None:
+        seam = seam_behind("xAB", fields={"stop": ["ABCD"]})
+        out = b"".join([seam.feed(event(text)) for text in new])
+        assert texts(out) == [""]
+        assert objects(out)[-1]["choices"][0]["finish_reason"] == "stop"
+        assert out.endswith(DONE)
+        assert seam.is_done
+
+    def test_it_is_shown_where_the_client_wants_it(self) -> None:
+        seam = seam_behind("xAB", fields={"stop": "ABCD", "include_stop_str_in_output": True})
+        assert texts(seam.feed(event("CD and more"))) == ["CD"]
+
+    def test_what_only_begins_so_is_shown(self) -> None:
+        seam = seam_behind("xAB", fields={"stop": ["ABCD"]})
+        assert seam.feed(event("C")) == b""
+        assert texts(seam.feed(event("x"))) == ["C", "x"]
+
+    def test_one_in_the_new_text_is_the_engines_business(self) -> None:
+        text = SeamText("xAB", "", "", ["ABCD"])
+        text.feed(" ABCD")
+        assert (text.stop, text.is_open) == ("", False)
+
+
+USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+
+
+class TestUsage:
+    def test_what_was_given_is_no_prompt(self) -> None:
+        seam = seam_behind("Hello", by="tokens", tokens=5)
+        details = {"prompt_tokens_details": {"cached_tokens": 11}}
+        (one,) = objects(seam.feed(event(None, usage={**USAGE, **details})))
+        assert one["usage"] == {
+            "prompt_tokens": 7, "completion_tokens": 8, "total_tokens": 15,
+            "prompt_tokens_details": {"cached_tokens": 7},
+        }  # fmt: skip
+
+    def test_by_text_it_is_an_estimate(self) -> None:
+        (one,) = objects(seam_behind("Hello", tokens=5).feed(event(None, usage=USAGE)))
+        assert one["usage"] == {"prompt_tokens": 7, "completion_tokens": 8, "total_tokens": 15, "estimated": True}
+
+
+class TestLastEvents:
+    def test_the_end_of_an_answer_that_is_there(self) -> None:
+        generated = Generated(chat=False)
+        generated.feed_event(event("a", name="first", prompt_token_ids=[1, 2]))
+        generated.has_all_ids, generated.ids = True, [5]
+        source = SourceRequest(b'{"prompt": "p", "stream_options": {"include_usage": true}}', chat=False)
+        out = last_events(source, generated, "length")
+        finish, usage = objects(out)
+        assert finish["choices"][0]["finish_reason"] == "length"
+        assert usage["usage"] == {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
+        assert last_events(source, generated, "length") == DONE
+
+    def test_comments_pass_behind_the_first_event(self) -> None:
+        seam = seam_behind("Hello")
+        assert seam.feed(b": ping\n\n") == b""
+        assert seam.feed(event(" you") + b": ping\n\n").endswith(b": ping\n\n")
+
+    def test_a_lone_surrogate_stays_an_escape(self) -> None:
+        out = seam_behind("Hello").feed(b'data: {"choices":[{"index":0,"text":"\\ud83d","finish_reason":null}]}\n\n')
+        assert b"\\ud83d" in out

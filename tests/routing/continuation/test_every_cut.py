@@ -1,0 +1,120 @@
+"""A stream of each dialect, cut at every byte: with what another instance adds it is the unbroken one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fd_router.engines.continuation.ways import asking_ids
+from tests.support.broken_stream import BrokenStream
+from tests.support.exact_engine import PLAIN, SEVERAL, THINKING, TIGHT, ExactEngine, Step, events_of
+
+
+def body_of(*, chat: bool, **more: Any) -> bytes:
+    prompt: dict[str, Any] = {"messages": [{"role": "user", "content": "Say it"}]} if chat else {"prompt": "Say it:"}
+    return json.dumps({"model": "tiny", "stream": True, **prompt, **more}).encode()
+
+
+def cut_everywhere(body: bytes, dialect: str, steps: list[Step], *, chat: bool, ways: set[str]) -> None:
+    """Cut, continue, compare; ``ways``: those that were gone, all together."""
+    engine = ExactEngine(dialect, steps)
+    whole = engine.answer(body, chat=chat)
+    expected, seen = events_of(whole), set()
+    for at in range(len(whole)):
+        stream = BrokenStream(body, dialect, chat=chat)
+        stream.receive(whole[:at], size=17 + at % 90)
+        second = ExactEngine(dialect, steps, number=1 if not stream.generated.has_begun else 2)
+        seen.add(stream.go_on(second, size=1 + at % 200))
+        assert events_of(stream.out) == expected, f"cut at byte {at}: {whole[max(0, at - 80) : at]!r}"
+    assert seen == ways
+
+
+TOKENS = [
+    ("vllm", True, THINKING), ("vllm", False, SEVERAL), ("fastdeploy", True, TIGHT), ("fastdeploy", False, TIGHT),
+    ("sglang", False, PLAIN), ("openai", False, TIGHT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dialect", "chat", "steps"), TOKENS)
+def test_by_tokens(dialect: str, chat: bool, steps: list[Step]) -> None:
+    body = body_of(chat=chat, return_token_ids=True, stream_options={"include_usage": True})
+    cut_everywhere(body, dialect, steps, chat=chat, ways={"start", "tokens", "finished"})
+
+
+TEXTS = [("vllm", True, PLAIN), ("sglang", True, TIGHT), ("openai", False, PLAIN), ("vllm", False, SEVERAL)]
+
+
+def text_of(events: list[dict[str, Any]]) -> str:
+    choices = [choice for event in events for choice in event.get("choices", ())]
+    return "".join(choice.get("text") or choice.get("delta", {}).get("content") or "" for choice in choices)
+
+
+@pytest.mark.parametrize(("dialect", "chat", "steps"), TEXTS)
+def test_by_text(dialect: str, chat: bool, steps: list[Step]) -> None:
+    """The text is the same; a token more or less may be an event, since text is cut into tokens anew."""
+    body = body_of(chat=chat, stream_options={"include_usage": True})
+    engine = ExactEngine(dialect, steps)
+    whole = engine.answer(body, chat=chat)
+    seen = set()
+    for at in range(len(whole)):
+        stream = BrokenStream(body, dialect, chat=chat)
+        stream.receive(whole[:at], size=1000)
+        seen.add(stream.go_on(ExactEngine(dialect, steps, number=2), size=1 + at % 200))
+        events = events_of(stream.out)
+        assert text_of(events) == engine.text, f"cut at byte {at}"
+        assert events.count({}) == 1
+        assert [event for event in events[:-1] if "usage" in event] == events[-2:-1] or "finished" in seen
+        assert len({(event["id"], event["created"]) for event in events[:-1]}) == 1
+        finishes = [choice["finish_reason"] for event in events for choice in event.get("choices", ())]
+        assert [finish for finish in finishes if finish] == ["stop"]
+        roles = [
+            choice for event in events for choice in event.get("choices", ()) if choice.get("delta", {}).get("role")
+        ]
+        assert len(roles) == chat
+    assert seen == {"start", "text", "finished"}
+
+
+@pytest.mark.parametrize(("dialect", "chat", "steps"), TOKENS)
+def test_a_stream_breaks_twice(dialect: str, chat: bool, steps: list[Step]) -> None:
+    """The second instance's events are as good a beginning as the first one's."""
+    body = body_of(chat=chat, return_token_ids=True, max_tokens=9, stream_options={"include_usage": True})
+    engine = ExactEngine(dialect, steps)
+    whole = engine.answer(body, chat=chat)
+    expected = events_of(whole)
+    for first in range(0, len(whole), 97):
+        for second in range(0, len(whole), 61):
+            stream = BrokenStream(body, dialect, chat=chat)
+            stream.receive(whole[:first], size=200)
+            if stream.go_on(ExactEngine(dialect, steps), upto=second) != "finished" and stream.seam is not None:
+                stream.out = stream.out.removesuffix(b"0\r\n\r\n")
+                if not stream.seam.is_done:
+                    stream.go_on(ExactEngine(dialect, steps))
+                else:
+                    stream.out += b"0\r\n\r\n"
+            assert events_of(stream.out) == expected, (first, second)
+
+
+@pytest.mark.parametrize(("dialect", "chat", "steps"), TOKENS[:5])
+def test_ids_that_the_client_did_not_ask_for_are_not_shown(dialect: str, chat: bool, steps: list[Step]) -> None:
+    """``exact``: the router asks for the ids, and takes them out again."""
+    plain = body_of(chat=chat)
+    engine = ExactEngine(dialect, steps)
+    expected = [shorn(event) for event in events_of(engine.answer(plain, chat=chat))]
+    whole = engine.answer(asking_ids(plain), chat=chat)
+    for at in range(0, len(whole), 5):
+        stream = BrokenStream(plain, dialect, chat=chat, exact=True)
+        stream.receive(whole[:at], size=300)
+        before = len(events_of(stream.out + b"0\r\n\r\n"))
+        assert stream.go_on(ExactEngine(dialect, steps, number=1)) in {"start", "tokens", "finished"}
+        events = events_of(stream.out)
+        assert not [event for event in events[before:] if b"token_ids" in json.dumps(event).encode()]
+        assert [shorn(event) for event in events] == expected
+
+
+def shorn(event: dict[str, Any]) -> dict[str, Any]:
+    """An event without ids, wherever they stand."""
+    if isinstance(event, dict):
+        return {name: shorn(value) for name, value in event.items() if not name.endswith("token_ids")}
+    return [shorn(item) for item in event] if isinstance(event, list) else event

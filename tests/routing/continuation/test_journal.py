@@ -1,0 +1,170 @@
+"""The journal: what it hands on, what it keeps, what it holds back, and when it lets go."""
+
+from __future__ import annotations
+
+import pytest
+
+from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget
+
+
+def event(text: str, finish: str = "null") -> bytes:
+    return b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":%b}]}\n\n' % (
+        text.encode(), finish.encode(),
+    )  # fmt: skip
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Stream:
+    """A journal, and what becomes of its bytes."""
+
+    def __init__(self, limit: int = 1 << 20, budget: JournalBudget | None = None) -> None:
+        self.sent: list[bytes] = []
+        self.broken = 0
+        self.budget = budget or JournalBudget(1 << 20)
+        self.journal = Journal(self.budget, limit, self.on_broken)
+
+    def on_broken(self) -> None:
+        self.broken += 1
+
+    def begin(self, data: bytes) -> None:
+        self.sent.append(self.journal.begin(data, self.sent.append))
+
+    @property
+    def out(self) -> bytes:
+        return b"".join(self.sent)
+
+
+def test_whole_events_are_handed_on_as_they_came() -> None:
+    stream = Stream()
+    pieces = [chunk(event(text)) for text in ("a", "b", "c", "d")]
+    stream.begin(pieces[0])
+    for piece in pieces[1:]:
+        stream.journal.feed(piece)
+    assert stream.sent == pieces
+    assert all(mine is theirs for mine, theirs in zip(stream.sent[1:], pieces[1:], strict=True))
+    assert stream.journal.content() == b"".join(map(event, "abcd"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 200])
+def test_half_an_event_is_held_back(size: int) -> None:
+    stream, whole = Stream(), chunk(event("a")) + chunk(event("b") + event("c")) + chunk(event("d"))[:-9]
+    stream.begin(whole[:size])
+    for at in range(size, len(whole), size):
+        stream.journal.feed(whole[at : at + size])
+        assert stream.out == b"" or stream.out.endswith(b"\n\n\r\n")
+    assert stream.out == chunk(event("a")) + chunk(event("b") + event("c"))
+    assert stream.journal.content() == event("a") + event("b") + event("c")
+    stream.journal.hand_on()
+    assert stream.out == whole
+
+
+def test_events_that_end_as_windows_has_it() -> None:
+    stream, piece = Stream(), chunk(b"data: 1\r\n\r\n")
+    stream.begin(piece + b"9\r\n")
+    stream.journal.feed(b"data: 2")
+    assert stream.out == piece
+
+
+def test_the_end_is_handed_on_with_the_last_chunk() -> None:
+    stream = Stream()
+    stream.begin(chunk(event("a")))
+    stream.journal.feed(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+    assert stream.out.endswith(b"[DONE]\n\n\r\n")
+    stream.journal.hand_on()
+    assert stream.out.endswith(b"[DONE]\n\n\r\n0\r\n\r\n")
+    assert stream.budget.used == 0
+
+
+BROKEN = [
+    event("", '"abort"'), event("", '"pd_reschedule"'), event("", '"recover_stop"'),
+    b'data: {"error": {"message": "the engine is dead"}}\n\n', b'data: {"error":{"message":"x"}}\n\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("last", BROKEN)
+@pytest.mark.parametrize("size", [1, 10, 4000])
+def test_an_event_that_gives_up_is_held_back_until_it_is_decided(last: bytes, size: int) -> None:
+    stream, good = Stream(), chunk(event("a")) + chunk(event("b"))
+    bad = chunk(last) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    stream.begin(good)
+    for at in range(0, len(bad), size):
+        stream.journal.feed(bad[at : at + size])
+    assert stream.broken == 1
+    assert stream.out == good
+    assert stream.journal.content() == event("a") + event("b")
+    stream.journal.hand_on()
+    assert stream.out == good + bad
+
+
+@pytest.mark.parametrize("text", ['say \\"abort\\"', '{\\"error\\": 1}', "pd_reschedule", 'data: {\\"error\\"'])
+def test_what_a_text_is_about_is_no_event(text: str) -> None:
+    stream = Stream()
+    stream.begin(chunk(event("a")))
+    stream.journal.feed(chunk(event(text)))
+    assert not stream.broken
+    assert stream.out == chunk(event("a")) + chunk(event(text))
+
+
+def test_a_tool_that_is_called_abort_is_no_end() -> None:
+    stream, call = Stream(), chunk(b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"abort"}}]}}]}\n\n')
+    stream.begin(chunk(event("a")))
+    stream.journal.feed(call)
+    assert not stream.broken
+    assert stream.out.endswith(call)
+
+
+def test_a_stream_beyond_its_limit_is_handed_on_and_not_kept() -> None:
+    stream = Stream(limit=3 * STEP)
+    piece = chunk(event("x" * 1000))
+    stream.begin(piece)
+    for _ in range(60):
+        stream.journal.feed(piece)
+    stream.journal.feed(chunk(event("half"))[:20])
+    assert stream.journal.lost == "too_long"
+    assert stream.out == piece * 61 + chunk(event("half"))[:20]
+    assert stream.budget.used == 0
+
+
+def test_all_streams_have_one_budget() -> None:
+    budget = JournalBudget(4 * STEP)
+    first, second = Stream(budget=budget), Stream(budget=budget)
+    piece = chunk(event("x" * 1000))
+    first.begin(piece)
+    for _ in range(20):
+        first.journal.feed(piece)
+    second.begin(piece)
+    for _ in range(20):
+        second.journal.feed(piece)
+    assert not first.journal.lost
+    assert second.journal.lost == "no_budget"
+    first.journal.close()
+    assert budget.used == 0
+    third = Stream(budget=budget)
+    third.begin(piece)
+    assert not third.journal.lost
+
+
+def test_an_endless_event_is_handed_on() -> None:
+    stream = Stream()
+    stream.begin(b"fffff\r\ndata: ")
+    for _ in range(70):
+        stream.journal.feed(b"x" * 1000)
+    assert stream.journal.lost == "event_too_long"
+    assert len(stream.out) > HOLD_LIMIT
+    assert stream.out == b"fffff\r\ndata: " + b"x" * 70_000
+    assert stream.budget.used == 0
+
+
+def test_what_is_kept_takes_little_more_than_its_bytes() -> None:
+    """An object for each piece would take a fifth more."""
+    stream, piece = Stream(), chunk(event("word"))
+    stream.begin(piece)
+    for _ in range(5000):
+        stream.journal.feed(bytes(bytearray(piece)))
+    kept = 5001 * len(piece)
+    assert len(stream.journal.content()) == 5001 * len(event("word"))
+    assert kept <= stream.budget.used <= kept + STEP + len(piece)
+    assert len(stream.journal._blocks) + len(stream.journal._pieces) < kept / STEP + STEP / len(piece) + 2

@@ -1,0 +1,74 @@
+"""A stream that breaks, and goes on at another engine, all in the hand: no connections, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fd_router.engines.continuation.engines import WAYS
+from fd_router.engines.continuation.planning import plan_continuation
+from fd_router.http.dechunk import Dechunker
+from fd_router.openai.continuation.event_splitter import EventSplitter
+from fd_router.openai.continuation.generated import Generated
+from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
+from fd_router.openai.continuation.seam import Seam, last_events
+from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.journal import Journal, JournalBudget
+from tests.support.exact_engine import ExactEngine
+
+
+def pieces_of(data: bytes, size: int) -> Iterable[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+class BrokenStream:
+    """What the client has of a stream, and what the router knows of it."""
+
+    def __init__(self, body: bytes, dialect: str, *, chat: bool, exact: bool = False) -> None:
+        self.source = SourceRequest(body, chat=chat)
+        self.dialect = dialect
+        self.exact = exact
+        self.generated = Generated(chat=chat)
+        self.out = b""
+        self.broken = ""
+        self.seam: Seam | None = None
+
+    def receive(self, framed: bytes, size: int) -> None:
+        """The first instance sends so much, and dies."""
+        sent: list[bytes] = []
+        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None)
+        first, *more = pieces_of(framed, size) if framed else [b""]
+        sent.append(journal.begin(first, sent.append))
+        for piece in more:
+            journal.feed(piece)
+        self.out = b"".join(sent)
+        for event in EventSplitter().feed(journal.content()):
+            self.generated.feed_event(event)
+
+    def plan(self) -> Plan:
+        return plan_continuation(self.source, self.generated, WAYS[self.dialect], exact=self.exact)
+
+    def go_on(self, engine: ExactEngine, *, size: int = 1 << 20, upto: int | None = None) -> str:
+        """Continue at ``engine``, which breaks behind ``upto`` bytes. Returns how: a way, or why not."""
+        plan = self.plan()
+        if isinstance(plan, Impossible):
+            return plan.reason
+        if isinstance(plan, Finished):
+            self._send(b"" if self.generated.is_done else last_events(self.source, self.generated, plan.reason))
+            self.out += b"0\r\n\r\n"
+            return "finished"
+        self._take(plan, engine.answer(plan.body, chat=self.source.chat)[:upto], size)
+        return self.broken or plan.by
+
+    def _take(self, plan: Continuation, framed: bytes, size: int) -> None:
+        self.seam = seam = Seam(self.source, self.generated, plan)
+        dechunker = Dechunker(lambda content: self._send(seam.feed(content)))
+        for piece in pieces_of(framed, size):
+            dechunker.feed(piece)
+        dechunker.close()
+        self.broken = seam.broken
+        if seam.is_done:
+            self.out += b"0\r\n\r\n"
+
+    def _send(self, events: bytes) -> None:
+        if events:
+            self.out += b"%x\r\n%b\r\n" % (len(events), events)
