@@ -79,10 +79,10 @@ class PairLeg(UpstreamRequest):
         "_pool",
         "_request",
         "_size",
-        "_stream",
         "_time_limit",
         "is_over",
         "is_sent",
+        "is_streamed",
         "reservation",
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ class PairLeg(UpstreamRequest):
         self._is_late = False  # no kept connection could take it
         self._dialect = reservation.instance.dialect
         self._pair = pair
-        self._stream = stream
+        self.is_streamed = stream  # as it was asked for; once its head is there, as it is
         self._has_begun = False  # something of its body came, and wasn't an error
         self._head: ResponseHead | None = None
         self._gathered: list[bytes] = []
@@ -149,8 +149,10 @@ class PairLeg(UpstreamRequest):
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
         self._head, status = head, head.status
-        if status < 300 and (breaker := self.reservation.instance.breaker) is not None:  # what is more: at its end
-            breaker.answered(status)
+        if status < 300:  # what is more: at its end
+            self.is_streamed = head.is_streamed(asked=self.is_streamed)
+            if (breaker := self.reservation.instance.breaker) is not None:
+                breaker.answered(status)
         if not body:
             return
         if status >= 300:
@@ -288,11 +290,11 @@ class PrefillLeg(PairLeg):
         self._has_begun = True
         if self._dialect.judge("prefill", head.status, data, whole=False) is not Verdict.OK:
             self._fail_within(data)
-        elif self._stream:
+        elif self.is_streamed and not self._keeps_answer:
             self._pair.on_prefill_done(self, head, b"")
 
     def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
-        if not (self._stream and self._has_begun):  # else it was told at the first byte
+        if self._keeps_answer or not (self.is_streamed and self._has_begun):  # else it was told at the first byte
             self._pair.on_prefill_done(self, head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
@@ -324,7 +326,7 @@ class DecodeLeg(PairLeg):
             if verdict is not Verdict.OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
                 self._fail_within(data)
                 return
-        if self._stream or self._size + len(data) > MAX_GATHERED:
+        if self.is_streamed or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
             held, self._gathered = b"".join(self._gathered), []
             self._pair.on_decode_begun(self, head, held + data)
@@ -349,7 +351,9 @@ class DecodeLeg(PairLeg):
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
         verdict = self._dialect.judge("decode", head.status, body, whole=True)
-        if verdict is Verdict.OK or (verdict is Verdict.GIVEN_BACK and self._stream):  # a stream can't be taken back
+        if verdict is Verdict.OK or (
+            verdict is Verdict.GIVEN_BACK and self.is_streamed
+        ):  # a stream can't be taken back
             self._pair.on_decode_begun(self, head, body)
             self._pair.on_decode_complete(self)
         elif verdict is Verdict.GIVEN_BACK:
