@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ EXPECTED = {
     Signal.WAITED: (CLOSED, HALF_OPEN, HALF_OPEN),
     Signal.SUCCEEDED: (CLOSED, OPEN, CLOSED),
     Signal.FAILED: (CLOSED, OPEN, OPEN),
+    Signal.REFUSED: (OPEN, OPEN, OPEN),
     Signal.NEEDED: (CLOSED, CLOSED, CLOSED),
     Signal.RESTARTED: (CLOSED, CLOSED, CLOSED),
 }
@@ -125,6 +128,59 @@ def test_one_trial_decides() -> None:
     assert watched.breaker.circuit is HALF_OPEN
     watched.breaker.answered(200)
     assert watched.breaker.circuit is CLOSED
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_one_that_refuses_everybody_signals_it(status: int) -> None:
+    watched = Watched()
+    for client in ("a", "a", "b"):
+        watched.breaker.refused(status, client)
+    watched.breaker.rotate()
+    assert watched.signals == []
+    watched.breaker.refused(status, "c")
+    assert watched.signals == [(Signal.REFUSED, f"it answered status {status} to all 4 requests within 10 s")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda breaker: breaker.answered(200),
+        lambda breaker: breaker.failed("reset"),
+        lambda breaker: breaker.refused(400, "z"),
+    ],
+)
+@pytest.mark.parametrize("rotations", [0, 1])
+def test_not_one_that_answers_something_else_too(other: Any, rotations: int) -> None:
+    watched = Watched()
+    other(watched.breaker)
+    for _ in range(rotations):
+        watched.breaker.rotate()
+    for client in "abcdef":
+        watched.breaker.refused(404, client)
+    assert [signal for signal, _ in watched.signals if signal is Signal.REFUSED] == []
+    watched.breaker.rotate()
+    watched.breaker.rotate()
+    for client in "abc":
+        watched.breaker.refused(404, client)
+    assert watched.signals[-1][0] is Signal.REFUSED, "that was long ago"
+
+
+def test_a_trial_that_is_refused_decides_only_where_that_was_the_reason() -> None:
+    watched = Watched(in_a_row=1)
+    for client in "abc":
+        watched.breaker.refused(401, client)
+    watched.breaker.move(Signal.WAITED)
+    watched.breaker.refused(422, "d")
+    assert watched.breaker.circuit is HALF_OPEN
+    watched.breaker.refused(401, "d")
+    assert watched.breaker.circuit is OPEN
+    watched.breaker.move(Signal.WAITED)
+    watched.breaker.answered(200)
+    assert watched.breaker.circuit is CLOSED
+    watched.breaker.failed("reset")
+    watched.breaker.move(Signal.WAITED)
+    watched.breaker.refused(401, "d")
+    assert watched.breaker.circuit is HALF_OPEN
 
 
 def test_what_it_shows() -> None:

@@ -91,6 +91,55 @@ class World:
         return [line for _, line in self.log if about in line]
 
 
+def refuse(instance: Instance, status: int = 401) -> None:
+    """Refuse three clients."""
+    assert instance.breaker is not None
+    for client in "abc":
+        instance.breaker.refused(status, client)
+
+
+def serve(instances: list[Instance], times: int) -> None:
+    for instance in instances:
+        assert instance.breaker is not None
+        for _ in range(times):
+            instance.breaker.answered(200)
+
+
+def test_the_odd_one_out_that_refuses_everybody_gets_nothing() -> None:
+    world = World(size=4)
+    odd, *others = world.instances
+    refuse(odd)
+    assert world.open() == [1, 2, 3, 4], "nobody knows yet that the others serve"
+    serve(others, 3)
+    refuse(odd)
+    assert world.open() == [2, 3, 4]
+    (line,) = world.lines("Circuit of http://10.0.0.1:8000 opened")
+    assert "it answered status 401 to all 4 requests within 10 s, and the others serve; no requests for" in line
+    world.wait(1.1)
+    assert odd.breaker is not None
+    odd.breaker.refused(401, "d")
+    assert world.open() == [2, 3, 4], "its trial was refused too"
+
+
+def test_not_where_the_others_refuse_as_well() -> None:
+    world = World(size=4)
+    odd, *others = world.instances
+    serve(others, 3)
+    refuse(others[0], 404)
+    refuse(odd, 404)
+    assert world.open() == [1, 2, 3, 4]
+
+
+def test_nor_where_too_few_would_be_left() -> None:
+    world = World(size=1)
+    other = world.add(9)
+    world.registry.probe_failed(other, "status 503")
+    serve([other], 9)
+    refuse(world.instances[0])
+    assert world.open() == [1]
+    assert world.counted.panics
+
+
 def test_an_instance_that_fails_gets_nothing_then_one_request_then_all() -> None:
     world = World()
     bad = world.instances[0]

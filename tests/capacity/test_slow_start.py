@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -70,6 +71,59 @@ def test_when_all_are_new_there_is_no_limit() -> None:
     assert (one.limit, two.limit) == (0, 0)
 
 
+def test_among_the_young_the_older_have_more() -> None:
+    world = World(0)
+    first, second = world.warm = [world.add(1), world.add(2)]
+    world.load(10)
+    world.wait(2)
+    third = world.add(3)
+    assert (first.limit, second.limit, third.limit) == (0, 0, 1)
+    limits = []
+    for _ in range(4):
+        world.wait(2)
+        limits.append(third.limit)
+    assert limits == [5, 7, 8, 8], "2 of 4 s, 4 of 6, 6 of 8, and when the others are warm"
+    world.wait(2.1)
+    assert (first.limit, second.limit, third.limit) == (0, 0, 0)
+
+
+def test_shares_of_elders_that_are_young_themselves_are_taken_into_account() -> None:
+    world = World(1)
+    one = world.warm[0]
+    world.load(20)
+    two = world.add(2)
+    world.wait(5)
+    assert two.limit == 10
+    for _ in range(10):
+        two.acquire(0)
+    three = world.add(3)
+    world.wait(2)
+    assert (one.limit, two.limit, three.limit) == (0, 14, 4), "30 requests at one and seven tenths of an instance"
+
+
+def test_a_moment_makes_nobody_older() -> None:
+    world = World(0)
+    world.warm = [world.add(1)]
+    world.load(20)
+    world.wait(0.9)
+    assert world.add(2).limit == 0
+    world.wait(0.2)
+    assert world.add(3).limit == 1
+
+
+def test_a_thousand_that_come_at_once_take_no_time() -> None:
+    world = World(0)
+    begun = time.process_time()
+    for number in range(1, 1001):
+        key = {"role": "mixed", "host_ip": f"10.1.{number // 250}.{number % 250 + 1}", "port": 80}
+        world.registry.register(parse_registration(key))
+        world.now += 0.01
+    assert time.process_time() - begun < 5.0
+    begun = time.process_time()
+    world.wait(0.1)
+    assert time.process_time() - begun < 0.1
+
+
 def test_a_newcomer_that_is_left_alone_gets_everything_at_once() -> None:
     world = World(1)
     new = world.add(9)
@@ -119,11 +173,11 @@ def test_with_every_policy_its_share_grows(policy: str) -> None:
     for number in range(1000):
         running.pop(0).release()
         decision = scheduler.select(FakeRequest(f"prompt {number + 30} " * 20))
+        decision.first_token()  # by which ttft_aware learns
         decision.prefill_done()
         running.append(decision)
         got[min(3, number // 250)] += decision.instance is new
         world.wait(0.0125)
-    if policy != "ttft_aware":  # where no first token tells, it gives a newcomer less anyway
-        assert got[0] < got[3] * 0.6
+    assert got[0] < got[3] * 0.6
     assert got[0] < 250 * 0.15
     assert got[3] > 0

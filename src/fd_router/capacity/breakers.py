@@ -24,7 +24,12 @@ TICK_SECONDS = 0.1
 PANIC_LINE_SECONDS = 10.0
 """A group's panic is told in the log no more often."""
 
+OTHERS_SERVE = 0.9
+"""Share of their requests that the others must answer well for one that refuses everybody to be the odd one."""
+
 TRIAL = "trial"
+
+_OPENING = (Signal.TRIPPED, Signal.REFUSED)
 
 _KINDS = {
     Circuit.OPEN: ChangeKind.CIRCUIT_OPEN,
@@ -143,7 +148,11 @@ class Breakers:
         record = self._records.get(key)
         if record is None:
             return
-        if signal is Signal.TRIPPED and (group := self._panicking(record.instance)) is not None:
+        if signal is Signal.REFUSED and record.breaker.circuit is Circuit.CLOSED:
+            if not self._others_serve(record.instance):
+                return
+            why = f"{why}, and the others serve"
+        if signal in _OPENING and (group := self._panicking(record.instance)) is not None:
             record.breaker.clear()
             self._tell_panic(record.instance, group, f"stays closed in spite of {why}")
         else:
@@ -166,6 +175,17 @@ class Breakers:
         # One more than what still runs there from before.
         self._limits.cap(instance, TRIAL, instance.running + 1 if circuit is Circuit.HALF_OPEN else 0)
         self._registry.set_ejected(instance, circuit is Circuit.OPEN, _KINDS[circuit], why)
+
+    def _others_serve(self, instance: Instance) -> bool:
+        """Whether the other instances of its groups answer nearly all requests well."""
+        mine = {group.key for group in instance.groups}
+        others = [
+            record.breaker.outcome()
+            for record in self._records.values()
+            if record.instance is not instance and any(group.key in mine for group in record.instance.groups)
+        ]
+        good, number = sum(outcome[0] for outcome in others), sum(outcome[1] for outcome in others)
+        return number > 0 and good >= OTHERS_SERVE * number
 
     def _set_delay(self, record: _Record, now: float) -> None:
         options = self._options

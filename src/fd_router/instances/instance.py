@@ -38,6 +38,9 @@ class FailureObserver(Protocol):
     def answered(self, status: int) -> None:
         """Learn that an answer began."""
 
+    def refused(self, status: int, client: str) -> None:
+        """Learn that an answer with a status of 400 to 499 began, and to whom."""
+
     def failed(self, reason: str, *, begun: bool = False) -> None:
         """Learn that a request failed by the instance's own making; ``begun``: in the middle of its answer."""
 

@@ -204,6 +204,10 @@ class PairRequest(RoutedRequest):
             self._phase = AWAITING  # the table has this move
             self.record.sent_at = self._context.clock()
 
+    def may_replace(self) -> bool:
+        """Whether a leg may be sent again, whose kept connection turned out dead."""
+        return self._may_replace()
+
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
         plan = self._plan
@@ -278,6 +282,8 @@ class PairRequest(RoutedRequest):
     def on_leg_refused(self, leg: PairLeg, answer: Answer) -> None:
         """Pass a 4xx on, once: it is about the request, and another pair would say the same."""
         status = answer[0].status
+        if status >= 400 and (breaker := leg.instance.breaker) is not None:
+            breaker.refused(status, self._who)
         if self._phase is ENDED or (self._phase is STREAMING and leg is self._prefill):
             self._log_failure(leg, f"status {status}; the decode instance goes on")
             self._release(leg.reservation)

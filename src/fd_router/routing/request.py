@@ -22,7 +22,7 @@ from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import retry_after_secs
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
@@ -46,13 +46,16 @@ def report_failure(instance: Instance, error: UpstreamError, *, held_up: bool, b
         instance.failed(error.reason, begun=begun)
 
 
-def tell_status(instance: Instance, head: ResponseHead) -> None:
-    """Tell ``instance`` what it is to be given after an answer with a status of 300 or more."""
+def tell_status(instance: Instance, head: ResponseHead, client: str) -> None:
+    """Tell ``instance`` what it is to be given after an answer to ``client`` with a status of 300 or more."""
     status, dialect = head.status, instance.dialect
     if status in dialect.busy_statuses:  # no failure: it wants a pause
         instance.on_busy(instance, retry_after_secs(head))
     elif instance.breaker is not None:
-        instance.breaker.answered(status)
+        if 400 <= status < 500:
+            instance.breaker.refused(status, client)
+        else:
+            instance.breaker.answered(status)
 
 
 def _answered_status(error: UpstreamError) -> int:
@@ -66,7 +69,7 @@ class RoutedRequest(WaitingRequest):
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
     """
 
-    __slots__ = ("_excluded", "_preparing")
+    __slots__ = ("_died", "_excluded", "_preparing")
 
     def __init__(self, context: RoutingContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         self._phase = PREPARING
@@ -84,6 +87,7 @@ class RoutedRequest(WaitingRequest):
         self._usage = None
         self._notes = []
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
+        self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
         self._preparing: asyncio.Task[None] | None = None
 
     # what the client's connection calls
@@ -266,15 +270,39 @@ class RoutedRequest(WaitingRequest):
 
         ``refusal`` is what the client reads if there is none. ``role``: which of a pair failed.
         """
-        context = self._context
+        context, reason = self._context, error.reason
+        if reason == "refused" and self.record.sent_at:
+            reason = "reset"  # it was sent over a kept connection, which was lost: only the second time it was refused
         self._note_failure(error, role)
         self._end_attempt()
         if error.retry is Retry.ALWAYS:
             context.connection_failed(failed, error.reason)
-        if self._may_repeat(failed, error) and self._exclude(failed, error.reason) < self._max_attempts:
+        if reason == "reset":
+            self._died = (*self._died, failed)
+        if self._is_poison():
+            self._log_error(f"Not sent again: {len(self._died)} instances were lost under the request")
+            refusal.may_be_repeated = False
+            self._give_up(refusal)
+        elif self._may_repeat(failed, error) and self._exclude(failed, reason) < self._max_attempts:
             self._retry(error.reason, refusal)
         else:
             self._give_up(refusal)
+
+    @property
+    def _who(self) -> str:
+        """Whose request it is, to tell those apart whom an instance refuses."""
+        return f"{self.record.key} {self.record.client} {hash(self._request.head.authorization)}"
+
+    def _is_poison(self) -> bool:
+        """Whether two instances died under the request, as far as is known: a third would too."""
+        return len(self._died) > 1 and len({x.key for x in self._died if x.health is not Health.HEALTHY}) > 1
+
+    def _may_replace(self) -> bool:
+        """Whether it may be sent to the same instance again, whose kept connection turned out dead before any byte.
+
+        Not once another was lost under it: then this may be another death, and the next send would be the third.
+        """
+        return not self._died
 
     @property
     def _max_attempts(self) -> int:

@@ -188,7 +188,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """The instance's answer won't come (try elsewhere) or broke off (let the client see it)."""
         self._connection = None
-        if stale:
+        if stale and self._may_replace():
             self._replace()
             return
         reservation = self._reservation
@@ -214,7 +214,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         if held is None or completion is None:
             return False
         instance = held.instance
-        tell_status(instance, head)
+        tell_status(instance, head, self._who)
         if not self._may_resend(instance, head.status, is_forbidden=forbids_retry(head)):
             return False
         tried = (*self._excluded, instance.key)
