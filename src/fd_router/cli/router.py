@@ -23,6 +23,7 @@ from fd_router.early_signals import let_go
 from fd_router.errors import ConfigError
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "init": "init",
     "check-config": "check_config",
     "status": "status",
     "drain": "drain",
