@@ -79,7 +79,8 @@ class Router(LiveRouter):
 
 @contextlib.asynccontextmanager
 async def running(directory: Path, **options: Any) -> AsyncIterator[Router]:
-    models = {name: options.pop(name) for name in ("aliases", "fallbacks", "default", "strict") if name in options}
+    models = {"discovery": "always"}
+    models |= {name: options.pop(name) for name in ("aliases", "fallbacks", "default", "strict") if name in options}
     async with Router(directory, models, **options) as router:
         yield router
 
