@@ -33,42 +33,6 @@ ESTIMATE_PER_ID = 3 * TOKENS_PER_CHARACTER
 """What a token counts in that measure, where the client sends tokens: about three characters."""
 
 
-<<<<<<< HEAD
-=======
-class _Part(msgspec.Struct, gc=False):
-    type: str = ""
-    text: str = ""
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: str | list[_Part] | None = None
-
-
-class _ExtraBody(msgspec.Struct, gc=False):
-    session_id: str | None = None
-
-
-class RequestFields(msgspec.Struct, gc=False):
-    """The keys that matter here. A well-formed request of any client fits; what doesn't takes the slow way."""
-
-    stream: bool | int | float | str | None = None
-    messages: list[_Message] | None = None
-    prompt: str | list[str | int | list[int]] | None = None
-    prompt_token_ids: list[int | list[int]] | None = None  # FastDeploy's; it goes before the text
-    request_id: str | int | msgspec.UnsetType | None = msgspec.UNSET
-    session_id: str | None = None
-    prompt_cache_key: str | None = None
-    req_id: str | int | None = None
-    extra_body: _ExtraBody | None = None
-    model: str | None = None
-    user: Any = None  # these three are read only when somebody asks
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    service_tier: str | None = None
-    disaggregate_info: Any = msgspec.UNSET
-
-
->>>>>>> next
 _UNSET = msgspec.UNSET
 _decode = msgspec.json.Decoder(RequestFields).decode
 
@@ -211,19 +175,15 @@ def _token_ids(fields: RequestFields) -> array[int] | None:
     if not isinstance(given, list):
         return None
     try:
-        return array("I", fields.prompt)  # type: ignore[arg-type]  # mostly they are all numbers
+        return array("I", given)  # type: ignore[arg-type]  # mostly they are all numbers
     except (OverflowError, TypeError):
-        return _mixed_token_ids(fields.prompt)
+        return _mixed_token_ids(given)
 
 
-def _mixed_token_ids(prompt: list[str | int | list[int]]) -> array[int] | None:
+def _mixed_token_ids(given: Sequence[str | int | list[int]]) -> array[int] | None:
     ids = array("I")
     try:
-<<<<<<< HEAD
-        for item in prompt:
-=======
         for item in given:
->>>>>>> next
             if isinstance(item, int):
                 ids.append(item)
             elif isinstance(item, list):

@@ -33,11 +33,13 @@ class RequestFields(msgspec.Struct, gc=False):
 
     unread: ClassVar[int] = 0  # characters of the prompt beyond what was read
 
-    stream: bool | None = None
+    stream: bool | int | float | str | None = None
     messages: list[Message] | None = None
     prompt: Prompt | None = None
+    prompt_token_ids: list[int | list[int]] | None = None  # FastDeploy's; it goes before the text
     request_id: str | int | msgspec.UnsetType | None = msgspec.UNSET
     session_id: str | None = None
+    prompt_cache_key: str | None = None
     req_id: str | int | None = None
     extra_body: ExtraBody | None = None
     model: str | None = None
