@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fd_router.engines.dialect import Role, Verdict
+from fd_router.engines.dialect import OK, Role, Verdict
 from fd_router.engines.error_answers import error_message
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
@@ -101,7 +101,7 @@ class PairLeg(UpstreamRequest):
         self._stream = stream
         self._has_begun = False  # something of its body came, and wasn't an error
         self._head: ResponseHead | None = None
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes] | None = None  # what is held back of its body
         self._size = 0
         self._is_full = False
         self._connection = self._connecting = None
@@ -177,7 +177,7 @@ class PairLeg(UpstreamRequest):
         head = self._head
         if head is None:
             return
-        gathered = self._gathered
+        gathered = self._gathered or ()
         body = gathered[0] if len(gathered) == 1 else b"".join(gathered)
         if head.status >= 300:
             self._on_bad_end(head, body)
@@ -211,7 +211,7 @@ class PairLeg(UpstreamRequest):
 
     def _on_bad_verdict(self, verdict: Verdict, head: ResponseHead, body: bytes) -> None:
         status = head.status
-        if verdict is Verdict.CLIENT_ERROR or verdict is Verdict.OK:
+        if verdict is Verdict.CLIENT_ERROR or verdict is OK:
             self._pair.on_leg_refused(self, (head, body))
         elif verdict is Verdict.BUSY:
             self.instance.on_busy(self.instance, retry_after_secs(head))
@@ -235,6 +235,8 @@ class PairLeg(UpstreamRequest):
 
     def _gather(self, data: bytes) -> None:
         if self._size <= MAX_GATHERED:
+            if self._gathered is None:
+                self._gathered = []
             self._gathered.append(data)
             self._size += len(data)
 
@@ -289,7 +291,7 @@ class PrefillLeg(PairLeg):
         if self._has_begun:
             return
         self._has_begun = True
-        if self._dialect.judge("prefill", head.status, data, whole=False) is not Verdict.OK:
+        if self._dialect.judge("prefill", head.status, data, whole=False) is not OK:
             self._fail_within(data)
         elif self._stream:
             self._pair.on_prefill_done(self, head, b"")
@@ -299,7 +301,7 @@ class PrefillLeg(PairLeg):
             self._pair.on_prefill_done(self, head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
-        if self._dialect.judge("prefill", head.status, body, whole=True) is not Verdict.OK:
+        if self._dialect.judge("prefill", head.status, body, whole=True) is not OK:
             self._fail_within(body)
         else:
             self._pair.on_prefill_done(self, head, body)
@@ -324,12 +326,12 @@ class DecodeLeg(PairLeg):
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
         if not self._gathered:
             verdict = self._dialect.judge("decode", head.status, data, whole=False)
-            if verdict is not Verdict.OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
+            if verdict is not OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
                 self._fail_within(data)
                 return
         if self._stream or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
-            held, self._gathered = b"".join(self._gathered), []
+            held, self._gathered = b"".join(self._gathered or ()), None
             self._pair.on_decode_begun(self, head, held + data)
         else:
             self._gather(data)
@@ -352,7 +354,7 @@ class DecodeLeg(PairLeg):
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
         verdict = self._dialect.judge("decode", head.status, body, whole=True)
-        if verdict is Verdict.OK or (verdict is Verdict.GIVEN_BACK and self._stream):  # a stream can't be taken back
+        if verdict is OK or (verdict is Verdict.GIVEN_BACK and self._stream):  # a stream can't be taken back
             self._pair.on_decode_begun(self, head, body)
             self._pair.on_decode_complete(self)
         elif verdict is Verdict.GIVEN_BACK:

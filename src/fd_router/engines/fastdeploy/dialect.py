@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from fd_router.engines.dialect import (
+    OK,
     AbortMessage,
     AbortReply,
     Dialect,
@@ -48,7 +49,7 @@ class FastDeployDialect(Dialect):
             if given_back:
                 return Verdict.GIVEN_BACK
         if status < 300 and b'"error"' not in piece[:128]:  # nearly always: three searches, and no call
-            return Verdict.OK
+            return OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 
     def read_given_back(self, answer: bytes) -> GivenBack:
