@@ -70,8 +70,9 @@ class Completion:
     """
 
     __slots__ = (
-        "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "notes",
-        "req_id", "request_id", "session_id", "stream", "tags", "token_ids", "tokens",
+        "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "cache_seed", "decisions",
+        "has_router_fields", "notes", "req_id", "request_id", "served_as", "session_id", "stream", "tags", "token_ids",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
@@ -105,6 +106,8 @@ class Completion:
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
         self.notes: list[str] = []  # lines that are yet to be logged, in one go
+        self.cache_seed = 0  # what tells its prefix from the same text under another adapter
+        self.served_as = ""  # the model whose instances it goes to, where models matter
         self.cache_lookups = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
 
     @property
@@ -147,6 +150,11 @@ class Completion:
             texts = _texts(_read(self._body)) if self._texts is None else self._texts
             self._prompt = " ".join(texts)
         return self._prompt
+
+    def replace_body(self, body: bytes) -> None:
+        """Keep ``body``, which says the same to scheduling, instead of the client's."""
+        if self._body:
+            self._body = body
 
     def drop_texts(self) -> None:
         """Forget the text of a large prompt: it takes as much memory as the body, which is kept. Asked for, it is read

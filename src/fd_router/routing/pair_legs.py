@@ -347,3 +347,11 @@ class DecodeLeg(PairLeg):
             self._pair.on_given_back(self, head, body)
         else:
             self._fail_within(body)
+
+
+def blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
+    """Make the error that names the guilty leg."""
+    blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
+    blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
+    blamed.said, blamed.headers, blamed.may_be_repeated = error.said, error.headers, error.may_be_repeated
+    return blamed

@@ -45,7 +45,7 @@ class Engine(Protocol):
     def is_healthy(self) -> bool:
         """Whether it says so."""
 
-    def abort_named(self, names: list[str] | None) -> None:
+    def abort_named(self, names: list[str] | None) -> object:
         """Abort the requests with these ids, None: all."""
 
 

@@ -211,6 +211,9 @@ class MockInstance:
 
     def _complete(self, call: Call, kind: GeneratingKind) -> None:
         body = kind.parse(call.request.body)
+        if self._options.only_model and body.model != self._options.model:
+            message = f"The model `{body.model}` does not exist."
+            raise BadRequestError(message, status=404, code="model_not_found")
         if kind is KINDS["/v1/responses"]:
             self._responses.check_previous(call.request.body)
         pairing = self._pd.read(body, call.request.body) if self._pd is not None else None
@@ -272,14 +275,10 @@ class MockInstance:
         wanted = decoded(call, _AbortBody)
         if not wanted.abort_all and not wanted.req_ids:
             raise BadRequestError("either req_ids or abort_all is required")
-        names = wanted.req_ids or []
-        chosen = [each for each in self._stats.live if wanted.abort_all or any(map(each.is_named, names))]
-        not_found = (
-            [] if wanted.abort_all else [name for name in names if not any(each.is_named(name) for each in chosen)]
-        )
+        names = None if wanted.abort_all else wanted.req_ids or []
+        chosen = self.abort_named(names)
+        not_found = [name for name in names or () if not any(each.is_named(name) for each in chosen)]
         aborted = [{"request_id": each.engine_id, "output_token_count": each.produced} for each in chosen]
-        for each in chosen:
-            each.abort()
         respond(call, {
             "request_id": self._ids.response_id("", "control-"),
             "status": "success",
@@ -310,11 +309,12 @@ class MockInstance:
             engine.running, engine.waiting, free, options.cache_tokens // options.block_size, options.block_size
         )
 
-    def abort_named(self, names: list[str] | None) -> None:
-        """Abort the requests with these ids, None: all."""
-        for each in tuple(self._stats.live):
-            if names is None or any(map(each.is_named, names)):
-                each.abort()
+    def abort_named(self, names: list[str] | None) -> list[Generation]:
+        """Abort the requests with these ids, None: all. Returns them."""
+        chosen = [each for each in self._stats.live if names is None or any(map(each.is_named, names))]
+        for each in chosen:
+            each.abort()
+        return chosen
 
     # For tests.
 

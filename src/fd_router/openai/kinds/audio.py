@@ -6,7 +6,7 @@ from typing import Final
 
 from fd_router.openai.completion import Completion, Headers, RequestFields
 from fd_router.openai.endpoint import Endpoint
-from fd_router.openai.form_body import boundary_of, read_form
+from fd_router.openai.form_body import boundary_of, read_form, set_field
 from fd_router.openai.json_body import fields_of, read_object
 
 BYTES_PER_TOKEN: Final = 320
@@ -27,6 +27,11 @@ def read_recording(body: bytes, headers: Headers) -> Completion:
     return completion
 
 
+def form_with_model(body: bytes, headers: Headers, model: str) -> bytes:
+    """Return a form that asks for ``model``; its other parts stay as they came."""
+    return set_field(body, boundary_of(headers), "model", model)
+
+
 def read_speech(body: bytes, headers: Headers) -> Completion:
     """Read what is to be spoken."""
     return Completion(body, headers, fields_of(read_object(body), "instructions", "input"))
@@ -39,6 +44,7 @@ ENDPOINTS: Final = (
         about="speech to text (a form with a file)",
         mode="any_instance",
         read=read_recording,
+        with_model=form_with_model,
     ),
     Endpoint(
         path="/v1/audio/translations",
@@ -46,6 +52,7 @@ ENDPOINTS: Final = (
         about="speech to English text (a form with a file)",
         mode="any_instance",
         read=read_recording,
+        with_model=form_with_model,
     ),
     Endpoint(path="/v1/audio/speech", kind="audio", about="text to speech", mode="any_instance", read=read_speech),
 )
