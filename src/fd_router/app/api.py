@@ -69,6 +69,7 @@ def build_routes(
         ModelsApi(
             registry.all,
             lambda: routing.directory.table,
+            membership.model_prober.ensure,
             (lambda authorization: gate.identify(authorization).allowance.key) if gate is not None else None,
         ).routes(),
         scheduling.explain_api(routing.explain, registry, endpoints).routes(),

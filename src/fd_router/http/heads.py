@@ -27,6 +27,9 @@ LONG_BODY = 16 * 1024
 _NOT_IN_VALUE = re.compile(r"[\x00-\x08\n-\x1f\x7f]")
 """Control characters, which would end a header's line."""
 
+_EVENTS = re.compile(rb"(?im)^content-type:[ \t]*text/event-stream\b")
+_JSON = re.compile(rb"(?im)^content-type:[ \t]*application/json\b")
+
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
 
 
@@ -122,6 +125,10 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
             framing = b"transfer-encoding: chunked\r\n" if chunked else b""
         is_delimited = bool(framing) or status in (204, 304)
         return cls(status, forward, length, chunked, keep_alive, framing, is_delimited)
+
+    def is_streamed(self, *, asked: bool) -> bool:
+        """Tell whether the body comes in pieces that each mean something: by its type, else by what was ``asked``."""
+        return _EVENTS.search(self.forward) is not None or (asked and _JSON.search(self.forward) is None)
 
     def with_length(self, length: int) -> ResponseHead:
         """Return the same head before a body of ``length`` bytes."""

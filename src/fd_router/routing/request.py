@@ -111,6 +111,8 @@ class RoutedRequest(WaitingRequest):
             return
         self._completion = completion
         self._notes = completion.notes
+        if request.head.session:
+            completion.session_id = request.head.session
         record.tags = completion.tags = request_tags(
             request, completion.req_id, completion.session_id, completion.request_id
         )
