@@ -300,6 +300,17 @@ async def another_model_steps_in(router: LiveRouter) -> None:
     assert other.asked_for == ["b"]
 
 
+async def all_are_asked_for_their_models(router: LiveRouter) -> None:
+    await router.add(models=["a"])
+    assert (await router.call("GET", "/instances"))[1]["instances"][0]["models"] == []
+    await router.reload()
+
+    async def is_known() -> bool:
+        return (await router.call("GET", "/instances"))[1]["instances"][0]["models"] == ["a"]
+
+    await until(is_known)
+
+
 async def models_are_asked_for(router: LiveRouter) -> None:
     (await router.add(models=["a"])).models.append("adapter")
     await router.reload()
@@ -357,6 +368,7 @@ def slow(key: str, observe: Observe, value: float = 0.05, **more: Mapping[str, A
     return Case(value, observe, {**more, section: {**more.get(section, {}), **option}})
 
 
+ASKED = {"discovery": "always"}
 SELDOM = {"health_check_interval_secs": NEVER}
 PAIRS = {"splitwise": True}
 ONE = {"max_requests_per_instance": 1}
@@ -374,11 +386,12 @@ CASES: Mapping[str, Case] = {
     "manager.instance-expiry-secs": slow(
         "manager.instance-expiry-secs", the_unhealthy_are_dropped, manager={"health_check_interval_secs": 0.02}
     ),
-    "models.strict": Case(True, a_name_nobody_serves_is_refused),
-    "models.default": Case("a", who_names_none_gets_the_default),
-    "models.aliases": Case({"x": "a"}, an_alias_leads_to_its_model),
-    "models.fallbacks": Case({"a": "b"}, another_model_steps_in),
-    "models.refresh-interval-secs": slow("models.refresh-interval-secs", models_are_asked_for),
+    "models.strict": Case(True, a_name_nobody_serves_is_refused, {"models": ASKED}),
+    "models.default": Case("a", who_names_none_gets_the_default, {"models": ASKED}),
+    "models.aliases": Case({"x": "a"}, an_alias_leads_to_its_model, {"models": ASKED}),
+    "models.fallbacks": Case({"a": "b"}, another_model_steps_in, {"models": ASKED}),
+    "models.discovery": Case("always", all_are_asked_for_their_models),
+    "models.refresh-interval-secs": slow("models.refresh-interval-secs", models_are_asked_for, models=ASKED),
     "instances.detect-dialects": Case(True, engines_are_asked_for_their_dialect),
     "log.level": Case("info", lines_come, {"log": {"level": "error"}}),
     "proxy.continue-streams": Case("off", streams_break),

@@ -1,4 +1,4 @@
-"""Instances are asked for their models before they serve, and then at a slow pace."""
+"""Instances are asked for their models when these matter: before they serve, and then at a slow pace."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 import json
 import random
 import time
+from typing import Any
 
 import pytest
 
+from fd_router.config.live import LiveConfig
 from fd_router.engines.dialect import Dialect
 from fd_router.errors import UpstreamError
 from fd_router.instances.model_prober import ModelProber
@@ -16,7 +18,7 @@ from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import REGISTER_YAML
-from tests.support.live import live_config
+from tests.support.live import live_config, with_options
 from tests.support.waiting import until
 
 
@@ -44,8 +46,9 @@ def pages() -> Pages:
     return Pages()
 
 
-def prober(registry: Registry, pages: Pages, interval: float = 60.0) -> ModelProber:
-    return ModelProber(registry, pages.get_page, live_config(models={"refresh_interval_secs": interval}))
+def prober(registry: Registry, pages: Pages, live: LiveConfig | None = None, **options: Any) -> ModelProber:
+    live = live or live_config(models={"discovery": "always", **options})
+    return ModelProber(registry, pages.get_page, live)
 
 
 def names(registry: Registry, key: str) -> list[str]:
@@ -88,17 +91,61 @@ async def test_what_can_not_be_had_changes_nothing(registry, describe, pages: Pa
         assert names(registry, registration.key) == ["a"]
 
 
-async def test_who_tells_its_models_is_not_asked_nor_anybody_without_an_interval(registry, describe, pages) -> None:
+async def test_who_tells_its_models_is_not_asked_nor_anybody_where_it_is_off(registry, describe, pages) -> None:
     await prober(registry, pages).learn(describe(8000, model="a"))
-    await prober(registry, pages, interval=0.0).learn(describe(8001))
+    await prober(registry, pages, discovery="never").learn(describe(8001, dialect="openai"))
     assert pages.asked == []
+
+
+class TestAuto:
+    """Fleets in which a model's name is nobody's concern are left alone."""
+
+    async def test_nobody_is_asked_but_who_goes_by_the_name(self, registry, describe, pages: Pages) -> None:
+        learner = prober(registry, pages, discovery="auto")
+        await learner.learn(describe(8000))
+        assert pages.asked == []
+        await learner.learn(describe(8001, dialect="openai"))
+        assert pages.asked == ["10.0.0.1:8001"]
+
+    @pytest.mark.parametrize("sign", ["asked for", "told", "option", "learnt"])
+    async def test_everybody_is_from_the_first_sign_on(self, registry, describe, pages: Pages, sign: str) -> None:
+        live = live_config(models={"discovery": "auto"})
+        learner = prober(registry, pages, live)
+        registry.register(describe(8000))
+        pages.serve("10.0.0.1:8000", "a")
+        pages.serve("10.0.0.1:8001", "b")
+        task = asyncio.create_task(learner.run())
+        try:
+            await asyncio.sleep(0.02)
+            assert pages.asked == []
+            if sign == "asked for":
+                await learner.ensure()
+                assert names(registry, "10.0.0.1:8000") == ["a"], "whoever asked gets the answer"
+            elif sign == "told":
+                registry.register(describe(8001, model="b"))
+            elif sign == "option":
+                live.replace(with_options(live.current, models={"default": "a"}))
+            else:
+                registry.register(describe(8001, dialect="openai"))
+                await learner.learn(describe(8001, dialect="openai"))
+            await until(lambda: names(registry, "10.0.0.1:8000") == ["a"])
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def test_one_that_can_not_say_is_asked_once_for_all_who_want_to_know(self, registry, describe, pages) -> None:
+        learner = prober(registry, pages, discovery="auto")
+        registry.register(describe(8000))
+        for _ in range(3):
+            await learner.ensure()
+        assert pages.asked == ["10.0.0.1:8000"]
 
 
 async def test_an_adapter_that_is_loaded_is_noticed(registry, describe, pages: Pages) -> None:
     registry.register(describe(8000))
     registry.register(describe(8001), REGISTER_YAML)  # not healthy yet: it isn't asked
     pages.serve("10.0.0.1:8000", "a")
-    task = asyncio.create_task(prober(registry, pages, interval=0.01).run())
+    task = asyncio.create_task(prober(registry, pages, refresh_interval_secs=0.01).run())
     try:
         await until(lambda: names(registry, "10.0.0.1:8000") == ["a"])
         pages.serve("10.0.0.1:8000", "a", "lora")

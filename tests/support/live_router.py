@@ -72,11 +72,16 @@ class LoopbackInstance:
                     writer.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % self.health)
                 continue
             body = await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
-            if b'"model"' in body:
-                self.asked_for.append(json.loads(body)["model"])
-            if self.answer is None:
+            answer = self.answer_to(body)
+            if answer is None:
                 return
-            writer.write(self.answer)
+            writer.write(answer)
+
+    def answer_to(self, body: bytes) -> bytes | None:
+        """Return the answer to a request, None to close the connection."""
+        if b'"model"' in body:
+            self.asked_for.append(json.loads(body)["model"])
+        return self.answer
 
 
 class LiveRouter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -45,11 +45,16 @@ class ModelsApi:
         self,
         members: Callable[[], Iterable[Instance]],
         names: Callable[[], ModelNames],
+        learn: Callable[[], Awaitable[None]],
         identify: Identify | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``identify`` is None where no keys are needed. ``clock`` tells the time of day."""
+        """``learn`` finds out what isn't known yet. ``identify`` is None where no keys are needed.
+
+        ``clock`` tells the time of day.
+        """
+        self._learn = learn
         self._members = members
         self._names = names
         self._identify = identify
@@ -60,16 +65,21 @@ class ModelsApi:
         return {"/v1/models": {"GET": self._list}, "/v1/models/{model+}": {"GET": self._get}}
 
     async def _list(self, request: Request) -> Response:
-        cards = self._cards(self._allowed(request))
+        cards = await self._cards_for(request)
         return json_response(200, {"object": "list", "data": list(cards.values())})
 
     async def _get(self, request: Request) -> Response:
         name = unquote(request.head.path.removeprefix("/v1/models/"))
-        card = self._cards(self._allowed(request)).get(name)
+        card = (await self._cards_for(request)).get(name)
         if card is None:
             message = f"The model '{name[:256]}' does not exist or you do not have access to it"
             raise BadRequestError(message, status=404, code="model_not_found")
         return json_response(200, card)
+
+    async def _cards_for(self, request: Request) -> dict[str, dict[str, Any]]:
+        allowed = self._allowed(request)
+        await self._learn()
+        return self._cards(allowed)
 
     def _allowed(self, request: Request) -> Collection[str] | None:
         """Return the names that the client may ask for, None for all. Raises AccessError (401)."""

@@ -29,6 +29,7 @@ class Membership(msgspec.Struct, frozen=True):
 
     registry: Registry
     monitor: HealthMonitor
+    model_prober: ModelProber
     runs: Sequence[Run]
 
 
@@ -54,7 +55,7 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
         learn=model_prober.learn,
         delivered_at=pools.delivered_at,
     )
-    return Membership(registry, monitor, [_detector(runtime, registry, pools).run, model_prober.run])
+    return Membership(registry, monitor, model_prober, [_detector(runtime, registry, pools).run, model_prober.run])
 
 
 def _detector(runtime: Runtime, registry: Registry, pools: Pools) -> DialectDetector:

@@ -62,6 +62,7 @@ def build_routing(
     """Build what routes requests, to pairs in splitwise mode, else to single instances."""
     config, in_flight, registry, switch = runtime.live.current, InFlight(), membership.registry, ModelSwitch()
     membership.monitor.on_probed(admission.queues.on_capacity)
+    switch.on_not_found = membership.model_prober.want
     make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry)
     directory, default = build_models(runtime, registry, scheduling, admission.queues, switch, make_scheduler)
     shared = {

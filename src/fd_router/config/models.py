@@ -52,14 +52,23 @@ class ModelsConfig(msgspec.Struct, frozen=True):
             "for each (`big: [medium, small]`).",
         ),
     ] = msgspec.field(default_factory=dict)
+    discovery: Annotated[
+        str,
+        Option(
+            live=True,
+            help="Whether instances that don't tell their models in their registrations are asked for them "
+            "(`/v1/models`). auto: those of dialects other than fastdeploy; all of them once an instance tells models, "
+            "one of these options names some, a client asks for the list, or an instance answers 404.",
+            choices=("auto", "always", "never"),
+        ),
+    ] = "auto"
     refresh_interval_secs: Annotated[
         float,
         Option(
             live=True,
-            help="How often each instance that doesn't tell its models in its registration is asked for them "
-            "(`/v1/models`), beside when it comes up; 0: never.",
+            help="How often they are asked again, beside when they come up.",
             unit="s",
-            minimum=0,
+            minimum=0.01,
         ),
     ] = 60.0
 

@@ -157,6 +157,10 @@ class Dialect:
     health_path: ClassVar[str] = ""
     """Where its probes go; "": to ``manager.health-check-endpoint``."""
 
+    goes_by_model: ClassVar[bool] = True
+    """Whether its engine refuses a request for another model than its own, so that it is asked for them at once; others
+    are asked when something shows that models matter."""
+
     models_path: ClassVar[str] = "/v1/models"
     """Where it lists the models that it serves, as OpenAI does; "": nowhere."""
 

@@ -72,7 +72,7 @@ class ContinuableRequest(WaitingRequest):
         """An event says that the instance gives up, and is held back: go on elsewhere, or pass it on."""
         instance = self.instances()[-1]
         self.record.attempt_failed(self.record.attempt("error_answer", self._context.clock(), self.record.status))
-        if not self._go_on("gave_up", instance) and self._journal is not None:
+        if not self._continue_stream("gave_up", instance) and self._journal is not None:
             self._journal.hand_on()
 
     def _break_off(self, error: UpstreamError, failed: Instance) -> None:
@@ -80,14 +80,14 @@ class ContinuableRequest(WaitingRequest):
         record = self.record
         record.attempt_failed(record.attempt(error.reason, self._context.clock(), record.status))
         self._log_error(f"scanner error: {error.instance}: {error.detail}")
-        if not self._go_on(error.reason, failed):
+        if not self._continue_stream(error.reason, failed):
             self._end("failed")
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instances that work on the request now."""
         raise NotImplementedError
 
-    def _go_on(self, why: str, failed: Instance) -> bool:
+    def _continue_stream(self, why: str, failed: Instance) -> bool:
         """Have another instance go on where ``failed`` broke off. Returns False, and changes nothing, if none can."""
         journal, streams, completion = self._journal, self._streams, self._completion
         if journal is None or streams is None or completion is None:

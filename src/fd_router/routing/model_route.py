@@ -51,10 +51,12 @@ class ModelChoice(Protocol):
 class ModelSwitch:
     """Says whether models matter: ``choice`` is who knows them then. What every request looks at is one attribute."""
 
-    __slots__ = ("choice", "queue_of")
+    __slots__ = ("choice", "on_not_found", "queue_of")
 
     def __init__(self) -> None:
         self.choice: ModelChoice | None = None
+        self.on_not_found: Callable[[], None] = _ignored
+        """Is told that an instance answered 404: it may not serve the model."""
         self.queue_of: Callable[[str], RequestQueue | None] = _no_queue
 
     def route(
@@ -163,6 +165,10 @@ class ModelRoute:
 
     def __repr__(self) -> str:
         return f"<ModelRoute to {self._completion.served_as!r}>"
+
+
+def _ignored() -> None:
+    """Nobody wants to know."""
 
 
 def _no_queue(_model: str) -> None:

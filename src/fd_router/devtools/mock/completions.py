@@ -203,14 +203,22 @@ class Answer:
         self._before = self._start + (b'[{"index":0,"delta":{"content":"' if chat else b'[{"index":0,"text":"')
         self._tail = b'"},"finish_reason":null}]}\n\n' if chat else b'","finish_reason":null}]}\n\n'
 
-    def opening(self, ids: bytes = b"") -> bytes:
-        """Return the event that names the role (chat only), with the prompt's ids as a member, if any."""
+    def opening(self) -> bytes:
+        """Return the event that names the role (chat only)."""
+        return self.opening_with(b"")
+
+    def opening_with(self, ids: bytes) -> bytes:
+        """Return the same with the prompt's ids as a further member."""
         delta = b'{"role":"assistant","content":""' + ids + b"}"
         return self._start + b'[{"index":0,"delta":' + delta + b',"finish_reason":null}]}\n\n'
 
-    def event(self, word: bytes, ids: bytes = b"") -> bytes:
-        """Return the event for one token, ``word`` being the inside of a JSON string; ``ids``: further members."""
-        return self._before + word + (b'"' + ids + self._tail[1:] if ids else self._tail)
+    def event(self, word: bytes) -> bytes:
+        """Return the event for one token, ``word`` being the inside of a JSON string."""
+        return self._before + word + self._tail
+
+    def event_with(self, word: bytes, ids: bytes) -> bytes:
+        """Return the same with ids as further members."""
+        return self._before + word + b'"' + ids + self._tail[1:]
 
     def closing(self, finish_reason: str, usage: dict[str, Any] | None) -> bytes:
         """Return the last events: the reason, the usage if wanted, the end."""
@@ -267,9 +275,8 @@ class Ids:
         self._name = name
         self._counter = itertools.count(1)
 
-    def response_id(self, request_id: str, *, chat: bool) -> str:
-        """Return ``chatcmpl-…`` or ``cmpl-…``, of the client's id if it gave one."""
-        prefix = "chatcmpl-" if chat else "cmpl-"
+    def response_id(self, request_id: str, prefix: str) -> str:
+        """Return an id that begins with ``prefix``, of the client's if it gave one."""
         if request_id:
             return request_id if request_id.startswith(prefix) else prefix + request_id
         return f"{prefix}{self._name}-{next(self._counter)}"

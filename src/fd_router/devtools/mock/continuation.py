@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
-from fd_router.devtools.mock.completions import Body, Words, token_id
+from fd_router.devtools.mock.completions import Body, Words, own_ids, prompt_text, token_id
 
 PROMPT_IDS = 1_000_000
 """From here on are the ids of prompts; those of answers are below."""
+
+Protocol = Literal["chat", "text", ""]
+"""Of the endpoints whose answers can be gone on with."""
 
 _SOMEBODY = re.compile(r"mock-[0-9]+\Z")
 
@@ -23,8 +27,11 @@ class Beginning(msgspec.Struct, frozen=True):
     flaw: str = ""
 
 
-def beginning_of(body: Body, words: Words, *, chat: bool) -> Beginning:
+def beginning_of(body: Body, words: Words, protocol: Protocol) -> Beginning:
     """Find what of the answer a request has in its prompt."""
+    if not protocol:
+        return Beginning()
+    chat = protocol == "chat"
     ids = body.prompt_token_ids if body.prompt_token_ids is not None else _ids(body.prompt)
     if ids:
         return _of_ids(ids)
@@ -36,10 +43,12 @@ def beginning_of(body: Body, words: Words, *, chat: bool) -> Beginning:
     return Beginning()
 
 
-def prompt_ids(text: str, tokens: int) -> list[int]:
-    """Make the ids of a prompt that came as text: any, but the same ones for the same text."""
-    first = PROMPT_IDS + zlib.crc32(text.encode("utf-8", "replace"))
-    return [first + number for number in range(tokens)]
+def told_ids(body: Body, tokens: int) -> list[int] | None:
+    """Return the ids of the prompt, if they are to be told; of text any, but the same ones for the same text."""
+    if not body.return_token_ids:
+        return None
+    first = PROMPT_IDS + zlib.crc32(prompt_text(body).encode("utf-8", "replace"))
+    return own_ids(body) or [first + number for number in range(tokens)]
 
 
 def _ids(prompt: str | list[str | int] | None) -> list[int]:

@@ -231,9 +231,8 @@ class Generation:
         self._call.respond(200, body, headers=request_headers(self._call))
 
     def _emit_event(self, token: Token) -> None:
-        pieces = [self._event(self.given + token.number)]
-        if token.number == 1:
-            pieces = [*self._opening(), *pieces]
+        pieces = self._opening() if token.number == 1 else []
+        pieces.append(self._event(self.given + token.number))
         if token.is_last:
             self._stats.finished += 1
             self._close_stream(pieces)
@@ -243,7 +242,9 @@ class Generation:
     def _opening(self) -> list[bytes]:
         """Return what a stream begins with: the role (chat), and the tokens given."""
         given = [self._event(number) for number in range(1, self.given + 1)]
-        return [self._answer.opening(self._prompt_member()), *given] if self._answer.chat else given
+        if not self._answer.chat:
+            return given
+        return [self._answer.opening_with(ids) if (ids := self._prompt_member()) else self._answer.opening(), *given]
 
     def _event(self, number: int) -> bytes:
         number += self.behind
@@ -253,12 +254,10 @@ class Generation:
         ids = b',"completion_token_ids":[%d]' % token_id(number)
         if number == self.behind + 1 and not self._answer.chat:
             ids += self._prompt_member()
-        return self._answer.event(word, ids)
+        return self._answer.event_with(word, ids)
 
     def _prompt_member(self) -> bytes:
-        if self._prompt_ids is None:
-            return b""
-        return b',"prompt_token_ids":' + msgspec.json.encode(self._prompt_ids)
+        return b',"prompt_token_ids":' + msgspec.json.encode(self._prompt_ids) if self._prompt_ids is not None else b""
 
     def _close_stream(self, pieces: list[bytes]) -> None:
         usage = self._usage() if self._usage_wanted else None

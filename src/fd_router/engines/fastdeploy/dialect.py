@@ -30,6 +30,7 @@ class FastDeployDialect(Dialect):
 
     name: ClassVar[str] = "fastdeploy"
     makes_pairs: ClassVar[bool] = True
+    goes_by_model: ClassVar[bool] = False
     metrics_prefix: ClassVar[bytes] = b"fastdeploy:"
     ways: ClassVar[Ways] = FASTDEPLOY
 
