@@ -302,7 +302,7 @@ class DecodeLeg(PairLeg):
     def on_data(self, data: bytes) -> None:
         """Take more of the body."""
         if self._has_begun:
-            if self.reservation.instance.dialect.error_event in data:
+            if data.find(self.reservation.instance.dialect.error_event) >= 0:  # ``in`` costs thrice as much
                 self._pair.on_error_event(self)
             self._pair.on_decode_data(data)
         else:

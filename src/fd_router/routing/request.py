@@ -92,6 +92,7 @@ class RoutedRequest(WaitingRequest):
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
         self._preparing: asyncio.Task[None] | None = None
         self._route = None
+        self._queue = context.queue
 
     # what the client's connection calls
 

@@ -156,7 +156,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Pass the head on, with what came of the body."""
-        if head.status >= 300 and self._goes_elsewhere(head):
+        status = head.status
+        if status >= 300 and self._goes_elsewhere(head):
             return
         if self._phase is AWAITING:  # nearly always; the table has this move
             self._phase = STREAMING
@@ -165,12 +166,12 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record, clock = self.record, self._context.clock
         record.first_byte_at = clock()
         if body and record.stream:
-            record.status = head.status
+            record.status = status
             self._on_first_data()
         self._write_head(head, body)
         if (reservation := self._reservation) is not None:
-            if head.status < 300 and (breaker := reservation.instance.breaker) is not None:  # else it has been told
-                breaker.answered(head.status)
+            if status < 300 and (breaker := reservation.instance.breaker) is not None:  # else it has been told
+                breaker.answered(status)
             if reservation.wants_usage:
                 self._watch_usage(body)
 
