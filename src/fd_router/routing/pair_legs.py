@@ -55,8 +55,9 @@ class Pair(Protocol):
     def on_decode_data(self, data: bytes) -> None:
         """More of the answer."""
 
-    def on_error_event(self, leg: DecodeLeg) -> None:
-        """An error is in what comes next of the stream."""
+    @property
+    def is_abort_asked(self) -> bool:
+        """Whether its instances were told to abort it."""
 
     def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """The whole answer is there, and gives the request back: it is to be scheduled again."""
@@ -308,26 +309,30 @@ class PrefillLeg(PairLeg):
 class DecodeLeg(PairLeg):
     """Its answer is the client's: a stream's from the first bytes on, another one's when it is whole."""
 
-    __slots__ = ()
+    __slots__ = ("_holds",)
 
     role: Role = "decode"
+
+    def __init__(self, pair: Pair, reservation: Reservation[Instance], stream: bool) -> None:
+        PairLeg.__init__(self, pair, reservation, stream)
+        self._holds = not stream  # the whole tells what it means
 
     def on_data(self, data: bytes) -> None:
         """Take more of the body."""
         if self._has_begun:
-            if self._dialect.error_event in data:
-                self._pair.on_error_event(self)
             self._pair.on_decode_data(data)
         else:
             super().on_data(data)
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
         if not self._gathered:
-            verdict = self._dialect.judge("decode", head.status, data, whole=False)
-            if verdict is not Verdict.OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
+            verdict = self._judge(head.status, data, whole=False)
+            if verdict is Verdict.GIVEN_BACK:
+                self._holds = True  # of that only the whole tells
+            elif verdict is Verdict.ERROR:
                 self._fail_within(data)
                 return
-        if self._stream or self._size + len(data) > MAX_GATHERED:
+        if not self._holds or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
             held, self._gathered = b"".join(self._gathered), []
             self._pair.on_decode_begun(self, head, held + data)
@@ -351,11 +356,16 @@ class DecodeLeg(PairLeg):
         self._take_whole(head, body)
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
-        verdict = self._dialect.judge("decode", head.status, body, whole=True)
-        if verdict is Verdict.OK or (verdict is Verdict.GIVEN_BACK and self._stream):  # a stream can't be taken back
+        verdict = self._judge(head.status, body, whole=True)
+        if verdict is Verdict.GIVEN_BACK:
+            self._pair.on_given_back(self, head, body)
+        elif verdict is Verdict.ERROR:
+            self._fail_within(body)
+        else:
             self._pair.on_decode_begun(self, head, body)
             self._pair.on_decode_complete(self)
-        elif verdict is Verdict.GIVEN_BACK:
-            self._pair.on_given_back(self, head, body)
-        else:
-            self._fail_within(body)
+
+    def _judge(self, status: int, body: bytes, *, whole: bool) -> Verdict:
+        """Ask the dialect, unless it would call an abort an error that was asked for."""
+        verdict = self._dialect.judge("decode", status, body, whole=whole)
+        return Verdict.OK if verdict is Verdict.ERROR and self._pair.is_abort_asked else verdict

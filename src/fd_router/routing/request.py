@@ -22,6 +22,7 @@ from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import retry_after_secs
+from fd_router.instances.doubt import Doubt
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
@@ -69,7 +70,7 @@ class RoutedRequest(WaitingRequest):
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
     """
 
-    __slots__ = ("_died", "_excluded", "_preparing")
+    __slots__ = ("_died", "_excluded", "_preparing", "is_abort_asked")
 
     def __init__(self, context: RoutingContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         self._phase = PREPARING
@@ -83,12 +84,13 @@ class RoutedRequest(WaitingRequest):
         self._grant = None
         self._is_full = False
         self._tracked_id = ""
-        self._tail = b""
+        self._recent = ()
         self._usage = None
         self._notes = []
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
         self._preparing: asyncio.Task[None] | None = None
+        self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
 
     # what the client's connection calls
 
@@ -209,6 +211,10 @@ class RoutedRequest(WaitingRequest):
         """Return the instances that work on the request now."""
         raise NotImplementedError
 
+    def on_abort_asked(self) -> None:
+        """Its instances are told to abort it."""
+        self.is_abort_asked = True
+
     def on_aborted(self) -> None:
         """The request was aborted. An engine mostly ends its answer itself; if it hasn't, tell the client."""
         if self._phase is ENDED:
@@ -261,6 +267,21 @@ class RoutedRequest(WaitingRequest):
         """Read the answer again."""
         raise NotImplementedError
 
+    # an answer that has come to its end
+
+    def _judge_end(self, instance: Instance) -> str:
+        """Note what is wrong with the answer that was passed on, and return it; "" when nothing is."""
+        recent = self._recent
+        if len(recent) == 1 and not self.record.stream:  # nearly always, and it was judged by all of it
+            return ""
+        flaw = instance.dialect.judge_end(b"".join(recent))
+        if not flaw or self.is_abort_asked:
+            return ""
+        self.record.flaw, self.record.outcome = flaw, "failed"
+        self._telemetry.metrics.upstream_failed(instance.url, "error_answer")
+        instance.failed("error_answer", begun=True)
+        return flaw
+
     # another attempt
 
     def _attempt_failed(self, failed: Instance, error: UpstreamError, refusal: HttpError, role: str = "") -> None:
@@ -278,13 +299,13 @@ class RoutedRequest(WaitingRequest):
         if reason == "reset":
             self._died = (*self._died, failed)
         if self._is_poison():
-            self._log_error(f"Not sent again: {len(self._died)} instances were lost under the request")
-            refusal.may_be_repeated = False
+            self._give_up_for_good(refusal)
+        elif not self._may_repeat(failed, error) or self._exclude(failed, reason) >= self._max_attempts:
             self._give_up(refusal)
-        elif self._may_repeat(failed, error) and self._exclude(failed, reason) < self._max_attempts:
+        elif not (self._is_in_doubt() and self._wait_for_certainty(refusal)):
             self._retry(error.reason, refusal)
-        else:
-            self._give_up(refusal)
+
+    # requests under which instances die
 
     @property
     def _who(self) -> str:
@@ -292,8 +313,35 @@ class RoutedRequest(WaitingRequest):
         return f"{self.record.key} {self.record.client} {hash(self._request.head.authorization)}"
 
     def _is_poison(self) -> bool:
-        """Whether two instances died under the request, as far as is known: a third would too."""
-        return len(self._died) > 1 and len({x.key for x in self._died if x.health is not Health.HEALTHY}) > 1
+        """Whether two instances that had it died, whose ports refuse now: a third would die too."""
+        died = self._died
+        return len(died) > 1 and len({x.key for x in died if x.doubt is Doubt.GONE}) > 1
+
+    def _is_in_doubt(self) -> bool:
+        """Whether two were lost under it, and probes under way will tell whether they died."""
+        died = self._died
+        return len(died) > 1 and len({x.key for x in died if x.health is not Health.HEALTHY}) > 1
+
+    def _wait_for_certainty(self, refusal: HttpError) -> bool:
+        """Wait for these probes. Returns False where it can't."""
+        queue, seconds = self._context.queue, self._context.hope_secs()
+        if queue is None or not seconds:
+            return False
+        self._wait(queue, hope_secs=seconds, refusal=refusal)
+        return True
+
+    def try_dispatch(self) -> bool:
+        """Try to be sent now, unless instances seem to have died under it."""
+        if self._is_poison():
+            self._ticket = None
+            self._give_up_for_good(HttpError("Instances died under the request, one after the other", status=502))
+            return True
+        return not (self._is_in_doubt() and self._context.hope_secs()) and WaitingRequest.try_dispatch(self)
+
+    def _give_up_for_good(self, refusal: HttpError) -> None:
+        self._log_error(f"Not sent again: {len(self._died)} instances died under the request")
+        refusal.may_be_repeated = False
+        self._give_up(refusal)
 
     def _may_replace(self) -> bool:
         """Whether it may be sent to the same instance again, whose kept connection turned out dead before any byte.
