@@ -10,7 +10,7 @@ RUN := .venv-run
 RUNNABLE := $(RUN)/.installed
 COVERAGE := 90
 
-.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos hostile slowloris soak restart fuzz binary clean
+.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart fuzz binary clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -61,6 +61,9 @@ pd-chaos: $(INSTALLED) ## Send 2,000 requests at once while instances of both ro
 
 chaos: $(INSTALLED) ## Let instances, the system and the router itself fail under load; show what was lost
 	$(BIN)/python benchmarks/chaos.py
+
+chaos-random: $(INSTALLED) ## Play 500 random schedules of faults; nothing may be counted, open or lost afterwards
+	$(BIN)/python benchmarks/chaos_random.py
 
 hostile: $(INSTALLED) ## Send hostile requests to the router, nginx and other routers (PEERS); show what came through
 	$(BIN)/python benchmarks/hostile.py $(if $(PEERS),--peers $(PEERS))

@@ -8,6 +8,7 @@ import pytest
 from fd_router.api import abort
 from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.engines.openai import OpenAiDialect
+from fd_router.engines.vllm import VllmDialect
 from fd_router.errors import BadRequestError
 from fd_router.instances.instance import Instance
 from fd_router.routing.in_flight import InFlight
@@ -111,6 +112,13 @@ async def test_an_instance_without_the_endpoint_is_told_by_the_end_of_the_connec
     result = await order(setting, ask, **which)
     assert result == {"aborted": [{"request_id": "r-1", "output_token_count": 0}], "not_found": [], "errors": []}
     assert running.is_aborted
+
+
+async def test_an_engine_may_say_otherwise_that_it_has_no_such_endpoint_open(setting, ask):
+    setting.status, setting.instance.dialect = 403, VllmDialect()
+    running = setting.run("r-1")
+    result = await order(setting, ask, req_ids=["r-1"])
+    assert (result["errors"], running.is_aborted) == ([], True)
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])

@@ -67,6 +67,14 @@ async def a_check_takes_more_failures(router: LiveRouter) -> None:
     assert (await router.state(), len(instance.probes) - tries) == ("unhealthy", 7)
 
 
+async def engines_are_asked_for_their_dialect(router: LiveRouter) -> None:
+    await router.add()
+    await router.reload()
+    asked = await router.add()
+    await until(lambda: "/metrics" in asked.probes)
+    assert "/metrics" not in router.instances[0].probes
+
+
 async def a_check_takes_more_successes(router: LiveRouter) -> None:
     instance = await router.add()
     instance.health = b"500 Broken"
@@ -287,6 +295,7 @@ CASES: Mapping[str, Case] = {
     "manager.instance-expiry-secs": slow(
         "manager.instance-expiry-secs", the_unhealthy_are_dropped, manager={"health_check_interval_secs": 0.02}
     ),
+    "instances.detect-dialects": Case(True, engines_are_asked_for_their_dialect),
     "log.level": Case("info", lines_come, {"log": {"level": "error"}}),
     "proxy.max-attempts": Case(1, no_more_attempts),
     "proxy.connect-timeout-secs": slow("proxy.connect-timeout-secs", connecting_ends),

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import InstancePool
 from fd_router.http.upstream_connection import UpstreamConnection
+from tests.support.fake_transport import FakeTransport
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, make_instance
 
 
@@ -169,6 +171,57 @@ async def test_a_bug_of_whoever_asked_for_a_connection_is_told_to_it() -> None:
     pool.connect(lambda connection: pytest.fail("connected"), broken, bugs.append)
     await rig.settle()
     assert [str(bug) for bug in bugs] == ["a bug"] * 2
+
+
+async def test_a_connection_that_is_there_when_nobody_wants_it_any_more_is_closed() -> None:
+    """uvloop has opened it, and the task that waited for it is cancelled before it goes on."""
+    rig = Rig(1)
+    pool = rig.pools.of(rig.instances[0])
+    create = rig.backend.create_connection
+
+    async def create_and_be_cancelled(*arguments: Any, **options: Any) -> Any:
+        made = await create(*arguments, **options)
+        task.cancel()
+        await asyncio.sleep(0)
+        return made
+
+    rig.loop.create_connection = create_and_be_cancelled  # type: ignore[method-assign,assignment]
+    task = pool.connect(pytest.fail, pytest.fail, raise_it)
+    await rig.settle()
+    assert task.cancelled()
+    assert rig.backend.opened[0].is_closing()
+    assert pool.open == pool.busy == 0
+
+
+async def test_and_so_is_one_that_comes_to_be_even_later() -> None:
+    """uvloop tells the protocol of it behind the cancelled task."""
+    rig = Rig(1)
+    pool = rig.pools.of(rig.instances[0])
+    factories: list[Any] = []
+
+    async def never(factory: Any, *_: Any, **__: Any) -> Any:
+        factories.append(factory)
+        await asyncio.Event().wait()
+
+    rig.loop.create_connection = never  # type: ignore[method-assign,assignment]
+    task = pool.connect(pytest.fail, pytest.fail, raise_it)
+    await rig.settle()
+    task.cancel()
+    await rig.settle()
+    transport = FakeTransport(rig.loop)
+    transport.connect(factories[0]())
+    await rig.settle()
+    assert transport.is_closing()
+    assert pool.open == pool.busy == len(rig.sweeper) == 0
+
+
+async def test_one_that_is_lost_before_its_task_goes_on_is_abandoned_once() -> None:
+    rig = Rig(1)
+    pool = rig.pools.of(rig.instances[0])
+    connection = await connect(rig, pool)
+    rig.backend.opened[0].lose()
+    connection.abandon()
+    assert pool.open == 0
 
 
 async def test_it_tells_when_bytes_of_answers_under_way_came_last() -> None:

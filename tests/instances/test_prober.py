@@ -31,6 +31,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.answers: dict[int, int | Exception | asyncio.Event] = {}
+        self.answers_to: dict[str, int] = {}  # by path
         self.asked: Counter[int] = Counter()
         self.under_way = 0
         self.most_under_way = 0
@@ -43,7 +44,7 @@ class Fleet:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            answer = self.answers.get(port, 200)
+            answer = self.answers.get(port, self.answers_to.get(path, 200))
             if isinstance(answer, asyncio.Event):
                 await answer.wait()
                 answer = 200
@@ -98,6 +99,23 @@ async def test_kept_instances_are_probed_at_once(registry, fleet, make_monitor, 
         await until(lambda: len(registry.group("mixed").available) == 2)
     assert registry.group("mixed").available == (first, second)
     assert sorted(fleet.calls, key=str) == [("10.0.0.1", 1, "/ready", 3.0), ("::1", 2, "/ready", 3.0)]
+
+
+async def test_a_path_of_its_own_that_it_lacks_is_asked_for_once(registry, fleet, make_monitor, describe) -> None:
+    instance = registry.register(describe(1, dialect="sglang"), REGISTER_YAML, index=0)
+    fleet.answers_to = {"/ready": 404}
+    monitor = make_monitor(endpoint="/health")
+    for _ in range(2):
+        assert (await monitor.probe(instance)).healthy
+    assert [path for _, _, path, _ in fleet.calls] == ["/ready", "/health", "/health"]
+    registry.remove(instance.key)
+
+
+async def test_one_that_has_it_is_asked_for_nothing_else(registry, fleet, make_monitor, describe) -> None:
+    instance = registry.register(describe(1, dialect="sglang"), REGISTER_YAML, index=0)
+    fleet.answers_to = {"/ready": 503}
+    assert not (await make_monitor(endpoint="/health").probe(instance)).healthy
+    assert [path for _, _, path, _ in fleet.calls] == ["/ready"]
 
 
 async def test_a_dialect_may_have_a_path_of_its_own(fleet, make_monitor, describe, log) -> None:

@@ -393,3 +393,27 @@ def test_models_are_one_text_or_a_list() -> None:
     for wrong, why in ((5, "expected a text"), ([""], "invalid model"), (["a\n"], "invalid model"), ({}, "a text")):
         with pytest.raises(RegistrationError, match=why):
             parse_registration(LEAST | {"models": wrong})
+
+
+def test_the_keys_of_other_engines() -> None:
+    told = parse_registration(LEAST | {"bootstrap_port": "8998", "kv_events": "tcp://*:5557"})
+    assert (told.bootstrap_port, told.kv_events) == (8998, {"endpoint": "tcp://*:5557"})
+    assert parse_registration(told.as_json()) == told
+    events = {"endpoint": "tcp://[::1]:5557", "replay_endpoint": "tcp://10.0.0.1:5558", "topic": "", "dp_size": 2}
+    assert parse_registration(LEAST | {"kv_events": events}).kv_events == events
+    assert not {"bootstrap_port", "kv_events"} & parse_registration(LEAST).as_json().keys()
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        ({"bootstrap_port": 70000}, "invalid bootstrap_port: 70000"),
+        ({"kv_events": 5557}, "kv_events: expected a text or an object, got the number 5557"),
+        ({"kv_events": "ipc:///tmp/x"}, "invalid kv_events.endpoint: ipc:///tmp/x: tcp://HOST:PORT is needed"),
+        ({"kv_events": {"replay_endpoint": 5}}, "invalid kv_events.replay_endpoint: 5: tcp://HOST:PORT is needed"),
+    ],
+)
+def test_keys_of_other_engines_that_are_refused(told: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(RegistrationError) as raised:
+        parse_registration(LEAST | told)
+    assert raised.value.reason == complaint

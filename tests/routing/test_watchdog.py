@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 
+from fd_router.routing.single import SingleInstanceRequest
 from fd_router.routing.watchdog import Watchdog
 from fd_router.telemetry.record import RequestRecord
 from tests.routing.test_request_queue import CrowdedRig
@@ -182,3 +185,20 @@ class TestRequests:
             instance.receive(answer())
         await rig.settle()
         assert rig.pools.busy(key) == rig.instances[0].running == 0
+
+
+async def test_it_keeps_no_request_that_is_over() -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(one, SingleInstanceRequest) for one in gc.get_objects())
+
+    before = alive()  # an exception that is a test's parameter keeps what it went through
+    rig = Rig()
+    watchdog = Watchdog(rig.state.proxied_requests, rig.live, rig.timers.time)
+    instance = await rig.ask(rig.client())
+    watchdog.sweep()
+    instance.receive(answer())
+    await rig.settle()
+    assert alive() == before
+    watchdog.sweep()
+    assert repr(watchdog) == "<Watchdog 0 seen>"

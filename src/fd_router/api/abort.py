@@ -179,7 +179,7 @@ class AbortApi:
                     status, answer = await self._post(instance, message, shown)
             except UpstreamError as error:
                 return _Told(instance, AbortReply(error=error.detail))
-            if status in NO_ENDPOINT:
+            if status in NO_ENDPOINT or status in instance.dialect.abort_closed_statuses:
                 return _Told(instance, AbortReply(), lacks_endpoint=True)
             reply = self._read(instance, answer) if status == 200 else AbortReply(error=f"status {status}")
             if reply.error:

@@ -14,6 +14,12 @@ def log_bugs(loop: asyncio.AbstractEventLoop, log: Log) -> None:
     loop.set_exception_handler(lambda _, context: log.error(f"A bug in the router: {_what(context)}"))
 
 
+def tell_if_broken(task: asyncio.Task[None]) -> None:
+    """Have the log tell of a task that was to run as long as the router does, and raised."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        task.get_loop().call_exception_handler({"message": f"{task.get_name()} ended", "exception": error})
+
+
 def _what(context: dict[str, Any]) -> str:
     error: BaseException | None = context.get("exception")
     if error is None:

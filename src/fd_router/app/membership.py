@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
-from fd_router.app.runtime import Runtime
+from fd_router.app.runtime import Run, Runtime
 from fd_router.config.connections import read_connections
 from fd_router.engines.dialects import open_dialects
 from fd_router.http.connection_pool import Pools
+from fd_router.http.fetch import fetch
 from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.dialect_detector import METRICS, DialectDetector
+from fd_router.instances.instance import Instance
+from fd_router.instances.load_pages import metrics_address
 from fd_router.instances.probe_connection import ProbeConnections
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
@@ -23,6 +28,7 @@ class Membership(msgspec.Struct, frozen=True):
 
     registry: Registry
     monitor: HealthMonitor
+    runs: Sequence[Run]
 
 
 def build_membership(runtime: Runtime, pools: Pools) -> Membership:
@@ -45,7 +51,16 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
         log=runtime.log,
         delivered_at=pools.delivered_at,
     )
-    return Membership(registry, monitor)
+    return Membership(registry, monitor, [_detector(runtime, registry, pools).run])
+
+
+def _detector(runtime: Runtime, registry: Registry, pools: Pools) -> DialectDetector:
+    async def get(instance: Instance, path: str) -> tuple[int, bytes]:
+        time_limit = runtime.live.current.manager.health_check_timeout_secs
+        pool = pools.single_use(metrics_address(instance) if path == METRICS else instance)  # once: nothing to keep
+        return await fetch(pool, "GET", path, time_limit=time_limit)
+
+    return DialectDetector(registry, get, runtime.live, log=runtime.log)
 
 
 def _retire(pools: Pools, change: Change) -> None:

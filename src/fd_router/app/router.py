@@ -10,7 +10,7 @@ from typing import Any
 from fd_router.api.access import open_to_all
 from fd_router.app.admission import build_admission
 from fd_router.app.api import build_routes
-from fd_router.app.bugs import log_bugs
+from fd_router.app.bugs import log_bugs, tell_if_broken
 from fd_router.app.capacity import build_capacity
 from fd_router.app.endpoints import endpoints_of, error_bodies, starts
 from fd_router.app.exposure import warn_if_open
@@ -116,6 +116,8 @@ class Router:
         self._listener = listener = await self._listen(config, log)
         warn_if_open(self._admission, listener, self._control, log)
         self._tasks = [runtime.loop.create_task(work) for work in self._work()]
+        for task in self._tasks:
+            task.add_done_callback(tell_if_broken)
         await asyncio.sleep(0)  # each has its first step: those that are named already are probed before clients come
         try:
             await self._open(listener)
@@ -137,7 +139,7 @@ class Router:
         yield self._membership.monitor.run()
         yield log_stats(runtime.live, self._membership.registry, runtime.telemetry)
         yield from self._scheduling.tasks()
-        for part in (self._capacity, self._routing, self._admission, self._sources):
+        for part in (self._membership, self._capacity, self._routing, self._admission, self._sources):
             for run in part.runs:
                 yield run()
 

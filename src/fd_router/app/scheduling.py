@@ -16,11 +16,10 @@ from fd_router.app.tokenizer import build_tokenizer
 from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.http.connection_pool import Pools
-from fd_router.http.fetch import fetch
-from fd_router.http.instance_access import InstanceAccess
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt
 from fd_router.instances.instance import Health, Instance
+from fd_router.instances.load_pages import LoadPages
 from fd_router.instances.load_scraper import LoadScraper, OnCount
 from fd_router.instances.registry import Registry
 from fd_router.openai.completion import Completion
@@ -91,12 +90,12 @@ def build_scheduling(
     needs = needs_of(named, options.policy_folder)
     shared = _Shared(make_index(time.monotonic, options), ReportedLoads(time.monotonic, options.load_max_age_secs))
     tokenizer = build_tokenizer(options, pools, telemetry) if Need.TOKEN_IDS in needs else None
-    scraper = None
+    scraper, pages = None, LoadPages(pools)
     if Need.REPORTED_LOADS in needs:
         keeps_sizes = Need.PREFIX_INDEX in needs and not options.cache_instance_max_blocks
         on_capacity = partial(_limit, shared.index, 1 if tokenizer is not None else CHARACTERS_PER_TOKEN)
         scraper = _make_scraper(
-            options, registry, pools, telemetry, shared.loads, on_count, on_capacity if keeps_sizes else None
+            options, registry, pages, telemetry, shared.loads, on_count, on_capacity if keeps_sizes else None
         )
     runs: list[Run] = [] if scraper is None else [scraper.run]
     if Need.PREFIX_INDEX in needs:
@@ -106,7 +105,7 @@ def build_scheduling(
         role: _make_policy(config, role, policy, shared, telemetry, rng, reports_choices=Need.PREFIX_INDEX in needs)
         for role, policy in named.items()
     }
-    registry.on_change(_FleetChanges(shared, scraper, tuple(policies.values()), pools).on_change)
+    registry.on_change(_FleetChanges(shared, scraper, tuple(policies.values()), pages).on_change)
     return Scheduling(
         policies=policies,
         names={role: policy.name for role, policy in named.items()},
@@ -183,11 +182,13 @@ class _ChoiceReport:
 class _FleetChanges:
     """Tells the policies, and what they look at, of instances that are gone or get nothing new."""
 
-    def __init__(self, shared: _Shared, scraper: LoadScraper | None, policies: Sequence[Policy], pools: Pools) -> None:
+    def __init__(
+        self, shared: _Shared, scraper: LoadScraper | None, policies: Sequence[Policy], pages: LoadPages
+    ) -> None:
         self._shared = shared
         self._scraper = scraper
         self._policies = policies
-        self._pools = pools
+        self._pages = pages
 
     def on_change(self, change: Change) -> None:
         """See ``Registry.on_change``."""
@@ -198,7 +199,7 @@ class _FleetChanges:
             if self._scraper is not None:
                 self._scraper.forget(instance)
         if kind is ChangeKind.REMOVED:
-            self._pools.retire(_metrics_address(instance).key)
+            self._pages.forget(instance)
         if not instance.takes_new:
             for policy in self._policies:
                 policy.on_instance_unavailable(instance.url)
@@ -215,38 +216,18 @@ def _has_lost_its_cache(change: Change) -> bool:
     return change.kind is ChangeKind.SUSPECT and change.detail == "refused"
 
 
-class _Address(msgspec.Struct, frozen=True):
-    """Where an instance's metrics are when they have a port of their own."""
-
-    key: str
-    host: str
-    port: int
-    access: InstanceAccess
-
-
-def _metrics_address(instance: Instance) -> _Address:
-    port = instance.registration.metrics_port
-    host = instance.host
-    return _Address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, instance.access)
-
-
 def _make_scraper(
     options: SchedulerConfig,
     registry: Registry,
-    pools: Pools,
+    pages: LoadPages,
     telemetry: Telemetry,
     loads: ReportedLoads,
     on_count: OnCount | None,
     on_capacity: Callable[[Instance, int], None] | None,
 ) -> LoadScraper:
-    async def get_metrics(instance: Instance, time_limit: float) -> tuple[int, bytes]:
-        return await fetch(
-            pools.of(_metrics_address(instance)), "GET", instance.dialect.load_path, time_limit=time_limit
-        )
-
     return LoadScraper(
         registry.all,
-        get_metrics,
+        pages.get,
         loads,
         clock=time.monotonic,
         log=telemetry.log,

@@ -23,14 +23,24 @@ from fd_router.early_signals import let_go
 from fd_router.errors import ConfigError
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "init": "init",
     "check-config": "check_config",
-    "config-reference": "config_reference",
-    "demo": "demo",
-    "hash-key": "hash_key",
+    "status": "status",
+    "drain": "drain",
+    "undrain": "undrain",
+    "remove": "remove",
+    "explain": "explain",
+    "reload": "reload",
+    "abort": "abort",
+    "doctor": "doctor",
+    "bundle": "bundle",
     "make-key": "make_key",
+    "hash-key": "hash_key",
+    "demo": "demo",
     "mock": "mock",
     "replay": "replay",
     "simulate": "simulate",
+    "config-reference": "config_reference",
 }
 """Name → module in ``commands/``, which is imported when the command, or the list of all, is wanted."""
 

@@ -17,12 +17,20 @@ class InstancesConfig(msgspec.Struct, frozen=True):
         str,
         Option(
             help="Dialects of engines that the router doesn't know: classes of yours, separated by commas. Instances "
-            "name theirs by the key `dialect` of their registration. Beside them there are fastdeploy (who names "
-            "none has it) and openai.",
+            "name theirs by the key `dialect` of their registration. Beside them there are fastdeploy, vllm, sglang "
+            "and openai.",
             pattern=DOTTED_PATHS_PATTERN,
             form="my_module:MyDialect, or several separated by commas",
         ),
     ] = ""
+    detect_dialects: Annotated[
+        bool,
+        Option(
+            live=True,
+            help="Ask each instance that comes up and tells no `dialect` which engine it is: its `/metrics`, then "
+            "paths that only one engine has. One that isn't recognized has fastdeploy.",
+        ),
+    ] = True
     sources: Annotated[
         dict[str, Any],
         Option(

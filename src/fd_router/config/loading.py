@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fd_router.config.yaml_file import Entry
 
 __all__ = [
+    "ADDRESS_VARIABLE",
     "CONFIG_PATH_VARIABLE",
     "OPTIONS",
     "POLICIES",
@@ -66,6 +67,12 @@ __all__ = [
 
 CONFIG_PATH_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG_PATH"
 """The environment variable that names the configuration file when no flag does."""
+
+ADDRESS_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}ADDRESS"
+"""The environment variable that tells commands where a running router is; to the router it means nothing."""
+
+_OTHERS: Final = frozenset({CONFIG_PATH_VARIABLE, ADDRESS_VARIABLE})
+"""Variables that are no options."""
 
 _NO_PORT: Final = (
     "Failed to load config: failed to set router listen port: "
@@ -237,7 +244,7 @@ def _from_entry(path: str, section: str, entry: Entry, notes: _Notes) -> Iterato
 
 def _from_environment(environ: Mapping[str, str], notes: _Notes) -> Iterator[_Given]:
     for name in sorted(environ):
-        if not name.startswith(ENVIRONMENT_PREFIX) or name == CONFIG_PATH_VARIABLE:
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in _OTHERS:
             continue
         option = _BY_ENVIRONMENT.get(name)
         if _is_from_kubernetes(name, environ[name]):
@@ -266,7 +273,7 @@ def _nearest_section(name: str) -> str:
 
 
 def _nearest_variable(name: str) -> str:
-    known = {known.lower(): known for known in (*_BY_ENVIRONMENT, CONFIG_PATH_VARIABLE)}
+    known = {known.lower(): known for known in (*_BY_ENVIRONMENT, *_OTHERS)}
     near = known.get(nearest(name, known))
     return f"; did you mean '{near}'?" if near else ""
 

@@ -57,6 +57,11 @@ class Verdict(Enum):
     CLIENT_ERROR = "client error"  # about the request: another instance would say the same
 
 
+OK: Final = Verdict.OK
+"""For who judges, or is told a verdict, on the hot path: an Enum finds its members by a search, which takes longer than
+all the rest of a judgement."""
+
+
 class PairedRequest(msgspec.Struct, gc=False):
     """One request, as a dialect makes the two bodies of a pair of it. It lives as long as the request.
 
@@ -147,7 +152,16 @@ class Dialect:
     """Where its probes go; "": to ``manager.health-check-endpoint``."""
 
     load_path: ClassVar[str] = "/metrics"
-    """Where ``read_load`` finds its page."""
+    """Where ``read_load`` finds its page; where there is none, an instance's ``/metrics`` is read instead."""
+
+    load_is_metrics: ClassVar[bool] = True
+    """Whether that is where its metrics are (``metrics_port``), or where requests go."""
+
+    metrics_prefix: ClassVar[bytes] = b""
+    """How the names of its metrics begin, by which it is detected where no dialect is told; b"": not by them."""
+
+    detect_path: ClassVar[str] = ""
+    """What else to GET to detect it, if ``recognizes`` the answer (status 200); "": nothing."""
 
     busy_statuses: ClassVar[frozenset[int]] = frozenset((304, 429, 503))
     """Statuses by which it says that it has no room, so that another instance should be asked."""
@@ -155,8 +169,15 @@ class Dialect:
     passing_statuses: ClassVar[frozenset[int]] = frozenset((408, 425, 502))
     """Statuses of a failure that another instance need not have."""
 
+    abort_closed_statuses: ClassVar[frozenset[int]] = frozenset()
+    """Statuses, beside 404 and the like, by which it says that its endpoint for aborts isn't open."""
+
     doubtful_statuses: ClassVar[frozenset[int]] = frozenset((500,))
     """Statuses of a failure that may be the request's own doing: it is sent to one other instance, and no third."""
+
+    def recognizes(self, answer: bytes) -> bool:  # noqa: ARG002
+        """Tell whether ``answer`` to a GET of ``detect_path`` is of this engine."""
+        return False
 
     def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:  # noqa: ARG002
         """Tell whether the two, which both speak this dialect, can serve a request together."""
@@ -179,7 +200,7 @@ class Dialect:
         if status < 400:
             if begins_with_error(piece):
                 return Verdict.CLIENT_ERROR if is_clients_error(piece) else Verdict.ERROR
-            return Verdict.ERROR if is_aborted(piece) else Verdict.OK
+            return Verdict.ERROR if is_aborted(piece) else OK
         is_ours = status >= 500 or status in self.passing_statuses
         return Verdict.ERROR if is_ours else Verdict.CLIENT_ERROR
 

@@ -12,13 +12,15 @@ from fd_router.config.options import did_you_mean
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.engines.openai import OpenAiDialect
+from fd_router.engines.sglang import SglangDialect
+from fd_router.engines.vllm import VllmDialect
 from fd_router.errors import ConfigError, FdRouterError
 
 DEFAULT: Final = FastDeployDialect.name
-"""The dialect of an instance that tells none: FastDeploy's instances know no such key."""
+"""The dialect of an instance that tells none, and isn't detected otherwise: FastDeploy's know no such key."""
 
 BUILT_IN: Final[Mapping[str, type[Dialect]]] = MappingProxyType(
-    {dialect.name: dialect for dialect in (FastDeployDialect, OpenAiDialect)}
+    {dialect.name: dialect for dialect in (FastDeployDialect, VllmDialect, SglangDialect, OpenAiDialect)}
 )
 
 OPTION: Final = "instances.dialects"
@@ -58,6 +60,11 @@ class Dialects:
             near = did_you_mean(name, names) or f"; known are {', '.join(names)}"
             raise UnknownDialectError(f"dialect {name[:80]!r} isn't known{near}")
         return found
+
+    def all(self) -> tuple[Dialect, ...]:
+        """Return all of them, those of a third party first: theirs may be a special case of another."""
+        dialects = tuple(self._by_name.values())
+        return (*dialects[len(BUILT_IN) :], *dialects[: len(BUILT_IN)])
 
     def __repr__(self) -> str:
         return f"<Dialects {', '.join(self._by_name)}>"

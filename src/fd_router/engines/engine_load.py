@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
+
+from fd_router.engines.prometheus import sample_lines, value_of
 
 RUNNING = (b"fastdeploy:num_requests_running", b"vllm:num_requests_running", b"sglang:num_running_reqs")
 WAITING = (b"fastdeploy:num_requests_waiting", b"vllm:num_requests_waiting", b"sglang:num_queue_reqs")
 FREE_BLOCKS = (b"available_gpu_block_num", b"fastdeploy:available_gpu_block_num")
 """The names of FastDeploy, vLLM and SGLang; the first that a page has is used."""
-
-_SEPARATORS = (b" ", b"\t", b"{")
 
 
 class EngineLoad(msgspec.Struct, frozen=True):
@@ -38,27 +36,9 @@ def _first(page: bytes, names: tuple[bytes, ...]) -> float | None:
 
 
 def _sum(page: bytes, name: bytes) -> float | None:
-    """Add up the samples of ``name``. ``bytes.find`` looks through a page of 100 KB in some microseconds."""
+    """Add up the samples of ``name``."""
     total: float | None = None
-    at = page.find(name)
-    while at >= 0:
-        end = at + len(name)
-        if (at == 0 or page[at - 1 : at] == b"\n") and page[end : end + 1] in _SEPARATORS:
-            line_end = page.find(b"\n", end)
-            value = _value(page[end : line_end if line_end >= 0 else len(page)])
-            if value is not None:
-                total = (total or 0.0) + value
-        at = page.find(name, end)
+    for line in sample_lines(page, name):
+        if (value := value_of(line)) is not None:
+            total = (total or 0.0) + value
     return total
-
-
-def _value(rest: bytes) -> float | None:
-    """Read the value behind a sample's name: ``{labels} value [timestamp]``."""
-    if rest.startswith(b"{"):
-        rest = rest[rest.rfind(b"}") + 1 :]
-    fields = rest.split()
-    try:
-        value = float(fields[0])
-    except (IndexError, ValueError):
-        return None
-    return value if math.isfinite(value) and value >= 0 else None

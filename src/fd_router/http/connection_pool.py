@@ -98,11 +98,9 @@ class InstancePool:
 
     async def _connect(self, on_connected: Connected, on_failed: Failed) -> None:
         limit = self._upstream.options.connect_timeout_secs
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limit):
-                options = self._access.tls_options(self._host)
-                _, connection = await loop.create_connection(self._make_connection, self._host, self._port, **options)
+                connection = await self._open()
         except TimeoutError:
             on_failed(self._error("connect_timeout", f"no connection within {limit:g} s"))
         except ConnectionRefusedError:
@@ -116,8 +114,15 @@ class InstancePool:
         else:
             on_connected(connection)
 
-    def _make_connection(self) -> UpstreamConnection:
-        return UpstreamConnection(self, self._upstream)
+    async def _open(self) -> UpstreamConnection:
+        options, loop = self._access.tls_options(self._host), asyncio.get_running_loop()
+        connection = UpstreamConnection(self, self._upstream)
+        try:
+            await loop.create_connection(lambda: connection, self._host, self._port, **options)
+        except BaseException:
+            connection.abandon()
+            raise
+        return connection
 
     def _error(self, reason: str, detail: str, retry: Retry = Retry.ALWAYS, status: int | None = None) -> UpstreamError:
         return UpstreamError(reason, detail, instance=self.url, retry=retry, status=status)

@@ -11,10 +11,8 @@ from fd_router.config.connections import ConnectionRule, ConnectionSettings
 from fd_router.errors import ConfigError
 from fd_router.http.heads import LONG_BODY, header_lines, request_message, without
 from fd_router.http.messages import Request, RequestHead
+from fd_router.http.request_fields import CREDENTIALS
 from fd_router.http.tls import SHUTDOWN_SECONDS, client_context
-
-CREDENTIALS: Final = (b"authorization", b"x-api-key")
-"""Headers of clients in whose place the router's key for the instance stands."""
 
 _NO_HEAD: Final = RequestHead("", "")
 

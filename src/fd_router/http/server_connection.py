@@ -189,9 +189,8 @@ class ServerConnection(ClosableConnection):
         if start is None:
             self._control(item)
             return
-        record = RequestRecord(
-            head.method, self._endpoint, head.client, item.received_at, head.path, head.version, True
-        )
+        version = "1.0" if head.is_http_1_0 else "1.1"
+        record = RequestRecord(head.method, self._endpoint, head.client, item.received_at, head.path, version, True)
         if self._is_extra and len(self._state.connections) > self._state.limiter.limit:
             self._record = record
             self.respond_error(self._state.limiter.refusal())

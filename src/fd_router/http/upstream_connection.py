@@ -46,8 +46,9 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_again", "_head_bytes", "_in_body", "_in_chunks", "_known", "_last", "_left", "_listener", "_owner", "_paused",
-        "_reader", "_sent_in", "_served", "_settings", "_time_limit", "_transport", "_unsent", "deadline",
+        "_again", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last", "_left", "_listener",
+        "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings", "_time_limit", "_transport", "_unsent",
+        "deadline",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
@@ -59,6 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = ResponseHead(0, b"")  # … and what it means
         self._served = 0  # answers completed
+        self._is_over = False  # it was there, or will never be
         self._paused = False
         self._time_limit = 0.0
         self._sent_in = 0  # the batcher's turn in which the request was given to it
@@ -110,6 +112,20 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def abandon(self) -> None:
+        """Nobody waits for it to be opened any more. If it is there all the same, or comes to be later, it is closed.
+
+        uvloop, which closes it too, tells nobody of its end.
+        """
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._transport is None:
+            self._reader.close()
+        else:
+            self._transport.abort()
+            self.connection_lost(None)
+
     def is_open(self) -> bool:
         """Return whether it can be sent something. A method: a property costs four times as much."""
         transport = self._transport
@@ -138,6 +154,9 @@ class UpstreamConnection(asyncio.Protocol):
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._is_over:
+            cast("asyncio.Transport", transport).abort()
+            return
         self._transport = cast("asyncio.Transport", transport)
         self._unsent = unsent_bytes(self._transport)
         if (sock := transport.get_extra_info("socket")) is not None:
@@ -170,6 +189,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._on_error(error, listener)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is None:  # abandoned
+            return
+        self._is_over = True
         self._transport, self._unsent = None, _nothing
         self._settings.sweeper.discard(self)
         try:

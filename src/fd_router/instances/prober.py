@@ -18,6 +18,8 @@ from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
 
+NOT_FOUND = 404
+
 Get = Callable[[Registration, str, float], Awaitable[int]]
 """(whom to ask, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
 
@@ -31,6 +33,7 @@ class Outcome(msgspec.Struct, frozen=True):
     is_inconclusive: bool = False  # the router couldn't ask
     is_unanswered: bool = False  # no status came
     doubt: Doubt = Doubt.NONE  # what it says of the instance
+    status: int = 0
 
     @property
     def timed_out(self) -> bool:
@@ -78,6 +81,7 @@ class HealthMonitor:
         self._loop: asyncio.AbstractEventLoop | None = None  # set while running
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: dict[str, asyncio.Task[Outcome]] = {}
+        self._lacking: dict[str, str] = {}  # key → the path of its dialect that it doesn't have
         self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
         self._interval = live.current.manager.health_check_interval_secs
         registry.on_change(self._on_change)
@@ -142,6 +146,7 @@ class HealthMonitor:
             self._watch(change.instance)
         elif change.kind is ChangeKind.REMOVED:
             self._unwatch(change.instance.key)
+            self._lacking.pop(change.instance.key, None)
         elif change.kind is ChangeKind.SUSPECT:
             self._doubt(change.instance)
 
@@ -200,16 +205,26 @@ class HealthMonitor:
 
     async def _run_probe(self, registration: Registration) -> Outcome:
         key = registration.key
-        own_path = self._registry.dialects.named(registration.dialect).health_path
         while True:
             self._doubted.discard(key)
-            path = own_path or self._live.current.manager.health_check_endpoint
             begun = self._clock()
-            outcome = self._weigh(key, await self._ask(registration, path), begun)
+            outcome, path = await self._ask_for_health(registration)
+            outcome = self._weigh(key, outcome, begun)
             if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
         return outcome
+
+    async def _ask_for_health(self, registration: Registration) -> tuple[Outcome, str]:
+        """Ask at its dialect's own path, if it has that, else at the configured one. Returns the path too."""
+        key, own_path = registration.key, self._registry.dialect_of(registration).health_path
+        if own_path and self._lacking.get(key) != own_path:
+            outcome = await self._ask(registration, own_path)
+            if outcome.status != NOT_FOUND:
+                return outcome, own_path
+            self._lacking[key] = own_path  # an older version
+        path = self._live.current.manager.health_check_endpoint
+        return await self._ask(registration, path), path
 
     def _weigh(self, key: str, outcome: Outcome, begun: float) -> Outcome:
         """Let bytes of answers outweigh a probe that got none in time: so engines behave that are busy."""
@@ -242,7 +257,7 @@ class HealthMonitor:
     async def _ask(self, registration: Registration, path: str) -> Outcome:
         async with self._slots:
             timeout = self._live.current.manager.health_check_timeout_secs
-            started, is_inconclusive, is_unanswered = self._clock(), False, True
+            started, is_inconclusive, is_unanswered, status = self._clock(), False, True, 0
             healthy, doubt = False, Doubt.SICK
             try:
                 async with asyncio.timeout(timeout):
@@ -255,7 +270,8 @@ class HealthMonitor:
             except Exception as error:  # noqa: BLE001  (whatever a probe meets, the answer is "not healthy")
                 detail = f"{type(error).__name__}: {error}"
             doubt = Doubt.NONE if healthy else doubt
-            return Outcome(healthy, detail, max(0.0, self._clock() - started), is_inconclusive, is_unanswered, doubt)
+            seconds = max(0.0, self._clock() - started)
+            return Outcome(healthy, detail, seconds, is_inconclusive, is_unanswered, doubt, status)
 
     async def _stop(self) -> None:
         for key in tuple(self._timers):

@@ -21,7 +21,17 @@ from fd_router.instances.registration_keys import FOR_PAIRS, READERS, Role, sche
 
 _MAX_NESTING = 64
 
-_TOLD_ONLY = ("max_requests", "dialect", "version", "connected_decodes", "labels", "scheme", "models")
+_TOLD_ONLY = (
+    "max_requests",
+    "dialect",
+    "version",
+    "connected_decodes",
+    "labels",
+    "scheme",
+    "models",
+    "bootstrap_port",
+    "kv_events",
+)
 """Keys that are shown only where they were told: FastDeploy's program knows none of them."""
 
 
@@ -46,6 +56,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     connected_decodes: tuple[Any, ...] = ()
     labels: dict[str, str] = {}  # for policies
     models: tuple[str, ...] = ()  # those it serves, the base model first; () when not told
+    bootstrap_port: int = 0  # SGLang: of a prefill instance, where decode instances meet it
+    kv_events: dict[str, Any] = {}  # where it publishes what its KV cache holds
     extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
 
     @property

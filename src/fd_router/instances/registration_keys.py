@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -17,6 +18,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 PROTOCOLS = ("ipc", "rdma")
 SCHEMES = ("http", "https")
+
+_ZMQ_ENDPOINT = re.compile(r"tcp://[0-9A-Za-z_.:*\[\]-]{1,253}:[0-9]{1,5}")
 
 _MAX_LABELS = 32
 _MAX_LABEL = 100  # characters of a name, and of a text
@@ -220,6 +223,20 @@ def _label(name: str, value: object) -> str:
     return value if isinstance(value, str) else shown(value)
 
 
+def _kv_events(value: object) -> dict[str, Any]:
+    """Read where an instance publishes the events of its KV cache: an endpoint, or an object of engines' own keys."""
+    if value is None or value == "":
+        return {}
+    told = {"endpoint": value} if isinstance(value, str) else value
+    if not isinstance(told, Mapping):
+        raise wrong_type("kv_events", "a text or an object", value)
+    for name in ("endpoint", "replay_endpoint"):
+        place = told.get(name)
+        if place is not None and not (isinstance(place, str) and _ZMQ_ENDPOINT.fullmatch(place)):
+            raise RegistrationError(f"invalid kv_events.{name}: {shown(place)}: tcp://HOST:PORT is needed")
+    return {str(name): item for name, item in told.items()}
+
+
 def _flag(name: str, value: object) -> bool:
     if value is None:
         return False
@@ -251,5 +268,7 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "model": _models,
     "models": _models,
     "scheme": _scheme,
+    "bootstrap_port": partial(_optional_port, "bootstrap_port"),
+    "kv_events": _kv_events,
 })  # fmt: skip
 """How the value of each key is read, None where it isn't told. In this order, so the first fault is told of several."""

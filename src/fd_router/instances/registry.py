@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from fd_router.config.dotted_path import say
 from fd_router.config.live import LiveConfig
+from fd_router.engines.dialect import Dialect
 from fd_router.engines.dialects import Dialects
 from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
@@ -29,12 +30,13 @@ Listener = Callable[[Change], None]
 class _Member:
     """What the registry keeps beside an instance."""
 
-    __slots__ = ("index", "instance", "status", "told_dead", "told_not_up", "unhealthy_since")
+    __slots__ = ("detected", "index", "instance", "status", "told_dead", "told_not_up", "unhealthy_since")
 
     def __init__(self, instance: Instance, now: float) -> None:
         self.instance = instance
         self.status = Status()
         self.index: int | None = None  # its position in its source's list, where the log tells it
+        self.detected = ""  # the dialect that it was found to speak, where it tells none
         self.told_not_up = False
         self.told_dead = False
         self.unhealthy_since = now
@@ -191,6 +193,19 @@ class Registry:
             self._refresh(instance)
             self._notify(kind, member, detail)
 
+    def dialect_of(self, registration: Registration) -> Dialect:
+        """Return the dialect that an instance tells, or was found to speak."""
+        member = self._members.get(registration.key)
+        return self.dialects.named(registration.dialect or (member.detected if member is not None else ""))
+
+    def set_detected(self, instance: Instance, name: str) -> None:
+        """Learn which dialect an instance speaks that tells none."""
+        member = self._member_of(instance)
+        if member is not None and not instance.registration.dialect:
+            member.detected = name
+            instance.dialect = self.dialects.named(name)
+            self._refresh(instance)  # who can pair with whom may have changed
+
     def set_cooling(self, instance: Instance, *, cooling: bool) -> None:
         """Let an instance not be chosen for the moment that it asked for, or be chosen again."""
         instance.is_cooling = cooling
@@ -241,7 +256,7 @@ class Registry:
     def _replace(self, member: _Member, registration: Registration) -> None:
         instance = member.instance
         before, instance.registration = instance.registration, registration
-        instance.dialect = self.dialects.named(registration.dialect)
+        instance.dialect = self.dialects.named(registration.dialect or member.detected)
         if before.traits != registration.traits and (access := self.access.of(registration)) is not instance.access:
             instance.access = access
             self._notify(ChangeKind.ACCESS, member)

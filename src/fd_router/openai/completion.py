@@ -71,7 +71,7 @@ class Completion:
 
     __slots__ = (
         "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "notes",
-        "request_id", "session_id", "stream", "tags", "token_ids", "tokens",
+        "req_id", "request_id", "session_id", "stream", "tags", "token_ids", "tokens",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
@@ -90,6 +90,8 @@ class Completion:
         if not session and fields.extra_body is not None:
             session = fields.extra_body.session_id
         self.session_id = session or ""
+        req_id = fields.req_id
+        self.req_id = "" if req_id is None else str(req_id)  # FastDeploy's, which log lines show
         self.has_router_fields = fields.disaggregate_info is not _UNSET
         given = fields.request_id
         if given is _UNSET:
@@ -109,12 +111,6 @@ class Completion:
     def model(self) -> str:
         """The model asked for, "" if none is."""
         return self._fields.model or ""
-
-    @property
-    def req_id(self) -> str:
-        """FastDeploy's ``req_id``, which log lines show; "" if there is none."""
-        given = self._fields.req_id
-        return "" if given is None else str(given)
 
     @property
     def user(self) -> str:

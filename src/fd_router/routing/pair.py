@@ -378,7 +378,7 @@ class PairRequest(RoutedRequest):
             return b""
         record = self.record
         return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (
-            record.prefill.encode("ascii"), record.decode.encode("ascii"),
+            record.prefill.encode(), record.decode.encode(),
         )  # fmt: skip
 
     def _pair_fields(self) -> tuple[tuple[str, str], ...]:

@@ -138,7 +138,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._move(AWAITING)
             record.sent_at = self._context.clock()
         pool = self._pool
-        return pool.message(request, pool.authority, request.body)
+        message = pool.message
+        return message(request, pool.authority, request.body)
 
     def _release_all(self) -> None:
         if self._awaited is not None:

@@ -47,10 +47,13 @@ class TotalTimeLimit:
         """Sweep until cancelled."""
         while True:
             await self._live.sleep(interval_secs)
-            requests = tuple(self._requests())
-            for start in range(0, len(requests), AT_A_TIME):
-                self._look(requests[start : start + AT_A_TIME])
-                await asyncio.sleep(0)
+            await self._sweep_in_slices()
+
+    async def _sweep_in_slices(self) -> None:
+        requests = tuple(self._requests())
+        for start in range(0, len(requests), AT_A_TIME):
+            self._look(requests[start : start + AT_A_TIME])
+            await asyncio.sleep(0)
 
     def sweep(self) -> None:
         """Look at every request once."""

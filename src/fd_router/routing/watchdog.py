@@ -42,8 +42,9 @@ class Patience(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What a request looked like last."""
+    """What a request looked like last. Not the request, which is freed, with its body, as soon as it is over."""
 
+    record: RequestRecord
     state: tuple[int, float, int]
     since: float
     patience: Patience  # what its own time limits may have been taken from
@@ -70,19 +71,22 @@ class Watchdog:
         self._requests = requests
         self._live = live
         self._clock = clock
-        self._seen: dict[Watched, _Seen] = {}
+        self._seen: dict[int, _Seen] = {}  # by the record's id, which is no other's while the record is here
         self._before = patience_of(live.current)  # when it looked last
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             await self._live.sleep(lambda config: config.protection.ledger_interval_secs)
-            requests = tuple(self._requests())
-            patience = self._patience()
-            for start in range(0, len(requests), AT_A_TIME):
-                self._look(requests[start : start + AT_A_TIME], patience)
-                await asyncio.sleep(0)
-            self._forget(requests)
+            await self._sweep_in_slices()
+
+    async def _sweep_in_slices(self) -> None:
+        requests = tuple(self._requests())
+        patience = self._patience()
+        for start in range(0, len(requests), AT_A_TIME):
+            self._look(requests[start : start + AT_A_TIME], patience)
+            await asyncio.sleep(0)
+        self._forget(requests)
 
     def sweep(self) -> None:
         """Look at every request once."""
@@ -100,19 +104,19 @@ class Watchdog:
         for request in requests:
             record = request.record
             state = (record.attempts, record.first_byte_at, record.bytes_out)
-            seen = self._seen.get(request)
+            seen = self._seen.get(id(record))
             if seen is None or seen.state != state:
-                self._seen[request] = _Seen(state, now, patience)
+                self._seen[id(record)] = _Seen(record, state, now, patience)
                 continue
             longest = seen.patience.or_longer(patience)
             limit = longest.after if record.first_byte_at else longest.before_first
             if now - max(seen.since, request.waits_until) > limit:
-                del self._seen[request]
+                del self._seen[id(record)]
                 request.on_overdue(now - seen.since)
 
     def _forget(self, requests: Iterable[Watched]) -> None:
-        alive = set(requests)
-        self._seen = {request: seen for request, seen in self._seen.items() if request in alive}
+        alive = {id(request.record) for request in requests}
+        self._seen = {record: seen for record, seen in self._seen.items() if record in alive}
 
     def __repr__(self) -> str:
         return f"<Watchdog {len(self._seen)} seen>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -20,10 +21,11 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     status: int  # of the instance's answer, 0: there was none
 
 
-class RequestRecord(msgspec.Struct, gc=False):
+@dataclass(slots=True)
+class RequestRecord:
     """Filled by the request on the way, read by the sinks when it is over.
 
-    A mutable Struct, because it is made for every request and its constructor costs a third of ``__init__``'s.
+    No Struct, although one is made sooner: to set what is set on the way, half of it, costs eight times as much there.
     Times are monotonic seconds; 0.0 means that it never came to that.
     """
 

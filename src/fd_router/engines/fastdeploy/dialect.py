@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from fd_router.engines.dialect import (
+    OK,
     AbortMessage,
     AbortReply,
     Dialect,
@@ -27,6 +28,7 @@ class FastDeployDialect(Dialect):
 
     name: ClassVar[str] = "fastdeploy"
     makes_pairs: ClassVar[bool] = True
+    metrics_prefix: ClassVar[bytes] = b"fastdeploy:"
 
     def __init__(self) -> None:
         self._infos = PairInfos()
@@ -51,7 +53,7 @@ class FastDeployDialect(Dialect):
             if is_error or is_given_back(piece):
                 return Verdict.GIVEN_BACK
         if status < 300 and b'"error"' not in piece[:128] and piece.find(b'"abort"') < 0:  # nearly always
-            return Verdict.OK
+            return OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 
     def read_given_back(self, answer: bytes) -> GivenBack:

@@ -1,0 +1,180 @@
+"""A client of a running router's own endpoints, for commands that send a request or two and end."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from fd_router.errors import ConfigError, FdRouterError
+
+DEFAULT: Final = "http://127.0.0.1:30000"
+
+FORM: Final = (
+    "HOST:PORT, http://HOST:PORT or https://HOST:PORT, with any:TOKEN@ before the host where a token is needed"
+)
+
+_PATTERN: Final = re.compile(
+    r"(?:(?P<scheme>https?)://)?(?:[^:@/\s]*:(?P<token>\S+)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^][:/@\s]+):(?P<port>\d{1,5})/?"
+)
+
+
+class AdminError(FdRouterError):
+    """A command that came to nothing, with the mend."""
+
+
+class RouterUnreachableError(AdminError):
+    """Nobody answers there."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a router listens for its operator, and what to show there."""
+
+    host: str
+    port: int
+    secure: bool = False
+    token: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read an address in one of its forms. Raises ConfigError, which doesn't tell a token."""
+        found = _PATTERN.fullmatch(text)
+        port = int(found["port"]) if found else 0
+        if found is None or not 0 < port <= 65_535:
+            raise ConfigError(f"--router: {text.rpartition('@')[2]!r} is not an address like {DEFAULT} ({FORM})")
+        return cls(found["host"].strip("[]"), port, found["scheme"] == "https", found["token"] or "")
+
+    @property
+    def url(self) -> str:
+        """The address without the token."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.secure else 'http'}://{host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"<Address {self.url}>"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer: its status, its headers in lower case, its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Read the body. Raises AdminError when it isn't JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise AdminError("the answer isn't JSON: is that an fd-router?") from None
+
+
+class RouterClient:
+    """Asks the router at ``address``. Environment variables for proxies are of no account."""
+
+    def __init__(self, address: Address, *, timeout_secs: float = 10.0, ca_path: str = "") -> None:
+        """``ca_path``: of the authority that signed the router's certificate; "": the system's. Raises ConfigError."""
+        self.address = address
+        self._timeout = timeout_secs
+        self._context = _context(ca_path) if address.secure else None
+
+    def with_token(self, token: str) -> RouterClient:
+        """Return one that shows ``token``, unless it shows one already."""
+        if token and not self.address.token:
+            self.address = msgspec.structs.replace(self.address, token=token)
+        return self
+
+    def send(self, method: str, path: str, body: bytes | None = None) -> Reply:
+        """Send one request. Raises RouterUnreachableError."""
+        connection = self._connection()
+        headers = {"content-type": "application/json"} if body is not None else {}
+        if self.address.token:
+            headers["authorization"] = f"Bearer {self.address.token}"
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise RouterUnreachableError(f"{self.address.url}: {self._why(error)}") from None
+        finally:
+            connection.close()
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        """Send one request and return the JSON of its answer. Raises AdminError for one that isn't 200."""
+        reply = self.send(method, path, body)
+        if reply.status != 200:
+            raise AdminError(f"{self.address.url}: {_refusal(reply)}")
+        return reply.json()
+
+    def instances(self) -> list[dict[str, Any]]:
+        """Return the entries of all members."""
+        entries: list[dict[str, Any]] = self.ask("GET", "/instances")["instances"]
+        return entries
+
+    def instance(self, key: str) -> dict[str, Any]:
+        """Return the entry of one. Raises AdminError."""
+        entry: dict[str, Any] = self.ask("GET", instance_path(key))
+        return entry
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port = self.address.host, self.address.port
+        if self._context is not None:
+            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._context)
+        return http.client.HTTPConnection(host, port, timeout=self._timeout)
+
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, ConnectionRefusedError):
+            return "nothing listens there; is the router up, and is that its port (or its access.control-port)?"
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._timeout:g} s"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"{error.verify_message}; --ca-path names the authority's file"
+        if isinstance(error, ssl.SSLError | http.client.BadStatusLine):
+            other = "http" if self.address.secure else "https"
+            return f"it doesn't speak {'TLS' if self.address.secure else 'plain HTTP'}; try {other}://"
+        return (error.strerror if isinstance(error, OSError) else "") or str(error)
+
+
+def instance_path(key: str, action: str = "") -> str:
+    """Return the path of an instance's endpoint."""
+    return f"/instances/{quote(key.removeprefix('http://').removeprefix('https://'), safe='')}{action}"
+
+
+def _context(ca_path: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_path or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--ca-path: {ca_path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _refusal(reply: Reply) -> str:
+    """Say what an error answer says, and what to do about the usual ones."""
+    message = _message(reply)
+    if reply.status == 401:
+        return f"{message}; give the token in FD_ROUTER_ACCESS_ADMIN_TOKEN, or with --token-path FILE"
+    if reply.status in {400, 403, 404} and message:
+        return message
+    if reply.status == 404:
+        return (
+            "it has no such endpoint: is that an fd-router, and the port for its own endpoints (access.control-port)?"
+        )
+    return f"status {reply.status}{f': {message}' if message else ''}"
+
+
+def _message(reply: Reply) -> str:
+    try:
+        answer = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    if not isinstance(answer, dict):
+        return ""
+    error = answer.get("error")
+    if isinstance(error, dict):
+        return str(error.get("message", ""))
+    problems = answer.get("problems")
+    return "; ".join(map(str, problems)) if isinstance(problems, list) else str(answer.get("msg", ""))

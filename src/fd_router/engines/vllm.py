@@ -1,0 +1,59 @@
+"""The dialect of vLLM, which speaks OpenAI's protocol and tells its load and its requests' ids in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import msgspec
+
+from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
+
+ABORT_PATH: Final = "/inference/v1/abort_requests"
+"""Open with ``--enable-scale-out`` only, else 403: then a request is ended by the end of its connection."""
+
+_PREFIXES: Final = ("chatcmpl-", "cmpl-", "resp_")
+"""What it puts before a client's id, by the endpoint; behind that of a completion comes the number of the prompt."""
+
+
+class _Version(msgspec.Struct, forbid_unknown_fields=True):
+    version: str
+
+
+class VllmDialect(Dialect):
+    """vLLM's."""
+
+    name: ClassVar[str] = "vllm"
+
+    metrics_prefix: ClassVar[bytes] = b"vllm:"
+
+    detect_path: ClassVar[str] = "/version"
+
+    busy_statuses: ClassVar[frozenset[int]] = frozenset((429, 503))
+
+    abort_closed_statuses: ClassVar[frozenset[int]] = frozenset((403,))
+
+    def recognizes(self, answer: bytes) -> bool:
+        """Tell by ``{"version": "0.32.0"}``, and nothing else in it."""
+        try:
+            msgspec.json.decode(answer, type=_Version)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        return True
+
+    def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:
+        """Tell it the ids in each form that it may know them by. It has no word for all requests."""
+        if ids is None:
+            return ()
+        names = [name for request_id in ids for name in _names(request_id)]
+        return (AbortMessage(ABORT_PATH, msgspec.json.encode({"request_ids": names})),)
+
+    def read_abort(self, answer: bytes) -> AbortReply:  # noqa: ARG002
+        """Read its answer, which says nothing: it aborts what it knows, later."""
+        return AbortReply(is_silent=True)
+
+
+def _names(request_id: str) -> Sequence[str]:
+    if request_id.startswith(_PREFIXES):
+        return (request_id, f"{request_id}-0")
+    return (request_id, *(f"{prefix}{request_id}" for prefix in _PREFIXES), f"cmpl-{request_id}-0")

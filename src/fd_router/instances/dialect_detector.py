@@ -1,0 +1,96 @@
+"""Detects which dialect an instance speaks that tells none: by its metrics' names, or what only its engine answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from fd_router.config.dotted_path import place_of
+from fd_router.config.live import LiveConfig
+from fd_router.engines.dialect import Dialect
+from fd_router.errors import UpstreamError
+from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.instance import Instance
+from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
+
+METRICS = "/metrics"
+
+Get = Callable[[Instance, str], Awaitable[tuple[int, bytes]]]
+"""(instance, path) → status and body; ``METRICS`` is asked for where its metrics are. Raises UpstreamError."""
+
+
+class DialectDetector:
+    """Asks each instance that comes up without a dialect of its own, once: another engine may have been started there.
+
+    What answers nothing that is known keeps the dialect it has.
+    """
+
+    def __init__(self, registry: Registry, get: Get, live: LiveConfig, *, log: Log, max_concurrent: int = 32) -> None:
+        self._registry = registry
+        self._get = get
+        self._live = live
+        self._log = log
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        registry.on_change(self._on_change)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = tuple(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def run(self) -> None:
+        """Be there until cancelled; nothing that was asked outlives it."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.close()
+
+    def _on_change(self, change: Change) -> None:
+        instance = change.instance
+        if change.kind not in (ChangeKind.FIRST_UP, ChangeKind.UP) or instance.registration.dialect:
+            return
+        if self._live.current.instances.detect_dialects and instance.key not in self._under_way:
+            task = asyncio.get_running_loop().create_task(self._detect(instance), name=f"detect {instance.key}")
+            self._under_way[instance.key] = task
+            task.add_done_callback(lambda _, key=instance.key: self._under_way.pop(key, None))  # type: ignore[misc]
+
+    async def _detect(self, instance: Instance) -> None:
+        async with self._slots:
+            try:
+                found = await self._find(instance)
+            except UpstreamError:  # it is asked when it comes up again
+                return
+        if found is not None and found is not instance.dialect:
+            self._log.info(f"{instance.url} speaks the dialect {found.name}")
+            self._registry.set_detected(instance, found.name)
+
+    async def _find(self, instance: Instance) -> Dialect | None:
+        dialects = self._registry.dialects.all()
+        status, page = await self._get(instance, METRICS)
+        if status == 200 and (found := by_metrics(dialects, page)) is not None:
+            return found
+        for dialect in dialects:
+            if dialect.detect_path:
+                status, answer = await self._get(instance, dialect.detect_path)
+                if status == 200 and self._recognizes(dialect, answer):
+                    return dialect
+        return None
+
+    def _recognizes(self, dialect: Dialect, answer: bytes) -> bool:
+        try:
+            return dialect.recognizes(answer)
+        except Exception as error:  # noqa: BLE001  a third party's
+            self._log.warn(f"The dialect {dialect.name} failed in recognizes: {place_of(error)}")
+            return False
+
+    def __repr__(self) -> str:
+        return f"<DialectDetector {len(self._under_way)} asked>"
+
+
+def by_metrics(dialects: Sequence[Dialect], page: bytes) -> Dialect | None:
+    """Return the dialect whose metrics are on ``page``, None for none."""
+    return next((one for one in dialects if one.metrics_prefix and b"\n" + one.metrics_prefix in b"\n" + page), None)

@@ -1,0 +1,125 @@
+"""Which dialect an instance is found to speak that tells none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fd_router.errors import UpstreamError
+from fd_router.instances.dialect_detector import DialectDetector
+from fd_router.instances.instance import Instance
+from fd_router.instances.registration import Registration
+from fd_router.instances.registry import Registry
+from fd_router.instances.source import REGISTER_YAML
+from tests.support.fake_log import FakeLog
+from tests.support.live import live_config
+
+Describe = Callable[..., Registration]
+
+VLLM = {"/metrics": b"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 0.0\n"}
+FASTDEPLOY = {"/metrics": b"fastdeploy:num_requests_running 0.0\n"}
+SGLANG = {"/server_info": b'{"disaggregation_mode":"null"}'}
+
+
+class Setting:
+    def __init__(self, registry: Registry, log: FakeLog, describe: Describe, **options: Any) -> None:
+        self.registry = registry
+        self.describe = describe
+        self.pages: dict[str, bytes] = {}
+        self.error: UpstreamError | None = None
+        self.asked: list[str] = []
+        live = live_config(instances=options)
+        self.detector = DialectDetector(registry, self.get, live, log=log)
+
+    async def get(self, instance: Instance, path: str) -> tuple[int, bytes]:
+        self.asked.append(path)
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        return (200, self.pages[path]) if path in self.pages else (404, b"")
+
+    async def comes_up(self, **told: Any) -> Instance:
+        instance = self.registry.register(self.describe(1, **told), REGISTER_YAML)
+        self.registry.probe_succeeded(instance)
+        await self.settle()
+        return instance
+
+    async def settle(self) -> None:
+        for _ in range(30):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def setting(registry: Registry, log: FakeLog, describe: Describe) -> Setting:
+    return Setting(registry, log, describe)
+
+
+@pytest.mark.parametrize(
+    ("pages", "name"),
+    [
+        (VLLM, "vllm"),
+        (FASTDEPLOY, "fastdeploy"),
+        (SGLANG, "sglang"),
+        ({"/metrics": b"sglang:num_running_reqs 0\n"}, "sglang"),
+        ({"/version": b'{"version":"0.32.0"}'}, "vllm"),
+        ({"/metrics": b"other 1\nmy_vllm:x 1\n", "/version": b'{"version":"1","of":"another"}'}, "fastdeploy"),
+        ({}, "fastdeploy"),
+    ],
+)
+async def test_what_it_answers_tells_what_it_is(setting: Setting, pages: dict[str, bytes], name: str) -> None:
+    setting.pages = pages
+    instance = await setting.comes_up()
+    assert instance.dialect is setting.registry.dialects.named(name)
+
+
+async def test_what_it_tells_itself_is_believed(setting: Setting) -> None:
+    setting.pages = VLLM
+    assert (await setting.comes_up(dialect="openai")).dialect.name == "openai"
+    assert setting.asked == []
+
+
+async def test_heartbeats_leave_it_as_it_is(setting: Setting) -> None:
+    setting.pages = VLLM
+    instance = await setting.comes_up()
+    before = setting.registry.group("mixed").candidates()
+    setting.registry.register(setting.describe(1, max_requests=5), REGISTER_YAML)
+    await setting.settle()
+    assert instance.dialect.name == setting.registry.dialect_of(instance.registration).name == "vllm"
+    assert before == (instance,)
+    setting.registry.register(setting.describe(1, dialect="openai"), REGISTER_YAML)
+    assert instance.dialect.name == "openai"
+    assert setting.asked == ["/metrics"]
+
+
+async def test_another_engine_may_come_up_there(setting: Setting) -> None:
+    setting.pages = VLLM
+    instance = await setting.comes_up()
+    setting.registry.probe_failed(instance, "status 503")
+    setting.pages = SGLANG
+    setting.registry.probe_succeeded(instance)
+    await setting.settle()
+    assert instance.dialect.name == "sglang"
+
+
+async def test_one_that_doesnt_answer_keeps_its_dialect(setting: Setting) -> None:
+    setting.error = UpstreamError("refused", "nobody", instance="http://10.0.0.1:1")
+    assert (await setting.comes_up()).dialect.name == "fastdeploy"
+
+
+async def test_it_may_be_off(registry: Registry, log: FakeLog, describe: Describe) -> None:
+    setting = Setting(registry, log, describe, detect_dialects=False)
+    await setting.comes_up()
+    assert setting.asked == []
+
+
+async def test_nothing_outlives_it(setting: Setting) -> None:
+    run = asyncio.create_task(setting.detector.run())
+    await asyncio.sleep(0)
+    instance = setting.registry.register(setting.describe(1), REGISTER_YAML)
+    setting.registry.probe_succeeded(instance)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert len(asyncio.all_tasks()) == 1
