@@ -187,18 +187,18 @@ class TestRequests:
         assert rig.pools.busy(key) == rig.instances[0].running == 0
 
 
-async def test_it_keeps_no_request_that_is_over() -> None:
-    def alive() -> int:
-        gc.collect()
-        return sum(isinstance(one, SingleInstanceRequest) for one in gc.get_objects())
+def live_requests() -> int:
+    gc.collect()
+    return sum(isinstance(one, SingleInstanceRequest) for one in gc.get_objects())
 
-    before = alive()  # an exception that is a test's parameter keeps what it went through
-    rig = Rig()
+
+async def test_it_keeps_no_request_that_is_over() -> None:
+    rig, before = Rig(), live_requests()
     watchdog = Watchdog(rig.state.proxied_requests, rig.live, rig.timers.time)
     instance = await rig.ask(rig.client())
     watchdog.sweep()
     instance.receive(answer())
     await rig.settle()
-    assert alive() == before
+    assert live_requests() == before
     watchdog.sweep()
     assert repr(watchdog) == "<Watchdog 0 seen>"

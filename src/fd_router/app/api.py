@@ -8,6 +8,7 @@ from fd_router.api.abort import AbortApi
 from fd_router.api.health import HealthApi
 from fd_router.api.instances import InstancesApi
 from fd_router.api.metrics import metrics_routes
+from fd_router.api.models import ModelsApi
 from fd_router.api.registration import RegistrationApi
 from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
@@ -24,6 +25,7 @@ from fd_router.http.fetch import fetch
 from fd_router.http.messages import Routes
 from fd_router.http.server_context import ServerState
 from fd_router.instances.instance import Instance
+from fd_router.instances.registration_keys import Role
 from fd_router.openai.endpoints import Endpoint
 
 CONTROL_SECONDS = 5.0
@@ -43,13 +45,14 @@ def build_routes(
     endpoints: Sequence[Endpoint],
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
-    registry, monitor, log = membership.registry, membership.monitor, runtime.log
+    registry, monitor, log, gate = membership.registry, membership.monitor, runtime.log, admission.gate
 
     async def post(instance: Instance, message: AbortMessage, authorization: bytes) -> tuple[int, bytes]:
         shown = {"authorization": authorization.decode("latin-1")} if authorization else {}
         pool = pools.of(instance)
         return await fetch(pool, "POST", message.path, message.body, time_limit=CONTROL_SECONDS, headers=shown)
 
+    roles: tuple[Role, ...] = ("prefill", "decode") if runtime.live.current.server.splitwise else ("mixed",)
     registration = RegistrationApi(
         registry,
         sources.register_api,
@@ -61,10 +64,16 @@ def build_routes(
     routes = merge_routes(
         registration.routes(),
         InstancesApi(registry, log=log).routes(),
-        HealthApi(monitor.probe_all, lambda: state.is_draining, log=log).routes(),
+        HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
         metrics_routes(runtime.telemetry.metrics.render),
         reload_routes(reloader.reload),
         AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),
+        ModelsApi(
+            registry.all,
+            lambda: routing.directory.table,
+            membership.model_prober.ensure,
+            (lambda authorization: gate.identify(authorization).allowance.key) if gate is not None else None,
+        ).routes(),
         scheduling.explain_api(routing.explain, registry, endpoints).routes(),
     )
     return admission.guard.protect(routes)

@@ -80,10 +80,11 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
 
     _pair: Pair
     reservation: Reservation[Instance]
-    stream: bool
+    is_streamed: bool  # as it was asked for; once its head is there, as it is
     is_sent: bool = False  # its request is on its way, or was
     is_over: bool = False  # its answer came to an end, or it was cancelled
     _is_late: bool = False  # no kept connection could take it
+    _is_given_back: bool = False  # by the first event of its stream
     _has_begun: bool = False  # something of its body came, and wasn't an error
     _is_full: bool = False
     _head: ResponseHead | None = None
@@ -143,8 +144,10 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
         self._head, status = head, head.status
-        if status < 300 and (breaker := self.reservation.instance.breaker) is not None:  # what is more: at its end
-            breaker.answered(status)
+        if status < 300:  # what is more: at its end
+            self.is_streamed = head.is_streamed(asked=self.is_streamed)
+            if (breaker := self.reservation.instance.breaker) is not None:
+                breaker.answered(status)
         if not body:
             return
         if status >= 300:
@@ -265,10 +268,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
 
 
 class PrefillLeg(PairLeg):
-    """Its answer is drained, or kept for decode. A stream's first byte, or another answer's end, ends the prefill.
-
-    ``stream``: its first byte is to tell that.
-    """
+    """Its answer is drained, or kept for decode. A stream's first byte, or another answer's end, ends the prefill."""
 
     role: ClassVar[Role] = "prefill"
 
@@ -282,11 +282,11 @@ class PrefillLeg(PairLeg):
         self._has_begun = True
         if self.reservation.instance.dialect.judge("prefill", head.status, data, whole=False) is not OK:
             self._fail_within(data)
-        elif self.stream:
+        elif self.is_streamed and not self.keeps_answer:
             self._pair.on_prefill_done(self, head, b"")
 
     def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
-        if not (self.stream and self._has_begun):  # else it was told at the first byte
+        if self.keeps_answer or not (self.is_streamed and self._has_begun):  # else it was told at the first byte
             self._pair.on_prefill_done(self, head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
@@ -312,11 +312,11 @@ class DecodeLeg(PairLeg):
         if not self._gathered:
             verdict = self._judge(head.status, data, whole=False)
             if verdict is Verdict.GIVEN_BACK:
-                self.stream = False  # of that only the whole tells
+                self._is_given_back = True  # of that only the whole tells
             elif verdict is Verdict.ERROR:
                 self._fail_within(data)
                 return
-        if self.stream or self._size + len(data) > MAX_GATHERED:
+        if (self.is_streamed and not self._is_given_back) or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
             held, self._gathered = b"".join(self._gathered or ()), None
             self._pair.on_decode_begun(self, head, held + data)
@@ -353,3 +353,11 @@ class DecodeLeg(PairLeg):
         """Ask the dialect, unless it would call an abort an error that was asked for."""
         verdict = self.reservation.instance.dialect.judge("decode", status, body, whole=whole)
         return OK if verdict is Verdict.ERROR and self._pair.is_abort_asked else verdict
+
+
+def blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
+    """Make the error that names the guilty leg."""
+    blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
+    blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
+    blamed.said, blamed.headers, blamed.may_be_repeated = error.said, error.headers, error.may_be_repeated
+    return blamed

@@ -22,8 +22,7 @@ from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import retry_after_secs
-from fd_router.instances.doubt import Doubt
-from fd_router.instances.instance import Health, Instance
+from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
@@ -70,7 +69,7 @@ class RoutedRequest(WaitingRequest):
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
     """
 
-    __slots__ = ("_died", "_excluded", "_preparing", "is_abort_asked")
+    __slots__ = ("_excluded", "_preparing", "is_abort_asked")
 
     def __init__(self, context: RoutingContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         self._phase = PREPARING
@@ -91,6 +90,7 @@ class RoutedRequest(WaitingRequest):
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
         self._preparing: asyncio.Task[None] | None = None
         self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
+        self._route = None
 
     # what the client's connection calls
 
@@ -112,6 +112,8 @@ class RoutedRequest(WaitingRequest):
             return
         self._completion = completion
         self._notes = completion.notes
+        if request.head.session:
+            completion.session_id = request.head.session
         record.tags = completion.tags = request_tags(
             request, completion.req_id, completion.session_id, completion.request_id
         )
@@ -121,6 +123,8 @@ class RoutedRequest(WaitingRequest):
         explains = context.explain_header
         if explains != "off" and (explains == "always" or request.header(b"x-router-explain") == b"1"):
             completion.decisions = {}
+        if context.models.choice is not None and not self._finds_route():
+            return
         self._notes.append("Parsing completed; starting worker selection.")
         if context.prepare is not None and (preparation := context.prepare(completion)) is not None:
             self._log_notes()
@@ -147,7 +151,7 @@ class RoutedRequest(WaitingRequest):
             self._begin()
 
     def _begin(self) -> None:
-        queue = self._context.queue
+        queue = self._queue
         if queue is not None and queue.waiting and queue.waiting > queue.hoping:  # nobody overtakes
             self._wait(queue)
             return
@@ -312,37 +316,6 @@ class RoutedRequest(WaitingRequest):
         """Whose request it is, to tell those apart whom an instance refuses."""
         return f"{self.record.key} {self.record.client} {hash(self._request.head.authorization)}"
 
-    def _is_poison(self) -> bool:
-        """Whether two instances that had it died, whose ports refuse now: a third would die too."""
-        died = self._died
-        return len(died) > 1 and len({x.key for x in died if x.doubt is Doubt.GONE}) > 1
-
-    def _is_in_doubt(self) -> bool:
-        """Whether two were lost under it, and probes under way will tell whether they died."""
-        died = self._died
-        return len(died) > 1 and len({x.key for x in died if x.health is not Health.HEALTHY}) > 1
-
-    def _wait_for_certainty(self, refusal: HttpError) -> bool:
-        """Wait for these probes. Returns False where it can't."""
-        queue, seconds = self._context.queue, self._context.hope_secs()
-        if queue is None or not seconds:
-            return False
-        self._wait(queue, hope_secs=seconds, refusal=refusal)
-        return True
-
-    def try_dispatch(self) -> bool:
-        """Try to be sent now, unless instances seem to have died under it."""
-        if self._is_poison():
-            self._ticket = None
-            self._give_up_for_good(HttpError("Instances died under the request, one after the other", status=502))
-            return True
-        return not (self._is_in_doubt() and self._context.hope_secs()) and WaitingRequest.try_dispatch(self)
-
-    def _give_up_for_good(self, refusal: HttpError) -> None:
-        self._log_error(f"Not sent again: {len(self._died)} instances died under the request")
-        refusal.may_be_repeated = False
-        self._give_up(refusal)
-
     def _may_replace(self) -> bool:
         """Whether it may be sent to the same instance again, whose kept connection turned out dead before any byte.
 
@@ -386,6 +359,7 @@ class RoutedRequest(WaitingRequest):
 
     def _retry(self, reason: str, refusal: HttpError) -> None:
         try:
+            self._find_route()
             self._attempt()
         except SaturatedError:
             self._telemetry.metrics.retried(reason)

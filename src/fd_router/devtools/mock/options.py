@@ -8,6 +8,7 @@ import msgspec
 
 from fd_router.config.loading import Option
 from fd_router.devtools.engine_model.runs import EngineSettings
+from fd_router.devtools.mock.engines import DIALECTS
 from fd_router.devtools.router_address import FORM, PATTERN
 
 ROLES = ("mixed", "prefill", "decode")
@@ -24,6 +25,10 @@ class MockOptions(msgspec.Struct, frozen=True):
     role: Annotated[
         str, Option(help="What it registers as. A prefill instance answers with one token.", choices=ROLES)
     ] = "mixed"
+    dialect: Annotated[
+        str,
+        Option(help="Whose engine's endpoints it has beside those that generate and read.", choices=DIALECTS),
+    ] = "fastdeploy"
     router: Annotated[
         str,
         Option(
@@ -35,6 +40,9 @@ class MockOptions(msgspec.Struct, frozen=True):
     ] = ""
     heartbeat_secs: Annotated[float, Option(help="How often it registers again.", unit="s", minimum=0.01)] = 5.0
     model: Annotated[str, Option(help="The model in its answers when a request names none.")] = "mock-model"
+    only_model: Annotated[
+        bool, Option(help="Answer 404 to a request for another model, as vLLM does; else every name is taken.")
+    ] = False
     version: Annotated[str, Option(help="The version it registers with.")] = "mock"
     tp_size: Annotated[int, Option(help="The tensor-parallel size it registers with.", minimum=1, maximum=1024)] = 1
     connector_port: Annotated[
