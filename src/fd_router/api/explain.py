@@ -59,6 +59,7 @@ class ExplainApi:
     async def _answer(self, request: Request) -> Response:
         endpoint = self._endpoint(request)
         completion = endpoint.read(request.body, request.head.headers)
+        completion.session_id = request.head.session or completion.session_id
         if self._prepare is not None and (preparation := self._prepare(completion)) is not None:
             await preparation
         verdicts: Sequence[Verdict | None]

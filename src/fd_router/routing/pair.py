@@ -80,7 +80,7 @@ class PairRequest(RoutedRequest):
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
-            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream and not is_first, is_first)
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, is_first)
             self._decode = decode_leg = DecodeLeg(self, decode, completion.stream)
         except BaseException:  # from here on the legs give it back
             self._release(prefill)
@@ -221,7 +221,7 @@ class PairRequest(RoutedRequest):
         clock, reservation = self._context.clock, leg.reservation
         self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
         reservation.first_token()
-        what = "first chunk received" if self.record.stream else "non-stream prefill response done"
+        what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
         self._release(reservation)
         self._log_notes()
@@ -248,7 +248,8 @@ class PairRequest(RoutedRequest):
         clock = self._context.clock
         self.record.first_byte_at = now = clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
-        if self.record.stream and head.status < 400:
+        self.record.stream = leg.is_streamed
+        if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
         self._write_head(head, body, self._pair_headers())
         if self._prefill is not None and self._prefill.reservation.wants_usage:  # decode's answer tells of both

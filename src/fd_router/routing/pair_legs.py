@@ -79,7 +79,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
 
     _pair: Pair
     reservation: Reservation[Instance]
-    stream: bool
+    is_streamed: bool  # as it was asked for; once its head is there, as it is
     is_sent: bool = False  # its request is on its way, or was
     is_over: bool = False  # its answer came to an end, or it was cancelled
     _is_late: bool = False  # no kept connection could take it
@@ -142,8 +142,10 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
         self._head, status = head, head.status
-        if status < 300 and (breaker := self.reservation.instance.breaker) is not None:  # what is more: at its end
-            breaker.answered(status)
+        if status < 300:  # what is more: at its end
+            self.is_streamed = head.is_streamed(asked=self.is_streamed)
+            if (breaker := self.reservation.instance.breaker) is not None:
+                breaker.answered(status)
         if not body:
             return
         if status >= 300:
@@ -264,10 +266,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
 
 
 class PrefillLeg(PairLeg):
-    """Its answer is drained, or kept for decode. A stream's first byte, or another answer's end, ends the prefill.
-
-    ``stream``: its first byte is to tell that.
-    """
+    """Its answer is drained, or kept for decode. A stream's first byte, or another answer's end, ends the prefill."""
 
     role: ClassVar[Role] = "prefill"
 
@@ -281,11 +280,11 @@ class PrefillLeg(PairLeg):
         self._has_begun = True
         if self.reservation.instance.dialect.judge("prefill", head.status, data, whole=False) is not OK:
             self._fail_within(data)
-        elif self.stream:
+        elif self.is_streamed and not self.keeps_answer:
             self._pair.on_prefill_done(self, head, b"")
 
     def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
-        if not (self.stream and self._has_begun):  # else it was told at the first byte
+        if self.keeps_answer or not (self.is_streamed and self._has_begun):  # else it was told at the first byte
             self._pair.on_prefill_done(self, head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
@@ -315,7 +314,7 @@ class DecodeLeg(PairLeg):
             if verdict is not OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
                 self._fail_within(data)
                 return
-        if self.stream or self._size + len(data) > MAX_GATHERED:
+        if self.is_streamed or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
             held, self._gathered = b"".join(self._gathered or ()), None
             self._pair.on_decode_begun(self, head, held + data)
@@ -340,7 +339,7 @@ class DecodeLeg(PairLeg):
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
         verdict = self.reservation.instance.dialect.judge("decode", head.status, body, whole=True)
-        if verdict is OK or (verdict is Verdict.GIVEN_BACK and self.stream):  # a stream can't be taken back
+        if verdict is OK or (verdict is Verdict.GIVEN_BACK and self.is_streamed):  # it can't be taken back
             self._pair.on_decode_begun(self, head, body)
             self._pair.on_decode_complete(self)
         elif verdict is Verdict.GIVEN_BACK:

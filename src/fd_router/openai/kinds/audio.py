@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fd_router.openai.completion import Completion, Headers, RequestFields
+from fd_router.openai.completion import Completion, Headers, RequestFields, is_true
 from fd_router.openai.endpoint import Endpoint
 from fd_router.openai.form_body import boundary_of, read_form, set_field
 from fd_router.openai.json_body import fields_of, read_object
@@ -17,7 +17,7 @@ def read_recording(body: bytes, headers: Headers) -> Completion:
     """Read a form: its fields, and as prompt as many tokens as the recording's length speaks for."""
     form = read_form(body, boundary_of(headers))
     fields = RequestFields(
-        stream=form.fields.get("stream", "").lower() == "true",
+        stream=is_true(form.fields.get("stream")),
         model=form.fields.get("model"),
         user=form.fields.get("user"),
         prompt=form.fields.get("prompt"),
