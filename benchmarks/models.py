@@ -34,7 +34,7 @@ ALIASES = {
     "canary": {"big": 90, "small": 10},
 }
 NAMES = (*MODELS, *ALIASES)
-SESSIONS = 50
+SESSIONS = 500
 
 
 async def ask(port: int, numbers: list[int], endings: Counter[str], served: Counter[tuple[str, str]]) -> None:
@@ -44,7 +44,7 @@ async def ask(port: int, numbers: list[int], endings: Counter[str], served: Coun
         while numbers:
             number = numbers.pop()
             name = NAMES[number % len(NAMES)]
-            session = {"session_id": f"s{number % SESSIONS}"} if number % 2 else {}
+            session = {"session_id": f"s{number % SESSIONS}"} if number % 7 < 4 else {}
             body = json.dumps({**chat(max_tokens=1, **session), "model": name}).encode()
             head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
             writer.write(head + body)
