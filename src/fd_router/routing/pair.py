@@ -106,9 +106,7 @@ class PairRequest(RoutedRequest):
 
     def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
-        select_pair, route = self._pairing.select_pair, self._route
-        if route is not None:
-            select_pair = route.select_pair
+        select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded)
         notes = self._notes
