@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
+from fd_router.engines.error_answers import ERROR_IN_STREAM
 from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
@@ -80,7 +81,7 @@ class PairRequest(RoutedRequest):
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
-            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, is_first)
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
             self._decode = decode_leg = DecodeLeg(self, decode, completion.stream)
         except BaseException:  # from here on the legs give it back
             self._release(prefill)
@@ -105,9 +106,7 @@ class PairRequest(RoutedRequest):
 
     def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
-        select_pair, route = self._pairing.select_pair, self._route
-        if route is not None:
-            select_pair = route.select_pair
+        select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded)
         notes = self._notes
@@ -171,11 +170,12 @@ class PairRequest(RoutedRequest):
 
     def _release_all(self) -> None:
         """End both legs, but for a prefill that is still answering behind a decode that is done: it is drained."""
-        prefill, decode = self._prefill, self._decode
-        self._prefill = self._decode = None  # no cycles: what is over is freed at once
-        has_begun = self.record.first_byte_at > 0.0
-        is_drained = decode is not None and decode.is_over and has_begun
-        self._give_back(None if is_drained else prefill, decode)
+        decode = self._decode
+        if decode is not None and decode.is_over and self.record.first_byte_at > 0.0:
+            self._prefill = self._decode = None  # no cycles: what is over is freed at once
+            self._release(decode.reservation)
+        else:
+            self._end_attempt()
 
     def _end_attempt(self) -> None:
         """End both legs of an attempt that came to nothing."""
@@ -215,8 +215,7 @@ class PairRequest(RoutedRequest):
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
-        plan = self._plan
-        if plan is not None and plan.order == "prefill_first" and not self._start_decode(plan, leg, head, answer):
+        if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
         self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
@@ -226,8 +225,11 @@ class PairRequest(RoutedRequest):
         self._release(reservation)
         self._log_notes()
 
-    def _start_decode(self, plan: PairPlan, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
+    def _start_decode(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
         """Send decode what prefill answered. Returns False when that isn't what decode needs."""
+        plan = self._plan
+        if plan is None:
+            return False
         try:
             body = plan.decode_body(dechunked(answer) if head.chunked else answer)
         except ValueError as error:
@@ -248,6 +250,7 @@ class PairRequest(RoutedRequest):
         clock = self._context.clock
         self.record.first_byte_at = now = clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
+        leg.instance.answered_at = now
         self.record.stream = leg.is_streamed
         if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
@@ -258,13 +261,6 @@ class PairRequest(RoutedRequest):
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
         self._write_data(data)
-
-    def on_error_event(self, leg: DecodeLeg) -> None:
-        """Note whose fault it is: the client reads it in the stream."""
-        self.record.flaw = "The stream has an error in it"
-        self._telemetry.metrics.leg_failed(leg.role, "error_answer")
-        self._telemetry.metrics.upstream_failed(leg.instance.url, "error_answer")
-        self._log_failure(leg, "an error in the middle of the stream")
 
     def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
@@ -278,8 +274,11 @@ class PairRequest(RoutedRequest):
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
 
-    def on_decode_complete(self, leg: DecodeLeg) -> None:  # noqa: ARG002
+    def on_decode_complete(self, leg: DecodeLeg) -> None:
         """Decode's answer is whole, and so is the client's."""
+        if self.record.status < 300 and (flaw := self._judge_end(leg.instance)):
+            self._telemetry.metrics.leg_failed(leg.role, "error_answer")
+            self._log_failure(leg, "an error in the middle of the stream" if flaw == ERROR_IN_STREAM else flaw)
         if self._usage is not None and self._prefill is not None:
             self._tell_usage(self._prefill.reservation)
         self._end("completed")
