@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
+from fd_router.config.host_names import is_name
 from fd_router.config.live import LiveConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.instance_access import InstanceAccess
-from fd_router.http.resolver import Resolver, is_name
+from fd_router.http.resolver import Resolver
 from fd_router.http.upstream_connection import UpstreamConnection
 from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import WriteBatcher

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import re
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+from fd_router.config.host_names import is_name
 
 FRESH_SECS: Final = 5.0
 """How long what was found is used without another look: as often as instances are probed by default."""
@@ -18,15 +19,6 @@ AT_ONCE: Final = 4
 
 MAX_NAMES: Final = 10_000
 """Names that are remembered."""
-
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?=[a-z0-9_-]*[a-z_])[a-z0-9_](?:[a-z0-9_-]{{0,61}}[a-z0-9_])?\Z")
-"""RFC 1123, with the underscores of container networks; what ends in a number is an address, or a wrong one."""
-
-
-def is_name(host: str) -> bool:
-    """Tell whether ``host``, in lower case, is a host name, and no address."""
-    return _NAME.match(host) is not None
 
 
 class ForbiddenAddressError(OSError):

@@ -9,8 +9,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from fd_router.config.host_names import is_name
 from fd_router.config.models import MODEL_FORM, is_model_name
-from fd_router.http.resolver import is_name
 from fd_router.instances.registration_errors import RegistrationError, shown, wrong_type
 
 Role = Literal["mixed", "prefill", "decode"]

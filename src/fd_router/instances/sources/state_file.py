@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fd_router.http.resolver import is_name
+from fd_router.config.host_names import is_name
 from fd_router.instances.registration import parse_registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
