@@ -112,13 +112,13 @@ def _decision_micros(policy: str, size: int, rounds: int, *, skew: int = 0) -> t
     return best, fleet.reasons
 
 
-def _decisions(policies: Sequence[str], rounds: int) -> None:
-    table = Table("policy", *(f"{size} instances" for size in SIZES), title="µs a decision", title_justify="left")
+def _decisions(policies: Sequence[str], sizes: Sequence[int], rounds: int) -> None:
+    table = Table("policy", *(f"{size} instances" for size in sizes), title="µs a decision", title_justify="left")
     for policy in policies:
-        table.add_row(policy, *(f"{_decision_micros(policy, size, rounds)[0]:.1f}" for size in SIZES))
+        table.add_row(policy, *(f"{_decision_micros(policy, size, rounds)[0]:.1f}" for size in sizes))
         if "cache_aware" in policy:
             cells = []
-            for size in SIZES:
+            for size in sizes:
                 micros, reasons = _decision_micros(policy, size, rounds, skew=20)
                 cells.append(f"{micros:.1f}" if reasons == {"load imbalanced"} else f"{micros:.1f} ?")
             table.add_row("  … imbalanced loads", *cells)
@@ -168,10 +168,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1000, help="decisions a run, of which there are five [1000]")
     parser.add_argument("--blocks", type=int, default=1_000_000, help="limit of the prefix index [1000000]")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="of the fleets [8 100 1000]")
     parser.add_argument("--policies", default=",".join(POLICIES), help="[all]")
     arguments = parser.parse_args()
     gc.set_threshold(50_000, 20, 20)  # as in the router
-    _decisions(arguments.policies.split(","), arguments.rounds)
+    _decisions(arguments.policies.split(","), arguments.sizes, arguments.rounds)
     _index(arguments.blocks)
     return 0
 

@@ -18,7 +18,17 @@ from pathlib import Path
 
 from compare import PROBE
 from lockstep import Lockstep
-from processes import FD_ROUTER, SOURCES, Program, answers, free_port, make_console, need_programs, write_config
+from processes import (
+    FD_ROUTER,
+    SOURCES,
+    Program,
+    answers,
+    free_port,
+    make_console,
+    need_programs,
+    wait_until,
+    write_config,
+)
 from rich.table import Table
 from works import Work, all_works
 
@@ -82,9 +92,16 @@ async def _count(work: Work, policy: str, tree: Path, arguments: argparse.Namesp
             _control(router, "--zero")
             await load.rounds(arguments.rounds)
             _control(router, "--dump")
+            counted = _total(profile.with_name(f"{profile.name}.1"))
             load.close()
-    counted = _TOTALS.search(profile.with_name(f"{profile.name}.1").read_text())
-    return int(counted[1]) / (arguments.rounds * CONNECTIONS)
+    return counted / (arguments.rounds * CONNECTIONS)
+
+
+def _total(dump: Path) -> int:
+    """Return the instructions that a dump tells, once it is written: it ends with them."""
+    if not wait_until(lambda: dump.exists() and _TOTALS.search(dump.read_text()) is not None, START_SECS):
+        raise RuntimeError(f"valgrind didn't write {dump}")
+    return int(_TOTALS.findall(dump.read_text())[0])
 
 
 def _control(router: Program, order: str) -> None:

@@ -37,7 +37,7 @@ class _Rival(Policy):
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Return a candidate with the lowest cost; any of equals."""
         tokens = max(1.0, len(request.prompt) / CHARACTERS_PER_TOKEN)
-        match = self._index.match(self._hasher.of_text(request.prompt))
+        match = self._index.match(self._hasher.of_text(request.prompt, request.cache_seed))
         cached = self._cached(match)
         for candidate in candidates:
             self.pending.setdefault(candidate.url, 0.0)

@@ -263,6 +263,64 @@ async def waiting_ends(router: LiveRouter) -> None:
     assert b'"queue_timeout"' in await router.ask()
 
 
+async def status_for(router: LiveRouter, body: bytes) -> int:
+    return int((await router.ask(body)).split()[1])
+
+
+async def a_name_nobody_serves_is_refused(router: LiveRouter) -> None:
+    await router.add(models=["a"])
+    assert await status_for(router, b'{"model": "other"}') == 200
+    await router.reload()
+    assert await status_for(router, b'{"model": "other"}') == 404
+
+
+async def who_names_none_gets_the_default(router: LiveRouter) -> None:
+    one, _ = await router.add(models=["a"]), await router.add(models=["b"])
+    assert await status_for(router, b'{"prompt": "hello"}') == 400
+    await router.reload()
+    assert await status_for(router, b'{"prompt": "hello"}') == 200
+    assert one.asked_for == ["a"]
+
+
+async def an_alias_leads_to_its_model(router: LiveRouter) -> None:
+    one, _ = await router.add(models=["a"]), await router.add(models=["b"])
+    assert await status_for(router, b'{"model": "x"}') == 404
+    await router.reload()
+    assert await status_for(router, b'{"model": "x"}') == 200
+    assert one.asked_for == ["a"]
+
+
+async def another_model_steps_in(router: LiveRouter) -> None:
+    one, other = await router.add(models=["a"]), await router.add(models=["b"])
+    one.health = b"500 Broken"
+    await router.state()
+    assert await status_for(router, b'{"model": "a"}') == 502
+    await router.reload()
+    assert await status_for(router, b'{"model": "a"}') == 200
+    assert other.asked_for == ["b"]
+
+
+async def all_are_asked_for_their_models(router: LiveRouter) -> None:
+    await router.add(models=["a"])
+    assert (await router.call("GET", "/instances"))[1]["instances"][0]["models"] == []
+    await router.reload()
+
+    async def is_known() -> bool:
+        return (await router.call("GET", "/instances"))[1]["instances"][0]["models"] == ["a"]
+
+    await until(is_known)
+
+
+async def models_are_asked_for(router: LiveRouter) -> None:
+    (await router.add(models=["a"])).models.append("adapter")
+    await router.reload()
+
+    async def is_known() -> bool:
+        return (await router.call("GET", "/instances"))[1]["instances"][0]["models"] == ["a", "adapter"]
+
+    await until(is_known)
+
+
 class Case(NamedTuple):
     """How the effect of an option's new ``value`` is observed, in a router that began with ``options``."""
 
@@ -278,6 +336,7 @@ def slow(key: str, observe: Observe, value: float = 0.05, **more: Mapping[str, A
     return Case(value, observe, {**more, section: {**more.get(section, {}), **option}})
 
 
+ASKED = {"discovery": "always"}
 SELDOM = {"health_check_interval_secs": NEVER}
 PAIRS = {"splitwise": True}
 ONE = {"max_requests_per_instance": 1}
@@ -295,6 +354,12 @@ CASES: Mapping[str, Case] = {
     "manager.instance-expiry-secs": slow(
         "manager.instance-expiry-secs", the_unhealthy_are_dropped, manager={"health_check_interval_secs": 0.02}
     ),
+    "models.strict": Case(True, a_name_nobody_serves_is_refused, {"models": ASKED}),
+    "models.default": Case("a", who_names_none_gets_the_default, {"models": ASKED}),
+    "models.aliases": Case({"x": "a"}, an_alias_leads_to_its_model, {"models": ASKED}),
+    "models.fallbacks": Case({"a": "b"}, another_model_steps_in, {"models": ASKED}),
+    "models.discovery": Case("always", all_are_asked_for_their_models),
+    "models.refresh-interval-secs": slow("models.refresh-interval-secs", models_are_asked_for, models=ASKED),
     "instances.detect-dialects": Case(True, engines_are_asked_for_their_dialect),
     "log.level": Case("info", lines_come, {"log": {"level": "error"}}),
     "proxy.max-attempts": Case(1, no_more_attempts),

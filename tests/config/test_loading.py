@@ -397,7 +397,7 @@ def test_a_problem_in_a_flag_names_the_flag() -> None:
         ("server: a\x07b\n", " not valid YAML: "),
         ("- server\n", "1: the top level is not a mapping of sections"),
         ("server\n", "1: the top level is not a mapping of sections"),
-        ("[" * 1500, " nested too deeply"),
+        ("[" * 500, " nested too deeply"),
     ],
 )
 def test_a_file_that_is_no_mapping_of_sections_is_one_line(write: Write, text: str, expected: str) -> None:

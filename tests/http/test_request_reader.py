@@ -109,6 +109,11 @@ class TestRequests:
         assert request.head.trace_id == "ab-cd"
         assert request.head.forward == b"TraceParent: 00-ab-cd\r\n"
 
+    def test_a_session_is_read_and_goes_on(self) -> None:
+        request = only(b"GET / HTTP/1.1\r\nHost: x\r\nX-Session-Id: s 1 \r\n\r\n")
+        assert request.head.session == "s 1"
+        assert request.head.forward == b"X-Session-Id: s 1\r\n"
+
     def test_fastdeploys_own_trace_wins(self) -> None:
         request = only(b"GET / HTTP/1.1\r\nHost: x\r\nTraceParent: 00-ab-cd\r\nX_BD_LOGID: bd\r\n\r\n")
         assert request.head.trace_id == "bd"

@@ -133,11 +133,20 @@ def test_an_instances_error_keeps_its_status_and_body(client, fleet, status, kin
     assert 1 <= sum(len(mock.completions()) for mock in fleet.mocks) <= most, "an answer was tried again"
 
 
+def test_models_are_listed_and_found(client):
+    (model,) = client.models.list()
+    assert (model.id, model.object, model.owned_by) == ("mock-model", "model", "fd-router mock")
+    assert client.models.retrieve("mock-model") == model
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("org/another")
+    assert caught.value.code == "model_not_found"
+
+
 def test_the_routers_own_errors_have_the_shape_that_clients_parse(client, fleet):
     with pytest.raises(openai.NotFoundError) as caught:
-        client.models.list()
+        client.files.list()
     assert (caught.value.code, caught.value.type, caught.value.param) == ("not_found", "invalid_request_error", None)
-    assert "/v1/models" in caught.value.message
+    assert "/v1/files" in caught.value.message
 
     set_faults(fleet, "reset_before_head")
     with pytest.raises(openai.InternalServerError) as caught:

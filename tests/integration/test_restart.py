@@ -91,7 +91,7 @@ def handing_over(listener: socket.socket) -> dict[str, tuple[object, ...]]:
         f"import os, sys; os.dup2({number}, 3) if {number} != 3 else os.set_inheritable(3, True); "
         "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    return {"wrapper": (sys.executable, "-c", code), "pass_fds": (number,)}
+    return {"wrapper": (sys.executable, "-S", "-c", code), "pass_fds": (number,)}
 
 
 def is_serving(router: RouterProcess) -> bool:

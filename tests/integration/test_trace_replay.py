@@ -1,6 +1,7 @@
 """The simulator and a replay over HTTP, through the router to mock instances, tell the same."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,8 +30,10 @@ AT_ONCE = {**ENGINE, "prefill_tokens_per_sec": 1e9}
 
 
 def start(*arguments):
+    """Start a command, unmeasured: coverage makes it slower than what it models."""
     command = [sys.executable, "-m", "fd_router", *map(str, arguments), "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def result_of(process):
@@ -59,7 +62,7 @@ def test_simulator_and_replay_agree(tmp_path):
         ]
         replayed, delays = map(result_of, replays)
     modelled = ("simulate", "--trace", trace, *engine, "--policy", "cache_aware", "--instances", INSTANCES)
-    simulated = [result_of(start(*modelled, "--seed", seed)) for seed in range(SEEDS)]
+    simulated = [result_of(each) for each in [start(*modelled, "--seed", seed) for seed in range(SEEDS)]]
     assert (replayed["requests"], replayed["failures"]) == (REQUESTS, 0)
     assert len(replayed["work_tokens"]) == INSTANCES
     replayed["ttft_mean"] -= delays["ttft_mean"]

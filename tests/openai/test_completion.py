@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fd_router.errors import BadRequestError
 from fd_router.openai import completion as completion_module
-from fd_router.openai.completion import Completion, RequestFields
+from fd_router.openai.completion import ESTIMATE_PER_ID, Completion, RequestFields
 from fd_router.openai.large_bodies import LARGE
 
 
@@ -56,12 +56,51 @@ class TestPrompt:
 
 
 @pytest.mark.parametrize(
-    ("value", "stream"), [(True, True), (False, False), (None, False), (1, False), ("true", False), ([], False)]
-)
+    ("value", "stream"),
+    [
+        (True, True), (1, True), (1.0, True), ("true", True), ("On", True), ("yes", True), ("1", True), ("t", True),
+        (False, False), (None, False), (0, False), (2, False), ("false", False), ("off", False), ("", False),
+        ([], False), ({}, False),
+    ],
+)  # fmt: skip
 def test_stream(value: Any, stream: bool) -> None:
     completion = read(stream=value, prompt="a")
     assert completion.stream is stream
     assert completion.prompt == "a"
+
+
+class TestTokensInFastDeploysField:
+    @pytest.mark.parametrize("beside", [{}, {"messages": []}, {"messages": [{"content": "text"}]}, {"prompt": "text"}])
+    def test_are_the_prompt(self, beside: dict[str, Any]) -> None:
+        completion = read(prompt_token_ids=[5, 6, 7], **beside)
+        assert list(completion.token_ids or ()) == [5, 6, 7]
+        assert (completion.prompt, completion.tokens) == ("", 3 * ESTIMATE_PER_ID)
+
+    def test_of_several_prompts(self) -> None:
+        assert list(read(prompt_token_ids=[[1, 2], [3]]).token_ids or ()) == [1, 2, 3]
+
+    @pytest.mark.parametrize("ids", [None, [], "1", 7, [-1], [1 << 40]])
+    def test_are_left_to_the_instance_where_they_are_none(self, ids: Any) -> None:
+        completion = read(prompt_token_ids=ids, prompt="text")
+        assert completion.token_ids is None
+
+    def test_of_the_wrong_kind_leave_the_text(self) -> None:
+        assert read(prompt_token_ids="1", prompt="text").prompt == "text"
+
+
+class TestSession:
+    @pytest.mark.parametrize(
+        ("fields", "session"),
+        [
+            ({"prompt_cache_key": "k"}, "k"),
+            ({"prompt_cache_key": "k", "session_id": "s"}, "s"),
+            ({"prompt_cache_key": "k", "session_id": "", "extra_body": {"session_id": "e"}}, "e"),
+            ({"prompt_cache_key": "k", "session_id": 7}, "k"),
+            ({"prompt_cache_key": 7}, ""),
+        ],
+    )
+    def test_the_cache_key_is_one_where_there_is_no_other(self, fields: dict[str, Any], session: str) -> None:
+        assert read(prompt="a", **fields).session_id == session
 
 
 class TestIds:
@@ -320,7 +359,7 @@ class TestLargeOddBodies:
         assert (completion.prompt, completion.stream, completion.session_id) == ("a" * LARGE, True, "s")
 
     def test_values_of_unexpected_types_are_absent(self) -> None:
-        body = b'{"stream":"yes","model":"m","prompt":{"a":1},"request_id":7,"x":"%b"}' % (b"a" * LARGE)
+        body = b'{"stream":["yes"],"model":"m","prompt":{"a":1},"request_id":7,"x":"%b"}' % (b"a" * LARGE)
         completion = Completion(body)
         assert (completion.prompt, completion.stream, completion.model, completion.request_id) == ("", False, "m", "7")
 

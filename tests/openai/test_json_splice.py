@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.openai.json_splice import _drop_any, _drop_plain, add_members, drop_members
+from fd_router.openai.json_splice import _drop_any, _drop_plain, add_members, drop_members, set_member
 
 NAMES = ("disaggregate_info", "request_id", "a", "b", "é", "")
 values = st.recursive(
@@ -120,3 +120,43 @@ def test_an_escaped_name_is_found():
 def test_what_is_no_object_is_refused(body):
     with pytest.raises(ValueError):
         drop_members(body, ("a",))
+
+
+class TestSetMember:
+    @pytest.mark.parametrize(
+        ("body", "changed"),
+        [
+            (b'{"model":"x","n":1}', b'{"model":"big","n":1}'),
+            (b'{"n": 12345678901234567890123, "model": "x"}', b'{"n": 12345678901234567890123, "model": "big"}'),
+            (
+                b'{"a": {"model": "x"}, "model": "x", "b": "model"}',
+                b'{"a": {"model": "x"}, "model": "big", "b": "model"}',
+            ),
+            (b'{"model": null}', b'{"model": "big"}'),
+            ('{"p": "\u00e9", "model": "x"}'.encode(), '{"p": "\u00e9", "model": "big"}'.encode()),
+        ],
+    )
+    def test_the_value_changes_where_it_stands(self, body: bytes, changed: bytes) -> None:
+        assert set_member(body, "model", b'"big"') == changed
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"{}",
+            b'{"n": 1}',
+            b'{ "model" : "x" , "n" : 1 }',
+            b'{"model": "x", "model": "y", "n": 1}',
+            b'{"mod\\u0065l": "x", "n": 1}',
+            b'{"n": NaN, "model": "x"}',
+            b'{"model":  "x",\n "n": 1}',
+        ],
+    )
+    def test_whatever_way_it_is_written_the_member_is_there_once(self, body: bytes) -> None:
+        pairs = json.loads(set_member(body, "model", b'"big"'), object_pairs_hook=list)
+        assert [value for name, value in pairs if name == "model"] == ["big"]
+        assert len(pairs) == len({name for name, _ in pairs} | {"model"})
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b'{"a": \xff}', b'"model"', b"5"])
+    def test_what_is_no_object(self, body: bytes) -> None:
+        with pytest.raises(ValueError):
+            set_member(body, "model", b'"big"')

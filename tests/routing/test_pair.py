@@ -67,6 +67,48 @@ class TestSuccess:
         prefill.receive(STREAM_END)  # drained
         rig.assert_nothing_is_held()
 
+    async def test_a_stream_that_nobody_asked_for_is_one_by_its_type(self) -> None:
+        rig = PairRig(1, 1)
+        client = rig.client()
+        prefill, decode = await rig.pair(client, WHOLE)
+        prefill.receive(STREAM_HEAD + EVENT)
+        assert rig.counts() == [(0, 0), (1, 0)]
+        decode.receive(STREAM_HEAD + EVENT)
+        await rig.settle()
+        assert client.take().endswith(EVENT)
+        decode.receive(STREAM_END)
+        prefill.receive(STREAM_END)
+        await rig.settle()
+        assert rig.records[0].stream
+        rig.assert_nothing_is_held()
+
+    async def test_a_whole_answer_to_who_asked_for_a_stream_is_one(self) -> None:
+        rig = PairRig(1, 1)
+        client = rig.client()
+        prefill, decode = await rig.pair(client, STREAMED)
+        whole = answer(b'{"d": 1}', headers="Content-Type: application/json\r\n")
+        decode.receive(whole[:-3])
+        await rig.settle()
+        assert client.take() == b""  # it might give the request back
+        decode.receive(whole[-3:])
+        prefill.receive(answer(b"{}"))
+        await rig.settle()
+        assert client.take().endswith(b'{"d": 1}')
+        assert not rig.records[0].stream
+        rig.assert_nothing_is_held()
+
+    async def test_of_another_type_it_is_what_was_asked_for(self) -> None:
+        rig = PairRig(1, 1)
+        client = rig.client()
+        prefill, decode = await rig.pair(client, STREAMED)
+        decode.receive(STREAM_HEAD.replace(b"text/event-stream", b"application/x-ndjson") + chunk(b"{}\n"))
+        await rig.settle()
+        assert client.take().endswith(chunk(b"{}\n"))
+        decode.receive(STREAM_END)
+        prefill.receive(answer(b"{}"))
+        await rig.settle()
+        rig.assert_nothing_is_held()
+
     async def test_it_is_connecting_until_both_have_it(self) -> None:
         rig = PairRig(1, 1)
         rig.backend.hanging.add("10.0.0.101")

@@ -202,6 +202,15 @@ async def test_a_body_nested_too_deep_is_refused() -> None:
     assert error_of(client.take())[0] == 400
 
 
+@pytest.mark.parametrize(("header", "session"), [("X-Session-ID: h\r\n", "h"), ("X-Session-ID:\r\n", "s"), ("", "s")])
+async def test_the_session_that_a_header_names_goes_first(header: str, session: str) -> None:
+    rig = Rig()
+    instance = await rig.ask(rig.client(), b'{"prompt": "hello", "session_id": "s"}', headers=header)
+    instance.receive(answer())
+    await rig.settle()
+    assert rig.records[0].tags.startswith(f"[session_id:{session}] ")
+
+
 async def test_the_log_tells_a_requests_life() -> None:
     rig = Rig()
     client = rig.client()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from fd_router.openai.endpoints import Endpoint
-from fd_router.openai.usage import find_usage
+from fd_router.openai.usage import find_total_tokens, find_usage
 from fd_router.routing.usage import TAIL, UsageTail
 from fd_router.scheduling.scheduler import Scheduler
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
@@ -37,6 +39,31 @@ class TestTail:
         assert repr(tail) == "<UsageTail 107 bytes kept>"
         tail.feed(b"x" * TAIL)
         assert find_usage(tail.tail()) is None
+
+    @pytest.mark.parametrize("size", [1, 3, 7, 40, 1000, 1 << 20])
+    def test_a_usage_object_is_found_whatever_follows_it(self, size: int) -> None:
+        ids = b",".join([b"12345"] * 40_000)
+        whole = b'{"id": "x", "usage": %b, "choices": [{"token_ids": [%b]}]}' % (json.dumps(USAGE).encode(), ids)
+        passed: list[bytes] = []
+        tail = UsageTail(b"", passed.append)
+        head, rest = whole[:400], whole[400:]
+        for piece in [*(head[at : at + size] for at in range(0, len(head), size)), rest]:
+            tail.feed(piece)
+        assert find_usage(tail.tail()) == (70, 64)
+        assert find_total_tokens(tail.tail()) == 72
+        assert b"".join(passed) == whole
+        assert len(tail.tail()) < 2 * TAIL
+
+    def test_one_that_comes_at_once_with_what_follows_too(self) -> None:
+        tail = UsageTail(b'{"usage":%b,"text":"%b"}' % (json.dumps(USAGE).encode(), b"x" * 225_000), lambda _: None)
+        assert find_usage(tail.tail()) == (70, 64)
+
+    def test_the_last_of_several_counts_and_null_is_none(self) -> None:
+        tail = UsageTail(b'data: {"usage": {"total_tokens": 1}}\n\n', lambda _: None)
+        for number in (2, 3):
+            tail.feed(b'data: {"usage": {"total_tokens": %d}}\n\n' % number)
+        tail.feed(b'data: {"usage": null, "text": "%b"}\n\n' % (b"x" * TAIL))
+        assert find_total_tokens(tail.tail()) == 3
 
 
 class TestRequest:

@@ -187,14 +187,18 @@ class TestRequests:
         assert rig.pools.busy(key) == rig.instances[0].running == 0
 
 
+def live_requests() -> int:
+    gc.collect()
+    return sum(isinstance(one, SingleInstanceRequest) for one in gc.get_objects())
+
+
 async def test_it_keeps_no_request_that_is_over() -> None:
-    rig = Rig()
+    rig, before = Rig(), live_requests()
     watchdog = Watchdog(rig.state.proxied_requests, rig.live, rig.timers.time)
     instance = await rig.ask(rig.client())
     watchdog.sweep()
     instance.receive(answer())
     await rig.settle()
-    gc.collect()
-    assert not [one for one in gc.get_objects() if isinstance(one, SingleInstanceRequest)]
+    assert live_requests() == before
     watchdog.sweep()
     assert repr(watchdog) == "<Watchdog 0 seen>"

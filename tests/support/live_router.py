@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +34,8 @@ class LoopbackInstance:
         self.answers_probes = True
         self.answer: bytes | None = WHOLE
         self.probes: list[str] = []  # their paths
+        self.models: list[str] = []  # that it lists
+        self.asked_for: list[str] = []  # the models that requests asked for
         self.connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -60,15 +62,26 @@ class LoopbackInstance:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            if head.startswith("get /v1/models "):
+                page = json.dumps({"data": [{"id": name} for name in self.models]} if self.models else {}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page))
+                continue
             if head.startswith("get "):
                 self.probes.append(head.split()[1])
                 if self.answers_probes:
                     writer.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % self.health)
                 continue
-            await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
-            if self.answer is None:
+            body = await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+            answer = self.answer_to(body)
+            if answer is None:
                 return
-            writer.write(self.answer)
+            writer.write(answer)
+
+    def answer_to(self, body: bytes) -> bytes | None:
+        """Return the answer to a request, None to close the connection."""
+        if b'"model"' in body:
+            self.asked_for.append(json.loads(body)["model"])
+        return self.answer
 
 
 class LiveRouter:
@@ -118,9 +131,10 @@ class LiveRouter:
         status, answer = await self.call("POST", "/admin/reload")
         assert (status, answer["changed"]) == (200, [self._key])
 
-    async def add(self, role: str = "mixed") -> LoopbackInstance:
-        """Start an instance, and have it registered."""
+    async def add(self, role: str = "mixed", models: Sequence[str] = ()) -> LoopbackInstance:
+        """Start an instance, and have it registered; ``models``: those that it lists."""
         instance = LoopbackInstance()
+        instance.models = [*models]
         await instance.start()
         self.instances.append(instance)
         entry = {"role": role, "host_ip": "127.0.0.1", "port": instance.port}

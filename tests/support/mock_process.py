@@ -44,13 +44,17 @@ class ServerProcess:
         cwd: Path | None = None,
         wrapper: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        measured: bool = True,
     ) -> None:
+        """``measured``: its lines count as covered by tests. It takes twice as long for that."""
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.key = f"127.0.0.1:{port}"
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 — end() closes it
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FD_ROUTER_")}
         environment["PYTHONPATH"] = str(SOURCES)
+        if not measured:
+            environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
         self.process: subprocess.Popen[bytes] | ForkedProcess
         if not wrapper and not pass_fds:
             output = self._output.fileno()
@@ -131,7 +135,7 @@ class MockProcess(ServerProcess):
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 flag = f"--{name.replace('_', '-')}"
                 arguments += [flag] if one is True else [flag, str(one)]
-        super().__init__(*arguments, port=port)
+        super().__init__(*arguments, port=port, measured=False)  # tests of its own run it in their process
 
     def received(self) -> list[dict[str, Any]]:
         """Return the requests it was sent (without those to /mock/…), oldest first; see ``RequestLog.describe``."""

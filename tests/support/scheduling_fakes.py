@@ -51,6 +51,7 @@ class FakeRequest:
         self.model = self.session_id = self.user = ""
         self.max_tokens = 0
         self.headers: dict[str, str] = {}
+        self.cache_seed = 0
         self.decisions: dict[str, str] | None = None
 
     def header(self, name: str) -> str | None:

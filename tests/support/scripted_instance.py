@@ -15,6 +15,7 @@ from typing import Self
 from tests.support.ports import free_port
 
 HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _POLL_SECS = 0.05
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -100,6 +101,9 @@ class ScriptedInstance:
                 body = reader.read(_length(head))
                 if head.startswith(b"GET /health "):
                     connection.sendall(HEALTHY)
+                    return
+                if head.startswith(b"GET /v1/models "):  # it doesn't say what it serves
+                    connection.sendall(NOT_FOUND)
                     return
                 self.heads.append(head)
                 if served == self.answers:

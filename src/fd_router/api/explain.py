@@ -22,6 +22,9 @@ Prepare = Callable[[Completion], Awaitable[None] | None]
 """What happens before a selection: the tokenizer's work."""
 
 
+_SHOWN = 256  # characters of a model's name that the answer repeats
+
+
 class _Shape(msgspec.Struct):
     messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -56,6 +59,7 @@ class ExplainApi:
     async def _answer(self, request: Request) -> Response:
         endpoint = self._endpoint(request)
         completion = endpoint.read(request.body, request.head.headers)
+        completion.session_id = request.head.session or completion.session_id
         if self._prepare is not None and (preparation := self._prepare(completion)) is not None:
             await preparation
         verdicts: Sequence[Verdict | None]
@@ -63,12 +67,15 @@ class ExplainApi:
             verdicts, why_none = self._explain(completion), ""
         except NoInstanceError as error:
             verdicts, why_none = [None] * len(self._policies), error.message
-        members = tuple(self._members())
+        members = [member for member in self._members() if _serves(member, completion.served_as)]
         roles = [
             _role(role, policy, verdict, why_none, [x for x in members if x.registration.role == role])
             for (role, policy), verdict in zip(self._policies.items(), verdicts, strict=True)
         ]
-        return json_response(200, {"path": endpoint.path, "prompt": _prompt(completion), "roles": roles})
+        answer = {"path": endpoint.path, "prompt": _prompt(completion), "roles": roles}
+        if completion.served_as:
+            answer["model"] = {"asked": completion.model[:_SHOWN], "served_as": completion.served_as}
+        return json_response(200, answer)
 
     def _endpoint(self, request: Request) -> Endpoint:
         """Tell for which endpoint the request is: as the query says, else by its shape."""
@@ -79,6 +86,11 @@ class ExplainApi:
             allowed = " or ".join(self._endpoints)
             raise BadRequestError(f"path is {given[-1][:80]!r}; it may be {allowed}, or be left out")
         return endpoint
+
+
+def _serves(instance: Instance, model: str) -> bool:
+    """Tell whether an instance serves ``model``, "" where models don't matter; what isn't known may be so."""
+    return not model or not instance.models or any(card.name == model for card in instance.models)
 
 
 def _has_messages(body: bytes) -> bool:

@@ -77,6 +77,7 @@ class InstancesApi:
             "state": "removed" if removed else instance.health.value,
             "draining": instance.is_draining,
             "paused": registration.is_paused,
+            "models": [card.name for card in instance.models],
             "source": instance.source.name,
             "kept": instance.source.is_list,
             "running": instance.running,

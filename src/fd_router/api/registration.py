@@ -85,7 +85,7 @@ class RegistrationApi:
 
     async def _decode_instances(self, request: Request) -> Response:
         version = parse_qs(request.head.query).get("version", [""])[-1]
-        registrations = [x.registration for x in self._registry.group("decode").available]
+        registrations = [x.registration for x in self._registry.available("decode")]
         return json_response(200, [x.as_json() for x in registrations if _fits(x, version)])
 
 

@@ -20,6 +20,7 @@ from fd_router.config.sections import Config
 from fd_router.http.body_budget import BodyBudget
 from fd_router.http.messages import Request
 from fd_router.routing.request_queue import QueueObserver, RequestQueue
+from fd_router.routing.request_queues import RequestQueues
 from fd_router.telemetry.metrics.admission import AdmissionCounters, AdmissionMetrics
 
 
@@ -27,7 +28,7 @@ class Admission(msgspec.Struct, frozen=True):
     """Gate, queue and guard."""
 
     gate: ApiKeyGate | None  # where requests show their API keys; None: none is needed
-    queue: RequestQueue
+    queues: RequestQueues
     guard: Guard  # of the router's own endpoints
     rules: Rules  # that the guard began with
     networks: Networks | None  # of the instances; None: any
@@ -59,16 +60,20 @@ def build_admission(runtime: Runtime, budget: BodyBudget) -> Admission:
         store.reload()
         key_file = KeyFile(store, access.keys_check_interval_secs, log)
     observer = QueueObserver(counters.waited, counters.refused, log.warn)
-    queue = RequestQueue(runtime.live, priorities, runtime.sweeper, runtime.clock, runtime.loop.call_soon, observer)
+    queues = RequestQueues(
+        partial(
+            RequestQueue, runtime.live, priorities, runtime.sweeper, runtime.clock, runtime.loop.call_soon, observer
+        )
+    )
     budget.on_refused = partial(counters.refused, "body_budget")
     runtime.telemetry.metrics.show(
-        AdmissionMetrics(counters, queue.lengths, store.all if store is not None else tuple, budget)
+        AdmissionMetrics(counters, queues.lengths, store.all if store is not None else tuple, budget)
     )
     forward = access.forward_authorization
     rules = Rules(admin, register, networks, access.protect_metrics)
     return Admission(
         gate=ApiKeyGate(store, runtime.clock, counters.refused) if store is not None else None,
-        queue=queue,
+        queues=queues,
         guard=Guard(rules, log),
         rules=rules,
         networks=networks,

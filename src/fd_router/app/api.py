@@ -8,6 +8,7 @@ from fd_router.api.abort import AbortApi
 from fd_router.api.health import HealthApi
 from fd_router.api.instances import InstancesApi
 from fd_router.api.metrics import metrics_routes
+from fd_router.api.models import ModelsApi
 from fd_router.api.registration import RegistrationApi
 from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
@@ -43,7 +44,7 @@ def build_routes(
     endpoints: Sequence[Endpoint],
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
-    registry, monitor, log = membership.registry, membership.monitor, runtime.log
+    registry, monitor, log, gate = membership.registry, membership.monitor, runtime.log, admission.gate
 
     async def post(instance: Instance, message: AbortMessage, authorization: bytes) -> tuple[int, bytes]:
         shown = {"authorization": authorization.decode("latin-1")} if authorization else {}
@@ -65,6 +66,12 @@ def build_routes(
         metrics_routes(runtime.telemetry.metrics.render),
         reload_routes(reloader.reload),
         AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),
+        ModelsApi(
+            registry.all,
+            lambda: routing.directory.table,
+            membership.model_prober.ensure,
+            (lambda authorization: gate.identify(authorization).allowance.key) if gate is not None else None,
+        ).routes(),
         scheduling.explain_api(routing.explain, registry, endpoints).routes(),
     )
     return admission.guard.protect(routes)

@@ -37,6 +37,7 @@ def find_problems(config: Config) -> Sequence[str]:
         *tls_problems(config.tls),
         *unwritable(config),
         *_access_problems(config),
+        *_raised(lambda: config.models.checked),
     )
     return tuple(found)
 

@@ -17,6 +17,7 @@ from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.dialect_detector import METRICS, DialectDetector
 from fd_router.instances.instance import Instance
 from fd_router.instances.load_pages import metrics_address
+from fd_router.instances.model_prober import ModelProber
 from fd_router.instances.probe_connection import ProbeConnections
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
@@ -28,6 +29,7 @@ class Membership(msgspec.Struct, frozen=True):
 
     registry: Registry
     monitor: HealthMonitor
+    model_prober: ModelProber
     runs: Sequence[Run]
 
 
@@ -41,17 +43,19 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
     registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
     registry.on_change(ReserveLog(runtime.log).on_change)
     metrics.watch_instances(registry.all)
-    get_status = ProbeConnections(registry, pools).get_status
+    probes = ProbeConnections(registry, pools)
+    model_prober = ModelProber(registry, probes.get_page, live)
     monitor = HealthMonitor(
         registry,
-        get_status,
+        probes.get_status,
         clock=runtime.clock,
         rng=runtime.rng,
         live=live,
         log=runtime.log,
+        learn=model_prober.learn,
         delivered_at=pools.delivered_at,
     )
-    return Membership(registry, monitor, [_detector(runtime, registry, pools).run])
+    return Membership(registry, monitor, model_prober, [_detector(runtime, registry, pools).run, model_prober.run])
 
 
 def _detector(runtime: Runtime, registry: Registry, pools: Pools) -> DialectDetector:

@@ -17,6 +17,7 @@ from fd_router.app.exposure import warn_if_open
 from fd_router.app.hops import build_hops, build_pools
 from fd_router.app.membership import build_membership
 from fd_router.app.memory import usable_memory
+from fd_router.app.models import prepare_models
 from fd_router.app.reload import Load, Reloader
 from fd_router.app.routing import build_routing
 from fd_router.app.runtime import build_runtime
@@ -57,7 +58,7 @@ class Router:
         self._capacity = capacity = build_capacity(runtime, registry, pools)
         self._scheduling = build_scheduling(config, registry, pools, telemetry, runtime.rng, capacity.on_count)
         self._admission = admission = build_admission(runtime, state.budget)
-        capacity.headroom.on_capacity(admission.queue.on_capacity)
+        capacity.headroom.on_capacity(admission.queues.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
         self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
         self._reloader = Reloader(
@@ -66,6 +67,7 @@ class Router:
             (
                 lambda new: self._client_tls.prepare(new.tls),
                 lambda _: registry.access.prepare(),
+                prepare_models,
                 admission.prepare_tokens,
             ),
             admission.reload_keys,

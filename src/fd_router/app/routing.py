@@ -9,13 +9,9 @@ from typing import Any
 import msgspec
 
 from fd_router.app.admission import Admission
-from fd_router.app.endpoints import (
-    Starter,
-    Starters,
-    all_instances_scheduler,
-    any_instance_scheduler,
-)
+from fd_router.app.endpoints import Starters, all_instances_scheduler, any_instance_scheduler
 from fd_router.app.membership import Membership
+from fd_router.app.models import build_models
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.stored import stored_starters
@@ -25,26 +21,30 @@ from fd_router.http.server_context import ServerState
 from fd_router.instances.exclusions import left_out, why_none
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
-from fd_router.openai.endpoints import Endpoint, Mode
+from fd_router.openai.completion import Completion
+from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
+from fd_router.routing.model_route import ModelSwitch
 from fd_router.routing.pair import PairContext, PairRequest
-from fd_router.routing.single import Select, SingleContext, SingleInstanceRequest
+from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
-from fd_router.scheduling.explanation import Verdict
+from fd_router.scheduling.explanation import Draw, Verdict
+from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
 
-Explain = Callable[..., Sequence[Verdict]]
-"""(request, draw) → a verdict for each role. Raises NoInstanceError."""
+Explain = Callable[[Completion, Draw], Sequence[Verdict]]
+"""(completion, draw) → a verdict for each role. Raises NoInstanceError."""
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """How requests begin, by their endpoint's mode; who explains their choices; and those under way."""
+    """How requests begin, by their endpoint's mode; who explains their choices; those under way; the models."""
 
     starters: Starters
     explain: Explain
     in_flight: InFlight
+    directory: ModelDirectory
     runs: Sequence[Run]
 
 
@@ -58,8 +58,11 @@ def build_routing(
     make_id: Callable[[], str],
 ) -> Routing:
     """Build what routes requests, to pairs in splitwise mode, else to single instances."""
-    config, in_flight, registry = runtime.live.current, InFlight(), membership.registry
-    membership.monitor.on_probed(admission.queue.on_capacity)
+    config, in_flight, registry, switch = runtime.live.current, InFlight(), membership.registry, ModelSwitch()
+    membership.monitor.on_probed(admission.queues.on_capacity)
+    switch.on_not_found = membership.model_prober.want
+    make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry)
+    directory, default = build_models(runtime, registry, scheduling, admission.queues, switch, make_scheduler)
     shared = {
         "live": runtime.live,
         "connection_failed": registry.connection_failed,
@@ -69,56 +72,69 @@ def build_routing(
         "clock": runtime.clock,
         "in_flight": in_flight,
         "prepare": scheduling.prepare,
-        "queue": admission.queue,
+        "queue": admission.queues.default,
         "gate": admission.gate,
+        "models": switch,
         "explain_header": config.proxy.explain_header,
     }
-    if config.server.splitwise:
-        starters, explain = _pairs(runtime, registry, scheduling, shared | {"make_id": make_id})
-    else:
-        starters, explain = _singles(runtime, registry, scheduling, shared)
+    starters = _starters(runtime, registry, default, shared, make_id if config.server.splitwise else None)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
     runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
-    return Routing(starters, explain, in_flight, runs)
+    return Routing(starters, partial(_explain, directory, default), in_flight, directory, runs)
 
 
-def _singles(
-    runtime: Runtime, registry: Registry, scheduling: Scheduling, shared: dict[str, Any]
-) -> tuple[Starters, Explain]:
-    scheduler = Scheduler[Instance](registry.group("mixed"), scheduling.policies["mixed"], partial(why_none, registry))
-    start = partial(_start_single, scheduler.select, shared)
-    everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng, partial(why_none, registry))
-    stored = stored_starters(registry, scheduler.select, everybody.select, shared)
-    return {"generate": start, "any_instance": start, **stored}, scheduler.explain
-
-
-def _pairs(
-    runtime: Runtime, registry: Registry, scheduling: Scheduling, shared: dict[str, Any]
-) -> tuple[Starters, Explain]:
-    pairs = PairScheduler[Instance](
-        Side(registry.group("prefill"), scheduling.policies["prefill"]),
-        Side(registry.group("decode"), scheduling.policies["decode"]),
-        Instance.can_pair_with,
-        partial(left_out, registry),
-    )
-    single = any_instance_scheduler(registry, runtime.clock, runtime.rng, partial(why_none, registry))
-
-    def start(endpoint: Endpoint) -> StartRequest:
-        return partial(PairRequest, PairContext(endpoint=endpoint, select_pair=pairs.select, **shared))
-
-    everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng, partial(why_none, registry))
-    by_single = {name: value for name, value in shared.items() if name != "make_id"}
-    stored = stored_starters(registry, single.select, everybody.select, by_single)
-    starters: dict[Mode, Starter] = {
-        "generate": start,
-        "stateful": start,  # its answers are kept by decode instances, who are asked one after the other
+def _starters(
+    runtime: Runtime,
+    registry: Registry,
+    default: GroupScheduler,
+    shared: dict[str, Any],
+    make_id: Callable[[], str] | None,
+) -> Starters:
+    """Return what begins the requests of each mode; ``make_id``: of pairs, None where there are none."""
+    single = partial(_start_single, default, shared)
+    everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng)
+    stored = stored_starters(registry, default.select, everybody.select, shared)
+    if make_id is None:
+        return {"generate": single, "any_instance": single, **stored}
+    pair = partial(_start_pair, default, shared | {"make_id": make_id})
+    return {
+        "generate": pair,
+        "stateful": pair,  # its answers are kept by decode instances, who are asked one after the other
         "stored": stored["stored"],
-        "any_instance": partial(_start_single, single.select, by_single),
+        "any_instance": single,
     }
-    return starters, pairs.explain
 
 
-def _start_single(select: Select, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:
-    return partial(SingleInstanceRequest, SingleContext(endpoint=endpoint, select=select, **shared))
+def _explain(
+    directory: ModelDirectory, default: GroupScheduler, completion: Completion, draw: Draw
+) -> Sequence[Verdict]:
+    return directory.explain(completion, draw) if directory.is_needed else default.explain(completion, draw)
+
+
+def _singles(runtime: Runtime, registry: Registry, model: str, policies: Policies) -> GroupScheduler:  # noqa: ARG001
+    """Make who schedules the requests for ``model`` in a fleet of mixed instances."""
+    why = partial(why_none, registry, model)
+    scheduler = Scheduler[Instance](registry.group("mixed", model), policies["mixed"], why)
+    return GroupScheduler(scheduler.select, scheduler.select, scheduler.explain)
+
+
+def _pairs(runtime: Runtime, registry: Registry, model: str, policies: Policies) -> GroupScheduler:
+    """Make who schedules the requests for ``model`` in a fleet of prefill and decode instances."""
+    pairs = PairScheduler[Instance](
+        Side(registry.group("prefill", model), policies["prefill"]),
+        Side(registry.group("decode", model), policies["decode"]),
+        Instance.can_pair_with,
+        partial(left_out, registry, model),
+    )
+    single = any_instance_scheduler(registry, runtime.clock, runtime.rng, model)
+    return GroupScheduler(single.select, pairs.select, pairs.explain)
+
+
+def _start_pair(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:
+    return partial(PairRequest, PairContext(endpoint=endpoint, select_pair=default.select_pair, **shared))
+
+
+def _start_single(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:
+    return partial(SingleInstanceRequest, SingleContext(endpoint=endpoint, select=default.select, **shared))

@@ -57,6 +57,8 @@ class Scheduling(msgspec.Struct, frozen=True):
     """The policies, ready to choose, and what must happen beside and before their choices."""
 
     policies: Mapping[str, Policy]  # by role
+    make_policies: Callable[[], Mapping[str, Policy]]  # the same once more, for instances of another model
+    keep_policies: Callable[[Sequence[Mapping[str, Policy]]], None]  # those that are in use, of all that were made
     names: Mapping[str, str]  # of the policies, by role
     prepare: Prepare | None  # what must happen before a selection
     runs: Sequence[Run]
@@ -69,7 +71,7 @@ class Scheduling(msgspec.Struct, frozen=True):
     def explain_api(
         self, explain: Callable[..., Sequence[Verdict]], registry: Registry, endpoints: Sequence[Endpoint]
     ) -> ExplainApi:
-        """Build the endpoint that shows what ``explain(request, draw)`` says of every role."""
+        """Build the endpoint that shows what ``explain(completion, draw)`` says of every role."""
         explain = partial(explain, draw=draw_with(random.Random()))  # the policies' own draws stay as they are
         return ExplainApi(explain, registry.all, self.names, self.prepare, endpoints)
 
@@ -101,13 +103,20 @@ def build_scheduling(
     if Need.PREFIX_INDEX in needs:
         telemetry.metrics.scheduling.watch_index(shared.index)
         runs.insert(0, partial(_sweep, shared.index, options.eviction_interval_secs, telemetry.log))
-    policies = {
-        role: _make_policy(config, role, policy, shared, telemetry, rng, reports_choices=Need.PREFIX_INDEX in needs)
-        for role, policy in named.items()
-    }
-    registry.on_change(_FleetChanges(shared, scraper, tuple(policies.values()), pages).on_change)
+
+    def make_policies() -> dict[str, Policy]:
+        return {
+            role: _make_policy(config, role, policy, shared, telemetry, rng, reports_choices=Need.PREFIX_INDEX in needs)
+            for role, policy in named.items()
+        }
+
+    policies = make_policies()
+    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages)
+    registry.on_change(changes.on_change)
     return Scheduling(
         policies=policies,
+        make_policies=make_policies,
+        keep_policies=changes.keep_policies,
         names={role: policy.name for role, policy in named.items()},
         prepare=tokenizer.prepare if tokenizer is not None else None,
         runs=runs,
@@ -189,6 +198,10 @@ class _FleetChanges:
         self._scraper = scraper
         self._policies = policies
         self._pages = pages
+
+    def keep_policies(self, in_use: Sequence[Mapping[str, Policy]]) -> None:
+        """Tell these from now on."""
+        self._policies = tuple(policy for policies in in_use for policy in policies.values())
 
     def on_change(self, change: Change) -> None:
         """See ``Registry.on_change``."""

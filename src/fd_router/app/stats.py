@@ -17,6 +17,4 @@ async def log_stats(live: LiveConfig, registry: Registry, telemetry: Telemetry) 
         await live.sleep(lambda config: config.scheduler.stats_interval_secs)
         telemetry.log.info(line.next())
         if telemetry.log.debug_on:
-            telemetry.log.debug(
-                healthy_line({role: [x.url for x in registry.group(role).available if x.takes_new] for role in ROLES})
-            )
+            telemetry.log.debug(healthy_line({role: [x.url for x in registry.available(role)] for role in ROLES}))

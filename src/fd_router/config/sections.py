@@ -11,6 +11,7 @@ from fd_router.config.admission import AccessConfig, AdmissionConfig
 from fd_router.config.capacity import ProtectionConfig
 from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
+from fd_router.config.models import ModelsConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
 from fd_router.config.telemetry import TelemetryConfig
@@ -363,6 +364,7 @@ class Config(msgspec.Struct, frozen=True):
     scheduler: SchedulerConfig = msgspec.field(default_factory=SchedulerConfig)
     manager: ManagerConfig = msgspec.field(default_factory=ManagerConfig)
     instances: InstancesConfig = msgspec.field(default_factory=InstancesConfig)
+    models: ModelsConfig = msgspec.field(default_factory=ModelsConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
     proxy: ProxyConfig = msgspec.field(default_factory=ProxyConfig)

@@ -78,6 +78,11 @@ class PairedRequest(msgspec.Struct, gc=False):
     token_ids: Sequence[int] = ()  # generated before it did
     prepared: bytes = b""  # the dialect's: what it made of the body and needs again for another attempt
 
+    def use_body(self, body: bytes) -> None:
+        """Make the bodies of what follows from ``body``, which asks for another model perhaps."""
+        if self.body is not body:
+            self.body, self.prepared = body, b""
+
 
 class PairPlan(msgspec.Struct, gc=False):
     """How one attempt at a pair goes. ``request_id``: by which both instances know the request then."""
@@ -150,6 +155,13 @@ class Dialect:
 
     health_path: ClassVar[str] = ""
     """Where its probes go; "": to ``manager.health-check-endpoint``."""
+
+    goes_by_model: ClassVar[bool] = True
+    """Whether its engine refuses a request for another model than its own, so that it is asked for them at once; others
+    are asked when something shows that models matter."""
+
+    models_path: ClassVar[str] = "/v1/models"
+    """Where it lists the models that it serves, as OpenAI does; "": nowhere."""
 
     load_path: ClassVar[str] = "/metrics"
     """Where ``read_load`` finds its page; where there is none, an instance's ``/metrics`` is read instead."""

@@ -15,7 +15,8 @@ Respond = Callable[[Response], None]
 def find_route(routes: Mapping[str, object], path: str) -> str:
     """Return the key of ``routes`` that ``path`` fits, ``""`` for none.
 
-    A key may have a segment in braces, which any one segment fits: ``/instances/{key}/drain``. A plain key wins.
+    A key may have a segment in braces, which any one segment fits: ``/instances/{key}/drain``; with a plus, as its last
+    one, all that follow: ``/v1/models/{model+}``. A plain key wins.
     """
     if path in routes:
         return path
@@ -27,6 +28,8 @@ def find_route(routes: Mapping[str, object], path: str) -> str:
 
 
 def _fits(template: list[str], segments: list[str]) -> bool:
+    if template[-1].endswith("+}") and len(segments) > len(template):
+        segments = [*segments[: len(template) - 1], "/".join(segments[len(template) - 1 :])]
     if len(template) != len(segments):
         return False
     return all(want == given or (want[:1] == "{" and given) for want, given in zip(template, segments, strict=True))

@@ -27,6 +27,9 @@ LONG_BODY = 16 * 1024
 _NOT_IN_VALUE = re.compile(r"[\x00-\x08\n-\x1f\x7f]")
 """Control characters, which would end a header's line."""
 
+_EVENTS = re.compile(rb"(?im)^content-type:[ \t]*text/event-stream\b")
+_JSON = re.compile(rb"(?im)^content-type:[ \t]*application/json\b")
+
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
 
 
@@ -88,9 +91,10 @@ class KnownHead:
 def request_message(request: Request, authority: bytes, body: bytes) -> bytes | tuple[bytes, bytes]:
     """Return what to send to the instance at ``authority`` (``host:port``); in two pieces, if ``body`` is long."""
     head = request.head
-    start = b"%bhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
-        head.start, authority, len(body), request.request_id.encode("latin-1"), head.forward, head.hops,
-    )  # fmt: skip
+    start = b"".join((  # in two thirds of the time that one ``%`` takes
+        head.start, b"host: ", authority, b"\r\ncontent-length: ", b"%d" % len(body), b"\r\nx-request-id: ",
+        request.request_id.encode("latin-1"), b"\r\n", head.forward, head.hops, b"\r\n",
+    ))  # fmt: skip
     return start + body if len(body) < LONG_BODY else (start, body)
 
 
@@ -122,6 +126,10 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
             framing = b"transfer-encoding: chunked\r\n" if chunked else b""
         is_delimited = bool(framing) or status in (204, 304)
         return cls(status, forward, length, chunked, keep_alive, framing, is_delimited)
+
+    def is_streamed(self, *, asked: bool) -> bool:
+        """Tell whether the body comes in pieces that each mean something: by its type, else by what was ``asked``."""
+        return _EVENTS.search(self.forward) is not None or (asked and _JSON.search(self.forward) is None)
 
     def with_length(self, length: int) -> ResponseHead:
         """Return the same head before a body of ``length`` bytes."""

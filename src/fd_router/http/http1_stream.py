@@ -56,10 +56,10 @@ class Http11Stream:
             self._keep_alive = False
             connection = b"connection: close\r\n"
         request_id, send = request.request_id.encode("latin-1"), self.send_body
-        send(  # one write, since each is a system call
-            b"%b%b%b%b%bx-request-id: %b\r\n\r\n%b"
-            % (head.forward, head.framing, connection, request.head.cors, extra, request_id, body)
-        )
+        send(b"".join((  # one write, since each is a system call
+            head.forward, head.framing, connection, request.head.cors, extra, b"x-request-id: ", request_id,
+            b"\r\n\r\n", body,
+        )))  # fmt: skip
 
     def send_event(self, event: bytes, last: bytes) -> bool:
         """Send one more event as a chunk of its own, behind one that ends with a whole event, and the last chunk."""

@@ -39,6 +39,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     start: bytes = b""  # the first line to send on
     hops: bytes = b""  # the lines to send on that tell which way it came
     client: str = ""  # the client's IP address, as trusted proxies tell it: for the log and fairness, not for access
+    session: str = ""  # x-session-id, which goes before what a body says
     cors: bytes = b""  # header lines that each answer to it gets
 
     @property

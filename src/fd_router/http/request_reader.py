@@ -27,6 +27,7 @@ from fd_router.http.request_fields import (
     check_expectation,
     check_transfer_coding,
     end_of_first_line,
+    first_value,
     is_host,
     origin_form,
     trace_id,
@@ -332,7 +333,8 @@ class RequestReader:
             method, *target, headers, request_id, trace_id(headers),
             is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), credentials,
             start_line(method, *target), settings.forwarding.lines(peer, told),
-            settings.forwarding.client_of(peer, told), self._cors(target[0]),
+            settings.forwarding.client_of(peer, told), first_value(headers, b"x-session-id").decode("latin-1"),
+            self._cors(target[0]),
         )  # fmt: skip
 
     def _cors(self, path: str) -> bytes:

@@ -22,6 +22,7 @@ class ChangeKind(Enum):
     LIMIT = "limit"  # it registered again and takes another number of requests at once
     ROLE = "role"  # it registered again in another role
     ACCESS = "access"  # it registered again and is spoken to in another way
+    MODELS = "models"  # it serves other models
     PAUSED = "paused"  # it takes no new requests, by its own word
     RESUMED = "resumed"
     DRAINING = "draining"  # it takes no new requests, by an admin's word

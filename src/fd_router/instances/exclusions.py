@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fd_router.instances.group_key import ANY_MODEL
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registry import Registry
 
 _NAMED = 5
 
 
-def why_none(registry: Registry) -> str:
-    """Say why there is nobody to choose from."""
-    known = registry.all()
+def why_none(registry: Registry, model: str = ANY_MODEL) -> str:
+    """Say why there is nobody to choose from, of those that serve ``model``."""
+    known = _serving(registry, model)
+    of_model = "" if model == ANY_MODEL else f" of model {model!r}"
     if not known:
-        return "no instance is registered"
-    return f"none of {len(known)} registered instances may be chosen ({_states(known)})"
+        return f"no instance{of_model} is registered"
+    return f"none of {len(known)} registered instances{of_model} may be chosen ({_states(known)})"
 
 
-def left_out(registry: Registry) -> str:
-    """Say which instances may not be chosen, and why, or nothing."""
-    return _states([instance for instance in registry.all() if not instance.takes_new])
+def left_out(registry: Registry, model: str = ANY_MODEL) -> str:
+    """Say which instances that serve ``model`` may not be chosen, and why, or nothing."""
+    return _states([instance for instance in _serving(registry, model) if not instance.takes_new])
+
+
+def _serving(registry: Registry, model: str) -> Sequence[Instance]:
+    if model == ANY_MODEL:
+        return registry.all()
+    return [instance for instance in registry.all() if any(card.name == model for card in instance.models)]
 
 
 def why_excluded(instance: Instance) -> str:

@@ -50,6 +50,11 @@ class Group:
         return found
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it has no members."""
+        return not self._members
+
+    @property
     def is_saturated(self) -> bool:
         """Whether there are members that take new requests, and none of them has headroom."""
         return not self.candidates() and bool(self.available)

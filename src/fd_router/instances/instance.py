@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
+from fd_router.engines.model_cards import ModelCard
 from fd_router.http.instance_access import PLAIN, InstanceAccess
 from fd_router.instances.doubt import Doubt
 from fd_router.instances.group_key import GroupKey
@@ -81,7 +82,7 @@ class Instance:
 
     __slots__ = (
         "access", "answered_at", "breaker", "dialect", "doubt", "groups", "health", "host", "is_cooling", "is_draining",
-        "is_ejected", "is_proven", "is_stuck", "key", "limit", "load_table", "on_busy", "on_limit", "port",
+        "is_ejected", "is_proven", "is_stuck", "key", "limit", "load_table", "models", "on_busy", "on_limit", "port",
         "registration", "row", "running", "source", "tokens", "url",
     )  # fmt: skip
 
@@ -96,6 +97,7 @@ class Instance:
         self.port = registration.port
         self.registration = registration
         self.dialect = FastDeployDialect() if dialect is None else dialect
+        self.models: tuple[ModelCard, ...] = ()  # those it serves, as far as it is known; set by the registry
         self.source: Source = REGISTER_API  # who named it, or the highest of those who did
         self.groups: tuple[MemberGroup, ...] = ()  # those it is a member of; set by the registry
         self.health = Health.UNHEALTHY

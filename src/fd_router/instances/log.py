@@ -8,6 +8,8 @@ from types import MappingProxyType
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.telemetry.contracts import Log
 
+_NAMED = 10
+
 WriteLine = Callable[[Log, Change], None]
 """Writes the line for a change."""
 
@@ -23,6 +25,12 @@ def _not_up(log: Log, change: Change) -> None:
     why = f"{change.instance.url} is not healthy ({change.detail}); kept and probed until it is"
     whence = change.instance.source.name if change.index is None else f"index {change.index}"
     log.error(f"Failed to register instance from {whence}: {why}")
+
+
+def _models(log: Log, change: Change) -> None:
+    names = [card.name for card in change.instance.models]
+    listed = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    log.info(f"Models of {change.instance.url} are now: {listed or 'unknown'}")
 
 
 # Operators' scripts look for "Removed unhealthy ROLE instance: URL", "URL is not healthy", "URL is healthy" and take
@@ -44,6 +52,7 @@ _LINES: MappingProxyType[ChangeKind, WriteLine] = MappingProxyType({
     ChangeKind.ACCESS: lambda log, change: log.info(
         f"{change.instance.url} is spoken to otherwise from now on: {change.instance.access.in_words}"
     ),
+    ChangeKind.MODELS: _models,
     ChangeKind.PAUSED: lambda log, change: log.info(f"Server {change.instance.url} is paused: no new requests"),
     ChangeKind.RESUMED: lambda log, change: log.info(f"Server {change.instance.url} is no longer paused"),
     ChangeKind.DRAINING: lambda log, change: log.info(

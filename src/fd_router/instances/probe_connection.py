@@ -40,6 +40,10 @@ class ProbeConnections:
             raise UpstreamError("unreachable", "that is this router itself, or leads back to it", instance=pool.url)
         return status
 
+    async def get_page(self, registration: Registration, path: str, time_limit: float) -> tuple[int, bytes]:
+        """Return status and body of a GET. Raises UpstreamError."""
+        return await fetch(self._pool(registration), "GET", path, time_limit=time_limit)
+
     def _pool(self, registration: Registration) -> InstancePool:
         known = self._registry.get(registration.key)
         if known is not None and known.health is Health.HEALTHY and known.url == registration.url:

@@ -24,6 +24,10 @@ Get = Callable[[Registration, str, float], Awaitable[int]]
 """(whom to ask, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
 
 
+Learn = Callable[[Registration], Awaitable[None]]
+"""Finds out what an instance serves. Never raises."""
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What one probe found: ``detail`` is "status 200", or why there was none; ``seconds`` how long it took."""
 
@@ -63,10 +67,15 @@ class HealthMonitor:
         rng: random.Random,
         live: LiveConfig,
         log: Log,
+        learn: Learn | None = None,
         delivered_at: Callable[[str], float] = _never,
         max_concurrent: int = 512,
     ) -> None:
-        """``delivered_at``: when the instance with a key last sent bytes of an answer that is under way."""
+        """``learn`` is awaited before an instance that can serve gets requests.
+
+        ``delivered_at``: when the instance with a key last sent bytes of an answer that is under way.
+        """
+        self._learn = learn
         self._registry = registry
         self._get = get
         self._clock = clock
@@ -205,15 +214,23 @@ class HealthMonitor:
 
     async def _run_probe(self, registration: Registration) -> Outcome:
         key = registration.key
+        has_learnt = self._learn is None
         while True:
             self._doubted.discard(key)
             begun = self._clock()
             outcome, path = await self._ask_for_health(registration)
             outcome = self._weigh(key, outcome, begun)
+            if outcome.healthy and self._learn is not None and not has_learnt and not self._is_serving(key):
+                has_learnt = True
+                await self._learn(registration)
             if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
         return outcome
+
+    def _is_serving(self, key: str) -> bool:
+        instance = self._registry.get(key)
+        return instance is not None and instance.health is Health.HEALTHY
 
     async def _ask_for_health(self, registration: Registration) -> tuple[Outcome, str]:
         """Ask at its dialect's own path, if it has that, else at the configured one. Returns the path too."""

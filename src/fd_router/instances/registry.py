@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container
 
 from fd_router.config.dotted_path import say
 from fd_router.config.live import LiveConfig
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.dialects import Dialects
+from fd_router.engines.model_cards import ModelCard, told_cards
 from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
-from fd_router.instances.group_key import ANY_MODEL, GroupKey, group_keys
+from fd_router.instances.group_key import ANY_MODEL, GroupKey
+from fd_router.instances.grouping import Grouping
 from fd_router.instances.groups import Group
 from fd_router.instances.health import Event, Status, Thresholds, advance
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.log import log_change
+from fd_router.instances.model_sets import ServedModels
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_keys import ROLES, Role
 from fd_router.instances.source import REGISTER_API, Source
@@ -66,7 +69,7 @@ class Registry:
         self._members: dict[str, _Member] = {}
         self._banned: dict[str, float] = {}  # key → when it may register again
         self._removed_in_use: dict[str, Instance] = {}  # no members any more, but requests still run there
-        self._groups: dict[GroupKey, Group] = {}
+        self._grouping = Grouping(lambda: live.current.protection.min_serving_percent / 100)
         self._listeners: list[Listener] = [lambda change: log_change(log, change)]
 
     @property
@@ -120,7 +123,7 @@ class Registry:
         instance.health = Health.UNHEALTHY
         if _is_busy(instance):
             self._removed_in_use[key] = instance
-        self._set_groups(instance, ())
+        self._grouping.leave(instance)
         self._notify(ChangeKind.REMOVED, member, reason)
         return instance
 
@@ -173,11 +176,32 @@ class Registry:
         Which models there are is for registrations and the configuration to say: a request's word made groups for
         ever.
         """
-        key = GroupKey(model, role)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = Group(key, self._live.current.protection.min_serving_percent / 100)
-        return group
+        return self._grouping.group(role, model)
+
+    @property
+    def served_models(self) -> ServedModels:
+        """What the members serve, the same object until that changes."""
+        return self._grouping.served
+
+    def available(self, role: Role) -> tuple[Instance, ...]:
+        """Return the members of ``role`` that take new requests, whatever model they serve, ordered by URL."""
+        return tuple(x for x in self.all() if x.registration.role == role and x.takes_new)
+
+    def learn_models(self, key: str, models: tuple[ModelCard, ...]) -> None:
+        """Learn what the instance with ``key`` serves, by its own list. What it registered with counts for more."""
+        member = self._members.get(key)
+        if member is None:
+            self._grouping.learn_before(key, models)
+        elif not member.instance.registration.models:
+            self._set_models(member, models)
+
+    def groups(self) -> tuple[Group, ...]:
+        """Return all groups, those without members too."""
+        return self._grouping.all()
+
+    def forget_groups(self, models: Container[str]) -> None:
+        """Let go of groups without members, of models that aren't among ``models``."""
+        self._grouping.forget(models)
 
     def proven(self, key: GroupKey) -> tuple[Instance, ...]:
         """Return the members of the group that have been up and aren't paused or draining."""
@@ -248,7 +272,7 @@ class Registry:
         instance.access = self.access.of(registration)
         instance.is_draining = instance.is_proven = instance.is_stuck = False
         instance.doubt = Doubt.NONE
-        self._set_groups(instance, group_keys(registration))
+        self._grouping.join(instance)
         member = _Member(instance, self._clock())
         self._members[registration.key] = member
         return member
@@ -261,27 +285,24 @@ class Registry:
             instance.access = access
             self._notify(ChangeKind.ACCESS, member)
         if before.role != registration.role:
-            self._set_groups(instance, group_keys(registration))
+            self._grouping.place(instance)
             self._notify(ChangeKind.ROLE, member, f"was {before.role}")
         elif before != registration and before.traits != registration.traits:
             self._refresh(instance)  # who can pair with whom may have changed: what of it matters, its dialect knows
+        if before.models != registration.models:
+            self._set_models(member, told_cards(registration.models))
         if before.max_requests != registration.max_requests:
             self._notify(ChangeKind.LIMIT, member, f"was {before.max_requests}")
         if before.is_paused != registration.is_paused:
             self._refresh(instance)
             self._notify(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)
 
-    def _set_groups(self, instance: Instance, keys: Iterable[GroupKey]) -> None:
-        for group in instance.groups:
-            self._groups[group.key].leave(instance)
-        instance.groups = groups = tuple(self.group(key.role, key.model) for key in keys)
-        for group in groups:
-            group.join(instance)
+    def _set_models(self, member: _Member, models: tuple[ModelCard, ...]) -> None:
+        if self._grouping.serve(member.instance, models):
+            self._notify(ChangeKind.MODELS, member)
 
     def _refresh(self, instance: Instance) -> None:
-        """Let the groups of ``instance`` select anew: whether it takes new requests may have changed."""
-        for group in instance.groups:
-            self._groups[group.key].refresh()
+        self._grouping.refresh(instance)
 
     def _member_of(self, instance: Instance) -> _Member | None:
         """Find the member; None for an instance that was removed meanwhile: news of it come too late."""
@@ -345,7 +366,7 @@ class Registry:
                 self._log.error(f"A bug in the router: a listener of the registry {what}")
 
     def __repr__(self) -> str:
-        available = ", ".join(f"{role}: {len(self.group(role).available)}" for role in ROLES)
+        available = ", ".join(f"{role}: {len(self.available(role))}" for role in ROLES)
         return f"<Registry {len(self._members)} members, available {available}>"
 
 

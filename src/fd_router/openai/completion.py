@@ -22,6 +22,9 @@ TOKENS_PER_CHARACTER = 2
 KEPT_TEXT = 64 * 1024
 """Bytes of a body up to which its text is kept beside it, once an instance is chosen."""
 
+TRUE_WORDS = frozenset(("1", "on", "t", "true", "y", "yes"))
+"""Texts, in any case, that engines built on pydantic take for true."""
+
 ESTIMATE_PER_ID = 3 * TOKENS_PER_CHARACTER
 """What a token counts in that measure, where the client sends tokens: about three characters."""
 
@@ -42,11 +45,13 @@ class _ExtraBody(msgspec.Struct, gc=False):
 class RequestFields(msgspec.Struct, gc=False):
     """The keys that matter here. A well-formed request of any client fits; what doesn't takes the slow way."""
 
-    stream: bool | None = None
+    stream: bool | int | float | str | None = None
     messages: list[_Message] | None = None
     prompt: str | list[str | int | list[int]] | None = None
+    prompt_token_ids: list[int | list[int]] | None = None  # FastDeploy's; it goes before the text
     request_id: str | int | msgspec.UnsetType | None = msgspec.UNSET
     session_id: str | None = None
+    prompt_cache_key: str | None = None
     req_id: str | int | None = None
     extra_body: _ExtraBody | None = None
     model: str | None = None
@@ -70,8 +75,9 @@ class Completion:
     """
 
     __slots__ = (
-        "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "decisions", "has_router_fields", "notes",
-        "req_id", "request_id", "session_id", "stream", "tags", "token_ids", "tokens",
+        "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "cache_seed", "decisions",
+        "has_router_fields", "notes", "req_id", "request_id", "served_as", "session_id", "stream", "tags", "token_ids",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
@@ -82,14 +88,16 @@ class Completion:
             self._body = body
             fields = _read(body)
         self._fields = fields
-        self.stream = fields.stream is True
+        stream = fields.stream
+        self.stream = stream is True or (stream is not None and stream is not False and is_true(stream))
         self._texts: list[str] | None = (texts := _texts(fields))
         self._prompt: str | None = None
         self.tokens = (sum(map(len, texts)) + len(texts) - 1) * TOKENS_PER_CHARACTER if texts else 0
         session = fields.session_id  # one that is no string is none, an empty one as good as absent (FastDeploy)
         if not session and fields.extra_body is not None:
             session = fields.extra_body.session_id
-        self.session_id = session or ""
+        self.session_id = session or fields.prompt_cache_key or ""
+        """By the body: a header that names one goes before it."""
         req_id = fields.req_id
         self.req_id = "" if req_id is None else str(req_id)  # FastDeploy's, which log lines show
         self.has_router_fields = fields.disaggregate_info is not _UNSET
@@ -105,6 +113,8 @@ class Completion:
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
         self.notes: list[str] = []  # lines that are yet to be logged, in one go
+        self.cache_seed = 0  # what tells its prefix from the same text under another adapter
+        self.served_as = ""  # the model whose instances it goes to, where models matter
         self.cache_lookups = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
 
     @property
@@ -148,12 +158,17 @@ class Completion:
             self._prompt = " ".join(texts)
         return self._prompt
 
+    def replace_body(self, body: bytes) -> None:
+        """Keep ``body``, which says the same to scheduling, instead of the client's."""
+        if self._body:
+            self._body = body
+
     def drop_texts(self) -> None:
         """Forget the text of a large prompt: it takes as much memory as the body, which is kept. Asked for, it is read
         again."""
         if len(self._body) > KEPT_TEXT:
             self._texts = self._prompt = None
-            self._fields.messages = self._fields.prompt = None
+            self._fields.messages = self._fields.prompt = self._fields.prompt_token_ids = None
 
 
 def _read(body: bytes) -> RequestFields:
@@ -163,8 +178,15 @@ def _read(body: bytes) -> RequestFields:
         return _decode_tolerantly(body)
 
 
+def is_true(value: object) -> bool:
+    """Tell whether engines take ``value`` for true: they read it as pydantic does, so 1, 1.0, "on" and "yes" are."""
+    return value == 1 or (isinstance(value, str) and value.lower() in TRUE_WORDS)
+
+
 def _texts(fields: RequestFields) -> list[str]:
     """Return the prompt's texts, stripped, less those that are empty then."""
+    if fields.prompt_token_ids:
+        return []
     if fields.messages is not None:
         texts = _message_texts(fields.messages)
     elif isinstance(fields.prompt, str):
@@ -176,11 +198,12 @@ def _texts(fields: RequestFields) -> list[str]:
 
 def _token_ids(fields: RequestFields) -> array[int] | None:
     """Return the tokens that a client sent instead of text, those of several prompts one after the other."""
-    if fields.messages is not None or not isinstance(fields.prompt, list):
+    given = fields.prompt_token_ids or (fields.prompt if fields.messages is None else None)
+    if not isinstance(given, list):
         return None
     ids = array("I")
     try:
-        for item in fields.prompt:
+        for item in given:
             if isinstance(item, int):
                 ids.append(item)
             elif isinstance(item, list):
@@ -278,6 +301,10 @@ def _fit_prompt(value: Any) -> str | list[str | int | list[int]] | None:
     return value if isinstance(value, str) else None
 
 
+def _fit_ids(value: Any) -> list[int | list[int]] | None:
+    return [item for item in value if _is_token(item) or _are_tokens(item)] if isinstance(value, list) else None
+
+
 def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -295,7 +322,7 @@ def _fit_text(value: Any) -> str | None:
 
 
 def _fit_stream(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
+    return is_true(value)
 
 
 def _fit_id(value: Any) -> str | int | None:
@@ -312,8 +339,10 @@ _FITTING: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         "service_tier": _fit_text,
         "messages": _fit_messages,
         "prompt": _fit_prompt,
+        "prompt_token_ids": _fit_ids,
         "request_id": _fit_id,
         "session_id": _fit_text,
+        "prompt_cache_key": _fit_text,
         "req_id": _fit_id,
         "extra_body": _fit_extra_body,
     }

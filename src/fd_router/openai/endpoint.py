@@ -13,6 +13,7 @@ import msgspec
 
 from fd_router.errors import ErrorBody, HttpError, openai_error
 from fd_router.openai.completion import Completion, Headers
+from fd_router.openai.json_splice import set_member
 from fd_router.openai.usage import FindTotal, FindUsage, find_total_tokens, find_usage
 
 Mode = Literal["generate", "stateful", "stored", "any_instance"]
@@ -26,6 +27,15 @@ prefill instance as long as one may be chosen, since such requests are nothing b
 
 Read = Callable[[bytes, Headers], Completion]
 """(body, headers) → what scheduling needs to know. Raises BadRequestError for what no instance could read."""
+
+
+WithModel = Callable[[bytes, Headers, str], bytes]
+"""(body, headers, name) → the body as it asks for the model called so. Raises ValueError for what isn't such a body."""
+
+
+def with_model(body: bytes, _headers: Headers, model: str) -> bytes:
+    """Return a JSON object with ``model`` as its member of this name; the rest stays as it came."""
+    return set_member(body, "model", msgspec.json.encode(model))
 
 
 ErrorEvent = Callable[[HttpError], bytes]
@@ -46,7 +56,9 @@ def encoded(value: Mapping[str, Any]) -> bytes:
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One path that instances answer. ``read`` runs for each request, the two others at the end of some answers.
+    """One path that instances answer. ``read`` runs for each request, ``find_…`` at the end of some answers.
+
+    ``with_model`` is for requests that ask for a model by another name than its instances know it by.
 
     ``path`` may have segments in braces, which any one segment fits. ``kind``: by which ``server.open-endpoints`` opens
     it together with others of its kind. ``about``: a few words for the documentation. ``error_body`` and
@@ -61,5 +73,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     read: Read = Completion
     find_usage: FindUsage = find_usage
     find_total_tokens: FindTotal = find_total_tokens
+    with_model: WithModel = with_model
     error_body: ErrorBody = openai_error
     error_event: ErrorEvent = openai_error_event

@@ -57,6 +57,30 @@ def read_form(body: bytes, boundary: bytes) -> Form:
     return form
 
 
+def set_field(body: bytes, boundary: bytes, name: str, value: str) -> bytes:
+    """Return the form ``body`` with ``value`` in its field ``name``, as a first part if it has no such field.
+
+    All else stays as it came. Raises ValueError for what is no form.
+    """
+    separator, wanted, text = b"--" + boundary, name.encode("utf-8"), value.encode("utf-8")
+    first = at = body.find(separator)
+    if first < 0:
+        raise ValueError("the form has no part")
+    for _ in range(MAX_PARTS):
+        start = at + len(separator)
+        at = body.find(b"\r\n" + separator, start)
+        if at < 0:
+            break
+        head_end = body.find(b"\r\n\r\n", start, min(at, start + MAX_FIELD))
+        head = body[start:head_end] if head_end >= 0 else b""
+        found = _NAME.search(head)
+        if found is not None and found[1] == wanted and _FILE.search(head) is None:
+            return b"".join((body[: head_end + 4], text, body[at:]))
+        at += 2
+    part = b'%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (separator, wanted, text)
+    return body[:first] + part + body[first:]
+
+
 def _read_part(form: Form, body: bytes, start: int, end: int) -> None:
     head_end = body.find(b"\r\n\r\n", start, min(end, start + MAX_FIELD))
     if head_end < 0:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from fd_router.errors import BadRequestError
-from fd_router.openai.completion import RequestFields, body_in_utf8
+from fd_router.openai.completion import RequestFields, body_in_utf8, is_true
 from fd_router.openai.large_bodies import LARGE, as_json
 
 _decode = msgspec.json.Decoder().decode
@@ -51,10 +51,11 @@ def fields_of(body: Mapping[str, Any], *prompt: str, max_tokens: str = "max_toke
     """
     texts, ids = _prompt([body.get(name) for name in prompt])
     return RequestFields(
-        stream=body.get("stream") is True,
+        stream=is_true(body.get("stream")),
         prompt=texts or ids,
         request_id=_id(body.get("request_id")) if "request_id" in body else msgspec.UNSET,
         session_id=_text(body.get("session_id")),
+        prompt_cache_key=_text(body.get("prompt_cache_key")),
         req_id=_id(body.get("req_id")),
         model=_text(body.get("model")),
         user=body.get("user"),

@@ -35,6 +35,50 @@ def add_members(body: bytes, members: bytes) -> bytes:
     return b"".join((body[:start], members, comma, rest))
 
 
+def set_member(body: bytes, name: str, value: bytes) -> bytes:
+    """Return the JSON object ``body`` with ``value`` (JSON) as its member ``name``, in the place of the one it has.
+
+    Raises ValueError when ``body`` isn't a JSON object in UTF-8.
+    """
+    spliced = _set_plain(body, name, value)
+    if spliced is not None:
+        return spliced
+    return add_members(drop_members(body, (name,)), b'"%b":%b' % (name.encode("utf-8"), value))
+
+
+def _set_plain(body: bytes, name: str, value: bytes) -> bytes | None:
+    """Do it for an object as JSON libraries write it by default, that has the member; else None."""
+    try:
+        members = _decode(body)
+        if not body.isascii():
+            body.decode("utf-8")
+    except (ValueError, RecursionError):
+        return None
+    if name not in members:
+        return None
+    place = _place_of(body, members, name)
+    return None if place is None else b"".join((body[: place[0]], value, body[place[1] :]))
+
+
+def _place_of(body: bytes, members: Mapping[str, msgspec.Raw], wanted: str) -> tuple[int, int] | None:
+    """Return from where to where the value of a member reaches, if ``body`` is ``members`` in a usual spacing."""
+    first = next(iter(members)).encode("utf-8")
+    space = b" " if body.startswith(b" ", len(first) + 4) else b""
+    lead, more, colon = b'{"', b"," + space + b'"', b'":' + space
+    at, place = 0, None
+    for name, value in members.items():
+        head, text = lead + name.encode("utf-8") + colon, bytes(value)
+        start = at + len(head)
+        if "\\" in name or not (body.startswith(head, at) and body.startswith(text, start)):
+            return None
+        at, lead = start + len(text), more
+        if body[at : at + 1] not in (b",", b"}"):  # it is another value that only begins so
+            return None
+        if name == wanted:
+            place = start, at
+    return place if body[at : at + 1] == b"}" else None
+
+
 def drop_members(body: bytes, names: Collection[str]) -> bytes:
     """Return the JSON object ``body`` without the members called one of ``names``, however escaped or repeated.
 

@@ -13,6 +13,7 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
+from fd_router.routing.model_route import ModelSwitch
 from fd_router.routing.request_queue import RequestQueue
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -39,4 +40,5 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     prepare: Prepare | None = None  # what must happen before a selection
     queue: RequestQueue | None = None  # where requests wait for room
     gate: ApiKeyGate | None = None  # where requests show their API keys
+    models: ModelSwitch = msgspec.field(default_factory=ModelSwitch)  # whether several models have to be told apart
     explain_header: str = "off"  # "off", to those that ask ("request"), or "always"

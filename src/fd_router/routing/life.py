@@ -13,6 +13,8 @@ from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.sanitize import escape_controls
 from fd_router.telemetry.telemetry import Telemetry
 
+NOT_FOUND = 404
+
 
 class RequestLife(ResponseRelay):
     """What every request goes through in whatever mode, and however it goes: its phases, and one end.
@@ -134,6 +136,8 @@ class RequestLife(ResponseRelay):
             self._log_error(error.message)
         if record.status >= 400 and outcome == "completed":
             record.flaw = f"The instance's answer has status {record.status}"
+            if record.status == NOT_FOUND:
+                self._context.models.on_not_found()
         if outcome == "completed" and not record.flaw:
             self._notes.append("Request completed successfully.")
         else:

@@ -21,7 +21,7 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
-from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg
+from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
@@ -73,11 +73,14 @@ class PairRequest(RoutedRequest):
         if paired is None:
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
+        if self._route is not None:
+            self._follow(self._route)
+            paired.use_body(self._request.body)
         try:
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
-            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream and not is_first, is_first)
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, is_first)
             self._decode = decode_leg = DecodeLeg(self, decode, completion.stream)
         except BaseException:  # from here on the legs give it back
             self._release(prefill)
@@ -102,7 +105,9 @@ class PairRequest(RoutedRequest):
 
     def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
-        select_pair = self._pairing.select_pair
+        select_pair, route = self._pairing.select_pair, self._route
+        if route is not None:
+            select_pair = route.select_pair
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded)
         notes = self._notes
@@ -216,7 +221,7 @@ class PairRequest(RoutedRequest):
         clock, reservation = self._context.clock, leg.reservation
         self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
         reservation.first_token()
-        what = "first chunk received" if self.record.stream else "non-stream prefill response done"
+        what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
         self._release(reservation)
         self._log_notes()
@@ -243,7 +248,8 @@ class PairRequest(RoutedRequest):
         clock = self._context.clock
         self.record.first_byte_at = now = clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
-        if self.record.stream and head.status < 400:
+        self.record.stream = leg.is_streamed
+        if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
         self._write_head(head, body, self._pair_headers())
         if self._prefill is not None and self._prefill.reservation.wants_usage:  # decode's answer tells of both
@@ -306,7 +312,7 @@ class PairRequest(RoutedRequest):
             self._end_attempt()  # a prefill that is still at work would be so for nobody
             self._break_off(error)
         else:
-            blamed = _blame(leg, error)
+            blamed = blame(leg, error)
             blamed.headers = (*error.headers, *self._pair_fields())
             self._answer = answer
             try:
@@ -346,6 +352,8 @@ class PairRequest(RoutedRequest):
         paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
         self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
         paired.reschedules += 1
+        if self._route is not None:
+            self._route.pin()
         held, given_up = (self._prefill, self._decode), record.attempt("given back", self._context.clock(), status)
         self._end_attempt()
         try:
@@ -380,7 +388,7 @@ class PairRequest(RoutedRequest):
             return b""
         record = self.record
         return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (
-            record.prefill.encode("ascii"), record.decode.encode("ascii"),
+            record.prefill.encode(), record.decode.encode(),
         )  # fmt: skip
 
     def _pair_fields(self) -> tuple[tuple[str, str], ...]:
@@ -391,11 +399,3 @@ class PairRequest(RoutedRequest):
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")
-
-
-def _blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
-    """Make the error that names the guilty leg."""
-    blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
-    blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
-    blamed.said, blamed.headers, blamed.may_be_repeated = error.said, error.headers, error.may_be_repeated
-    return blamed

@@ -5,15 +5,19 @@ A leg owns its reservation and gives it back: prefill's as soon as its work is d
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from typing import ClassVar, Protocol, cast
+
+import msgspec
 
 from fd_router.engines.dialect import OK, Role, Verdict
 from fd_router.engines.error_answers import error_message
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.connection_pool import Pools
+from fd_router.http.connection_pool import InstancePool, Pools
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import forbids_retry, retry_after_secs
+from fd_router.http.upstream_connection import UpstreamConnection
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
@@ -65,46 +69,31 @@ class Pair(Protocol):
         """The answer that had begun is complete."""
 
 
-class PairLeg(UpstreamRequest):
-    """One leg: a ``Listener`` of its connection that holds back bytes until it is known what they mean."""
+class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
+    """One leg: a ``Listener`` of its connection that holds back bytes until it is known what they mean.
 
-    __slots__ = (
-        "_body",
-        "_connecting",
-        "_connection",
-        "_dialect",
-        "_gathered",
-        "_has_begun",
-        "_head",
-        "_is_full",
-        "_is_late",
-        "_pair",
-        "_pool",
-        "_request",
-        "_size",
-        "_stream",
-        "_time_limit",
-        "is_over",
-        "is_sent",
-        "reservation",
-    )  # fmt: skip
+    A Struct, because two are made for each request, of two classes: ``__init__`` would cost five times as much.
+    """
 
-    role: Role = "mixed"
+    role: ClassVar[Role] = "mixed"
 
-    def __init__(self, pair: Pair, reservation: Reservation[Instance], stream: bool) -> None:
-        self.reservation = reservation
-        self.is_sent = False  # its request is on its way, or was
-        self.is_over = False  # its answer came to an end, or it was cancelled
-        self._is_late = False  # no kept connection could take it
-        self._dialect = reservation.instance.dialect
-        self._pair = pair
-        self._stream = stream
-        self._has_begun = False  # something of its body came, and wasn't an error
-        self._head: ResponseHead | None = None
-        self._gathered: list[bytes] | None = None  # what is held back of its body
-        self._size = 0
-        self._is_full = False
-        self._connection = self._connecting = None
+    _pair: Pair
+    reservation: Reservation[Instance]
+    is_streamed: bool  # as it was asked for; once its head is there, as it is
+    is_sent: bool = False  # its request is on its way, or was
+    is_over: bool = False  # its answer came to an end, or it was cancelled
+    _is_late: bool = False  # no kept connection could take it
+    _has_begun: bool = False  # something of its body came, and wasn't an error
+    _is_full: bool = False
+    _head: ResponseHead | None = None
+    _gathered: list[bytes] | None = None  # what is held back of its body
+    _size: int = 0
+    _connection: UpstreamConnection | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _time_limit: float = 0.0
+    _body: bytes = b""  # what is sent; this and the rest from ``start`` on
+    _request: Request = cast("Request", None)
+    _pool: InstancePool = cast("InstancePool", None)
 
     @property
     def instance(self) -> Instance:
@@ -125,7 +114,8 @@ class PairLeg(UpstreamRequest):
         if self._is_late:  # else whoever starts both sees it
             self._pair.on_leg_sent(self)
         pool = self._pool
-        return pool.message(self._request, pool.authority, self._body)
+        message = pool.message
+        return message(self._request, pool.authority, self._body)
 
     def cancel(self) -> None:
         """Close the connection at once."""
@@ -152,8 +142,10 @@ class PairLeg(UpstreamRequest):
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Keep the head until it is known what follows."""
         self._head, status = head, head.status
-        if status < 300 and (breaker := self.reservation.instance.breaker) is not None:  # what is more: at its end
-            breaker.answered(status)
+        if status < 300:  # what is more: at its end
+            self.is_streamed = head.is_streamed(asked=self.is_streamed)
+            if (breaker := self.reservation.instance.breaker) is not None:
+                breaker.answered(status)
         if not body:
             return
         if status >= 300:
@@ -207,7 +199,9 @@ class PairLeg(UpstreamRequest):
         self._pair.on_leg_failed(self, error)
 
     def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
-        self._on_bad_verdict(self._dialect.judge(self.role, head.status, body, whole=True), head, body)
+        self._on_bad_verdict(
+            self.reservation.instance.dialect.judge(self.role, head.status, body, whole=True), head, body
+        )
 
     def _on_bad_verdict(self, verdict: Verdict, head: ResponseHead, body: bytes) -> None:
         status = head.status
@@ -274,34 +268,27 @@ class PairLeg(UpstreamRequest):
 class PrefillLeg(PairLeg):
     """Its answer is drained, or kept for decode. A stream's first byte, or another answer's end, ends the prefill."""
 
-    __slots__ = ("_keeps_answer",)
+    role: ClassVar[Role] = "prefill"
 
-    role: Role = "prefill"
-
-    def __init__(
-        self, pair: Pair, reservation: Reservation[Instance], stream: bool, keeps_answer: bool = False
-    ) -> None:
-        """``stream``: its first byte tells that the prefill is done."""
-        PairLeg.__init__(self, pair, reservation, stream)
-        self._keeps_answer = keeps_answer
+    keeps_answer: bool = False
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
-        if self._keeps_answer:
+        if self.keeps_answer:
             self._gather(data)
         if self._has_begun:
             return
         self._has_begun = True
-        if self._dialect.judge("prefill", head.status, data, whole=False) is not OK:
+        if self.reservation.instance.dialect.judge("prefill", head.status, data, whole=False) is not OK:
             self._fail_within(data)
-        elif self._stream:
+        elif self.is_streamed and not self.keeps_answer:
             self._pair.on_prefill_done(self, head, b"")
 
     def _on_good_end(self, head: ResponseHead, body: bytes) -> None:
-        if not (self._stream and self._has_begun):  # else it was told at the first byte
+        if self.keeps_answer or not (self.is_streamed and self._has_begun):  # else it was told at the first byte
             self._pair.on_prefill_done(self, head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
-        if self._dialect.judge("prefill", head.status, body, whole=True) is not OK:
+        if self.reservation.instance.dialect.judge("prefill", head.status, body, whole=True) is not OK:
             self._fail_within(body)
         else:
             self._pair.on_prefill_done(self, head, body)
@@ -310,14 +297,12 @@ class PrefillLeg(PairLeg):
 class DecodeLeg(PairLeg):
     """Its answer is the client's: a stream's from the first bytes on, another one's when it is whole."""
 
-    __slots__ = ()
-
-    role: Role = "decode"
+    role: ClassVar[Role] = "decode"
 
     def on_data(self, data: bytes) -> None:
         """Take more of the body."""
         if self._has_begun:
-            if self._dialect.error_event in data:
+            if self.reservation.instance.dialect.error_event in data:
                 self._pair.on_error_event(self)
             self._pair.on_decode_data(data)
         else:
@@ -325,11 +310,11 @@ class DecodeLeg(PairLeg):
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
         if not self._gathered:
-            verdict = self._dialect.judge("decode", head.status, data, whole=False)
+            verdict = self.reservation.instance.dialect.judge("decode", head.status, data, whole=False)
             if verdict is not OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
                 self._fail_within(data)
                 return
-        if self._stream or self._size + len(data) > MAX_GATHERED:
+        if self.is_streamed or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
             held, self._gathered = b"".join(self._gathered or ()), None
             self._pair.on_decode_begun(self, head, held + data)
@@ -337,7 +322,7 @@ class DecodeLeg(PairLeg):
             self._gather(data)
 
     def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
-        verdict = self._dialect.judge("decode", head.status, body, whole=True)
+        verdict = self.reservation.instance.dialect.judge("decode", head.status, body, whole=True)
         if verdict is Verdict.GIVEN_BACK:
             self._pair.on_given_back(self, head, body)
         else:
@@ -353,11 +338,19 @@ class DecodeLeg(PairLeg):
         self._take_whole(head, body)
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
-        verdict = self._dialect.judge("decode", head.status, body, whole=True)
-        if verdict is OK or (verdict is Verdict.GIVEN_BACK and self._stream):  # a stream can't be taken back
+        verdict = self.reservation.instance.dialect.judge("decode", head.status, body, whole=True)
+        if verdict is OK or (verdict is Verdict.GIVEN_BACK and self.is_streamed):  # it can't be taken back
             self._pair.on_decode_begun(self, head, body)
             self._pair.on_decode_complete(self)
         elif verdict is Verdict.GIVEN_BACK:
             self._pair.on_given_back(self, head, body)
         else:
             self._fail_within(body)
+
+
+def blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:
+    """Make the error that names the guilty leg."""
+    blamed = UpstreamError(error.reason, error.detail, instance=error.instance, status=error.status)
+    blamed.message = f"Failed to connect to backend service: {leg.role} instance {error.instance}: {error.detail}"
+    blamed.said, blamed.headers, blamed.may_be_repeated = error.said, error.headers, error.may_be_repeated
+    return blamed

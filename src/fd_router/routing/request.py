@@ -89,6 +89,7 @@ class RoutedRequest(WaitingRequest):
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
         self._preparing: asyncio.Task[None] | None = None
+        self._route = None
 
     # what the client's connection calls
 
@@ -110,6 +111,8 @@ class RoutedRequest(WaitingRequest):
             return
         self._completion = completion
         self._notes = completion.notes
+        if request.head.session:
+            completion.session_id = request.head.session
         record.tags = completion.tags = request_tags(
             request, completion.req_id, completion.session_id, completion.request_id
         )
@@ -119,6 +122,8 @@ class RoutedRequest(WaitingRequest):
         explains = context.explain_header
         if explains != "off" and (explains == "always" or request.header(b"x-router-explain") == b"1"):
             completion.decisions = {}
+        if context.models.choice is not None and not self._finds_route():
+            return
         self._notes.append("Parsing completed; starting worker selection.")
         if context.prepare is not None and (preparation := context.prepare(completion)) is not None:
             self._log_notes()
@@ -145,7 +150,7 @@ class RoutedRequest(WaitingRequest):
             self._begin()
 
     def _begin(self) -> None:
-        queue = self._context.queue
+        queue = self._queue
         if queue is not None and queue.waiting and queue.waiting > queue.hoping:  # nobody overtakes
             self._wait(queue)
             return
@@ -338,6 +343,7 @@ class RoutedRequest(WaitingRequest):
 
     def _retry(self, reason: str, refusal: HttpError) -> None:
         try:
+            self._find_route()
             self._attempt()
         except SaturatedError:
             self._telemetry.metrics.retried(reason)

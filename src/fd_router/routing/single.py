@@ -15,6 +15,7 @@ from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
 from fd_router.scheduling.request_view import RequestView
@@ -54,9 +55,17 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         completion, record = self._completion, self.record
         if completion is None:
             return
-        select = self._select
-        self._reservation = reservation = select(completion, self._excluded)
+        route, select = self._route, self._select
+        self._reservation = reservation = (
+            select(completion, self._excluded) if route is None else self._select_by(route, self._excluded)
+        )
         self._send_to(reservation, record)
+
+    def _select_by(self, route: ModelRoute, tried: Collection[str]) -> Reservation[Instance]:
+        """Choose an instance of the request's model, not one of ``tried`` (keys) if there is another."""
+        reservation = route.select(tried)
+        self._follow(route)
+        return reservation
 
     def _send_to(self, reservation: Reservation[Instance], record: RequestRecord) -> None:
         instance, context = reservation.instance, self._context
@@ -125,7 +134,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._move(AWAITING)
             record.sent_at = self._context.clock()
         pool = self._pool
-        return pool.message(request, pool.authority, request.body)
+        message = pool.message
+        return message(request, pool.authority, request.body)
 
     def _release_all(self) -> None:
         if self._awaited is not None:
@@ -219,7 +229,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             return False
         tried = (*self._excluded, instance.key)
         try:
-            other = self._select(completion, tried)
+            other = self._select(completion, tried) if self._route is None else self._select_by(self._route, tried)
         except SaturatedError:
             return self._waits_elsewhere(instance, head.status)
         except NoInstanceError:
@@ -237,7 +247,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def _waits_elsewhere(self, instance: Instance, status: int) -> bool:
         """Wait for room at another instance than the one that answered with ``status``, where requests can wait."""
-        queue = self._context.queue
+        queue = self._queue
         if queue is None:
             return False
         self._leave_instance(instance, status)

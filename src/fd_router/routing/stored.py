@@ -41,6 +41,9 @@ class StoredAnswerRequest(SingleInstanceRequest):
         if completion is None:
             return
         if not self._excluded and (keeper := self._keeper()) is not None:
+            if self._route is not None:
+                self._route.go_to([card.name for card in keeper.models])
+                self._follow(self._route)
             self._reservation = reservation = Reservation(keeper, completion.tokens)
             self._send_to(reservation, self.record)
         else:

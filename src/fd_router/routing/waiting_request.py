@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fd_router.errors import HttpError, LimitError, NoInstanceError, SaturatedError
 from fd_router.openai.completion import KEPT_TEXT
-from fd_router.routing.life import RequestLife
+from fd_router.routing.by_model import RequestByModel
 from fd_router.routing.phase import QUEUED
 from fd_router.routing.request_queue import RequestQueue
 
 
-class WaitingRequest(RequestLife):
+class WaitingRequest(RequestByModel):
     """What of a request's life happens in the queue. Like ``RequestLife`` it has no ``__init__``."""
 
     __slots__ = ()
@@ -24,7 +24,7 @@ class WaitingRequest(RequestLife):
 
     def _wait_or_fail(self, refusal: HttpError, *, again: bool = False) -> None:
         """Wait for room where requests can, else end with ``refusal``; ``again``: it had been sent before, in vain."""
-        queue = self._context.queue
+        queue = self._queue
         if queue is None:
             self._give_up(refusal)
         else:
@@ -64,8 +64,7 @@ class WaitingRequest(RequestLife):
 
     def _wait_for_probe(self, refusal: NoInstanceError) -> None:
         """Wait for a probe under way that may bring an instance back, if there is one, else end with ``refusal``."""
-        context = self._context
-        queue, seconds = context.queue, context.hope_secs()
+        queue, seconds = self._queue, self._context.hope_secs()
         if queue is None or not seconds:
             self._fail_locally(refusal)
         else:
@@ -77,6 +76,7 @@ class WaitingRequest(RequestLife):
         """Try to be sent now. Returns False when there is still no room, or no instance at all."""
         ticket = self._ticket
         try:
+            self._find_route()
             self._attempt()
         except SaturatedError:
             if ticket is not None:

@@ -45,5 +45,9 @@ class RequestView(Protocol):
         """Return the first value of an HTTP header, however its name is written, or None."""
 
     @property
+    def cache_seed(self) -> int:
+        """What tells its prompt's prefix from the same text under another adapter of the same model; 0: no adapter."""
+
+    @property
     def decisions(self) -> dict[str, str] | None:
         """By role, why it goes where it goes, for the header that tells; None: it doesn't want to know."""

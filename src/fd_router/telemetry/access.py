@@ -30,7 +30,10 @@ def access_line(record: RequestRecord) -> str:
         size = f" bytes={record.bytes_out}" if record.bytes_out else ""
         return f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}{size}{end}"
     chosen = f" instance={record.mixed}" if record.mixed else _pair(record)
-    first = f" ttft={(record.first_byte_at - started) * 1e3:.1f}ms" if record.first_byte_at else ""
+    first = ""
+    if record.first_byte_at:
+        tenths = int((record.first_byte_at - started) * 1e4 + 0.5)  # of a ms: a third of what ``:.1f`` costs
+        first = f" ttft={tenths // 10}.{tenths % 10}ms"
     if record.key:
         end = f" key={record.key}{end}"
     return (  # one formatting: each piece put together before would be copied once more

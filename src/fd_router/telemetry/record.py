@@ -49,6 +49,7 @@ class RequestRecord:
     prefill: str = ""
     decode: str = ""
     attempts: int = 0
+    model: str = ""  # the model that served it, "" where the fleet doesn't tell models apart
     key: str = ""  # the name of the client's API key, "" = none was needed
     bytes_out: int = 0  # bytes of the answer handed to the client's connection
     failed_attempts: tuple[AttemptRecord, ...] = ()

@@ -90,7 +90,7 @@ def test_a_prompt_of_tokens(path: str, body: dict[str, Any]) -> None:
 def test_model_user_and_stream(path: str) -> None:
     completion = read(path, {"model": "tiny", "user": "me", "stream": True})
     assert (completion.model, completion.user, completion.stream) == ("tiny", "me", True)
-    completion = read(path, {"model": 7, "stream": "yes"})
+    completion = read(path, {"model": 7, "stream": "perhaps"})
     assert (completion.model, completion.user, completion.stream) == ("", "", False)
 
 

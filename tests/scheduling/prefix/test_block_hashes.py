@@ -127,3 +127,16 @@ def test_lone_surrogates_are_code_points_too() -> None:
 def test_a_hostile_prompt_costs_no_more_than_the_longest_one_looked_at() -> None:
     assert len(BlockHasher(1).of_text("x" * (MAX_BLOCKS + 5))) == MAX_BLOCKS * 8
     assert len(BlockHasher(1).of_tokens(array("I", [1]) * (MAX_BLOCKS + 5))) == MAX_BLOCKS * 8
+
+
+@pytest.mark.parametrize("text", ["a plain text of some length", "漢字 and more, of some length"])
+def test_another_seed_makes_other_keys_of_the_same_text(text: str) -> None:
+    hasher = BlockHasher(4)
+    plain, seeded = keys_of(hasher.of_text(text)), keys_of(hasher.of_text(text, 7))
+    assert len(plain) == len(seeded) > 3
+    assert not set(plain) & set(seeded)
+    assert keys_of(hasher.of_text(text, 7)) == seeded
+    ids = array("I", range(20))
+    assert not set(keys_of(hasher.of_tokens(ids))) & set(keys_of(hasher.of_tokens(ids, 7)))
+    assert hasher.of_text(text, 0) == hasher.of_text(text)
+    assert hasher.of_text(text, MASK) != hasher.of_text(text)

@@ -212,6 +212,9 @@ class MockInstance:
 
     def _complete(self, call: Call, *, chat: bool) -> None:
         body = parse_body(call.request.body, chat=chat)
+        if self._options.only_model and body.model != self._options.model:
+            message = f"The model `{body.model}` does not exist."
+            raise BadRequestError(message, status=404, code="model_not_found")
         pairing = self._pd.read(body, call.request.body) if self._pd is not None else None
         self._complete_once(call, body, pairing, chat=chat, turns=DUPLICATE_TURNS)
 

@@ -35,6 +35,9 @@ class MockOptions(msgspec.Struct, frozen=True):
     ] = ""
     heartbeat_secs: Annotated[float, Option(help="How often it registers again.", unit="s", minimum=0.01)] = 5.0
     model: Annotated[str, Option(help="The model in its answers when a request names none.")] = "mock-model"
+    only_model: Annotated[
+        bool, Option(help="Answer 404 to a request for another model, as vLLM does; else every name is taken.")
+    ] = False
     version: Annotated[str, Option(help="The version it registers with.")] = "mock"
     tp_size: Annotated[int, Option(help="The tensor-parallel size it registers with.", minimum=1, maximum=1024)] = 1
     connector_port: Annotated[

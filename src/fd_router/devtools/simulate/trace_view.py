@@ -14,8 +14,8 @@ class TraceView:
     """``RequestView`` of a trace's request; a tokenizer has not seen it."""
 
     __slots__ = (
-        "_prompt", "_request", "decisions", "max_tokens", "model", "session_id", "stream", "token_ids", "tokens",
-        "user",
+        "_prompt", "_request", "cache_seed", "decisions", "max_tokens", "model", "session_id", "stream", "token_ids",
+        "tokens", "user",
     )  # fmt: skip
 
     def __init__(self, request: TraceRequest) -> None:
@@ -26,6 +26,7 @@ class TraceView:
         self.stream = True
         self.max_tokens = request.output_tokens  # a replay asks for so many
         self.model = self.session_id = self.user = ""  # a trace tells none
+        self.cache_seed = 0
         self.decisions: dict[str, str] | None = None
 
     def header(self, name: str) -> str | None:  # noqa: ARG002

@@ -28,6 +28,7 @@ class FastDeployDialect(Dialect):
 
     name: ClassVar[str] = "fastdeploy"
     makes_pairs: ClassVar[bool] = True
+    goes_by_model: ClassVar[bool] = False
     metrics_prefix: ClassVar[bytes] = b"fastdeploy:"
 
     def __init__(self) -> None:

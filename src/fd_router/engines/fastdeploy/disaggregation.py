@@ -85,7 +85,7 @@ def plan_first(request: PairedRequest, info: bytes) -> PairPlan:
             body = request.prepared = drop_members(request.body, names)
     request_id = request.request_id
     if not request.has_own_id:
-        info = b'%b,"request_id":"%b"' % (info, request_id.encode("ascii"))  # made here: nothing to escape
+        info = b'%b,"request_id":"%b"' % (info, request_id.encode())  # made here: nothing to escape
     return SameBody(request_id, add_members(body, info))
 
 

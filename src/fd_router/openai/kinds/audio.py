@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from fd_router.openai.completion import Completion, Headers, RequestFields
+from fd_router.openai.completion import Completion, Headers, RequestFields, is_true
 from fd_router.openai.endpoint import Endpoint
-from fd_router.openai.form_body import boundary_of, read_form
+from fd_router.openai.form_body import boundary_of, read_form, set_field
 from fd_router.openai.json_body import fields_of, read_object
 
 BYTES_PER_TOKEN: Final = 320
@@ -17,7 +17,7 @@ def read_recording(body: bytes, headers: Headers) -> Completion:
     """Read a form: its fields, and as prompt as many tokens as the recording's length speaks for."""
     form = read_form(body, boundary_of(headers))
     fields = RequestFields(
-        stream=form.fields.get("stream", "").lower() == "true",
+        stream=is_true(form.fields.get("stream")),
         model=form.fields.get("model"),
         user=form.fields.get("user"),
         prompt=form.fields.get("prompt"),
@@ -25,6 +25,11 @@ def read_recording(body: bytes, headers: Headers) -> Completion:
     completion = Completion(body, headers, fields)
     completion.tokens += form.file_bytes // BYTES_PER_TOKEN
     return completion
+
+
+def form_with_model(body: bytes, headers: Headers, model: str) -> bytes:
+    """Return a form that asks for ``model``; its other parts stay as they came."""
+    return set_field(body, boundary_of(headers), "model", model)
 
 
 def read_speech(body: bytes, headers: Headers) -> Completion:
@@ -39,6 +44,7 @@ ENDPOINTS: Final = (
         about="speech to text (a form with a file)",
         mode="any_instance",
         read=read_recording,
+        with_model=form_with_model,
     ),
     Endpoint(
         path="/v1/audio/translations",
@@ -46,6 +52,7 @@ ENDPOINTS: Final = (
         about="speech to English text (a form with a file)",
         mode="any_instance",
         read=read_recording,
+        with_model=form_with_model,
     ),
     Endpoint(path="/v1/audio/speech", kind="audio", about="text to speech", mode="any_instance", read=read_speech),
 )

@@ -42,6 +42,11 @@ def find_total_tokens(tail: bytes) -> int | None:
     return int(told.get(b"prompt_tokens", 0) + told[b"completion_tokens"])
 
 
+def _as_it_is(body: bytes, _headers: Headers, _model: str) -> bytes:
+    """Return the body: such a request names no model."""
+    return body
+
+
 ENDPOINTS: Final = (
     Endpoint(
         path="/generate",
@@ -50,5 +55,6 @@ ENDPOINTS: Final = (
         read=read_generate,
         find_usage=find_usage,
         find_total_tokens=find_total_tokens,
+        with_model=_as_it_is,
     ),
 )

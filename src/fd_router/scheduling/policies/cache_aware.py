@@ -156,8 +156,8 @@ class CacheAwarePolicy(Policy):
 
     def _keys(self, request: RequestView) -> bytes:
         if (ids := request.token_ids) is not None:
-            return self._hasher.of_tokens(ids)
-        return self._hasher.of_text(request.prompt)
+            return self._hasher.of_tokens(ids, request.cache_seed)
+        return self._hasher.of_text(request.prompt, request.cache_seed)
 
     def _is_imbalanced(self, low: float, high: float) -> bool:
         spread, options = high - low, self._options

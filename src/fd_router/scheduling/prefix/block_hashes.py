@@ -53,8 +53,8 @@ class BlockHasher:
         self._narrow, self._wide, self._places, self._tokens = (_Numbers(stream) for stream in (1, 2, 3, 4))
         self._scratch: Words = np.empty(0, np.uint64)
 
-    def of_text(self, text: str) -> bytes:
-        """Return the keys of a text's prefixes, each code point a token."""
+    def of_text(self, text: str, seed: int = 0) -> bytes:
+        """Return the keys of a text's prefixes, each code point a token. With another ``seed`` all are others."""
         size = self.block_size
         count = min(len(text) // size, MAX_BLOCKS)
         if not count:
@@ -64,30 +64,30 @@ class BlockHasher:
         try:
             raw = text.encode("latin-1")
         except UnicodeEncodeError:
-            return self._of_wide_text(text[: count * size], count)
+            return self._of_wide_text(text[: count * size], count, seed)
         words = np.frombuffer(raw, f"<u{self._word}", count * size // self._word)
-        return self._keys(self._multiply(words, self._narrow.first(len(words))), count)
+        return self._keys(self._multiply(words, self._narrow.first(len(words))), count, seed)
 
-    def of_tokens(self, ids: array[int]) -> bytes:
-        """Return the keys of the prefixes of a prompt of tokens (32-bit unsigned numbers)."""
+    def of_tokens(self, ids: array[int], seed: int = 0) -> bytes:
+        """Return the keys of the prefixes of a prompt of tokens (32-bit unsigned numbers). ``seed``: as ``of_text``."""
         count = min(len(ids) // self.block_size, MAX_BLOCKS)
         if not count:
             return b""
         words = np.frombuffer(ids, np.uint32, count * self.block_size)
-        return self._keys(self._multiply(words, self._tokens.first(len(words))), count)
+        return self._keys(self._multiply(words, self._tokens.first(len(words))), count, seed)
 
-    def _of_wide_text(self, text: str, count: int) -> bytes:
+    def _of_wide_text(self, text: str, count: int, seed: int) -> bytes:
         """Return the keys of a text some of whose blocks have code points above 255."""
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
         products = self._multiply(points, self._wide.first(len(points)))
         narrow = (_sums((points >= _NARROW).astype(np.uint32), count) == 0).nonzero()[0]
         if not len(narrow):
-            return self._keys(products, count)
+            return self._keys(products, count, seed)
         sums = _sums(products, count)
         words = np.frombuffer(points.reshape(count, -1)[narrow].astype(np.uint8).tobytes(), f"<u{self._word}")
         multipliers = self._narrow.first(len(points) // self._word).reshape(count, -1)[narrow].reshape(-1)
         sums[narrow] = _sums(self._multiply(words, multipliers), len(narrow))
-        return self._keys(sums, count)
+        return self._keys(sums, count, seed)
 
     def _multiply(self, words: npt.NDArray[Any], multipliers: Words) -> Words:
         """Return the product of each word and its multiplier, good until the next call."""
@@ -100,9 +100,12 @@ class BlockHasher:
         np.multiply(words, multipliers, out=products)
         return products
 
-    def _keys(self, products: Words, count: int) -> bytes:
+    def _keys(self, products: Words, count: int, seed: int) -> bytes:
         """Return the names of the prefixes that end with each of ``count`` blocks. ``products`` are used up."""
-        return (_ends(products, count) + self._places.first(count)).tobytes()
+        keys = _ends(products, count) + self._places.first(count)
+        if seed:
+            keys += np.uint64(seed)
+        return keys.tobytes()
 
     def _memory(self, size: int) -> Words:
         """Return working memory: fresh one would be a page fault for every 512 words."""

@@ -178,9 +178,11 @@ class TtftAwarePolicy(Policy):
 
     def _measure(self, request: RequestView) -> Prompt:
         if (ids := request.token_ids) is not None:
-            return Prompt(self._index.match(self._hasher.of_tokens(ids)), len(ids), 1.0, is_estimate=False)
+            return Prompt(
+                self._index.match(self._hasher.of_tokens(ids, request.cache_seed)), len(ids), 1.0, is_estimate=False
+            )
         text = request.prompt
-        match = self._index.match(self._hasher.of_text(text))
+        match = self._index.match(self._hasher.of_text(text, request.cache_seed))
         return Prompt(match, len(text), self._ratio.tokens_per_character, is_estimate=True)
 
     def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:

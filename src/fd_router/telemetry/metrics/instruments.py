@@ -65,6 +65,11 @@ class CounterFamily:
             found = self._children[values] = Counter()
         return found
 
+    @property
+    def has_children(self) -> bool:
+        """Whether there is anything to show."""
+        return bool(self._children)
+
     def forget(self, is_meant: Callable[[Labels], bool]) -> None:
         """Drop the counters whose label values ``is_meant`` says yes to."""
         for values in [values for values in self._children if is_meant(values)]:
@@ -96,6 +101,16 @@ class HistogramFamily:
         if found is None:
             found = self._children[values] = Histogram(self._bounds)
         return found
+
+    @property
+    def has_children(self) -> bool:
+        """Whether there is anything to show."""
+        return bool(self._children)
+
+    def forget(self, is_meant: Callable[[Labels], bool]) -> None:
+        """Drop the histograms whose label values ``is_meant`` says yes to."""
+        for values in [values for values in self._children if is_meant(values)]:
+            del self._children[values]
 
     def collect(self) -> Iterable[Metric]:
         """Give the family as Prometheus' client writes it."""

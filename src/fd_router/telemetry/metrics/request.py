@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from fd_router import __version__
 from fd_router.telemetry.metrics.fleet import FleetCollector, InstanceLike
 from fd_router.telemetry.metrics.instruments import Counter, CounterFamily, Histogram, HistogramFamily
+from fd_router.telemetry.metrics.models import ModelMetrics
 from fd_router.telemetry.metrics.prediction import PredictionMetrics
 from fd_router.telemetry.metrics.scheduling import SchedulingMetrics
 from fd_router.telemetry.record import RequestRecord
@@ -119,6 +120,7 @@ class Metrics:
         self._lookups = self._cache_requests.child()
         self.predictions = PredictionMetrics(SECONDS_BOUNDS)
         self.scheduling = SchedulingMetrics()
+        self.models = ModelMetrics(SECONDS_BOUNDS)
         self._router = _RouterCollector()
         self._fleet = FleetCollector()
         self._tallies: dict[tuple[str, str, int, bool, str, str, str], _Tally] = {}
@@ -130,6 +132,7 @@ class Metrics:
             self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
             self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._leg_failures,
             self._leg_first_byte, self._sink_failures, self._fleet, self._router, self.predictions,
+            self.models,
         ):  # fmt: skip
             registry.register(family)
         self.scheduling.register(registry)
@@ -167,6 +170,8 @@ class Metrics:
             tally.first_seconds += seconds
         if record.outcome == "client_gone":
             tally.gone += 1
+        if record.model:
+            self.models.finished(record)
 
     def _find(self, record: RequestRecord) -> _Tally:
         # A method is the client's to invent: it must not become a label, nor a key that is kept.

@@ -1,0 +1,80 @@
+"""The sets of models that the fleet's members serve: whether they tell several apart, and which belong together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from fd_router.engines.model_cards import ModelCard
+
+ModelSet = frozenset[str]
+
+
+class ServedModels(msgspec.Struct, frozen=True):
+    """What the fleet serves now. ``families``: models that share instances, directly or through others."""
+
+    names: frozenset[str] = frozenset()
+    adapters: Mapping[str, str] = {}  # name → its base model
+    families: tuple[ModelSet, ...] = ()  # in the order of their first names
+    are_several: bool = False  # two instances or more serve different sets
+    has_unknown: bool = False  # of an instance at least it isn't known what it serves
+
+
+class ModelSets:
+    """Counts which members serve which sets. A member of which nothing is known serves the empty set."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[ModelSet] = Counter()
+        self._bases: dict[str, str] = {}  # adapter → base model, as told last
+        self._served: ServedModels | None = None
+
+    @property
+    def are_several(self) -> bool:
+        """Whether the members serve two or more distinct sets of models, those of which nothing is known aside."""
+        return len(self._counts) - (frozenset() in self._counts) > 1
+
+    @property
+    def served(self) -> ServedModels:
+        """What the fleet serves, the same object until that changes."""
+        if self._served is None:
+            self._served = self._count()
+        return self._served
+
+    def add(self, cards: Iterable[ModelCard]) -> None:
+        """A member serves these models."""
+        cards = tuple(cards)
+        self._counts[frozenset(card.name for card in cards)] += 1
+        self._bases |= {card.name: card.base for card in cards}
+        self._served = None
+
+    def remove(self, cards: Iterable[ModelCard]) -> None:
+        """A member serves these no more."""
+        names = frozenset(card.name for card in cards)
+        self._counts[names] -= 1
+        if not self._counts[names]:
+            del self._counts[names]
+        self._served = None
+
+    def _count(self) -> ServedModels:
+        names = frozenset[str]().union(*self._counts)
+        self._bases = {name: base for name, base in self._bases.items() if name in names}
+        adapters = {name: base for name, base in self._bases.items() if base}
+        return ServedModels(
+            names, adapters, _families(self._counts), self.are_several, has_unknown=frozenset() in self._counts
+        )
+
+    def __repr__(self) -> str:
+        return f"<ModelSets {len(self._counts)}>"
+
+
+def _families(sets: Iterable[ModelSet]) -> tuple[ModelSet, ...]:
+    """Join the sets that have a model in common."""
+    families: list[ModelSet] = []
+    for models in sets:
+        if models:
+            joined = [family for family in families if family & models]
+            families = [family for family in families if not family & models]
+            families.append(models.union(*joined))
+    return tuple(sorted(families, key=min))
