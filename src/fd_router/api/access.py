@@ -28,6 +28,8 @@ class Group(Enum):
 GROUPS: Final[Mapping[str, Group]] = MappingProxyType(
     {
         "/health": Group.OPEN,
+        "/live": Group.OPEN,
+        "/ready": Group.OPEN,
         "/v1/models": Group.OPEN,  # who needs an API key needs it there too, and sees what it may ask for
         "/v1/models/{model+}": Group.OPEN,
         "/register": Group.REGISTER,

@@ -25,6 +25,7 @@ from fd_router.http.fetch import fetch
 from fd_router.http.messages import Routes
 from fd_router.http.server_context import ServerState
 from fd_router.instances.instance import Instance
+from fd_router.instances.registration_keys import Role
 from fd_router.openai.endpoints import Endpoint
 
 CONTROL_SECONDS = 5.0
@@ -51,6 +52,7 @@ def build_routes(
         pool = pools.of(instance)
         return await fetch(pool, "POST", message.path, message.body, time_limit=CONTROL_SECONDS, headers=shown)
 
+    roles: tuple[Role, ...] = ("prefill", "decode") if runtime.live.current.server.splitwise else ("mixed",)
     registration = RegistrationApi(
         registry,
         sources.register_api,
@@ -62,7 +64,7 @@ def build_routes(
     routes = merge_routes(
         registration.routes(),
         InstancesApi(registry, log=log).routes(),
-        HealthApi(monitor.probe_all, lambda: state.is_draining, log=log).routes(),
+        HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
         metrics_routes(runtime.telemetry.metrics.render),
         reload_routes(reloader.reload),
         AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),

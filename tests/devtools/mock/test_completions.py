@@ -69,10 +69,10 @@ def test_words_name_the_instance_and_never_end():
 
 def test_ids_follow_the_request():
     ids = Ids("m")
-    assert ids.response_id("", chat=True) == "chatcmpl-m-1"
-    assert ids.response_id("", chat=False) == "cmpl-m-2"
-    assert ids.response_id("abc", chat=True) == "chatcmpl-abc"
-    assert ids.response_id("chatcmpl-abc", chat=True) == "chatcmpl-abc"
+    assert ids.response_id("", "chatcmpl-") == "chatcmpl-m-1"
+    assert ids.response_id("", "cmpl-") == "cmpl-m-2"
+    assert ids.response_id("abc", "chatcmpl-") == "chatcmpl-abc"
+    assert ids.response_id("chatcmpl-abc", "chatcmpl-") == "chatcmpl-abc"
 
 
 @pytest.mark.parametrize("is_chat", [True, False])

@@ -4,17 +4,24 @@ from typing import get_args, get_type_hints
 import pytest
 
 from fd_router.cli import run
+from fd_router.devtools.mock.engines import DIALECTS
 from fd_router.devtools.mock.faults import KINDS, PARAMETERS, Fault
 from fd_router.devtools.mock.instance import MockInstance
-from fd_router.devtools.mock.manual import ENDPOINTS
+from fd_router.devtools.mock.manual import ENDPOINTS, OF_DIALECTS
 from fd_router.devtools.mock.options import MockOptions
 
 PAGE = Path(__file__).parents[3] / "docs" / "mock.md"
 
 
+def endpoints(dialect):
+    routes = MockInstance(MockOptions(dialect=dialect))._routes
+    return {f"{method} {path}" for path, methods in routes.items() for method in methods}
+
+
 def test_every_endpoint_is_listed():
-    routes = MockInstance(MockOptions())._routes
-    assert set(ENDPOINTS) == {f"{method} {path}" for path, methods in routes.items() for method in methods}
+    assert set(ENDPOINTS) == endpoints("fastdeploy")
+    others = set().union(*map(endpoints, DIALECTS))
+    assert set(OF_DIALECTS) == others - set(ENDPOINTS)
 
 
 def test_every_fault_and_parameter_is_listed():

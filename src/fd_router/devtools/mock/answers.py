@@ -9,8 +9,9 @@ import msgspec
 
 from fd_router.devtools.mock.generation import request_headers
 from fd_router.devtools.mock.http_server import Call
-from fd_router.errors import BadRequestError, HttpError
+from fd_router.errors import BadRequestError, HttpError, openai_error
 from fd_router.http.messages import error_response
+from fd_router.openai.kinds.messages import anthropic_error
 
 Handle = Callable[[Call], None]
 """Answers a call, or raises HttpError."""
@@ -40,8 +41,9 @@ def respond(call: Call, value: Any, status: int = 200) -> None:
 
 
 def respond_error(call: Call, error: HttpError) -> None:
-    """Answer with an error of OpenAI's shape."""
-    response = error_response(error)
+    """Answer with an error of OpenAI's shape, or Anthropic's where its clients ask."""
+    is_anthropics = call.request.path.startswith("/v1/messages")
+    response = error_response(error, anthropic_error if is_anthropics else openai_error)
     call.respond(response.status, response.body, headers=[*response.headers, *request_headers(call)])
 
 

@@ -239,9 +239,8 @@ class Ids:
         self._name = name
         self._counter = itertools.count(1)
 
-    def response_id(self, request_id: str, *, chat: bool) -> str:
-        """Return ``chatcmpl-…`` or ``cmpl-…``, of the client's id if it gave one."""
-        prefix = "chatcmpl-" if chat else "cmpl-"
+    def response_id(self, request_id: str, prefix: str) -> str:
+        """Return an id that begins with ``prefix``, of the client's if it gave one."""
         if request_id:
             return request_id if request_id.startswith(prefix) else prefix + request_id
         return f"{prefix}{self._name}-{next(self._counter)}"

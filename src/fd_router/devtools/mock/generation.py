@@ -225,9 +225,8 @@ class Generation:
         self._call.respond(200, body, headers=request_headers(self._call))
 
     def _emit_event(self, token: Token) -> None:
-        pieces = [self._answer.event(self._words.token(self.given + token.number))]
-        if token.number == 1:
-            pieces = [*self._opening(), *pieces]
+        pieces = self._opening() if token.number == 1 else []
+        pieces.append(self._answer.event(self._words.token(self.given + token.number)))
         if token.is_last:
             self._stats.finished += 1
             self._close_stream(pieces)
@@ -236,8 +235,8 @@ class Generation:
 
     def _opening(self) -> list[bytes]:
         """Return what a stream begins with: the role (chat), and the tokens given."""
-        given = [self._answer.event(self._words.token(number)) for number in range(1, self.given + 1)]
-        return [self._answer.opening(), *given] if self._answer.chat else given
+        opening = [self._answer.opening()] if self._answer.chat else []
+        return opening + [self._answer.event(self._words.token(number)) for number in range(1, self.given + 1)]
 
     def _close_stream(self, pieces: list[bytes]) -> None:
         usage = self._usage() if self._usage_wanted else None

@@ -23,7 +23,8 @@ def registration(options: MockOptions, port: int) -> dict[str, Any]:
     """Return what an instance serving at ``port`` registers."""
     connector_port = options.connector_port or port
     anyone = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-    return {
+    told = {} if options.dialect == "fastdeploy" else {"dialect": options.dialect}  # FastDeploy's know no such key
+    return told | {
         "role": options.role,
         "host_ip": anyone.get(options.host, options.host),
         "port": port,

@@ -26,26 +26,22 @@ from fd_router.devtools.mock.answers import (
     respond_error,
     try_handle,
 )
-from fd_router.devtools.mock.completions import (
-    DEFAULT_MAX_TOKENS,
-    Answer,
-    Body,
-    Ids,
-    Words,
-    given_tokens,
-    parse_body,
-    prompt_of,
-)
+from fd_router.devtools.mock.completions import DEFAULT_MAX_TOKENS, Body, Ids, Words, given_tokens, prompt_of
+from fd_router.devtools.mock.engines import Load, engine_routes
 from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultInjector, parse_fault
 from fd_router.devtools.mock.generation import EngineDriver, Generation, GenerationStats
 from fd_router.devtools.mock.heartbeat import Heartbeat, registration
 from fd_router.devtools.mock.http_server import Call, MockServer
+from fd_router.devtools.mock.kinds import reading
+from fd_router.devtools.mock.kinds.generating import KINDS, GeneratingKind
+from fd_router.devtools.mock.kinds.responses import KeptResponses
 from fd_router.devtools.mock.options import MockOptions
 from fd_router.devtools.mock.pd.disaggregation import Member, Pairing
 from fd_router.devtools.mock.pd.kv_sender import PATH as KV_PATH
 from fd_router.devtools.mock.pd.role import PdRole
 from fd_router.devtools.mock.request_log import RequestLog
 from fd_router.errors import BadRequestError
+from fd_router.http.handlers import find_route
 
 REFUSE_SECS = 5.0
 """How long a ``refuse`` fault lasts unless it says: with nobody listening, nobody can call it off."""
@@ -80,6 +76,7 @@ class MockInstance:
         self._faults = FaultInjector([parse_fault(spec) for spec in options.fault], random.Random(options.seed))
         self._requests = RequestLog(options.record, bodies=options.record_bodies)
         self._stats = GenerationStats()
+        self._responses = KeptResponses()
         self._server = MockServer(self._handle, self._refuse, options.keep_alive_secs)
         self._routes = self._make_routes()
         self._fault_timers: list[asyncio.TimerHandle] = []
@@ -113,7 +110,7 @@ class MockInstance:
         await self._take_role()
         self._apply_standing_faults()
         if self._options.router:
-            self._heartbeat = Heartbeat(self._options, self.port, self._is_healthy, self._log)
+            self._heartbeat = Heartbeat(self._options, self.port, self.is_healthy, self._log)
             self._spawn(self._heartbeat.run())
 
     async def _take_role(self) -> None:
@@ -142,17 +139,19 @@ class MockInstance:
     # Serving.
 
     def _make_routes(self) -> Mapping[str, Mapping[str, Handle]]:
+        reads = {"POST": functools.partial(reading.answer, model=self._options.model)}
         return {
-            "/v1/chat/completions": {"POST": lambda call: self._complete(call, chat=True)},
-            "/v1/completions": {"POST": lambda call: self._complete(call, chat=False)},
+            **{path: {"POST": functools.partial(self._complete, kind=kind)} for path, kind in KINDS.items()},
+            **dict.fromkeys(reading.READERS, reads),
+            **self._responses.routes(),
             "/v1/abort_requests": {"POST": self._abort},
             KV_PATH: {"POST": self._receive_kv},
             "/v1/models": {"GET": self._models},
             "/health": {"GET": self._health},
-            "/metrics": {"GET": self._metrics},
             "/mock/requests": {"GET": self._show_requests, "DELETE": self._forget_requests},
             "/mock/faults": {"GET": self._show_faults, "POST": self._change_faults},
             "/mock/state": {"GET": lambda call: respond(call, self.state())},
+            **engine_routes(self._options.dialect, self),
         }
 
     def _handle(self, call: Call, connection: int) -> None:
@@ -160,7 +159,7 @@ class MockInstance:
         is_test = request.path.startswith("/mock/")
         if not is_test:
             self._requests.add(request, connection)
-        methods = self._routes.get(request.path)
+        methods = self._routes.get(find_route(self._routes, request.path))
         if methods is None:
             respond_error(call, BadRequestError(f"no such path: {request.path}", status=404))
             return
@@ -210,22 +209,26 @@ class MockInstance:
         if self._pd is not None and pairing is not None:
             self._pd.forget(pairing)
 
-    def _complete(self, call: Call, *, chat: bool) -> None:
-        body = parse_body(call.request.body, chat=chat)
+    def _complete(self, call: Call, kind: GeneratingKind) -> None:
+        body = kind.parse(call.request.body)
         if self._options.only_model and body.model != self._options.model:
             message = f"The model `{body.model}` does not exist."
             raise BadRequestError(message, status=404, code="model_not_found")
+        if kind is KINDS["/v1/responses"]:
+            self._responses.check_previous(call.request.body)
         pairing = self._pd.read(body, call.request.body) if self._pd is not None else None
-        self._complete_once(call, body, pairing, chat=chat, turns=DUPLICATE_TURNS)
+        self._complete_once(call, body, pairing, kind, turns=DUPLICATE_TURNS)
 
     def _is_running(self, request_id: str) -> bool:
         return request_id in self._stats.ids
 
-    def _complete_once(self, call: Call, body: Body, pairing: Pairing | None, *, chat: bool, turns: int) -> None:
+    def _complete_once(
+        self, call: Call, body: Body, pairing: Pairing | None, kind: GeneratingKind, *, turns: int
+    ) -> None:
         if pairing is not None and self._pd is not None and self._is_running(pairing.request_id):
             if not turns:
                 raise self._pd.refuse_duplicate(pairing.request_id)
-            later = functools.partial(self._complete_once, body=body, pairing=pairing, chat=chat, turns=turns - 1)
+            later = functools.partial(self._complete_once, body=body, pairing=pairing, kind=kind, turns=turns - 1)
             asyncio.get_running_loop().call_later(_TURN_SECS, try_handle, later, call)
             return
         if call.is_gone:
@@ -233,25 +236,26 @@ class MockInstance:
         fault = self._faults.strike(call.request.path, body.stream is True)
         if fault is not None and self._break(call, fault, pairing):
             return
-        self._generation(call, body, fault, pairing, chat=chat).begin()
+        self._generation(call, body, fault, pairing, kind).begin()
 
     def _generation(
-        self, call: Call, body: Body, fault: Fault | None, pairing: Pairing | None, *, chat: bool
+        self, call: Call, body: Body, fault: Fault | None, pairing: Pairing | None, kind: GeneratingKind
     ) -> Generation:
         options = self._options
         request_id = "" if body.request_id is None else str(body.request_id)
-        response_id = self._ids.response_id(request_id, chat=chat)
+        response_id = self._ids.response_id(request_id, kind.prefix)
         given = given_tokens(body)
         limit = given + 1 if options.role == "prefill" else body.limit or DEFAULT_MAX_TOKENS
-        arguments = (
-            call, Answer(response_id, body.model or options.model, chat=chat), self._words, self._driver, self._stats,
-        )  # fmt: skip
+        model, prompt = body.model or options.model, prompt_of(body, options.block_size, options.hash_id_tokens)
+        if kind is KINDS["/v1/responses"]:
+            self._responses.keep(response_id, model)
+        arguments = (call, kind.make_answer(response_id, model, prompt), self._words, self._driver, self._stats)
         details: dict[str, Any] = {
-            "prompt": prompt_of(body, options.block_size, options.hash_id_tokens),
+            "prompt": prompt,
             "max_tokens": limit,
             "reason": "stop" if body.limit is None else "length",
             "stream": body.stream is True,
-            "usage_wanted": body.stream_options is not None and body.stream_options.include_usage,
+            "usage_wanted": kind.tells_usage or (body.stream_options is not None and body.stream_options.include_usage),
             "engine_id": request_id or response_id,
             "fault": fault,
             "given": given,
@@ -271,16 +275,12 @@ class MockInstance:
         wanted = decoded(call, _AbortBody)
         if not wanted.abort_all and not wanted.req_ids:
             raise BadRequestError("either req_ids or abort_all is required")
-        names = wanted.req_ids or []
-        chosen = [each for each in self._stats.live if wanted.abort_all or any(map(each.is_named, names))]
-        not_found = (
-            [] if wanted.abort_all else [name for name in names if not any(each.is_named(name) for each in chosen)]
-        )
+        names = None if wanted.abort_all else wanted.req_ids or []
+        chosen = self.abort_named(names)
+        not_found = [name for name in names or () if not any(each.is_named(name) for each in chosen)]
         aborted = [{"request_id": each.engine_id, "output_token_count": each.produced} for each in chosen]
-        for each in chosen:
-            each.abort()
         respond(call, {
-            "request_id": f"control-{self._ids.response_id('', chat=False)}",
+            "request_id": self._ids.response_id("", "control-"),
             "status": "success",
             "error_msg": None,
             "result": {"aborted": aborted, "not_found": not_found},
@@ -296,19 +296,25 @@ class MockInstance:
         respond(call, {"object": "list", "data": [model]})
 
     def _health(self, call: Call) -> None:
-        healthy = self._is_healthy()
+        healthy = self.is_healthy()
         respond(call, {"status": "healthy" if healthy else "unhealthy"}, status=200 if healthy else 503)
 
-    def _metrics(self, call: Call) -> None:
+    # What its engine's own endpoints ask.
+
+    def load(self) -> Load:
+        """Tell what there is to do."""
         engine, options = self._driver.engine, self._options
         free = max(0, options.cache_tokens - engine.running_tokens) // options.block_size
-        gauges = {
-            "fastdeploy:num_requests_running": engine.running,
-            "fastdeploy:num_requests_waiting": engine.waiting,
-            "available_gpu_block_num": free,
-        }
-        text = "".join([f"# TYPE {name} gauge\n{name} {value}\n" for name, value in gauges.items()])
-        call.respond(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+        return Load(
+            engine.running, engine.waiting, free, options.cache_tokens // options.block_size, options.block_size
+        )
+
+    def abort_named(self, names: list[str] | None) -> list[Generation]:
+        """Abort the requests with these ids, None: all. Returns them."""
+        chosen = [each for each in self._stats.live if names is None or any(map(each.is_named, names))]
+        for each in chosen:
+            each.abort()
+        return chosen
 
     # For tests.
 
@@ -361,7 +367,8 @@ class MockInstance:
 
     # Faults that stand for a time.
 
-    def _is_healthy(self) -> bool:
+    def is_healthy(self) -> bool:
+        """Whether it says so."""
         return self._faults.find("unhealthy") is None
 
     def _apply_standing_faults(self) -> None:

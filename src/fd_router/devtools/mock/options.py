@@ -8,6 +8,7 @@ import msgspec
 
 from fd_router.config.loading import Option
 from fd_router.devtools.engine_model.runs import EngineSettings
+from fd_router.devtools.mock.engines import DIALECTS
 from fd_router.devtools.router_address import FORM, PATTERN
 
 ROLES = ("mixed", "prefill", "decode")
@@ -24,6 +25,10 @@ class MockOptions(msgspec.Struct, frozen=True):
     role: Annotated[
         str, Option(help="What it registers as. A prefill instance answers with one token.", choices=ROLES)
     ] = "mixed"
+    dialect: Annotated[
+        str,
+        Option(help="Whose engine's endpoints it has beside those that generate and read.", choices=DIALECTS),
+    ] = "fastdeploy"
     router: Annotated[
         str,
         Option(
