@@ -65,7 +65,7 @@ def build_routes(
         registration.routes(),
         InstancesApi(registry, log=log).routes(),
         HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
-        metrics_routes(runtime.telemetry.metrics.render),
+        metrics_routes(runtime.telemetry.metrics.pages),
         reload_routes(reloader.reload),
         AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),
         ModelsApi(

@@ -80,7 +80,7 @@ class PairRequest(RoutedRequest):
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
-            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, is_first)
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
             self._decode = decode_leg = DecodeLeg(self, decode, completion.stream)
         except BaseException:  # from here on the legs give it back
             self._release(prefill)
