@@ -21,8 +21,9 @@ from fd_router.errors import (
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
+from fd_router.http.pace import Pace
 from fd_router.http.retry_fields import retry_after_secs
-from fd_router.instances.instance import Health, Instance
+from fd_router.instances.instance import Instance
 from fd_router.openai.body_check import check_body
 from fd_router.openai.completion import Completion
 from fd_router.openai.large_bodies import VERY_LARGE, UnusualBodyError, as_json_in_slices
@@ -71,7 +72,7 @@ class RoutedRequest(WaitingRequest):
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
     """
 
-    __slots__ = ("_died", "_excluded", "_preparing")
+    __slots__ = ("_excluded", "_preparing", "is_abort_asked")
 
     def __init__(self, context: RoutingContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         self._phase = PREPARING
@@ -85,12 +86,13 @@ class RoutedRequest(WaitingRequest):
         self._grant = None
         self._is_full = False
         self._tracked_id = ""
-        self._tail = b""
+        self._recent = ()
         self._usage = None
         self._notes = []
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
         self._preparing: asyncio.Task[None] | None = None
+        self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
         self._route = None
 
     # what the client's connection calls
@@ -106,7 +108,7 @@ class RoutedRequest(WaitingRequest):
     async def _start_slowly(self, body: bytes) -> None:
         """Do the same with a very large body, in steps between which others have a turn."""
         try:
-            await check_body(body)
+            await check_body(body, Pace().breathe)
             if self._phase is PREPARING:
                 await self._read_slowly(body)
         except HttpError as error:
@@ -121,7 +123,7 @@ class RoutedRequest(WaitingRequest):
         try:
             is_read = self._read(body)
         except UnusualBodyError:
-            is_read = self._read(await as_json_in_slices(body))
+            is_read = self._read(await as_json_in_slices(body, Pace().breathe))
         if is_read:
             await asyncio.sleep(0)
 
@@ -259,6 +261,10 @@ class RoutedRequest(WaitingRequest):
         """Return the instances that work on the request now."""
         raise NotImplementedError
 
+    def on_abort_asked(self) -> None:
+        """Its instances are told to abort it."""
+        self.is_abort_asked = True
+
     def on_aborted(self) -> None:
         """The request was aborted. An engine mostly ends its answer itself; if it hasn't, tell the client."""
         if self._phase is ENDED:
@@ -311,6 +317,21 @@ class RoutedRequest(WaitingRequest):
         """Read the answer again."""
         raise NotImplementedError
 
+    # an answer that has come to its end
+
+    def _judge_end(self, instance: Instance) -> str:
+        """Note what is wrong with the answer that was passed on, and return it; "" when nothing is."""
+        recent = self._recent
+        if len(recent) == 1 and not self.record.stream:  # nearly always, and it was judged by all of it
+            return ""
+        flaw = instance.dialect.judge_end(b"".join(recent))
+        if not flaw or self.is_abort_asked:
+            return ""
+        self.record.flaw, self.record.outcome = flaw, "failed"
+        self._telemetry.metrics.upstream_failed(instance.url, "error_answer")
+        instance.failed("error_answer", begun=True)
+        return flaw
+
     # another attempt
 
     def _attempt_failed(self, failed: Instance, error: UpstreamError, refusal: HttpError, role: str = "") -> None:
@@ -328,22 +349,18 @@ class RoutedRequest(WaitingRequest):
         if reason == "reset":
             self._died = (*self._died, failed)
         if self._is_poison():
-            self._log_error(f"Not sent again: {len(self._died)} instances were lost under the request")
-            refusal.may_be_repeated = False
+            self._give_up_for_good(refusal)
+        elif not self._may_repeat(failed, error) or self._exclude(failed, reason) >= self._max_attempts:
             self._give_up(refusal)
-        elif self._may_repeat(failed, error) and self._exclude(failed, reason) < self._max_attempts:
+        elif not (self._is_in_doubt() and self._wait_for_certainty(refusal)):
             self._retry(error.reason, refusal)
-        else:
-            self._give_up(refusal)
+
+    # requests under which instances die
 
     @property
     def _who(self) -> str:
         """Whose request it is, to tell those apart whom an instance refuses."""
         return f"{self.record.key} {self.record.client} {hash(self._request.head.authorization)}"
-
-    def _is_poison(self) -> bool:
-        """Whether two instances died under the request, as far as is known: a third would too."""
-        return len(self._died) > 1 and len({x.key for x in self._died if x.health is not Health.HEALTHY}) > 1
 
     def _may_replace(self) -> bool:
         """Whether it may be sent to the same instance again, whose kept connection turned out dead before any byte.
