@@ -21,6 +21,7 @@ from fd_router.errors import (
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
+from fd_router.http.pace import Pace
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
 from fd_router.openai.body_check import check_body
@@ -93,6 +94,7 @@ class RoutedRequest(WaitingRequest):
         self._preparing: asyncio.Task[None] | None = None
         self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
         self._route = None
+        self._queue = context.queue
 
     # what the client's connection calls
 
@@ -107,7 +109,7 @@ class RoutedRequest(WaitingRequest):
     async def _start_slowly(self, body: bytes) -> None:
         """Do the same with a very large body, in steps between which others have a turn."""
         try:
-            await check_body(body)
+            await check_body(body, Pace().breathe)
             if self._phase is PREPARING:
                 await self._read_slowly(body)
         except HttpError as error:
@@ -122,7 +124,7 @@ class RoutedRequest(WaitingRequest):
         try:
             is_read = self._read(body)
         except UnusualBodyError:
-            is_read = self._read(await as_json_in_slices(body))
+            is_read = self._read(await as_json_in_slices(body, Pace().breathe))
         if is_read:
             await asyncio.sleep(0)
 
