@@ -170,11 +170,12 @@ class PairRequest(RoutedRequest):
 
     def _release_all(self) -> None:
         """End both legs, but for a prefill that is still answering behind a decode that is done: it is drained."""
-        prefill, decode = self._prefill, self._decode
-        self._prefill = self._decode = None  # no cycles: what is over is freed at once
-        has_begun = self.record.first_byte_at > 0.0
-        is_drained = decode is not None and decode.is_over and has_begun
-        self._give_back(None if is_drained else prefill, decode)
+        decode = self._decode
+        if decode is not None and decode.is_over and self.record.first_byte_at > 0.0:
+            self._prefill = self._decode = None  # no cycles: what is over is freed at once
+            self._release(decode.reservation)
+        else:
+            self._end_attempt()
 
     def _end_attempt(self) -> None:
         """End both legs of an attempt that came to nothing."""
@@ -214,8 +215,7 @@ class PairRequest(RoutedRequest):
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
-        plan = self._plan
-        if plan is not None and plan.order == "prefill_first" and not self._start_decode(plan, leg, head, answer):
+        if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
         self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
@@ -225,8 +225,11 @@ class PairRequest(RoutedRequest):
         self._release(reservation)
         self._log_notes()
 
-    def _start_decode(self, plan: PairPlan, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
+    def _start_decode(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
         """Send decode what prefill answered. Returns False when that isn't what decode needs."""
+        plan = self._plan
+        if plan is None:
+            return False
         try:
             body = plan.decode_body(dechunked(answer) if head.chunked else answer)
         except ValueError as error:

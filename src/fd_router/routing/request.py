@@ -94,6 +94,7 @@ class RoutedRequest(WaitingRequest):
         self._preparing: asyncio.Task[None] | None = None
         self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
         self._route = None
+        self._queue = context.queue
 
     # what the client's connection calls
 
