@@ -118,7 +118,8 @@ class Router:
         log.start(runtime.loop)
         runtime.sweeper.start()
         self._listener = listener = await self._listen(config, log)
-        warn_if_open(self._admission, listener, self._control, log)
+        shows_keys = self._membership.registry.access.has_keys
+        warn_if_open(self._admission, listener, self._control, log, shows_keys=shows_keys)
         self._tasks = [runtime.loop.create_task(work) for work in self._work()]
         for task in self._tasks:
             task.add_done_callback(tell_if_broken)

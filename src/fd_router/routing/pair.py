@@ -8,8 +8,6 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
 from fd_router.engines.error_answers import ERROR_IN_STREAM
@@ -20,24 +18,14 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
+from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
-from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
+from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
-
-SelectPair = Callable[..., tuple[Reservation[Instance], Reservation[Instance]]]
-"""(request, keys of instances tried, what to call between the choices) → both, counted. Raises NoInstanceError."""
-
-
-class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):
-    """What every request to a pair needs."""
-
-    select_pair: SelectPair
-    make_id: Callable[[], str]
 
 
 class PairRequest(RoutedRequest):
@@ -197,6 +185,17 @@ class PairRequest(RoutedRequest):
                     leg.cancel()
             finally:
                 self._release(leg.reservation)
+
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
+        if self._phase not in UNANSWERED:
+            return False
+        for leg in (self._prefill, self._decode):
+            if leg is not None and leg.instance.key == key and leg.is_awaited:
+                leg.cancel()
+                self.on_leg_failed(leg, UpstreamError("dead", f"it is dead ({why})", instance=leg.instance.url))
+                return True
+        return False
 
     # what the legs tell
 
