@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from fd_router.api.access import open_to_all
+from fd_router.api.models import ModelsApi
 from fd_router.app.admission import build_admission
 from fd_router.app.api import build_routes
 from fd_router.app.bugs import log_bugs, tell_if_broken
@@ -93,6 +94,7 @@ class Router:
             gate=admission.gate,
             forwarding=hops.forwarding,
             cors=hops.cors,
+            page_routes=ModelsApi.PATHS,
             error_bodies=error_bodies(endpoints),
         )  # fmt: skip
         self._listener: Listener | None = None
@@ -116,7 +118,8 @@ class Router:
         log.start(runtime.loop)
         runtime.sweeper.start()
         self._listener = listener = await self._listen(config, log)
-        warn_if_open(self._admission, listener, self._control, log)
+        shows_keys = self._membership.registry.access.has_keys
+        warn_if_open(self._admission, listener, self._control, log, shows_keys=shows_keys)
         self._tasks = [runtime.loop.create_task(work) for work in self._work()]
         for task in self._tasks:
             task.add_done_callback(tell_if_broken)
