@@ -28,8 +28,8 @@ class Running:
     def instances(self):
         return (self.instance,)
 
-    def on_abort_begun(self):
-        pass
+    def on_abort_asked(self):
+        self.is_asked = True
 
     def on_aborted(self):
         self.is_aborted = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -117,6 +118,7 @@ def test_an_instance_is_killed_in_the_middle_of_streams() -> None:
         for thread in threads:
             thread.start()
         eventually(lambda: fleet.running(fleet.mocks[0]) > 0)
+        time.sleep(0.4)  # of 1.5 s that they take
         fleet.mocks[0].kill()
         for thread in threads:
             thread.join(30)

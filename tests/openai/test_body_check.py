@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.errors import BadRequestError
+from fd_router.http.pace import Pace
 from fd_router.openai import body_check
 from fd_router.openai.body_check import CONTAINER, MAX_ESCAPES, MAX_WEIGHT, check_body
 
@@ -29,7 +30,7 @@ MB = 1 << 20
     ],
 )
 async def test_what_clients_send_passes(body: bytes) -> None:
-    await check_body(body)
+    await check_body(body, Pace().breathe)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ async def test_what_clients_send_passes(body: bytes) -> None:
 )
 async def test_what_takes_a_decoder_too_long_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequestError) as caught:
-        await check_body(body)
+        await check_body(body, Pace().breathe)
     assert (caught.value.status, caught.value.code) == (413, "body_too_complex")
 
 

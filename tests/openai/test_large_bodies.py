@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fd_router.http.pace import Pace
 from fd_router.openai import large_bodies
 from fd_router.openai.large_bodies import UnusualBodyError, as_json, as_json_in_slices
 
@@ -19,7 +20,7 @@ PIECES = st.sampled_from(
 async def test_slices_make_no_difference(body: bytes, size: int) -> None:
     before, large_bodies.SLICE = large_bodies.SLICE, size
     try:
-        assert await as_json_in_slices(body) == as_json(body)
+        assert await as_json_in_slices(body, Pace().breathe) == as_json(body)
     finally:
         large_bodies.SLICE = before
 

@@ -100,6 +100,16 @@ class ServerConfig(msgspec.Struct, frozen=True):
 class ManagerConfig(msgspec.Struct, frozen=True):
     """Which instances there are and whether they are healthy."""
 
+    instance: Annotated[
+        str,
+        Option(
+            help="An instance, as `[ROLE=]URL`: `http://10.0.0.1:8000`, `prefill=engine.example:8000`; mixed without a "
+            "role. It is kept like those of `register-path`. The flag may be given often; a file has several separated "
+            "by commas.",
+            flag=True,
+            repeated=True,
+        ),
+    ] = ""
     register_path: Annotated[
         str,
         Option(
@@ -243,10 +253,10 @@ class ProxyConfig(ContinuationConfig, frozen=True):
         Option(
             live=True,
             help="Splitwise: schedule such a request at another decode instance than the one that gave it back, while "
-            "there is one.",
+            "there is one: it has no memory, however few requests run there.",
             flag=True,
         ),
-    ] = False
+    ] = True
     expose_instances: Annotated[
         bool, Option(live=True, help="Splitwise: tell the chosen pair in X-Router-Prefill-URL and X-Router-Decode-URL.")
     ] = True

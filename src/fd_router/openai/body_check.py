@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 
 from fd_router.errors import BadRequestError
-from fd_router.http.pace import Pace
-from fd_router.openai.large_bodies import VERY_LARGE
+from fd_router.openai.large_bodies import VERY_LARGE, Breathe
 
 MAX_WEIGHT = 400_000
 """What a large body may weigh: a value weighs 1, a string one more, an object or a list ``CONTAINER``. That is enough
@@ -32,17 +31,17 @@ _ESCAPED_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _QUOTE, _BACKSLASH = b'"', b"\\"
 
 
-async def check_body(body: bytes) -> None:
+async def check_body(body: bytes, breathe: Breathe) -> None:
     """Raise BadRequestError (413) for JSON that takes too long to read. What doesn't begin as an object isn't checked.
 
     It is for bodies beyond ``VERY_LARGE``: a smaller one can't hold the loop for long.
     """
     if body[:SLICE].lstrip()[:1] not in {b"{", b""}:  # a form, say
         return
-    scan, pace = _Scan(body), Pace()
+    scan = _Scan(body)
     while not scan.is_over:
         scan.look_on()
-        await pace.breathe()
+        await breathe()
 
 
 class _Scan:

@@ -8,9 +8,12 @@ byte for byte. Each step is one pass in C; of a very large body, slices are look
 from __future__ import annotations
 
 import codecs
+from collections.abc import Awaitable, Callable
 
 from fd_router.errors import BadRequestError
-from fd_router.http.pace import Pace
+
+Breathe = Callable[[], Awaitable[None]]
+"""Lets others have a turn, where a slice has taken long enough."""
 
 LARGE = 256 * 1024
 """Bytes from which on the tolerant decoder takes too long for the loop."""
@@ -50,16 +53,16 @@ def as_json(body: bytes) -> bytes:
     return _replaced(body)
 
 
-async def as_json_in_slices(body: bytes) -> bytes:
+async def as_json_in_slices(body: bytes, breathe: Breathe) -> bytes:
     """Do the same for a body of any size, and let others have a turn between slices."""
-    pace, decoder = Pace(), codecs.getincrementaldecoder("utf-8")("replace")
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     done, rest = [], b""
     for start in range(0, len(body), SLICE):
         piece = decoder.decode(body[start : start + SLICE], final=start + SLICE >= len(body)).encode()
         piece = _replaced(rest + piece)
         done.append(piece[:-_KEPT_BACK])
         rest = piece[-_KEPT_BACK:]
-        await pace.breathe()
+        await breathe()
     return b"".join([*done, rest])
 
 

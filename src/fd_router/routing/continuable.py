@@ -16,16 +16,17 @@ from fd_router.routing.continuation.journal import HANDED_ON, LAST_CHUNK, WHOLE,
 from fd_router.routing.continuation.keeper import StreamKeeper
 from fd_router.routing.continuation.stream import Leg, StreamContinuation
 from fd_router.routing.phase import ENDED
+from fd_router.routing.reading import RequestThatIsRead
 from fd_router.routing.request_queue import Queued, QueueTicket
-from fd_router.routing.waiting_request import WaitingRequest
 
 
-class ContinuableRequest(WaitingRequest):
+class ContinuableRequest(RequestThatIsRead):
     """What of a request's life concerns a stream that goes on. Like ``RequestLife`` it has no ``__init__``."""
 
-    __slots__ = ("_asks", "_continuation", "_has_asked")
+    __slots__ = ("_asks", "_continuation", "_has_asked", "is_abort_asked")
 
     _asks: bool  # for token ids, which the client doesn't
+    is_abort_asked: bool  # by /v1/abort_requests: an engine that does so is right
     _has_asked: bool  # its instance was asked
     _continuation: StreamContinuation | None  # once it did
 
@@ -115,8 +116,9 @@ class ContinuableRequest(WaitingRequest):
             self.note(f"The stream can't go on at another instance: {why}")
         return False
 
-    def on_abort_begun(self) -> None:
-        """Its instances are about to be told to abort it: whatever they say then, nobody is to go on."""
+    def on_abort_asked(self) -> None:
+        """Its instances are told to abort it: whatever they say then, nobody is to go on."""
+        self.is_abort_asked = True
         if self._continuation is not None:
             self._continuation.is_aborted = True
         elif self._journal is not None:
@@ -146,7 +148,7 @@ class ContinuableRequest(WaitingRequest):
         self._end_attempt()
         if self._journal is not None:
             self._journal.end(whole=False)
-            self._tail = WHOLE
+            self._keep(WHOLE)
         if self._usage is not None:
             self._usage.write_to(self._client.send_body)
 
@@ -170,7 +172,7 @@ class ContinuableRequest(WaitingRequest):
     def on_stream_events(self, events: bytes) -> None:
         """Send more events."""
         framed = b"%x\r\n%b\r\n" % (len(events), events)
-        self._tail = framed
+        self._keep(framed)
         self.record.bytes_out += len(framed)
         (self._client.send_body if self._usage is None else self._usage.feed)(framed)
 

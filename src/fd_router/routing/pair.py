@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
+from fd_router.engines.error_answers import ERROR_IN_STREAM
 from fd_router.errors import HttpError, NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
@@ -25,7 +26,7 @@ from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
 from fd_router.routing.pair_planning import plan_pair
-from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
+from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -70,14 +71,16 @@ class PairRequest(RoutedRequest):
         if paired is None:
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
-        if self._route is not None:
-            self._follow(self._route)
-            paired.use_body(self._request.body)
         try:
+            if self._telemetry.log.info_on:
+                self._notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
+            if self._route is not None:
+                self._follow(self._route)
+                paired.use_body(self._request.body)
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
-            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, is_first)
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
             self._decode = decode_leg = DecodeLeg(self, decode, completion.stream)
         except BaseException:  # from here on the legs give it back
             self._release(prefill)
@@ -102,16 +105,11 @@ class PairRequest(RoutedRequest):
 
     def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
-        select_pair, route = self._pairing.select_pair, self._route
-        if route is not None:
-            select_pair = route.select_pair
+        select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded)
-        notes = self._notes
-        notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
-        pair = select_pair(completion, self._excluded, self._on_prefill_chosen)
-        notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
-        return pair
+        self._notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
+        return select_pair(completion, self._excluded, self._on_prefill_chosen)
 
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
@@ -123,11 +121,8 @@ class PairRequest(RoutedRequest):
         so_far, route = self._paired.reschedules if self._paired is not None else 0, self._route
         paired = PairedRequest(body, self._tracked_id, True, True, True, so_far + number)
         pair = (self._pairing if route is None else route).select_pair(completion, excluded)
-        leg = ContinuingPair.planned(stream, paired, pair, self._context, self._request, self._release)
-        self._tell_choice(*leg.instances)
-        if self._is_full:
-            leg.pause()
-        return leg
+        self._tell_choice(pair[0].instance, pair[1].instance)
+        return ContinuingPair.planned(stream, paired, pair, self._context, self._request, self._release, self._is_full)
 
     def _identify(self, completion: Completion) -> PairedRequest:
         """Find the id by which the instances are to know the request, the same for all its attempts."""
@@ -176,11 +171,12 @@ class PairRequest(RoutedRequest):
 
     def _release_all(self) -> None:
         """End both legs, but for a prefill that is still answering behind a decode that is done: it is drained."""
-        prefill, decode = self._prefill, self._decode
-        self._prefill = self._decode = None  # no cycles: what is over is freed at once
-        has_begun = self.record.first_byte_at > 0.0
-        is_drained = decode is not None and decode.is_over and has_begun
-        self._give_back(None if is_drained else prefill, decode)
+        decode = self._decode
+        if decode is not None and decode.is_over and self.record.first_byte_at > 0.0:
+            self._prefill = self._decode = None  # no cycles: what is over is freed at once
+            self._release(decode.reservation)
+        else:
+            self._end_attempt()
 
     def _end_attempt(self) -> None:
         """End both legs of an attempt that came to nothing."""
@@ -203,6 +199,17 @@ class PairRequest(RoutedRequest):
             finally:
                 self._release(leg.reservation)
 
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
+        if self._phase not in UNANSWERED:
+            return False
+        for leg in (self._prefill, self._decode):
+            if leg is not None and leg.instance.key == key and leg.is_awaited:
+                leg.cancel()
+                self.on_leg_failed(leg, UpstreamError("dead", f"it is dead ({why})", instance=leg.instance.url))
+                return True
+        return False
+
     # what the legs tell
 
     def on_leg_sent(self, leg: PairLeg) -> None:
@@ -220,8 +227,7 @@ class PairRequest(RoutedRequest):
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
-        plan = self._plan
-        if plan is not None and plan.order == "prefill_first" and not self._start_decode(plan, leg, head, answer):
+        if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
         self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
@@ -231,8 +237,11 @@ class PairRequest(RoutedRequest):
         self._release(reservation)
         self._log_notes()
 
-    def _start_decode(self, plan: PairPlan, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
+    def _start_decode(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
         """Send decode what prefill answered. Returns False when that isn't what decode needs."""
+        plan = self._plan
+        if plan is None:
+            return False
         try:
             body = plan.decode_body(dechunked(answer) if head.chunked else answer)
         except ValueError as error:
@@ -253,6 +262,7 @@ class PairRequest(RoutedRequest):
         clock = self._context.clock
         self.record.first_byte_at = now = clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
+        leg.instance.answered_at = now
         self.record.stream = leg.is_streamed
         if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
@@ -263,13 +273,6 @@ class PairRequest(RoutedRequest):
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
         self._write_data(data)
-
-    def on_error_event(self, leg: DecodeLeg) -> None:
-        """Note whose fault it is: the client reads it in the stream."""
-        self.record.flaw = "The stream has an error in it"
-        self._telemetry.metrics.leg_failed(leg.role, "error_answer")
-        self._telemetry.metrics.upstream_failed(leg.instance.url, "error_answer")
-        self._log_failure(leg, "an error in the middle of the stream")
 
     def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
@@ -283,8 +286,11 @@ class PairRequest(RoutedRequest):
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
 
-    def on_decode_complete(self, leg: DecodeLeg) -> None:  # noqa: ARG002
+    def on_decode_complete(self, leg: DecodeLeg) -> None:
         """Decode's answer is whole, and so is the client's."""
+        if self.record.status < 300 and (flaw := self._judge_end(leg.instance)):
+            self._telemetry.metrics.leg_failed(leg.role, "error_answer")
+            self._log_failure(leg, "an error in the middle of the stream" if flaw == ERROR_IN_STREAM else flaw)
         if self._usage is not None and self._prefill is not None:
             self._tell_usage(self._prefill.reservation)
         self._end("completed")

@@ -1,4 +1,4 @@
-"""The routing context of pairs."""
+"""The context of pairs: what every request to a prefill and a decode instance is given."""
 
 from __future__ import annotations
 

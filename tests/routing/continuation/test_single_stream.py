@@ -258,7 +258,7 @@ async def test_an_abort_is_no_break() -> None:
     at = rig.engine.answer(body, chat=False).index(b"\n\n\r\n", 600) + 4
     first = await rig.begin(client, at, body)
     (running,) = rig.context.in_flight.find("mine")
-    running.on_abort_begun()
+    running.on_abort_asked()
     last = b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":"abort"}]}\n\n'
     first.receive(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last))
     await rig.settle()

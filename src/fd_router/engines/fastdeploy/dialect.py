@@ -47,12 +47,17 @@ class FastDeployDialect(Dialect):
         return plan_again(request, info) if request.reschedules else plan_first(request, info)
 
     def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:
-        """Tell what an answer means. Of the beginning of an error with ``PD Error`` in it only the whole tells."""
-        if role == "decode" and (RESCHEDULE in piece or PD_ERROR in piece) and not 400 <= status < 500:
-            given_back = is_given_back(piece) if whole else PD_ERROR in piece and begins_with_error(piece)
-            if given_back:
+        """Tell what an answer means.
+
+        Of the beginning of an error with ``PD Error`` in it only the whole tells; a stream gives a request back by its
+        first event.
+        """
+        find = piece.find  # ``in`` costs four times as much: it tries first whether what is searched for is a number
+        if role == "decode" and (find(RESCHEDULE) >= 0 or find(PD_ERROR) >= 0) and not 400 <= status < 500:
+            is_error = not whole and PD_ERROR in piece and begins_with_error(piece)
+            if is_error or is_given_back(piece):
                 return Verdict.GIVEN_BACK
-        if status < 300 and b'"error"' not in piece[:128]:  # nearly always: three searches, and no call
+        if status < 300 and find(b'"error"', 0, 128) < 0 and find(b'"abort"') < 0:  # nearly always
             return OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 

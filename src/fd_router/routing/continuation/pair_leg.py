@@ -52,17 +52,24 @@ class ContinuingPair:
         context: RoutingContext,
         request: Request,
         release: Callable[[Reservation[Instance]], None],
+        is_full: bool,
     ) -> ContinuingPair:
-        """Have the pair's dialect plan the attempt. Raises an HttpError, and gives the pair back, when it can't."""
+        """Have the pair's dialect plan the attempt. Raises an HttpError, and gives the pair back, when it can't.
+
+        ``is_full``: the client takes nothing for now.
+        """
         prefill, decode = pair
         try:
             plan = plan_pair(paired, prefill.instance, decode.instance)
             timeout = context.live.current.proxy.prefill_timeout_secs
-            return cls(stream, plan, pair, context.pools, request, release, timeout)
+            leg = cls(stream, plan, pair, context.pools, request, release, timeout)
         except BaseException:
             release(prefill)
             release(decode)
             raise
+        if is_full:
+            leg.pause()
+        return leg
 
     # what the continuation calls
 
@@ -104,6 +111,11 @@ class ContinuingPair:
 
     def on_leg_sent(self, leg: PairLeg) -> None:
         """Nothing waits for that."""
+
+    @property
+    def is_abort_asked(self) -> bool:
+        """Whether the engine is right to abort it."""
+        return self._stream.is_aborted
 
     def may_replace(self) -> bool:
         """A kept connection that turned out dead costs nothing."""
