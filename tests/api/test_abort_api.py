@@ -28,6 +28,9 @@ class Running:
     def instances(self):
         return (self.instance,)
 
+    def on_abort_asked(self):
+        self.is_asked = True
+
     def on_aborted(self):
         self.is_aborted = True
 

@@ -369,7 +369,13 @@ CASES: Mapping[str, Case] = {
     "proxy.request-timeout-secs": slow("proxy.request-timeout-secs", a_long_request_ends),
     "proxy.preempt-retry-count": Case(0, what_is_given_back_stays_so, {"server": PAIRS}),
     "proxy.preempt-retry-exclude-decode": Case(
-        True, who_gave_back_is_left_out, {"server": PAIRS, "scheduler": {"decode_policy": "cache_aware"}}
+        True,
+        who_gave_back_is_left_out,
+        {
+            "server": PAIRS,
+            "scheduler": {"decode_policy": "cache_aware"},
+            "proxy": {"preempt_retry_exclude_decode": False},
+        },
     ),
     "proxy.expose-instances": Case(False, the_pair_is_not_told, {"server": PAIRS}),
     "proxy.stall-timeout-secs": slow("proxy.stall-timeout-secs", a_pause_ends),

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from fd_router.engines.error_answers import ERROR_EVENT, begins_with_error, error_message
+from fd_router.engines.error_answers import (
+    ABORTED_ANSWER,
+    ERROR_IN_STREAM,
+    begins_with_error,
+    end_flaw,
+    error_message,
+    is_aborted,
+    is_clients_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,5 +42,55 @@ def test_messages_of_errors():
     assert len(error_message(b'{"error":{"message":"%b"}}' % (b"x" * 5000))) == 300
 
 
-def test_no_generated_text_looks_like_an_error_event():
-    assert ERROR_EVENT not in json.dumps({"delta": {"content": ERROR_EVENT.decode()}}).encode()
+EVENT = b'data: {"error": {"message": "EngineCore died", "code": 500}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def token(text: str = "t", finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+def in_chunks(data: bytes, size: int) -> bytes:
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 1000])
+@pytest.mark.parametrize(
+    ("stream", "flaw"),
+    [
+        (token() + token("end", "stop") + DONE, ""),
+        (token() + EVENT + DONE, ERROR_IN_STREAM),
+        (token() + b'data:{"object":"error","message":"x"}\n\n', ERROR_IN_STREAM),
+        (token() + b'event: error\ndata: {"type":"error"}\n\n', ERROR_IN_STREAM),
+        (token() + token("", "abort") + DONE, ABORTED_ANSWER),
+        (token() + b'data: {"choices":[{"finish_reason" : "abort"}]}\n\n', ABORTED_ANSWER),
+        (token('"finish_reason": "abort"') + DONE, ""),
+        (token("\n" + EVENT.decode()) + DONE, ""),
+        (token() + b'data: {"error": null, "id": 1}\n\n' + DONE, ""),
+    ],
+)
+def test_what_is_wrong_with_a_stream_is_told_by_its_end(stream, flaw, size):
+    framed = in_chunks(stream, size)
+    for start in range(min(size, 8)):  # wherever what was kept of it begins
+        assert end_flaw(framed[start:]) == flaw
+
+
+@pytest.mark.parametrize(
+    ("piece", "aborted", "clients"),
+    [
+        (b'{"choices":[{"finish_reason":"abort"}]}', True, False),
+        (
+            b'{"choices":[{"message":{"content":"\\"finish_reason\\":\\"abort\\""},"finish_reason":"stop"}]}',
+            False,
+            False,
+        ),
+        (b'data: {"error":{"message":"too long","code":400}}\n\n', False, True),
+        (b'data: {"error":{"message":"gone","code":"500"}}\n\n', False, False),
+        (b'{"error":{"status": "422"}}', False, True),
+        (b"", False, False),
+    ],
+)
+def test_aborts_and_errors_of_clients(piece, aborted, clients):
+    assert (is_aborted(piece), is_clients_error(piece)) == (aborted, clients)

@@ -176,6 +176,17 @@ async def test_the_list_of_models(tmp_path: Path) -> None:
         assert (status, answer["error"]["code"]) == (404, "model_not_found")
 
 
+async def test_pages_in_a_browser_may_ask_for_the_list(tmp_path: Path) -> None:
+    async with running(tmp_path) as router:
+        origin = "Origin: https://chat.example\r\n"
+        asks = f"{origin}Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: authorization\r\n"
+        for path in ("/v1/models", "/v1/models/org/big"):
+            preflight = await router.exchange(message(method="OPTIONS", path=path, headers=asks))
+            assert b"access-control-allow-methods: GET" in preflight.lower().replace(b"get", b"GET")
+            answer = await router.exchange(message(method="GET", path=path, headers=origin))
+            assert b"access-control-allow-origin" in answer.lower()
+
+
 async def test_explain_and_metrics_tell_the_model(tmp_path: Path) -> None:
     async with running(tmp_path, aliases={"x": "big"}) as router:
         big = await router.serve("big")

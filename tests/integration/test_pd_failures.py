@@ -243,8 +243,7 @@ async def test_how_often_it_is_rescheduled_is_an_option():
 @pytest.mark.parametrize(("decodes", "at_each"), [(1, [4]), (2, [2, 2])])
 async def test_another_decode_instance_takes_what_was_given_back_while_there_is_one(decodes, at_each):
     scheduler = {"decode_policy": "cache_aware"}  # which would choose the same one again
-    proxy = {"preempt_retry_exclude_decode": True}
-    async with PdFleet(1, decodes, mock=FAST, scheduler=scheduler, proxy=proxy) as fleet:
+    async with PdFleet(1, decodes, mock=FAST, scheduler=scheduler) as fleet:
         for mock in fleet.of("decode"):
             mock.set_faults("reschedule:after_tokens=1")
         await fleet.chat(max_tokens=50)

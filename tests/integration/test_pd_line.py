@@ -24,7 +24,7 @@ async def test_an_abort_takes_a_request_out_of_the_line():
         running = asyncio.create_task(fleet.chat(request_id="first", max_tokens=60))
         await until(lambda: fleet.of("decode")[0].state()["in_flight"])
         waiting = asyncio.create_task(fleet.chat(request_id="second"))
-        await until(lambda: fleet._router._admission.queue.waiting)
+        await until(lambda: fleet._router._admission.queues.default.waiting)
         told = await fleet.call("POST", "/v1/abort_requests", {"req_ids": ["second", "unknown"]})
         result = json.loads(told.body)["result"]
         assert result["aborted"] == [{"request_id": "second", "output_token_count": 0}]

@@ -158,7 +158,7 @@ def test_a_head_that_is_too_large_is_431(client, head):
 # methods and paths
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/models", "/v1/nothing/", "/v1", "/mock/state", "//health", "/../health"])
+@pytest.mark.parametrize("path", ["/", "/v1/model", "/v1/nothing/", "/v1", "/mock/state", "//health", "/../health"])
 def test_an_unknown_path_is_404_and_never_reaches_an_instance(client, fleet, path):
     before = fleet.mocks[0].state()["accepted"]
     client.send(request(path, method="GET"))

@@ -152,6 +152,9 @@ def test_in_flight() -> None:
         def instances(self) -> tuple[()]:
             return ()
 
+        def on_abort_asked(self) -> None:
+            pass
+
         def on_aborted(self) -> None:
             raise AssertionError
 

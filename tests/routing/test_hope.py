@@ -14,10 +14,10 @@ from tests.support.rig import Rig, answer, post
 
 
 class Hoping(Rig):
-    """Two instances that are away, and a probe that takes up to ``hope`` seconds."""
+    """Instances that are away, and a probe that takes up to ``hope`` seconds."""
 
-    def __init__(self, hope: float = 5.0, **admission: Any) -> None:
-        super().__init__(2, admission={"queue_timeout_secs": 30.0} | admission)
+    def __init__(self, hope: float = 5.0, instances: int = 2, **admission: Any) -> None:
+        super().__init__(instances, admission={"queue_timeout_secs": 30.0} | admission)
         self.hope = hope
         self.told: list[str] = []
         self.queue = RequestQueue(

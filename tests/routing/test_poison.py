@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from fd_router.instances.instance import Health
+from typing import Any
+
+import pytest
+
+from fd_router.instances.doubt import Doubt
+from fd_router.instances.instance import Health, Instance
+from tests.routing.test_hope import Hoping
 from tests.support.fake_transport import FakeTransport
 from tests.support.pair_rig import PairRig
 from tests.support.rig import Rig, answer, post
 
 
 def make_rig(instances: int = 5, **settings: object) -> Rig:
-    """Make a rig whose instances become suspect when their connections fail, as those of a registry do."""
+    """Make a rig whose instances are known to be gone as soon as their connections fail."""
     rig = Rig(instances, **settings)
-
-    def connection_failed(instance: object, reason: str) -> None:
-        (found,) = (each for each in rig.instances if each is instance)
-        found.health = Health.SUSPECT
-        rig.failed.append((found.key, reason))
-
-    rig.change(connection_failed=connection_failed)
+    rig.change(connection_failed=lambda instance, _: mark(instance, Doubt.GONE))
     return rig
+
+
+def mark(instance: Instance, doubt: Doubt) -> None:
+    instance.health = Health.SUSPECT if doubt else Health.HEALTHY
+    instance.doubt = doubt
 
 
 async def keep_connections(rig: Rig) -> list[FakeTransport]:
@@ -45,7 +50,7 @@ async def test_two_instances_that_die_are_enough_over_new_connections() -> None:
     assert client.written.startswith(b"HTTP/1.1 502 ")
     assert b"x-should-retry: false" in client.written
     assert len(rig.backend.opened) == 2
-    assert any("Not sent again: 2 instances were lost under the request" in line for line in rig.log_lines)
+    assert any("Not sent again: 2 instances died under the request" in line for line in rig.log_lines)
     rig.assert_nothing_is_held()
 
 
@@ -89,7 +94,7 @@ async def test_instances_that_live_on_are_not_dead() -> None:
     first = await rig.ask(client)
     first.lose(ConnectionResetError("reset by peer"))
     await rig.settle()
-    rig.instances[0].health = Health.HEALTHY  # its probe has come back
+    mark(rig.instances[0], Doubt.NONE)  # its probe has come back
     rig.backend.live[0].lose(ConnectionResetError("reset by peer"))
     await rig.settle()
     rig.backend.live[0].receive(answer())
@@ -118,7 +123,7 @@ async def test_and_not_where_nothing_was() -> None:
 
 async def test_a_pair_loses_no_third_prefill() -> None:
     rig = PairRig(4, 4)
-    rig.change(connection_failed=lambda instance, _: setattr(instance, "health", Health.SUSPECT))
+    rig.change(connection_failed=lambda instance, _: mark(instance, Doubt.GONE))
     client = rig.client()
     prefill, _ = await rig.pair(client, b'{"prompt": "x", "stream": true}')
     await die(rig, prefill)
@@ -127,3 +132,51 @@ async def test_a_pair_loses_no_third_prefill() -> None:
     assert client.written.startswith(b"HTTP/1.1 502 ")
     assert b"x-should-retry: false" in client.written
     rig.assert_nothing_is_held()
+
+
+class TestInDoubt:
+    """Two were lost, and their probes are still under way."""
+
+    async def lose_two(self, **settings: Any) -> tuple[Hoping, FakeTransport]:
+        rig = Hoping(instances=5, **settings)
+        rig.set_health(Health.HEALTHY)
+        rig.change(connection_failed=lambda instance, _: mark(instance, Doubt.BROKEN))
+        client = rig.client()
+        for _ in range(2):
+            reached = await rig.ask(client) if not rig.backend.opened else rig.backend.live[0]
+            reached.lose(ConnectionResetError("reset by peer"))
+            await rig.settle()
+        return rig, client
+
+    @pytest.mark.parametrize("found", [Doubt.GONE, Doubt.NONE, Doubt.SICK])
+    async def test_their_probes_decide(self, found: Doubt) -> None:
+        rig, client = await self.lose_two()
+        assert rig.queue.waiting == 1
+        assert rig.backend.live == []
+        for instance in [each for each in rig.instances if each.doubt is Doubt.BROKEN]:
+            assert not client.written
+            mark(instance, found)
+            rig.queue.on_capacity()
+            await rig.settle()
+        rig.hope = 0.0
+        rig.queue.on_capacity()
+        await rig.settle()
+        if found is Doubt.GONE:
+            assert client.written.startswith(b"HTTP/1.1 502 ")
+            assert b"x-should-retry: false" in client.written
+        else:
+            rig.backend.live[0].receive(answer())
+            await rig.settle()
+            assert b"200 OK" in client.written
+        rig.assert_nothing_is_held()
+
+    async def test_no_longer_than_a_probe_may_take(self) -> None:
+        rig, client = await self.lose_two()
+        await rig.pass_time(5.5)
+        rig.backend.live[0].receive(answer())
+        await rig.settle()
+        assert b"200 OK" in client.written
+
+    async def test_where_none_may_wait_it_ends(self) -> None:
+        _, client = await self.lose_two(max_queued=0)
+        assert client.written.startswith(b"HTTP/1.1 502 ")

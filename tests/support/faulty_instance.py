@@ -45,12 +45,14 @@ class FaultyInstance:
         self.wrongs: list[str] = []  # what the router did wrong
         self.connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
+        self._is_rising = False
 
     async def up(self) -> None:
         """Listen."""
-        if self._server is None:
-            loop = asyncio.get_running_loop()
+        if not self._is_rising and self._server is None:
+            self._is_rising, loop = True, asyncio.get_running_loop()
             self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port, reuse_address=True)
+            self._is_rising = False
 
     def down(self) -> None:
         """Die: connections are reset, new ones refused."""

@@ -368,7 +368,7 @@ class _Play:
             "running": sum(instance.running for instance in (*registry.all(), *registry.removed_in_use())),
             "tokens": sum(instance.tokens for instance in (*registry.all(), *registry.removed_in_use())),
             "in flight": len(router._routing.in_flight),
-            "queued": router._admission.queue.waiting,
+            "queued": sum(router._admission.queues.lengths().values()),
             "bytes of bodies": router.state.budget.held,
             "proxied": len(router.state.proxied_requests()),
             "busy connections": sum(router._pools.busy(f"{one.host}:{one.port}") for one in self._instances),

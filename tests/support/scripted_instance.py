@@ -28,6 +28,10 @@ def nothing(head: bytes, body: bytes) -> Iterable[bytes]:
     return ()
 
 
+ASKED_BY_ROUTERS = tuple(b"GET %b " % path for path in (b"/v1/models", b"/metrics", b"/version", b"/server_info"))
+"""How requests begin by which a router learns what an instance is."""
+
+
 class ScriptedInstance:
     """Listens at ``port`` until closed. ``script`` answers what isn't a probe; ``stays_open`` is for after the answer.
 
@@ -102,7 +106,7 @@ class ScriptedInstance:
                 if head.startswith(b"GET /health "):
                     connection.sendall(HEALTHY)
                     return
-                if head.startswith(b"GET /v1/models "):  # it doesn't say what it serves
+                if head.startswith(ASKED_BY_ROUTERS):  # it doesn't say what it is and serves
                     connection.sendall(NOT_FOUND)
                     return
                 self.heads.append(head)

@@ -38,6 +38,7 @@ class Running(Protocol):
     @property
     def engine_id(self) -> str: ...
     def instances(self) -> tuple[Instance, ...]: ...
+    def on_abort_asked(self) -> None: ...
     def on_aborted(self) -> None: ...
 
 
@@ -118,6 +119,8 @@ class AbortApi:
         ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
         for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
             one.on_aborted()
+        for one in running:
+            one.on_abort_asked()
         shown = self._credentials(request)
         told = await asyncio.gather(*(self._tell(instance, todo, shown) for instance, todo in messages if todo))
         left = frozenset(self._in_flight.all()).difference(ended)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fd_router.http.messages import Request, Response, Routes
+from fd_router.http.pace import Pace
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def metrics_routes(render: Callable[[], bytes]) -> Routes:
-    """Return the handler that answers with what ``render`` gives."""
+def metrics_routes(pages: Callable[[], Iterable[bytes]]) -> Routes:
+    """Return the handler that answers with what ``pages`` gives, in slices: a large fleet has thousands of lines."""
 
     async def metrics(_request: Request) -> Response:
-        return Response(200, render(), CONTENT_TYPE)
+        pace, done = Pace(), []
+        for page in pages():
+            done.append(page)
+            await pace.breathe()
+        return Response(200, b"".join(done), CONTENT_TYPE)
 
     return {"/metrics": {"GET": metrics}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
 
 from fd_router.errors import BadRequestError
@@ -41,6 +41,8 @@ Identify = Callable[[bytes], Holder]
 class ModelsApi:
     """The endpoints, in OpenAI's shape. A client sees what its key may ask for."""
 
+    PATHS: ClassVar = ("/v1/models", "/v1/models/{model+}")
+
     def __init__(
         self,
         members: Callable[[], Iterable[Instance]],
@@ -62,7 +64,8 @@ class ModelsApi:
 
     def routes(self) -> Routes:
         """Return the handlers. A model's name may have slashes in it, percent-encoded or not."""
-        return {"/v1/models": {"GET": self._list}, "/v1/models/{model+}": {"GET": self._get}}
+        all_models, one_model = self.PATHS
+        return {all_models: {"GET": self._list}, one_model: {"GET": self._get}}
 
     async def _list(self, request: Request) -> Response:
         cards = await self._cards_for(request)

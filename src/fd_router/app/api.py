@@ -76,7 +76,7 @@ def build_routes(
         registration.routes(),
         InstancesApi(registry, log=log).routes(),
         HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
-        metrics_routes(runtime.telemetry.metrics.render),
+        metrics_routes(runtime.telemetry.metrics.pages),
         reload_routes(reloader.reload),
         version_routes(registry.all),
         EngineAdminApi(registry.all, tell, log=log).routes(),

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from fd_router.api.access import open_to_all
+from fd_router.api.models import ModelsApi
 from fd_router.app.admission import build_admission
 from fd_router.app.api import build_routes
 from fd_router.app.bugs import log_bugs, tell_if_broken
@@ -93,6 +94,7 @@ class Router:
             gate=admission.gate,
             forwarding=hops.forwarding,
             cors=hops.cors,
+            page_routes=ModelsApi.PATHS,
             error_bodies=error_bodies(endpoints),
         )  # fmt: skip
         self._listener: Listener | None = None

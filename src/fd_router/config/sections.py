@@ -242,10 +242,10 @@ class ProxyConfig(msgspec.Struct, frozen=True):
         Option(
             live=True,
             help="Splitwise: schedule such a request at another decode instance than the one that gave it back, while "
-            "there is one.",
+            "there is one: it has no memory, however few requests run there.",
             flag=True,
         ),
-    ] = False
+    ] = True
     expose_instances: Annotated[
         bool, Option(live=True, help="Splitwise: tell the chosen pair in X-Router-Prefill-URL and X-Router-Decode-URL.")
     ] = True

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 import msgspec
 
 from fd_router.engines.engine_load import EngineLoad, read_engine_load
-from fd_router.engines.error_answers import ERROR_EVENT, begins_with_error
+from fd_router.engines.error_answers import begins_with_error, end_flaw, is_aborted, is_clients_error
 
 Role = Literal["mixed", "prefill", "decode"]
 
@@ -187,10 +187,6 @@ class Dialect:
     doubtful_statuses: ClassVar[frozenset[int]] = frozenset((500,))
     """Statuses of a failure that may be the request's own doing: it is sent to one other instance, and no third."""
 
-    error_event: ClassVar[bytes] = ERROR_EVENT
-    """How an error in the middle of a stream begins. It is searched for in every piece of one, so it must be something
-    that no generated text can have in it."""
-
     def recognizes(self, answer: bytes) -> bool:  # noqa: ARG002
         """Tell whether ``answer`` to a GET of ``detect_path`` is of this engine."""
         return False
@@ -214,9 +210,15 @@ class Dialect:
         if status >= 300 and status in self.busy_statuses:
             return Verdict.BUSY
         if status < 400:
-            return Verdict.ERROR if begins_with_error(piece) else OK
+            if begins_with_error(piece):
+                return Verdict.CLIENT_ERROR if is_clients_error(piece) else Verdict.ERROR
+            return Verdict.ERROR if is_aborted(piece) else OK
         is_ours = status >= 500 or status in self.passing_statuses
         return Verdict.ERROR if is_ours else Verdict.CLIENT_ERROR
+
+    def judge_end(self, tail: bytes) -> str:
+        """Tell what is wrong with an answer that began well, by its last bytes as they came; "" when nothing is."""
+        return end_flaw(tail)
 
     def resends(self, status: int) -> int:
         """Tell how often a request may be sent to another instance that was answered with ``status``."""

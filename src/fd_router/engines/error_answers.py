@@ -10,8 +10,18 @@ _ERROR_AT_START = re.compile(
 )
 """A stream or an answer that begins with an error object, behind a chunk's size and an event's name."""
 
-ERROR_EVENT = b'data: {"error"'
-"""How an error in the middle of a stream begins. No generated text looks so: in it, quotes are escaped."""
+_ERROR_LINE = re.compile(
+    rb'^(?:event:\s*error\b|data:\s*\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error"))', re.MULTILINE
+)
+"""An error among the events of a stream. No generated text looks so: in it, quotes and line ends are escaped."""
+
+_ABORT = b'"abort"'
+_ABORTED = re.compile(rb'"finish_reason"\s*:\s*"abort"')
+_CHUNK_BORDER = re.compile(rb"\r\n[0-9A-Fa-f]+[^\r\n]*\r\n")
+_CLIENTS_CODE = re.compile(rb'"(?:code|status)"\s*:\s*"?4[0-9][0-9]\b')
+
+ERROR_IN_STREAM = "The stream has an error in it"
+ABORTED_ANSWER = "The instance aborted the answer, which nobody asked for"
 
 _json_decoder = json.JSONDecoder()
 
@@ -19,6 +29,27 @@ _json_decoder = json.JSONDecoder()
 def begins_with_error(piece: bytes) -> bool:
     """Whether the first piece of an answer's body (chunked or not, an event or not) is an error object."""
     return b'"error"' in piece[:128] and _ERROR_AT_START.match(piece) is not None
+
+
+def is_aborted(piece: bytes) -> bool:
+    """Whether a piece of an answer says that the engine gave the request up, as engines do that are being stopped."""
+    return piece.find(_ABORT) >= 0 and _ABORTED.search(piece) is not None
+
+
+def is_clients_error(piece: bytes) -> bool:
+    """Whether an error that an answer begins with tells a status of 400 to 499: another instance would say the same."""
+    return _CLIENTS_CODE.search(piece[:2048]) is not None
+
+
+def end_flaw(tail: bytes) -> str:
+    """Tell what is wrong with an answer, by the last bytes of its body as they came; "" when nothing is.
+
+    Errors come last in a stream, and so does the reason for which it ended. Where chunks begin doesn't matter.
+    """
+    tail = _CHUNK_BORDER.sub(b"", tail)
+    if tail.find(b"error") >= 0 and _ERROR_LINE.search(tail) is not None:
+        return ERROR_IN_STREAM
+    return ABORTED_ANSWER if is_aborted(tail) else ""
 
 
 def error_message(body: bytes) -> str:

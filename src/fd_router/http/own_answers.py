@@ -16,12 +16,11 @@ def handler_or_answer(context: ServerContext, head: RequestHead) -> Handler | Re
         return handler
     if head.path == "*":  # OPTIONS only: about the server as a whole (RFC 9110 section 9.3.7)
         return Response(204, headers=(("allow", "GET, HEAD, OPTIONS, POST"),))
-    path = context.inference_path(head.path)
-    if head.method == "OPTIONS" and context.reader.cors is not None and path:
-        preflight = Cors.preflight(head.headers, context.inference[path])
+    allowed, reader = context.allowed(head.path), context.reader
+    if head.method == "OPTIONS" and reader.cors is not None and allowed and head.path in reader.cors_paths:
+        preflight = Cors.preflight(head.headers, allowed)
         if preflight is not None:
             return preflight
-    allowed = context.allowed(head.path)
     if not allowed and context.allowed(bare := head.path.rstrip("/")):
         return _redirect(head, bare)
     if not allowed:

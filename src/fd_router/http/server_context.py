@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -192,11 +192,13 @@ def build_server_context(
     gate: KeyCheck | None = None,
     forwarding: Forwarding | None = None,
     cors: Cors | None = None,
+    page_routes: Container[str] = (),
     error_bodies: Mapping[str, ErrorBody] = MappingProxyType({}),
 ) -> ServerContext:
     """Put a server's context together.
 
-    ``error_bodies``: of inference paths whose errors have another shape than OpenAI's. What else follows ``finish`` is
+    ``page_routes``: those of ``routes`` that pages in a browser may use as they may inference. ``error_bodies``: of
+    inference paths whose errors have another shape than OpenAI's. What else follows ``finish`` is
     the readers': see ``ReaderSettings``.
     """
     paths = InferencePathSet(inference)
@@ -221,7 +223,7 @@ def build_server_context(
             gate=gate,
             forwarding=forwarding,
             cors=cors,
-            cors_paths=paths,
+            cors_paths=InferencePathSet({**inference, **{route: {} for route in routes if route in page_routes}}),
         ),
         sweeper=sweeper,
         batcher=batcher,

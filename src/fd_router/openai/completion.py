@@ -12,6 +12,10 @@ import msgspec
 
 from fd_router.errors import BadRequestError
 from fd_router.openai.large_bodies import LARGE, as_json
+from fd_router.openai.large_prompts import READ_IN_PART, read_in_part
+from fd_router.openai.request_fields import ExtraBody, Message, Part, RequestFields
+
+__all__ = ["Completion", "Headers", "RequestFields", "body_in_utf8"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 """A request's header fields as (name, value), in the order received."""
@@ -27,39 +31,6 @@ TRUE_WORDS = frozenset(("1", "on", "t", "true", "y", "yes"))
 
 ESTIMATE_PER_ID = 3 * TOKENS_PER_CHARACTER
 """What a token counts in that measure, where the client sends tokens: about three characters."""
-
-
-class _Part(msgspec.Struct, gc=False):
-    type: str = ""
-    text: str = ""
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: str | list[_Part] | None = None
-
-
-class _ExtraBody(msgspec.Struct, gc=False):
-    session_id: str | None = None
-
-
-class RequestFields(msgspec.Struct, gc=False):
-    """The keys that matter here. A well-formed request of any client fits; what doesn't takes the slow way."""
-
-    stream: bool | int | float | str | None = None
-    messages: list[_Message] | None = None
-    prompt: str | list[str | int | list[int]] | None = None
-    prompt_token_ids: list[int | list[int]] | None = None  # FastDeploy's; it goes before the text
-    request_id: str | int | msgspec.UnsetType | None = msgspec.UNSET
-    session_id: str | None = None
-    prompt_cache_key: str | None = None
-    req_id: str | int | None = None
-    extra_body: _ExtraBody | None = None
-    model: str | None = None
-    user: Any = None  # these three are read only when somebody asks
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    service_tier: str | None = None
-    disaggregate_info: Any = msgspec.UNSET
 
 
 _UNSET = msgspec.UNSET
@@ -92,7 +63,7 @@ class Completion:
         self.stream = stream is True or (stream is not None and stream is not False and is_true(stream))
         self._texts: list[str] | None = (texts := _texts(fields))
         self._prompt: str | None = None
-        self.tokens = (sum(map(len, texts)) + len(texts) - 1) * TOKENS_PER_CHARACTER if texts else 0
+        self.tokens = (sum(map(len, texts)) + len(texts) - 1 + fields.unread) * TOKENS_PER_CHARACTER if texts else 0
         session = fields.session_id  # one that is no string is none, an empty one as good as absent (FastDeploy)
         if not session and fields.extra_body is not None:
             session = fields.extra_body.session_id
@@ -178,7 +149,7 @@ class Completion:
 
 def _read(body: bytes) -> RequestFields:
     try:
-        return _decode(body)
+        return _decode(body) if len(body) <= READ_IN_PART else read_in_part(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
         return _decode_tolerantly(body)
 
@@ -197,7 +168,9 @@ def _texts(fields: RequestFields) -> list[str]:
     elif isinstance(fields.prompt, str):
         texts = [fields.prompt.strip()]
     else:
-        texts = [item.strip() for item in fields.prompt or () if isinstance(item, str)]
+        prompts = fields.prompt or ()
+        has_texts = str in set(map(type, prompts))  # in C: there may be half a million tokens instead
+        texts = [item.strip() for item in prompts if isinstance(item, str)] if has_texts else []
     return texts if all(texts) else [text for text in texts if text]
 
 
@@ -206,6 +179,13 @@ def _token_ids(fields: RequestFields) -> array[int] | None:
     given = fields.prompt_token_ids or (fields.prompt if fields.messages is None else None)
     if not isinstance(given, list):
         return None
+    try:
+        return array("I", given)  # type: ignore[arg-type]  # mostly they are all numbers
+    except (OverflowError, TypeError):
+        return _mixed_token_ids(given)
+
+
+def _mixed_token_ids(given: Sequence[str | int | list[int]]) -> array[int] | None:
     ids = array("I")
     try:
         for item in given:
@@ -218,7 +198,7 @@ def _token_ids(fields: RequestFields) -> array[int] | None:
     return ids
 
 
-def _message_texts(messages: list[_Message]) -> list[str]:
+def _message_texts(messages: list[Message]) -> list[str]:
     texts = []
     for message in messages:
         content = message.content
@@ -243,7 +223,7 @@ def _decode_tolerantly(body: bytes) -> RequestFields:
     """
     body = body_in_utf8(body)
     if len(body) > LARGE:
-        return _decode_large(as_json(body))
+        return _decode_large(body)
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -262,15 +242,11 @@ def _decode_tolerantly(body: bytes) -> RequestFields:
 def _decode_large(body: bytes) -> RequestFields:
     """Take from a large body what has the right type: the values one by one, those that are large too not at all."""
     try:
-        return _decode(body)
-    except msgspec.ValidationError:
-        pass
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
-    try:
         loose = _decode_loosely(body)
-    except msgspec.DecodeError:
+    except msgspec.ValidationError:
         raise BadRequestError("Invalid JSON format: the body must be a JSON object", code="invalid_json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_mended(as_json(body))
     small = {name: bytes(value) for name in _FITTING if 0 < len(value := getattr(loose, name)) <= LARGE}
     fitted = {name: _FITTING[name](json.loads(value)) for name, value in small.items()}
     fields: dict[str, Any] = {name: value for name, value in fitted.items() if value is not None}
@@ -280,24 +256,34 @@ def _decode_large(body: bytes) -> RequestFields:
     return RequestFields(**fields)
 
 
+def _decode_mended(body: bytes) -> RequestFields:
+    """Read a large body that now keeps JSON's rules, or never will."""
+    try:
+        return _decode(body)
+    except msgspec.ValidationError:
+        return _decode_large(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
+
+
 def _kind(value: object) -> str:
     names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), "null")
 
 
-def _fit_messages(value: Any) -> list[_Message] | None:
+def _fit_messages(value: Any) -> list[Message] | None:
     if not isinstance(value, list):
         return None
-    return [_Message(_fit_content(item.get("content"))) for item in value if isinstance(item, dict)]
+    return [Message(_fit_content(item.get("content"))) for item in value if isinstance(item, dict)]
 
 
-def _fit_content(content: Any) -> str | list[_Part] | None:
+def _fit_content(content: Any) -> str | list[Part] | None:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return None
     parts = [item for item in content if isinstance(item, dict) and item.get("type") == "text"]
-    return [_Part("text", part["text"]) for part in parts if isinstance(part.get("text"), str)]
+    return [Part("text", part["text"]) for part in parts if isinstance(part.get("text"), str)]
 
 
 def _fit_prompt(value: Any) -> str | list[str | int | list[int]] | None:
@@ -318,8 +304,8 @@ def _are_tokens(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_token, value))
 
 
-def _fit_extra_body(value: Any) -> _ExtraBody | None:
-    return _ExtraBody(_fit_text(value.get("session_id"))) if isinstance(value, dict) else None
+def _fit_extra_body(value: Any) -> ExtraBody | None:
+    return ExtraBody(_fit_text(value.get("session_id"))) if isinstance(value, dict) else None
 
 
 def _fit_text(value: Any) -> str | None:

@@ -24,6 +24,9 @@ class Abortable(Protocol):
     def instances(self) -> tuple[Instance, ...]:
         """Return where it runs; the one whose word counts last."""
 
+    def on_abort_asked(self) -> None:
+        """Its instances are told to give it up."""
+
     def on_aborted(self) -> None:
         """Its instances gave it up: tell the client, unless it has been told by the answer's end."""
 

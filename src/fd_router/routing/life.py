@@ -144,7 +144,9 @@ class RequestLife(ResponseRelay):
             why = error.message if error is not None else record.flaw
             self._notes.append(f"Request completed with an error. {escape_controls(why)}".rstrip())
         clock = self._context.clock
-        record.outcome, record.finished_at = outcome, clock()
+        if outcome != "completed":  # else it may have been found to be broken although it was whole
+            record.outcome = outcome
+        record.finished_at = clock()
         record.notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
         self._telemetry.finish(record)
 

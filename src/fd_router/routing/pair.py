@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
+from fd_router.engines.error_answers import ERROR_IN_STREAM
 from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
@@ -80,7 +81,7 @@ class PairRequest(RoutedRequest):
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
-            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, is_first)
+            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
             self._decode = decode_leg = DecodeLeg(self, decode, completion.stream)
         except BaseException:  # from here on the legs give it back
             self._release(prefill)
@@ -105,9 +106,7 @@ class PairRequest(RoutedRequest):
 
     def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
-        select_pair, route = self._pairing.select_pair, self._route
-        if route is not None:
-            select_pair = route.select_pair
+        select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded)
         notes = self._notes
@@ -248,6 +247,7 @@ class PairRequest(RoutedRequest):
         clock = self._context.clock
         self.record.first_byte_at = now = clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
+        leg.instance.answered_at = now
         self.record.stream = leg.is_streamed
         if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
@@ -258,13 +258,6 @@ class PairRequest(RoutedRequest):
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
         self._write_data(data)
-
-    def on_error_event(self, leg: DecodeLeg) -> None:
-        """Note whose fault it is: the client reads it in the stream."""
-        self.record.flaw = "The stream has an error in it"
-        self._telemetry.metrics.leg_failed(leg.role, "error_answer")
-        self._telemetry.metrics.upstream_failed(leg.instance.url, "error_answer")
-        self._log_failure(leg, "an error in the middle of the stream")
 
     def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
@@ -278,8 +271,11 @@ class PairRequest(RoutedRequest):
         self.on_decode_begun(leg, head, body)
         self.on_decode_complete(leg)
 
-    def on_decode_complete(self, leg: DecodeLeg) -> None:  # noqa: ARG002
+    def on_decode_complete(self, leg: DecodeLeg) -> None:
         """Decode's answer is whole, and so is the client's."""
+        if self.record.status < 300 and (flaw := self._judge_end(leg.instance)):
+            self._telemetry.metrics.leg_failed(leg.role, "error_answer")
+            self._log_failure(leg, "an error in the middle of the stream" if flaw == ERROR_IN_STREAM else flaw)
         if self._usage is not None and self._prefill is not None:
             self._tell_usage(self._prefill.reservation)
         self._end("completed")

@@ -59,8 +59,9 @@ class Pair(Protocol):
     def on_decode_data(self, data: bytes) -> None:
         """More of the answer."""
 
-    def on_error_event(self, leg: DecodeLeg) -> None:
-        """An error is in what comes next of the stream."""
+    @property
+    def is_abort_asked(self) -> bool:
+        """Whether its instances were told to abort it."""
 
     def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
         """The whole answer is there, and gives the request back: it is to be scheduled again."""
@@ -83,6 +84,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     is_sent: bool = False  # its request is on its way, or was
     is_over: bool = False  # its answer came to an end, or it was cancelled
     _is_late: bool = False  # no kept connection could take it
+    _is_given_back: bool = False  # by the first event of its stream
     _has_begun: bool = False  # something of its body came, and wasn't an error
     _is_full: bool = False
     _head: ResponseHead | None = None
@@ -302,19 +304,19 @@ class DecodeLeg(PairLeg):
     def on_data(self, data: bytes) -> None:
         """Take more of the body."""
         if self._has_begun:
-            if self.reservation.instance.dialect.error_event in data:
-                self._pair.on_error_event(self)
             self._pair.on_decode_data(data)
         else:
             super().on_data(data)
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
         if not self._gathered:
-            verdict = self.reservation.instance.dialect.judge("decode", head.status, data, whole=False)
-            if verdict is not OK and verdict is not Verdict.GIVEN_BACK:  # of that only the whole tells
+            verdict = self._judge(head.status, data, whole=False)
+            if verdict is Verdict.GIVEN_BACK:
+                self._is_given_back = True  # of that only the whole tells
+            elif verdict is Verdict.ERROR:
                 self._fail_within(data)
                 return
-        if self.is_streamed or self._size + len(data) > MAX_GATHERED:
+        if (self.is_streamed and not self._is_given_back) or self._size + len(data) > MAX_GATHERED:
             self._has_begun = True
             held, self._gathered = b"".join(self._gathered or ()), None
             self._pair.on_decode_begun(self, head, held + data)
@@ -338,14 +340,19 @@ class DecodeLeg(PairLeg):
         self._take_whole(head, body)
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
-        verdict = self.reservation.instance.dialect.judge("decode", head.status, body, whole=True)
-        if verdict is OK or (verdict is Verdict.GIVEN_BACK and self.is_streamed):  # it can't be taken back
+        verdict = self._judge(head.status, body, whole=True)
+        if verdict is Verdict.GIVEN_BACK:
+            self._pair.on_given_back(self, head, body)
+        elif verdict is Verdict.ERROR:
+            self._fail_within(body)
+        else:
             self._pair.on_decode_begun(self, head, body)
             self._pair.on_decode_complete(self)
-        elif verdict is Verdict.GIVEN_BACK:
-            self._pair.on_given_back(self, head, body)
-        else:
-            self._fail_within(body)
+
+    def _judge(self, status: int, body: bytes, *, whole: bool) -> Verdict:
+        """Ask the dialect, unless it would call an abort an error that was asked for."""
+        verdict = self.reservation.instance.dialect.judge("decode", status, body, whole=whole)
+        return OK if verdict is Verdict.ERROR and self._pair.is_abort_asked else verdict
 
 
 def blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:

@@ -21,9 +21,12 @@ from fd_router.errors import (
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
+from fd_router.http.pace import Pace
 from fd_router.http.retry_fields import retry_after_secs
-from fd_router.instances.instance import Health, Instance
+from fd_router.instances.instance import Instance
+from fd_router.openai.body_check import check_body
 from fd_router.openai.completion import Completion
+from fd_router.openai.large_bodies import VERY_LARGE, UnusualBodyError, as_json_in_slices
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.phase import ENDED, PREPARING, STREAMING
@@ -69,7 +72,7 @@ class RoutedRequest(WaitingRequest):
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
     """
 
-    __slots__ = ("_died", "_excluded", "_preparing")
+    __slots__ = ("_excluded", "_preparing", "is_abort_asked")
 
     def __init__(self, context: RoutingContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         self._phase = PREPARING
@@ -83,33 +86,77 @@ class RoutedRequest(WaitingRequest):
         self._grant = None
         self._is_full = False
         self._tracked_id = ""
-        self._tail = b""
+        self._recent = ()
         self._usage = None
         self._notes = []
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
         self._preparing: asyncio.Task[None] | None = None
+        self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
         self._route = None
 
     # what the client's connection calls
 
     def start(self) -> None:
         """Read the request and send it where scheduling chooses."""
-        record, request, context = self.record, self._request, self._context
+        body = self._request.body
+        if len(body) > VERY_LARGE:
+            self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
+        elif self._read(body):
+            self._go_on()
+
+    async def _start_slowly(self, body: bytes) -> None:
+        """Do the same with a very large body, in steps between which others have a turn."""
+        try:
+            await check_body(body, Pace().breathe)
+            if self._phase is PREPARING:
+                await self._read_slowly(body)
+        except HttpError as error:
+            self._reject(error)
+        except Exception as error:  # noqa: BLE001  nobody else would tell its client
+            self.on_bug(error)
+        self._preparing = None
+        if self._phase is PREPARING and self._completion is not None:
+            self._go_on()
+
+    async def _read_slowly(self, body: bytes) -> None:
+        try:
+            is_read = self._read(body)
+        except UnusualBodyError:
+            is_read = self._read(await as_json_in_slices(body, Pace().breathe))
+        if is_read:
+            await asyncio.sleep(0)
+
+    def _read(self, body: bytes) -> bool:
+        """Read the request in ``body``. Returns False when it has ended so. Raises UnusualBodyError."""
+        request, context = self._request, self._context
         try:
             gate, read = context.gate, context.endpoint.read
-            completion = read(request.body, request.head.headers) if gate is None else self._enter(gate)
+            completion = read(body, request.head.headers) if gate is None else self._enter(gate, body)
+        except UnusualBodyError:
+            raise
         except HttpError as error:
-            record.tags = request_tags(request)
-            if error.code == "invalid_json":
-                self._log_error(f"Failed to unmarshal request JSON: {error.message}")
-            self._fail_locally(error)
-            return
+            self._reject(error)
+            return False
         except Exception as error:  # noqa: BLE001  a third party's way to read it
-            record.tags = request_tags(request)
+            self.record.tags = request_tags(request)
             self.on_bug(error)
-            return
+            return False
         self._completion = completion
+        return True
+
+    def _reject(self, error: HttpError) -> None:
+        """End a request that can't be read, or isn't let in."""
+        self.record.tags = request_tags(self._request)
+        if error.code == "invalid_json":
+            self._log_error(f"Failed to unmarshal request JSON: {error.message}")
+        self._fail_locally(error)
+
+    def _go_on(self) -> None:
+        """Send what has been read where scheduling chooses, once it is prepared for that."""
+        record, request, context, completion = self.record, self._request, self._context, self._completion
+        if completion is None:
+            return
         self._notes = completion.notes
         if request.head.session:
             completion.session_id = request.head.session
@@ -131,11 +178,11 @@ class RoutedRequest(WaitingRequest):
         else:
             self._begin()
 
-    def _enter(self, gate: ApiKeyGate) -> Completion:
+    def _enter(self, gate: ApiKeyGate, body: bytes) -> Completion:
         """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._grant = grant = gate.identify(self._request.head.authorization)
         self.record.key = grant.name
-        completion = self._context.endpoint.read(self._request.body, self._request.head.headers)
+        completion = self._context.endpoint.read(body, self._request.head.headers)
         grant.begin(completion)
         return completion
 
@@ -214,6 +261,10 @@ class RoutedRequest(WaitingRequest):
         """Return the instances that work on the request now."""
         raise NotImplementedError
 
+    def on_abort_asked(self) -> None:
+        """Its instances are told to abort it."""
+        self.is_abort_asked = True
+
     def on_aborted(self) -> None:
         """The request was aborted. An engine mostly ends its answer itself; if it hasn't, tell the client."""
         if self._phase is ENDED:
@@ -266,6 +317,21 @@ class RoutedRequest(WaitingRequest):
         """Read the answer again."""
         raise NotImplementedError
 
+    # an answer that has come to its end
+
+    def _judge_end(self, instance: Instance) -> str:
+        """Note what is wrong with the answer that was passed on, and return it; "" when nothing is."""
+        recent = self._recent
+        if len(recent) == 1 and not self.record.stream:  # nearly always, and it was judged by all of it
+            return ""
+        flaw = instance.dialect.judge_end(b"".join(recent))
+        if not flaw or self.is_abort_asked:
+            return ""
+        self.record.flaw, self.record.outcome = flaw, "failed"
+        self._telemetry.metrics.upstream_failed(instance.url, "error_answer")
+        instance.failed("error_answer", begun=True)
+        return flaw
+
     # another attempt
 
     def _attempt_failed(self, failed: Instance, error: UpstreamError, refusal: HttpError, role: str = "") -> None:
@@ -283,22 +349,18 @@ class RoutedRequest(WaitingRequest):
         if reason == "reset":
             self._died = (*self._died, failed)
         if self._is_poison():
-            self._log_error(f"Not sent again: {len(self._died)} instances were lost under the request")
-            refusal.may_be_repeated = False
+            self._give_up_for_good(refusal)
+        elif not self._may_repeat(failed, error) or self._exclude(failed, reason) >= self._max_attempts:
             self._give_up(refusal)
-        elif self._may_repeat(failed, error) and self._exclude(failed, reason) < self._max_attempts:
+        elif not (self._is_in_doubt() and self._wait_for_certainty(refusal)):
             self._retry(error.reason, refusal)
-        else:
-            self._give_up(refusal)
+
+    # requests under which instances die
 
     @property
     def _who(self) -> str:
         """Whose request it is, to tell those apart whom an instance refuses."""
         return f"{self.record.key} {self.record.client} {hash(self._request.head.authorization)}"
-
-    def _is_poison(self) -> bool:
-        """Whether two instances died under the request, as far as is known: a third would too."""
-        return len(self._died) > 1 and len({x.key for x in self._died if x.health is not Health.HEALTHY}) > 1
 
     def _may_replace(self) -> bool:
         """Whether it may be sent to the same instance again, whose kept connection turned out dead before any byte.

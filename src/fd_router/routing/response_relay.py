@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from fd_router.admission.api_key_gate import KeyGrant
 from fd_router.http.client_stream import ClientStream
@@ -16,6 +18,9 @@ from fd_router.routing.usage import UsageTail
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 
+RECENT: Final = 6
+"""Reads of a body that are kept until its end: an error in a stream, or why it ended, is among the last of them."""
+
 
 class ResponseRelay:
     """What of a request's life concerns the bytes of its answer.
@@ -23,7 +28,9 @@ class ResponseRelay:
     It has no ``__init__``: ``RoutedRequest``, which has the rest of that life, sets all of it for every request.
     """
 
-    __slots__ = ("_client", "_completion", "_context", "_grant", "_relay", "_request", "_tail", "_usage", "record")
+    __slots__ = (
+        "_client", "_completion", "_context", "_grant", "_keep", "_recent", "_relay", "_request", "_usage", "record",
+    )  # fmt: skip
 
     record: RequestRecord
     _client: ClientStream
@@ -32,8 +39,14 @@ class ResponseRelay:
     _completion: Completion | None
     _grant: KeyGrant | None  # what counts against its API key
     _relay: Callable[[bytes], None]  # who takes what comes of the body; from its head on
-    _tail: bytes  # the last bytes of the body sent
+    _recent: Sequence[bytes]  # what of the body was sent last …
+    _keep: Callable[[bytes], None]  # … and what adds to it; from the head on
     _usage: UsageTail | None  # for a policy that learns
+
+    @property
+    def _tail(self) -> bytes:
+        """The last bytes of the body sent."""
+        return self._recent[-1] if self._recent else b""
 
     def _write_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         """Pass the head on, with ``extra`` header lines and what came of the body."""
@@ -42,7 +55,8 @@ class ResponseRelay:
         if self._completion is not None and (decisions := self._completion.decisions):
             extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
         record.bytes_out += len(body)
-        self._tail = body
+        self._recent = recent = deque((body,), RECENT)
+        self._keep = recent.append
         client.send_head(head, body, extra)
         self._relay = client.send_body
         if self._grant is not None and self._grant.counts_tokens:
@@ -52,7 +66,7 @@ class ResponseRelay:
         """Pass more of the body on."""
         relay = self._relay
         self.record.bytes_out += len(data)
-        self._tail = data
+        self._keep(data)
         relay(data)
 
     # what a policy that learns, or an API key's limit, wants to know

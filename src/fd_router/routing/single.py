@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from typing import Final
 
+from fd_router.engines.dialect import Verdict
 from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import InstancePool
@@ -14,6 +16,7 @@ from fd_router.http.retry_fields import forbids_retry
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
+from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING
@@ -26,6 +29,14 @@ Select = Callable[[RequestView, Collection[str]], Reservation[Instance]]
 """(request, keys of instances tried) → the instance, counted. Raises NoInstanceError."""
 
 
+MAX_HELD: Final = 1024 * 1024
+"""Bytes of a completion that is kept until it is whole; longer ones go to the client as they come."""
+
+
+def _relay_nothing(data: bytes) -> None:
+    """Take the place of the client, which gets nothing yet."""
+
+
 class SingleContext(RoutingContext, frozen=True, kw_only=True, eq=False):
     """What every request to one instance needs."""
 
@@ -35,7 +46,9 @@ class SingleContext(RoutingContext, frozen=True, kw_only=True, eq=False):
 class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     """One request to one instance: a ``Listener`` of the connection there."""
 
-    __slots__ = ("_awaited", "_connecting", "_connection", "_pool", "_reservation", "_select", "_time_limit")
+    __slots__ = ("_awaited", "_connecting", "_connection", "_held", "_pool", "_reservation", "_select", "_time_limit")
+
+    _held: tuple[ResponseHead, list[bytes]]  # an answer that is kept until it is whole
 
     def __init__(self, context: SingleContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         RoutedRequest.__init__(self, context, request, client, record)  # by name: super() costs a look-up more
@@ -156,7 +169,24 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Pass the head on, with what came of the body."""
-        if head.status >= 300 and self._goes_elsewhere(head):
+        if head.status >= 300:
+            if self._goes_elsewhere(head):
+                return
+        elif not self.record.stream and len(body) < head.length <= MAX_HELD and self._holds(head, body):
+            return
+        self._pass_on(head, body)
+
+    def _holds(self, head: ResponseHead, body: bytes) -> bool:
+        """Keep a completion that isn't streamed until it is whole: only its end tells whether it is one."""
+        if self._context.endpoint.mode != "generate" or b"json" not in head.forward.lower():
+            return False
+        self._held = held = (head, [body])
+        self._keep, self._relay = held[1].append, _relay_nothing
+        return True
+
+    def _pass_on(self, head: ResponseHead, body: bytes) -> None:
+        """Pass an answer on from its beginning, unless it is a bad one, and another instance may give a better one."""
+        if head.status < 300 and self._is_bad(head.status, body) and self._bad_goes_elsewhere():
             return
         if self._phase is AWAITING:  # nearly always; the table has this move
             self._phase = STREAMING
@@ -169,8 +199,11 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._on_first_data()
         self._write_head(head, body)
         if (reservation := self._reservation) is not None:
-            if head.status < 300 and (breaker := reservation.instance.breaker) is not None:  # else it has been told
-                breaker.answered(head.status)
+            if head.status < 300:  # else it has been told
+                instance = reservation.instance
+                instance.answered_at = record.first_byte_at
+                if (breaker := instance.breaker) is not None:
+                    breaker.answered(head.status)
             if reservation.wants_usage:
                 self._watch_usage(body)
 
@@ -185,15 +218,27 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         """Pass more of the body on."""
         relay = self._relay
         self.record.bytes_out += len(data)
-        self._tail = data
+        self._keep(data)
         relay(data)
 
     def on_complete(self) -> None:
         """The instance's answer is whole, and so is the client's."""
         self._connection = None
-        if self._usage is not None and self._reservation is not None:
-            self._tell_usage(self._reservation)
+        if self._phase is not STREAMING and not self._end_hold():
+            return
+        if (reservation := self._reservation) is not None:
+            if self.record.status < 300 and (flaw := self._judge_end(reservation.instance)):
+                self._log_error(f"scanner error: {reservation.instance.url}: {flaw}")
+            if self._usage is not None:
+                self._tell_usage(reservation)
         self._end("completed")
+
+    def _end_hold(self) -> bool:
+        """Pass an answer on that was held until it was whole. Returns False when another instance is asked instead."""
+        head, pieces = self._held
+        self.record.bytes_out = 0  # as far as the client is concerned
+        self._pass_on(head, b"".join(pieces))
+        return self._phase is STREAMING
 
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """The instance's answer won't come (try elsewhere) or broke off (let the client see it)."""
@@ -225,42 +270,62 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             return False
         instance = held.instance
         tell_status(instance, head, self._who)
-        if not self._may_resend(instance, head.status, is_forbidden=forbids_retry(head)):
+        return self._resend(completion, instance, head.status, f"status {head.status}", forbids_retry(head))
+
+    def _is_bad(self, status: int, body: bytes) -> bool:
+        """Whether an answer with a status of success begins with an error, or was aborted."""
+        reservation = self._reservation
+        if reservation is None or self.is_abort_asked:
+            return False
+        return reservation.instance.dialect.judge("mixed", status, body, whole=False) is Verdict.ERROR
+
+    def _bad_goes_elsewhere(self) -> bool:
+        """Send the request to another instance once: the error may be its own doing."""
+        held, completion = self._reservation, self._completion
+        if held is None or completion is None:
+            return False
+        if went := self._resend(completion, held.instance, 500, "an error in the answer", is_forbidden=False):
+            held.instance.failed("error_answer")
+        return went
+
+    def _resend(self, completion: Completion, instance: Instance, status: int, what: str, is_forbidden: bool) -> bool:
+        """Send the request to another instance than the one that answered so, if it may be, and one is there."""
+        if not self._may_resend(instance, status, is_forbidden=is_forbidden):
             return False
         tried = (*self._excluded, instance.key)
         try:
             other = self._select(completion, tried) if self._route is None else self._select_by(self._route, tried)
         except SaturatedError:
-            return self._waits_elsewhere(instance, head.status)
+            return self._waits_elsewhere(instance, status, what)
         except NoInstanceError:
             return False
         if other.instance.key in tried:
             other.release()
             return False
         try:
-            self._leave_instance(instance, head.status)
+            self._leave_instance(instance, status, what)
         finally:  # it is what is held now, and to be given back, also if leaving met a bug
             self._reservation = other
         self._send_to(other, self.record)
         self._log_notes()
         return True
 
-    def _waits_elsewhere(self, instance: Instance, status: int) -> bool:
+    def _waits_elsewhere(self, instance: Instance, status: int, what: str) -> bool:
         """Wait for room at another instance than the one that answered with ``status``, where requests can wait."""
         queue = self._queue
         if queue is None:
             return False
-        self._leave_instance(instance, status)
+        self._leave_instance(instance, status, what)
         self._wait(queue, again=True)
         return True
 
-    def _leave_instance(self, instance: Instance, status: int) -> None:
+    def _leave_instance(self, instance: Instance, status: int, what: str) -> None:
         """Give back what is held at the instance whose answer with ``status`` isn't passed on."""
         reason = "busy" if status in instance.dialect.busy_statuses else "error_answer"
         try:
             self._telemetry.metrics.upstream_failed(instance.url, reason)
             self._telemetry.metrics.retried(reason)
-            self._note_failure(UpstreamError(reason, f"status {status}", instance=instance.url, status=status))
+            self._note_failure(UpstreamError(reason, what, instance=instance.url, status=status))
         finally:
             self._end_attempt()
         self._excluded = (*self._excluded, instance.key)

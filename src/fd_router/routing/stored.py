@@ -74,9 +74,9 @@ class StoredAnswerRequest(SingleInstanceRequest):
             return True
         return super()._may_resend(instance, status, is_forbidden=is_forbidden, so_far=so_far)
 
-    def _leave_instance(self, instance: Instance, status: int) -> None:
+    def _leave_instance(self, instance: Instance, status: int, what: str) -> None:
         if status != NOT_FOUND:
-            super()._leave_instance(instance, status)
+            super()._leave_instance(instance, status, what)
             return
         self._notes.append(f"{instance.url} doesn't keep that response")
         self.record.attempts -= 1  # no failure

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fd_router.errors import HttpError, LimitError, NoInstanceError, SaturatedError
+from fd_router.instances.doubt import Doubt
+from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import KEPT_TEXT
 from fd_router.routing.by_model import RequestByModel
 from fd_router.routing.phase import QUEUED
@@ -12,7 +14,9 @@ from fd_router.routing.request_queue import RequestQueue
 class WaitingRequest(RequestByModel):
     """What of a request's life happens in the queue. Like ``RequestLife`` it has no ``__init__``."""
 
-    __slots__ = ()
+    __slots__ = ("_died",)
+
+    _died: tuple[Instance, ...]  # those that were lost, once they had it all, without a word
 
     def _attempt(self) -> None:
         """Select and send. Raises NoInstanceError; then nothing has changed."""
@@ -70,10 +74,42 @@ class WaitingRequest(RequestByModel):
         else:
             self._wait(queue, hope_secs=seconds, refusal=refusal)
 
+    # requests under which instances die
+
+    def _is_poison(self) -> bool:
+        """Whether two instances that had it died, whose ports refuse now: a third would die too."""
+        died = self._died
+        return len(died) > 1 and len({x.key for x in died if x.doubt is Doubt.GONE}) > 1
+
+    def _is_in_doubt(self) -> bool:
+        """Whether two were lost under it, and probes under way will tell whether they died."""
+        died = self._died
+        return len(died) > 1 and len({x.key for x in died if x.health is not Health.HEALTHY}) > 1
+
+    def _wait_for_certainty(self, refusal: HttpError) -> bool:
+        """Wait for these probes. Returns False where it can't."""
+        queue, seconds = self._context.queue, self._context.hope_secs()
+        if queue is None or not seconds:
+            return False
+        self._wait(queue, hope_secs=seconds, refusal=refusal)
+        return True
+
+    def _give_up_for_good(self, refusal: HttpError) -> None:
+        self._log_error(f"Not sent again: {len(self._died)} instances died under the request")
+        refusal.may_be_repeated = False
+        self._give_up(refusal)
+
     # what the queue calls
 
     def try_dispatch(self) -> bool:
         """Try to be sent now. Returns False when there is still no room, or no instance at all."""
+        if self._is_poison():
+            self._ticket = None
+            self._give_up_for_good(HttpError("Instances died under the request, one after the other", status=502))
+            return True
+        return not (self._is_in_doubt() and self._context.hope_secs()) and self._dispatch_if_possible()
+
+    def _dispatch_if_possible(self) -> bool:
         ticket = self._ticket
         try:
             self._find_route()

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from fd_router import __version__
-from fd_router.telemetry.metrics.request import CONTENT_TYPE, SECONDS_BOUNDS, Metrics
+from fd_router.telemetry.metrics.request import ANY_OTHER, CONTENT_TYPE, MAX_PAIRS, SECONDS_BOUNDS, Metrics
 from fd_router.telemetry.record import RequestRecord
 
 URL = "http://10.0.0.1:8000"
@@ -203,3 +203,26 @@ def test_statuses_are_shown_as_they_are(status: int) -> None:
     assert (
         value(metrics, "http_requests_total", method="POST", endpoint="/v1/completions", status_code=str(status)) == 1
     )
+
+
+def test_pairs_without_number_are_told_by_their_prefill_instance() -> None:
+    metrics = Metrics()
+    for prefill in range(40):
+        for decode in range(40):
+            metrics.finished(inference(mixed="", prefill=f"http://p{prefill}", decode=f"http://d{decode}"))
+    series = [labels for name, labels in samples(metrics) if name == "inference_requests_total"]
+    assert len(series) == MAX_PAIRS + 40 - MAX_PAIRS // 40
+    labels = {"mixed_worker": "", "prefill_worker": "http://p39", "decode_worker": ANY_OTHER, "status_code": "200"}
+    assert value(metrics, "inference_requests_total", **labels) == 40
+    assert len(metrics._tallies) == len(series)
+    metrics.forget_instance("http://p0")
+    metrics.finished(inference(mixed="", prefill="http://p39", decode="http://d1"))
+    assert value(metrics, "inference_requests_total", **(labels | {"decode_worker": "http://d1"})) == 1
+
+
+def test_pages_are_the_whole() -> None:
+    metrics = Metrics()
+    metrics.finished(inference())
+    pages = list(metrics.pages())
+    assert len(pages) > 20
+    assert all(page.count(b"# TYPE ") <= 2 for page in pages)

@@ -44,12 +44,16 @@ class FastDeployDialect(Dialect):
         return plan_again(request, info) if request.reschedules else plan_first(request, info)
 
     def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:
-        """Tell what an answer means. Of the beginning of an error with ``PD Error`` in it only the whole tells."""
+        """Tell what an answer means.
+
+        Of the beginning of an error with ``PD Error`` in it only the whole tells; a stream gives a request back by its
+        first event.
+        """
         if role == "decode" and (RESCHEDULE in piece or PD_ERROR in piece) and not 400 <= status < 500:
-            given_back = is_given_back(piece) if whole else PD_ERROR in piece and begins_with_error(piece)
-            if given_back:
+            is_error = not whole and PD_ERROR in piece and begins_with_error(piece)
+            if is_error or is_given_back(piece):
                 return Verdict.GIVEN_BACK
-        if status < 300 and b'"error"' not in piece[:128]:  # nearly always: three searches, and no call
+        if status < 300 and b'"error"' not in piece[:128] and piece.find(b'"abort"') < 0:  # nearly always
             return OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 

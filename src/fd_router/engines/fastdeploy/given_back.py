@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -16,8 +17,11 @@ RESCHEDULE = b"pd_reschedule"
 """The ``finish_reason`` by which it is said otherwise."""
 
 
+_FIRST_EVENT = re.compile(rb"\A(?:[0-9A-Fa-f]+[^\r\n]*\r\n)?\s*data:([^\r\n]+)")
+
+
 def is_given_back(body: bytes) -> bool:
-    """Whether a whole answer, not streamed, gives the request back."""
+    """Whether a whole answer, or the first event of a stream, gives the request back."""
     if "PD Error" in error_message(body):
         return True
     return RESCHEDULE in body and any(choice.get("finish_reason") == "pd_reschedule" for choice in _choices(body))
@@ -27,8 +31,8 @@ def read_given_back(body: bytes) -> GivenBack:
     """Read which way it was, and the ``completion_token_ids``, wherever FastDeploy put them."""
     reason = "PD Error" if PD_ERROR in body else "pd_reschedule"
     for choice in _choices(body):
-        message = choice.get("message")
-        for place in (choice, message if isinstance(message, dict) else {}):
+        inner = (choice.get("message"), choice.get("delta"))
+        for place in (choice, *(one for one in inner if isinstance(one, dict))):
             ids = place.get("completion_token_ids")
             if isinstance(ids, list) and all(isinstance(item, int) for item in ids):
                 return GivenBack(reason, ids)
@@ -36,8 +40,9 @@ def read_given_back(body: bytes) -> GivenBack:
 
 
 def _choices(body: bytes) -> list[dict[str, Any]]:
+    event = _FIRST_EVENT.match(body)
     try:
-        answer = msgspec.json.decode(body)
+        answer = msgspec.json.decode(body if event is None else event[1])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
     choices = answer.get("choices") if isinstance(answer, dict) else None

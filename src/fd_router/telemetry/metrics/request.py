@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -26,6 +26,13 @@ SECONDS_BOUNDS = (
     1200.0, 1800.0,
 )  # fmt: skip
 """From a cached answer of a ms to a generation of half an hour; one search serves two histograms."""
+
+
+MAX_PAIRS = 1024
+"""Pairs of a prefill and a decode instance that are told apart."""
+
+ANY_OTHER = "other"
+"""The decode instance of further ones."""
 
 
 class _Tally:
@@ -123,6 +130,7 @@ class Metrics:
         self.models = ModelMetrics(SECONDS_BOUNDS)
         self._router = _RouterCollector()
         self._fleet = FleetCollector()
+        self._pairs: set[tuple[str, str]] = set()  # that have series of their own
         self._tallies: dict[tuple[str, str, int, bool, str, str, str], _Tally] = {}
         self._registry = self._make_registry()
 
@@ -176,7 +184,7 @@ class Metrics:
     def _find(self, record: RequestRecord) -> _Tally:
         # A method is the client's to invent: it must not become a label, nor a key that is kept.
         method = record.method if record.method in METHODS else "OTHER"
-        endpoint, workers = record.endpoint, (record.mixed, record.prefill, record.decode)
+        endpoint, workers = record.endpoint, self._workers(record)
         key = (method, endpoint, record.status, record.stream, *workers)
         found = self._tallies.get(key)
         if found is None:
@@ -190,6 +198,18 @@ class Metrics:
             size, gone = self._bytes.child(endpoint), self._gone.child(endpoint)
             found = self._tallies[key] = _Tally(size, gone, counters, durations, firsts)
         return found
+
+    def _workers(self, record: RequestRecord) -> tuple[str, str, str]:
+        """Return the instances by which a request is counted; not the decode instance of a pair beyond ``MAX_PAIRS``.
+
+        Each prefill instance may be paired with each decode instance: hundreds of both would be series without number.
+        """
+        prefill, decode = record.prefill, record.decode
+        if prefill and decode and (prefill, decode) not in self._pairs:
+            if len(self._pairs) >= MAX_PAIRS:
+                return record.mixed, prefill, ANY_OTHER
+            self._pairs.add((prefill, decode))
+        return record.mixed, prefill, decode
 
     def upstream_failed(self, url: str, reason: str) -> None:
         """Count an attempt that the instance ``url`` failed; ``reason`` is one of ``UpstreamError.REASONS``."""
@@ -238,6 +258,7 @@ class Metrics:
 
     def forget_instance(self, url: str) -> None:
         """Drop the series of an instance that was removed. A request that still runs there would begin them anew."""
+        self._pairs = {pair for pair in self._pairs if url not in pair}
         for key in [key for key in self._tallies if url in key[4:]]:
             self._tallies.pop(key).settle()  # they go on counting in what has no instance's name
         self._inference.forget(lambda values: url in values[:3])
@@ -245,9 +266,27 @@ class Metrics:
 
     def render(self) -> bytes:
         """Write all metrics as text in Prometheus' format, of type ``CONTENT_TYPE``."""
+        return b"".join(self.pages())
+
+    def pages(self) -> Iterator[bytes]:
+        """Write the same, a family at a time."""
         for tally in self._tallies.values():
             tally.settle()
-        return generate_latest(self._registry)
+        for family in self._registry.collect():
+            yield generate_latest(_Page(family))
+
+
+class _Page:
+    """One family, as a registry."""
+
+    __slots__ = ("_family",)
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the family."""
+        return (self._family,)
 
 
 class _RouterCollector:

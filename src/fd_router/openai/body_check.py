@@ -1,0 +1,106 @@
+"""The check of a large body, in slices, before anything reads it: what costs a decoder too much time is refused.
+
+A decoder works in one go. 60 MB of text take it no longer than a few ten ms, 60 MB of numbers, lists or escapes a
+hundred times as long, and nobody else has a turn meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fd_router.errors import BadRequestError
+from fd_router.openai.large_bodies import VERY_LARGE, Breathe
+
+MAX_WEIGHT = 400_000
+"""What a large body may weigh: a value weighs 1, a string one more, an object or a list ``CONTAINER``. That is enough
+for the tokens of any prompt."""
+
+CONTAINER = 8
+"""How much longer an object takes than a number."""
+
+MAX_ESCAPES = 4_000_000
+"""Escapes in the strings of a large body: of a text in Chinese, each character may be one."""
+
+SLICE = 256 * 1024
+"""Bytes that are looked at between two looks at the clock."""
+
+STEPS = 1000
+"""Strings, and what is between them, that are looked at in a slice at most."""
+
+_ESCAPED_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_QUOTE, _BACKSLASH = b'"', b"\\"
+
+
+async def check_body(body: bytes, breathe: Breathe) -> None:
+    """Raise BadRequestError (413) for JSON that takes too long to read. What doesn't begin as an object isn't checked.
+
+    It is for bodies beyond ``VERY_LARGE``: a smaller one can't hold the loop for long.
+    """
+    if body[:SLICE].lstrip()[:1] not in {b"{", b""}:  # a form, say
+        return
+    scan = _Scan(body)
+    while not scan.is_over:
+        scan.look_on()
+        await breathe()
+
+
+class _Scan:
+    """How far a body has been looked at, and what was found."""
+
+    __slots__ = ("_at", "_body", "_escapes", "_in_string", "_weight")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+        self._in_string = False
+        self._weight = self._escapes = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it was looked at."""
+        return self._at >= len(self._body)
+
+    def look_on(self) -> None:
+        """Look at a slice."""
+        end = min(self._at + SLICE, len(self._body))
+        for _ in range(STEPS):
+            if self._at >= end:
+                break
+            if self._in_string:
+                self._look_at_string(end)
+            else:
+                self._look_at_structure(end)
+        if self._weight > MAX_WEIGHT or self._escapes > MAX_ESCAPES:
+            raise BadRequestError(
+                f"The request's body is too complex: beyond {VERY_LARGE >> 20} MB it may have {MAX_WEIGHT:,} values "
+                f"(an object or a list counts as {CONTAINER}) and {MAX_ESCAPES:,} escapes in its strings",
+                status=413,
+                code="body_too_complex",
+            )
+
+    def _look_at_structure(self, end: int) -> None:
+        body, at = self._body, self._at
+        quote = body.find(_QUOTE, at, end)
+        until = end if quote < 0 else quote
+        containers = body.count(b"[", at, until) + body.count(b"{", at, until)
+        self._in_string = quote >= 0
+        self._weight += body.count(b",", at, until) + CONTAINER * containers + self._in_string
+        self._at = until + self._in_string
+
+    def _look_at_string(self, end: int) -> None:
+        body, at = self._body, self._at
+        quote = body.find(_QUOTE, at, end)
+        until = end if quote < 0 else quote
+        if body.find(_BACKSLASH, at, until) < 0:  # nearly always
+            self._in_string = quote < 0
+            self._at = until + (quote >= 0)
+            return
+        until = _ESCAPED_TEXT.match(body, at, end).end()  # type: ignore[union-attr]  # it matches nothing too
+        self._escapes += body.count(_BACKSLASH, at, until)
+        if until < end and body.startswith(_QUOTE, until):
+            self._in_string = False
+            self._at = until + 1
+        else:  # the slice ends in the string; a backslash at its very end takes the next character along
+            is_split = body.startswith(_BACKSLASH, until)
+            self._escapes += is_split
+            self._at = until + 2 * is_split
