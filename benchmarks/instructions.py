@@ -1,8 +1,8 @@
 """Instructions of one tree of the router against another: what a request or chunk takes, on a busy machine as well.
 
 ``python benchmarks/instructions.py --against ../other-tree`` runs this tree's router (A) and the other's (B) under
-valgrind, and counts from when all is warm. Of user space only: what the kernel does isn't in it. But a step of one per
-cent shows, which CPU time on a shared machine hides.
+valgrind, and counts from when all is warm; what the router does by itself meanwhile is taken off. Of user space only:
+what the kernel does isn't in it. But a step of one per cent shows, which CPU time on a shared machine hides.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from compare import PROBE
@@ -90,11 +91,22 @@ async def _count(work: Work, policy: str, tree: Path, arguments: argparse.Namesp
             _control(router, "--instr=on")
             await load.rounds(2)
             _control(router, "--zero")
+            began = time.monotonic()
             await load.rounds(arguments.rounds)
+            took = time.monotonic() - began
             _control(router, "--dump")
             counted = _total(profile.with_name(f"{profile.name}.1"))
+            idle = await _count_idle(router, profile.with_name(f"{profile.name}.2"), took)
             load.close()
-    return counted / (arguments.rounds * CONNECTIONS)
+    return (counted - idle) / (arguments.rounds * CONNECTIONS)
+
+
+async def _count_idle(router: Program, dump: Path, seconds: float) -> int:
+    """Return the instructions of so many seconds without load: timers, probes. A busy machine makes them many."""
+    _control(router, "--zero")
+    await asyncio.sleep(seconds)
+    _control(router, "--dump")
+    return _total(dump)
 
 
 def _total(dump: Path) -> int:

@@ -28,7 +28,7 @@ _json_decoder = json.JSONDecoder()
 
 def begins_with_error(piece: bytes) -> bool:
     """Whether the first piece of an answer's body (chunked or not, an event or not) is an error object."""
-    return b'"error"' in piece[:128] and _ERROR_AT_START.match(piece) is not None
+    return piece.find(b'"error"', 0, 128) >= 0 and _ERROR_AT_START.match(piece) is not None
 
 
 def is_aborted(piece: bytes) -> bool:

@@ -32,7 +32,7 @@ class ServerConnection(ClosableConnection):
 
     __slots__ = (
         "_client", "_endpoint", "_is_extra", "_is_full", "_is_paused", "_record", "_serving", "_start", "_start_head",
-        "_stream", "write",
+        "_stream", "_version", "write",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
@@ -46,7 +46,8 @@ class ServerConnection(ClosableConnection):
         self._stream: Http11Stream | None = None  # what instances' answers go out on, once there was one
         self._start: StartRequest | None = None  # who has an instance answer requests with …
         self._start_head = NO_HEAD  # … this head …
-        self._endpoint = ""  # … and what metrics call their path
+        self._endpoint = ""  # … what metrics call their path …
+        self._version = "1.1"  # … and the version of HTTP that they are in
         self._record: RequestRecord | None = None  # of a request that the router answers itself
         self._serving = False
         self._is_paused = False  # reading, because of too many requests in line
@@ -185,19 +186,17 @@ class ServerConnection(ClosableConnection):
         head = item.head
         if head is not self._start_head:
             self._find_start(head)
-        start = self._start
-        if start is None:
+        start, stream = self._start, self._stream
+        if start is None or stream is None:
             self._control(item)
             return
-        version = "1.0" if head.is_http_1_0 else "1.1"
-        record = RequestRecord(head.method, self._endpoint, head.client, item.received_at, head.path, version, True)
+        record = RequestRecord(
+            head.method, self._endpoint, head.client, item.received_at, head.path, self._version, True
+        )
         if self._is_extra and len(self._state.connections) > self._state.limiter.limit:
             self._record = record
             self.respond_error(self._state.limiter.refusal())
             return
-        stream, kind = self._stream, Http10Stream if head.is_http_1_0 else Http11Stream
-        if type(stream) is not kind:
-            self._stream = stream = kind(self, self.write)
         stream.begin(item)
         self._answer = self.proxied = proxied = start(item, stream, record)
         if self._is_full:
@@ -207,12 +206,18 @@ class ServerConnection(ClosableConnection):
         proxied.start()
 
     def _find_start(self, head: RequestHead) -> None:
-        """Find who has an instance answer requests with this head, if anybody has: most of a connection's share one."""
+        """Find who has an instance answer requests with this head, if anybody has, and what its answers go out on.
+
+        Most requests of a connection share one head.
+        """
         methods, path = self._context.inference.get(head.path), head.path
         if methods is None:  # seldom: a path with an id in it, or the router's own
             methods, path = self._context.match_pattern(path)
         self._start = methods.get(head.method) if methods is not None else None
-        self._start_head, self._endpoint = head, path
+        self._start_head, self._endpoint, self._version = head, path, head.version
+        kind = Http10Stream if head.is_http_1_0 else Http11Stream
+        if self._start is not None and type(self._stream) is not kind:
+            self._stream = kind(self, self.write)
 
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""

@@ -11,9 +11,10 @@ from fd_router.routing.request_queue import RequestQueue
 class RequestByModel(RequestLife):
     """What a request does about its model. Without a route, models don't matter: it goes to any instance."""
 
-    __slots__ = ("_route",)
+    __slots__ = ("_queue", "_route")
 
     _route: ModelRoute | None
+    _queue: RequestQueue | None  # where it waits for room: its model's, or everybody's
 
     def _finds_route(self) -> bool:
         """Find out where it goes by its model. Returns False if there is nobody for that: it has ended."""
@@ -31,15 +32,12 @@ class RequestByModel(RequestLife):
         is_about_model = context.endpoint.mode != "stored"  # that is about an answer that an instance keeps
         if completion is not None and self._route is None and is_about_model:
             allowed = grant.allowance.key.models if grant is not None else None
-            self._route = context.models.route(completion, self._request, context.endpoint.with_model, allowed)
+            route = context.models.route(completion, self._request, context.endpoint.with_model, allowed)
+            if route is not None:
+                self._route, self._queue = route, route.queue
 
     def _follow(self, route: ModelRoute) -> None:
         """Send from now on what the route's last choice asks for."""
         self._request = route.request
         if self._completion is not None:
             self.record.model = self._completion.served_as
-
-    @property
-    def _queue(self) -> RequestQueue | None:
-        """Where it waits for room."""
-        return self._context.queue if self._route is None else self._route.queue

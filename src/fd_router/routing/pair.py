@@ -8,8 +8,6 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
 from fd_router.engines.error_answers import ERROR_IN_STREAM
@@ -20,24 +18,14 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
+from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
-from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
+from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
-
-SelectPair = Callable[..., tuple[Reservation[Instance], Reservation[Instance]]]
-"""(request, keys of instances tried, what to call between the choices) → both, counted. Raises NoInstanceError."""
-
-
-class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):
-    """What every request to a pair needs."""
-
-    select_pair: SelectPair
-    make_id: Callable[[], str]
 
 
 class PairRequest(RoutedRequest):
@@ -170,11 +158,12 @@ class PairRequest(RoutedRequest):
 
     def _release_all(self) -> None:
         """End both legs, but for a prefill that is still answering behind a decode that is done: it is drained."""
-        prefill, decode = self._prefill, self._decode
-        self._prefill = self._decode = None  # no cycles: what is over is freed at once
-        has_begun = self.record.first_byte_at > 0.0
-        is_drained = decode is not None and decode.is_over and has_begun
-        self._give_back(None if is_drained else prefill, decode)
+        decode = self._decode
+        if decode is not None and decode.is_over and self.record.first_byte_at > 0.0:
+            self._prefill = self._decode = None  # no cycles: what is over is freed at once
+            self._release(decode.reservation)
+        else:
+            self._end_attempt()
 
     def _end_attempt(self) -> None:
         """End both legs of an attempt that came to nothing."""
@@ -197,6 +186,17 @@ class PairRequest(RoutedRequest):
             finally:
                 self._release(leg.reservation)
 
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
+        if self._phase not in UNANSWERED:
+            return False
+        for leg in (self._prefill, self._decode):
+            if leg is not None and leg.instance.key == key and leg.is_awaited:
+                leg.cancel()
+                self.on_leg_failed(leg, UpstreamError("dead", f"it is dead ({why})", instance=leg.instance.url))
+                return True
+        return False
+
     # what the legs tell
 
     def on_leg_sent(self, leg: PairLeg) -> None:
@@ -214,8 +214,7 @@ class PairRequest(RoutedRequest):
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
-        plan = self._plan
-        if plan is not None and plan.order == "prefill_first" and not self._start_decode(plan, leg, head, answer):
+        if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
         self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
@@ -225,8 +224,11 @@ class PairRequest(RoutedRequest):
         self._release(reservation)
         self._log_notes()
 
-    def _start_decode(self, plan: PairPlan, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
+    def _start_decode(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
         """Send decode what prefill answered. Returns False when that isn't what decode needs."""
+        plan = self._plan
+        if plan is None:
+            return False
         try:
             body = plan.decode_body(dechunked(answer) if head.chunked else answer)
         except ValueError as error:

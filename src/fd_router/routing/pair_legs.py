@@ -102,6 +102,11 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         """The instance that was chosen."""
         return self.reservation.instance
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether something of its answer is still to come that matters."""
+        return not (self.is_over or self._has_begun)
+
     def start(self, pools: Pools, request: Request, body: bytes, time_limit: float = 0.0) -> None:
         """Send the request, with the ``body`` that is the pair's. ``time_limit`` as ``_dispatch`` takes it."""
         self._request = request
@@ -340,19 +345,22 @@ class DecodeLeg(PairLeg):
         self._take_whole(head, body)
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
-        verdict = self._judge(head.status, body, whole=True)
-        if verdict is Verdict.GIVEN_BACK:
-            self._pair.on_given_back(self, head, body)
+        verdict, pair = self._judge(head.status, body, whole=True), self._pair
+        if verdict is OK:  # nearly always
+            pair.on_decode_begun(self, head, body)
+            pair.on_decode_complete(self)
+        elif verdict is Verdict.GIVEN_BACK:
+            pair.on_given_back(self, head, body)
         elif verdict is Verdict.ERROR:
             self._fail_within(body)
         else:
-            self._pair.on_decode_begun(self, head, body)
-            self._pair.on_decode_complete(self)
+            pair.on_decode_begun(self, head, body)
+            pair.on_decode_complete(self)
 
     def _judge(self, status: int, body: bytes, *, whole: bool) -> Verdict:
         """Ask the dialect, unless it would call an abort an error that was asked for."""
         verdict = self.reservation.instance.dialect.judge("decode", status, body, whole=whole)
-        return OK if verdict is Verdict.ERROR and self._pair.is_abort_asked else verdict
+        return OK if verdict is not OK and verdict is Verdict.ERROR and self._pair.is_abort_asked else verdict
 
 
 def blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:

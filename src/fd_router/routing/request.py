@@ -94,6 +94,7 @@ class RoutedRequest(WaitingRequest):
         self._preparing: asyncio.Task[None] | None = None
         self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
         self._route = None
+        self._queue = context.queue
 
     # what the client's connection calls
 
@@ -276,28 +277,6 @@ class RoutedRequest(WaitingRequest):
         event = self._context.endpoint.error_event(error)
         is_told = self.record.stream and self._client.send_event(event, self._tail)
         self._end("completed" if is_told else "failed")
-
-    # what the watchdog calls
-
-    def on_overdue(self, seconds: float) -> None:
-        """End: nothing has happened for ``seconds``, which no time limit allows."""
-        if self._phase is ENDED:
-            return
-        self._log_error(
-            f"A request without a sign of life for {seconds:.0f} s was ended. This is a bug; please report it"
-        )
-        error = HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue")
-        self._fail_or_cut_off(error)
-
-    # what the limit of a request's total time calls
-
-    def on_timed_out(self, seconds: float) -> None:
-        """End: it has taken ``seconds``, as long as a request may take in all."""
-        if self._phase is ENDED:
-            return
-        message = f"The request took longer than {seconds:g} s (proxy.request-timeout-secs)"
-        self._log_error(message)
-        self._fail_or_cut_off(HttpError(message, status=504, code="request_timeout"))
 
     # what the modes differ in
 

@@ -54,9 +54,13 @@ class ResponseRelay:
         record.status = head.status
         if self._completion is not None and (decisions := self._completion.decisions):
             extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
-        record.bytes_out += len(body)
-        self._recent = recent = deque((body,), RECENT)
-        self._keep = recent.append
+        size = len(body)
+        record.bytes_out += size
+        if size == head.length:  # the answer is whole
+            self._recent = (body,)
+        else:
+            self._recent = recent = deque((body,), RECENT)
+            self._keep = recent.append
         client.send_head(head, body, extra)
         self._relay = client.send_body
         if self._grant is not None and self._grant.counts_tokens:
@@ -64,9 +68,9 @@ class ResponseRelay:
 
     def _write_data(self, data: bytes) -> None:
         """Pass more of the body on."""
-        relay = self._relay
+        keep, relay = self._keep, self._relay
         self.record.bytes_out += len(data)
-        self._keep(data)
+        keep(data)
         relay(data)
 
     # what a policy that learns, or an API key's limit, wants to know

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Final
 
-from fd_router.engines.dialect import Verdict
+from fd_router.engines.dialect import OK, Verdict
 from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import InstancePool
@@ -19,7 +19,7 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.model_route import ModelRoute
-from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING
+from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
@@ -165,11 +165,23 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     def _end_attempt(self) -> None:
         self._release_all()
 
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """Go elsewhere, if the instance with ``key`` is to answer and hasn't begun."""
+        reservation = self._reservation
+        if reservation is None or reservation.instance.key != key or self._phase not in UNANSWERED:
+            return False
+        instance = reservation.instance
+        self._telemetry.metrics.upstream_failed(instance.url, "dead")
+        error = UpstreamError("dead", f"it is dead ({why})", instance=instance.url)
+        self._attempt_failed(instance, error, error)
+        return True
+
     # what the instance's connection calls
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Pass the head on, with what came of the body."""
-        if head.status >= 300:
+        status = head.status
+        if status >= 300:
             if self._goes_elsewhere(head):
                 return
         elif not self.record.stream and len(body) < head.length <= MAX_HELD and self._holds(head, body):
@@ -186,8 +198,11 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def _pass_on(self, head: ResponseHead, body: bytes) -> None:
         """Pass an answer on from its beginning, unless it is a bad one, and another instance may give a better one."""
-        if head.status < 300 and self._is_bad(head.status, body) and self._bad_goes_elsewhere():
-            return
+        status, reservation = head.status, self._reservation
+        if status < 300 and reservation is not None:
+            verdict = reservation.instance.dialect.judge("mixed", status, body, whole=False)
+            if verdict is not OK and self._is_bad(verdict) and self._bad_goes_elsewhere():
+                return
         if self._phase is AWAITING:  # nearly always; the table has this move
             self._phase = STREAMING
         else:
@@ -195,15 +210,15 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record, clock = self.record, self._context.clock
         record.first_byte_at = clock()
         if body and record.stream:
-            record.status = head.status
+            record.status = status
             self._on_first_data()
         self._write_head(head, body)
-        if (reservation := self._reservation) is not None:
-            if head.status < 300:  # else it has been told
+        if reservation is not None:
+            if status < 300:  # else it has been told
                 instance = reservation.instance
                 instance.answered_at = record.first_byte_at
                 if (breaker := instance.breaker) is not None:
-                    breaker.answered(head.status)
+                    breaker.answered(status)
             if reservation.wants_usage:
                 self._watch_usage(body)
 
@@ -211,14 +226,18 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         """Pass the whole answer on."""
         self._connection = None
         self.on_head(head, body)
-        if self._phase is STREAMING:
+        if self._phase is not STREAMING:
+            return
+        if self.record.stream or self._usage is not None:
             self.on_complete()
+        else:  # nearly always: it was judged by all of it
+            self._end("completed")
 
     def on_data(self, data: bytes) -> None:
         """Pass more of the body on."""
-        relay = self._relay
+        keep, relay = self._keep, self._relay
         self.record.bytes_out += len(data)
-        self._keep(data)
+        keep(data)
         relay(data)
 
     def on_complete(self) -> None:
@@ -272,12 +291,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         tell_status(instance, head, self._who)
         return self._resend(completion, instance, head.status, f"status {head.status}", forbids_retry(head))
 
-    def _is_bad(self, status: int, body: bytes) -> bool:
-        """Whether an answer with a status of success begins with an error, or was aborted."""
-        reservation = self._reservation
-        if reservation is None or self.is_abort_asked:
-            return False
-        return reservation.instance.dialect.judge("mixed", status, body, whole=False) is Verdict.ERROR
+    def _is_bad(self, verdict: Verdict) -> bool:
+        """Whether an answer with a status of success that was judged so begins with an error, or was aborted."""
+        return verdict is Verdict.ERROR and not self.is_abort_asked
 
     def _bad_goes_elsewhere(self) -> bool:
         """Send the request to another instance once: the error may be its own doing."""

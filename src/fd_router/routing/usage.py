@@ -46,7 +46,7 @@ class UsageTail:
 
     def _keep(self, data: bytes) -> None:
         self._pieces.append(data)
-        if self._seam or _NAME in data:
+        if self._seam or data.find(_NAME) >= 0:
             self._look_for_object(self._seam + data)
         elif self._wanted:
             self._found += data[: self._wanted]

@@ -32,8 +32,8 @@ def access_line(record: RequestRecord) -> str:
     chosen = f" instance={record.mixed}" if record.mixed else _pair(record)
     first = ""
     if record.first_byte_at:
-        tenths = int((record.first_byte_at - started) * 1e4 + 0.5)  # of a ms: a third of what ``:.1f`` costs
-        first = f" ttft={tenths // 10}.{tenths % 10}ms"
+        tenths = str(int((record.first_byte_at - started) * 1e4 + 0.5))  # of a ms: a third of what ``:.1f`` costs
+        first = f" ttft={tenths[:-1] or 0}.{tenths[-1]}ms"
     if record.key:
         end = f" key={record.key}{end}"
     return (  # one formatting: each piece put together before would be copied once more

@@ -49,11 +49,12 @@ class FastDeployDialect(Dialect):
         Of the beginning of an error with ``PD Error`` in it only the whole tells; a stream gives a request back by its
         first event.
         """
-        if role == "decode" and (RESCHEDULE in piece or PD_ERROR in piece) and not 400 <= status < 500:
+        find = piece.find  # ``in`` costs four times as much: it tries first whether what is searched for is a number
+        if role == "decode" and (find(RESCHEDULE) >= 0 or find(PD_ERROR) >= 0) and not 400 <= status < 500:
             is_error = not whole and PD_ERROR in piece and begins_with_error(piece)
             if is_error or is_given_back(piece):
                 return Verdict.GIVEN_BACK
-        if status < 300 and b'"error"' not in piece[:128] and piece.find(b'"abort"') < 0:  # nearly always
+        if status < 300 and find(b'"error"', 0, 128) < 0 and find(b'"abort"') < 0:  # nearly always
             return OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 
