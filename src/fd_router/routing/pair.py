@@ -19,7 +19,7 @@ from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
-from fd_router.openai.completion import Completion
+from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
@@ -78,7 +78,8 @@ class PairRequest(RoutedRequest):
             self._follow(self._route)
             paired.use_body(self._request.body)
         try:
-            self._drop_texts()
+            if len(paired.body) > KEPT_TEXT:
+                self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
             self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
