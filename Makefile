@@ -37,8 +37,9 @@ format: $(INSTALLED) ## Format all code, mend what can be mended
 	$(BIN)/ruff check --fix --exit-zero --silent
 	$(BIN)/ruff format
 
-docs: $(INSTALLED) ## Make docs/configuration.md and docs/endpoints.md anew from the code
+docs: $(INSTALLED) ## Make the pages that are made of code anew: the configuration in both languages, the endpoints
 	$(BIN)/fd-router config-reference > docs/configuration.md
+	$(BIN)/fd-router config-reference --translation docs/options.zh.yaml > docs/configuration.zh.md
 	$(BIN)/python -m fd_router.openai.reference > docs/endpoints.md
 
 bench: $(INSTALLED) ## Measure start-up, memory, and CPU beside other routers (see benchmarks/README.md)

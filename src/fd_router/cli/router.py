@@ -40,7 +40,9 @@ COMMANDS: Final[Mapping[str, str]] = {
     "mock": "mock",
     "replay": "replay",
     "simulate": "simulate",
+    "completion": "completion",
     "config-reference": "config_reference",
+    "man-page": "man_page",
 }
 """Name → module in ``commands/``, which is imported when the command, or the list of all, is wanted."""
 
