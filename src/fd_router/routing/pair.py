@@ -62,10 +62,12 @@ class PairRequest(RoutedRequest):
         if paired is None:
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
-        if self._route is not None:
-            self._follow(self._route)
-            paired.use_body(self._request.body)
         try:
+            if self._telemetry.log.info_on:
+                self._notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
+            if self._route is not None:
+                self._follow(self._route)
+                paired.use_body(self._request.body)
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
@@ -97,11 +99,8 @@ class PairRequest(RoutedRequest):
         select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded)
-        notes = self._notes
-        notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
-        pair = select_pair(completion, self._excluded, self._on_prefill_chosen)
-        notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
-        return pair
+        self._notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
+        return select_pair(completion, self._excluded, self._on_prefill_chosen)
 
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")

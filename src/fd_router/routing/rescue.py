@@ -64,9 +64,7 @@ class Rescue:
             if not number % AT_A_TIME:
                 await asyncio.sleep(0)
         if moved:
-            self._log.warn(
-                f"{instance.url} is dead ({why}): {moved} requests that it hadn't begun to answer were moved"
-            )
+            self._log.warn(f"{instance.url} is dead ({why}): {moved} requests without an answer were taken from it")
 
     def __repr__(self) -> str:
         return f"<Rescue {len(self._tasks)} under way>"
