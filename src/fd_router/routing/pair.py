@@ -8,8 +8,6 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
 from fd_router.engines.error_answers import ERROR_IN_STREAM
 from fd_router.errors import HttpError, NoInstanceError, Retry, UpstreamError
@@ -19,8 +17,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.continuation.pair_leg import ContinuingPair
-from fd_router.routing.continuation.stream import StreamContinuation
+from fd_router.routing.continuable_pair import ContinuablePair
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -33,15 +30,15 @@ from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
 
 
-class PairRequest(RoutedRequest):
+class PairRequest(ContinuablePair):
     """One request to a pair of instances."""
 
-    __slots__ = ("_answer", "_decode", "_paired", "_pairing", "_plan", "_prefill", "_sent_at")
+    __slots__ = ("_answer", "_decode", "_plan", "_prefill", "_sent_at")
 
     def __init__(self, context: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         RoutedRequest.__init__(self, context, request, client, record)
         self._pairing = context
-        self._paired: PairedRequest | None = None
+        self._paired = None
         self._plan: PairPlan | None = None  # of the attempt under way, or the last one
         self._prefill: PrefillLeg | None = None
         self._decode: DecodeLeg | None = None
@@ -113,16 +110,6 @@ class PairRequest(RoutedRequest):
 
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
-
-    def choose_leg(
-        self, stream: StreamContinuation, completion: Completion, body: bytes, excluded: Sequence[str], number: int
-    ) -> ContinuingPair:
-        """Choose the pair at which a stream goes on that broke off, under an id of its own."""
-        so_far, route = self._paired.reschedules if self._paired is not None else 0, self._route
-        paired = PairedRequest(body, self._tracked_id, True, True, True, so_far + number)
-        pair = (self._pairing if route is None else route).select_pair(completion, excluded)
-        self._tell_choice(pair[0].instance, pair[1].instance)
-        return ContinuingPair.planned(stream, paired, pair, self._context, self._request, self._release, self._is_full)
 
     def _identify(self, completion: Completion) -> PairedRequest:
         """Find the id by which the instances are to know the request, the same for all its attempts."""

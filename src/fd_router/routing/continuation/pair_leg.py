@@ -39,7 +39,7 @@ class ContinuingPair:
         self._request = request
         self._release = release
         self._prefill_timeout = prefill_timeout
-        self._prefill = PrefillLeg(self, self.reservation, not is_first, is_first)
+        self._prefill = PrefillLeg(self, self.reservation, True, keeps_answer=is_first)
         self._decode = DecodeLeg(self, decode, True)
         self._has_begun = False
 

@@ -116,7 +116,7 @@ class SingleLeg(UpstreamRequest):
 
     def _on_sending(self) -> bytes | Buffers:
         pool = self._pool
-        return pool.message(self._request, pool.authority, self._body)
+        return pool.message(self._request, pool.host, self._body)
 
     def _refused(self, instance: Instance, head: ResponseHead) -> None:
         status = head.status
