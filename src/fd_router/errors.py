@@ -148,6 +148,7 @@ class UpstreamError(HttpError):
         "protocol",  # what came back isn't HTTP/1.1
         "error_answer",  # it answered, with an error of its own
         "busy",  # it answered that it has no room
+        "dead",  # its probes told so while it should have answered
     )
 
     def __init__(

@@ -208,6 +208,18 @@ def test_a_router_open_to_everybody_says_so(host, access, said):
     assert said in "".join(warnings)
 
 
+def test_it_says_that_keys_for_instances_are_shown_too(tmp_path):
+    (tmp_path / "key").write_text("the-key-for-instances")
+    sections = {"server": {"host": "0.0.0.0"}, "instances": {"api-key-path": str(tmp_path / "key")}}
+    with RouterProcess(sections) as router:
+        router.wait_until_up()
+        router.process.send_signal(signal.SIGTERM)
+        router.process.wait(25)
+        output = router.output
+    assert "register instances, to which prompts and the key for instances are sent then" in output
+    assert "the-key-for-instances" not in output
+
+
 def test_a_socket_that_was_handed_over_counts_as_what_it_is():
     """Not as server.host says, which it has nothing to do with."""
     with socket.create_server(("0.0.0.0", 0)) as shared:

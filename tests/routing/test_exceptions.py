@@ -14,7 +14,13 @@ from tests.routing.test_single import STREAMING
 from tests.support.pair_rig import PairRig
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
-OURS = ("fd_router/routing/", "fd_router/scheduling/", "fd_router/engines/", "fd_router/openai/")
+OURS = (
+    "fd_router/routing/",
+    "fd_router/scheduling/",
+    "fd_router/engines/",
+    "fd_router/openai/",
+    "fd_router/telemetry/",
+)
 """Whose calls fail in turn: all that a request itself calls, but for the bytes, which ``http`` moves."""
 
 MOST_CALLS = 1500
@@ -27,29 +33,29 @@ class InjectedError(Exception):
 class Injector:
     """Counts the calls of the code in question, and has one of them raise."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, endings: frozenset[str]) -> None:
+        """``endings``: names of calls that don't fail, nor what they call."""
         self.calls = 0
         self.where = ""
         self._at = at
+        self._endings = endings
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        if event != "call" or not any(part in code.co_filename for part in OURS) or _is_an_ending(frame):
+        if event != "call" or not any(part in code.co_filename for part in OURS) or self._is_an_ending(frame):
             return
         self.calls += 1
         if self.calls == self._at:
             self.where = code.co_qualname
             raise InjectedError(self.where)
 
-
-def _is_an_ending(frame: FrameType) -> bool:
-    """Whether the call is one of those that undo what was taken: a count that can't be given back is lost."""
-    at: FrameType | None = frame
-    while at is not None:
-        if at.f_code.co_name in ENDINGS:
-            return True
-        at = at.f_back
-    return False
+    def _is_an_ending(self, frame: FrameType) -> bool:
+        at: FrameType | None = frame if self._endings else None
+        while at is not None:
+            if at.f_code.co_name in self._endings:
+                return True
+            at = at.f_back
+        return False
 
 
 ENDINGS = frozenset((
@@ -99,10 +105,20 @@ async def pair(injector: Injector) -> Rig:
     return rig
 
 
-@pytest.mark.parametrize("scene", [single, whole, pair])
-async def test_each_call_in_turn(scene: Callable[[Injector], Any]) -> None:
+GIVE_BACK = frozenset((
+    "Reservation.release", "RequestLife._release", "SingleInstanceRequest._release_all", "PairRequest._release_all",
+    "SingleInstanceRequest._end_attempt", "SingleInstanceRequest._leave_instance", "PairRequest._give_back",
+    "PairRequest._end_leg", "RoutedRequest._leave", "InFlight.discard",
+))  # fmt: skip
+"""The calls by which something is given back: where one of them fails at once, its count is lost, and audited."""
+
+
+async def fail_in_turn(
+    scene: Callable[[Injector], Any], endings: frozenset[str], check: Callable[[Rig, str], None]
+) -> int:
+    """Have each call fail once. Returns how many there are."""
     for at in range(1, MOST_CALLS):
-        injector = Injector(at)
+        injector = Injector(at, endings)
         try:
             rig: Rig = await scene(injector)
         finally:
@@ -111,9 +127,30 @@ async def test_each_call_in_turn(scene: Callable[[Injector], Any]) -> None:
             break
         (client,) = rig.clients
         assert client.written.startswith(b"HTTP/1.1 ") or client.is_closing(), f"no answer: {injector.where}"
-        assert rig.counts() == [(0, 0)] * len(rig.instances), f"counts: {injector.where}"
-        assert len(rig.context.in_flight) == 0, injector.where
         assert rig.state.proxied_requests() == [], injector.where
+        assert rig.state.budget.held == 0, f"bytes of bodies: {injector.where}"
         busy = [x for x in rig.backend.live if not x.protocol.is_idle]  # type: ignore[union-attr]
         assert busy == [], f"connections: {injector.where}"
-    assert 25 < at < MOST_CALLS - 1
+        check(rig, injector.where)
+    return at
+
+
+@pytest.mark.parametrize("scene", [single, whole, pair])
+async def test_each_call_in_turn(scene: Callable[[Injector], Any]) -> None:
+    def check(rig: Rig, where: str) -> None:
+        assert rig.counts() == [(0, 0)] * len(rig.instances), f"counts: {where}"
+        assert len(rig.context.in_flight) == 0, where
+
+    assert 25 < await fail_in_turn(scene, ENDINGS, check) < MOST_CALLS - 1
+
+
+@pytest.mark.parametrize("scene", [single, whole, pair])
+async def test_each_call_of_an_ending_in_turn(scene: Callable[[Injector], Any]) -> None:
+    """The client is told, and no connection stays busy, whatever fails; no more is lost than what that gives back."""
+
+    def check(rig: Rig, where: str) -> None:
+        if where not in GIVE_BACK:
+            assert rig.counts() == [(0, 0)] * len(rig.instances), f"counts: {where}"
+            assert len(rig.context.in_flight) == 0, where
+
+    assert 25 < await fail_in_turn(scene, frozenset(), check) < MOST_CALLS - 1

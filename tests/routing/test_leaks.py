@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from fd_router.instances.instance import Instance
+from fd_router.config.scheduling import SchedulerConfig
+from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.life import RequestLife
 from fd_router.routing.pair_legs import PairLeg
+from fd_router.routing.phase import HELD
 from fd_router.routing.request_queue import QueueTicket
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.policies import make_policy
+from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
 from tests.routing.test_request_queue import CrowdedRig
@@ -248,11 +254,113 @@ async def pair_without_a_client() -> Rig:
     return rig
 
 
+def ttft_rig() -> tuple[Rig, Policy]:
+    """A rig whose policy is the real ``ttft_aware``: it begins with one long prompt at a time, the others wait."""
+    rig = Rig(1)
+    environment = Environment(rig.timers.time, random.Random(1), later=rig.timers.call_later)
+    options = SchedulerConfig(ttft_feed_tokens=100, ttft_prefill_tokens_per_sec=1000)
+    policy = make_policy("ttft_aware", environment, options)
+    rig.change(select=Scheduler[Instance](AskedGroup(rig.available), policy, lambda: "none is there").select)
+    return rig, policy
+
+
+LONG = b'{"prompt": "%b", "stream": true}'
+
+
+async def ttft_crowd() -> tuple[Rig, Policy]:
+    """Send three long prompts; all but the first wait in the router."""
+    rig, policy = ttft_rig()
+    for _ in range(2):  # it learns that the instance tells when a prompt is done
+        (await rig.ask(rig.client(), STREAMED)).receive(STREAM_HEAD + EVENT + STREAM_END)
+        await rig.pass_time(1.0)
+    clients = [rig.client() for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.receive(post(LONG % (b"word %d " % number * 300)))
+        await rig.settle()
+    assert [request.phase for request in rig.state.proxied_requests()].count(HELD) == 2  # type: ignore[attr-defined]
+    return rig, policy
+
+
+async def answer_all(rig: Rig) -> None:
+    """Answer what reaches the instance until nothing does any more."""
+    for _ in range(20):
+        busy = [x for x in rig.backend.live if not x.protocol.is_idle]  # type: ignore[union-attr]
+        for transport in busy:
+            transport.receive(STREAM_HEAD + EVENT + STREAM_END)
+        await rig.pass_time(1.0)
+
+
+async def ttft_held_and_served() -> Rig:
+    rig, _ = await ttft_crowd()
+    await answer_all(rig)
+    return rig
+
+
+async def ttft_clients_gone_while_held() -> Rig:
+    rig, _ = await ttft_crowd()
+    for client in rig.clients[-3:]:
+        client.lose()
+    await rig.pass_time(60.0)
+    return rig
+
+
+async def ttft_aborted_while_held() -> Rig:
+    rig, _ = await ttft_crowd()
+    for request in rig.state.proxied_requests():
+        request.on_aborted()  # type: ignore[attr-defined]
+    del request
+    await rig.pass_time(60.0)
+    return rig
+
+
+async def ttft_instance_gone_while_held() -> Rig:
+    rig, policy = await ttft_crowd()
+    rig.instances[0].health = Health.UNHEALTHY
+    policy.on_instance_unavailable(rig.instances[0].url)
+    for transport in list(rig.backend.live):
+        transport.lose()
+    await answer_all(rig)
+    return rig
+
+
+async def aborted_while_queued() -> Rig:
+    rig = CrowdedRig()
+    for name in "ab":
+        await rig.send(name, request_id=name)
+    for request in rig.context.in_flight.find("b"):
+        request.on_aborted()
+    del request
+    await rig.answer_one()
+    return rig
+
+
+async def displaced_in_the_queue() -> Rig:
+    rig = CrowdedRig(max_queued=2)
+    for name in "abc":
+        await rig.send(name, session_id="crowd")
+    await rig.send("d", session_id="other")
+    for _ in range(3):
+        await rig.answer_one()
+    return rig
+
+
+async def overdue_while_queued() -> Rig:
+    rig = CrowdedRig()
+    for name in "ab":
+        await rig.send(name)
+    for request in rig.state.proxied_requests():
+        request.on_timed_out(1.0)
+    del request
+    return rig
+
+
 ENDINGS: list[Callable[[], Awaitable[Rig]]] = [
     completed, completed_over_http_1_0, refused_and_tried_elsewhere, out_of_attempts, no_instance, no_json, cut_off,
     client_gone, client_gone_while_connecting, client_gone_while_preparing, aborted, overdue, client_gone_while_queued,
     waited_too_long, queued_and_served, client_gone_while_held, held_and_served, pair_completed,
-    pair_whose_prefill_is_drained, pair_whose_decode_is_lost, pair_refused, pair_tried_elsewhere, pair_without_a_client,
+    ttft_held_and_served, ttft_clients_gone_while_held, ttft_aborted_while_held, ttft_instance_gone_while_held,
+    aborted_while_queued, displaced_in_the_queue, overdue_while_queued, pair_whose_prefill_is_drained,
+    pair_whose_decode_is_lost, pair_refused, pair_tried_elsewhere, pair_without_a_client,
 ]  # fmt: skip
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from fd_router.http import pace
 from fd_router.routing.phase import PREPARING
 from tests.support.pair_rig import PairRig
 from tests.support.rig import Rig, answer, post
@@ -66,4 +69,19 @@ async def test_a_client_that_leaves_meanwhile() -> None:
     await rig.settle()
     assert rig.backend.opened == []
     assert [record.status for record in rig.records] == [499]
+    rig.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("body", [prompt(b"\\ud800" + b"a" * (2 * MB)), b'{"prompt": [' + b"1," * (2 * MB) + b"1]}"])
+@pytest.mark.parametrize("steps", range(1, 6))
+async def test_a_client_that_leaves_at_any_step(body: bytes, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "SLICE_SECS", 0.0)  # each slice is a step
+    rig = Rig()
+    client = rig.client()
+    client.receive(post(body))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    client.lose()
+    await rig.settle()
+    assert len(rig.records) == 1
     rig.assert_nothing_is_held()

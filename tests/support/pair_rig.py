@@ -9,7 +9,8 @@ import msgspec
 
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.instances.instance import Instance
-from fd_router.routing.pair import PairContext, PairRequest
+from fd_router.routing.pair import PairRequest
+from fd_router.routing.pair_context import PairContext
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from operator import is_
 from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
 
+from fd_router.engines.model_cards import ModelCard
 from fd_router.errors import BadRequestError
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.instances.instance import Health, Instance
@@ -61,6 +63,9 @@ class ModelsApi:
         self._names = names
         self._identify = identify
         self._since = int(clock())
+        self._merged: dict[str, dict[str, Any]] = {}  # of what was known then
+        self._known: Sequence[Sequence[ModelCard]] = ()
+        self._known_names: ModelNames | None = None
 
     def routes(self) -> Routes:
         """Return the handlers. A model's name may have slashes in it, percent-encoded or not."""
@@ -89,20 +94,28 @@ class ModelsApi:
         return None if self._identify is None else self._identify(request.head.authorization).models
 
     def _cards(self, allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
-        """Return the cards by name: of models in the order of their instances' URLs, then of aliases."""
-        cards: dict[str, dict[str, Any]] = {}
-        for instance in self._members():
-            if instance.health is Health.HEALTHY:
-                for card in instance.models:
-                    if card.name not in cards:
-                        cards[card.name] = self._card(card.name, card.base, card.told)
+        """Return the cards by name, those that are ``allowed``."""
+        served = [instance.models for instance in self._members() if instance.health is Health.HEALTHY]
         names = self._names()
+        is_known = names is self._known_names and len(served) == len(self._known) and all(map(is_, served, self._known))
+        if not is_known:  # a large fleet has many cards, and anybody may ask
+            self._merged = self._merge(served, names)
+            self._known, self._known_names = served, names
+        return {name: card for name, card in self._merged.items() if allowed is None or name in allowed}
+
+    def _merge(self, served: Sequence[Sequence[ModelCard]], names: ModelNames) -> dict[str, dict[str, Any]]:
+        """Merge the cards of models in the order of their instances' URLs, and then those of aliases."""
+        cards: dict[str, dict[str, Any]] = {}
+        for models in served:
+            for card in models:
+                if card.name not in cards:
+                    cards[card.name] = self._card(card)
         for name in names.names:
             healthy = [model for model in names.models_of(name) if model in cards]
             if healthy:
                 cards[name] = {**cards[healthy[0]], "id": name}
-        return {name: card for name, card in cards.items() if allowed is None or name in allowed}
+        return cards
 
-    def _card(self, name: str, base: str, told: Mapping[str, Any]) -> dict[str, Any]:
-        card: dict[str, Any] = {"id": name, "object": "model", "created": self._since, "owned_by": OWNER}
-        return card | ({"parent": base} if base else {}) | dict(told)
+    def _card(self, card: ModelCard) -> dict[str, Any]:
+        shown: dict[str, Any] = {"id": card.name, "object": "model", "created": self._since, "owned_by": OWNER}
+        return shown | ({"parent": card.base} if card.base else {}) | dict(card.told)

@@ -23,6 +23,7 @@ from fd_router.engines.dialect import AbortMessage
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
 from fd_router.http.messages import Routes
+from fd_router.http.resolver import Resolver
 from fd_router.http.server_context import ServerState
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration_keys import Role
@@ -42,6 +43,7 @@ def build_routes(
     reloader: Reloader,
     state: ServerState,
     pools: Pools,
+    resolver: Resolver,
     endpoints: Sequence[Endpoint],
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
@@ -60,6 +62,7 @@ def build_routes(
         splitwise=runtime.live.current.server.splitwise,
         log=log,
         networks=admission.networks,
+        resolve=resolver.addresses,
     )
     routes = merge_routes(
         registration.routes(),

@@ -11,19 +11,23 @@ from fd_router.telemetry.contracts import Log
 _NONE = "(no access.register-token, no access.register-networks)"
 
 
-def warn_if_open(admission: Admission, listener: Listener, control: Listener | None, log: Log) -> None:
+def warn_if_open(
+    admission: Admission, listener: Listener, control: Listener | None, log: Log, *, shows_keys: bool
+) -> None:
     """Say so, loudly, when whoever reaches this machine may do everything, or bring instances of his own.
 
-    By the addresses that are listened on: a socket that was handed over needn't be the configured one.
+    ``shows_keys``: to instances. By the addresses that are listened on: a socket that was handed over needn't be the
+    configured one.
     """
     rules = admission.rules
     hosts = [host for host in (control or listener).hosts if not ipaddress.ip_address(host).is_loopback]
     if not hosts or rules.register is not None or rules.networks is not None:
         return
+    sent = "prompts and the key for instances are sent then" if shows_keys else "prompts are sent then"
     if control is None and admission.gate is None and rules.admin is None:
-        what = "DO EVERYTHING: send requests (no access.keys-path), register instances, to which prompts are sent then"
+        what = f"DO EVERYTHING: send requests (no access.keys-path), register instances, to which {sent}"
         remedy = "administrate (no access.admin-token). See docs/security.md, or listen on 127.0.0.1 (server.host)"
     else:
-        what = "REGISTER INSTANCES, to which prompts are sent then"
+        what = f"REGISTER INSTANCES, to which {sent}"
         remedy = "whatever else is protected. See docs/security.md"
     log.warn(f"ANYBODY WHO REACHES {hosts[0]} MAY {what} {_NONE}, {remedy}")

@@ -25,7 +25,9 @@ from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
-from fd_router.routing.pair import PairContext, PairRequest
+from fd_router.routing.pair import PairRequest
+from fd_router.routing.pair_context import PairContext
+from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
@@ -78,6 +80,8 @@ def build_routing(
         "explain_header": config.proxy.explain_header,
     }
     starters = _starters(runtime, registry, default, shared, make_id if config.server.splitwise else None)
+    rescue = Rescue(state.proxied_requests, pools.delivered_at, clock=runtime.clock, log=runtime.log)
+    registry.on_change(rescue.on_change)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
     runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
     if config.protection.ledger_interval_secs:

@@ -17,7 +17,8 @@ POLICY_PATTERN: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 
 def _policy(help: str) -> Option:  # noqa: A002
-    return Option(help=help, choices=POLICIES, pattern=POLICY_PATTERN, form="my_module:MyPolicy for one of your own")
+    form = "my_module:MyPolicy for one of your own"
+    return Option(help=help, choices=POLICIES, pattern=POLICY_PATTERN, form=form, flag=True)
 
 
 class SchedulerConfig(msgspec.Struct, frozen=True):

@@ -63,6 +63,9 @@ class ProxiedRequest(Responder, Protocol):
     def on_overdue(self, seconds: float) -> None:
         """Nothing has happened for so long: end."""
 
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """The instance with ``key`` is dead: go elsewhere, if it is to answer. Returns whether it did."""
+
     def on_timed_out(self, seconds: float) -> None:
         """It has taken so long as a request may: end."""
 

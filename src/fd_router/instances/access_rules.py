@@ -21,6 +21,11 @@ class AccessRules:
                 if _reads_files(rule.settings):
                     self._get(rule, told_https=told_https)
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether some instances are shown a key."""
+        return any(rule.settings.api_key_path for rule in self._rules)
+
     def of(self, registration: Registration) -> InstanceAccess:
         """Return the access to the instance that told ``registration``, the same object for the same rule."""
         labels, models = registration.labels, registration.models

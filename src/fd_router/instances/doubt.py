@@ -31,6 +31,7 @@ class Doubt(IntEnum):
 _BY_REASON: Final = MappingProxyType({
     "reset": Doubt.BROKEN,
     "cut_off": Doubt.BROKEN,
+    "dead": Doubt.BROKEN,  # what more there is to know of it, its probes have told
     "first_byte_timeout": Doubt.LATE,
     "stalled": Doubt.LATE,
     "connect_timeout": Doubt.DEAF,

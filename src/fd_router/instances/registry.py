@@ -24,8 +24,8 @@ from fd_router.instances.registration_keys import ROLES, Role
 from fd_router.instances.source import REGISTER_API, Source
 from fd_router.telemetry.contracts import Log
 
-CERTAIN_TIMEOUTS = 3
-"""Probes in a row without an answer, and no byte of any other one meanwhile: the instance won't answer any more."""
+CERTAIN_PROBES = 3
+"""Probes in a row that make it certain: one may be refused by an instance that is about to end what it has."""
 
 Listener = Callable[[Change], None]
 
@@ -334,13 +334,12 @@ class Registry:
             self._judge_dead(member, detail)
 
     def _judge_dead(self, member: _Member, detail: str) -> None:
-        """Tell once that an instance is dead: a probe was refused, or so many in a row got no answer.
+        """Tell once that an instance is dead: so many probes in a row were refused, or got no answer.
 
-        One that delivers bytes meanwhile isn't taken here: those outweigh a probe that gets no answer.
+        One that delivers bytes meanwhile isn't taken here for its silence: those outweigh a probe that gets no answer.
         """
-        instance = member.instance
-        timeouts = member.status.failures - self.thresholds.failures + 1 if instance.doubt.is_timeout else 0
-        if not member.told_dead and (instance.doubt is Doubt.GONE or timeouts >= CERTAIN_TIMEOUTS):
+        doubt, failures = member.instance.doubt, member.status.failures - self.thresholds.failures + 1
+        if not member.told_dead and failures >= CERTAIN_PROBES and (doubt is Doubt.GONE or doubt.is_timeout):
             member.told_dead = True
             self._notify(ChangeKind.DEAD, member, detail)
 

@@ -73,6 +73,34 @@ class RequestLife(ResponseRelay):
         self._log_notes()
         self._telemetry.log.error(message, self.record.tags)
 
+    # what the watchdog calls
+
+    def on_overdue(self, seconds: float) -> None:
+        """End: nothing has happened for ``seconds``, which no time limit allows."""
+        if self._phase is ENDED:
+            return
+        self._log_error(
+            f"A request without a sign of life for {seconds:.0f} s was ended. This is a bug; please report it"
+        )
+        error = HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue")
+        self._fail_or_cut_off(error)
+
+    # what the rescue calls
+
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """The instance with ``key`` is dead: go elsewhere, if it is to answer. Returns whether it did."""
+        raise NotImplementedError
+
+    # what the limit of a request's total time calls
+
+    def on_timed_out(self, seconds: float) -> None:
+        """End: it has taken ``seconds``, as long as a request may take in all."""
+        if self._phase is ENDED:
+            return
+        message = f"The request took longer than {seconds:g} s (proxy.request-timeout-secs)"
+        self._log_error(message)
+        self._fail_or_cut_off(HttpError(message, status=504, code="request_timeout"))
+
     # endings
 
     def _leave(self) -> None:

@@ -8,8 +8,6 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
 from fd_router.engines.error_answers import ERROR_IN_STREAM
@@ -20,24 +18,14 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
+from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
-from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING
+from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
-
-SelectPair = Callable[..., tuple[Reservation[Instance], Reservation[Instance]]]
-"""(request, keys of instances tried, what to call between the choices) → both, counted. Raises NoInstanceError."""
-
-
-class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):
-    """What every request to a pair needs."""
-
-    select_pair: SelectPair
-    make_id: Callable[[], str]
 
 
 class PairRequest(RoutedRequest):
@@ -74,10 +62,12 @@ class PairRequest(RoutedRequest):
         if paired is None:
             paired = self._paired = self._identify(completion)
         prefill, decode = self._select(completion)
-        if self._route is not None:
-            self._follow(self._route)
-            paired.use_body(self._request.body)
         try:
+            if self._telemetry.log.info_on:
+                self._notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
+            if self._route is not None:
+                self._follow(self._route)
+                paired.use_body(self._request.body)
             self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
@@ -109,11 +99,8 @@ class PairRequest(RoutedRequest):
         select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded)
-        notes = self._notes
-        notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
-        pair = select_pair(completion, self._excluded, self._on_prefill_chosen)
-        notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
-        return pair
+        self._notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
+        return select_pair(completion, self._excluded, self._on_prefill_chosen)
 
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
@@ -197,6 +184,17 @@ class PairRequest(RoutedRequest):
                     leg.cancel()
             finally:
                 self._release(leg.reservation)
+
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
+        if self._phase not in UNANSWERED:
+            return False
+        for leg in (self._prefill, self._decode):
+            if leg is not None and leg.instance.key == key and leg.is_awaited:
+                leg.cancel()
+                self.on_leg_failed(leg, UpstreamError("dead", f"it is dead ({why})", instance=leg.instance.url))
+                return True
+        return False
 
     # what the legs tell
 

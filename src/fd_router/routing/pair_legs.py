@@ -102,6 +102,11 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         """The instance that was chosen."""
         return self.reservation.instance
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether something of its answer is still to come that matters."""
+        return not (self.is_over or self._has_begun)
+
     def start(self, pools: Pools, request: Request, body: bytes, time_limit: float = 0.0) -> None:
         """Send the request, with the ``body`` that is the pair's. ``time_limit`` as ``_dispatch`` takes it."""
         self._request = request

@@ -26,6 +26,9 @@ PREPARING, QUEUED, HELD, CONNECTING, AWAITING, STREAMING, ENDED = Phase
 AT_AN_INSTANCE = frozenset({CONNECTING, AWAITING, STREAMING})
 """The phases in which an instance may be at work on it."""
 
+UNANSWERED = frozenset({CONNECTING, AWAITING})
+"""Those of them in which the client has nothing of an answer."""
+
 _BY_ATTEMPT = frozenset({HELD, CONNECTING, AWAITING})
 """Where a selection leads. Straight to AWAITING when a connection is kept."""
 

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
-from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.errors import (
     HttpError,
     NoInstanceError,
@@ -21,16 +20,12 @@ from fd_router.errors import (
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
-from fd_router.http.pace import Pace
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
-from fd_router.openai.body_check import check_body
-from fd_router.openai.completion import Completion
-from fd_router.openai.large_bodies import VERY_LARGE, UnusualBodyError, as_json_in_slices
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.phase import ENDED, PREPARING, STREAMING
-from fd_router.routing.waiting_request import WaitingRequest
+from fd_router.routing.reading import RequestThatIsRead
 from fd_router.telemetry.record import RequestRecord
 
 MAX_REFUSALS = 32
@@ -66,13 +61,13 @@ def _answered_status(error: UpstreamError) -> int:
     return error.status if error.reason in ANSWERS else 0
 
 
-class RoutedRequest(WaitingRequest):
+class RoutedRequest(RequestThatIsRead):
     """A request that is prepared, queued where there is no room, and sent, again where an attempt fails.
 
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
     """
 
-    __slots__ = ("_excluded", "_preparing", "is_abort_asked")
+    __slots__ = ("_excluded", "is_abort_asked")
 
     def __init__(self, context: RoutingContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         self._phase = PREPARING
@@ -91,67 +86,12 @@ class RoutedRequest(WaitingRequest):
         self._notes = []
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
-        self._preparing: asyncio.Task[None] | None = None
+        self._preparing = None
         self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
         self._route = None
         self._queue = context.queue
 
     # what the client's connection calls
-
-    def start(self) -> None:
-        """Read the request and send it where scheduling chooses."""
-        body = self._request.body
-        if len(body) > VERY_LARGE:
-            self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
-        elif self._read(body):
-            self._go_on()
-
-    async def _start_slowly(self, body: bytes) -> None:
-        """Do the same with a very large body, in steps between which others have a turn."""
-        try:
-            await check_body(body, Pace().breathe)
-            if self._phase is PREPARING:
-                await self._read_slowly(body)
-        except HttpError as error:
-            self._reject(error)
-        except Exception as error:  # noqa: BLE001  nobody else would tell its client
-            self.on_bug(error)
-        self._preparing = None
-        if self._phase is PREPARING and self._completion is not None:
-            self._go_on()
-
-    async def _read_slowly(self, body: bytes) -> None:
-        try:
-            is_read = self._read(body)
-        except UnusualBodyError:
-            is_read = self._read(await as_json_in_slices(body, Pace().breathe))
-        if is_read:
-            await asyncio.sleep(0)
-
-    def _read(self, body: bytes) -> bool:
-        """Read the request in ``body``. Returns False when it has ended so. Raises UnusualBodyError."""
-        request, context = self._request, self._context
-        try:
-            gate, read = context.gate, context.endpoint.read
-            completion = read(body, request.head.headers) if gate is None else self._enter(gate, body)
-        except UnusualBodyError:
-            raise
-        except HttpError as error:
-            self._reject(error)
-            return False
-        except Exception as error:  # noqa: BLE001  a third party's way to read it
-            self.record.tags = request_tags(request)
-            self.on_bug(error)
-            return False
-        self._completion = completion
-        return True
-
-    def _reject(self, error: HttpError) -> None:
-        """End a request that can't be read, or isn't let in."""
-        self.record.tags = request_tags(self._request)
-        if error.code == "invalid_json":
-            self._log_error(f"Failed to unmarshal request JSON: {error.message}")
-        self._fail_locally(error)
 
     def _go_on(self) -> None:
         """Send what has been read where scheduling chooses, once it is prepared for that."""
@@ -178,14 +118,6 @@ class RoutedRequest(WaitingRequest):
             self._preparing = asyncio.get_running_loop().create_task(self._begin_after(preparation))
         else:
             self._begin()
-
-    def _enter(self, gate: ApiKeyGate, body: bytes) -> Completion:
-        """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
-        self._grant = grant = gate.identify(self._request.head.authorization)
-        self.record.key = grant.name
-        completion = self._context.endpoint.read(body, self._request.head.headers)
-        grant.begin(completion)
-        return completion
 
     async def _begin_after(self, preparation: Awaitable[None]) -> None:
         try:
@@ -277,28 +209,6 @@ class RoutedRequest(WaitingRequest):
         event = self._context.endpoint.error_event(error)
         is_told = self.record.stream and self._client.send_event(event, self._tail)
         self._end("completed" if is_told else "failed")
-
-    # what the watchdog calls
-
-    def on_overdue(self, seconds: float) -> None:
-        """End: nothing has happened for ``seconds``, which no time limit allows."""
-        if self._phase is ENDED:
-            return
-        self._log_error(
-            f"A request without a sign of life for {seconds:.0f} s was ended. This is a bug; please report it"
-        )
-        error = HttpError(f"Nothing happened to the request for {seconds:.0f} s", status=504, code="overdue")
-        self._fail_or_cut_off(error)
-
-    # what the limit of a request's total time calls
-
-    def on_timed_out(self, seconds: float) -> None:
-        """End: it has taken ``seconds``, as long as a request may take in all."""
-        if self._phase is ENDED:
-            return
-        message = f"The request took longer than {seconds:g} s (proxy.request-timeout-secs)"
-        self._log_error(message)
-        self._fail_or_cut_off(HttpError(message, status=504, code="request_timeout"))
 
     # what the modes differ in
 

@@ -19,7 +19,7 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.model_route import ModelRoute
-from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING
+from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
@@ -164,6 +164,17 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def _end_attempt(self) -> None:
         self._release_all()
+
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """Go elsewhere, if the instance with ``key`` is to answer and hasn't begun."""
+        reservation = self._reservation
+        if reservation is None or reservation.instance.key != key or self._phase not in UNANSWERED:
+            return False
+        instance = reservation.instance
+        self._telemetry.metrics.upstream_failed(instance.url, "dead")
+        error = UpstreamError("dead", f"it is dead ({why})", instance=instance.url)
+        self._attempt_failed(instance, error, error)
+        return True
 
     # what the instance's connection calls
 

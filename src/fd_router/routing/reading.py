@@ -1,0 +1,92 @@
+"""Reading a routed request: what scheduling needs of its body, at once or, of a very large one, in slices."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fd_router.admission.api_key_gate import ApiKeyGate
+from fd_router.errors import HttpError
+from fd_router.http.pace import Pace
+from fd_router.openai.body_check import check_body
+from fd_router.openai.completion import Completion
+from fd_router.openai.large_bodies import VERY_LARGE, UnusualBodyError, as_json_in_slices
+from fd_router.routing.log_tags import request_tags
+from fd_router.routing.phase import PREPARING
+from fd_router.routing.waiting_request import WaitingRequest
+
+
+class RequestThatIsRead(WaitingRequest):
+    """What of a request's life comes before anything is chosen for it. Like ``RequestLife`` it has no ``__init__``."""
+
+    __slots__ = ("_preparing",)
+
+    _preparing: asyncio.Task[None] | None
+
+    def start(self) -> None:
+        """Read the request and send it where scheduling chooses."""
+        body = self._request.body
+        if len(body) > VERY_LARGE:
+            self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
+        elif self._read(body):
+            self._go_on()
+
+    async def _start_slowly(self, body: bytes) -> None:
+        """Do the same with a very large body, in steps between which others have a turn."""
+        try:
+            await check_body(body, Pace().breathe)
+            if self._phase is PREPARING:
+                await self._read_slowly(body)
+        except HttpError as error:
+            if self._phase is PREPARING:
+                self._reject(error)
+        except Exception as error:  # noqa: BLE001  nobody else would tell its client
+            self.on_bug(error)
+        self._preparing = None
+        if self._phase is PREPARING and self._completion is not None:
+            self._go_on()
+
+    async def _read_slowly(self, body: bytes) -> None:
+        try:
+            is_read = self._read(body)
+        except UnusualBodyError:
+            mended = await as_json_in_slices(body, Pace().breathe)
+            is_read = self._phase is PREPARING and self._read(mended)
+        if is_read:
+            await asyncio.sleep(0)
+
+    def _read(self, body: bytes) -> bool:
+        """Read the request in ``body``. Returns False when it has ended so. Raises UnusualBodyError."""
+        request, context = self._request, self._context
+        try:
+            gate, read = context.gate, context.endpoint.read
+            completion = read(body, request.head.headers) if gate is None else self._enter(gate, body)
+        except UnusualBodyError:
+            raise
+        except HttpError as error:
+            self._reject(error)
+            return False
+        except Exception as error:  # noqa: BLE001  a third party's way to read it
+            self.record.tags = request_tags(request)
+            self.on_bug(error)
+            return False
+        self._completion = completion
+        return True
+
+    def _reject(self, error: HttpError) -> None:
+        """End a request that can't be read, or isn't let in."""
+        self.record.tags = request_tags(self._request)
+        if error.code == "invalid_json":
+            self._log_error(f"Failed to unmarshal request JSON: {error.message}")
+        self._fail_locally(error)
+
+    def _enter(self, gate: ApiKeyGate, body: bytes) -> Completion:
+        """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
+        self._grant = grant = gate.identify(self._request.head.authorization)
+        self.record.key = grant.name
+        completion = self._context.endpoint.read(body, self._request.head.headers)
+        grant.begin(completion)
+        return completion
+
+    def _go_on(self) -> None:
+        """It is read: send it where scheduling chooses."""
+        raise NotImplementedError
