@@ -136,6 +136,13 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
             form="an http:// or https:// URL, or HOST:PORT",
         ),
     ] = ""
+    tokenizer_messages: Annotated[
+        bool,
+        Option(
+            help="The tokenizer service is the `/tokenize` of an engine (vLLM, SGLang): it is asked with a chat's "
+            "messages and tools, and tells the exact tokens by its own chat template. Off: with the prompt's text."
+        ),
+    ] = False
     tokenizer_path: Annotated[
         str,
         Option(

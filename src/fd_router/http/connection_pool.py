@@ -13,6 +13,7 @@ from fd_router.config.host_names import is_name
 from fd_router.config.live import LiveConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.heads import host_line
 from fd_router.http.instance_access import InstanceAccess
 from fd_router.http.resolver import Resolver
 from fd_router.http.upstream_connection import UpstreamConnection
@@ -65,6 +66,7 @@ class InstancePool:
         """Writes a client's request to the instance: see ``heads.request_message``."""
         self.url = f"{access.scheme}://{address.key}"
         self.authority = address.key.encode("ascii")
+        self.host = host_line(self.authority)
         self._host, self._port = address.host, address.port
         self._upstream = upstream
         self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest

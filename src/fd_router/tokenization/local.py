@@ -92,11 +92,11 @@ class LocalTokenizer(Tokenizer):
         """End the threads, after what they are doing."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _find_out(self, completion: Prepared, digest: bytes) -> Awaitable[None] | None:
-        if len(completion.prompt) > INLINE_CHARACTERS:
-            return self._ask(completion, digest)
+    def _find_out(self, completion: Prepared, subject: str, digest: bytes) -> Awaitable[None] | None:
+        if len(subject) > INLINE_CHARACTERS:
+            return self._ask(completion, subject, digest)
         try:
-            ids = self._checked(self._try_to_encode(sendable(completion.prompt)))
+            ids = self._checked(self._try_to_encode(sendable(subject)))
         except ValueError as error:
             self._warn(completion, str(error))
         else:

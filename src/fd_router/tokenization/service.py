@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from fd_router.errors import ConfigError, UpstreamError
+from fd_router.openai.tokenize_question import tokenize_question
 
 Post = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]
 """(JSON body, time limit in seconds) → status and body of the answer. Raises UpstreamError."""
@@ -64,6 +65,10 @@ class Prepared(Protocol):
     def prompt(self) -> str:
         """The prompt's text."""
 
+    @property
+    def body(self) -> bytes:
+        """The body that it was read from, b"" where it is no completion's."""
+
 
 class Log(Protocol):
     """Takes the warnings."""
@@ -81,7 +86,8 @@ class _Question(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    input_ids: list[int]
+    input_ids: list[int] | None = None  # FastDeploy
+    tokens: list[int] | None = None  # vLLM, SGLang
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -114,12 +120,13 @@ class Tokenizer:
 
     def prepare(self, completion: Prepared) -> Awaitable[None] | None:
         """Set the completion's tokens: now if they are known (None), else by awaiting the result. Never fails."""
-        if not completion.prompt or self._clock() < self._paused_until:
+        subject = self._subject(completion)
+        if not subject or self._clock() < self._paused_until:
             return None
-        digest = blake2b(completion.prompt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        digest = blake2b(subject.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         known = self._answers.get(digest)
         if known is None:
-            return self._find_out(completion, digest)
+            return self._find_out(completion, subject, digest)
         self._answers.move_to_end(digest)
         completion.token_ids = known
         return None
@@ -131,13 +138,17 @@ class Tokenizer:
         """Return the prompt's tokens. Raises UpstreamError, ValueError, OverflowError."""
         raise NotImplementedError
 
-    def _find_out(self, completion: Prepared, digest: bytes) -> Awaitable[None] | None:
-        return self._ask(completion, digest)
+    def _subject(self, completion: Prepared) -> str:
+        """Return what ``tokenize`` is asked for, "" for nothing."""
+        return completion.prompt
 
-    async def _ask(self, completion: Prepared, digest: bytes) -> None:
+    def _find_out(self, completion: Prepared, subject: str, digest: bytes) -> Awaitable[None] | None:
+        return self._ask(completion, subject, digest)
+
+    async def _ask(self, completion: Prepared, subject: str, digest: bytes) -> None:
         try:
             async with asyncio.timeout(self._time_limit), self._slots:
-                ids = await self.tokenize(completion.prompt)
+                ids = await self.tokenize(subject)
         except TimeoutError:
             self._pause()
             self._warn(completion, f"no answer within {self._time_limit:g} s")
@@ -195,15 +206,33 @@ class ServiceTokenizer(Tokenizer):
     async def tokenize(self, prompt: str) -> array[int]:
         """Ask for the prompt's tokens."""
         text = sendable(prompt)
-        status, body = await self._post(msgspec.json.encode(_Question(text, text, text)), self._time_limit)
+        return await self._tokens(msgspec.json.encode(_Question(text, text, text)))
+
+    async def _tokens(self, question: bytes) -> array[int]:
+        """Return the answer to ``question``. Raises UpstreamError, ValueError, OverflowError."""
+        status, body = await self._post(question, self._time_limit)
         if status == 429 or status >= 500:  # not because of this prompt
             raise _UnableError(f"status {status}")
         if status >= 300:
             raise ValueError(f"status {status}")
-        ids = _decode(body).input_ids
+        answer = _decode(body)
+        ids = answer.tokens if answer.input_ids is None else answer.input_ids
+        if ids is None:
+            raise ValueError("missing required field `input_ids`, or `tokens`")
         if not ids:
             raise ValueError("no tokens in the answer")
         return array("I", ids)
+
+
+class EngineTokenizer(ServiceTokenizer):
+    """Asks an engine's own ``/tokenize`` (vLLM, SGLang), with the messages of a chat: it applies its chat template."""
+
+    def _subject(self, completion: Prepared) -> str:
+        return tokenize_question(completion.body)
+
+    async def tokenize(self, prompt: str) -> array[int]:
+        """Ask ``prompt``, which is a whole question."""
+        return await self._tokens(prompt.encode("utf-8"))
 
 
 def sendable(prompt: str) -> str:
