@@ -456,3 +456,16 @@ def test_check_config_reads_the_keys(capsys: pytest.CaptureFixture[str], tmp_pat
     shown = capsys.readouterr().out
     assert "error: keys.yaml: can't read the API keys: no such file or directory" in shown
     assert "error: config.yaml:2: access.register-networks: 'x' does not appear" in shown
+
+
+def test_instances_and_policies_are_named_on_the_command_line(capsys) -> None:
+    flags = ["--port", "1", "--splitwise", "--prefill-policy", "cache_aware", "--instance", "prefill=http://a:1"]
+    assert run(["check-config", "--show", *flags, "--instance", "decode=b:2"]) == 0
+    shown = capsys.readouterr().out
+    assert "prefill=http://a:1, decode=b:2" in shown
+    assert "cache_aware" in shown
+
+
+def test_an_instance_that_cannot_be_is_told_with_the_flags_value(capsys) -> None:
+    assert run(["check-config", "--port", "1", "--instance", "prefill=http://a:1"]) == 1
+    assert "manager.instance: 'prefill=http://a:1': only MIXED instances are allowed" in "".join(capsys.readouterr())

@@ -11,6 +11,7 @@ from fd_router.app.router import Router
 from fd_router.config.loading import AccessConfig, Config, ServerConfig
 from fd_router.errors import AccessError, BadRequestError
 from fd_router.http.messages import Request, RequestHead, Response, Routes
+from fd_router.openai.kinds.engine_admin import FAN_OUT
 from tests.support.fake_log import FakeLog
 from tests.support.rig import make_telemetry
 
@@ -24,6 +25,8 @@ EXPECTED = {
     ("/metrics", "GET"): Group.METRICS,
     ("/register", "POST"): Group.REGISTER,
     ("/decode_instances", "GET"): Group.REGISTER,
+    ("/version", "GET"): Group.OPEN,
+    **{(path, method): Group.ENGINES for path, methods in FAN_OUT.items() for method in methods},
 }
 """All others are for administrators."""
 

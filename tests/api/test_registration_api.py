@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from fd_router.admission.networks import Networks
 from fd_router.api.registration import RegistrationApi
+from fd_router.http.resolver import ForbiddenAddressError
 from fd_router.instances.instance import Health
 from fd_router.instances.prober import Outcome
 from fd_router.instances.registration import Registration
@@ -228,3 +230,42 @@ async def test_decode_instances_that_may_not_be_chosen_are_left_out(pd_routes, a
     registry.register(describe(1, "decode", is_paused=True))
     registry.connection_failed(registry.register(describe(2, "decode")), "refused")
     assert await ask(pd_routes, "GET", "/decode_instances") == (200, [])
+
+
+class Names:
+    """Stands in for the resolver."""
+
+    async def __call__(self, host: str) -> tuple[str, ...]:
+        if host == "elsewhere":
+            raise ForbiddenAddressError("elsewhere is at 192.0.2.1, which is in none of access.register-networks")
+        if host == "nowhere":
+            raise OSError("nowhere: Name or service not known")
+        return ("10.0.0.7",) if host == "engine.example" else (host,)
+
+
+@pytest.fixture
+def named_routes(registry, members, check, log):
+    networks = Networks.parse("10.0.0.0/8", "x")
+    api = RegistrationApi(registry, members, check, splitwise=False, log=log, networks=networks, resolve=Names())
+    return api.routes()
+
+
+async def test_an_instance_may_have_a_name(named_routes, ask, registry) -> None:
+    body = json.dumps(MIXED | {"host_ip": "https://Engine.Example."}).encode()
+    assert (await ask(named_routes, "POST", "/register", body=body))[0] == 200
+    (instance,) = registry.all()
+    assert (instance.url, instance.key) == ("https://engine.example:8000", "engine.example:8000")
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "message"),
+    [
+        ("nowhere", 400, "invalid InstanceInfo format: invalid host_ip: nowhere"),
+        ("elsewhere", 403, "elsewhere is at 192.0.2.1, which is in none of access.register-networks"),
+        ("192.0.2.9", 403, "192.0.2.9 is in none of access.register-networks"),
+    ],
+)
+async def test_a_name_that_leads_nowhere_or_where_none_may_be(named_routes, ask, check, host, status, message) -> None:
+    answer = await ask(named_routes, "POST", "/register", body=json.dumps(MIXED | {"host_ip": host}).encode())
+    assert answer == (status, {"code": status, "msg": message})
+    assert check.asked == []

@@ -11,7 +11,7 @@ import h11
 from fd_router.engines.dialect import PairedRequest
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.errors import BadRequestError, HttpError
-from fd_router.http.heads import request_message
+from fd_router.http.heads import host_line, request_message
 from fd_router.http.messages import Request
 from fd_router.http.reader_settings import ReaderSettings
 from fd_router.http.request_reader import RequestReader
@@ -55,7 +55,7 @@ def check_requests(pieces: list[bytes]) -> None:
 
 def check_forwarded(request: Request) -> None:
     """An instance reads the request that was read here."""
-    message = request_message(request, AUTHORITY, request.body)
+    message = request_message(request, host_line(AUTHORITY), request.body)
     found, rest = read_request(message if isinstance(message, bytes) else b"".join(message))
     assert found is not None
     assert not found.error, found.error

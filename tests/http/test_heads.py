@@ -10,6 +10,7 @@ from fd_router.http.heads import (
     KnownHead,
     ResponseHead,
     connection_options,
+    host_line,
     request_message,
     response_bytes,
     without,
@@ -122,7 +123,9 @@ def test_ids_differ_and_are_hexadecimal() -> None:
 @pytest.mark.parametrize("size", [0, 1, LONG_BODY - 1, LONG_BODY, 3 * LONG_BODY])
 def test_a_long_body_is_not_copied_behind_its_head(size: int) -> None:
     body = b"x" * size
-    message = request_message(Request(RequestHead("POST", "/", start=b"POST / HTTP/1.1\r\n"), body), b"a:1", body)
+    message = request_message(
+        Request(RequestHead("POST", "/", start=b"POST / HTTP/1.1\r\n"), body), host_line(b"a:1"), body
+    )
     if size >= LONG_BODY:
         assert message[1] is body
         message = b"".join(message)  # type: ignore[arg-type]

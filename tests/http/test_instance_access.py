@@ -11,7 +11,7 @@ from fd_router.config.connections import read_connections
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.tls import TlsConfig
 from fd_router.errors import ConfigError
-from fd_router.http.heads import request_message
+from fd_router.http.heads import host_line, request_message
 from fd_router.http.instance_access import PLAIN, InstanceAccess, access_problems
 from fd_router.http.messages import Request, RequestHead
 from fd_router.http.tls import server_context
@@ -36,11 +36,13 @@ def context_of(access: InstanceAccess, host: str = "127.0.0.1") -> ssl.SSLContex
 def head(**headers: str) -> RequestHead:
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     lines = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
-    return RequestHead("POST", "/", headers=pairs, forward=lines, start=b"POST / HTTP/1.1\r\n", hops=b"via: 1.1 x\r\n")
+    return RequestHead(
+        "POST", "/", headers=pairs, forward=lines, start=b"POST / HTTP/1.1\r\n", hops=b"via: 1.1 x\r\n\r\n"
+    )
 
 
 def message(access: InstanceAccess, request: Request) -> bytes:
-    sent = access.message(request, b"10.0.0.1:8000", request.body)
+    sent = access.message(request, host_line(b"10.0.0.1:8000"), request.body)
     return sent if isinstance(sent, bytes) else b"".join(sent)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fd_router.errors import ConfigError, UpstreamError
-from fd_router.openai.completion import Completion
-from fd_router.tokenization.service import ServiceTokenizer, tokenizer_address
+from fd_router.openai.completion import Completion, RequestFields
+from fd_router.tokenization.service import EngineTokenizer, ServiceTokenizer, tokenizer_address
 
 FALLBACK = "cache-aware prefill: tokenizer failed, fallback to char tokens: "
 
@@ -100,7 +100,7 @@ async def test_an_empty_prompt_is_not_asked_for() -> None:
         ((400, b"oops"), "status 400"),
         ((200, b'{"input_ids": []}'), "no tokens in the answer"),
         ((200, b"not json"), "JSON is malformed"),
-        ((200, b'{"tokens": [1]}'), "missing required field"),
+        ((200, b'{"ids": [1]}'), "missing required field"),
         ((200, b'{"input_ids": [-1]}'), ""),
         ((200, b'{"input_ids": [99999999999]}'), ""),
         ((200, b"\xff"), ""),
@@ -182,3 +182,52 @@ def test_address(url: str, expected: tuple[str, str, int, str]) -> None:
 def test_no_address(url: str) -> None:
     with pytest.raises(ConfigError, match="scheduler.tokenizer-url"):
         tokenizer_address(url)
+
+
+async def test_engines_answer_by_another_name() -> None:
+    service = Service()
+    service.answer = (200, b'{"count":2,"max_model_len":2048,"tokens":[1,387],"token_strs":null}')
+    assert await prepare(service, "x") == [1, 387]
+
+
+class EngineService(Service):
+    """An engine's own tokenizer: one token, whatever is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = EngineTokenizer(self.post, clock=lambda: self.now, log=self)
+        self.answer = (200, b'{"count":1,"tokens":[7]}')
+
+    async def ask(self, **body: Any) -> list[int] | None:
+        made = Completion(json.dumps(body).encode())
+        if (waiting := self.tokenizer.prepare(made)) is not None:
+            await waiting
+        return None if made.token_ids is None else list(made.token_ids)
+
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": [{"type": "function"}]}
+
+
+async def test_an_engine_is_asked_with_what_its_template_goes_by() -> None:
+    service = EngineService()
+    assert await service.ask(**CHAT, temperature=0.5, stream=True, add_generation_prompt=False) == [7]
+    assert service.asked == [{**CHAT, "add_generation_prompt": False}]
+    assert await service.ask(model="m", prompt="text", max_tokens=5) == [7]
+    assert service.asked[1:] == [{"model": "m", "prompt": "text"}]
+
+
+async def test_an_answer_is_remembered_with_all_that_was_asked() -> None:
+    service = EngineService()
+    for _ in range(2):
+        await service.ask(**CHAT, temperature=0.5)
+        await service.ask(**CHAT, temperature=0.7)
+    assert len(service.asked) == 1
+    await service.ask(**CHAT, chat_template_kwargs={"enable_thinking": True})
+    assert len(service.asked) == 2
+
+
+async def test_what_an_engine_cant_be_asked_about() -> None:
+    service = EngineService()
+    embeddings = Completion(b'{"input": "x"}', (), RequestFields(prompt="x"))
+    assert service.tokenizer.prepare(embeddings) is None
+    assert service.asked == []

@@ -13,6 +13,7 @@ from fd_router.admission.networks import Networks
 from fd_router.admission.tokens import Token
 from fd_router.errors import AccessError
 from fd_router.http.messages import Handler, Request, Response, Routes
+from fd_router.openai.kinds.engine_admin import FAN_OUT
 from fd_router.telemetry.contracts import Log
 
 
@@ -23,11 +24,13 @@ class Group(Enum):
     REGISTER = "register"  # instances, by the register token, from their networks; the admin token will do too
     ADMIN = "admin"  # what changes the fleet or reveals it: the admin token
     METRICS = "metrics"  # the admin token, where access.protect-metrics says so
+    ENGINES = "engines"  # what changes engines: the admin token, and nobody where none is set
 
 
 GROUPS: Final[Mapping[str, Group]] = MappingProxyType(
     {
         "/health": Group.OPEN,
+        "/version": Group.OPEN,
         "/live": Group.OPEN,
         "/ready": Group.OPEN,
         "/v1/models": Group.OPEN,  # who needs an API key needs it there too, and sees what it may ask for
@@ -42,8 +45,13 @@ GROUPS: Final[Mapping[str, Group]] = MappingProxyType(
         "/v1/explain": Group.ADMIN,
         "/instances": Group.ADMIN,  # and all below it
         "/admin": Group.ADMIN,  # and all below it
+        **dict.fromkeys(FAN_OUT, Group.ENGINES),
     }
 )
+
+
+_TOKENS: Final = {group: "register" if group is Group.REGISTER else "admin" for group in Group}
+"""By which token's option each is protected."""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -58,7 +66,7 @@ class Rules(msgspec.Struct, frozen=True):
         """Return the tokens of which a caller of ``group`` must show one; none: no token is needed."""
         if group is Group.REGISTER and self.register is not None:
             return (self.register,) if self.admin is None else (self.register, self.admin)
-        needs_admin = group is Group.ADMIN or (group is Group.METRICS and self.protect_metrics)
+        needs_admin = group in (Group.ADMIN, Group.ENGINES) or (group is Group.METRICS and self.protect_metrics)
         return (self.admin,) if needs_admin and self.admin is not None else ()
 
 
@@ -108,11 +116,13 @@ class Guard:
         rules, head = self._rules, request.head
         if group is Group.REGISTER and rules.networks is not None and request.client not in rules.networks:
             raise self._refusal(request, 403, "this address is in none of access.register-networks")
+        if group is Group.ENGINES and rules.admin is None:
+            raise self._refusal(request, 403, "it changes engines, and needs access.admin-token to be set")
         tokens = rules.tokens(group)
         if tokens and not any(token.is_in(head.authorization) for token in tokens):
             what = "a wrong token" if head.authorization else "no token"
             raise self._refusal(
-                request, 401, f"{what} in 'Authorization: Bearer TOKEN' (see access.{group.value}-token)"
+                request, 401, f"{what} in 'Authorization: Bearer TOKEN' (see access.{_TOKENS[group]}-token)"
             )
 
     def _protected(self, handler: Handler, group: Group) -> Handler:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from fd_router.admission.networks import Networks
 from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.http.resolver import ForbiddenAddressError
 from fd_router.instances.prober import Outcome
 from fd_router.instances.registration import Registration, decode_registration, require_served
 from fd_router.instances.registration_errors import RegistrationError
@@ -20,6 +22,17 @@ MAX_BODY = 64 * 1024
 
 Check = Callable[[Registration], Awaitable[Outcome]]
 """Probes an instance that wants to register."""
+
+LOOK_UP_SECS = 5.0
+"""How long finding the address of a name may take: FastDeploy's instances wait so long for an answer."""
+
+Resolve = Callable[[str], Awaitable[tuple[str, ...]]]
+"""Returns the addresses of a host. Raises OSError."""
+
+
+async def as_it_is(host: str) -> tuple[str, ...]:
+    """Take an address for itself."""
+    return (host,)
 
 
 class RegistrationApi:
@@ -37,7 +50,10 @@ class RegistrationApi:
         splitwise: bool,
         log: Log,
         networks: Networks | None = None,
+        resolve: Resolve = as_it_is,
     ) -> None:
+        """``resolve``: finds the addresses of names."""
+        self._resolve = resolve
         self._networks = networks
         self._registry = registry
         self._members = members
@@ -62,8 +78,8 @@ class RegistrationApi:
             require_served(registration, self._registry.dialects, splitwise=self._splitwise)
         except RegistrationError as error:
             return self._refuse(400, error.message)
-        if self._networks is not None and registration.host_ip not in self._networks:
-            return self._refuse(403, f"{registration.host_ip} is in none of access.register-networks")
+        if refusal := await self._refuse_address(registration.host_ip):
+            return refusal
         outcome = await self._check(registration)
         if not outcome.healthy:
             return self._refuse(503, f"{registration.url} service is not healthy", f" ({outcome.detail})")
@@ -71,6 +87,19 @@ class RegistrationApi:
             return self._refuse(403, f"{registration.url} was removed by an admin, and banned for {left:.0f} s more")
         self._members.upsert(registration)
         return json_response(200, {"code": 200, "msg": "Register success"})
+
+    async def _refuse_address(self, host: str) -> Response | None:
+        """Refuse a name without an address, and an address, a name's too, where no instance may be."""
+        try:
+            async with asyncio.timeout(LOOK_UP_SECS):
+                addresses = await self._resolve(host)
+        except ForbiddenAddressError as error:
+            return self._refuse(403, str(error))
+        except OSError as error:  # a TimeoutError is one
+            return self._refuse(400, RegistrationError(f"invalid host_ip: {host}").message, f" ({error})")
+        if self._networks is not None and any(address not in self._networks for address in addresses):
+            return self._refuse(403, f"{host} is in none of access.register-networks")
+        return None
 
     def _refuse(self, status: int, message: str, why: str = "") -> Response:
         self._log.error(f"Failed to register instance: {message}{why}")

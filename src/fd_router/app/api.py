@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.api.abort import AbortApi
+from fd_router.api.engine_admin import EngineAdminApi
 from fd_router.api.health import HealthApi
 from fd_router.api.instances import InstancesApi
 from fd_router.api.metrics import metrics_routes
@@ -12,6 +13,7 @@ from fd_router.api.models import ModelsApi
 from fd_router.api.registration import RegistrationApi
 from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
+from fd_router.api.version import version_routes
 from fd_router.app.admission import Admission
 from fd_router.app.membership import Membership
 from fd_router.app.reload import Reloader
@@ -22,7 +24,8 @@ from fd_router.app.sources import Sources
 from fd_router.engines.dialect import AbortMessage
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
-from fd_router.http.messages import Routes
+from fd_router.http.messages import Request, Routes
+from fd_router.http.resolver import Resolver
 from fd_router.http.server_context import ServerState
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration_keys import Role
@@ -30,6 +33,9 @@ from fd_router.openai.endpoints import Endpoint
 
 CONTROL_SECONDS = 5.0
 """How long an instance may take to answer a request of the router's own, an abort for one."""
+
+ENGINE_ADMIN_SECONDS = 600.0
+"""How long an instance may take to do what an admin wants of its engine: loading other weights takes minutes."""
 
 
 def build_routes(
@@ -42,6 +48,7 @@ def build_routes(
     reloader: Reloader,
     state: ServerState,
     pools: Pools,
+    resolver: Resolver,
     endpoints: Sequence[Endpoint],
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
@@ -53,6 +60,12 @@ def build_routes(
         return await fetch(pool, "POST", message.path, message.body, time_limit=CONTROL_SECONDS, headers=shown)
 
     roles: tuple[Role, ...] = ("prefill", "decode") if runtime.live.current.server.splitwise else ("mixed",)
+
+    async def tell(instance: Instance, request: Request) -> tuple[int, bytes]:
+        head = request.head
+        target = f"{head.path}?{head.query}" if head.query else head.path
+        return await fetch(pools.of(instance), head.method, target, request.body, time_limit=ENGINE_ADMIN_SECONDS)
+
     registration = RegistrationApi(
         registry,
         sources.register_api,
@@ -60,6 +73,7 @@ def build_routes(
         splitwise=runtime.live.current.server.splitwise,
         log=log,
         networks=admission.networks,
+        resolve=resolver.addresses,
     )
     routes = merge_routes(
         registration.routes(),
@@ -67,6 +81,8 @@ def build_routes(
         HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
         metrics_routes(runtime.telemetry.metrics.pages),
         reload_routes(reloader.reload),
+        version_routes(registry.all),
+        EngineAdminApi(registry.all, tell, log=log).routes(),
         AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),
         ModelsApi(
             registry.all,

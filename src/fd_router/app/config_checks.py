@@ -19,6 +19,7 @@ from fd_router.http.instance_access import access_problems
 from fd_router.http.tls import tls_problems
 from fd_router.instances.registration import require_served
 from fd_router.instances.sources.loading import open_sources
+from fd_router.instances.sources.named import read_named
 from fd_router.scheduling.policies import per_role
 from fd_router.telemetry.record_sink_loading import load_record_sinks
 from fd_router.tokenization.local import tokenizer_problems
@@ -65,15 +66,16 @@ def _tokenizer_problems(config: Config) -> Sequence[str]:
 
 
 def _register_problems(config: Config) -> Sequence[str]:
-    """Check the engines' dialects, and ``register.yaml``, whose entries may name them."""
+    """Check the engines' dialects, the instances that are named, and ``register.yaml``, whose entries may name them."""
     try:
         dialects = open_dialects(config.instances)
     except ConfigError as error:
         return error.problems
+    accept = partial(require_served, dialects=dialects, splitwise=config.server.splitwise)
+    named = _raised(lambda: read_named(config.manager.instance, accept))
     path = config.manager.register_path
     if not path:
-        return ()
+        return named
     from fd_router.instances.sources.register_yaml import read_register_file  # noqa: PLC0415  YAML costs start-up time
 
-    file = read_register_file(Path(path), partial(require_served, dialects=dialects, splitwise=config.server.splitwise))
-    return [str(problem) for problem in file.problems]
+    return [*named, *map(str, read_register_file(Path(path), accept).problems)]

@@ -52,7 +52,7 @@ class Router:
         self._client_tls = ClientSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
-        hops = build_hops(config)
+        hops = build_hops(runtime)
         self._pools = pools = build_pools(runtime, hops)
         self._membership = membership = build_membership(runtime, pools)
         registry = membership.registry
@@ -79,7 +79,7 @@ class Router:
         self.context: ServerContext = build_server_context(
             build_routes(
                 runtime, membership, self._sources, admission, self._scheduling, self._routing, self._reloader, state,
-                pools, endpoints,
+                pools, hops.resolver, endpoints,
             ),
             starts(endpoints, self._routing.starters),
             live,

@@ -13,9 +13,10 @@ from fd_router.app.runtime import Run, Runtime
 from fd_router.config.sections import Config
 from fd_router.instances.registration import require_served
 from fd_router.instances.registry import Registry
-from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
+from fd_router.instances.source import NAMED, REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
 from fd_router.instances.sources.loading import open_sources
 from fd_router.instances.sources.members import Diff, FleetSources, SourceMembers
+from fd_router.instances.sources.named import NamedInstances, read_named
 from fd_router.instances.sources.register_yaml import RegisterYaml
 from fd_router.instances.sources.runner import SourceRunner
 from fd_router.instances.sources.state_file import StateFile
@@ -33,15 +34,16 @@ class Sources(msgspec.Struct, frozen=True):
 def build_sources(runtime: Runtime, registry: Registry, networks: Networks | None) -> Sources:
     """Build the sources that the configuration names. ``networks``: those that instances must be in; None: any.
 
-    Raises ConfigError for a source of a third party that can't be loaded.
+    Raises ConfigError for a source of a third party that can't be loaded, and named instances that can't be members.
     """
     config, log = runtime.live.current, runtime.log
     accept = partial(require_served, dialects=registry.dialects, splitwise=config.server.splitwise)
     fleet = FleetSources(registry, accept, log=log)
     run = partial(SourceRunner, clock=runtime.clock, log=log)
+    named = NamedInstances(read_named(config.manager.instance, accept))
     listed = fleet.members_of(REGISTER_YAML)
     register_yaml = RegisterYaml(config.manager.register_path, accept, log=log)
-    runs: list[Run] = [run(register_yaml, listed).run]
+    runs: list[Run] = [run(named, fleet.members_of(NAMED)).run, run(register_yaml, listed).run]
     finish: Callable[[], None] = _nothing
     if path := config.manager.state_path:
         state_file = StateFile(Path(path), registry, accept, log=log, networks=networks)

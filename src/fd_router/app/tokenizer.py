@@ -12,7 +12,7 @@ from fd_router.http.fetch import fetch
 from fd_router.http.instance_access import InstanceAccess
 from fd_router.telemetry.telemetry import Telemetry
 from fd_router.tokenization.local import BOTH_TOKENIZERS, LocalTokenizer, open_encoder
-from fd_router.tokenization.service import ServiceTokenizer, Tokenizer, tokenizer_address
+from fd_router.tokenization.service import EngineTokenizer, ServiceTokenizer, Tokenizer, tokenizer_address
 
 
 def build_tokenizer(options: SchedulerConfig, pools: Pools, telemetry: Telemetry) -> Tokenizer | None:
@@ -35,4 +35,4 @@ def build_tokenizer(options: SchedulerConfig, pools: Pools, telemetry: Telemetry
     async def post(body: bytes, time_limit: float) -> tuple[int, bytes]:
         return await fetch(pools.service(address, access), "POST", address.path, body, time_limit=time_limit)
 
-    return ServiceTokenizer(post, **limits)
+    return (EngineTokenizer if options.tokenizer_messages else ServiceTokenizer)(post, **limits)

@@ -30,7 +30,12 @@ def router_flags() -> list[click.Parameter]:
 
 def given(values: Mapping[str, object]) -> dict[str, object]:
     """Return the router's flags among a command's ``values``, as ``config.load`` takes them."""
-    return {f"{option.section}.{option.attribute}": values[option.attribute] for option in ROUTER_OPTIONS}
+    return {f"{option.section}.{option.attribute}": _joined(values[option.attribute]) for option in ROUTER_OPTIONS}
+
+
+def _joined(value: object) -> object:
+    """Make one text of the texts of a flag that may be given often."""
+    return (", ".join(value) or None) if isinstance(value, tuple) else value
 
 
 def flags_for(options: Iterable[Declared]) -> list[click.Parameter]:
@@ -61,7 +66,8 @@ def _flag_for(option: Declared) -> click.Option:
         names = f"{option.flag}/{negated(option)}"
         return click.Option([option.attribute, names], default=None, help=option.option.help)
     metavar = "|".join(option.option.choices) or _METAVARS[option.kind]
-    return click.Option([option.attribute, option.flag], metavar=metavar, multiple=option.many, help=_help(option))
+    many = option.many or option.option.repeated
+    return click.Option([option.attribute, option.flag], metavar=metavar, multiple=many, help=_help(option))
 
 
 def _help(option: Declared) -> str:

@@ -38,6 +38,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     pattern: str = ""  # a regular expression that the whole text must match, unless it is one of the choices
     form: str = ""  # the pattern in words: "a path beginning with /"
     flag: bool = False  # the router's command line has it, as --<key without section>
+    repeated: bool = False  # the flag may be given often: its texts, joined by commas
     secret: bool = False  # never repeated in a message, nor shown
     zero_is_default: bool = False  # 0 means the default, as in FastDeploy's Go program
     live: bool = False  # a reload puts a new value in force; others need a restart

@@ -17,7 +17,8 @@ POLICY_PATTERN: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 
 def _policy(help: str) -> Option:  # noqa: A002
-    return Option(help=help, choices=POLICIES, pattern=POLICY_PATTERN, form="my_module:MyPolicy for one of your own")
+    form = "my_module:MyPolicy for one of your own"
+    return Option(help=help, choices=POLICIES, pattern=POLICY_PATTERN, form=form, flag=True)
 
 
 class SchedulerConfig(msgspec.Struct, frozen=True):
@@ -135,6 +136,13 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
             form="an http:// or https:// URL, or HOST:PORT",
         ),
     ] = ""
+    tokenizer_messages: Annotated[
+        bool,
+        Option(
+            help="The tokenizer service is the `/tokenize` of an engine (vLLM, SGLang): it is asked with a chat's "
+            "messages and tools, and tells the exact tokens by its own chat template. Off: with the prompt's text."
+        ),
+    ] = False
     tokenizer_path: Annotated[
         str,
         Option(

@@ -99,6 +99,16 @@ class ServerConfig(msgspec.Struct, frozen=True):
 class ManagerConfig(msgspec.Struct, frozen=True):
     """Which instances there are and whether they are healthy."""
 
+    instance: Annotated[
+        str,
+        Option(
+            help="An instance, as `[ROLE=]URL`: `http://10.0.0.1:8000`, `prefill=engine.example:8000`; mixed without a "
+            "role. It is kept like those of `register-path`. The flag may be given often; a file has several separated "
+            "by commas.",
+            flag=True,
+            repeated=True,
+        ),
+    ] = ""
     register_path: Annotated[
         str,
         Option(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import Callable
 from typing import Protocol
 
+from fd_router.config.host_names import is_name
 from fd_router.config.live import LiveConfig
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.deadlines import DeadlineSweeper
+from fd_router.http.heads import host_line
 from fd_router.http.instance_access import InstanceAccess
+from fd_router.http.resolver import Resolver
 from fd_router.http.upstream_connection import UpstreamConnection
 from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import WriteBatcher
@@ -52,12 +56,17 @@ Broken = Callable[[Exception], None]
 class InstancePool:
     """The connections to one instance. The one used last is used first, so that surplus ones grow old and go."""
 
-    def __init__(self, address: Place, upstream: UpstreamSettings, access: InstanceAccess) -> None:
+    def __init__(
+        self, address: Place, upstream: UpstreamSettings, access: InstanceAccess, resolver: Resolver | None = None
+    ) -> None:
+        """``resolver``: who knows its addresses where it has a name; None: the system."""
         self._access = access
+        self._resolver = resolver if is_name(address.host) else None
         self.message = access.message
         """Writes a client's request to the instance: see ``heads.request_message``."""
         self.url = f"{access.scheme}://{address.key}"
         self.authority = address.key.encode("ascii")
+        self.host = host_line(self.authority)
         self._host, self._port = address.host, address.port
         self._upstream = upstream
         self._idle: dict[UpstreamConnection, None] = {}  # an ordered set: popitem() takes the newest
@@ -115,10 +124,19 @@ class InstancePool:
             on_connected(connection)
 
     async def _open(self) -> UpstreamConnection:
+        if self._resolver is None:
+            return await self._open_to(self._host)
+        *others, last = await self._resolver.addresses(self._host)
+        for address in others:
+            with contextlib.suppress(ConnectionRefusedError):
+                return await self._open_to(address)
+        return await self._open_to(last)
+
+    async def _open_to(self, address: str) -> UpstreamConnection:
         options, loop = self._access.tls_options(self._host), asyncio.get_running_loop()
         connection = UpstreamConnection(self, self._upstream)
         try:
-            await loop.create_connection(lambda: connection, self._host, self._port, **options)
+            await loop.create_connection(lambda: connection, address, self._port, **options)
         except BaseException:
             connection.abandon()
             raise
@@ -181,8 +199,10 @@ class Pools:
         *,
         via: str = "",
         dropped: frozenset[bytes] = frozenset(),
+        resolver: Resolver | None = None,
     ) -> None:
-        """``via``, ``dropped``: see ``UpstreamSettings``."""
+        """``via``, ``dropped``: see ``UpstreamSettings``. ``resolver``: of names of instances."""
+        self._resolver = resolver
         self._upstream = UpstreamSettings(batcher, sweeper, live, via=via, dropped=dropped)
         self._pools: dict[str, InstancePool] = {}
         self._leaving: dict[str, list[InstancePool]] = {}  # retired, with requests under way
@@ -191,7 +211,7 @@ class Pools:
         """Return the pool of the instance at ``address``."""
         pool = self._pools.get(address.key)
         if pool is None:
-            pool = self._pools[address.key] = InstancePool(address, self._upstream, address.access)
+            pool = self._pools[address.key] = InstancePool(address, self._upstream, address.access, self._resolver)
         return pool
 
     def service(self, address: Place, access: InstanceAccess) -> InstancePool:
@@ -203,7 +223,7 @@ class Pools:
 
     def single_use(self, address: Address) -> InstancePool:
         """Return a pool that keeps nothing, for an address that is no instance (yet)."""
-        pool = InstancePool(address, self._upstream, address.access)
+        pool = InstancePool(address, self._upstream, address.access, self._resolver)
         pool.retired = True
         return pool
 

@@ -77,13 +77,13 @@ class InstanceAccess:
             raise ConfigError(*problems)
         return context, key
 
-    def _keyed_message(self, request: Request, authority: bytes, body: bytes) -> bytes | tuple[bytes, bytes]:
+    def _keyed_message(self, request: Request, host: bytes, body: bytes) -> bytes | tuple[bytes, bytes]:
         """Write a request as ``request_message`` does, with the router's key in the place of the client's."""
         head = request.head
         if head is not self._known:  # mostly one of a connection's requests after the other has the same
             self._known, self._lines = head, header_lines(without(head.headers, CREDENTIALS))
-        start = b"%bhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\nauthorization: %b\r\n%b%b\r\n" % (
-            head.start, authority, len(body), request.request_id.encode("latin-1"), self._key, self._lines, head.hops,
+        start = b"%b%b%d\r\nx-request-id: %b\r\nauthorization: %b\r\n%b%b" % (
+            head.start, host, len(body), request.request_id.encode("latin-1"), self._key, self._lines, head.hops,
         )  # fmt: skip
         return start + body if len(body) < LONG_BODY else (start, body)
 

@@ -37,7 +37,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     forward: bytes = b""  # ``headers`` as the lines to send on
     authorization: bytes = b""  # the Authorization header's value, unless there are several
     start: bytes = b""  # the first line to send on
-    hops: bytes = b""  # the lines to send on that tell which way it came
+    hops: bytes = b"\r\n"  # the lines to send on that tell which way it came, and the blank one behind them
     client: str = ""  # the client's IP address, as trusted proxies tell it: for the log and fairness, not for access
     session: str = ""  # x-session-id, which goes before what a body says
     cors: bytes = b""  # header lines that each answer to it gets

@@ -332,7 +332,7 @@ class RequestReader:
         return RequestHead(
             method, *target, headers, request_id, trace_id(headers),
             is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), credentials,
-            start_line(method, *target), settings.forwarding.lines(peer, told),
+            start_line(method, *target), settings.forwarding.lines(peer, told) + b"\r\n",
             settings.forwarding.client_of(peer, told), first_value(headers, b"x-session-id").decode("latin-1"),
             self._cors(target[0]),
         )  # fmt: skip

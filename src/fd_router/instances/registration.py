@@ -39,7 +39,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """One instance's valid registration. Ports are ints, 0 meaning not told; ids and RDMA ports stay strings."""
 
     role: Role
-    host_ip: str  # normalised literal: no brackets, v6 compressed
+    host_ip: str  # normalised literal: no brackets, v6 compressed; or a host name in lower case
     port: int
     scheme: str = ""  # "https", or "": http
     connector_port: int = 0

@@ -9,6 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from fd_router.config.host_names import is_name
 from fd_router.config.models import MODEL_FORM, is_model_name
 from fd_router.instances.registration_errors import RegistrationError, shown, wrong_type
 
@@ -49,6 +50,8 @@ def _host_ip(value: object) -> str:
     if not isinstance(value, str):
         raise wrong_type("host_ip", "a string", value)
     host = value.removeprefix("https://").removeprefix("http://")
+    if is_name(name := host.lower().removesuffix(".")):
+        return name
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     try:

@@ -25,6 +25,9 @@ STATE_FILE = Source("state file", 0, is_list=False)
 REGISTER_API = Source("register", 1, is_list=False, is_probed=True)
 """Instances that register themselves."""
 
+NAMED = Source("command line", 1_001, heeds_bans=False)
+"""Those that the command line names: for as long as the router runs."""
+
 REGISTER_YAML = Source("register.yaml", 1_000, heeds_bans=False)
 """The operator's own list: read at the start, and when somebody asks for a reload."""
 

@@ -129,6 +129,11 @@ class Completion:
             self._prompt = " ".join(texts)
         return self._prompt
 
+    @property
+    def body(self) -> bytes:
+        """The body that it was read from, b"" where its endpoint's is of another shape."""
+        return self._body
+
     def replace_body(self, body: bytes) -> None:
         """Keep ``body``, which says the same to scheduling, instead of the client's."""
         if self._body:

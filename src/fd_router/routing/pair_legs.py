@@ -122,7 +122,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
             self._pair.on_leg_sent(self)
         pool = self._pool
         message = pool.message
-        return message(self._request, pool.authority, self._body)
+        return message(self._request, pool.host, self._body)
 
     def cancel(self) -> None:
         """Close the connection at once."""

@@ -27,8 +27,8 @@ class RequestThatIsRead(WaitingRequest):
         body = self._request.body
         if len(body) > VERY_LARGE:
             self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
-        elif self._read(body):
-            self._go_on()
+        elif (completion := self._read(body)) is not None:
+            self._go_on(completion)
 
     async def _start_slowly(self, body: bytes) -> None:
         """Do the same with a very large body, in steps between which others have a turn."""
@@ -43,19 +43,19 @@ class RequestThatIsRead(WaitingRequest):
             self.on_bug(error)
         self._preparing = None
         if self._phase is PREPARING and self._completion is not None:
-            self._go_on()
+            self._go_on(self._completion)
 
     async def _read_slowly(self, body: bytes) -> None:
         try:
-            is_read = self._read(body)
+            completion = self._read(body)
         except UnusualBodyError:
             mended = await as_json_in_slices(body, Pace().breathe)
-            is_read = self._phase is PREPARING and self._read(mended)
-        if is_read:
+            completion = self._read(mended) if self._phase is PREPARING else None
+        if completion is not None:
             await asyncio.sleep(0)
 
-    def _read(self, body: bytes) -> bool:
-        """Read the request in ``body``. Returns False when it has ended so. Raises UnusualBodyError."""
+    def _read(self, body: bytes) -> Completion | None:
+        """Read the request in ``body``. Returns None when it has ended so. Raises UnusualBodyError."""
         request, context = self._request, self._context
         try:
             gate, read = context.gate, context.endpoint.read
@@ -64,13 +64,13 @@ class RequestThatIsRead(WaitingRequest):
             raise
         except HttpError as error:
             self._reject(error)
-            return False
+            return None
         except Exception as error:  # noqa: BLE001  a third party's way to read it
             self.record.tags = request_tags(request)
             self.on_bug(error)
-            return False
+            return None
         self._completion = completion
-        return True
+        return completion
 
     def _reject(self, error: HttpError) -> None:
         """End a request that can't be read, or isn't let in."""
@@ -87,6 +87,6 @@ class RequestThatIsRead(WaitingRequest):
         grant.begin(completion)
         return completion
 
-    def _go_on(self) -> None:
+    def _go_on(self, completion: Completion) -> None:
         """It is read: send it where scheduling chooses."""
         raise NotImplementedError

@@ -22,6 +22,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
+from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.phase import ENDED, PREPARING, STREAMING
@@ -93,11 +94,9 @@ class RoutedRequest(RequestThatIsRead):
 
     # what the client's connection calls
 
-    def _go_on(self) -> None:
+    def _go_on(self, completion: Completion) -> None:
         """Send what has been read where scheduling chooses, once it is prepared for that."""
-        record, request, context, completion = self.record, self._request, self._context, self._completion
-        if completion is None:
-            return
+        record, request, context = self.record, self._request, self._context
         self._notes = completion.notes
         if request.head.session:
             completion.session_id = request.head.session

@@ -16,7 +16,7 @@ from fd_router.http.retry_fields import forbids_retry
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
-from fd_router.openai.completion import Completion
+from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
@@ -92,7 +92,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record.mixed = url = instance.url
         self._notes.append(f"select worker (mixed): {url}, count: {instance.running}")
         pool = context.pools.of(instance)
-        self._drop_texts()
+        if len(self._request.body) > KEPT_TEXT:
+            self._drop_texts()
         if reservation.tracker is not None and reservation.hold(self._be_sent_soon):
             self._move(HELD)
             self._awaited = pool
@@ -152,7 +153,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             record.sent_at = self._context.clock()
         pool = self._pool
         message = pool.message
-        return message(request, pool.authority, request.body)
+        return message(request, pool.host, request.body)
 
     def _release_all(self) -> None:
         if self._awaited is not None:
@@ -229,7 +230,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on."""
         self._connection = None
-        self.on_head(head, body)
+        if head.status >= 300 and self._goes_elsewhere(head):
+            return
+        self._pass_on(head, body)
         if self._phase is not STREAMING:
             return
         if self.record.stream or self._usage is not None:

@@ -85,9 +85,8 @@ class StoredAnswerRequest(SingleInstanceRequest):
 
     # what becomes of the answer
 
-    def on_head(self, head: ResponseHead, body: bytes) -> None:
-        """Pass the head on, with what came of the body."""
-        super().on_head(head, body)
+    def _pass_on(self, head: ResponseHead, body: bytes) -> None:
+        super()._pass_on(head, body)
         self._searched = MAX_SEARCHED if head.status >= 300 or self._context.id_segment else 0
         if body and not self._searched:
             self._learn(body)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import floor
+
 
 def go_duration(seconds: float) -> str:
     """Write ``seconds``, rounded to a nanosecond, as Go does: ``2.798235ms``, ``1m30.5s``, ``500µs``, ``0s``."""
     if 0.001 <= seconds < 0.999_999:  # nearly every request: whole numbers, since to format a fraction costs most
-        digits = str(int(seconds * 1e9 + 0.5))
+        digits = str(floor(seconds * 1e9 + 0.5))  # ``int`` costs thrice as much
         if digits[-1] != "0":
             return f"{digits[:-6]}.{digits[-6:]}ms"
     return go_duration_ns(int(seconds * 1e9 + 0.5)) if seconds >= 0 else "-" + go_duration_ns(int(0.5 - seconds * 1e9))

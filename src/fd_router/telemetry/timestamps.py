@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from math import floor
 
 
 def ts_ms(now: float) -> str:
@@ -13,7 +14,7 @@ def ts_ms(now: float) -> str:
 
 def now_ts_ms() -> str:
     """Write the present moment so."""
-    return _written(int(time.time() * 1000))
+    return _written(floor(time.time() * 1000))
 
 
 @lru_cache(maxsize=4)

@@ -10,12 +10,13 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, Required, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import msgspec
 
 from fd_router.errors import ConfigError, UpstreamError
+from fd_router.openai.tokenize_question import tokenize_question
 
 Post = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]
 """(JSON body, time limit in seconds) → status and body of the answer. Raises UpstreamError."""
@@ -64,6 +65,10 @@ class Prepared(Protocol):
     def prompt(self) -> str:
         """The prompt's text."""
 
+    @property
+    def body(self) -> bytes:
+        """The body that it was read from, b"" where it is no completion's."""
+
 
 class Log(Protocol):
     """Takes the warnings."""
@@ -81,45 +86,49 @@ class _Question(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    input_ids: list[int]
+    input_ids: list[int] | None = None  # FastDeploy
+    tokens: list[int] | None = None  # vLLM, SGLang
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-class Tokenizer:
-    """At most ``max_concurrent`` prompts at a time; remembers the last ``remembered`` answers, as far as they are
-    of ``REMEMBERED_TOKENS`` together.
+class TokenizerOptions(TypedDict, total=False):
+    """What every tokenizer is built with."""
 
-    A request waits ``time_limit`` seconds at most, its turn included. Other requests never wait for it.
+    clock: Required[Callable[[], float]]
+    log: Required[Log]
+    time_limit: float  # seconds that a request waits at most, its turn included; 2
+    max_concurrent: int  # prompts at a time; 32
+    remembered: int  # answers, as far as they are of ``REMEMBERED_TOKENS`` together; 256
+
+
+class Tokenizer:
+    """Bounds how long a request waits, how many prompts are at work, and what is remembered.
+
+    Other requests never wait for it.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Callable[[], float],
-        log: Log,
-        time_limit: float = 2.0,
-        max_concurrent: int = 32,
-        remembered: int = 256,
-    ) -> None:
-        self._clock = clock
-        self._log = log
-        self._time_limit = time_limit
-        self._slots = asyncio.Semaphore(max_concurrent)
-        self._remembered = remembered
+    def __init__(self, **options: Unpack[TokenizerOptions]) -> None:
+        self._clock = options["clock"]
+        self._log = options["log"]
+        self._time_limit = options.get("time_limit", 2.0)
+        self._max_concurrent = options.get("max_concurrent", 32)
+        self._slots = asyncio.Semaphore(self._max_concurrent)
+        self._remembered = options.get("remembered", 256)
         self._answers: OrderedDict[bytes, array[int]] = OrderedDict()
         self._held = 0  # tokens of all of them
         self._paused_until = 0.0
 
     def prepare(self, completion: Prepared) -> Awaitable[None] | None:
         """Set the completion's tokens: now if they are known (None), else by awaiting the result. Never fails."""
-        if not completion.prompt or self._clock() < self._paused_until:
+        subject = self._subject(completion)
+        if not subject or self._clock() < self._paused_until:
             return None
-        digest = blake2b(completion.prompt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        digest = blake2b(subject.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         known = self._answers.get(digest)
         if known is None:
-            return self._find_out(completion, digest)
+            return self._find_out(completion, subject, digest)
         self._answers.move_to_end(digest)
         completion.token_ids = known
         return None
@@ -131,13 +140,17 @@ class Tokenizer:
         """Return the prompt's tokens. Raises UpstreamError, ValueError, OverflowError."""
         raise NotImplementedError
 
-    def _find_out(self, completion: Prepared, digest: bytes) -> Awaitable[None] | None:
-        return self._ask(completion, digest)
+    def _subject(self, completion: Prepared) -> str:
+        """Return what ``tokenize`` is asked for, "" for nothing."""
+        return completion.prompt
 
-    async def _ask(self, completion: Prepared, digest: bytes) -> None:
+    def _find_out(self, completion: Prepared, subject: str, digest: bytes) -> Awaitable[None] | None:
+        return self._ask(completion, subject, digest)
+
+    async def _ask(self, completion: Prepared, subject: str, digest: bytes) -> None:
         try:
             async with asyncio.timeout(self._time_limit), self._slots:
-                ids = await self.tokenize(completion.prompt)
+                ids = await self.tokenize(subject)
         except TimeoutError:
             self._pause()
             self._warn(completion, f"no answer within {self._time_limit:g} s")
@@ -175,35 +188,42 @@ class _UnableError(Exception):
 
 
 class ServiceTokenizer(Tokenizer):
-    """Asks the service behind ``post``. The options are those of ``Tokenizer``."""
+    """Asks the service behind ``post``."""
 
-    def __init__(
-        self,
-        post: Post,
-        *,
-        clock: Callable[[], float],
-        log: Log,
-        time_limit: float = 2.0,
-        max_concurrent: int = 32,
-        remembered: int = 256,
-    ) -> None:
-        super().__init__(
-            clock=clock, log=log, time_limit=time_limit, max_concurrent=max_concurrent, remembered=remembered
-        )
+    def __init__(self, post: Post, **options: Unpack[TokenizerOptions]) -> None:
+        super().__init__(**options)
         self._post = post
 
     async def tokenize(self, prompt: str) -> array[int]:
         """Ask for the prompt's tokens."""
         text = sendable(prompt)
-        status, body = await self._post(msgspec.json.encode(_Question(text, text, text)), self._time_limit)
+        return await self._tokens(msgspec.json.encode(_Question(text, text, text)))
+
+    async def _tokens(self, question: bytes) -> array[int]:
+        """Return the answer to ``question``. Raises UpstreamError, ValueError, OverflowError."""
+        status, body = await self._post(question, self._time_limit)
         if status == 429 or status >= 500:  # not because of this prompt
             raise _UnableError(f"status {status}")
         if status >= 300:
             raise ValueError(f"status {status}")
-        ids = _decode(body).input_ids
+        answer = _decode(body)
+        ids = answer.tokens if answer.input_ids is None else answer.input_ids
+        if ids is None:
+            raise ValueError("missing required field `input_ids`, or `tokens`")
         if not ids:
             raise ValueError("no tokens in the answer")
         return array("I", ids)
+
+
+class EngineTokenizer(ServiceTokenizer):
+    """Asks an engine's own ``/tokenize`` (vLLM, SGLang), with the messages of a chat: it applies its chat template."""
+
+    def _subject(self, completion: Prepared) -> str:
+        return tokenize_question(completion.body)
+
+    async def tokenize(self, prompt: str) -> array[int]:
+        """Ask ``prompt``, which is a whole question."""
+        return await self._tokens(prompt.encode("utf-8"))
 
 
 def sendable(prompt: str) -> str:

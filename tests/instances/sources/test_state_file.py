@@ -90,12 +90,12 @@ def test_a_broken_file_is_told_and_not_used(path, registry, log, text: bytes) ->
 
 def test_what_does_not_fit_is_left_out_and_the_rest_taken(path, registry, describe, log) -> None:
     path.parent.mkdir()
-    entries = [describe(1).as_json(), describe(2, "decode").as_json(), {"role": "mixed", "host_ip": "x", "port": 1}]
+    entries = [describe(1).as_json(), describe(2, "decode").as_json(), {"role": "mixed", "host_ip": "x y", "port": 1}]
     path.write_text(json.dumps({"instances": entries}))
     assert restore(path, registry, log) == 1
     assert [line for level, line in log.lines if level == "warn"] == [
         f"An instance of state file {path} is left out: only MIXED instances are allowed",
-        f"An instance of state file {path} is left out: invalid InstanceInfo format: invalid host_ip: x",
+        f"An instance of state file {path} is left out: invalid InstanceInfo format: invalid host_ip: x y",
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from fd_router.engines.dialect import (
     OK,
@@ -21,6 +21,9 @@ from fd_router.engines.error_answers import begins_with_error
 from fd_router.engines.fastdeploy.aborts import abort_message, read_abort
 from fd_router.engines.fastdeploy.disaggregation import PairInfos, can_pair, plan_again, plan_first
 from fd_router.engines.fastdeploy.given_back import PD_ERROR, RESCHEDULE, is_given_back, read_given_back
+
+_USUAL: Final = b'{"id"'
+"""How whole answers begin that aren't errors: to look for one would cost four times as much."""
 
 
 class FastDeployDialect(Dialect):
@@ -54,7 +57,7 @@ class FastDeployDialect(Dialect):
             is_error = not whole and PD_ERROR in piece and begins_with_error(piece)
             if is_error or is_given_back(piece):
                 return Verdict.GIVEN_BACK
-        if status < 300 and find(b'"error"', 0, 128) < 0 and find(b'"abort"') < 0:  # nearly always
+        if status < 300 and (piece[:5] == _USUAL or find(b'"error"', 0, 128) < 0) and find(b'"abort"') < 0:
             return OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 

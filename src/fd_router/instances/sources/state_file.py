@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from fd_router.config.host_names import is_name
 from fd_router.instances.registration import parse_registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
@@ -87,7 +88,8 @@ class StateFile:
         try:
             registration = parse_registration(entry)
             self._accept(registration)
-            if self._networks is not None and registration.host_ip not in self._networks:
+            host = registration.host_ip  # where a name leads to is looked at with each connection
+            if self._networks is not None and not is_name(host) and host not in self._networks:
                 raise RegistrationError(f"{registration.host_ip} is in none of access.register-networks")
         except RegistrationError as error:
             self._log.warn(f"An instance of state file {self._path} is left out: {error.message}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor
 
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.environment import Environment
@@ -23,8 +24,8 @@ class PowerOfTwoPolicy(Policy):
         if count == 1:
             return candidates[0]
         draw = self._random.random
-        first = int(draw() * count)
-        second = (first + 1 + int(draw() * (count - 1))) % count
+        first, step = divmod(floor(draw() * count * (count - 1)), count - 1)  # one draw for both
+        second = (first + 1 + step) % count
         one, other = candidates[first], candidates[second]
         return other if other.running < one.running else one
 

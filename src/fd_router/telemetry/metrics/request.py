@@ -169,13 +169,16 @@ class Metrics:
         seconds = record.finished_at - started
         if seconds < 0.0:  # noqa: PLR1730 - max() would cost as much as the search below
             seconds = 0.0
-        tally.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+        place = bisect_left(SECONDS_BOUNDS, seconds)
+        tally.counts[place] += 1
         tally.seconds += seconds
         tally.bytes += record.bytes_out
         if first_byte_at := record.first_byte_at:
-            seconds = first_byte_at - started
-            tally.first_counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
-            tally.first_seconds += seconds
+            first_seconds = first_byte_at - started
+            if not place or first_seconds <= SECONDS_BOUNDS[place - 1]:  # else it is in the same bucket
+                place = bisect_left(SECONDS_BOUNDS, first_seconds)
+            tally.first_counts[place] += 1
+            tally.first_seconds += first_seconds
         if record.outcome == "client_gone":
             tally.gone += 1
         if record.model:

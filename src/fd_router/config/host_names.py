@@ -1,0 +1,14 @@
+"""Host names, told from addresses: what an instance may be called instead of its address."""
+
+from __future__ import annotations
+
+import re
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?=[a-z0-9_-]*[a-z_])[a-z0-9_](?:[a-z0-9_-]{{0,61}}[a-z0-9_])?\Z")
+"""RFC 1123, with the underscores of container networks; what ends in a number is an address, or a wrong one."""
+
+
+def is_name(host: str) -> bool:
+    """Tell whether ``host``, in lower case, is a host name, and no address."""
+    return _NAME.match(host) is not None
