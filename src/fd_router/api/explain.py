@@ -149,6 +149,7 @@ def _state(instance: Instance) -> str:
         ("draining", instance.is_draining),
         ("paused", instance.registration.is_paused),
         ("circuit_open", instance.is_ejected),
+        ("stuck", instance.is_stuck),
         ("full", 0 < instance.limit <= instance.running),
     )
     return next((reason for reason, holds in reasons if holds), "healthy")

@@ -13,6 +13,7 @@ from fd_router.capacity.cooling import Cooling
 from fd_router.capacity.count_audit import CountAuditor
 from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
+from fd_router.capacity.progress import Progress
 from fd_router.capacity.slow_start import SlowStart
 from fd_router.config.capacity import ProtectionConfig
 from fd_router.http.connection_pool import Pools
@@ -37,6 +38,15 @@ def build_capacity(runtime: Runtime, registry: Registry, pools: Pools) -> Capaci
     limits = Limits(registry, headroom, options.max_requests_per_instance)
     breakers = _build_breakers(runtime, registry, limits, counters)
     cooling = Cooling(registry, headroom.notify, min_share=options.min_serving_percent / 100, clock=runtime.clock)
+    progress = Progress(
+        registry,
+        limits,
+        pools.streaming,
+        headroom.notify,
+        min_share=options.min_serving_percent / 100,
+        clock=runtime.clock,
+        log=runtime.log,
+    )
     seconds = options.slow_start_secs
     slow_start = SlowStart(registry, limits, seconds, clock=runtime.clock) if seconds else None
     auditor = _build_auditor(runtime, registry, pools, counters)
@@ -48,7 +58,7 @@ def build_capacity(runtime: Runtime, registry: Registry, pools: Pools) -> Capaci
         )
     )
     registry.on_removed(lambda instance: counters.forget(instance.url))
-    runs = [part.run for part in (breakers, cooling, slow_start, auditor) if part is not None]
+    runs = [part.run for part in (breakers, cooling, progress, slow_start, auditor) if part is not None]
     return Capacity(headroom, auditor.compare if auditor is not None else None, runs)
 
 

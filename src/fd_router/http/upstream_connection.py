@@ -138,11 +138,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def delivered_at(self) -> float:
-        """When bytes of the body under way came last, in the sweeper's seconds; 0.0: there is no such body.
+        """When bytes of the body under way came last, in the sweeper's seconds; 0.0: none is read now.
 
         Each read moves the deadline, so that nothing more has to be noted for it.
         """
-        if not self._in_body or self._listener is None:
+        if not self._in_body or self._listener is None or self._paused:
             return 0.0
         return self.deadline - self._settings.stall_timeout
 

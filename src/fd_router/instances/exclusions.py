@@ -38,7 +38,13 @@ def why_excluded(instance: Instance) -> str:
     if instance.health is Health.HEALTHY and instance.registration.is_paused:
         return "is paused"
     return f"is {instance.health.value}" + (
-        ", its circuit is open" if instance.is_ejected else ", it said it has no room" if instance.is_cooling else ""
+        ", its circuit is open"
+        if instance.is_ejected
+        else ", it said it has no room"
+        if instance.is_cooling
+        else ", its streams are silent"
+        if instance.is_stuck
+        else ""
     )
 
 

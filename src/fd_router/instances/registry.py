@@ -235,6 +235,11 @@ class Registry:
         instance.is_cooling = cooling
         self._refresh(instance)
 
+    def set_stuck(self, instance: Instance, *, stuck: bool) -> None:
+        """Let an instance not be chosen whose streams are silent, or be chosen again."""
+        instance.is_stuck = stuck
+        self._refresh(instance)
+
     def probe_succeeded(self, instance: Instance) -> None:
         """Learn that a probe of ``instance`` succeeded."""
         self._learn(self._member_of(instance), Event.PROBE_OK, doubt=min(instance.doubt, Doubt.BROKEN))

@@ -1,0 +1,140 @@
+"""Progress: an instance whose streams are all silent, while other instances' go on, gets nothing new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from fd_router.capacity.limits import Limits
+from fd_router.http.pace import Pace
+from fd_router.instances.instance import Instance
+from fd_router.instances.registry import Registry
+from fd_router.telemetry.contracts import Log
+
+INTERVAL_SECS: Final = 0.5
+"""How often each instance is looked at: a shorter pause between two tokens isn't told from this one."""
+
+SILENCE_SECS: Final = 10.0
+USUAL_GAPS: Final = 20.0
+"""Streams are silent that got nothing for so long, and for so many times as long as is usual there."""
+
+OTHERS_SECS: Final = 2.0
+"""Others go on that got something within so long."""
+
+TRIAL: Final = "stuck"
+
+
+class _Seen:
+    """What is known of an instance's streams: when bytes came last, and how long it usually takes until more do."""
+
+    __slots__ = ("gap", "instance", "last")
+
+    def __init__(self, instance: Instance, last: float) -> None:
+        self.instance = instance
+        self.last = last
+        self.gap = 0.0  # seconds, 0.0: they came once
+
+
+class Progress:
+    """Finds engines that are stuck although they answer probes: their core has stopped, their server hasn't.
+
+    Nothing that runs there is cut. When bytes come again, the instance is as good as before; when its streams end
+    without any, it gets one request at a time until it has answered one. ``min_share`` of a group's instances are
+    always left.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        limits: Limits,
+        streaming: Callable[[str], tuple[int, float]],
+        on_room: Callable[[], None],
+        *,
+        min_share: float,
+        clock: Callable[[], float],
+        log: Log,
+    ) -> None:
+        """``streaming``: how many streams run at the instance with a key, and when bytes of one came last."""
+        self._registry = registry
+        self._limits = limits
+        self._streaming = streaming
+        self._on_room = on_room
+        self._min_share = min_share
+        self._clock = clock
+        self._log = log
+        self._seen: dict[str, _Seen] = {}
+        self._on_trial: dict[str, tuple[Instance, float]] = {}  # key → since when
+        registry.on_removed(self._forget)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_SECS)
+            pace = Pace()
+            for instance in self._registry.all():
+                self._look(instance)
+                await pace.breathe()
+            self._judge()
+
+    def tick(self) -> None:
+        """Look at all instances once."""
+        for instance in self._registry.all():
+            self._look(instance)
+        self._judge()
+
+    def _look(self, instance: Instance) -> None:
+        """Note what an instance delivered. A prefill instance's answers say nothing: their tokens come from decode."""
+        key = instance.key
+        streams, last = self._streaming(key) if instance.role != "prefill" else (0, 0.0)
+        seen = self._seen.get(key)
+        if not streams:
+            self._seen.pop(key, None)
+            if instance.is_stuck:
+                self._release(instance, "its streams have ended: one request at a time until it answers")
+                self._on_trial[key] = (instance, self._clock())
+                self._limits.cap(instance, TRIAL, 1)
+        elif seen is None or seen.instance is not instance:
+            self._seen[key] = _Seen(instance, last)
+        elif last > seen.last:
+            pause, seen.last = last - seen.last, last
+            seen.gap = pause if not seen.gap else 0.7 * seen.gap + 0.3 * pause
+            if instance.is_stuck:
+                self._release(instance, "its streams go on")
+
+    def _judge(self) -> None:
+        now = self._clock()
+        going_on = [seen.instance for seen in self._seen.values() if now - seen.last < OTHERS_SECS]
+        for seen in self._seen.values() if going_on else ():
+            silence = now - seen.last
+            is_silent = seen.gap and silence > max(SILENCE_SECS, USUAL_GAPS * seen.gap)
+            if is_silent and not seen.instance.is_stuck and self._can_spare(seen.instance):
+                self._log.warn(
+                    f"{seen.instance.url} is stuck: nothing came of its streams for {silence:.0f} s while others go "
+                    "on; it gets nothing new"
+                )
+                self._registry.set_stuck(seen.instance, stuck=True)
+        for key, (instance, since) in tuple(self._on_trial.items()):
+            if instance.answered_at > since:
+                del self._on_trial[key]
+                self._limits.cap(instance, TRIAL, 0)
+
+    def _can_spare(self, instance: Instance) -> bool:
+        for group in instance.groups:
+            proven = self._registry.proven(group.key)
+            left = [x for x in proven if x.takes_new and x is not instance]
+            if not left or len(left) < self._min_share * len(proven):
+                return False
+        return True
+
+    def _release(self, instance: Instance, why: str) -> None:
+        self._log.info(f"{instance.url} is no longer stuck: {why}")
+        self._registry.set_stuck(instance, stuck=False)
+        self._on_room()
+
+    def _forget(self, instance: Instance) -> None:
+        self._seen.pop(instance.key, None)
+        self._on_trial.pop(instance.key, None)
+
+    def __repr__(self) -> str:
+        return f"<Progress {sum(seen.instance.is_stuck for seen in self._seen.values())} stuck>"
