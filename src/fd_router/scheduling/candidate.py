@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from fd_router.telemetry.contracts import InstanceLoad
 
-class Candidate(Protocol):
+
+class Candidate(InstanceLoad, Protocol):
     """An instance as a policy sees it: who it is and what it is busy with. Counts are this router's own."""
-
-    @property
-    def url(self) -> str:
-        """``http://IP:PORT``, the instance's name in logs and metrics."""
-
-    @property
-    def running(self) -> int:
-        """Requests sent there and not yet finished."""
-
-    @property
-    def tokens(self) -> int:
-        """Estimated prompt tokens sent there whose prefill isn't known to be done."""
 
     @property
     def limit(self) -> int:

@@ -21,5 +21,21 @@ class Log(Protocol):
         """Log ``message`` at ERROR."""
 
 
+class InstanceLoad(Protocol):
+    """An instance's name, and what this router has it busy with."""
+
+    @property
+    def url(self) -> str:
+        """``http://IP:PORT``, its name in logs and metrics."""
+
+    @property
+    def running(self) -> int:
+        """Requests sent there and not yet finished."""
+
+    @property
+    def tokens(self) -> int:
+        """Estimated prompt tokens sent there whose prefill isn't known to be done."""
+
+
 FinishRecord = Callable[[RequestRecord], None]
 """Takes the record of a request that is over, once."""

@@ -8,10 +8,10 @@ from array import array
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from fd_router.errors import ConfigError
-from fd_router.tokenization.service import Log, Prepared, Tokenizer, sendable
+from fd_router.tokenization.service import Prepared, Tokenizer, TokenizerOptions, sendable
 
 INLINE_CHARACTERS = 512
 """Up to so many are encoded at once, in about 0.1 ms; handing them to a thread would take as long."""
@@ -64,24 +64,13 @@ def tokenizer_problems(path: str, url: str) -> tuple[str, ...]:
 class LocalTokenizer(Tokenizer):
     """Encodes short prompts at once and longer ones in threads, where the library lets the loop run on.
 
-    The options are those of ``Tokenizer``. No more threads than processors, whatever ``max_concurrent`` says.
+    No more threads than processors, whatever ``max_concurrent`` says.
     """
 
-    def __init__(
-        self,
-        encode: Encode,
-        *,
-        clock: Callable[[], float],
-        log: Log,
-        time_limit: float = 2.0,
-        max_concurrent: int = 32,
-        remembered: int = 256,
-    ) -> None:
-        super().__init__(
-            clock=clock, log=log, time_limit=time_limit, max_concurrent=max_concurrent, remembered=remembered
-        )
+    def __init__(self, encode: Encode, **options: Unpack[TokenizerOptions]) -> None:
+        super().__init__(**options)
         self._encode = encode
-        self._threads = ThreadPoolExecutor(min(max_concurrent, os.cpu_count() or 1), "tokenizer")
+        self._threads = ThreadPoolExecutor(min(self._max_concurrent, os.cpu_count() or 1), "tokenizer")
 
     async def tokenize(self, prompt: str) -> array[int]:
         """Encode the prompt in a thread."""

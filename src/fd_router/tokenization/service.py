@@ -10,7 +10,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, Required, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import msgspec
@@ -93,27 +93,29 @@ class _Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-class Tokenizer:
-    """At most ``max_concurrent`` prompts at a time; remembers the last ``remembered`` answers, as far as they are
-    of ``REMEMBERED_TOKENS`` together.
+class TokenizerOptions(TypedDict, total=False):
+    """What every tokenizer is built with."""
 
-    A request waits ``time_limit`` seconds at most, its turn included. Other requests never wait for it.
+    clock: Required[Callable[[], float]]
+    log: Required[Log]
+    time_limit: float  # seconds that a request waits at most, its turn included; 2
+    max_concurrent: int  # prompts at a time; 32
+    remembered: int  # answers, as far as they are of ``REMEMBERED_TOKENS`` together; 256
+
+
+class Tokenizer:
+    """Bounds how long a request waits, how many prompts are at work, and what is remembered.
+
+    Other requests never wait for it.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Callable[[], float],
-        log: Log,
-        time_limit: float = 2.0,
-        max_concurrent: int = 32,
-        remembered: int = 256,
-    ) -> None:
-        self._clock = clock
-        self._log = log
-        self._time_limit = time_limit
-        self._slots = asyncio.Semaphore(max_concurrent)
-        self._remembered = remembered
+    def __init__(self, **options: Unpack[TokenizerOptions]) -> None:
+        self._clock = options["clock"]
+        self._log = options["log"]
+        self._time_limit = options.get("time_limit", 2.0)
+        self._max_concurrent = options.get("max_concurrent", 32)
+        self._slots = asyncio.Semaphore(self._max_concurrent)
+        self._remembered = options.get("remembered", 256)
         self._answers: OrderedDict[bytes, array[int]] = OrderedDict()
         self._held = 0  # tokens of all of them
         self._paused_until = 0.0
@@ -186,21 +188,10 @@ class _UnableError(Exception):
 
 
 class ServiceTokenizer(Tokenizer):
-    """Asks the service behind ``post``. The options are those of ``Tokenizer``."""
+    """Asks the service behind ``post``."""
 
-    def __init__(
-        self,
-        post: Post,
-        *,
-        clock: Callable[[], float],
-        log: Log,
-        time_limit: float = 2.0,
-        max_concurrent: int = 32,
-        remembered: int = 256,
-    ) -> None:
-        super().__init__(
-            clock=clock, log=log, time_limit=time_limit, max_concurrent=max_concurrent, remembered=remembered
-        )
+    def __init__(self, post: Post, **options: Unpack[TokenizerOptions]) -> None:
+        super().__init__(**options)
         self._post = post
 
     async def tokenize(self, prompt: str) -> array[int]:

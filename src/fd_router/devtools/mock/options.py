@@ -7,6 +7,19 @@ from typing import Annotated
 import msgspec
 
 from fd_router.config.loading import Option
+from fd_router.devtools.engine_model.options import (
+    CACHE_TOKENS,
+    DECODE_MS_PER_RUNNING,
+    DECODE_MS_PER_TOKEN,
+    MAX_RUNNING,
+    PREFILL_TOKENS_PER_SEC,
+    CacheSize,
+    DecodeTime,
+    DecodeTimeMore,
+    MaxRunning,
+    PrefillSpeed,
+    engine_settings,
+)
 from fd_router.devtools.engine_model.runs import EngineSettings
 from fd_router.devtools.mock.engines import DIALECTS
 from fd_router.devtools.router_address import FORM, PATTERN
@@ -67,21 +80,15 @@ class MockOptions(msgspec.Struct, frozen=True):
     kv_wait_secs: Annotated[
         float, Option(help="How long a decode instance waits for the KV cache.", unit="s", minimum=0.001)
     ] = 10.0
-    prefill_tokens_per_sec: Annotated[float, Option(help="Prefill speed.", unit="tokens/s", minimum=0.001)] = 20_000.0
-    decode_ms_per_token: Annotated[
-        float, Option(help="Time between two tokens of a request.", unit="ms", minimum=0)
-    ] = 10.0
-    decode_ms_per_running: Annotated[
-        float, Option(help="What each running request adds to that time.", unit="ms", minimum=0)
-    ] = 0.05
-    cache_tokens: Annotated[int, Option(help="Size of the prefix cache.", unit="tokens", minimum=0)] = 400_000
+    prefill_tokens_per_sec: PrefillSpeed = PREFILL_TOKENS_PER_SEC
+    decode_ms_per_token: DecodeTime = DECODE_MS_PER_TOKEN
+    decode_ms_per_running: DecodeTimeMore = DECODE_MS_PER_RUNNING
+    cache_tokens: CacheSize = CACHE_TOKENS
     block_size: Annotated[int, Option(help="Tokens in a block of the prefix cache.", unit="tokens", minimum=1)] = 64
     hash_id_tokens: Annotated[
         int, Option(help="Tokens that each of a request's mock_hash_ids stands for.", unit="tokens", minimum=1)
     ] = 512
-    max_running: Annotated[int, Option(help="Requests that run at once; others wait.", unit="requests", minimum=1)] = (
-        256
-    )
+    max_running: MaxRunning = MAX_RUNNING
     keep_alive_secs: Annotated[
         float,
         Option(help="An idle connection is closed after so long (engines on uvicorn: 5).", unit="s", minimum=0.01),
@@ -98,10 +105,4 @@ class MockOptions(msgspec.Struct, frozen=True):
     @property
     def engine(self) -> EngineSettings:
         """The engine model's settings."""
-        return EngineSettings(
-            prefill_tokens_per_sec=self.prefill_tokens_per_sec,
-            decode_secs=self.decode_ms_per_token / 1000,
-            decode_secs_per_running=self.decode_ms_per_running / 1000,
-            cache_tokens=self.cache_tokens,
-            max_running=self.max_running,
-        )
+        return engine_settings(self)

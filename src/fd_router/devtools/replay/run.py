@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import signal
 import sys
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import uvloop
 from fd_router.devtools.exit_codes import INTERRUPTED
 from fd_router.devtools.replay.options import ReplayOptions
 from fd_router.devtools.replay.replay import Replay, Target
-from fd_router.devtools.report.outcomes import Limits, Result
+from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.router_address import RouterAddress
 from fd_router.devtools.simulate.run import progress_bar, show
 from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace
@@ -44,7 +43,7 @@ def run(options: ReplayOptions) -> int:
     requests = at_speed(capped(requests, options.max_output), options.speed)
     replay, result = uvloop.run(_replay(options, requests, target))
     late = replay.late_secs
-    limits = Limits(options.ttft_limit_secs or math.inf, options.tpot_limit_ms / 1000 or math.inf)
+    limits = options.limits
     result = msgspec.structs.replace(result, limits=limits)
     done, seconds = len(result.outcomes), requests[-1].at
     title = f"{Path(options.trace).name}: {done:,} of {len(requests):,} requests in {seconds:,.0f} s to {router.url}"

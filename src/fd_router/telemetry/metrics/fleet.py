@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from fd_router.telemetry.contracts import InstanceLoad
+
 
 class RegistrationLike(Protocol):
     """What an instance registered, as far as metrics need it."""
@@ -17,20 +19,8 @@ class RegistrationLike(Protocol):
         """``mixed``, ``prefill`` or ``decode``."""
 
 
-class InstanceLike(Protocol):
+class InstanceLike(InstanceLoad, Protocol):
     """An instance as metrics and the stats line see it."""
-
-    @property
-    def url(self) -> str:
-        """``http://IP:PORT``."""
-
-    @property
-    def running(self) -> int:
-        """Requests sent there and not yet finished."""
-
-    @property
-    def tokens(self) -> int:
-        """Estimated prompt tokens sent there whose prefill isn't known to be done."""
 
     @property
     def health(self) -> Any:
