@@ -248,7 +248,7 @@ class PairRequest(RoutedRequest):
         clock = self._context.clock
         self.record.first_byte_at = now = clock()
         self._telemetry.metrics.leg_began("decode", now - self._sent_at)
-        leg.instance.answered_at = now
+        leg.reservation.instance.answered_at = now
         self.record.stream = leg.is_streamed
         if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
@@ -274,7 +274,7 @@ class PairRequest(RoutedRequest):
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:
         """Decode's answer is whole, and so is the client's."""
-        if self.record.status < 300 and (flaw := self._judge_end(leg.instance)):
+        if self.record.status < 300 and (flaw := self._judge_end(leg.reservation.instance)):
             self._telemetry.metrics.leg_failed(leg.role, "error_answer")
             self._log_failure(leg, "an error in the middle of the stream" if flaw == ERROR_IN_STREAM else flaw)
         if self._usage is not None and self._prefill is not None:
