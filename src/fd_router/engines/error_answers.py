@@ -48,7 +48,8 @@ def end_flaw(tail: bytes) -> str:
 
     Errors come last in a stream, and so does the reason for which it ended. Where chunks begin doesn't matter.
     """
-    tail = _CHUNK_BORDER.sub(b"", tail)
+    if tail.count(b"\r\n") > 2 * tail.count(b"\n\r\n"):  # a chunk ends within a line: else nothing is cut into pieces
+        tail = _CHUNK_BORDER.sub(b"", tail)
     if tail.find(b"error") >= 0 and _ERROR_LINE.search(tail) is not None:
         return ERROR_IN_STREAM
     return ABORTED_ANSWER if is_aborted(tail) else ""

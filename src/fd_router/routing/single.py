@@ -77,7 +77,11 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     def _select_by(self, route: ModelRoute, tried: Collection[str]) -> Reservation[Instance]:
         """Choose an instance of the request's model, not one of ``tried`` (keys) if there is another."""
         reservation = route.select(tried)
-        self._follow(route)
+        try:
+            self._follow(route)
+        except BaseException:
+            reservation.release()
+            raise
         return reservation
 
     def _send_to(self, reservation: Reservation[Instance], record: RequestRecord) -> None:
