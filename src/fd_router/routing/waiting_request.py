@@ -89,7 +89,7 @@ class WaitingRequest(RequestByModel):
 
     def _wait_for_certainty(self, refusal: HttpError) -> bool:
         """Wait for these probes. Returns False where it can't."""
-        queue, seconds = self._context.queue, self._context.hope_secs()
+        queue, seconds = self._queue, self._context.hope_secs()
         if queue is None or not seconds:
             return False
         self._refusal = refusal
