@@ -10,7 +10,7 @@ RUN := .venv-run
 RUNNABLE := $(RUN)/.installed
 COVERAGE := 90
 
-.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart fuzz binary clean
+.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart fuzz binary site clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -84,15 +84,23 @@ binary: $(INSTALLED) ## Build dist/fd-router, one executable that needs no Pytho
 	$(BIN)/pyinstaller --noconfirm --log-level WARN --distpath dist --workpath build/pyinstaller packaging/fd-router.spec
 	$(BIN)/python packaging/smoke.py dist/fd-router
 
-COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
-	--no-emit-index-url --no-emit-find-links --no-header
+SITE := .venv-site
+SITE_INSTALLED := $(SITE)/.installed
+
+site: $(SITE_INSTALLED) ## Make the documentation a site that can be searched: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+RESOLVE := --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
+COMPILE := $(BIN)/uv pip compile pyproject.toml $(RESOLVE)
 
 lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) --output-file requirements.lock
 	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra tokenizer --group dev --output-file requirements-dev.lock
+	$(BIN)/uv pip compile $(RESOLVE) $(UPGRADE) --group site --output-file requirements-site.lock
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) $(RUN) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(RUN) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 
 NEW_PYTHON := import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None
 
@@ -103,6 +111,11 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED)
+
+$(SITE_INSTALLED): requirements-site.lock
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-site.lock
+	@touch $(SITE_INSTALLED)
 
 $(RUNNABLE): requirements.lock
 	@$(PYTHON) -c '$(NEW_PYTHON)'

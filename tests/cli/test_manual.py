@@ -47,7 +47,9 @@ def test_nothing_begins_a_request_by_accident(page: str) -> None:
 
 @pytest.mark.skipif(not shutil.which("groff"), reason="no groff here")
 def test_groff_has_nothing_to_say_about_it(page: str) -> None:
-    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww"], input=page, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-Wbreak"], input=page, capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     assert "SYNOPSIS" in re.sub(r"\x1b\[\d*m|.\x08", "", done.stdout)
 

@@ -8,13 +8,16 @@ import pytest
 
 from tests.support.tutorial import Reader, blocks_of
 
-TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [
+    page for page in (DOCS / "first-half-hour.md", *sorted((DOCS / "tutorials").glob("*.md"))) if ".zh" not in page.name
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(page.name for page in TUTORIALS.glob("*.md") if ".zh" not in page.name))
-def test_a_tutorial(name: str, tmp_path: Path) -> None:
-    blocks = blocks_of(TUTORIALS / name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_tutorial(page: Path, tmp_path: Path) -> None:
+    blocks = blocks_of(page)
     assert len(blocks) > 4
     with Reader(tmp_path) as reader:
         for block in blocks:

@@ -15,7 +15,9 @@ _ERROR_LINE = re.compile(
 )
 """An error among the events of a stream. No generated text looks so: in it, quotes and line ends are escaped."""
 
-_ABORT = b'"abort"'
+ABORT = b'"abort"'
+"""The ``finish_reason`` of an answer that the engine gave up."""
+
 _ABORTED = re.compile(rb'"finish_reason"\s*:\s*"abort"')
 _CHUNK_BORDER = re.compile(rb"\r\n[0-9A-Fa-f]+[^\r\n]*\r\n")
 _CLIENTS_CODE = re.compile(rb'"(?:code|status)"\s*:\s*"?4[0-9][0-9]\b')
@@ -33,7 +35,7 @@ def begins_with_error(piece: bytes) -> bool:
 
 def is_aborted(piece: bytes) -> bool:
     """Whether a piece of an answer says that the engine gave the request up, as engines do that are being stopped."""
-    return piece.find(_ABORT) >= 0 and _ABORTED.search(piece) is not None
+    return piece.find(ABORT) >= 0 and _ABORTED.search(piece) is not None
 
 
 def is_clients_error(piece: bytes) -> bool:
@@ -46,7 +48,8 @@ def end_flaw(tail: bytes) -> str:
 
     Errors come last in a stream, and so does the reason for which it ended. Where chunks begin doesn't matter.
     """
-    tail = _CHUNK_BORDER.sub(b"", tail)
+    if tail.count(b"\r\n") > 2 * tail.count(b"\n\r\n"):  # a chunk ends within a line: else nothing is cut into pieces
+        tail = _CHUNK_BORDER.sub(b"", tail)
     if tail.find(b"error") >= 0 and _ERROR_LINE.search(tail) is not None:
         return ERROR_IN_STREAM
     return ABORTED_ANSWER if is_aborted(tail) else ""

@@ -24,7 +24,7 @@ class BodyBudget:
     Each byte is taken once, by whoever received it, and given back once, with its request.
     """
 
-    __slots__ = ("_for_large", "held", "limit", "on_refused")
+    __slots__ = ("held", "largest", "limit", "on_refused")
 
     def __init__(self, limit: int = 1 << 62) -> None:
         self.held = 0
@@ -36,21 +36,17 @@ class BodyBudget:
     def set_limit(self, limit: int) -> None:
         """Allow ``limit`` bytes from now on. What is held already goes on."""
         self.limit = limit
-        self._for_large = limit - limit // SHARE_OF_SMALL
-
-    @property
-    def largest(self) -> int:
-        """The largest body that can be let in at all."""
-        return self._for_large
+        self.largest = limit - limit // SHARE_OF_SMALL
+        """The largest body that can be let in at all; as long as no more is held with it, any is."""
 
     def has_room(self, size: int, so_far: int = 0) -> bool:
         """Return whether there is room for a body of ``size`` bytes of which ``so_far`` are held."""
-        return self.held + size - so_far <= (self.limit if size <= SMALL else self._for_large)
+        return self.held + size - so_far <= (self.limit if size <= SMALL else self.largest)
 
     def take(self, more: int, size: int) -> bool:
         """Take ``more`` bytes of a body that has ``size`` with them. Returns False, and takes none, without room."""
         held = self.held + more
-        if held > (self.limit if size <= SMALL else self._for_large):
+        if held > (self.limit if size <= SMALL else self.largest):
             return False
         self.held = held
         return True

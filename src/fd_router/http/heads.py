@@ -57,12 +57,12 @@ class KnownHead:
     What was learnt of the one holds for the other, without parsing it again.
     """
 
-    __slots__ = ("_end", "_head", "_size", "_start")
+    __slots__ = ("_end", "_head", "_head_size", "_size", "_start", "_start_size")
 
     def __init__(self, message: bytes, head: bytes, start: bytes, end: bytes) -> None:
         self._size = len(message)
-        self._head = head
-        self._start = start  # from the first byte to "Content-Length: "
+        self._head, self._head_size = head, len(head)
+        self._start, self._start_size = start, len(start)  # from the first byte to "Content-Length: "
         self._end = end  # from the line end after the digits to the blank line
 
     @classmethod
@@ -75,16 +75,21 @@ class KnownHead:
         return cls(message, message[:end], message[: at.start(1)], message[at.end(1) : end])
 
     def body_of(self, message: bytes) -> bytes | None:
-        """Return the body of ``message`` if it is a whole one with this head, else None."""
-        if len(message) == self._size and message.startswith(self._head):
-            return message[len(self._head) :]
-        start, end = self._start, self._end
-        if not message.startswith(start):
+        """Return the body of ``message`` if it is a whole one with this head, else None.
+
+        Slices are compared, which costs half as much as ``startswith``.
+        """
+        size = self._head_size
+        if len(message) == self._size and message[:size] == self._head:
+            return message[size:]
+        size, end = self._start_size, self._end
+        if message[:size] != self._start:
             return None
-        at = message.find(b"\r", len(start))
-        if not message.startswith(end, at):
+        at = message.find(b"\r", size)
+        body_at = at + len(end)
+        if at < 0 or message[at:body_at] != end:
             return None
-        digits, body = message[len(start) : at], message[at + len(end) :]
+        digits, body = message[size:at], message[body_at:]
         return body if digits == b"%d" % len(body) else None
 
 
@@ -97,7 +102,7 @@ def request_message(request: Request, host: bytes, body: bytes) -> bytes | tuple
     """Return what to send to the instance whose ``host_line`` is ``host``; in two pieces, if ``body`` is long."""
     head, size = request.head, len(body)
     is_short = size < LONG_BODY
-    message = b"".join((  # in two thirds of the time that one ``%`` takes
+    message = b"".join((  # two thirds of what one ``%`` costs
         head.start, host, b"%d" % size, b"\r\nx-request-id: ", request.request_id.encode("latin-1"), b"\r\n",
         head.forward, head.hops, body if is_short else b"",
     ))  # fmt: skip

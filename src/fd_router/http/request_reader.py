@@ -151,8 +151,13 @@ class RequestReader:
         body, head, settings = known.body_of(data), self._again, self._settings
         if body is None:
             return False
-        size = len(body)
-        if size > self._limit or not settings.budget.take(size, size):  # the path's limit, so still the right one
+        size, budget = len(body), settings.budget
+        if size > self._limit:  # the path's, so still the right one
+            return False
+        held = budget.held + size
+        if held <= budget.largest:  # nearly always; else the budget has more to say
+            budget.held = held
+        elif not budget.take(size, size):
             return False
         make_id, clock = settings.make_id, settings.clock
         self.ready.append(Request(head, body, head.request_id or make_id(), clock()))

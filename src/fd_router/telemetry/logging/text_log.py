@@ -80,7 +80,7 @@ class RouterLog:
             if self._idle:
                 self._wake()
             head, append = f"{self._info_head}{tags}", self._append
-            append(head.join(("", *messages)))
+            append(f"{head}{head.join(messages)}")
 
     def finished(self, record: RequestRecord) -> None:
         """Log the line of a finished request, at info, after what was still to be said of it: as a ``RecordSink``."""
@@ -88,7 +88,9 @@ class RouterLog:
             if self._idle:
                 self._wake()
             head, append = f"{self._info_head}{record.tags}", self._append
-            append(head.join(("", *record.notes, access_line(record))))
+            notes = record.notes
+            before = f"{head}{head.join(notes)}" if notes else ""
+            append(f"{before}{head}{access_line(record)}")
             if len(self._lines) >= _BATCH_PIECES:
                 self.flush()
 
