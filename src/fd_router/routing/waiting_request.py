@@ -39,9 +39,7 @@ class WaitingRequest(RequestByModel):
         self, queue: RequestQueue, *, again: bool = False, hope_secs: float = 0.0, refusal: HttpError | None = None
     ) -> None:
         """Queue. ``hope_secs``: see ``RequestQueue.enter``. ``refusal``: what it ends with where none may wait."""
-        completion, grant = self._completion, self._grant
-        tier = completion.service_tier if completion is not None else ""
-        priority = queue.priority_of(self._request, tier, grant.allowance.key.priority if grant is not None else None)
+        priority = self._priority(queue)
         try:
             ticket = queue.enter(self, priority, self._party(), again=again, hope_secs=hope_secs)
         except LimitError as error:
@@ -53,6 +51,11 @@ class WaitingRequest(RequestByModel):
         what = "a probe that may bring an instance back" if ticket.hopes else "room at an instance"
         self._notes.append(f"Waiting for {what} (priority {priority}, {queue.waiting - 1} others wait)")
         self._log_notes()
+
+    def _priority(self, queue: RequestQueue) -> str:
+        completion, grant = self._completion, self._grant
+        tier = completion.service_tier if completion is not None else ""
+        return queue.priority_of(self._request, tier, grant.allowance.key.priority if grant is not None else None)
 
     def _party(self) -> str:
         """Return among whose requests it waits for its turn: its key's, its session's, or its client's."""
@@ -149,8 +152,3 @@ class WaitingRequest(RequestByModel):
             self._give_up(self._refusal or refusal)
         except Exception as bug:  # noqa: BLE001  as above
             self.on_bug(bug)
-
-    @property
-    def waits_until(self) -> float:
-        """Until when it may wait in the queue, in monotonic seconds; 0.0: it doesn't wait there."""
-        return self._ticket.deadline if self._ticket is not None else 0.0
