@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+from fd_router.engines.continuation.engines import FASTDEPLOY
+from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import (
     OK,
     AbortMessage,
@@ -33,6 +35,7 @@ class FastDeployDialect(Dialect):
     makes_pairs: ClassVar[bool] = True
     goes_by_model: ClassVar[bool] = False
     metrics_prefix: ClassVar[bytes] = b"fastdeploy:"
+    ways: ClassVar[Ways] = FASTDEPLOY
 
     def __init__(self) -> None:
         self._infos = PairInfos()
