@@ -321,6 +321,38 @@ async def models_are_asked_for(router: LiveRouter) -> None:
     await until(is_known)
 
 
+EVENT = b'data: {"id":"x","choices":[{"index":0,"text":"well","finish_reason":null}]}\n\n'
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(EVENT), EVENT)
+
+
+async def break_a_stream(router: LiveRouter) -> None:
+    """Reload, then have a stream lose its instance, with another one there."""
+    instances = [await router.add(), await router.add()]
+    for instance in instances:
+        instance.answer = STREAM
+    await router.reload()
+    router.ask_beside(b'{"prompt": "hello", "stream": true}')
+    await until(lambda: any(instance.connections for instance in instances))
+    await asyncio.sleep(0.05)
+    next(instance for instance in instances if instance.connections).stop()
+    await until(lambda: "outcome=failed" in router.outlet.text)
+
+
+async def streams_break(router: LiveRouter) -> None:
+    await break_a_stream(router)
+    assert "stream can't go on" not in router.outlet.text
+    assert "continue stream" not in router.outlet.text
+
+
+def no_stream_goes_on(why: str) -> Observe:
+    async def observe(router: LiveRouter) -> None:
+        await break_a_stream(router)
+        assert f"The stream can't go on at another instance: {why}" in router.outlet.text
+        assert "continue stream" not in router.outlet.text
+
+    return observe
+
+
 class Case(NamedTuple):
     """How the effect of an option's new ``value`` is observed, in a router that began with ``options``."""
 
@@ -362,6 +394,10 @@ CASES: Mapping[str, Case] = {
     "models.refresh-interval-secs": slow("models.refresh-interval-secs", models_are_asked_for, models=ASKED),
     "instances.detect-dialects": Case(True, engines_are_asked_for_their_dialect),
     "log.level": Case("info", lines_come, {"log": {"level": "error"}}),
+    "proxy.continue-streams": Case("off", streams_break),
+    "proxy.max-continuations": Case(0, no_stream_goes_on("too_often")),
+    "proxy.stream-journal-kb": Case(0, no_stream_goes_on("too_long")),
+    "proxy.journals-mb": Case(0, no_stream_goes_on("no_budget")),
     "proxy.max-attempts": Case(1, no_more_attempts),
     "proxy.connect-timeout-secs": slow("proxy.connect-timeout-secs", connecting_ends),
     "proxy.first-byte-timeout-secs": slow("proxy.first-byte-timeout-secs", silence_ends),

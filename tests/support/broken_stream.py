@@ -37,7 +37,8 @@ class BrokenStream:
         sent: list[bytes] = []
         journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None)
         first, *more = pieces_of(framed, size) if framed else [b""]
-        sent.append(journal.begin(first, sent.append))
+        sent.append(journal.begin(first))
+        journal.write_to(sent.append)
         for piece in more:
             journal.feed(piece)
         self.out = b"".join(sent)

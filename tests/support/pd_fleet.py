@@ -145,7 +145,7 @@ class PdFleet:
             for index, port in enumerate(sorted([free_port() for _ in range(number)], key=str), 1):
                 name = f"{role}-{index}"
                 single = self._single.get(name.replace("-", "_"), {})
-                options = MockOptions(name=name, role=role, port=port, **{**self._options, **single})
+                options = MockOptions(role=role, port=port, **{"name": name, **self._options, **single})
                 mock = MockInstance(options)
                 await mock.start()
                 started.append((mock, options))
@@ -154,7 +154,7 @@ class PdFleet:
                 await mock.stop()
             raise
         self._made += started
-        self.mocks |= {mock.name: mock for mock, _ in started}
+        self.mocks |= {f"{role}-{index}": mock for index, (mock, _) in enumerate(started, 1)}
 
     async def __aexit__(self, *_: object) -> None:
         await self._router.stop()

@@ -119,7 +119,7 @@ class AbortApi:
         ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
         for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
             one.on_aborted()
-        for one in running:
+        for one in running:  # what their instances say from now on is no reason to go on elsewhere
             one.on_abort_asked()
         shown = self._credentials(request)
         told = await asyncio.gather(*(self._tell(instance, todo, shown) for instance, todo in messages if todo))

@@ -15,6 +15,7 @@ from fd_router.app.models import build_models
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.stored import stored_starters
+from fd_router.app.streams import build_streams
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
 from fd_router.http.server_context import ServerState
@@ -77,6 +78,7 @@ def build_routing(
         "queue": admission.queues.default,
         "gate": admission.gate,
         "models": switch,
+        "streams": build_streams(runtime),
         "explain_header": config.proxy.explain_header,
     }
     starters = _starters(runtime, registry, default, shared, make_id if config.server.splitwise else None)

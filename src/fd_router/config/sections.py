@@ -9,6 +9,7 @@ import msgspec
 
 from fd_router.config.admission import AccessConfig, AdmissionConfig
 from fd_router.config.capacity import ProtectionConfig
+from fd_router.config.continuation import ContinuationConfig
 from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.models import ModelsConfig
@@ -193,7 +194,7 @@ class LogConfig(msgspec.Struct, frozen=True):
     ] = 3600.0
 
 
-class ProxyConfig(msgspec.Struct, frozen=True):
+class ProxyConfig(ContinuationConfig, frozen=True):
     """How requests are taken from clients and forwarded to instances."""
 
     max_attempts: Annotated[

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
 
+from fd_router.engines.continuation.ways import PLAIN, Ways
 from fd_router.engines.engine_load import EngineLoad, read_engine_load
 from fd_router.engines.error_answers import begins_with_error, end_flaw, is_aborted, is_clients_error
 
@@ -186,6 +187,9 @@ class Dialect:
 
     doubtful_statuses: ClassVar[frozenset[int]] = frozenset((500,))
     """Statuses of a failure that may be the request's own doing: it is sent to one other instance, and no third."""
+
+    ways: ClassVar[Ways] = PLAIN
+    """How it is told to go on with an answer that another instance began."""
 
     def recognizes(self, answer: bytes) -> bool:  # noqa: ARG002
         """Tell whether ``answer`` to a GET of ``detect_path`` is of this engine."""

@@ -7,6 +7,8 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from fd_router.engines.continuation.engines import SGLANG
+from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
 from fd_router.engines.engine_load import EngineLoad
 from fd_router.engines.prometheus import samples
@@ -35,6 +37,8 @@ class SglangDialect(Dialect):
     """SGLang's."""
 
     name: ClassVar[str] = "sglang"
+
+    ways: ClassVar[Ways] = SGLANG
 
     metrics_prefix: ClassVar[bytes] = b"sglang:"
 

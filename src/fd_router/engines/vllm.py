@@ -7,6 +7,8 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from fd_router.engines.continuation.engines import VLLM
+from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
 
 ABORT_PATH: Final = "/inference/v1/abort_requests"
@@ -26,6 +28,8 @@ class VllmDialect(Dialect):
     name: ClassVar[str] = "vllm"
 
     metrics_prefix: ClassVar[bytes] = b"vllm:"
+
+    ways: ClassVar[Ways] = VLLM
 
     detect_path: ClassVar[str] = "/version"
 

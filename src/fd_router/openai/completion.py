@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import Any
 
@@ -60,7 +61,7 @@ class Completion:
             fields = _read(body)
         self._fields = fields
         stream = fields.stream
-        self.stream = stream is True or (stream is not None and stream is not False and is_true(stream))
+        self.stream = stream is True or (stream is not False and is_true(stream))
         self._texts: list[str] | None = (texts := _texts(fields))
         self._prompt: str | None = None
         self.tokens = (sum(map(len, texts)) + len(texts) - 1 + fields.unread) * TOKENS_PER_CHARACTER if texts else 0
@@ -138,6 +139,19 @@ class Completion:
         """Keep ``body``, which says the same to scheduling, instead of the client's."""
         if self._body:
             self._body = body
+
+    def continued(self, text: str, ids: Sequence[int]) -> Completion:
+        """Return the same for an instance that goes on behind ``text``: what was generated is prompt for it.
+
+        ``ids``: of that text, if they are known.
+        """
+        other = copy(self)
+        other._prompt = self.prompt + text  # noqa: SLF001
+        other._texts = [other._prompt]  # noqa: SLF001
+        other.tokens = self.tokens + (len(ids) * ESTIMATE_PER_ID if ids else len(text) * TOKENS_PER_CHARACTER)
+        if self.token_ids is not None:
+            other.token_ids = array("I", (*self.token_ids, *ids))
+        return other
 
     def drop_texts(self) -> None:
         """Forget the text of a large prompt: it takes as much memory as the body, which is kept. Asked for, it is read

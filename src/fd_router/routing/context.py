@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -12,6 +13,7 @@ from fd_router.http.connection_pool import Pools
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
+from fd_router.routing.continuation.keeper import StreamKeeper
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
 from fd_router.routing.request_queue import RequestQueue
@@ -39,6 +41,7 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     hope_secs: Callable[[], float] = _no_hope  # how long a probe may take that may bring an instance back; 0: none
     prepare: Prepare | None = None  # what must happen before a selection
     queue: RequestQueue | None = None  # where requests wait for room
+    streams: Mapping[str, StreamKeeper] = MappingProxyType({})  # by path: of streams that survive their instance
     gate: ApiKeyGate | None = None  # where requests show their API keys
     models: ModelSwitch = msgspec.field(default_factory=ModelSwitch)  # whether several models have to be told apart
     explain_header: str = "off"  # "off", to those that ask ("request"), or "always"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from fd_router.errors import HttpError, UpstreamError
+from fd_router.errors import HttpError
 from fd_router.instances.instance import Instance
+from fd_router.routing.continuation.journal import Journal
 from fd_router.routing.phase import ENDED, MOVES, STREAMING, Phase, PhaseError
 from fd_router.routing.request_queue import QueueTicket
 from fd_router.routing.response_relay import ResponseRelay
@@ -24,8 +25,9 @@ class RequestLife(ResponseRelay):
     ``__init__``: ``RoutedRequest`` sets all of it.
     """
 
-    __slots__ = ("_is_full", "_notes", "_phase", "_telemetry", "_ticket", "_tracked_id")
+    __slots__ = ("_is_full", "_journal", "_notes", "_phase", "_telemetry", "_ticket", "_tracked_id")
 
+    _journal: Journal | None  # of its stream, if that is one that can go on at another instance
     _phase: Phase
     _telemetry: Telemetry
     _is_full: bool  # the client takes less than it is sent
@@ -103,8 +105,8 @@ class RequestLife(ResponseRelay):
 
     # endings
 
-    def _leave(self) -> None:
-        """Be no longer found, waited for, or counted against an API key."""
+    def _leave(self, outcome: str) -> None:
+        """Be no longer found, waited for, or counted against an API key; keep nothing of a stream that ended so."""
         raise NotImplementedError
 
     def _release_all(self) -> None:
@@ -123,13 +125,6 @@ class RequestLife(ResponseRelay):
         else:
             self._fail_locally(error)
 
-    def _break_off(self, error: UpstreamError) -> None:
-        """End in the middle of the answer, which the instance didn't finish."""
-        record = self.record
-        record.attempt_failed(record.attempt(error.reason, self._context.clock(), record.status))
-        self._log_error(f"scanner error: {error.instance}: {error.detail}")
-        self._end("failed")
-
     def on_bug(self, error: Exception) -> None:
         """Tell the log of a bug met on the way, and end."""
         asyncio.get_running_loop().call_exception_handler({"message": "a request failed", "exception": error})
@@ -144,8 +139,8 @@ class RequestLife(ResponseRelay):
             return
         self._phase = ENDED  # which every phase allows
         try:  # a bug in one step keeps neither the others' counts nor a client waiting
-            if self._tracked_id or self._ticket is not None or self._grant is not None:
-                self._leave()
+            if self._journal is not None or self._tracked_id or self._ticket is not None or self._grant is not None:
+                self._leave(outcome)
         finally:
             try:
                 self._release_all()

@@ -101,9 +101,12 @@ class ModelRoute:
         self.request = request
         self.queue = queue
 
-    def select(self, tried: Collection[str]) -> Reservation[Instance]:
-        """Choose a single instance, not one of ``tried`` (keys) if there is another. Raises NoInstanceError."""
-        completion = self._completion
+    def select(self, tried: Collection[str], completion: Completion | None = None) -> Reservation[Instance]:
+        """Choose a single instance, not one of ``tried`` (keys) if there is another. Raises NoInstanceError.
+
+        ``completion``: what scheduling sees instead of the request.
+        """
+        completion = completion or self._completion
         found: Reservation[Instance] = self._choice.choose(
             self._chain_now(), completion, lambda group: group.select(completion, tried)
         )

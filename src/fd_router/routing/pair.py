@@ -8,19 +8,21 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
 from fd_router.engines.error_answers import ERROR_IN_STREAM
-from fd_router.errors import BadRequestError, HttpError, NoInstanceError, Retry, UpstreamError
+from fd_router.errors import HttpError, NoInstanceError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.routing.continuable_pair import ContinuablePair
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
+from fd_router.routing.pair_fields import pair_fields, pair_lines
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, blame
+from fd_router.routing.pair_planning import plan_pair
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
 from fd_router.scheduling.reservation import Reservation
@@ -28,15 +30,15 @@ from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
 
 
-class PairRequest(RoutedRequest):
+class PairRequest(ContinuablePair):
     """One request to a pair of instances."""
 
-    __slots__ = ("_answer", "_decode", "_paired", "_pairing", "_plan", "_prefill", "_sent_at")
+    __slots__ = ("_answer", "_decode", "_plan", "_prefill", "_sent_at")
 
     def __init__(self, context: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         RoutedRequest.__init__(self, context, request, client, record)
         self._pairing = context
-        self._paired: PairedRequest | None = None
+        self._paired = None
         self._plan: PairPlan | None = None  # of the attempt under way, or the last one
         self._prefill: PrefillLeg | None = None
         self._decode: DecodeLeg | None = None
@@ -45,11 +47,15 @@ class PairRequest(RoutedRequest):
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instances that work on the request now: prefill, then decode, whose word counts."""
+        if self._continuation is not None:
+            return self._continuation.instances()
         return tuple(leg.instance for leg in (self._prefill, self._decode) if leg is not None)
 
     @property
     def engine_id(self) -> str:
         """The id that its instances know it by now: another one each time that it is scheduled again."""
+        if self._continuation is not None and (engine_id := self._continuation.engine_id):
+            return engine_id
         return self._plan.request_id if self._plan is not None else self._tracked_id
 
     # one attempt
@@ -123,14 +129,9 @@ class PairRequest(RoutedRequest):
         """Have the dialect of the pair plan the attempt. Raises an HttpError when it can't."""
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
-        dialect = decode.instance.dialect
-        try:
-            return dialect.plan(paired, prefill.instance.registration, decode.instance.registration)
-        except Exception as error:
-            if isinstance(error, (ValueError, RecursionError)):
-                raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
-            message = f"Failed to build disaggregate_info: the dialect {dialect.name} failed: {place_of(error)}"
-            raise HttpError(message, code="dialect_failed") from error
+        if self._asks:
+            paired.body = self._body_for(decode.instance.dialect)
+        return plan_pair(paired, prefill.instance, decode.instance)
 
     def _tag(self, new_id: str) -> None:
         """Log the id that was made here, which the instances' logs and the answer have."""
@@ -307,7 +308,7 @@ class PairRequest(RoutedRequest):
         self._log_failure(leg, error.detail)
         if self._phase is STREAMING:
             self._end_attempt()  # a prefill that is still at work would be so for nobody
-            self._break_off(error)
+            self._break_off(error, leg.instance)
         else:
             blamed = blame(leg, error)
             blamed.headers = (*error.headers, *self._pair_fields())
@@ -381,18 +382,11 @@ class PairRequest(RoutedRequest):
             self._excluded = before
 
     def _pair_headers(self) -> bytes:
-        if not self._context.live.current.proxy.expose_instances:
-            return b""
-        record = self.record
-        return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (
-            record.prefill.encode(), record.decode.encode(),
-        )  # fmt: skip
+        return pair_lines(self.record) if self._context.live.current.proxy.expose_instances else b""
 
     def _pair_fields(self) -> tuple[tuple[str, str], ...]:
         """Return the same for an answer of the router's own: which pair it was is needed most where it failed."""
-        if not self._context.live.current.proxy.expose_instances:
-            return ()
-        return (("X-Router-Prefill-URL", self.record.prefill), ("X-Router-Decode-URL", self.record.decode))
+        return pair_fields(self.record) if self._context.live.current.proxy.expose_instances else ()
 
     def _log_failure(self, leg: PairLeg, what: str) -> None:
         self._log_error(f"{leg.role.capitalize()} request failed for {leg.instance.url}: {what}")

@@ -24,9 +24,9 @@ from fd_router.http.retry_fields import retry_after_secs
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuable import ContinuableRequest
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.phase import ENDED, PREPARING, STREAMING
-from fd_router.routing.reading import RequestThatIsRead
 from fd_router.telemetry.record import RequestRecord
 
 MAX_REFUSALS = 32
@@ -62,13 +62,13 @@ def _answered_status(error: UpstreamError) -> int:
     return error.status if error.reason in ANSWERS else 0
 
 
-class RoutedRequest(RequestThatIsRead):
+class RoutedRequest(ContinuableRequest):
     """A request that is prepared, queued where there is no room, and sent, again where an attempt fails.
 
     A subclass says how an attempt is made (``_attempt``), held up, and given back.
     """
 
-    __slots__ = ("_excluded", "is_abort_asked")
+    __slots__ = ("_excluded",)
 
     def __init__(self, context: RoutingContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         self._phase = PREPARING
@@ -87,9 +87,12 @@ class RoutedRequest(RequestThatIsRead):
         self._notes = []
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
+        self._refusal = None
         self._preparing = None
         self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
         self._route = None
+        self._journal = self._continuation = None
+        self._asks = self._has_asked = False
         self._queue = context.queue
 
     # what the client's connection calls
@@ -103,7 +106,9 @@ class RoutedRequest(RequestThatIsRead):
         record.tags = completion.tags = request_tags(
             request, completion.req_id, completion.session_id, completion.request_id
         )
-        record.stream = completion.stream
+        record.stream = stream = completion.stream
+        if stream:
+            self._ask_for_ids()
         if completion.request_id:
             self._track(completion.request_id)
         explains = context.explain_header
@@ -151,15 +156,19 @@ class RoutedRequest(RequestThatIsRead):
         self._tracked_id = request_id
         self._context.in_flight.add(request_id, self)
 
-    def _leave(self) -> None:
-        """Be no longer found, waited for, or counted against an API key."""
+    def _leave(self, outcome: str) -> None:
+        """Be no longer found, waited for, or counted against an API key; keep nothing of a stream that ended so."""
         if self._tracked_id:
             self._context.in_flight.discard(self._tracked_id, self)
         if self._ticket is not None:
             ticket, self._ticket = self._ticket, None  # no cycles: what is over is freed at once
             ticket.leave()
-        if self._grant is not None:
-            self._grant.end(self._total_tokens() if self._grant.counts_tokens else None, self.record.bytes_out)
+        try:
+            if self._journal is not None:
+                self._close_stream(outcome)
+        finally:
+            if self._grant is not None:
+                self._grant.end(self._total_tokens() if self._grant.counts_tokens else None, self.record.bytes_out)
 
     def on_client_gone(self) -> None:
         """The client closed its connection: no instance must go on for nobody."""
@@ -171,11 +180,15 @@ class RoutedRequest(RequestThatIsRead):
         """The client is slower than the instance: stop reading from there."""
         self._is_full = True
         self._pause_upstream()
+        if self._continuation is not None:
+            self._continuation.pause()
 
     def on_write_resumed(self) -> None:
         """The client has caught up."""
         self._is_full = False
         self._resume_upstream()
+        if self._continuation is not None:
+            self._continuation.resume()
 
     # what the abort endpoint calls
 
@@ -189,14 +202,6 @@ class RoutedRequest(RequestThatIsRead):
         """The id that its instances know it by now."""
         return self._tracked_id
 
-    def instances(self) -> tuple[Instance, ...]:
-        """Return the instances that work on the request now."""
-        raise NotImplementedError
-
-    def on_abort_asked(self) -> None:
-        """Its instances are told to abort it."""
-        self.is_abort_asked = True
-
     def on_aborted(self) -> None:
         """The request was aborted. An engine mostly ends its answer itself; if it hasn't, tell the client."""
         if self._phase is ENDED:
@@ -206,17 +211,13 @@ class RoutedRequest(RequestThatIsRead):
             self._fail_locally(error)
             return
         event = self._context.endpoint.error_event(error)
-        is_told = self.record.stream and self._client.send_event(event, self._tail)
+        is_told = self.record.stream and self._client.send_event(event, self._last_sent)
         self._end("completed" if is_told else "failed")
 
     # what the modes differ in
 
     def _may_repeat(self, failed: Instance, error: UpstreamError) -> bool:
         """Return whether an attempt that failed so may be made again elsewhere, by what became of its instances."""
-        raise NotImplementedError
-
-    def _end_attempt(self) -> None:
-        """Give back what an attempt that came to nothing holds, connections and counts."""
         raise NotImplementedError
 
     def _pause_upstream(self) -> None:

@@ -14,6 +14,7 @@ from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.journal import Journal
 from fd_router.routing.usage import UsageTail
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -61,8 +62,14 @@ class ResponseRelay:
         else:
             self._recent = recent = deque((body,), RECENT)
             self._keep = recent.append
-        client.send_head(head, body, extra)
-        self._relay = client.send_body
+        journal = self._open_journal(head) if record.stream else None
+        if journal is None:
+            client.send_head(head, body, extra)
+            self._relay = client.send_body
+        else:  # whole events only, and no more than that
+            client.send_head(head, self._shown(journal.begin(body)), extra)
+            journal.write_to(self._written_by(client.send_body))
+            self._relay = journal.feed
         if self._grant is not None and self._grant.counts_tokens:
             self._watch_usage(body)
 
@@ -72,6 +79,18 @@ class ResponseRelay:
         self.record.bytes_out += len(data)
         keep(data)
         relay(data)
+
+    def _open_journal(self, head: ResponseHead) -> Journal | None:
+        """Return what keeps the stream that begins with ``head``; None if it shall break with its instance."""
+        raise NotImplementedError
+
+    def _shown(self, events: bytes) -> bytes:
+        """Return whole events as the client may see them."""
+        raise NotImplementedError
+
+    def _written_by(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Return who takes whole events, and ``write`` what the client may see of them."""
+        raise NotImplementedError
 
     # what a policy that learns, or an API key's limit, wants to know
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from fd_router.engines.dialect import OK, Verdict
@@ -18,6 +18,8 @@ from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.single_leg import SingleLeg
+from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
@@ -59,6 +61,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instance that works on the request now."""
+        if self._continuation is not None:
+            return self._continuation.instances()
         reservation = self._reservation
         return (reservation.instance,) if reservation is not None and self._phase in AT_AN_INSTANCE else ()
 
@@ -152,8 +156,10 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._move(AWAITING)
             record.sent_at = self._context.clock()
         pool = self._pool
-        message = pool.message
-        return message(request, pool.host, request.body)
+        body, message = request.body, pool.message
+        if self._asks and self._reservation is not None:
+            body = self._body_for(self._reservation.instance.dialect)
+        return message(request, pool.host, body)
 
     def _release_all(self) -> None:
         if self._awaited is not None:
@@ -169,6 +175,26 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def _end_attempt(self) -> None:
         self._release_all()
+
+    def choose_leg(
+        self,
+        stream: StreamContinuation,
+        completion: Completion,
+        body: bytes,
+        excluded: Sequence[str],
+        number: int,  # noqa: ARG002
+    ) -> SingleLeg:
+        """Choose where a stream goes on that broke off."""
+        if (route := self._route) is None:
+            reservation = self._select(completion, excluded)
+        else:
+            reservation = route.select(excluded, completion)
+        instance = reservation.instance
+        self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
+        leg = SingleLeg(stream, reservation, self._context.pools, self._request, body, self._release, self._who)
+        if self._is_full:
+            leg.pause()
+        return leg
 
     def on_instance_dead(self, key: str, why: str) -> bool:
         """Go elsewhere, if the instance with ``key`` is to answer and hasn't begun."""
@@ -279,7 +305,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         has_begun = self._phase is STREAMING
         report_failure(reservation.instance, error, held_up=self._is_full, begun=has_begun and self.record.status < 400)
         if has_begun:
-            self._break_off(error)
+            self._break_off(error, reservation.instance)
         else:
             self._attempt_failed(reservation.instance, error, error)
 

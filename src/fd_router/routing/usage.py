@@ -40,6 +40,10 @@ class UsageTail:
         self._keep(data)
         self._write(data)
 
+    def write_to(self, write: Callable[[bytes], None]) -> None:
+        """Pass on to ``write`` from now on."""
+        self._write = write
+
     def tail(self) -> bytes:
         """Return the usage object, if there was one, and the end of what has come."""
         return self._found + b"".join(self._pieces)[-TAIL:]

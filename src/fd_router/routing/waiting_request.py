@@ -14,9 +14,10 @@ from fd_router.routing.request_queue import RequestQueue
 class WaitingRequest(RequestByModel):
     """What of a request's life happens in the queue. Like ``RequestLife`` it has no ``__init__``."""
 
-    __slots__ = ("_died",)
+    __slots__ = ("_died", "_refusal")
 
     _died: tuple[Instance, ...]  # those that were lost, once they had it all, without a word
+    _refusal: HttpError | None  # why it failed before it waited to know whether they died
 
     def _attempt(self) -> None:
         """Select and send. Raises NoInstanceError; then nothing has changed."""
@@ -38,9 +39,7 @@ class WaitingRequest(RequestByModel):
         self, queue: RequestQueue, *, again: bool = False, hope_secs: float = 0.0, refusal: HttpError | None = None
     ) -> None:
         """Queue. ``hope_secs``: see ``RequestQueue.enter``. ``refusal``: what it ends with where none may wait."""
-        completion, grant = self._completion, self._grant
-        tier = completion.service_tier if completion is not None else ""
-        priority = queue.priority_of(self._request, tier, grant.allowance.key.priority if grant is not None else None)
+        priority = self._priority(queue)
         try:
             ticket = queue.enter(self, priority, self._party(), again=again, hope_secs=hope_secs)
         except LimitError as error:
@@ -52,6 +51,11 @@ class WaitingRequest(RequestByModel):
         what = "a probe that may bring an instance back" if ticket.hopes else "room at an instance"
         self._notes.append(f"Waiting for {what} (priority {priority}, {queue.waiting - 1} others wait)")
         self._log_notes()
+
+    def _priority(self, queue: RequestQueue) -> str:
+        completion, grant = self._completion, self._grant
+        tier = completion.service_tier if completion is not None else ""
+        return queue.priority_of(self._request, tier, grant.allowance.key.priority if grant is not None else None)
 
     def _party(self) -> str:
         """Return among whose requests it waits for its turn: its key's, its session's, or its client's."""
@@ -88,9 +92,10 @@ class WaitingRequest(RequestByModel):
 
     def _wait_for_certainty(self, refusal: HttpError) -> bool:
         """Wait for these probes. Returns False where it can't."""
-        queue, seconds = self._context.queue, self._context.hope_secs()
+        queue, seconds = self._queue, self._context.hope_secs()
         if queue is None or not seconds:
             return False
+        self._refusal = refusal
         self._wait(queue, hope_secs=seconds, refusal=refusal)
         return True
 
@@ -122,7 +127,7 @@ class WaitingRequest(RequestByModel):
             if ticket is None or not ticket.hopes or self._context.hope_secs():
                 return False
             self._ticket = None
-            self._fail_locally(error)
+            self._give_up(self._refusal or error)
         except HttpError as error:  # waiting would not help it
             self._ticket = None
             self._fail_locally(error)
@@ -144,11 +149,6 @@ class WaitingRequest(RequestByModel):
         try:
             self._attempt()
         except HttpError as refusal:  # that there is no instance, not that there was no room
-            self._fail_locally(refusal)
+            self._give_up(self._refusal or refusal)
         except Exception as bug:  # noqa: BLE001  as above
             self.on_bug(bug)
-
-    @property
-    def waits_until(self) -> float:
-        """Until when it may wait in the queue, in monotonic seconds; 0.0: it doesn't wait there."""
-        return self._ticket.deadline if self._ticket is not None else 0.0

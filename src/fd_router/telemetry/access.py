@@ -14,8 +14,9 @@ def access_line(record: RequestRecord) -> str:
     """Make ``[POST] /v1/completions HTTP/1.1 200 2.798235ms 10.52.95.139``, then the extras, without tags or line end.
 
     The extras follow the client's address, because the scripts allow nothing between what they read:
-    ``instance=`` (or ``prefill=`` and ``decode=``), ``ttft=``, ``bytes=``, ``attempts=``, ``key=`` where API keys are
-    needed, and ``outcome=`` unless the request was completed.
+    ``instance=`` (or ``prefill=`` and ``decode=``), ``ttft=``, ``bytes=``, ``attempts=``, ``continued=``, ``from=``,
+    ``to=`` and ``at=`` where another instance went on with the stream, ``key=`` where API keys are needed, and
+    ``outcome=`` unless the request was completed.
     """
     method, path, client, started = record.method, record.path, record.client, record.started
     if path != record.endpoint:  # else one of the router's own paths: nothing to escape
@@ -37,6 +38,8 @@ def access_line(record: RequestRecord) -> str:
         first = f" ttft={tenths[:-1] or 0}.{tenths[-1]}ms"
     if record.key:
         end = f" key={record.key}{end}"
+    if record.continued:
+        end = f"{_continued(record)}{end}"
     return (  # one formatting: each piece put together before would be copied once more
         f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}{chosen}{first}"
         f" bytes={record.bytes_out} attempts={record.attempts}{end}"
@@ -46,6 +49,11 @@ def access_line(record: RequestRecord) -> str:
 def _pair(record: RequestRecord) -> str:
     prefill = f" prefill={record.prefill}" if record.prefill else ""
     return f"{prefill} decode={record.decode}" if record.decode else prefill
+
+
+def _continued(record: RequestRecord) -> str:
+    to = record.mixed or record.decode
+    return f" continued={record.continued} from={record.continued_from} to={to} at={record.continued_at}"
 
 
 def shown_client(client: str) -> str:
@@ -74,6 +82,9 @@ def access_fields(record: RequestRecord) -> dict[str, Any]:
             fields["ttft_ms"] = _milliseconds(record.started, record.first_byte_at)
         fields["stream"] = record.stream
         fields["attempts"] = record.attempts
+        if record.continued:
+            fields["continued"] = record.continued
+            fields["continued_from"], fields["continued_at"] = record.continued_from, record.continued_at
         if record.key:
             fields["key"] = record.key
     return fields

@@ -50,6 +50,9 @@ class RequestRecord:
     decode: str = ""
     attempts: int = 0
     model: str = ""  # the model that served it, "" where the fleet doesn't tell models apart
+    continued: int = 0  # how often its stream went on at another instance …
+    continued_from: str = ""  # … last from this one (its URL) …
+    continued_at: int = 0  # … behind so many tokens
     key: str = ""  # the name of the client's API key, "" = none was needed
     bytes_out: int = 0  # bytes of the answer handed to the client's connection
     failed_attempts: tuple[AttemptRecord, ...] = ()

@@ -154,6 +154,13 @@ class TestUsage:
         assert one["usage"] == {"prompt_tokens": 7, "completion_tokens": 8, "total_tokens": 15, "estimated": True}
 
 
+def test_places_of_tokens_count_from_the_beginning() -> None:
+    seam = seam_behind("Hello", by="tokens")
+    fields = {"choices": [{"index": 0, "text": " you", "logprobs": {"text_offset": [0, 2]}}]}
+    (one,) = objects(seam.feed(b"data: %b\n\n" % json.dumps(fields).encode()))
+    assert one["choices"][0]["logprobs"]["text_offset"] == [5, 7]
+
+
 class TestLastEvents:
     def test_the_end_of_an_answer_that_is_there(self) -> None:
         generated = Generated(chat=False)

@@ -30,7 +30,8 @@ class Stream:
         self.broken += 1
 
     def begin(self, data: bytes) -> None:
-        self.sent.append(self.journal.begin(data, self.sent.append))
+        self.sent.append(self.journal.begin(data))
+        self.journal.write_to(self.sent.append)
 
     @property
     def out(self) -> bytes:

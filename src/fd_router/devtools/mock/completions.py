@@ -61,6 +61,9 @@ class Body(msgspec.Struct):
     n: int | None = None
     disaggregate_info: msgspec.Raw = msgspec.Raw()  # only instances with a role read it
     completion_token_ids: list[int] | None = None  # generated before the request was scheduled again
+    prompt_token_ids: list[int] | None = None  # the prompt, in the place of text
+    return_token_ids: bool | None = None
+    continue_final_message: bool | None = None
     mock_hash_ids: list[int] | None = None  # the prompt's chained block hashes, from a trace
     mock_input_length: int | None = None  # … and its length in tokens
 
@@ -82,9 +85,9 @@ def parse_body(data: bytes, *, chat: bool) -> Body:
         raise BadRequestError(f"Invalid request: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequestError(f"Invalid JSON format: {error}") from None
-    if chat and not body.messages:
+    if chat and not body.messages and not body.prompt_token_ids:
         raise BadRequestError("Invalid request: messages is required")
-    if not chat and body.prompt is None:
+    if not chat and body.prompt is None and not body.prompt_token_ids:
         raise BadRequestError("Invalid request: prompt is required")
     if body.limit is not None and body.limit < 1:
         raise BadRequestError("Invalid request: max_tokens must be at least 1")
@@ -117,14 +120,26 @@ def prompt_of(body: Body, block_size: int, hash_id_tokens: int) -> Prompt:
 
 
 def _text_or_ids(body: Body, block_size: int) -> Prompt:
+    ids = own_ids(body)
+    return prompt_from_token_ids(ids, block_size) if ids else prompt_from_text(prompt_text(body), block_size)
+
+
+def own_ids(body: Body) -> list[int]:
+    """Return the prompt's ids as they came, none if it is text."""
+    if body.prompt_token_ids:
+        return body.prompt_token_ids
+    if body.messages is None and isinstance(body.prompt, list):
+        return [item for item in body.prompt if isinstance(item, int)]
+    return []
+
+
+def prompt_text(body: Body) -> str:
+    """Return the prompt's text."""
     if body.messages is not None:
-        return prompt_from_text("".join([f"<{each.role}>{_content(each)}" for each in body.messages]), block_size)
+        return "".join([f"<{each.role}>{_content(each)}" for each in body.messages])
     if isinstance(body.prompt, list):
-        ids = [item for item in body.prompt if isinstance(item, int)]
-        if ids:
-            return prompt_from_token_ids(ids, block_size)
-        return prompt_from_text("".join([item for item in body.prompt if isinstance(item, str)]), block_size)
-    return prompt_from_text(body.prompt or "", block_size)
+        return "".join([item for item in body.prompt if isinstance(item, str)])
+    return body.prompt or ""
 
 
 def _content(message: Message) -> str:
@@ -136,9 +151,11 @@ def _content(message: Message) -> str:
 class Words:
     """What an instance says: its name, then words without end; one word a token, ready as JSON text."""
 
-    __slots__ = ("_cycle", "_intro")
+    __slots__ = ("_cycle", "_intro", "first", "name")
 
     def __init__(self, name: str) -> None:
+        self.name = name
+        self.first = f" {_STORY.partition(' ')[0]}"  # behind the name
         story = _spell(_STORY.split(" "))
         self._intro = [_encode(name)[1:-1], *story]
         self._cycle = story
@@ -150,9 +167,19 @@ class Words:
             return self._intro[index]
         return self._cycle[(index - len(self._intro)) % len(self._cycle)]
 
-    def text(self, tokens: int) -> bytes:
-        """Return the first ``tokens`` tokens joined, as the inside of a JSON string."""
-        return b"".join([self.token(number) for number in range(1, tokens + 1)])
+    def text(self, tokens: int, behind: int = 0) -> bytes:
+        """Return ``tokens`` tokens joined, those ``behind`` the first ones, as the inside of a JSON string."""
+        return b"".join([self.token(number) for number in range(behind + 1, behind + tokens + 1)])
+
+    def count(self, text: str) -> int | None:
+        """Return how many words of the story, from its first on, ``text`` is; None: it is something else."""
+        at = number = 0
+        while at < len(text):
+            word = self._cycle[number % len(self._cycle)].decode()
+            if not text.startswith(word, at):
+                return None
+            at, number = at + len(word), number + 1
+        return number
 
 
 def _spell(words: list[str]) -> list[bytes]:
@@ -178,11 +205,20 @@ class Answer:
 
     def opening(self) -> bytes:
         """Return the event that names the role (chat only)."""
-        return self._start + b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
+        return self.opening_with(b"")
+
+    def opening_with(self, ids: bytes) -> bytes:
+        """Return the same with the prompt's ids as a further member."""
+        delta = b'{"role":"assistant","content":""' + ids + b"}"
+        return self._start + b'[{"index":0,"delta":' + delta + b',"finish_reason":null}]}\n\n'
 
     def event(self, word: bytes) -> bytes:
         """Return the event for one token, ``word`` being the inside of a JSON string."""
         return self._before + word + self._tail
+
+    def event_with(self, word: bytes, ids: bytes) -> bytes:
+        """Return the same with ids as further members."""
+        return self._before + word + b'"' + ids + self._tail[1:]
 
     def closing(self, finish_reason: str, usage: dict[str, Any] | None) -> bytes:
         """Return the last events: the reason, the usage if wanted, the end."""

@@ -6,6 +6,8 @@ import asyncio
 import math
 import time
 
+import msgspec
+
 from fd_router.devtools.engine_model.engine import Engine
 from fd_router.devtools.engine_model.prompts import Prompt
 from fd_router.devtools.engine_model.runs import Run, Token
@@ -67,7 +69,7 @@ class EngineDriver:
 class GenerationStats:
     """How generations ended, and those that haven't."""
 
-    __slots__ = ("aborted", "disconnected", "finished", "ids", "live")
+    __slots__ = ("aborted", "disconnected", "finished", "ids", "live", "misfits")
 
     def __init__(self) -> None:
         self.live: set[Generation] = set()
@@ -75,30 +77,34 @@ class GenerationStats:
         self.finished = 0
         self.aborted = 0  # by /v1/abort_requests
         self.disconnected = 0  # the client left first
+        self.misfits = 0  # requests that had another beginning of the answer than was generated
 
 
 class Generation:
     """One completion: its prompt, its client, and what of it has been written.
 
     ``fault`` is the one that strikes it, if any. ``given`` tokens were generated before, elsewhere: the answer
-    tells them too.
+    tells them too. ``behind`` so many tokens, which are in the prompt, it goes on. ``prompt_ids``: those of the prompt
+    where the answer shall tell ids, else None.
     """
 
     __slots__ = (
-        "_answer", "_call", "_driver", "_fault", "_lag", "_reason", "_run", "_stats", "_usage_wanted", "_words",
-        "engine_id", "given", "is_done", "max_tokens", "prefilled", "prompt", "stream",
+        "_answer", "_call", "_driver", "_fault", "_lag", "_prompt_ids", "_reason", "_run", "_stats", "_usage_wanted",
+        "_words", "behind", "engine_id", "given", "is_done", "max_tokens", "prefilled", "prompt", "stream",
     )  # fmt: skip
 
     def __init__(
         self, call: Call, answer: Answer, words: Words, driver: EngineDriver, stats: GenerationStats, *, prompt: Prompt,
         max_tokens: int, reason: str, stream: bool, usage_wanted: bool, engine_id: str, fault: Fault | None,
-        given: int = 0,
+        given: int = 0, behind: int = 0, prompt_ids: list[int] | None = None,
     ) -> None:  # fmt: skip
         self.prompt = prompt
         self.max_tokens = max_tokens
         self.stream = stream
         self.engine_id = engine_id
         self.given = given
+        self.behind = behind
+        self._prompt_ids = prompt_ids
         self.prefilled: int | None = None  # another instance did the prefill, with so many cached tokens
         self.is_done = False
         self._call = call
@@ -219,14 +225,14 @@ class Generation:
             self._close_stream([])
             return
         number = self.given + produced
-        ids = [token_id(each) for each in range(1, number + 1)]
-        body = self._answer.whole(self._words.text(number), self._reason, self._usage(), ids)
+        ids = [token_id(self.behind + each) for each in range(1, number + 1)]
+        body = self._answer.whole(self._words.text(number, self.behind), self._reason, self._usage(), ids)
         self._end()
         self._call.respond(200, body, headers=request_headers(self._call))
 
     def _emit_event(self, token: Token) -> None:
         pieces = self._opening() if token.number == 1 else []
-        pieces.append(self._answer.event(self._words.token(self.given + token.number)))
+        pieces.append(self._event(self.given + token.number))
         if token.is_last:
             self._stats.finished += 1
             self._close_stream(pieces)
@@ -235,8 +241,23 @@ class Generation:
 
     def _opening(self) -> list[bytes]:
         """Return what a stream begins with: the role (chat), and the tokens given."""
-        opening = [self._answer.opening()] if self._answer.chat else []
-        return opening + [self._answer.event(self._words.token(number)) for number in range(1, self.given + 1)]
+        given = [self._event(number) for number in range(1, self.given + 1)]
+        if not self._answer.chat:
+            return given
+        return [self._answer.opening_with(ids) if (ids := self._prompt_member()) else self._answer.opening(), *given]
+
+    def _event(self, number: int) -> bytes:
+        number += self.behind
+        word = self._words.token(number)
+        if self._prompt_ids is None:
+            return self._answer.event(word)
+        ids = b',"completion_token_ids":[%d]' % token_id(number)
+        if number == self.behind + 1 and not self._answer.chat:
+            ids += self._prompt_member()
+        return self._answer.event_with(word, ids)
+
+    def _prompt_member(self) -> bytes:
+        return b',"prompt_token_ids":' + msgspec.json.encode(self._prompt_ids) if self._prompt_ids is not None else b""
 
     def _close_stream(self, pieces: list[bytes]) -> None:
         usage = self._usage() if self._usage_wanted else None
@@ -245,7 +266,7 @@ class Generation:
         self._call.end()
 
     def _respond(self) -> None:
-        body = self._answer.whole(self._words.text(self.produced), self._reason, self._usage())
+        body = self._answer.whole(self._words.text(self.produced, self.behind), self._reason, self._usage())
         headers = request_headers(self._call)
         fault = self._fault
         self._end()

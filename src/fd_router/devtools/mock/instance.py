@@ -17,16 +17,9 @@ from typing import Any
 import msgspec
 
 from fd_router.devtools.engine_model.engine import Engine
-from fd_router.devtools.mock.answers import (
-    Handle,
-    decoded,
-    injected,
-    not_allowed,
-    respond,
-    respond_error,
-    try_handle,
-)
+from fd_router.devtools.mock.answers import Handle, decoded, injected, not_allowed, respond, respond_error, try_handle
 from fd_router.devtools.mock.completions import DEFAULT_MAX_TOKENS, Body, Ids, Words, given_tokens, prompt_of
+from fd_router.devtools.mock.continuation import beginning_of, told_ids
 from fd_router.devtools.mock.engines import Load, engine_routes
 from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultInjector, parse_fault
 from fd_router.devtools.mock.generation import EngineDriver, Generation, GenerationStats
@@ -245,7 +238,11 @@ class MockInstance:
         request_id = "" if body.request_id is None else str(body.request_id)
         response_id = self._ids.response_id(request_id, kind.prefix)
         given = given_tokens(body)
-        limit = given + 1 if options.role == "prefill" else body.limit or DEFAULT_MAX_TOKENS
+        beginning = beginning_of(body, self._words, kind.protocol)
+        if beginning.flaw:
+            self._stats.misfits += 1
+            self._log(f"continuation: {beginning.flaw}")
+        limit = given + 1 if options.role == "prefill" else body.limit or max(1, DEFAULT_MAX_TOKENS - beginning.tokens)
         model, prompt = body.model or options.model, prompt_of(body, options.block_size, options.hash_id_tokens)
         if kind is KINDS["/v1/responses"]:
             self._responses.keep(response_id, model)
@@ -259,6 +256,8 @@ class MockInstance:
             "engine_id": request_id or response_id,
             "fault": fault,
             "given": given,
+            "behind": beginning.tokens,
+            "prompt_ids": told_ids(body, prompt.tokens) if kind.protocol else None,
         }
         if self._pd is not None and pairing is not None:
             return self._pd.generation(pairing, *arguments, **details)
@@ -342,6 +341,7 @@ class MockInstance:
             "finished": stats.finished,
             "disconnected": stats.disconnected,
             "aborted": stats.aborted,
+            "misfits": stats.misfits,
             "struck": self._faults.struck,
             "in_flight": sum(each.serves in COMPLETION_PATHS for each in connections),
             "connections": len(connections),

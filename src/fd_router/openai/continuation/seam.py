@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fd_router.openai.continuation.event_json import Fields, decode_object, encode, objects, text_of
+from fd_router.openai.continuation.event_json import Fields, decode_object, encode, ids_of, objects, text_of
 from fd_router.openai.continuation.event_splitter import DONE, EventSplitter, payload
 from fd_router.openai.continuation.generated import (
     BROKEN_FINISHES,
@@ -36,7 +36,7 @@ class Seam:
     """
 
     __slots__ = (
-        "_generated", "_head", "_held", "_is_first", "_plan", "_source", "_splitter", "_text", "broken",
+        "_generated", "_head", "_held", "_is_first", "_plan", "_sent", "_source", "_splitter", "_text", "broken",
         "is_done",
     )  # fmt: skip
 
@@ -52,6 +52,7 @@ class Seam:
         self._text: SeamText | None = SeamText(
             generated.whole_text, plan.repeats, plan.beginning, source.stops if plan.by != "start" else ()
         )
+        self._sent = len(generated.whole_text)  # characters
         self._held: list[Fields] = []  # events that the client may not see before more has come
         self._is_first = True
         self.broken = ""
@@ -109,6 +110,7 @@ class Seam:
         content = content_of(choice, chat=self._generated.chat)
         if self._head and content.pop("role", None) is not None:
             opens = True
+        _shift_offsets(choice, self._sent)
         had_ids = self._skip_hidden(choice)
         had_text = self._skip_text(content)
         is_empty = not _shows_anything(choice, content) and not token_ids_of(choice)
@@ -189,6 +191,13 @@ class Seam:
 def _shows_anything(choice: Fields, content: Fields) -> bool:
     shown = text_of(content, "content") or text_of(content, "text") or reasoning_of(content)
     return bool(shown or content.get("tool_calls") or choice.get("finish_reason"))
+
+
+def _shift_offsets(choice: Fields, sent: int) -> None:
+    """Have the places of tokens in a completion's text count from its beginning."""
+    logprobs = choice.get("logprobs")
+    if isinstance(logprobs, dict) and (offsets := ids_of(logprobs, "text_offset")):
+        logprobs["text_offset"] = [offset + sent for offset in offsets]
 
 
 def _shows_more(fields: Fields) -> bool:

@@ -15,6 +15,11 @@ from fd_router.http.dechunk import dechunked
 ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How a chunk ends whose last event is whole. No event has an empty line in it."""
 
+WHOLE: Final = ENDS[0]
+
+HANDED_ON: Final = "handed_on"
+"""Why a journal keeps nothing of which all was handed on at its owner's wish."""
+
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 HOLD_LIMIT: Final = 64 * 1024
@@ -61,19 +66,23 @@ class JournalBudget:
 class Journal:
     """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep.
 
+    ``aligned``: whole events only are handed on, also when nothing is kept any more.
     ``on_broken`` hears of an event by which the instance gives up; it and what follows are held back until the one who
     hears of it either takes the stream away, or has it handed on (``hand_on``).
     """
 
     __slots__ = (
-        "_blocks", "_budget", "_held", "_is_broken", "_left", "_limit", "_on_broken", "_pieces", "_taken", "_usual",
-        "_write", "lost",
+        "_blocks", "_budget", "_held", "_is_aligned", "_is_broken", "_left", "_limit", "_on_broken", "_pieces",
+        "_taken", "_usual", "_write", "lost",
     )  # fmt: skip
 
-    def __init__(self, budget: JournalBudget, limit: int, on_broken: Callable[[], None]) -> None:
+    def __init__(
+        self, budget: JournalBudget, limit: int, on_broken: Callable[[], None], *, aligned: bool = False
+    ) -> None:
         self._budget = budget
         self._limit = limit
         self._on_broken = on_broken
+        self._is_aligned = aligned
         self._is_broken = False
         self._blocks: list[bytes] = []  # many pieces joined: an object for each would take as much as they
         self._pieces: list[bytes] = []
@@ -85,17 +94,17 @@ class Journal:
         self.lost = ""
         """Why nothing is kept any more, a word; "" while all is."""
 
-    def begin(self, first: bytes, write: Callable[[bytes], None]) -> bytes:
-        """Begin with the first bytes of the body. Returns what of them is to be handed on, with the answer's head.
-
-        What comes later is handed on to ``write``.
-        """
+    def begin(self, first: bytes) -> bytes:
+        """Begin with the first bytes of the body. Returns what of them is to be handed on, with the answer's head."""
         end = _end_of_events(first)
         now, self._held = first[:end], first[end:]
-        self._write = write
         if now:
             self._keep(now)
         return now
+
+    def write_to(self, write: Callable[[bytes], None]) -> None:
+        """Hand what comes from now on to ``write``."""
+        self._write = write
 
     def feed(self, data: bytes) -> None:
         """Take more of the stream."""
@@ -115,9 +124,18 @@ class Journal:
     def hand_on(self) -> None:
         """Hand on what is held back: the answer is whole, or nobody can go on with it. Nothing is kept from now on."""
         held, self._held = self._held, b""
-        self.close("handed_on")
+        self.close(HANDED_ON)
+        self._is_broken = False
         if held:
             self._write(held)
+
+    def end(self, *, whole: bool) -> None:
+        """The stream is over, ``whole`` or not: keep nothing, and nobody who could hear of it."""
+        if whole:
+            self.hand_on()
+        else:
+            self.close()
+        self._write, self._on_broken = _forget, _nothing
 
     def close(self, why: str = "closed") -> None:
         """Let go of what is kept."""
@@ -131,12 +149,12 @@ class Journal:
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
-        if self.lost:
+        if self.lost and not self._is_aligned:
             self._write(data)
             return
         held = self._held + data if self._held else data
         end = 0 if self._is_broken else _end_of_events(held)
-        if end and (broken := _broken_at(held, end)) >= 0:
+        if end and not self.lost and (broken := _broken_at(held, end)) >= 0:
             end, self._is_broken = _end_of_events(held, broken), True
         self._held = held[end:]
         if end:

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fd_router import __version__
+from fd_router.telemetry.metrics.continuation import ContinuationMetrics
 from fd_router.telemetry.metrics.fleet import FleetCollector, InstanceLike
 from fd_router.telemetry.metrics.instruments import Counter, CounterFamily, Histogram, HistogramFamily
 from fd_router.telemetry.metrics.models import ModelMetrics
@@ -128,6 +129,7 @@ class Metrics:
         self.predictions = PredictionMetrics(SECONDS_BOUNDS)
         self.scheduling = SchedulingMetrics()
         self.models = ModelMetrics(SECONDS_BOUNDS)
+        self.continuations = ContinuationMetrics()
         self._router = _RouterCollector()
         self._fleet = FleetCollector()
         self._pairs: set[tuple[str, str]] = set()  # that have series of their own
@@ -144,6 +146,7 @@ class Metrics:
         ):  # fmt: skip
             registry.register(family)
         self.scheduling.register(registry)
+        self.continuations.register(registry)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)

@@ -64,7 +64,7 @@ class PrefillGeneration(Generation):
             lambda trouble: self._on_handed(token, trouble),
             tokens=run.prompt.tokens,
             cached_tokens=run.cached_tokens,
-            first_token=token_id(self.given + 1),
+            first_token=token_id(self.behind + self.given + 1),
             tp_size=self._tp_size,
         )
 
@@ -139,7 +139,7 @@ class DecodeGeneration(Generation):
     def _on_kv(self, transfer: Transfer | None) -> None:
         if transfer is None:
             self.fail(f"no KV cache came from prefill instance {self._pairing.prefill} in time")
-        elif transfer.first_token != token_id(self.given + 1):
+        elif transfer.first_token != token_id(self.behind + self.given + 1):
             self.fail(f"prefill instance {self._pairing.prefill} sent the KV cache of another request")
         elif self._pairing.info.decode_tp_size not in {1, transfer.tp_size}:
             self.fail(f"KV cache for TP size {transfer.tp_size}, mine is {self._pairing.info.decode_tp_size}")

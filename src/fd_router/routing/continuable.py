@@ -1,0 +1,206 @@
+"""The continuable request: its stream doesn't break with its instance, if another one can go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fd_router.engines.continuation.ways import asking_ids
+from fd_router.engines.dialect import Dialect
+from fd_router.errors import Retry, UpstreamError
+from fd_router.http.heads import ResponseHead
+from fd_router.instances.instance import Instance
+from fd_router.openai.completion import Completion
+from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.id_filter import IdFilter, without_ids
+from fd_router.routing.continuation.journal import HANDED_ON, LAST_CHUNK, WHOLE, Journal
+from fd_router.routing.continuation.keeper import StreamKeeper
+from fd_router.routing.continuation.stream import Leg, StreamContinuation
+from fd_router.routing.phase import ENDED
+from fd_router.routing.reading import RequestThatIsRead
+from fd_router.routing.request_queue import Queued, QueueTicket
+
+
+class ContinuableRequest(RequestThatIsRead):
+    """What of a request's life concerns a stream that goes on. Like ``RequestLife`` it has no ``__init__``."""
+
+    __slots__ = ("_asks", "_continuation", "_has_asked", "is_abort_asked")
+
+    _asks: bool  # for token ids, which the client doesn't
+    is_abort_asked: bool  # by /v1/abort_requests: an engine that does so is right
+    _has_asked: bool  # its instance was asked
+    _continuation: StreamContinuation | None  # once it did
+
+    @property
+    def _streams(self) -> StreamKeeper | None:
+        context = self._context
+        return context.streams.get(context.endpoint.path)
+
+    def _ask_for_ids(self) -> None:
+        """Have the stream tell its token ids, if it shall go on by these only, and the client doesn't ask itself."""
+        if (streams := self._streams) is not None:
+            self._asks = streams.asks(self._request)
+
+    def _body_for(self, dialect: Dialect) -> bytes:
+        """Return the body for an instance of ``dialect``: the client's, or one that asks for ids as well."""
+        streams = self._streams
+        self._has_asked = self._asks and streams is not None and dialect.ways.tells_ids(chat=streams.chat)
+        return asking_ids(self._request.body) if self._has_asked else self._request.body
+
+    # the stream as long as its first instance sends it
+
+    def _open_journal(self, head: ResponseHead) -> Journal | None:
+        """Return what keeps the stream that begins with ``head``; None if it shall break with its instance."""
+        streams = self._streams
+        if streams is None or not head.chunked or head.status != 200:
+            return None
+        self._journal = streams.open(self._request, self.on_stream_broken, aligned=self._has_asked)
+        return self._journal
+
+    def _shown(self, events: bytes) -> bytes:
+        """Return whole events as the client may see them."""
+        return without_ids(events) if self._has_asked else events
+
+    def _written_by(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Return who takes whole events, and ``write`` what the client may see of them."""
+        return IdFilter(write).feed if self._has_asked else write
+
+    @property
+    def _last_sent(self) -> bytes:
+        """What of the body came last, as far as it was sent."""
+        return self._tail if self._journal is None or self._journal.lost else WHOLE
+
+    def on_stream_broken(self) -> None:
+        """An event says that the instance gives up, and is held back: go on elsewhere, or pass it on."""
+        instance = self.instances()[-1]
+        self.record.attempt_failed(self.record.attempt("error_answer", self._context.clock(), self.record.status))
+        if not self._continue_stream("gave_up", instance) and self._journal is not None:
+            self._journal.hand_on()
+
+    def _break_off(self, error: UpstreamError, failed: Instance) -> None:
+        """Go on in the middle of the answer, which the instance didn't finish, or end there."""
+        record = self.record
+        record.attempt_failed(record.attempt(error.reason, self._context.clock(), record.status))
+        self._log_error(f"scanner error: {error.instance}: {error.detail}")
+        if not self._continue_stream(error.reason, failed):
+            self._end("failed")
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Return the instances that work on the request now."""
+        raise NotImplementedError
+
+    def _continue_stream(self, why: str, failed: Instance) -> bool:
+        """Have another instance go on where ``failed`` broke off. Returns False, and changes nothing, if none can."""
+        journal, streams, completion = self._journal, self._streams, self._completion
+        if journal is None or streams is None or completion is None:
+            return False
+        if journal.lost:
+            return self._cannot_go_on(streams, journal.lost)
+        try:
+            source = SourceRequest(self._request.body, chat=streams.chat)
+        except ValueError:
+            return self._cannot_go_on(streams, "body")
+        if self._route is not None:
+            self._route.pin()
+        exact = streams.is_exact(self._request)
+        self._continuation = stream = StreamContinuation(
+            self, streams, completion, source, journal.content(), exact=exact, ways=failed.dialect.ways
+        )
+        if stream.begin(why, (failed.key,)):
+            return True
+        self._continuation = None
+        return False
+
+    def _cannot_go_on(self, streams: StreamKeeper, why: str) -> bool:
+        if why != HANDED_ON:  # else that was told, or it is being aborted
+            streams.metrics.count("impossible", why)
+            self.note(f"The stream can't go on at another instance: {why}")
+        return False
+
+    def on_abort_asked(self) -> None:
+        """Its instances are told to abort it: whatever they say then, nobody is to go on."""
+        self.is_abort_asked = True
+        if self._continuation is not None:
+            self._continuation.is_aborted = True
+        elif self._journal is not None:
+            self._journal.hand_on()
+
+    @property
+    def waits_until(self) -> float:
+        """Until when it may wait in the queue, in monotonic seconds; 0.0: it doesn't wait there."""
+        if self._continuation is not None:
+            return self._continuation.waits_until
+        return self._ticket.deadline if self._ticket is not None else 0.0
+
+    # what the continuation calls
+
+    def choose_leg(
+        self, stream: StreamContinuation, completion: Completion, body: bytes, excluded: Sequence[str], number: int
+    ) -> Leg:
+        """Choose where the stream goes on. Raises NoInstanceError; then nothing has changed."""
+        raise NotImplementedError
+
+    def _end_attempt(self) -> None:
+        """Give back what an attempt that came to nothing holds, connections and counts."""
+        raise NotImplementedError
+
+    def leave_instance(self) -> None:
+        """Give back what is still held at the instance that broke off, and what is kept of its stream."""
+        self._end_attempt()
+        if self._journal is not None:
+            self._journal.end(whole=False)
+            self._keep(WHOLE)
+        if self._usage is not None:
+            self._usage.write_to(self._client.send_body)
+
+    def hope_secs(self) -> float:
+        """Return how long a probe may take that may bring an instance back; 0: none."""
+        return self._context.hope_secs()
+
+    def wait_for_room(self, waiting: Queued, hope_secs: float) -> QueueTicket | None:
+        """Queue; None: requests don't wait here."""
+        queue = self._queue
+        if queue is None:
+            return None
+        return queue.enter(waiting, self._priority(queue), self._party(), again=True, hope_secs=hope_secs)
+
+    def report(self, instance: Instance, error: UpstreamError) -> None:
+        """Report an instance that failed the continuation."""
+        self._telemetry.metrics.upstream_failed(error.instance, error.reason)
+        if error.retry is Retry.ALWAYS:
+            self._context.connection_failed(instance, error.reason)
+
+    def on_stream_events(self, events: bytes) -> None:
+        """Send more events."""
+        framed = b"%x\r\n%b\r\n" % (len(events), events)
+        self._keep(framed)
+        self.record.bytes_out += len(framed)
+        (self._client.send_body if self._usage is None else self._usage.feed)(framed)
+
+    def on_stream_end(self) -> None:
+        """The stream has its last event."""
+        self._client.send_body(LAST_CHUNK)
+        self._end("completed")
+
+    def on_stream_lost(self, why: str) -> None:
+        """The stream can't go on after all: let the client see it."""
+        if self._phase is not ENDED:
+            self._log_error(f"scanner error: the stream that went on broke off: {why}")
+            self._end("failed")
+
+    def note(self, line: str) -> None:
+        """Tell the log."""
+        self._log_notes()
+        self._telemetry.log.info_all([line], self.record.tags)
+
+    # the end
+
+    def _close_stream(self, outcome: str) -> None:
+        """Let go of what is kept for a stream that is over."""
+        journal, continuation = self._journal, self._continuation
+        self._journal = self._continuation = None  # no cycles: what is over is freed at once
+        try:
+            if continuation is not None:
+                continuation.cancel()
+        finally:
+            if journal is not None:
+                journal.end(whole=outcome == "completed" and continuation is None)

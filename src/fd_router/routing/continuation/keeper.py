@@ -1,0 +1,64 @@
+"""The keeper of streams: decides which ones can go on at another instance, and gives them a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fd_router.config.live import LiveConfig
+from fd_router.engines.continuation.ways import asking_ids
+from fd_router.http.messages import Request
+from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.journal import Journal, JournalBudget
+from fd_router.telemetry.metrics.continuation import ContinuationMetrics
+
+HEADER = b"x-router-continue"
+"""By which a request asks for less than the option allows: ``exact``, or ``off``."""
+
+
+class StreamKeeper:
+    """One for each endpoint whose streams can go on; ``chat`` tells its protocol. All share one ``budget``."""
+
+    def __init__(
+        self,
+        live: LiveConfig,
+        budget: JournalBudget,
+        metrics: ContinuationMetrics,
+        clock: Callable[[], float],
+        *,
+        chat: bool,
+    ) -> None:
+        self.live = live
+        self.metrics = metrics
+        self.clock = clock
+        self.chat = chat
+        self._budget = budget
+
+    def open(self, request: Request, on_broken: Callable[[], None], *, aligned: bool) -> Journal | None:
+        """Return a journal for the stream that answers ``request``; None if that shall break with its instance.
+
+        ``aligned``: it hands on whole events only, also where it can't keep them.
+        """
+        options = self.live.current.proxy
+        if options.continue_streams == "off" or request.header(HEADER) == b"off":
+            return None
+        self._budget.limit = options.journals_mb << 20
+        return Journal(self._budget, options.stream_journal_kb << 10, on_broken, aligned=aligned)
+
+    def asks(self, request: Request) -> bool:
+        """Return whether the stream is to go on by token ids only, for which its client doesn't ask itself."""
+        option = self.live.current.proxy.continue_streams
+        if option == "off" or not self.is_exact(request):
+            return False
+        try:
+            wants = SourceRequest(request.body, chat=self.chat).wants_ids
+            asking_ids(request.body)
+        except (ValueError, RecursionError):
+            return False
+        return not wants
+
+    def is_exact(self, request: Request) -> bool:
+        """Return whether a stream may go on by token ids only."""
+        return self.live.current.proxy.continue_streams == "exact" or request.header(HEADER) == b"exact"
+
+    def __repr__(self) -> str:
+        return f"<StreamKeeper {'chat' if self.chat else 'completions'} {self._budget!r}>"

@@ -1,0 +1,186 @@
+"""The pair that goes on with a stream, in a disaggregated fleet: prefill gets what was generated as prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fd_router.engines.dialect import PairedRequest, PairPlan
+from fd_router.errors import Retry, UpstreamError
+from fd_router.http.connection_pool import Pools
+from fd_router.http.dechunk import dechunked
+from fd_router.http.heads import ResponseHead
+from fd_router.http.messages import Request
+from fd_router.instances.instance import Instance
+from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.stream import StreamContinuation
+from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg
+from fd_router.routing.pair_planning import plan_pair
+from fd_router.scheduling.reservation import Reservation
+
+
+class ContinuingPair:
+    """Two legs, as one ``Leg`` of a continuation, and the ``Pair`` that they tell what happens."""
+
+    def __init__(
+        self,
+        stream: StreamContinuation,
+        plan: PairPlan,
+        pair: tuple[Reservation[Instance], Reservation[Instance]],
+        pools: Pools,
+        request: Request,
+        release: Callable[[Reservation[Instance]], None],
+        prefill_timeout: float,
+    ) -> None:
+        is_first = plan.order == "prefill_first"
+        self.reservation, decode = pair
+        self._stream = stream
+        self._plan = plan
+        self._pools = pools
+        self._request = request
+        self._release = release
+        self._prefill_timeout = prefill_timeout
+        self._prefill = PrefillLeg(self, self.reservation, True, keeps_answer=is_first)
+        self._decode = DecodeLeg(self, decode, True)
+        self._has_begun = False
+
+    @classmethod
+    def planned(
+        cls,
+        stream: StreamContinuation,
+        paired: PairedRequest,
+        pair: tuple[Reservation[Instance], Reservation[Instance]],
+        context: RoutingContext,
+        request: Request,
+        release: Callable[[Reservation[Instance]], None],
+        is_full: bool,
+    ) -> ContinuingPair:
+        """Have the pair's dialect plan the attempt. Raises an HttpError, and gives the pair back, when it can't.
+
+        ``is_full``: the client takes nothing for now.
+        """
+        prefill, decode = pair
+        try:
+            plan = plan_pair(paired, prefill.instance, decode.instance)
+            timeout = context.live.current.proxy.prefill_timeout_secs
+            leg = cls(stream, plan, pair, context.pools, request, release, timeout)
+        except BaseException:
+            release(prefill)
+            release(decode)
+            raise
+        if is_full:
+            leg.pause()
+        return leg
+
+    # what the continuation calls
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Prefill, then decode, whose answer it is."""
+        return (self._prefill.instance, self._decode.instance)
+
+    @property
+    def engine_id(self) -> str:
+        """The id by which both know it."""
+        return self._plan.request_id
+
+    def start(self) -> None:
+        """Send both their request, or prefill alone where it goes first."""
+        plan = self._plan
+        self._prefill.start(self._pools, self._request, plan.prefill_body(), self._prefill_timeout)
+        if plan.order != "prefill_first":
+            self._decode.start(self._pools, self._request, plan.decode_body(None))
+
+    def cancel(self) -> None:
+        """Close both connections, and give the counts back; a prefill that is still answering ends, too."""
+        try:
+            self._prefill.cancel()
+            self._decode.cancel()
+        finally:
+            self._release(self._prefill.reservation)
+            self._release(self._decode.reservation)
+
+    def pause(self) -> None:
+        """Stop reading."""
+        self._decode.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._decode.resume()
+
+    # what the legs call
+
+    def on_leg_sent(self, leg: PairLeg) -> None:
+        """Nothing waits for that."""
+
+    @property
+    def is_abort_asked(self) -> bool:
+        """Whether the engine is right to abort it."""
+        return self._stream.is_aborted
+
+    def may_replace(self) -> bool:
+        """A kept connection that turned out dead costs nothing."""
+        return True
+
+    def on_bug(self, error: Exception) -> None:
+        """Have the request end."""
+        self._stream.on_bug(error)
+
+    def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
+        """Give prefill's counts back; it may be decode's turn."""
+        if self._plan.order == "prefill_first" and not self._start_decode(leg, head, answer):
+            return
+        leg.reservation.first_token()
+        self._release(leg.reservation)
+
+    def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
+        """Hand decode's first bytes on."""
+        self._has_begun = True
+        leg.reservation.first_token()
+        self._stream.on_leg_begun(self, head)
+        self._stream.on_leg_data(self, body)
+
+    def on_decode_data(self, data: bytes) -> None:
+        """Hand more of them on."""
+        self._stream.on_leg_data(self, data)
+
+    def on_error_event(self, leg: DecodeLeg) -> None:
+        """The event itself says so to whoever reads it."""
+
+    def on_decode_complete(self, leg: DecodeLeg) -> None:  # noqa: ARG002
+        """Decode's answer is whole."""
+        self._stream.on_leg_complete(self)
+
+    def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:  # noqa: ARG002
+        """Decode has no memory for it."""
+        self._fail(leg, "given back", head.status)
+
+    def on_leg_refused(self, leg: PairLeg, answer: Answer) -> None:
+        """One of the two answered 4xx."""
+        self._fail(leg, "refused", answer[0].status)
+
+    def on_leg_failed(self, leg: PairLeg, error: UpstreamError, answer: Answer | None = None) -> None:  # noqa: ARG002
+        """One of the two failed; prefill matters no more once decode has begun."""
+        if leg is self._prefill and self._has_begun:
+            self._release(leg.reservation)
+        else:
+            self._stream.on_leg_failed(self, leg.instance, error)
+
+    # steps
+
+    def _start_decode(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
+        """Send decode what prefill answered. Returns False when that isn't what decode needs."""
+        try:
+            body = self._plan.decode_body(dechunked(answer) if head.chunked else answer)
+        except ValueError:
+            self._fail(leg, "its answer lacks what decode needs", head.status)
+            return False
+        self._decode.start(self._pools, self._request, body)
+        return True
+
+    def _fail(self, leg: PairLeg, what: str, status: int) -> None:
+        url = leg.instance.url
+        error = UpstreamError("error_answer", what, instance=url, retry=Retry.NEVER, status=status)
+        self.on_leg_failed(leg, error)
+
+    def __repr__(self) -> str:
+        return f"<ContinuingPair {self._prefill!r} {self._decode!r}>"

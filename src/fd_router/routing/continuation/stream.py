@@ -1,0 +1,398 @@
+"""A stream that goes on: another instance is chosen, told what there is, and its events follow in the client's stream.
+
+The client's request stays in the phase in which its answer has begun; what goes on behind that is this module's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from fd_router.engines.continuation.planning import plan_continuation
+from fd_router.engines.continuation.ways import Ways, asking_ids
+from fd_router.errors import HttpError, NoInstanceError, SaturatedError, UpstreamError
+from fd_router.http.dechunk import Dechunker
+from fd_router.http.heads import ResponseHead
+from fd_router.instances.instance import Instance
+from fd_router.openai.completion import Completion
+from fd_router.openai.continuation.event_splitter import EventSplitter
+from fd_router.openai.continuation.generated import Generated
+from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
+from fd_router.openai.continuation.seam import Seam, last_events
+from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.keeper import StreamKeeper
+from fd_router.routing.request_queue import Queued, QueueTicket
+from fd_router.scheduling.reservation import Reservation
+from fd_router.telemetry.record import RequestRecord
+
+MAX_FRUITLESS: Final = 2
+"""Attempts in a row to go on that add no token: what broke those instances may be the request itself."""
+
+MAX_REFUSALS: Final = 32
+"""Connections that may be refused beside those: nothing was sent over them."""
+
+
+class Leg(Protocol):
+    """The instance, or the pair, that a stream goes on at."""
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Where it goes on; the one whose answer it is last."""
+
+    @property
+    def engine_id(self) -> str:
+        """The id by which they know it, "" if it is the client's."""
+
+    @property
+    def reservation(self) -> Reservation[Instance]:
+        """The place of the one that prefills."""
+
+    def start(self) -> None:
+        """Send the request."""
+
+    def cancel(self) -> None:
+        """Close what is open, and give the counts back."""
+
+    def pause(self) -> None:
+        """Stop reading."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+
+class Owner(Protocol):
+    """The client's request."""
+
+    record: RequestRecord
+
+    def choose_leg(
+        self, stream: StreamContinuation, completion: Completion, body: bytes, excluded: Sequence[str], number: int
+    ) -> Leg:
+        """Choose where the stream goes on. Raises NoInstanceError; then nothing has changed."""
+
+    def leave_instance(self) -> None:
+        """Give back what is still held at the instance that broke off."""
+
+    def hope_secs(self) -> float:
+        """Return how long a probe may take that may bring an instance back; 0: none."""
+
+    def wait_for_room(self, waiting: Queued, hope_secs: float) -> QueueTicket | None:
+        """Queue, or wait for a probe; None: requests don't wait here."""
+
+    def report(self, instance: Instance, error: UpstreamError) -> None:
+        """Report an instance that failed the continuation."""
+
+    def on_stream_events(self, events: bytes) -> None:
+        """Send more events."""
+
+    def on_stream_end(self) -> None:
+        """The stream has its last event."""
+
+    def on_stream_lost(self, why: str) -> None:
+        """The stream can't go on after all: let the client see it."""
+
+    def on_bug(self, error: Exception) -> None:
+        """A bug was met on the way."""
+
+    def note(self, line: str) -> None:
+        """Tell the log."""
+
+
+class StreamContinuation:
+    """What one broken stream needs to go on, once and again."""
+
+    __slots__ = (
+        "_attempts", "_broke_at", "_completion", "_content", "_dechunker", "_exact", "_excluded", "_from",
+        "_fruitless", "_generated", "_keeper", "_known", "_leg", "_owner", "_plan", "_refusals", "_seam",
+        "_source", "_ticket", "_ways", "_why", "is_aborted",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: Owner,
+        keeper: StreamKeeper,
+        completion: Completion,
+        source: SourceRequest,
+        content: bytes,
+        *,
+        exact: bool,
+        ways: Ways,
+    ) -> None:
+        """``content``: of the stream so far, as the client has it. ``ways``: those of its instance's engine."""
+        self._owner = owner
+        self._keeper = keeper
+        self._completion = completion
+        self._source = source
+        self._ways = ways
+        self._exact = exact
+        self._generated = generated = Generated(chat=keeper.chat)
+        for event in EventSplitter().feed(content):
+            generated.feed_event(event)
+        self._seam: Seam | None = None
+        self._plan: Continuation | None = None
+        self._leg: Leg | None = None
+        self._ticket: QueueTicket | None = None
+        self._dechunker: Dechunker | None = None
+        self._content: list[bytes] = []
+        self._excluded: tuple[str, ...] = ()
+        self._why = ""  # it broke off
+        self._broke_at = 0.0
+        self._known = 0  # tokens when it broke off last
+        self._fruitless = self._refusals = self._attempts = 0
+        self._from = ""  # the URL of the instance that broke off
+        self.is_aborted = False
+
+    # what the client's request calls
+
+    def begin(self, why: str, failed: Sequence[str]) -> bool:
+        """Go on, since the instance with one of these keys broke off. Returns False, and changes nothing, if it can't.
+
+        What holds that instance is given back once another one is chosen.
+        """
+        self._why, self._broke_at, self._excluded = why, self._keeper.clock(), tuple(failed)
+        self._from = self._owner.record.mixed or self._owner.record.decode
+        return self._next(self._owner.leave_instance)
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Return where it goes on now."""
+        return self._leg.instances if self._leg is not None else ()
+
+    @property
+    def engine_id(self) -> str:
+        """The id that those know it by, "" if it is the client's."""
+        return self._leg.engine_id if self._leg is not None else ""
+
+    @property
+    def waits_until(self) -> float:
+        """Until when it may wait for room, in monotonic seconds; 0.0: it doesn't wait."""
+        return self._ticket.deadline if self._ticket is not None else 0.0
+
+    def pause(self) -> None:
+        """The client is slower than the instance."""
+        if self._leg is not None:
+            self._leg.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._leg is not None:
+            self._leg.resume()
+
+    def cancel(self) -> None:
+        """Give everything back."""
+        ticket, self._ticket = self._ticket, None
+        try:
+            if ticket is not None:
+                ticket.leave()
+        finally:
+            self._drop_leg()
+
+    # what the queue calls
+
+    def try_dispatch(self) -> bool:
+        """Try to be sent now. Returns False when there is still no room."""
+        plan, ticket = self._plan, self._ticket
+        try:
+            if plan is not None:
+                self._start(self._choose(plan), plan)
+        except SaturatedError:
+            if ticket is not None:
+                ticket.wait_for_room()
+            return False
+        except NoInstanceError:
+            if ticket is None or not ticket.hopes or self._owner.hope_secs():
+                return False
+            self._ticket = None
+            self._give_up("no_instance")
+            return True
+        except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
+            self._ticket = None
+            self._owner.on_bug(error)
+        self._ticket = None
+        return True
+
+    def on_turned_away(self, error: HttpError) -> None:
+        """There was no room in time."""
+        self._ticket = None
+        self._give_up(error.code or "queue_timeout")
+
+    # what the leg calls
+
+    def on_leg_begun(self, leg: Leg, head: ResponseHead) -> None:
+        """The answer that goes on has begun."""
+        if leg is not self._leg or self._plan is None:
+            return
+        self._seam = Seam(self._source, self._generated, self._plan)
+        self._dechunker = Dechunker(self._content.append) if head.chunked else None
+
+    def on_leg_data(self, leg: Leg, data: bytes) -> None:
+        """Take more of it."""
+        seam = self._seam
+        if leg is not self._leg or seam is None:
+            return
+        if self._dechunker is not None:
+            self._dechunker.feed(data)
+            data = b"".join(self._content)
+            self._content.clear()
+        events = seam.feed(data)
+        if events:
+            self._on_events(events)
+        if seam.is_done:
+            self._finish()
+        elif seam.broken:
+            self._on_broken(seam.broken, leg.instances[-1])
+
+    def on_leg_complete(self, leg: Leg) -> None:
+        """It is whole."""
+        seam = self._seam
+        if leg is not self._leg or seam is None:
+            return
+        if events := seam.end():
+            self._on_events(events)
+        self._finish()
+
+    def on_leg_failed(self, leg: Leg, instance: Instance, error: UpstreamError) -> None:
+        """The instance failed, in the middle of it or before."""
+        if leg is not self._leg:
+            return
+        self._owner.report(instance, error)
+        if error.reason == "refused" and self._refusals < MAX_REFUSALS:
+            self._refusals += 1
+            self._fruitless -= 1
+        self._on_broken(error.reason, instance)
+
+    def on_bug(self, error: Exception) -> None:
+        """A bug was met on the way of a leg."""
+        self._owner.on_bug(error)
+
+    # steps
+
+    def _on_broken(self, why: str, instance: Instance) -> None:
+        self._drop_leg()
+        if self.is_aborted:
+            self._owner.on_stream_lost("aborted")
+            return
+        self._owner.note(f"The stream broke off at {instance.url} once more: {why}")
+        self._why = why
+        if not self._broke_at:  # it had gone on
+            self._broke_at, self._from = self._keeper.clock(), instance.url
+            self._excluded, self._refusals = (), 0
+        self._excluded = (*self._excluded, instance.key)
+        if not self._next(_nothing):
+            self._owner.on_stream_lost(why)
+
+    def _next(self, leave: Callable[[], None]) -> bool:
+        """Plan, choose, and send; ``leave``: to be called once that is sure."""
+        plan = self._make_plan()
+        if isinstance(plan, Impossible):
+            return self._fail("impossible", plan.reason)
+        if isinstance(plan, Finished):
+            leave()
+            self._finish_by_itself(plan)
+            return True
+        self._plan = plan
+        try:
+            leg = self._choose(plan)
+        except SaturatedError:
+            return self._wait(leave, 0.0, "saturated")
+        except NoInstanceError:
+            return self._wait(leave, self._owner.hope_secs(), "no_instance")
+        leave()
+        self._start(leg, plan)
+        return True
+
+    def _wait(self, leave: Callable[[], None], hope_secs: float, why: str) -> bool:
+        """Wait for room at an instance (``saturated``), or for a probe that may bring one back."""
+        may_wait = why == "saturated" or hope_secs > 0.0
+        ticket = self._owner.wait_for_room(self, hope_secs) if may_wait else None
+        if ticket is None:
+            return self._fail("failed", why)
+        leave()
+        self._ticket = ticket
+        return True
+
+    def _make_plan(self) -> Plan:
+        generated = self._generated
+        shown = generated.tokens
+        if shown > self._known:
+            self._fruitless = 0
+        self._known = max(shown, self._known)
+        if self._fruitless >= MAX_FRUITLESS:
+            return Impossible("poison")
+        if self._owner.record.continued >= self._keeper.live.current.proxy.max_continuations:
+            return Impossible("too_often")
+        return plan_continuation(self._source, generated, self._ways, exact=self._exact)
+
+    def _choose(self, plan: Continuation) -> Leg:
+        generated = self._generated
+        ids = generated.ids[: generated.known] if plan.by == "tokens" else ()
+        completion = self._completion.continued(generated.whole_text, ids)
+        self._attempts += 1
+        body = plan.body
+        if self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat):
+            body = asking_ids(body)
+        leg = self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
+        if self._why == "stalled" and leg.instances[-1].key in self._excluded:
+            leg.cancel()
+            raise NoInstanceError("only those are left that stalled")
+        return leg
+
+    def _start(self, leg: Leg, plan: Continuation) -> None:
+        record, url = self._owner.record, leg.instances[-1].url
+        record.flaw = ""
+        if record.mixed:
+            record.mixed = url
+        else:
+            record.prefill, record.decode = (instance.url for instance in leg.instances)
+        record.attempts += 1
+        self._fruitless += 1
+        self._leg, self._seam = leg, None
+        self._owner.note(
+            f"continue stream: from {self._from} to {url}, reason: {self._why}, by {plan.by}, at {self._known} tokens"
+        )
+        leg.start()
+
+    def _on_events(self, events: bytes) -> None:
+        if self._broke_at:
+            self._keeper.metrics.gap(self._keeper.clock() - self._broke_at)
+            self._keeper.metrics.count("continued", self._why)
+            self._broke_at = 0.0
+            record = self._owner.record
+            record.continued += 1
+            record.continued_from, record.continued_at = self._from, self._known
+        self._owner.on_stream_events(events)
+
+    def _finish(self) -> None:
+        self._drop_leg()
+        self._owner.on_stream_end()
+
+    def _finish_by_itself(self, plan: Finished) -> None:
+        """Nothing is left to be generated: write what is missing of the stream's end."""
+        self._keeper.metrics.count("finished", self._why)
+        self._owner.note(f"The stream broke off behind its last token ({self._why}); its end was written here")
+        if not self._generated.is_done:
+            self._owner.on_stream_events(last_events(self._source, self._generated, plan.reason))
+        self._owner.on_stream_end()
+
+    def _give_up(self, reason: str) -> None:
+        self._fail("failed", reason)
+        self._owner.on_stream_lost(reason)
+
+    def _fail(self, outcome: str, reason: str) -> bool:
+        self._keeper.metrics.count(outcome, reason)
+        self._owner.note(f"The stream can't go on at another instance: {reason}")
+        return False
+
+    def _drop_leg(self) -> None:
+        dechunker, self._dechunker = self._dechunker, None
+        leg, self._leg = self._leg, None
+        if dechunker is not None:
+            dechunker.close()
+        if leg is not None:
+            leg.cancel()
+
+    def __repr__(self) -> str:
+        return f"<StreamContinuation {self._generated!r} {self._leg!r}>"
+
+
+def _nothing() -> None:
+    """Leave nobody: that was done before."""

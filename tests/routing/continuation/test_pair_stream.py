@@ -1,0 +1,130 @@
+"""A stream of a disaggregated fleet goes on at another pair."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from fd_router.routing.continuation.journal import JournalBudget
+from fd_router.routing.continuation.keeper import StreamKeeper
+from tests.support.exact_engine import TIGHT, ExactEngine, events_of
+from tests.support.fake_transport import FakeTransport
+from tests.support.pair_rig import PairRig
+from tests.support.rig import PATH, STREAM_END, STREAM_HEAD, chunk
+
+BODY = json.dumps({"prompt": "Say it:", "stream": True, "return_token_ids": True, "request_id": "mine"}).encode()
+PREFILL = STREAM_HEAD + chunk(b'data: {"choices":[{"index":0,"text":"W"}]}\n\n') + STREAM_END
+
+
+class PairStreamRig(PairRig):
+    """Pairs that all give the same answer."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(3, 3, **settings)
+        self.budget = JournalBudget(1 << 20)
+        metrics = self.telemetry.metrics.continuations
+        self.change(streams={PATH: StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False)})
+        self.engine = ExactEngine("fastdeploy", TIGHT)
+
+    async def begin(self, client: FakeTransport, upto: int) -> FakeTransport:
+        prefill, decode = await self.pair(client, BODY)
+        prefill.receive(PREFILL)
+        decode.receive(STREAM_HEAD + self.engine.answer(BODY, chat=False)[:upto])
+        await self.settle()
+        return decode
+
+    async def answer_next(self) -> dict[str, Any]:
+        """Answer the two requests that the next pair got. Returns their body."""
+        await self.settle()
+        prefill, decode = self.reached()
+        bodies = [one.written.rpartition(b"\r\n\r\n")[2] for one in (prefill, decode)]
+        assert bodies[0] == bodies[1]
+        prefill.receive(PREFILL)
+        decode.receive(STREAM_HEAD + self.engine.answer(bodies[0], chat=False))
+        await self.settle()
+        fields: dict[str, Any] = json.loads(bodies[0])
+        return fields
+
+    def assert_all_is_given_back(self) -> None:
+        self.assert_nothing_is_held()
+        assert self.budget.used == 0
+
+
+@pytest.mark.parametrize("upto", [200, 500, 900])
+async def test_decode_dies(upto: int) -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    decode = await rig.begin(client, upto)
+    decode.lose(ConnectionResetError("reset by peer"))
+    body = await rig.answer_next()
+    assert body["request_id"] == "mine-retry1"
+    assert body["disaggregate_info"]["decode_ip"] == "10.0.0.102"
+    assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(rig.engine.answer(BODY, chat=False))
+    record = rig.records[0]
+    assert (record.continued, record.continued_from, record.outcome) == (1, "http://10.0.0.101:8000", "completed")
+    rig.assert_all_is_given_back()
+
+
+async def test_decode_gives_the_request_back_in_mid_stream() -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    whole = rig.engine.answer(BODY, chat=False)
+    decode = await rig.begin(client, whole.index(b"\n\n\r\n", 600) + 4)
+    decode.receive(
+        chunk(b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":"pd_reschedule"}]}\n\n')
+    )
+    await rig.answer_next()
+    assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(whole)
+    rig.assert_all_is_given_back()
+
+
+async def test_a_pd_error_in_mid_stream() -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    whole = rig.engine.answer(BODY, chat=False)
+    decode = await rig.begin(client, whole.index(b"\n\n\r\n", 600) + 4)
+    decode.receive(chunk(b'data: {"error": {"message": "PD Error: no memory"}}\n\n'))
+    await rig.answer_next()
+    assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(whole)
+    assert rig.records[0].flaw == ""
+    rig.assert_all_is_given_back()
+
+
+async def test_the_next_prefill_dies() -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    (await rig.begin(client, 600)).lose()
+    await rig.settle()
+    prefill, _ = rig.reached()
+    prefill.lose(ConnectionResetError("reset by peer"))
+    body = await rig.answer_next()
+    assert body["request_id"] == "mine-retry2"
+    assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(rig.engine.answer(BODY, chat=False))
+    rig.assert_all_is_given_back()
+
+
+async def test_the_one_that_goes_on_is_found_by_the_first_id() -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    (await rig.begin(client, 600)).lose()
+    await rig.settle()
+    (running,) = rig.pair_context.in_flight.find("mine")
+    assert running.engine_id == "mine-retry1"
+    assert [instance.key for instance in running.instances()] == ["10.0.0.2:8000", "10.0.0.102:8000"]
+    client.lose()
+    await rig.settle()
+    rig.assert_all_is_given_back()
+
+
+async def test_nobody_can_go_on() -> None:
+    rig = PairStreamRig(continue_streams="off")
+    client = rig.client()
+    (await rig.begin(client, 600)).lose()
+    await rig.settle()
+    assert client.is_closing()
+    text = rig.telemetry.metrics.render().decode()
+    assert not re.search(r"fd_router_stream_continuations_total{", text)
+    rig.assert_all_is_given_back()

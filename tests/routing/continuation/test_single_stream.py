@@ -1,0 +1,333 @@
+"""A stream of a centralized fleet goes on at another instance: connections, counts, log and metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from fd_router.routing.continuation.journal import JournalBudget
+from fd_router.routing.continuation.keeper import StreamKeeper
+from tests.support.exact_engine import SEVERAL, TIGHT, ExactEngine, Step, events_of
+from tests.support.fake_transport import FakeTransport
+from tests.support.rig import PATH, STREAM_HEAD, Rig
+
+BODY = json.dumps(
+    {"prompt": "Say it:", "stream": True, "return_token_ids": True, "stream_options": {"include_usage": True}}
+).encode()
+TEXT = json.dumps({"prompt": "Say it:", "stream": True}).encode()
+
+
+class StreamRig(Rig):
+    """Instances that all give the same answer."""
+
+    def __init__(self, instances: int = 3, steps: list[Step] = TIGHT, **settings: Any) -> None:
+        super().__init__(instances, **settings)
+        self.budget = JournalBudget(1 << 20)
+        metrics = self.telemetry.metrics.continuations
+        self.change(streams={PATH: StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False)})
+        self.engine = ExactEngine("openai", steps)
+        self.at = 0  # connections that were looked at
+
+    def newest(self) -> FakeTransport:
+        return self.backend.opened[-1]
+
+    async def begin(self, client: FakeTransport, upto: int | None, body: bytes = BODY) -> FakeTransport:
+        instance = await self.ask(client, body)
+        instance.receive(STREAM_HEAD + self.engine.answer(body, chat=False)[:upto])
+        await self.settle()
+        return instance
+
+    async def answer_next(self, upto: int | None = None) -> FakeTransport:
+        """Answer the request that the newest connection got."""
+        await self.settle()
+        instance = self.newest()
+        body = instance.written.rpartition(b"\r\n\r\n")[2]
+        instance.receive(STREAM_HEAD + self.engine.answer(body, chat=False)[:upto])
+        await self.settle()
+        return instance
+
+    def metric(self, outcome: str, reason: str) -> int:
+        text = self.telemetry.metrics.render().decode()
+        found = re.search(rf'continuations_total{{outcome="{outcome}",reason="{reason}"}} (\d+)', text)
+        return int(found[1]) if found else 0
+
+    def whole(self, body: bytes = BODY) -> list[dict[str, Any]]:
+        return events_of(self.engine.answer(body, chat=False))
+
+    def assert_all_is_given_back(self) -> None:
+        self.assert_nothing_is_held()
+        assert self.budget.used == 0
+
+
+def body_of(client: FakeTransport) -> bytes:
+    return client.written.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("upto", [0, 1, 150, 300, 700, 1200])
+@pytest.mark.parametrize("body", [BODY, TEXT])
+async def test_the_client_sees_one_whole_stream(upto: int, body: bytes) -> None:
+    rig = StreamRig()
+    client = rig.client()
+    first = await rig.begin(client, 150 + upto, body)
+    first.lose(ConnectionResetError("reset by peer"))
+    await rig.answer_next()
+    events, expected = events_of(body_of(client)), rig.whole(body)
+    if body is BODY:
+        assert events == expected
+    texts = [
+        "".join(choice["text"] for one in what for choice in one.get("choices", ())) for what in (events, expected)
+    ]
+    assert texts[0] == texts[1]
+    assert client.written.count(b"HTTP/1.1 200") == 1
+    assert rig.metric("continued", "cut_off") == 1
+    assert rig.records[0].outcome == "completed"
+    assert rig.records[0].continued == 1
+    rig.assert_all_is_given_back()
+    assert not client.is_closing()  # the next request may come
+
+
+async def test_log_and_record_say_so() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    (await rig.begin(client, 700)).lose()
+    await rig.answer_next()
+    line = next(line for line in rig.log_lines if "[POST]" in line)
+    assert " continued=1 from=http://10.0.0.1:8000 to=http://10.0.0.2:8000 at=" in line
+    assert "instance=http://10.0.0.2:8000" in line
+    assert any("by tokens" in line for line in rig.log_lines)
+    text = rig.telemetry.metrics.render().decode()
+    assert "fd_router_stream_continuation_gap_seconds_count 1.0" in text
+
+
+async def test_it_goes_on_more_than_once() -> None:
+    rig = StreamRig(4)
+    client = rig.client()
+    (await rig.begin(client, 500)).lose()
+    (await rig.answer_next(500)).lose()
+    (await rig.answer_next(500)).lose()
+    await rig.answer_next()
+    assert events_of(body_of(client)) == rig.whole()
+    assert rig.records[0].continued == 3
+    rig.assert_all_is_given_back()
+
+
+async def test_instances_that_add_nothing_are_asked_twice() -> None:
+    """What broke them may be the request itself."""
+    rig = StreamRig(5)
+    client = rig.client()
+    (await rig.begin(client, 500)).lose()
+    for _ in range(2):
+        (await rig.answer_next(0)).lose()
+    await rig.settle()
+    assert rig.metric("impossible", "poison") == 1
+    assert client.is_closing()
+    assert not client.written.endswith(b"0\r\n\r\n")
+    assert len(rig.backend.opened) == 3
+    rig.assert_all_is_given_back()
+
+
+async def test_refused_connections_are_no_such_attempts() -> None:
+    rig = StreamRig(6)
+    for number in range(2, 6):
+        rig.backend.failures[f"10.0.0.{number}"] = [ConnectionRefusedError()]
+    client = rig.client()
+    (await rig.begin(client, 500)).lose()
+    for _ in range(6):
+        await rig.settle()
+    await rig.answer_next()
+    assert events_of(body_of(client)) == rig.whole()
+    assert len(rig.failed) == 4
+    rig.assert_all_is_given_back()
+
+
+async def test_max_continuations() -> None:
+    rig = StreamRig(3, max_continuations=1)
+    client = rig.client()
+    (await rig.begin(client, 500)).lose()
+    (await rig.answer_next(500)).lose()
+    await rig.settle()
+    assert rig.metric("impossible", "too_often") == 1
+    assert client.is_closing()
+    rig.assert_all_is_given_back()
+
+
+async def test_the_last_instance_is_gone() -> None:
+    rig = StreamRig(1)
+    client = rig.client()
+    first = await rig.begin(client, 500)
+    rig.instances[0].health = type(rig.instances[0].health).UNHEALTHY
+    first.lose()
+    await rig.settle()
+    assert rig.metric("failed", "no_instance") == 1
+    assert client.is_closing()
+    rig.assert_all_is_given_back()
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        b'data: {"error":{"message":"EngineCore encountered an issue","code":500}}\n\n',
+        b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":"abort"}]}\n\n',
+        b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":"pd_reschedule"}]}\n\n',
+    ],
+)
+async def test_an_instance_that_gives_up_is_left(last: bytes) -> None:
+    rig = StreamRig()
+    client = rig.client()
+    at = rig.engine.answer(BODY, chat=False).index(b"\n\n\r\n", 600) + 4
+    first = await rig.begin(client, at)
+    first.receive(b"%x\r\n%b\r\n" % (len(last), last))
+    assert first.is_closing()
+    await rig.answer_next()
+    assert events_of(body_of(client)) == rig.whole()
+    assert rig.metric("continued", "gave_up") == 1
+    rig.assert_all_is_given_back()
+
+
+async def test_what_nobody_goes_on_with_is_passed_on() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    body = json.dumps({"prompt": "Say it:", "stream": True, "guided_regex": "a+"}).encode()
+    at = rig.engine.answer(body, chat=False).index(b"\n\n\r\n", 600) + 4
+    first = await rig.begin(client, at, body)
+    last = b'data: {"error":{"message":"dead"}}\n\n'
+    rest = b"%x\r\n%b\r\n" % (len(last), last) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+    first.receive(rest)
+    await rig.settle()
+    assert client.written.endswith(rest)
+    assert rig.metric("impossible", "guided") == 1
+    rig.assert_all_is_given_back()
+
+
+async def test_it_breaks_where_nobody_can_go_on() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    body = json.dumps({"prompt": "Say it:", "stream": True, "n": 2}).encode()
+    (await rig.begin(client, 555, body)).lose()
+    await rig.settle()
+    assert client.is_closing()
+    assert client.written.endswith(b"\n\n\r\n")  # half an event was never sent
+    assert rig.records[0].outcome == "failed"
+    rig.assert_all_is_given_back()
+
+
+async def test_only_the_end_was_missing() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    whole = rig.engine.answer(BODY, chat=False)
+    (await rig.begin(client, whole.index(b"data: [DONE]"))).lose()
+    await rig.settle()
+    assert events_of(body_of(client)) == rig.whole()
+    assert len(rig.backend.opened) == 1
+    assert rig.metric("finished", "cut_off") == 1
+    rig.assert_all_is_given_back()
+
+
+async def test_an_engine_that_starts_over_is_not_shown() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    (await rig.begin(client, 700)).lose()
+    sent = len(client.written)
+    rig.engine.starts_over = True
+    for _ in range(2):
+        await rig.answer_next()
+    assert len(client.written) == sent
+    assert rig.metric("impossible", "poison") == 1
+    rig.assert_all_is_given_back()
+
+
+async def test_the_client_leaves_in_the_gap() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    (await rig.begin(client, 700)).lose()
+    await rig.settle()
+    client.lose()
+    await rig.settle()
+    assert rig.newest().is_closing()
+    assert rig.records[0].outcome == "client_gone"
+    rig.assert_all_is_given_back()
+
+
+async def test_an_abort_is_no_break() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    body = json.dumps({**json.loads(BODY), "request_id": "mine"}).encode()
+    at = rig.engine.answer(body, chat=False).index(b"\n\n\r\n", 600) + 4
+    first = await rig.begin(client, at, body)
+    (running,) = rig.context.in_flight.find("mine")
+    running.on_abort_asked()
+    last = b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":"abort"}]}\n\n'
+    first.receive(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last))
+    await rig.settle()
+    assert b'"abort"' in client.written
+    assert len(rig.backend.opened) == 1
+    rig.assert_all_is_given_back()
+
+
+async def test_an_abort_reaches_the_one_that_goes_on() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    body = json.dumps({**json.loads(BODY), "request_id": "mine"}).encode()
+    (await rig.begin(client, 600, body)).lose()
+    await rig.settle()
+    (running,) = rig.context.in_flight.find("mine")
+    assert [instance.key for instance in running.instances()] == ["10.0.0.2:8000"]
+    running.on_aborted()
+    await rig.settle()
+    assert rig.newest().is_closing()
+    assert b"aborted" in client.written
+    rig.assert_all_is_given_back()
+
+
+async def test_a_slow_client_holds_the_second_instance_up() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    (await rig.begin(client, 600)).lose()
+    await rig.settle()
+    client.protocol.pause_writing()  # type: ignore[union-attr]
+    assert rig.newest().paused
+    client.protocol.resume_writing()  # type: ignore[union-attr]
+    assert not rig.newest().paused
+    await rig.answer_next()
+    rig.assert_all_is_given_back()
+
+
+@pytest.mark.parametrize(("option", "header"), [("off", ""), ("on", "x-router-continue: off\r\n")])
+async def test_off(option: str, header: str) -> None:
+    rig = StreamRig(continue_streams=option)
+    client = rig.client()
+    first = await rig.ask(client, BODY, headers=header)
+    first.receive(STREAM_HEAD + rig.engine.answer(BODY, chat=False)[:700])
+    first.lose()
+    await rig.settle()
+    assert client.is_closing()
+    assert client.written.endswith(rig.engine.answer(BODY, chat=False)[:700])
+    assert rig.budget.used == 0
+    rig.assert_all_is_given_back()
+
+
+async def test_exact_is_by_tokens_only() -> None:
+    rig = StreamRig(continue_streams="exact")
+    client = rig.client()
+    (await rig.begin(client, 700, TEXT)).lose()
+    await rig.settle()
+    assert client.is_closing()
+    assert rig.metric("impossible", "no_tokens") == 1
+    rig.assert_all_is_given_back()
+
+
+async def test_an_http_1_0_client() -> None:
+    rig = StreamRig(steps=SEVERAL)
+    client = rig.client()
+    first = await rig.ask(client, BODY, version="1.0")
+    first.receive(STREAM_HEAD + rig.engine.answer(BODY, chat=False)[:400])
+    first.lose()
+    await rig.answer_next()
+    content = body_of(client)
+    assert content.endswith(b"data: [DONE]\n\n")
+    framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+    assert events_of(framed) == rig.whole()
+    rig.assert_all_is_given_back()
