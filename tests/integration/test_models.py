@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from fd_router.app.config_checks import find_problems
+from fd_router.config.loading import load
+from fd_router.instances.sources.register_yaml import read_register_file
 from tests.support.live_router import LiveRouter, LoopbackInstance, message
 
 CHAT = "/v1/chat/completions"
@@ -276,3 +279,13 @@ async def test_a_key_sees_its_models_only(tmp_path: Path, name: str) -> None:
         assert (await router.chat("x", shown))[0] == 200
         assert (await router.chat("big", shown))[0] == (403 if name == "limited" else 200)
         assert router.wrong() == []
+
+
+def test_the_example_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2] / "examples" / "models")
+    loaded = load("config.yaml", {}, {})
+    assert (loaded.warnings, [*find_problems(loaded.config)]) == ((), [])
+    names = loaded.config.models.checked
+    entries = read_register_file(Path("register.yaml"), lambda _: None).entries.values()
+    served = {model for entry in entries for model in entry.models}
+    assert {target.model for targets in names.aliases.values() for target in targets} <= served

@@ -18,7 +18,8 @@ USER = [{"role": "user", "content": "Tell me a story"}]
 def fleet() -> Iterator[Fleet]:
     """Two instances of vLLM and one of SGLang, which the router has to find out."""
     sglang = MockProcess(**QUICK, dialect="sglang")
-    with Fleet(2, mock={**QUICK, "dialect": "vllm"}, ports=[sglang.port]) as fleet:
+    config = {"instances": {"detect-dialects": True}}
+    with Fleet(2, config=config, mock={**QUICK, "dialect": "vllm"}, ports=[sglang.port]) as fleet:
         fleet.add(sglang)
         yield fleet
 
@@ -165,3 +166,19 @@ class TestReading:
 def test_all_of_it_is_counted(fleet: Fleet) -> None:
     assert fleet.metric("http_requests_total", endpoint="/v1/responses/{id}", method="GET") >= 6
     assert not [line for line in fleet.metrics().splitlines() if "resp_" in line]
+
+
+def test_what_stands_behind_it(fleet: Fleet) -> None:
+    def engines() -> list[str]:
+        engines: list[str] = fleet.router.call("GET", "/version")[1]["engines"]
+        return engines
+
+    assert eventually(lambda: engines() == ["sglang", "vllm"])
+
+
+def test_engines_paths_for_admins_are_closed_where_no_token_is_set(fleet: Fleet) -> None:
+    for path in ("/flush_cache", "/sleep"):
+        status, answer = fleet.router.call("POST", path, {})
+        assert (status, answer["error"]["code"]) == (403, "forbidden")
+    sent = [entry["path"] for mock in fleet.mocks for entry in mock.call("GET", "/mock/requests")[1]["requests"]]
+    assert not {"/flush_cache", "/sleep"} & set(sent)

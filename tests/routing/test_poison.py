@@ -138,7 +138,7 @@ class TestInDoubt:
     """Two were lost, and their probes are still under way."""
 
     async def lose_two(self, **settings: Any) -> tuple[Hoping, FakeTransport]:
-        rig = Hoping(instances=5, **settings)
+        rig = Hoping(**({"instances": 5} | settings))
         rig.set_health(Health.HEALTHY)
         rig.change(connection_failed=lambda instance, _: mark(instance, Doubt.BROKEN))
         client = rig.client()
@@ -176,6 +176,16 @@ class TestInDoubt:
         rig.backend.live[0].receive(answer())
         await rig.settle()
         assert b"200 OK" in client.written
+
+    async def test_where_nobody_is_left_the_failure_says_more(self) -> None:
+        rig, client = await self.lose_two(instances=2)
+        rig.hope = 0.0
+        for instance in rig.instances:
+            mark(instance, Doubt.SICK)
+        rig.queue.on_capacity()
+        await rig.settle()
+        assert client.written.startswith(b"HTTP/1.1 502 ")
+        assert b"reset by peer before an answer" in client.written
 
     async def test_where_none_may_wait_it_ends(self) -> None:
         _, client = await self.lose_two(max_queued=0)

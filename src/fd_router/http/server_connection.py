@@ -300,7 +300,9 @@ class ServerConnection(ClosableConnection):
     def complete(self, keep_alive: bool) -> None:
         """The answer is written to its end: go on with the next request, or close."""
         self._answer = self.proxied = None
-        self._forget_request()
+        request, self._request = self._request, None  # as in _forget_request, without a call
+        if request is not None:
+            self._state.budget.held -= len(request.body)
         if not keep_alive:
             self._close_gently()
             return

@@ -61,7 +61,7 @@ class Completion:
             fields = _read(body)
         self._fields = fields
         stream = fields.stream
-        self.stream = stream is True or (stream is not None and stream is not False and is_true(stream))
+        self.stream = stream is True or (stream is not False and is_true(stream))
         self._texts: list[str] | None = (texts := _texts(fields))
         self._prompt: str | None = None
         self.tokens = (sum(map(len, texts)) + len(texts) - 1 + fields.unread) * TOKENS_PER_CHARACTER if texts else 0

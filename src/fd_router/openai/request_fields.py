@@ -33,7 +33,7 @@ class RequestFields(msgspec.Struct, gc=False):
 
     unread: ClassVar[int] = 0  # characters of the prompt beyond what was read
 
-    stream: bool | int | float | str | None = None
+    stream: bool | int | float | str | None = False
     messages: list[Message] | None = None
     prompt: Prompt | None = None
     prompt_token_ids: list[int | list[int]] | None = None  # FastDeploy's; it goes before the text

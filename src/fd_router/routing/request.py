@@ -87,6 +87,7 @@ class RoutedRequest(ContinuableRequest):
         self._notes = []
         self._excluded: tuple[str, ...] = ()  # keys of the instances that failed
         self._died: tuple[Instance, ...] = ()  # those that were lost, once they had it all, without a word
+        self._refusal = None
         self._preparing = None
         self.is_abort_asked = False  # by /v1/abort_requests: an engine that does so is right
         self._route = None

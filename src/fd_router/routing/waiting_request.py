@@ -14,9 +14,10 @@ from fd_router.routing.request_queue import RequestQueue
 class WaitingRequest(RequestByModel):
     """What of a request's life happens in the queue. Like ``RequestLife`` it has no ``__init__``."""
 
-    __slots__ = ("_died",)
+    __slots__ = ("_died", "_refusal")
 
     _died: tuple[Instance, ...]  # those that were lost, once they had it all, without a word
+    _refusal: HttpError | None  # why it failed before it waited to know whether they died
 
     def _attempt(self) -> None:
         """Select and send. Raises NoInstanceError; then nothing has changed."""
@@ -91,9 +92,10 @@ class WaitingRequest(RequestByModel):
 
     def _wait_for_certainty(self, refusal: HttpError) -> bool:
         """Wait for these probes. Returns False where it can't."""
-        queue, seconds = self._context.queue, self._context.hope_secs()
+        queue, seconds = self._queue, self._context.hope_secs()
         if queue is None or not seconds:
             return False
+        self._refusal = refusal
         self._wait(queue, hope_secs=seconds, refusal=refusal)
         return True
 
@@ -125,7 +127,7 @@ class WaitingRequest(RequestByModel):
             if ticket is None or not ticket.hopes or self._context.hope_secs():
                 return False
             self._ticket = None
-            self._fail_locally(error)
+            self._give_up(self._refusal or error)
         except HttpError as error:  # waiting would not help it
             self._ticket = None
             self._fail_locally(error)
@@ -147,6 +149,6 @@ class WaitingRequest(RequestByModel):
         try:
             self._attempt()
         except HttpError as refusal:  # that there is no instance, not that there was no room
-            self._fail_locally(refusal)
+            self._give_up(self._refusal or refusal)
         except Exception as bug:  # noqa: BLE001  as above
             self.on_bug(bug)

@@ -38,6 +38,7 @@ def test_messages_streamed() -> None:
     assert MESSAGES.find_total_tokens(start + end) == 43
     assert MESSAGES.find_total_tokens(end) == 43
     assert MESSAGES.find_usage(start + end) is None
+    assert MESSAGES.find_total_tokens(b'{"type":"message_delta","usage":{"output_tokens":7}}') is None
     assert MESSAGES.find_total_tokens(b"event: message_stop") is None
 
 

@@ -55,12 +55,16 @@ class FastDeployDialect(Dialect):
         Of the beginning of an error with ``PD Error`` in it only the whole tells; a stream gives a request back by its
         first event.
         """
-        parts = piece.partition  # ``in`` costs five times as much, ``find`` twice
-        if role == "decode" and (parts(RESCHEDULE)[1] or parts(PD_ERROR)[1]) and not 400 <= status < 500:
+        # To search by ``partition`` costs two thirds of ``find``, and a third of ``in``.
+        if (
+            role == "decode"
+            and (piece.partition(RESCHEDULE)[1] or piece.partition(PD_ERROR)[1])
+            and not 400 <= status < 500
+        ):
             is_error = not whole and PD_ERROR in piece and begins_with_error(piece)
             if is_error or is_given_back(piece):
                 return Verdict.GIVEN_BACK
-        if status < 300 and (piece[:5] == _USUAL or not begins_with_error(piece)) and not parts(ABORT)[1]:
+        if status < 300 and (piece[:5] == _USUAL or not begins_with_error(piece)) and not piece.partition(ABORT)[1]:
             return OK
         return Dialect.judge(self, role, status, piece, whole=whole)
 

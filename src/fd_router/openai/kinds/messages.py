@@ -57,9 +57,12 @@ def find_usage(tail: bytes) -> tuple[int, int] | None:
 
 
 def find_total_tokens(tail: bytes) -> int | None:
-    """Return the tokens of prompt and answer, None when the answer tells no usage."""
+    """Return the tokens of prompt and answer, None when they aren't told.
+
+    The end of a stream may tell the answer's only (SGLang): then both are estimated, not the prompt left out.
+    """
     usage = _usage(tail)
-    return sum(usage.values()) if b"output_tokens" in usage else None
+    return sum(usage.values()) if usage.keys() >= {b"input_tokens", b"output_tokens"} else None
 
 
 ENDPOINTS: Final = (

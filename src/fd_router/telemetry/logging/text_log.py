@@ -88,9 +88,8 @@ class RouterLog:
             if self._idle:
                 self._wake()
             head, append = f"{self._info_head}{record.tags}", self._append
-            notes = record.notes
-            before = f"{head}{head.join(notes)}" if notes else ""
-            append(f"{before}{head}{access_line(record)}")
+            notes = head.join(record.notes)
+            append(f"{head}{notes}{head}{access_line(record)}" if notes else f"{head}{access_line(record)}")
             if len(self._lines) >= _BATCH_PIECES:
                 self.flush()
 
