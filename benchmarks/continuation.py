@@ -1,0 +1,118 @@
+"""Streams that survive their instances: one of eight is killed (SIGKILL) every 2 seconds and started again.
+
+``python benchmarks/continuation.py [streams [seconds]]``. Half are chats, half are completions, all with
+token ids. Exits with 1 if more than one in a thousand doesn't end, or if one isn't what an unbroken run says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+
+from tests.support.fleet import Fleet  # noqa: E402
+from tests.support.http_client import fetch  # noqa: E402
+from tests.support.mock_process import MockProcess  # noqa: E402
+
+INSTANCES = 8
+KILL_EVERY_SECS = 2.0
+TOKENS = 200
+MOCK = {"name": "same", "decode_ms_per_token": 40, "decode_ms_per_running": 0}
+PATHS = ("/v1/chat/completions", "/v1/completions")
+
+
+def request(path: str) -> dict[str, Any]:
+    prompt = {"prompt": "hello"} if path == PATHS[1] else {"messages": [{"role": "user", "content": "hello"}]}
+    options = {"stream_options": {"include_usage": True}, "return_token_ids": True}
+    return {**prompt, **options, "stream": True, "max_tokens": TOKENS}
+
+
+def normal(body: bytes) -> str:
+    """The events without what differs from answer to answer."""
+    events = [json.loads(line[6:]) for line in body.split(b"\n\n") if line.startswith(b"data: {")]
+    for event in events:
+        del event["id"], event["created"]
+        (event.get("usage") or {}).pop("prompt_tokens_details", None)
+    return json.dumps([events, body.endswith(b"data: [DONE]\n\n")])
+
+
+class Tally:
+    """What became of the streams."""
+
+    def __init__(self) -> None:
+        self.whole = self.different = 0
+        self.errors: list[str] = []
+
+
+async def stream(port: int, path: str, expected: str, tally: Tally) -> None:
+    try:
+        answer = await fetch("127.0.0.1", port, "POST", path, body=json.dumps(request(path)).encode(), timeout_secs=120)
+    except (OSError, TimeoutError) as error:
+        tally.errors.append(repr(error))
+        return
+    if normal(answer.body) == expected:
+        tally.whole += 1
+    else:
+        tally.different += 1
+
+
+async def kill_in_turn(fleet: Fleet, stop: asyncio.Event) -> int:
+    """Kill one after the other, and start it again at its port. Returns how many were killed."""
+    kills = 0
+    while not stop.is_set():
+        try:
+            await asyncio.wait_for(stop.wait(), KILL_EVERY_SECS)
+        except TimeoutError:
+            at = kills % INSTANCES
+            port = fleet.mocks[at].port
+            await asyncio.to_thread(fleet.mocks[at].kill)
+            fleet.mocks[at] = await asyncio.to_thread(fleet.add, MockProcess(port=port, **MOCK))
+            kills += 1
+    return kills
+
+
+async def run(streams: int, seconds: float) -> int:
+    tally, stop = Tally(), asyncio.Event()
+    with Fleet(INSTANCES, mock=MOCK) as fleet:
+        unbroken = {}
+        for path in PATHS:
+            body = json.dumps(request(path)).encode()
+            unbroken[path] = normal(
+                (await fetch("127.0.0.1", fleet.port, "POST", path, body=body, timeout_secs=60)).body
+            )
+        killing = asyncio.create_task(kill_in_turn(fleet, stop))
+        begun, tasks = time.monotonic(), []
+        for number in range(streams):
+            path = PATHS[number % 2]
+            tasks.append(asyncio.create_task(stream(fleet.port, path, unbroken[path], tally)))
+            await asyncio.sleep(max(0.0, begun + number * seconds / streams - time.monotonic()))
+        await asyncio.gather(*tasks)
+        stop.set()
+        kills = await killing
+        moved = fleet.metric("fd_router_stream_continuations_total", outcome="continued")
+    print(
+        f"{streams} streams, {kills} kills: {tally.whole} whole and equal to an unbroken one, {tally.different} "
+        f"different, {len(tally.errors)} broken; went on {moved:.0f} times"
+    )
+    for error in tally.errors[:5]:
+        print(error)
+    return 1 if tally.different or len(tally.errors) > streams / 1000 else 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run it with what the command line says."""
+    streams = int(arguments[0]) if arguments else 1000
+    seconds = float(arguments[1]) if len(arguments) > 1 else 60.0
+    return uvloop.run(run(streams, seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
