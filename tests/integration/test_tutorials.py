@@ -15,7 +15,7 @@ PAGES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
 def test_a_tutorial(page: Path, tmp_path: Path) -> None:
     blocks = blocks_of(page)
     assert len(blocks) > 4
