@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.http.body_budget import SMALL, BodyBudget, effective_budget
+from fd_router.http.body_budget import NEVER_REFUSED, SMALL, BodyBudget, effective_budget
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
 MB = 1 << 20
@@ -20,8 +20,17 @@ class TestBudget:
         assert budget.take(7 * MB, 7 * MB)
         assert not budget.take(SMALL + 1, SMALL + 1)
         assert all(budget.take(SMALL, SMALL) for _ in range(16))
-        assert not budget.take(1, 1)
+        assert not budget.take(NEVER_REFUSED + 1, NEVER_REFUSED + 1)
         assert budget.held == 8 * MB
+
+    def test_what_instances_and_admins_send_is_never_refused(self) -> None:
+        budget = BodyBudget(8 * MB)
+        assert budget.take(7 * MB, 7 * MB)
+        budget.set_limit(MB)  # by a reload
+        assert budget.has_room(0)
+        assert budget.has_room(NEVER_REFUSED)
+        assert budget.take(NEVER_REFUSED, NEVER_REFUSED)
+        assert not budget.has_room(NEVER_REFUSED + 1)
 
     def test_what_is_refused_takes_nothing(self) -> None:
         budget = BodyBudget(MB)

@@ -9,6 +9,9 @@ from fd_router.errors import SaturatedError
 SMALL = 64 * 1024
 """Bytes up to which a body is refused last: nearly all requests are of this size, and it is never they who fill it."""
 
+NEVER_REFUSED = 4 * 1024
+"""Bytes up to which a body is never refused: an instance registers, an admin gives orders. Connections bound them."""
+
 SHARE_OF_SMALL = 8
 """One in so many bytes of the budget is for small bodies alone."""
 
@@ -41,12 +44,13 @@ class BodyBudget:
 
     def has_room(self, size: int, so_far: int = 0) -> bool:
         """Return whether there is room for a body of ``size`` bytes of which ``so_far`` are held."""
-        return self.held + size - so_far <= (self.limit if size <= SMALL else self.largest)
+        most = self.limit if size <= SMALL else self.largest
+        return size <= NEVER_REFUSED or self.held + size - so_far <= most
 
     def take(self, more: int, size: int) -> bool:
         """Take ``more`` bytes of a body that has ``size`` with them. Returns False, and takes none, without room."""
         held = self.held + more
-        if held > (self.limit if size <= SMALL else self.largest):
+        if held > (self.limit if size <= SMALL else self.largest) and size > NEVER_REFUSED:
             return False
         self.held = held
         return True
