@@ -8,10 +8,8 @@ import pytest
 
 from tests.support.tutorial import Reader, blocks_of
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [
-    page for page in (DOCS / "first-half-hour.md", *sorted((DOCS / "tutorials").glob("*.md"))) if ".zh" not in page.name
-]
+FOLDER = Path(__file__).parents[2] / "docs" / "tutorials"
+TUTORIALS = [page for page in sorted(FOLDER.glob("*.md")) if ".zh" not in page.name]
 
 
 @pytest.mark.slow
