@@ -28,8 +28,6 @@ HOLD_LIMIT: Final = 64 * 1024
 STEP: Final = 8 * 1024
 """By so many bytes a journal takes of the budget; its pieces are joined then, so that they take no more than that."""
 
-_SUSPECT: Final = (b'"abort"', b'{"error"', b'"pd_reschedule"', b'"recover_stop"', b'{ "error"')
-
 _BROKEN: Final = re.compile(rb'data: ?\{ ?"error": ?[^n\s]|"finish_reason": ?"(?:abort|pd_reschedule|recover_stop)"')
 """An event by which an instance ends an answer that isn't whole. In a text, quotes are escaped."""
 
@@ -173,8 +171,8 @@ class Journal:
     def _hand(self, whole: bytes) -> None:
         """Keep whole events, learn how they end, and hand them on."""
         self._keep(whole)
-        usual = _UNFINISHED.search(whole, max(0, len(whole) - 96)) if whole.endswith(ENDS) else None
         if not self.lost:
+            usual = _UNFINISHED.search(whole, max(0, len(whole) - 96)) if whole.endswith(ENDS) else None
             self._usual = usual[0] if usual is not None else _NEVER
         self._write(whole)
 
@@ -220,7 +218,7 @@ def _end_of_events(data: bytes, before: int | None = None) -> int:
 
 def _broken_at(data: bytes, end: int) -> int:
     """Return where an event begins that says that the answer is broken, -1: there is none."""
-    if not any(word in data for word in _SUSPECT):
+    if not (data.partition(b'"finish_reason"')[1] or data.partition(b'"error"')[1]):
         return -1
     found = _BROKEN.search(data, 0, end)
     return found.start() if found is not None else -1
