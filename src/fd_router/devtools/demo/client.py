@@ -54,7 +54,7 @@ class DemoClient:
         done = False
         try:
             async with self._client.stream(
-                self._router, "POST", PATH, _body(prompt, max_tokens, stream=True)
+                self._router, "POST", PATH, _body(prompt, max_tokens, stream=True, return_token_ids=True)
             ) as answer:
                 if answer.status != 200:
                     raise FailedError(f"{answer.status}")

@@ -25,6 +25,11 @@ FLOWING = 60
 """Requests sent while an instance is killed, one every ``GAP_SECS``; after the first third it dies."""
 
 GAP_SECS = 0.03
+
+STREAMS = 6
+STREAM_TOKENS = 80
+"""Streams that are under way when it dies, and how long they are."""
+
 WIDEST = 100
 
 
@@ -134,8 +139,10 @@ class Demo:
         self._show_shares([("answered", self._shares(answers))])
 
     async def _kill(self, victim: str) -> None:
-        self._title(f"{victim} is killed while {FLOWING} requests flow")
+        self._title(f"{victim} is killed while {FLOWING} requests and {STREAMS} streams flow")
         retries = await self._requests.metric("retries")
+        moved = await self._requests.metric("stream_continuations")
+        streams = [asyncio.create_task(self._whole_stream()) for _ in range(STREAMS)]
         flowing = []
         for number in range(FLOWING):
             if number == FLOWING // 3:
@@ -147,13 +154,28 @@ class Demo:
         self._show_shares(
             [("of those sent before", self._shares(before)), ("of those sent after", self._shares(after))]
         )
+        whole = sum(await asyncio.gather(*streams))
+        moved = await self._requests.metric("stream_continuations") - moved
         again = await self._requests.metric("retries") - retries
         answered = sum(served is not None for served in answers)
         self._console.print(
             f"SIGKILL, no good-bye: {answered} of {FLOWING} were answered. {again:.0f} under way at {victim} "
-            "had no answer yet, so the router sent them to another instance. (A stream that has begun can't move: its "
-            "client would see it break off.)"
+            "had no answer yet, so the router sent them to another instance."
         )
+        self._console.print(
+            f"Of {STREAMS} streams, {whole} ended whole: {moved:.0f} went on at another instance, behind the tokens "
+            "that they had."
+        )
+
+    async def _whole_stream(self) -> bool:
+        """Read a stream to its end. Returns whether it has one."""
+        self._sent += 1
+        try:
+            texts = [text async for text in self._requests.stream("Tell me all.", STREAM_TOKENS)]
+        except FailedError as error:
+            self._lose(error)
+            return False
+        return len("".join(texts).split()) > STREAM_TOKENS // 2
 
     async def _try(self, prompt: str, max_tokens: int) -> Served | None:
         self._sent += 1

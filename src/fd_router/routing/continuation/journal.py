@@ -28,11 +28,18 @@ HOLD_LIMIT: Final = 64 * 1024
 STEP: Final = 8 * 1024
 """By so many bytes a journal takes of the budget; its pieces are joined then, so that they take no more than that."""
 
+_SUSPECT: Final = (b'"abort"', b'"error"', b'"pd_reschedule"', b'"recover_stop"')
+"""Without one of these there is no such event."""
+
 _BROKEN: Final = re.compile(rb'data: ?\{ ?"error": ?[^n\s]|"finish_reason": ?"(?:abort|pd_reschedule|recover_stop)"')
 """An event by which an instance ends an answer that isn't whole. In a text, quotes are escaped."""
 
 _UNFINISHED: Final = re.compile(rb'"finish_reason": ?null[^0-9]{0,64}\Z')
 """How an event of a token ends, where nothing that differs from token to token stands behind it."""
+
+_GOES_ON: Final = b'"finish_reason":null'
+_NEAR_END: Final = 160
+"""Bytes at the end of a piece in which that says that its last event, and so all of it, is no end."""
 
 _NEVER: Final = b"\0 no stream ends so"
 
@@ -70,8 +77,8 @@ class Journal:
     """
 
     __slots__ = (
-        "_blocks", "_budget", "_held", "_is_aligned", "_is_broken", "_left", "_limit", "_on_broken", "_pieces",
-        "_taken", "_usual", "_write", "lost",
+        "_blocks", "_budget", "_held", "_is_aligned", "_is_broken", "_is_unlearnt", "_left", "_limit",
+        "_on_broken", "_pieces", "_taken", "_usual", "_write", "lost",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +95,7 @@ class Journal:
         self._left = 0  # of those
         self._held = b""
         self._usual = _NEVER  # how a piece ends that needs no other look
+        self._is_unlearnt = True
         self._write: Callable[[bytes], None] = _forget
         self.lost = ""
         """Why nothing is kept any more, a word; "" while all is."""
@@ -147,6 +155,17 @@ class Journal:
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
+        if (
+            not self._held
+            and not self.lost
+            and data.endswith(WHOLE)
+            and (data.rfind(_GOES_ON, len(data) - _NEAR_END) >= 0 or _is_harmless(data))
+        ):
+            if self._is_unlearnt:
+                self._learn(data)
+            self._keep(data)
+            self._write(data)
+            return
         if self.lost and not self._is_aligned:
             self._write(data)
             return
@@ -169,12 +188,16 @@ class Journal:
         on_broken()
 
     def _hand(self, whole: bytes) -> None:
-        """Keep whole events, learn how they end, and hand them on."""
+        """Keep whole events, and hand them on."""
         self._keep(whole)
-        if not self.lost:
-            usual = _UNFINISHED.search(whole, max(0, len(whole) - 96)) if whole.endswith(ENDS) else None
-            self._usual = usual[0] if usual is not None else _NEVER
         self._write(whole)
+
+    def _learn(self, whole: bytes) -> None:
+        """Learn how the stream's events end, from the first one that isn't the role's."""
+        if b'"role"' not in whole:
+            self._is_unlearnt = False
+            usual = _UNFINISHED.search(whole, max(0, len(whole) - 96))
+            self._usual = usual[0] if usual is not None else _NEVER
 
     def _keep(self, data: bytes) -> None:
         self._left -= len(data)
@@ -216,9 +239,16 @@ def _end_of_events(data: bytes, before: int | None = None) -> int:
     return max((at + len(end) for end in ENDS if (at := data.rfind(end, 0, before)) >= 0), default=0)
 
 
+def _is_harmless(data: bytes) -> bool:
+    """Return whether no event in ``data`` can say that the answer is broken."""
+    abort, error, reschedule, recover = _SUSPECT
+    parts = data.partition  # ``in`` costs thrice as much
+    return not (parts(abort)[1] or parts(error)[1] or parts(reschedule)[1] or parts(recover)[1])
+
+
 def _broken_at(data: bytes, end: int) -> int:
     """Return where an event begins that says that the answer is broken, -1: there is none."""
-    if not (data.partition(b'"finish_reason"')[1] or data.partition(b'"error"')[1]):
+    if _is_harmless(data):
         return -1
     found = _BROKEN.search(data, 0, end)
     return found.start() if found is not None else -1
