@@ -392,7 +392,7 @@ CASES: Mapping[str, Case] = {
     "models.fallbacks": Case({"a": "b"}, another_model_steps_in, {"models": ASKED}),
     "models.discovery": Case("always", all_are_asked_for_their_models),
     "models.refresh-interval-secs": slow("models.refresh-interval-secs", models_are_asked_for, models=ASKED),
-    "instances.detect-dialects": Case(True, engines_are_asked_for_their_dialect),
+    "instances.detect-dialects": Case("always", engines_are_asked_for_their_dialect),
     "log.level": Case("info", lines_come, {"log": {"level": "error"}}),
     "proxy.continue-streams": Case("off", streams_break),
     "proxy.max-continuations": Case(0, no_stream_goes_on("too_often")),

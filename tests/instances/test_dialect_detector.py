@@ -13,7 +13,7 @@ from fd_router.instances.dialect_detector import DialectDetector
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
-from fd_router.instances.source import REGISTER_YAML
+from fd_router.instances.source import NAMED, REGISTER_API, REGISTER_YAML, STATE_FILE, Source, discovery
 from tests.support.fake_log import FakeLog
 from tests.support.live import live_config
 
@@ -41,8 +41,8 @@ class Setting:
             raise self.error
         return (200, self.pages[path]) if path in self.pages else (404, b"")
 
-    async def comes_up(self, **told: Any) -> Instance:
-        instance = self.registry.register(self.describe(1, **told), REGISTER_YAML)
+    async def comes_up(self, source: Source = NAMED, **told: Any) -> Instance:
+        instance = self.registry.register(self.describe(1, **told), source)
         self.registry.probe_succeeded(instance)
         await self.settle()
         return instance
@@ -85,11 +85,11 @@ async def test_heartbeats_leave_it_as_it_is(setting: Setting) -> None:
     setting.pages = VLLM
     instance = await setting.comes_up()
     before = setting.registry.group("mixed").candidates()
-    setting.registry.register(setting.describe(1, max_requests=5), REGISTER_YAML)
+    setting.registry.register(setting.describe(1, max_requests=5), NAMED)
     await setting.settle()
     assert instance.dialect.name == setting.registry.dialect_of(instance.registration).name == "vllm"
     assert before == (instance,)
-    setting.registry.register(setting.describe(1, dialect="openai"), REGISTER_YAML)
+    setting.registry.register(setting.describe(1, dialect="openai"), NAMED)
     assert instance.dialect.name == "openai"
     assert setting.asked == ["/metrics"]
 
@@ -109,16 +109,32 @@ async def test_one_that_doesnt_answer_keeps_its_dialect(setting: Setting) -> Non
     assert (await setting.comes_up()).dialect.name == "fastdeploy"
 
 
-async def test_it_may_be_off(registry: Registry, log: FakeLog, describe: Describe) -> None:
-    setting = Setting(registry, log, describe, detect_dialects=False)
-    await setting.comes_up()
-    assert setting.asked == []
+@pytest.mark.parametrize(
+    ("when", "source", "is_asked"),
+    [
+        ("auto", NAMED, True),
+        ("auto", discovery("my_source", 0), True),
+        ("auto", REGISTER_API, False),
+        ("auto", REGISTER_YAML, False),
+        ("auto", STATE_FILE, False),
+        ("always", REGISTER_API, True),
+        ("never", NAMED, False),
+    ],
+)
+async def test_who_is_named_in_fastdeploys_way_is_fastdeploy(
+    registry: Registry, log: FakeLog, describe: Describe, when: str, source: Source, is_asked: bool
+) -> None:
+    setting = Setting(registry, log, describe, detect_dialects=when)
+    setting.pages = VLLM
+    instance = await setting.comes_up(source)
+    assert bool(setting.asked) is is_asked
+    assert instance.dialect.name == ("vllm" if is_asked else "fastdeploy")
 
 
 async def test_nothing_outlives_it(setting: Setting) -> None:
     run = asyncio.create_task(setting.detector.run())
     await asyncio.sleep(0)
-    instance = setting.registry.register(setting.describe(1), REGISTER_YAML)
+    instance = setting.registry.register(setting.describe(1), NAMED)
     setting.registry.probe_succeeded(instance)
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)

@@ -18,7 +18,7 @@ USER = [{"role": "user", "content": "Tell me a story"}]
 def fleet() -> Iterator[Fleet]:
     """Two instances of vLLM and one of SGLang, which the router has to find out."""
     sglang = MockProcess(**QUICK, dialect="sglang")
-    config = {"instances": {"detect-dialects": True}}
+    config = {"instances": {"detect-dialects": "always"}}
     with Fleet(2, config=config, mock={**QUICK, "dialect": "vllm"}, ports=[sglang.port]) as fleet:
         fleet.add(sglang)
         yield fleet

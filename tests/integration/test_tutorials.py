@@ -8,14 +8,12 @@ import pytest
 
 from tests.support.tutorial import Reader, blocks_of
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [
-    page for page in (DOCS / "first-half-hour.md", *sorted((DOCS / "tutorials").glob("*.md"))) if ".zh" not in page.name
-]
+FOLDER = Path(__file__).parents[2] / "docs" / "tutorials"
+TUTORIALS = [page for page in sorted(FOLDER.glob("*.md")) if ".zh" not in page.name]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
 def test_a_tutorial(page: Path, tmp_path: Path) -> None:
     blocks = blocks_of(page)
     assert len(blocks) > 4

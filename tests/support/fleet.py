@@ -15,11 +15,7 @@ Result = TypeVar("Result")
 SETTLE_SECS = 40.0
 """How long what must come may take, as counts that come back to zero: far more than it needs; machines may be busy."""
 
-CALM = {
-    "manager": {"health-check-interval-secs": 0.2},
-    "instances": {"detect-dialects": False},  # faults are for the tests' own requests
-    "log": {"output": "file"},
-}
+CALM = {"manager": {"health-check-interval-secs": 0.2}, "log": {"output": "file"}}
 """What every router of these tests is configured with, unless a test says otherwise."""
 
 QUICK = {"decode_ms_per_token": 1, "prefill_tokens_per_sec": 1_000_000}

@@ -97,7 +97,6 @@ class LiveRouter:
         self._key, self._options = key, {name.replace("-", "_"): value}
         own = {"host": "127.0.0.1", "port": self.port}
         rest = {name: options for name, options in sections.items() if name != "server"}
-        rest["instances"] = {"detect_dialects": False, **sections.get("instances", {})}  # probes are counted
         self._config = with_options(Config(), server={**own, **sections.get("server", {})}, **rest)
         self._tasks: list[asyncio.Task[Any]] = []
 

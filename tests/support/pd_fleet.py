@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Self
 import httptools
 
 from fd_router.app.router import Router
-from fd_router.config.instances import InstancesConfig
 from fd_router.config.loading import Config, ProxyConfig
 from fd_router.config.scheduling import SchedulerConfig
 from fd_router.config.sections import ManagerConfig, ServerConfig
@@ -124,7 +123,6 @@ class PdFleet:
             server=ServerConfig(host="127.0.0.1", port=self.port, splitwise="mixed" not in self._numbers),
             scheduler=SchedulerConfig(**self._scheduler),
             manager=ManagerConfig(health_check_interval_secs=3600.0),
-            instances=InstancesConfig(detect_dialects=False),  # nor requests that a test counts
             proxy=ProxyConfig(**self._proxy),
         )
         self._router = Router(config, self._log)

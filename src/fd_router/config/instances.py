@@ -24,13 +24,16 @@ class InstancesConfig(msgspec.Struct, frozen=True):
         ),
     ] = ""
     detect_dialects: Annotated[
-        bool,
+        str,
         Option(
             live=True,
-            help="Ask each instance that comes up and tells no `dialect` which engine it is: its `/metrics`, then "
-            "paths that only one engine has. One that isn't recognized has fastdeploy.",
+            help="Whether an instance that comes up and tells no `dialect` is asked which engine it is: its "
+            "`/metrics`, then paths that only one engine has. auto: those that `--instance` or a source of yours "
+            "names; who registers, or stands in `register.yaml`, does so in FastDeploy's way. One that isn't asked, "
+            "or isn't recognized, has fastdeploy.",
+            choices=("auto", "always", "never"),
         ),
-    ] = True
+    ] = "auto"
     sources: Annotated[
         dict[str, Any],
         Option(

@@ -12,9 +12,13 @@ from fd_router.errors import UpstreamError
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
+from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE
 from fd_router.telemetry.contracts import Log
 
 METRICS = "/metrics"
+
+IN_FASTDEPLOYS_WAY = (REGISTER_API, REGISTER_YAML, STATE_FILE)
+"""Sources of FastDeploy's own: who is named there and tells no dialect is FastDeploy, which needn't be asked."""
 
 Get = Callable[[Instance, str], Awaitable[tuple[int, bytes]]]
 """(instance, path) → status and body; ``METRICS`` is asked for where its metrics are. Raises UpstreamError."""
@@ -53,10 +57,14 @@ class DialectDetector:
         instance = change.instance
         if change.kind not in (ChangeKind.FIRST_UP, ChangeKind.UP) or instance.registration.dialect:
             return
-        if self._live.current.instances.detect_dialects and instance.key not in self._under_way:
+        if self._may_ask(instance) and instance.key not in self._under_way:
             task = asyncio.get_running_loop().create_task(self._detect(instance), name=f"detect {instance.key}")
             self._under_way[instance.key] = task
             task.add_done_callback(lambda _, key=instance.key: self._under_way.pop(key, None))  # type: ignore[misc]
+
+    def _may_ask(self, instance: Instance) -> bool:
+        when = self._live.current.instances.detect_dialects
+        return when == "always" or (when == "auto" and instance.source not in IN_FASTDEPLOYS_WAY)
 
     async def _detect(self, instance: Instance) -> None:
         async with self._slots:
