@@ -20,7 +20,8 @@ _ASKS_FOR_STREAM = json.dumps(
     {"model": "m", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
 ).encode()
 _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-_EVENT = b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": {"content": " and so on"}}]}).encode()
+_CHOICE = {"index": 0, "delta": {"content": " and so on"}, "finish_reason": None}
+_EVENT = b"data: %b\n\n" % json.dumps({"choices": [_CHOICE]}, separators=(",", ":")).encode()
 _CHUNK = b"%x\r\n%b\r\n" % (len(_EVENT), _EVENT)
 
 

@@ -172,6 +172,14 @@ def test_what_the_stream_says() -> None:
     assert plan.by == "text"
 
 
+@pytest.mark.parametrize("event", [b"data: 1\n\n", b"data: not JSON\n\n", b'data: {"text":"SGLang\'s own"}\n\n'])
+@pytest.mark.parametrize("prompt", [CHAT, TEXT])
+def test_what_an_event_of_another_form_shows_isnt_known(prompt: dict[str, Any], event: bytes) -> None:
+    so_far = Generated(chat=prompt is CHAT)
+    so_far.feed_event(event)
+    assert planned(prompt, VLLM, so_far) == Impossible("events")
+
+
 def test_an_answer_that_is_there() -> None:
     assert planned({**CHAT, "max_tokens": 2}, VLLM) == Finished("length")
     assert planned({**TEXT, "max_tokens": 2}, PLAIN, generated(chat=False, ids=False)) == Finished("length")

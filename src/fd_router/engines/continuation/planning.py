@@ -34,6 +34,8 @@ def plan_continuation(source: SourceRequest, generated: Generated, ways: Ways, *
 def _obstacle(source: SourceRequest, generated: Generated) -> str:
     if word := source.obstacle:
         return word
+    if generated.is_foreign:
+        return "events"
     if generated.several:
         return "choices"
     return "tool_call" if generated.has_tool_calls else ""

@@ -33,7 +33,7 @@ class Generated:
 
     __slots__ = (
         "chat", "finish", "has_all_ids", "has_error", "has_last_usage", "has_logprobs", "has_tool_calls", "head",
-        "hidden", "ids", "is_done", "known", "prompt_ids", "reasoning", "several", "shown", "text",
+        "hidden", "ids", "is_done", "is_foreign", "known", "prompt_ids", "reasoning", "several", "shown", "text",
     )  # fmt: skip
 
     def __init__(self, *, chat: bool) -> None:
@@ -50,6 +50,7 @@ class Generated:
         self.has_tool_calls = False
         self.has_logprobs = False
         self.has_error = False
+        self.is_foreign = False  # there were events that aren't of the protocol: what they say isn't known
         self.several = False  # choices
         self.finish = ""
         self.has_last_usage = False  # it was told in an event of its own
@@ -77,6 +78,8 @@ class Generated:
             self.is_done = True
         elif data and (fields := decode_object(data)) is not None:
             self.feed(fields)
+        elif data:
+            self.is_foreign = True
 
     def feed(self, event: Mapping[str, Any]) -> None:
         """Take the object of one event."""
@@ -86,6 +89,7 @@ class Generated:
         if not self.head:
             self.head = {name: event[name] for name in HEAD if name in event}
         choices = objects(event.get("choices"))
+        self.is_foreign = self.is_foreign or not isinstance(event.get("choices"), list)
         self.has_last_usage = self.has_last_usage or (not choices and isinstance(event.get("usage"), dict))
         self._take_prompt_ids(event)
         for choice in choices:
