@@ -6,7 +6,16 @@ import re
 from typing import Final
 
 from fd_router.errors import BadRequestError
+from fd_router.http.forwarding import FORWARDING_FIELDS
+from fd_router.http.heads import HOP_BY_HOP
 from fd_router.http.messages import Headers
+
+INSPECTED: Final = (
+    HOP_BY_HOP
+    | FORWARDING_FIELDS
+    | {b"content-encoding", b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
+)
+"""Headers that the router reads, and writes anew where they are needed."""
 
 MAX_FIELDS = 200
 """Header fields of a request. Clients send some 20, chains of proxies a few more."""

@@ -16,11 +16,12 @@ import httptools
 from fd_router.config.sections import ProxyConfig
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.forwarding import FORWARDING_FIELDS, Peer
-from fd_router.http.heads import HOP_BY_HOP, KnownHead, connection_options, header_lines, start_line, without
+from fd_router.http.heads import KnownHead, connection_options, header_lines, start_line, without
 from fd_router.http.messages import Headers, Request, RequestHead
 from fd_router.http.reader_settings import UNAUTHENTICATED_BODY, KeyCheck, ReaderSettings
 from fd_router.http.request_fields import (
     CREDENTIALS,
+    INSPECTED,
     MAX_FIELDS,
     authorization,
     check_content_coding,
@@ -32,13 +33,6 @@ from fd_router.http.request_fields import (
     origin_form,
     trace_id,
 )
-
-_INSPECTED = (
-    HOP_BY_HOP
-    | FORWARDING_FIELDS
-    | {b"content-encoding", b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
-)
-"""Headers that the router reads, and writes anew where they are needed."""
 
 NO_HEAD = RequestHead("-", "-", keep_alive=False)
 """Of a request that couldn't be understood."""
@@ -214,7 +208,7 @@ class RequestReader:
         if self.state == BODY:  # a trailer: nobody's business (RFC 9110 section 6.5.1)
             return
         value = value.rstrip(b" \t")  # optional white space; the parser takes off what is in front of the value
-        if (lower := name.lower()) in _INSPECTED:
+        if (lower := name.lower()) in INSPECTED:
             self._inspected.append((lower, value))
         else:
             self._headers.append((name, value))
