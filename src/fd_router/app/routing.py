@@ -28,6 +28,7 @@ from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
 from fd_router.routing.pair import PairRequest
 from fd_router.routing.pair_context import PairContext
+from fd_router.routing.request import RoutedRequest
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.routing.total_time import TotalTimeLimit
@@ -61,7 +62,8 @@ def build_routing(
     make_id: Callable[[], str],
 ) -> Routing:
     """Build what routes requests, to pairs in splitwise mode, else to single instances."""
-    config, in_flight, registry, switch = runtime.live.current, InFlight(), membership.registry, ModelSwitch()
+    config, registry, switch = runtime.live.current, membership.registry, ModelSwitch()
+    in_flight = InFlight(partial(_under_way, state))
     membership.monitor.on_probed(admission.queues.on_capacity)
     switch.on_not_found = membership.model_prober.want
     make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry)
@@ -89,6 +91,10 @@ def build_routing(
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
     return Routing(starters, partial(_explain, directory, default), in_flight, directory, runs)
+
+
+def _under_way(state: ServerState) -> list[RoutedRequest]:
+    return [one for one in state.proxied_requests() if isinstance(one, RoutedRequest)]
 
 
 def _starters(

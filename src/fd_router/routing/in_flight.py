@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from fd_router.instances.instance import Instance
@@ -32,9 +33,13 @@ class Abortable(Protocol):
 
 
 class InFlight:
-    """Finds requests by id. Two with one id are both found: ids are the clients' to choose."""
+    """Finds requests by id. Two with one id are both found: ids are the clients' to choose.
 
-    def __init__(self) -> None:
+    ``everyone`` returns all that are under way, also those that no instance knows by an id.
+    """
+
+    def __init__(self, everyone: Callable[[], Iterable[Abortable]] = tuple) -> None:
+        self._everyone = everyone
         self._requests: dict[str, Abortable] = {}
         self._duplicates: dict[str, OrderedDict[Abortable, None]] = {}  # those whose id was taken when they began
 
@@ -63,8 +68,9 @@ class InFlight:
         return () if first is None else (first, *self._duplicates.get(request_id, ()))
 
     def all(self) -> tuple[Abortable, ...]:
-        """Return all requests."""
-        return tuple(request for request_id in self._requests for request in self.find(request_id))
+        """Return all requests, those with an id first."""
+        known = [request for request_id in self._requests for request in self.find(request_id)]
+        return tuple(dict.fromkeys([*known, *self._everyone()]))
 
     def __len__(self) -> int:
         return len(self._requests) + sum(map(len, self._duplicates.values()))

@@ -194,8 +194,8 @@ class RoutedRequest(ContinuableRequest):
 
     @property
     def request_id(self) -> str:
-        """The id that it is found by: its client's, or one made here."""
-        return self._tracked_id
+        """The id that it is found by, its client's or one made here; else the one in the log."""
+        return self._tracked_id or self._request.request_id
 
     @property
     def engine_id(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget
 
@@ -169,3 +171,20 @@ def test_what_is_kept_takes_little_more_than_its_bytes() -> None:
     assert len(stream.journal.content()) == 5001 * len(event("word"))
     assert kept <= stream.budget.used <= kept + STEP + len(piece)
     assert len(stream.journal._blocks) + len(stream.journal._pieces) < kept / STEP + STEP / len(piece) + 2
+
+
+@given(
+    sizes=st.lists(st.integers(min_value=1, max_value=9_000), min_size=1, max_size=60),
+    limit=st.sampled_from([0, STEP, 3 * STEP, 1 << 20]),
+)
+def test_no_byte_is_lost_however_the_stream_is_cut_and_whenever_its_journal_is_given_up(
+    sizes: list[int], limit: int
+) -> None:
+    whole = b"".join(chunk(event("x" * (number * 37 % 700))) for number in range(200)) + b"0\r\n\r\n"
+    stream, at = Stream(limit), sizes[0]
+    stream.begin(whole[:at])
+    for size in sizes[1:]:
+        stream.journal.feed(whole[at : at + size])
+        at += size
+    stream.journal.end(whole=True)
+    assert stream.out == whole[:at]

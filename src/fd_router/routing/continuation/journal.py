@@ -166,10 +166,11 @@ class Journal:
             self._keep(data)
             self._write(data)
             return
-        if self.lost and not self._is_aligned:
-            self._write(data)
-            return
         held = self._held + data if self._held else data
+        if self.lost and not self._is_aligned:
+            self._held = b""  # of an event that was cut when the journal was given up
+            self._write(held)
+            return
         end = 0 if self._is_broken else _end_of_events(held)
         if end and not self.lost and (broken := _broken_at(held, end)) >= 0:
             end, self._is_broken = _end_of_events(held, broken), True
