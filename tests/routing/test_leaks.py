@@ -23,6 +23,7 @@ from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
 from tests.routing.test_request_queue import CrowdedRig
 from tests.routing.test_waiting import HoldingPolicy
+from tests.support.no_collector import no_collector
 from tests.support.pair_rig import PairRig
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.support.scheduling_fakes import AskedGroup
@@ -41,13 +42,9 @@ def only_what_is_new() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
+def without_collector() -> Iterator[None]:
+    with no_collector():
         yield
-    finally:
-        gc.enable()
 
 
 def live() -> list[object]:

@@ -7,14 +7,13 @@ over nothing may be counted, open or lost: see ``_Play._check``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import hashlib
 import json
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +31,7 @@ from fd_router.telemetry.logging.text_log import RouterLog
 from tests.support.faulty_instance import FaultyInstance
 from tests.support.live import with_options
 from tests.support.live_router import message
+from tests.support.no_collector import no_collector
 from tests.support.ports import free_port
 from tests.support.random_client import LIMIT_SECS, Plan, RandomClient, draw_plan
 from tests.support.telemetry_fakes import Outlet
@@ -135,7 +135,7 @@ class Schedule:
 
 def play(schedule: Schedule, run: Callable[[Any], Any] = asyncio.run) -> tuple[list[str], Counter[str]]:
     """Carry ``schedule`` out in a loop of its own. Returns what was wrong, and how often what happened."""
-    with tempfile.TemporaryDirectory(prefix="fd-router-random-") as directory, _no_collector():
+    with tempfile.TemporaryDirectory(prefix="fd-router-random-") as directory, no_collector():
         files = _open_files()
         show = _Play(schedule, Path(directory))
         run(show.run())
@@ -153,17 +153,6 @@ def _left() -> Counter[str]:
 
 def _open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-@contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
-    """What a request leaves behind must be gone without its help."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class _Play:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from fd_router.capacity.sparing import can_spare
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance, MemberGroup
 from fd_router.instances.registry import Registry
@@ -65,21 +66,13 @@ class Cooling:
 
     def busy(self, instance: Instance, seconds: float) -> None:
         """Cool ``instance`` for so many ``seconds`` (0: it didn't say), if enough others are left."""
-        if instance.is_cooling or not self._can_spare(instance):
+        if instance.is_cooling or not can_spare(self._registry, instance, self._min_share):
             return
         cooled = self._cooled.setdefault(instance.key, _Cooled(instance))
         cooled.instance = instance
         cooled.seconds = min(MAX_SECS, seconds or max(FIRST_SECS, 2 * cooled.seconds))
         cooled.until = self._clock() + cooled.seconds
         self._registry.set_cooling(instance, cooling=True)
-
-    def _can_spare(self, instance: Instance) -> bool:
-        for group in instance.groups:
-            proven = self._registry.proven(group.key)
-            left = [x for x in proven if x.takes_new and x is not instance]
-            if not left or len(left) < self._min_share * len(proven):
-                return False
-        return True
 
     def _warm(self, cooled: _Cooled) -> None:
         if cooled.instance.is_cooling:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fd_router.capacity.limits import Limits
+from fd_router.capacity.sparing import can_spare
 from fd_router.http.pace import Pace
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
@@ -108,7 +109,7 @@ class Progress:
         for seen in self._seen.values() if going_on else ():
             silence = now - seen.last
             is_silent = seen.gap and silence > max(SILENCE_SECS, USUAL_GAPS * seen.gap)
-            if is_silent and not seen.instance.is_stuck and self._can_spare(seen.instance):
+            if is_silent and not seen.instance.is_stuck and can_spare(self._registry, seen.instance, self._min_share):
                 self._log.warn(
                     f"{seen.instance.url} is stuck: nothing came of its streams for {silence:.0f} s while others go "
                     "on; it gets nothing new"
@@ -118,14 +119,6 @@ class Progress:
             if instance.answered_at > since:
                 del self._on_trial[key]
                 self._limits.cap(instance, TRIAL, 0)
-
-    def _can_spare(self, instance: Instance) -> bool:
-        for group in instance.groups:
-            proven = self._registry.proven(group.key)
-            left = [x for x in proven if x.takes_new and x is not instance]
-            if not left or len(left) < self._min_share * len(proven):
-                return False
-        return True
 
     def _release(self, instance: Instance, why: str) -> None:
         self._log.info(f"{instance.url} is no longer stuck: {why}")

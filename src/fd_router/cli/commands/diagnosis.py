@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from fd_router.admin.router_client import DEFAULT, RouterClient
-from fd_router.cli.commands.remote import client_of
+from fd_router.cli.commands.remote import client_of, connection_options
 from fd_router.config.loading import ADDRESS_VARIABLE, CONFIG_PATH_VARIABLE, Report, examine
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,19 +24,7 @@ def diagnosis(command: F) -> F:
                 "--config_path", metavar="FILE", envvar=CONFIG_PATH_VARIABLE, help="The router's configuration."
             ),
             click.option("--token-path", metavar="FILE", help="File with the admin token; else the configuration's."),
-            click.option(
-                "--ca-path",
-                default="",
-                metavar="FILE",
-                help="The authority of its certificate, for https.",
-            ),
-            click.option(
-                "--timeout-secs",
-                type=click.FloatRange(0.1, 3600),
-                default=5.0,
-                show_default=True,
-                help="For an answer.",
-            ),
+            *connection_options(timeout_secs=5.0),
         )
     ):
         command = option(command)

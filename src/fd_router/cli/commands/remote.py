@@ -21,6 +21,20 @@ TOKEN_VARIABLE: Final = "FD_ROUTER_ACCESS_ADMIN_TOKEN"  # noqa: S105  the name o
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def connection_options(*, timeout_secs: float) -> tuple[Callable[[F], F], ...]:
+    """Return the options by which every command connects to a router; ``timeout_secs`` is their default."""
+    return (
+        click.option("--ca-path", default="", metavar="FILE", help="The authority of its certificate, for https."),
+        click.option(
+            "--timeout-secs",
+            type=click.FloatRange(0.1, 3600),
+            default=timeout_secs,
+            show_default=True,
+            help="For an answer.",
+        ),
+    )
+
+
 def remote(command: F) -> F:
     """Give a command the options by which ``client_of`` finds a router."""
     for option in reversed(
@@ -39,19 +53,7 @@ def remote(command: F) -> F:
                 metavar="FILE",
                 help=f"File with the admin token; else that of {TOKEN_VARIABLE}, if any.",
             ),
-            click.option(
-                "--ca-path",
-                default="",
-                metavar="FILE",
-                help="The authority of its certificate, for https.",
-            ),
-            click.option(
-                "--timeout-secs",
-                type=click.FloatRange(0.1, 3600),
-                default=10.0,
-                show_default=True,
-                help="For an answer.",
-            ),
+            *connection_options(timeout_secs=10.0),
         )
     ):
         command = option(command)
