@@ -76,6 +76,13 @@ class ServerConfig(msgspec.Struct, frozen=True):
             "a restart without a refused one."
         ),
     ] = False
+    dashboard: Annotated[
+        bool,
+        Option(
+            help="Serve the dashboard, a page for a browser, at /dashboard: on the control port where there is one. "
+            "What it shows is what /metrics shows to anybody, and the rest to who may call the endpoints of admins."
+        ),
+    ] = True
     endpoints: Annotated[
         str,
         Option(
