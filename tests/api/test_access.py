@@ -31,7 +31,6 @@ EXPECTED = {
     ("/dashboard/events", "GET"): Group.PAGE,
     ("/dashboard/login", "POST"): Group.PAGE,
     ("/dashboard/logout", "POST"): Group.PAGE,
-    ("/dashboard/instances/{key}", "GET"): Group.BUTTONS,
     ("/dashboard/instances/{key}", "DELETE"): Group.BUTTONS,
     ("/dashboard/instances/{key}/drain", "POST"): Group.BUTTONS,
     ("/dashboard/instances/{key}/undrain", "POST"): Group.BUTTONS,

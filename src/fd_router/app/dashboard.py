@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fd_router import __version__
@@ -16,7 +16,7 @@ from fd_router.app.membership import Membership
 from fd_router.app.routing import Routing
 from fd_router.app.runtime import Runtime
 from fd_router.app.scheduling import Scheduling
-from fd_router.http.messages import Routes
+from fd_router.http.messages import Handler, Routes
 from fd_router.http.server_context import ServerState
 from fd_router.openai.endpoints import Endpoint
 
@@ -59,12 +59,16 @@ def build_dashboard(
     )
     registry.on_change(feed.troubles.on_change)
     buttons = {
-        **{path: methods for path, methods in instances.items() if path != "/instances"},
+        **{path: changing for path, methods in instances.items() if (changing := _without_get(methods))},
         "/explain": explain["/v1/explain"],
     }
     return DashboardApi(
         feed, admission.guard, admission.sessions, make_page, about, lambda: state.is_draining, buttons
     ).routes()
+
+
+def _without_get(methods: Mapping[str, Handler]) -> dict[str, Handler]:
+    return {method: handler for method, handler in methods.items() if method != "GET"}
 
 
 def _about(runtime: Runtime, scheduling: Scheduling, state: ServerState) -> Callable[[], dict[str, Any]]:
