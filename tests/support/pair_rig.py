@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.instances.instance import Instance
 from fd_router.routing.pair import PairRequest
@@ -25,11 +28,19 @@ class PairRig(Rig):
 
     pair_context: PairContext
 
-    def __init__(self, prefills: int = 2, decodes: int = 2, **settings: Any) -> None:
+    def __init__(
+        self,
+        prefills: int = 2,
+        decodes: int = 2,
+        dialect: Dialect | None = None,
+        told: Mapping[str, Any] = MappingProxyType({}),
+        **settings: Any,
+    ) -> None:
+        """``told``: what instances register beside role and address."""
         super().__init__(0, **settings)
-        dialect = FastDeployDialect()
-        self.prefills = [make_instance(number, "prefill", dialect) for number in range(1, prefills + 1)]
-        self.decodes = [make_instance(number, "decode", dialect) for number in range(101, decodes + 101)]
+        dialect = dialect or FastDeployDialect()
+        self.prefills = [make_instance(number, "prefill", dialect, told) for number in range(1, prefills + 1)]
+        self.decodes = [make_instance(number, "decode", dialect, told) for number in range(101, decodes + 101)]
         self.instances = self.prefills + self.decodes
         pairs = PairScheduler[Instance](self._side("prefill"), self._side("decode"), Instance.can_pair_with)
         shared = {name: getattr(self.context, name) for name in self.context.__struct_fields__ if name != "select"}

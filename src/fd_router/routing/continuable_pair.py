@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fd_router.engines.dialect import PairedRequest
+from fd_router.engines.pairing import PairedRequest
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.continuation.pair_leg import ContinuingPair
@@ -30,7 +30,9 @@ class ContinuablePair(RoutedRequest):
     ) -> ContinuingPair:
         """Choose the pair at which a stream goes on that broke off, under an id of its own."""
         so_far, route = self._paired.reschedules if self._paired is not None else 0, self._route
-        paired = PairedRequest(body, self._tracked_id, True, True, True, so_far + number)
+        paired = PairedRequest(
+            body, self._tracked_id, True, True, True, so_far + number, http_id=self._request.request_id
+        )
         pair = (self._pairing if route is None else route).select_pair(completion, excluded)
         self._tell_choice(pair[0].instance, pair[1].instance)
         return ContinuingPair.planned(stream, paired, pair, self._context, self._request, self._release, self._is_full)

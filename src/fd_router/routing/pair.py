@@ -8,16 +8,15 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
 from fd_router.engines.error_answers import ERROR_IN_STREAM
-from fd_router.errors import HttpError, NoInstanceError, Retry, UpstreamError
+from fd_router.engines.pairing import PairedRequest, PairPlan
+from fd_router.errors import HttpError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.continuable_pair import ContinuablePair
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -25,15 +24,16 @@ from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, 
 from fd_router.routing.pair_planning import plan_pair
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
+from fd_router.routing.reschedulable_pair import ReschedulablePair
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
 
 
-class PairRequest(ContinuablePair):
+class PairRequest(ReschedulablePair):
     """One request to a pair of instances."""
 
-    __slots__ = ("_answer", "_decode", "_plan", "_prefill", "_sent_at")
+    __slots__ = ("_answer", "_plan", "_sent_at")
 
     def __init__(self, context: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         RoutedRequest.__init__(self, context, request, client, record)
@@ -91,14 +91,28 @@ class PairRequest(ContinuablePair):
         else:
             self._move(CONNECTING)
         prefill_timeout = context.live.current.proxy.prefill_timeout_secs
-        prefill_leg.start(pools, self._request, plan.prefill_body(), prefill_timeout)
+        request = self._request
+        to_prefill, to_decode = plan.with_heads(request) if plan.has_own_heads else (request, request)
+        prefill_leg.start(pools, to_prefill, plan.prefill_body(), prefill_timeout)
         if self._is_full:
             decode_leg.pause()
-        if not is_first:
-            decode_leg.start(pools, self._request, plan.decode_body(None))
-            if prefill_leg.is_sent and decode_leg.is_sent and self._phase is CONNECTING:
-                self._phase = AWAITING  # nearly always, over kept connections; the table has this move
-                self.record.sent_at = self._sent_at  # some µs ago: no reason to look at the clock once more
+        if is_first:
+            self._note_sending(prefill_leg)
+            return
+        decode_leg.start(pools, to_decode, plan.decode_body(None))
+        if prefill_leg.is_sent and decode_leg.is_sent and self._phase is CONNECTING:
+            self._phase = AWAITING  # nearly always, over kept connections; the table has this move
+            self.record.sent_at = self._sent_at  # some µs ago: no reason to look at the clock once more
+
+    def _note_sending(self, leg: PairLeg) -> None:
+        """Note that the only leg that has been started is on its way, unless it waits for a connection."""
+        if leg.is_sent and self._phase is CONNECTING:
+            self._await_answer()
+
+    def _await_answer(self) -> None:
+        """Note that the request is on its way, as far as it can be by now."""
+        self._phase = AWAITING  # the table has this move
+        self.record.sent_at = self._context.clock()
 
     def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
@@ -120,7 +134,12 @@ class PairRequest(ContinuablePair):
             if request.head.request_id:
                 self._tag(request_id)
         return PairedRequest(
-            request.body, request_id, bool(completion.request_id), completion.has_router_fields, completion.stream
+            request.body,
+            request_id,
+            bool(completion.request_id),
+            completion.has_router_fields,
+            completion.stream,
+            http_id=request.request_id,
         )
 
     def _make_plan(
@@ -204,9 +223,9 @@ class PairRequest(ContinuablePair):
         if self._phase is not CONNECTING:
             return
         other = self._decode if leg is self._prefill else self._prefill
-        if other is not None and (other.is_sent or other.is_over):
-            self._phase = AWAITING  # the table has this move
-            self.record.sent_at = self._context.clock()
+        is_first = leg is self._prefill and self._plan is not None and self._plan.order == "prefill_first"
+        if is_first or (other is not None and (other.is_sent or other.is_over)):
+            self._await_answer()
 
     def may_replace(self) -> bool:
         """Whether a leg may be sent again, whose kept connection turned out dead."""
@@ -214,10 +233,11 @@ class PairRequest(ContinuablePair):
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
+        sent_at = self._sent_at
         if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
-        self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
+        self._telemetry.metrics.leg_began("prefill", clock() - sent_at)
         reservation.first_token()
         what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
@@ -236,8 +256,12 @@ class PairRequest(ContinuablePair):
             url = leg.instance.url
             self.on_leg_failed(leg, UpstreamError("error_answer", detail, instance=url, retry=Retry.NEVER))
             return False
-        if self._decode is not None:
-            self._decode.start(self._context.pools, self._request, body)
+        decode = self._decode
+        if decode is not None:
+            self._phase, self.record.sent_at = CONNECTING, 0.0  # prefill has ended; decode isn't reached yet
+            self._sent_at = self._context.clock()
+            decode.start(self._context.pools, plan.with_heads(self._request)[1], body)
+            self._note_sending(decode)
         return True
 
     def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
@@ -260,18 +284,6 @@ class PairRequest(ContinuablePair):
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
         self._write_data(data)
-
-    def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
-        """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
-        given_back = leg.instance.dialect.read_given_back(body)
-        paired = self._paired
-        most = self._context.live.current.proxy.preempt_retry_count
-        if paired is None or paired.reschedules >= most:
-            self._log_failure(leg, f"{given_back.reason} after {most} reschedules, which is the limit")
-        elif self._reschedule(paired, leg, given_back, head.status):
-            return
-        self.on_decode_begun(leg, head, body)
-        self.on_decode_complete(leg)
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:
         """Decode's answer is whole, and so is the client's."""
@@ -342,44 +354,6 @@ class PairRequest(ContinuablePair):
         if error.reason not in ANSWERS:
             return True
         return self._may_resend(failed, error.status, is_forbidden=not error.may_be_repeated, so_far=1)
-
-    def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack, status: int) -> bool:
-        """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
-        record = self.record
-        so_far, known = given_back.token_ids, list(paired.token_ids)
-        paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
-        self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
-        paired.reschedules += 1
-        if self._route is not None:
-            self._route.pin()
-        held, given_up = (self._prefill, self._decode), record.attempt("given back", self._context.clock(), status)
-        self._end_attempt()
-        try:
-            self._attempt_without(leg.instance)
-        except HttpError:  # no pair, or a body that no other attempt can be made of
-            self._prefill, self._decode = held
-            return False
-        record.failed_attempts = (*record.failed_attempts, given_up)
-        self._log_notes()
-        self._telemetry.metrics.retried("pd_reschedule")
-        return True
-
-    def _attempt_without(self, giver: Instance) -> None:
-        """Make another attempt, without the decode instance that gave the request back if that is wished and can be.
-
-        Raises NoInstanceError as ``_attempt`` does.
-        """
-        if not self._context.live.current.proxy.preempt_retry_exclude_decode:
-            self._attempt()
-            return
-        before, self._excluded = self._excluded, (*self._excluded, giver.key)
-        try:
-            self._attempt()
-        except NoInstanceError:
-            self._excluded = before  # it is the last one left: better it than none
-            self._attempt()
-        finally:
-            self._excluded = before
 
     def _pair_headers(self) -> bytes:
         return pair_lines(self.record) if self._context.live.current.proxy.expose_instances else b""

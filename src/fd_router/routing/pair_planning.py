@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fd_router.config.dotted_path import place_of
-from fd_router.engines.dialect import PairedRequest, PairPlan
+from fd_router.engines.pairing import PairedRequest, PairPlan
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.instances.instance import Instance
 
@@ -13,6 +13,8 @@ def plan_pair(paired: PairedRequest, prefill: Instance, decode: Instance) -> Pai
     dialect = decode.dialect
     try:
         return dialect.plan(paired, prefill.registration, decode.registration)
+    except HttpError:  # a request that a pair can't serve
+        raise
     except Exception as error:
         if isinstance(error, (ValueError, RecursionError)):
             raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
