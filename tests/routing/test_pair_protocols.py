@@ -1,4 +1,4 @@
-"""Pairs of vLLM and SGLang, with fake connections on all sides: what is sent when, and what follows from each failure."""
+"""Pairs of vLLM and SGLang, with fake connections on all sides: what is sent when, and what each failure leads to."""
 
 from __future__ import annotations
 
@@ -166,3 +166,75 @@ def ids_of(prefill: bytes, decode: bytes) -> set[object]:
     (request_id,) = {header(prefill, b"x-request-id"), header(decode, b"x-request-id")}
     assert told["remote_request_id"] == request_id.decode()  # type: ignore[index]
     return {transfer, request_id}
+
+
+class TestAlone:
+    async def test_decode_serves_what_a_pair_can_not(self) -> None:
+        rig = rig_of("pull")
+        client = rig.client()
+        client.receive(post(b'{"prompt": ["a", "b"]}'))
+        await rig.settle()
+        decode = busy(rig)
+        assert decode.peer == ("10.0.0.101", 8000)
+        assert decode.written.endswith(b'{"prompt": ["a", "b"]}')
+        assert phase_of(rig) is Phase.AWAITING
+        assert rig.counts() == [(0, 0), (0, 0), (1, 6), (0, 0)]
+        decode.receive(answer(b'{"d":1}'))
+        await rig.settle()
+        sent = client.take()
+        assert sent.endswith(b'{"d":1}')
+        assert b"X-Router-Prefill-URL" not in sent
+        assert b"X-Router-Decode-URL: http://10.0.0.101:8000" in sent
+        assert 'fd_router_decode_alone_total{reason="prompts"} 1.0' in rig.telemetry.metrics.render().decode()
+        rig.assert_nothing_is_held()
+
+    async def test_its_tokens_are_given_back_with_the_first(self) -> None:
+        rig = rig_of("push", 1, 1)
+        client = rig.client()
+        client.receive(post(b'{"prompt": "hello", "n": 2, "stream": true}'))
+        await rig.settle()
+        decode = busy(rig)
+        assert rig.counts() == [(0, 0), (1, 10)]
+        decode.receive(STREAM_HEAD + EVENT)
+        await rig.settle()
+        assert rig.counts() == [(0, 0), (1, 0)]
+        decode.receive(STREAM_END)
+        await rig.settle()
+        rig.assert_nothing_is_held()
+
+    async def test_it_needs_no_prefill_instance(self) -> None:
+        rig = rig_of("pull", 0, 1)
+        client = rig.client()
+        client.receive(post(b'{"prompt": "hello", "n": 2}'))
+        await rig.settle()
+        busy(rig).receive(answer(b'{"d":1}'))
+        await rig.settle()
+        assert client.take().endswith(b'{"d":1}')
+        client.receive(post(b'{"prompt": "hello"}'))
+        await rig.settle()
+        assert error_of(client.take())[0] == 503
+
+    async def test_another_decode_instance_serves_it_when_the_first_fails(self) -> None:
+        rig = rig_of("pull")
+        client = rig.client()
+        client.receive(post(b'{"prompt": "hello", "n": 2}'))
+        await rig.settle()
+        busy(rig).lose()
+        await rig.settle()
+        decode = busy(rig)
+        assert decode.peer == ("10.0.0.102", 8000)
+        decode.receive(answer(b'{"d":1}'))
+        await rig.settle()
+        assert client.take().endswith(b'{"d":1}')
+        rig.assert_nothing_is_held()
+
+    async def test_a_client_that_leaves(self) -> None:
+        rig = rig_of("pull", 1, 1)
+        client = rig.client()
+        client.receive(post(b'{"prompt": "hello", "n": 2}'))
+        await rig.settle()
+        decode = busy(rig)
+        client.lose()
+        await rig.settle()
+        assert decode.is_closing()
+        rig.assert_nothing_is_held()

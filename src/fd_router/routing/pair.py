@@ -17,6 +17,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.routing.decode_alone import DecodeAlone
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -24,16 +25,15 @@ from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, 
 from fd_router.routing.pair_planning import plan_pair
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
-from fd_router.routing.reschedulable_pair import ReschedulablePair
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
 
 
-class PairRequest(ReschedulablePair):
+class PairRequest(DecodeAlone):
     """One request to a pair of instances."""
 
-    __slots__ = ("_answer", "_plan", "_sent_at")
+    __slots__ = ("_answer",)
 
     def __init__(self, context: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         RoutedRequest.__init__(self, context, request, client, record)
@@ -64,10 +64,11 @@ class PairRequest(ReschedulablePair):
         completion = self._completion
         if completion is None:
             return
-        paired = self._paired
-        if paired is None:
-            paired = self._paired = self._identify(completion)
+        paired = self._paired or self._identify(completion)
         prefill, decode = self._select(completion)
+        if prefill is None:
+            self._attempt_alone(completion, paired, decode)
+            return
         try:
             if self._telemetry.log.info_on:
                 self._notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
@@ -104,23 +105,13 @@ class PairRequest(ReschedulablePair):
             self._phase = AWAITING  # nearly always, over kept connections; the table has this move
             self.record.sent_at = self._sent_at  # some µs ago: no reason to look at the clock once more
 
-    def _note_sending(self, leg: PairLeg) -> None:
-        """Note that the only leg that has been started is on its way, unless it waits for a connection."""
-        if leg.is_sent and self._phase is CONNECTING:
-            self._await_answer()
-
-    def _await_answer(self) -> None:
-        """Note that the request is on its way, as far as it can be by now."""
-        self._phase = AWAITING  # the table has this move
-        self.record.sent_at = self._context.clock()
-
-    def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
+    def _select(self, completion: Completion) -> tuple[Reservation[Instance] | None, Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
         select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
         if not self._telemetry.log.info_on:
-            return select_pair(completion, self._excluded)
+            return select_pair(completion, self._excluded, None, self)
         self._notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
-        return select_pair(completion, self._excluded, self._on_prefill_chosen)
+        return select_pair(completion, self._excluded, self._on_prefill_chosen, self)
 
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
@@ -133,7 +124,7 @@ class PairRequest(ReschedulablePair):
             self._track(request_id)
             if request.head.request_id:
                 self._tag(request_id)
-        return PairedRequest(
+        self._paired = paired = PairedRequest(
             request.body,
             request_id,
             bool(completion.request_id),
@@ -141,6 +132,7 @@ class PairRequest(ReschedulablePair):
             completion.stream,
             http_id=request.request_id,
         )
+        return paired
 
     def _make_plan(
         self, paired: PairedRequest, prefill: Reservation[Instance], decode: Reservation[Instance]
@@ -149,7 +141,7 @@ class PairRequest(ReschedulablePair):
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
         if self._asks:
-            paired.body = self._body_for(decode.instance.dialect)
+            paired.use_body(self._body_for(decode.instance.dialect))
         return plan_pair(paired, prefill.instance, decode.instance)
 
     def _tag(self, new_id: str) -> None:
@@ -159,10 +151,12 @@ class PairRequest(ReschedulablePair):
                 self._request, completion.req_id, completion.session_id, new_id
             )
 
-    def _tell_choice(self, prefill: Instance, decode: Instance) -> None:
+    def _tell_choice(self, prefill: Instance | None, decode: Instance) -> None:
         record = self.record
-        record.prefill, record.decode = prefill.url, decode.url
-        self._notes.append(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
+        record.prefill, record.decode = "", decode.url
+        if prefill is not None:
+            record.prefill = prefill.url
+            self._notes.append(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
         self._notes.append(f"select worker (decode): {decode.url}, count: {decode.running}")
 
     # being held up, abandoned
@@ -224,7 +218,7 @@ class PairRequest(ReschedulablePair):
             return
         other = self._decode if leg is self._prefill else self._prefill
         is_first = leg is self._prefill and self._plan is not None and self._plan.order == "prefill_first"
-        if is_first or (other is not None and (other.is_sent or other.is_over)):
+        if other is None or is_first or other.is_sent or other.is_over:  # None: decode serves it alone
             self._await_answer()
 
     def may_replace(self) -> bool:
@@ -278,8 +272,14 @@ class PairRequest(ReschedulablePair):
         if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
         self._write_head(head, body, self._pair_headers())
-        if self._prefill is not None and self._prefill.reservation.wants_usage:  # decode's answer tells of both
+        if leg.reservation.holds_tokens:  # the prompt's, which it computed alone
+            self._prefill_done(leg.reservation)
+        if self._prompted_leg(leg).reservation.wants_usage:  # decode's answer tells of both
             self._watch_usage(body)
+
+    def _prompted_leg(self, decode: DecodeLeg) -> PairLeg:
+        """Return the leg that computes the prompt: prefill's, where there is one."""
+        return decode if self._prefill is None else self._prefill
 
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
@@ -290,8 +290,8 @@ class PairRequest(ReschedulablePair):
         if self.record.status < 300 and (flaw := self._judge_end(leg.reservation.instance)):
             self._telemetry.metrics.leg_failed(leg.role, "error_answer")
             self._log_failure(leg, "an error in the middle of the stream" if flaw == ERROR_IN_STREAM else flaw)
-        if self._usage is not None and self._prefill is not None:
-            self._tell_usage(self._prefill.reservation)
+        if self._usage is not None:
+            self._tell_usage(self._prompted_leg(leg).reservation)
         self._end("completed")
 
     def on_leg_refused(self, leg: PairLeg, answer: Answer) -> None:
