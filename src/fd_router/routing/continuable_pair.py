@@ -49,20 +49,17 @@ class ContinuablePair(RoutedRequest):
         )
         select_pair = (self._pairing if route is None else route).select_pair
         prefill, decode = select_pair(completion, excluded, None, self)
-        self._tell_choice(None if prefill is None else prefill.instance, decode.instance)
+        try:
+            self._tell_choice(None if prefill is None else prefill.instance, decode.instance)
+            body = b"" if prefill is not None else plan_alone(paired, decode.instance).decode_body(None)
+        except BaseException:
+            for reservation in (prefill, decode):
+                if reservation is not None:
+                    self._release(reservation)
+            raise
         if prefill is not None:
             pair, release = (prefill, decode), self._release
             return ContinuingPair.planned(stream, paired, pair, self._context, self._request, release, self._is_full)
-        return self._continue_alone(stream, paired, decode)
-
-    def _continue_alone(
-        self, stream: StreamContinuation, paired: PairedRequest, decode: Reservation[Instance]
-    ) -> SingleLeg:
-        try:
-            body = plan_alone(paired, decode.instance).decode_body(None)
-        except BaseException:
-            self._release(decode)
-            raise
         leg = SingleLeg(stream, decode, self._context.pools, self._request, body, self._release, self._who)
         if self._is_full:
             leg.pause()
