@@ -13,7 +13,6 @@ from fd_router.routing.continuation.stream import Leg, StreamContinuation
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_planning import plan_alone
 from fd_router.routing.request import RoutedRequest
-from fd_router.scheduling.reservation import Reservation
 
 
 class ContinuablePair(RoutedRequest):
