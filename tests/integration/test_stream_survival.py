@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from typing import Any
 
 import httpx
@@ -106,22 +105,30 @@ async def test_another_pair_goes_on() -> None:
 
 def test_an_instance_is_killed_in_the_middle_of_streams() -> None:
     mock = {"decode_ms_per_token": 10, "name": "same"}
-    body = request(chat=True, return_token_ids=True, max_tokens=150)
+    body = request(chat=True, return_token_ids=True, max_tokens=100)
     with Fleet(3, mock=mock) as fleet:
         whole = normal(httpx.post(f"{fleet.url}/v1/chat/completions", json=body, timeout=30).content)
         answers: list[bytes] = []
 
+        begun = threading.Semaphore(0)
+
         def ask() -> None:
-            answers.append(httpx.post(f"{fleet.url}/v1/chat/completions", json=body, timeout=30).content)
+            with httpx.stream("POST", f"{fleet.url}/v1/chat/completions", json=body, timeout=60) as answer:
+                pieces = answer.iter_raw()
+                first = next(pieces)
+                begun.release()
+                answers.append(first + b"".join(pieces))
 
         threads = [threading.Thread(target=ask) for _ in range(12)]
         for thread in threads:
             thread.start()
-        eventually(lambda: fleet.running(fleet.mocks[0]) > 0)
-        time.sleep(0.4)  # of 1.5 s that they take
+        for _ in threads:
+            assert begun.acquire(timeout=60)
+        fleet.mocks[0].pause()  # so that none of its streams comes to its end before it is killed
+        assert fleet.running(fleet.mocks[0]) > 0
         fleet.mocks[0].kill()
         for thread in threads:
-            thread.join(30)
+            thread.join()
         assert [normal(answer) == whole for answer in answers] == [True] * 12
         assert fleet.metric("fd_router_stream_continuations_total", outcome="continued") >= 1
 
