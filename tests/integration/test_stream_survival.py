@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.exact_engine import events_of
-from tests.support.fleet import Fleet, eventually
+from tests.support.fleet import Fleet
 from tests.support.http_client import CutOffError
 from tests.support.mock_process import MockProcess
 from tests.support.pd_fleet import PdFleet
