@@ -44,18 +44,20 @@ async def test_another_instance_goes_on(fault: str, chat: bool, tokens: bool) ->
     body = request(chat=chat, **({"return_token_ids": True} if tokens else {}))
     async with PdFleet(mixed=3, mock=SAME) as fleet:
         whole = normal((await fleet.call("POST", path, body)).body)
-        for mock in fleet.mocks.values():
+        for mock in fleet.of("mixed")[:2]:  # whoever meets both finds the third one sound
             mock.set_faults(fault)
         answers = await asyncio.gather(*(fleet.call("POST", path, body) for _ in range(3)))
+        estimated = 0
         for answer in answers:
             assert answer.body.endswith(b"data: [DONE]\n\n")
             found = normal(answer.body)
-            if not tokens:  # the prompt is counted in other tokens
-                assert found[-1]["usage"]["estimated"] is True
+            if not tokens and "estimated" in found[-1]["usage"]:  # the prompt is counted in other tokens
+                estimated += 1
                 assert found[-1]["usage"]["completion_tokens"] == 30
                 found[-1]["usage"] = whole[-1]["usage"]
             assert found == whole
-        assert await fleet.metric("fd_router_stream_continuations_total", 'outcome="continued"') == 3
+        assert (estimated > 0) is not tokens
+        assert await fleet.metric("fd_router_stream_continuations_total", 'outcome="continued"') == 2
         assert [mock.state()["misfits"] for mock in fleet.mocks.values()] == [0, 0, 0]
         assert await fleet.leftovers() == []
 
