@@ -6,18 +6,11 @@ Each protocol by which they hand the KV cache over is a class of its own: FastDe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from fd_router.http.messages import Request
-
-ROUTER_MEMBERS: Final = (
-    "disaggregate_info", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room",
-    "bootstrap_pair_key",
-)  # fmt: skip
-"""Members of a body by which a router tells the two of a pair of each other, whatever the engine. An engine connects to
-what they name, so a client's own are never handed on to a pair."""
 
 Order = Literal["together", "prefill_first"]
 """When decode gets its request: with prefill's, or when prefill's answer is whole."""
