@@ -39,6 +39,10 @@ def _nothing() -> int:
     return 0
 
 
+def _nobody(data: bytes) -> None:
+    pass
+
+
 class UpstreamConnection(asyncio.Protocol):
     """A connection to one instance, serving one request at a time.
 
@@ -46,9 +50,9 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_again", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last", "_left", "_listener",
-        "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings", "_time_limit", "_transport", "_unsent",
-        "deadline",
+        "_again", "_deliver", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last", "_left",
+        "_listener", "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings", "_time_limit", "_transport",
+        "_unsent", "deadline",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
@@ -57,6 +61,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader = AnswerReader(settings.inspected)
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
+        self._deliver: Callable[[bytes], None] = _nobody  # more of the body, while there is a listener
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = ResponseHead(0, b"")  # … and what it means
         self._served = 0  # answers completed
@@ -69,8 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0  # bytes to come of a body whose length was told
         self.deadline = NEVER
         self._head_bytes = b""  # of a head that came in pieces, or whose body has not begun
-        self._in_body = False
-        self._in_chunks = False  # in a body of chunks
+        self._in_body = self._in_chunks = False  # the latter: in a body of chunks
 
     # what the listener calls
 
@@ -81,13 +85,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._time_limit = time_limit or settings.options.first_byte_timeout_secs
         self.deadline = settings.sweeper.now + self._time_limit
         self._sent_in = settings.batcher.turn
-        if self._transport is not None:
-            if isinstance(message, bytes):
-                settings.batcher.write(self._transport, message)
-            else:
-                settings.batcher.write_buffers(self._transport, message)
-        else:
+        if self._transport is None:
             self._lost(None, listener)
+        elif isinstance(message, bytes):
+            settings.batcher.write(self._transport, message)
+        else:
+            settings.batcher.write_buffers(self._transport, message)
+
+    def deliver_to(self, take: Callable[[bytes], None]) -> None:
+        """Give the rest of the body under way to ``take``, and no longer to the listener's ``on_data``."""
+        self._deliver = take
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the instance."""
@@ -104,7 +111,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def cancel(self) -> None:
         """Forget the listener and close at once, so that the instance stops working for nobody."""
-        self._listener = None
+        self._listener, self._deliver = None, _nobody
         self.close()
 
     def close(self) -> None:
@@ -178,7 +185,7 @@ class UpstreamConnection(asyncio.Protocol):
                     settings = self._settings
                     self.deadline = settings.sweeper.now + settings.stall_timeout
                     self._last = data if len(data) >= ENOUGH else last_bytes(self._last, data)
-                    listener.on_data(data)
+                    self._deliver(data)
                     return
             elif not reader.begun and self._receive_first(data, listener):
                 return
@@ -236,7 +243,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
             if head is not None and (own := self._own(data, head)):
-                listener.on_data(own)
+                self._deliver(own)
         if reader.is_complete and self._listener is listener and (head := reader.head) is not None:
             self._finish(listener, head.keep_alive and not reader.unfit)
 
@@ -304,6 +311,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left, self._last = max(head.length, 0), b""
         if first and reader.is_complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
+        self._deliver = listener.on_data
         listener.on_head(head, self._own(data[at:], head))
 
     def _why_unfit(self, head: ResponseHead, data: bytes, at: int) -> str:
@@ -319,7 +327,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
         self._reader.begin()
-        self._head_bytes, self._in_body, self._in_chunks = b"", False, False
+        self._head_bytes, self._in_body, self._in_chunks, self._deliver = b"", False, False, _nobody
         self._go_free(reusable)
         listener.on_complete()
 

@@ -256,6 +256,8 @@ class PairRequest(ContinuablePair):
         self._write_head(head, body, self._pair_headers())
         if self._prefill is not None and self._prefill.reservation.wants_usage:  # decode's answer tells of both
             self._watch_usage(body)
+        if self._journal is not None:
+            leg.deliver_to(self._relay)
 
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
