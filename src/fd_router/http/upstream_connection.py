@@ -11,7 +11,6 @@ same as the one before on its connection has been parsed already (``_receive_fir
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import cast
 
@@ -19,7 +18,7 @@ import httptools
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
-from fd_router.http.answer_reader import AnswerReader
+from fd_router.http.answer_reader import AnswerReader, after_interim_heads
 from fd_router.http.body_start import has_begun
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
@@ -31,8 +30,6 @@ from fd_router.http.write_batcher import Buffers
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
-
-_INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 
 
 def _nothing() -> int:
@@ -296,14 +293,14 @@ class UpstreamConnection(asyncio.Protocol):
         reader = self._reader
         head = reader.head
         if head is None:
-            self._head_bytes = _after_interim_heads(data)
+            self._head_bytes = after_interim_heads(data)
             if len(self._head_bytes) > MAX_HEAD:
                 self._fail("protocol", f"the answer's head is longer than {MAX_HEAD} bytes")
             return
         if head.status < 200:  # a final one, or it would not be here
             self._fail("protocol", f"the answer's status is {head.status}")
             return
-        data = _after_interim_heads(data)
+        data = after_interim_heads(data)
         at = data.index(END_OF_HEAD) + 4
         if why := reader.unfit or self._why_unfit(head, data, at):
             self._fail("protocol", why)
@@ -397,11 +394,3 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             state = "body" if self._in_body else "head" if self._reader.begun else "waiting"
         return f"<UpstreamConnection {self._owner.url} {state} served={self._served}>"
-
-
-def _after_interim_heads(data: bytes) -> bytes:
-    """Cut off 1xx heads, and blank lines, that came before the real one."""
-    data = data.lstrip(b"\r\n")
-    while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
-        data = data[end + 4 :].lstrip(b"\r\n")
-    return data
