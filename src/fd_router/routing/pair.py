@@ -276,6 +276,8 @@ class PairRequest(DecodeAlone):
             self._prefill_done(leg.reservation)
         if self._prompted_leg(leg).reservation.wants_usage:  # decode's answer tells of both
             self._watch_usage(body)
+        if self._journal is not None:
+            leg.deliver_to(self._relay)
 
     def _prompted_leg(self, decode: DecodeLeg) -> PairLeg:
         """Return the leg that computes the prompt: prefill's, where there is one."""
