@@ -36,6 +36,7 @@ from fd_router.routing.watchdog import Watchdog
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.scheduling.pairs import PairScheduler, Side
+from fd_router.scheduling.ranks import Ranks
 from fd_router.scheduling.scheduler import Scheduler
 
 Explain = Callable[[Completion, Draw], Sequence[Verdict]]
@@ -66,7 +67,9 @@ def build_routing(
     in_flight = InFlight(partial(_under_way, state))
     membership.monitor.on_probed(admission.queues.on_capacity)
     switch.on_not_found = membership.model_prober.want
-    make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry)
+    make_scheduler = (
+        partial(_pairs, runtime, registry) if config.server.splitwise else partial(_singles, registry, scheduling.ranks)
+    )
     directory, default = build_models(runtime, registry, scheduling, admission.queues, switch, make_scheduler)
     shared = {
         "live": runtime.live,
@@ -125,10 +128,11 @@ def _explain(
     return directory.explain(completion, draw) if directory.is_needed else default.explain(completion, draw)
 
 
-def _singles(runtime: Runtime, registry: Registry, model: str, policies: Policies) -> GroupScheduler:  # noqa: ARG001
+def _singles(registry: Registry, ranks: Ranks[Instance] | None, model: str, policies: Policies) -> GroupScheduler:
     """Make who schedules the requests for ``model`` in a fleet of mixed instances."""
     why = partial(why_none, registry, model)
-    scheduler = Scheduler[Instance](registry.group("mixed", model), policies["mixed"], why)
+    expand = None if ranks is None else ranks.view()
+    scheduler = Scheduler[Instance](registry.group("mixed", model), policies["mixed"], why, expand)
     return GroupScheduler(scheduler.select, scheduler.select, scheduler.explain)
 
 
