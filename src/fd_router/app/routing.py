@@ -14,7 +14,7 @@ from fd_router.app.membership import Membership
 from fd_router.app.models import build_models
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
-from fd_router.app.stored import stored_starters
+from fd_router.app.stored import paired_or_kept, stored_starters
 from fd_router.app.streams import build_streams
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
@@ -26,6 +26,7 @@ from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
+from fd_router.routing.other_endpoint_pair import OtherEndpointPairRequest
 from fd_router.routing.pair import PairRequest
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_planning import PlannedSeeker, decodes_alone
@@ -111,13 +112,15 @@ def _starters(
     """Return what begins the requests of each mode; ``make_id``: of pairs, None where there are none."""
     single = partial(_start_single, default, shared)
     everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng)
-    stored = stored_starters(registry, default.select, everybody.select, shared)
+    select = default.select if make_id is None else everybody.select
+    stored = stored_starters(registry, select, everybody.select, shared)
     if make_id is None:
         return {"generate": single, "any_instance": single, **stored}
     pair = partial(_start_pair, default, shared | {"make_id": make_id})
     return {
         "generate": pair,
-        "stateful": pair,  # its answers are kept by decode instances, who are asked one after the other
+        # answers are kept by decode instances, who are asked one after the other
+        "stateful": paired_or_kept(pair, stored["stateful"]),
         "stored": stored["stored"],
         "any_instance": single,
     }
@@ -158,7 +161,8 @@ def _alone_below(runtime: Runtime) -> int:
 
 
 def _start_pair(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:
-    return partial(PairRequest, PairContext(endpoint=endpoint, select_pair=default.select_pair, **shared))
+    kind = PairRequest if endpoint.kind == "chat" else OtherEndpointPairRequest
+    return partial(kind, PairContext(endpoint=endpoint, select_pair=default.select_pair, **shared))
 
 
 def _start_single(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:

@@ -88,6 +88,9 @@ class Dialect:
     name: ClassVar[str] = ""
     """What registrations call it: ``"dialect": "fastdeploy"``."""
 
+    unpaired_paths: ClassVar[frozenset[str]] = frozenset()
+    """Generating endpoints that its pairs don't serve."""
+
     makes_pairs: ClassVar[bool] = False
     """Whether two instances of it can be the prefill and the decode half of a request at all."""
 

@@ -64,7 +64,7 @@ class Scheduler(Generic[InstanceT]):
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
         tracker = self._on_dispatch(request, chosen) if self._on_dispatch is not None else None
         if expand is not None:
-            return reserve(chosen, request.tokens, tracker)  # type: ignore[type-var]
+            return reserve(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
         return Reservation(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
 
     def explain(self, request: RequestView, draw: Draw, seeker: object = None) -> tuple[Verdict]:  # noqa: ARG002

@@ -33,6 +33,7 @@ class FastDeployDialect(Dialect):
 
     name: ClassVar[str] = "fastdeploy"
     makes_pairs: ClassVar[bool] = True
+    unpaired_paths: ClassVar[frozenset[str]] = frozenset(("/v1/responses", "/v1/messages", "/generate"))
     goes_by_model: ClassVar[bool] = False
     metrics_prefix: ClassVar[bytes] = b"fastdeploy:"
     ways: ClassVar[Ways] = FASTDEPLOY
