@@ -298,7 +298,7 @@ async def test_a_rank_that_was_chosen_is_asked_for_by_a_header() -> None:
     ranks = Ranks[Instance]()
     ranks.set(one, 2)
     chooser = RoundRobinPolicy(Environment(rig.timers.time, random.Random(1)))
-    scheduler = Scheduler[Instance](AskedGroup(rig.available), chooser, lambda: "none is there", ranks.view())
+    scheduler = Scheduler[Instance](AskedGroup(rig.available), chooser, lambda: "none is there", expand=ranks.view())
     rig.change(select=scheduler.select)
     for number in (0, 1, 0):
         client = rig.client()

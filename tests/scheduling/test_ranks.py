@@ -24,7 +24,7 @@ def ranked(*sizes: int, policy: str = "cache_aware") -> Fleet:
     for candidate, size in zip(candidates, sizes, strict=True):
         ranks.set(candidate, size)
     chooser = make_policy(policy, make_environment())
-    return candidates, ranks, Scheduler(UnlimitedGroup(candidates), chooser, str, ranks.view())
+    return candidates, ranks, Scheduler(UnlimitedGroup(candidates), chooser, str, expand=ranks.view())
 
 
 def line(reservation: Reservation[FakeCandidate]) -> bytes:

@@ -156,12 +156,11 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         else:
             self._move(AWAITING)
             record.sent_at = self._context.clock()
-        pool, reservation = self._pool, self._reservation
-        body, message, host = request.body, pool.message, pool.host
+        pool, reservation, body = self._pool, self._reservation, request.body
+        message = pool.message
         if self._asks and reservation is not None:
             body = self._body_for(reservation.instance.dialect)
-        if type(reservation) is RankReservation:
-            host = reservation.line + host
+        host = reservation.line + pool.host if type(reservation) is RankReservation else pool.host
         return message(request, host, body)
 
     def _release_all(self) -> None:

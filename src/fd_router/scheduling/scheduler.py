@@ -8,6 +8,7 @@ from typing import Generic
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.candidate_group import CandidateGroup
+from fd_router.scheduling.decision_tap import DecisionObserver, observed
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.ranks import reserve
@@ -41,11 +42,14 @@ class Scheduler(Generic[InstanceT]):
         group: CandidateGroup[InstanceT],
         policy: Policy,
         why_none: Callable[[], str],
+        role: str = "mixed",
         expand: Expand[InstanceT] | None = None,
     ) -> None:
+        """``role``: what an observer of its choices is told that they are for."""
         self._expand = expand
         self._group = group
-        self._policy = policy
+        self._policy = self._plain_policy = policy
+        self._role = role
         self._why_none = why_none
         self._on_dispatch = dispatch_hook(policy)
 
@@ -78,6 +82,10 @@ class Scheduler(Generic[InstanceT]):
         if self._expand is not None:
             candidates = self._expand(candidates)
         return (draw(self._policy.explain(request, candidates)),)
+
+    def tap(self, observer: DecisionObserver | None) -> None:
+        """Show its choices to ``observer`` from now on, None: to nobody."""
+        self._policy = observed(self._plain_policy, self._role, observer)
 
     def _none(self) -> NoInstanceError:
         if self._group.is_saturated:
