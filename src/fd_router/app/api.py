@@ -77,7 +77,7 @@ def build_routes(
     )
     routes = merge_routes(
         registration.routes(),
-        InstancesApi(registry, log=log).routes(),
+        InstancesApi(registry, routing.mover, log=log).routes(),
         HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
         metrics_routes(runtime.telemetry.metrics.pages),
         reload_routes(reloader.reload),

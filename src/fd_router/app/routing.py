@@ -31,6 +31,7 @@ from fd_router.routing.pair_context import PairContext
 from fd_router.routing.request import RoutedRequest
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
+from fd_router.routing.stream_mover import StreamMover
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
 from fd_router.scheduling.explanation import Draw, Verdict
@@ -43,11 +44,12 @@ Explain = Callable[[Completion, Draw], Sequence[Verdict]]
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """How requests begin, by their endpoint's mode; who explains their choices; those under way; the models."""
+    """How requests begin, by their endpoint's mode; who explains their choices; those under way, and who moves them."""
 
     starters: Starters
     explain: Explain
     in_flight: InFlight
+    mover: StreamMover
     directory: ModelDirectory
     runs: Sequence[Run]
 
@@ -87,10 +89,11 @@ def build_routing(
     rescue = Rescue(state.proxied_requests, pools.delivered_at, clock=runtime.clock, log=runtime.log)
     registry.on_change(rescue.on_change)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
-    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
+    mover = StreamMover(partial(_under_way, state), registry, clock=runtime.clock, log=runtime.log)
+    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run, mover.run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
-    return Routing(starters, partial(_explain, directory, default), in_flight, directory, runs)
+    return Routing(starters, partial(_explain, directory, default), in_flight, mover, directory, runs)
 
 
 def _under_way(state: ServerState) -> list[RoutedRequest]:

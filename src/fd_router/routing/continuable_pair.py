@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fd_router.engines.dialect import PairedRequest
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.continuation.pair_leg import ContinuingPair
-from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.request import RoutedRequest
 
@@ -26,11 +26,16 @@ class ContinuablePair(RoutedRequest):
         raise NotImplementedError
 
     def choose_leg(
-        self, stream: StreamContinuation, completion: Completion, body: bytes, excluded: Sequence[str], number: int
+        self, stream: LegListener, completion: Completion, body: bytes, excluded: Sequence[str], number: int
     ) -> ContinuingPair:
         """Choose the pair at which a stream goes on that broke off, under an id of its own."""
         so_far, route = self._paired.reschedules if self._paired is not None else 0, self._route
         paired = PairedRequest(body, self._tracked_id, True, True, True, so_far + number)
         pair = (self._pairing if route is None else route).select_pair(completion, excluded)
-        self._tell_choice(pair[0].instance, pair[1].instance)
+        try:
+            self._tell_choice(pair[0].instance, pair[1].instance)
+        except BaseException:
+            for reservation in pair:
+                self._release(reservation)
+            raise
         return ContinuingPair.planned(stream, paired, pair, self._context, self._request, self._release, self._is_full)

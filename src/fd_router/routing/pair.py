@@ -58,6 +58,9 @@ class PairRequest(ContinuablePair):
             return engine_id
         return self._plan.request_id if self._plan is not None else self._tracked_id
 
+    def _delivered_at(self) -> float:
+        return self._decode.delivered_at if self._decode is not None else 0.0
+
     # one attempt
 
     def _attempt(self) -> None:
@@ -188,6 +191,8 @@ class PairRequest(ContinuablePair):
 
     def on_instance_dead(self, key: str, why: str) -> bool:
         """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
+        if self._continuation is not None:
+            return self._continuation.on_instance_dead(key)
         if self._phase not in UNANSWERED:
             return False
         for leg in (self._prefill, self._decode):

@@ -18,8 +18,8 @@ from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.continuation.single_leg import SingleLeg
-from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
@@ -65,6 +65,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             return self._continuation.instances()
         reservation = self._reservation
         return (reservation.instance,) if reservation is not None and self._phase in AT_AN_INSTANCE else ()
+
+    def _delivered_at(self) -> float:
+        return self.delivered_at
 
     # one attempt
 
@@ -178,7 +181,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def choose_leg(
         self,
-        stream: StreamContinuation,
+        stream: LegListener,
         completion: Completion,
         body: bytes,
         excluded: Sequence[str],
@@ -198,6 +201,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def on_instance_dead(self, key: str, why: str) -> bool:
         """Go elsewhere, if the instance with ``key`` is to answer and hasn't begun."""
+        if self._continuation is not None:
+            return self._continuation.on_instance_dead(key)
         reservation = self._reservation
         if reservation is None or reservation.instance.key != key or self._phase not in UNANSWERED:
             return False
