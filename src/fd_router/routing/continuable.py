@@ -110,6 +110,15 @@ class ContinuableRequest(RequestThatIsRead):
             record.attempt_failed(attempt)
         return moved
 
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """The instance with ``key`` is dead: go elsewhere, if it is to answer. Returns whether it did."""
+        continuation = self._continuation
+        return self._goes_from_dead(key, why) if continuation is None else continuation.on_instance_dead(key)
+
+    def _goes_from_dead(self, key: str, why: str) -> bool:
+        """Do so where no stream has begun."""
+        raise NotImplementedError
+
     def _move_first(self, why: str, instance: Instance) -> Move:
         """Have another instance go on for the first time."""
         stream = self._make_continuation(instance)

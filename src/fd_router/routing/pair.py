@@ -189,10 +189,8 @@ class PairRequest(ContinuablePair):
             finally:
                 self._release(leg.reservation)
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
-        if self._continuation is not None:
-            return self._continuation.on_instance_dead(key)
         if self._phase not in UNANSWERED:
             return False
         for leg in (self._prefill, self._decode):

@@ -192,17 +192,19 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             reservation = self._select(completion, excluded)
         else:
             reservation = route.select(excluded, completion)
-        instance = reservation.instance
-        self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
-        leg = SingleLeg(stream, reservation, self._context.pools, self._request, body, self._release, self._who)
-        if self._is_full:
-            leg.pause()
+        try:
+            instance = reservation.instance
+            self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
+            leg = SingleLeg(stream, reservation, self._context.pools, self._request, body, self._release, self._who)
+            if self._is_full:
+                leg.pause()
+        except BaseException:
+            self._release(reservation)
+            raise
         return leg
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go elsewhere, if the instance with ``key`` is to answer and hasn't begun."""
-        if self._continuation is not None:
-            return self._continuation.on_instance_dead(key)
         reservation = self._reservation
         if reservation is None or reservation.instance.key != key or self._phase not in UNANSWERED:
             return False

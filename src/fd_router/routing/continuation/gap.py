@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from fd_router.instances.instance import Instance
 from fd_router.routing.continuation.keeper import StreamKeeper
 
 COMMENT: Final = b": the stream goes on at another instance\n\n"
@@ -57,3 +58,10 @@ class Gap:
 
     def __repr__(self) -> str:
         return f"<Gap {f'of {self.seconds:.3f} s so far' if self._since else 'closed'}>"
+
+
+def explanation(left: str, instances: Sequence[Instance], how: str, decisions: Mapping[str, str]) -> bytes:
+    """Return a comment that says where and ``how`` a stream goes on that ``left`` an instance (its URL)."""
+    to = " ".join(instance.url for instance in instances)
+    said = f": x-router-continued: from={left} to={to} {how}\n: x-router-decision: {', '.join(decisions.values())}\n\n"
+    return said.encode("ascii", "replace")

@@ -21,7 +21,7 @@ from fd_router.openai.continuation.plan import Continuation, Finished, Impossibl
 from fd_router.openai.continuation.seam import Seam, last_events
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, Move, Owner
-from fd_router.routing.continuation.gap import Gap
+from fd_router.routing.continuation.gap import Gap, explanation
 from fd_router.routing.continuation.keeper import StreamKeeper
 from fd_router.routing.request_queue import QueueTicket
 
@@ -108,17 +108,17 @@ class StreamContinuation:
         if isinstance(plan, Finished):
             return Move.ENDS
         self._why, self._excluded = why, (instance.key,)
+        left, self._leg = self._leg, None
         try:
             leg = self._choose(plan)
-        except HttpError:
-            self._why, self._excluded = before
-            return Move.LATER
+        except BaseException as error:
+            self._leg, (self._why, self._excluded) = left, before
+            if isinstance(error, HttpError):
+                return Move.LATER
+            raise
         self._from, self._plan, self._refusals = instance.url, plan, 0
         self._gap.begin()
-        if self._leg is None:
-            self._owner.leave_instance()
-        else:
-            self._drop_leg()
+        self._leave(left, leg)
         self._start(leg, plan)
         return Move.MOVED
 
@@ -168,6 +168,17 @@ class StreamContinuation:
                 ticket.leave()
         finally:
             self._drop_leg()
+
+    def _leave(self, left: Leg | None, leg: Leg) -> None:
+        """Give back where it went on so far (None: its first instance), now that it is to go on at ``leg``."""
+        self._leg = left
+        try:
+            if left is None:
+                self._owner.leave_instance()
+            else:
+                self._drop_leg()
+        finally:
+            self._leg = leg
 
     # what the queue calls
 
@@ -295,10 +306,8 @@ class StreamContinuation:
 
     def _make_plan(self) -> Plan:
         generated = self._generated
-        shown = generated.tokens
-        if shown > self._known:
-            self._fruitless = 0
-        self._known = max(shown, self._known)
+        if generated.tokens > self._known:
+            self._fruitless, self._known = 0, generated.tokens
         if self._fruitless >= MAX_FRUITLESS:
             return Impossible("poison")
         if self._owner.record.continued >= self._keeper.live.current.proxy.max_continuations:
@@ -306,6 +315,7 @@ class StreamContinuation:
         return plan_continuation(self._source, generated, self._ways, exact=self._exact)
 
     def _choose(self, plan: Continuation) -> Leg:
+        """Choose where it goes on; from then on that is given back, whatever goes wrong."""
         generated = self._generated
         ids = generated.ids[: generated.known] if plan.by == "tokens" else ()
         completion = self._completion.continued(generated.whole_text, ids)
@@ -313,8 +323,9 @@ class StreamContinuation:
         body = plan.body
         if self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat):
             body = asking_ids(body)
-        leg = self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
+        self._leg = leg = self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
         if self._why in LEFT_FOR_GOOD and leg.instances[-1].key in self._excluded:
+            self._leg = None
             leg.cancel()
             raise NoInstanceError(f"only those are left that were left as {self._why}")
         return leg
@@ -328,7 +339,7 @@ class StreamContinuation:
             record.prefill, record.decode = (instance.url for instance in leg.instances)
         record.attempts += 1
         self._fruitless += 1
-        self._leg, self._seam = leg, None
+        self._seam = None
         self._owner.note(
             f"continue stream: from {self._from} to {url}, reason: {self._why}, by {plan.by}, at {self._known} tokens"
         )
@@ -347,13 +358,11 @@ class StreamContinuation:
 
     def _explanation(self) -> bytes:
         """Return a comment that says how it goes on, for a client that wants to know how it is scheduled."""
-        decisions, plan, leg = self._completion.decisions, self._plan, self._leg
-        if decisions is None or plan is None or leg is None:
+        decisions, plan = self._completion.decisions, self._plan
+        if decisions is None or plan is None:
             return b""
-        to = " ".join(instance.url for instance in leg.instances)
-        how = f"from={self._from} to={to} at={self._known} by={plan.by} reason={self._why}"
-        said = f": x-router-continued: {how}\n: x-router-decision: {', '.join(decisions.values())}\n\n"
-        return said.encode("ascii", "replace")
+        how = f"at={self._known} by={plan.by} reason={self._why}"
+        return explanation(self._from, self.instances(), how, decisions)
 
     def _finish(self) -> None:
         self._drop_leg()
@@ -379,10 +388,12 @@ class StreamContinuation:
     def _drop_leg(self) -> None:
         dechunker, self._dechunker = self._dechunker, None
         leg, self._leg = self._leg, None
-        if dechunker is not None:
-            dechunker.close()
-        if leg is not None:
-            leg.cancel()
+        try:
+            if dechunker is not None:
+                dechunker.close()
+        finally:
+            if leg is not None:
+                leg.cancel()
 
     def __repr__(self) -> str:
         return f"<StreamContinuation {self._generated!r} {self._leg!r}>"
