@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,35 +20,12 @@ from tests.support.stream_rig import BODY, TEXT, StreamRig, body_of
 GUIDED = json.dumps({"prompt": "Say it:", "stream": True, "guided_regex": "a+"}).encode()
 
 
-class Members:
-    """A registry, as far as the mover is concerned."""
-
-    def __init__(self, rig: StreamRig) -> None:
-        self.rig = rig
-        self.removed: list[Instance] = []
-        self.listeners: list[Callable[[Change], None]] = []
-
-    def all(self) -> tuple[Instance, ...]:
-        return tuple(each for each in self.rig.instances if each not in self.removed)
-
-    def removed_in_use(self) -> tuple[Instance, ...]:
-        return tuple(self.removed)
-
-    def on_change(self, listener: Callable[[Change], None]) -> None:
-        self.listeners.append(listener)
-
-    def tell(self, kind: ChangeKind, instance: Instance) -> None:
-        for listener in self.listeners:
-            listener(Change(kind, instance))
-
-
 class MoverRig(StreamRig):
     def __init__(self, instances: int = 3, **settings: Any) -> None:
         super().__init__(instances, **settings)
-        self.members = Members(self)
         self.log = FakeLog()
-        self.mover = StreamMover(self.state.proxied_requests, self.members, clock=self.timers.time, log=self.log)  # type: ignore[arg-type]
-        self.full: set[int] = set()
+        requests: Any = self.state.proxied_requests
+        self.mover = StreamMover(requests, lambda: self.instances, clock=self.timers.time, log=self.log)
 
     def available(self) -> list[Instance]:
         return [each for each in super().available() if not (each.is_draining or each.is_ejected or each.is_stuck)]
@@ -135,7 +111,7 @@ async def test_a_drain_that_is_taken_back() -> None:
     first = await rig.begin(client, 700)
     instance = rig.drain(0, 10.0)
     instance.is_draining = False
-    rig.members.tell(ChangeKind.UNDRAINED, instance)
+    rig.mover.on_change(Change(ChangeKind.UNDRAINED, instance))
     assert rig.mover.seconds_left(instance.key) is None
     await rig.tick(20.0)
     assert not first.is_closing()
@@ -148,8 +124,8 @@ async def test_an_instance_that_was_removed_is_left_in_time_all_the_same() -> No
     client = rig.client()
     first = await rig.begin(client, 700)
     instance = rig.drain(0, 10.0)
-    rig.members.removed.append(instance)
-    rig.members.tell(ChangeKind.REMOVED, instance)
+    instance.health = Health.UNHEALTHY
+    rig.mover.on_change(Change(ChangeKind.REMOVED, instance))
     await rig.tick(11.0)
     assert first.is_closing()
     await rig.rest(client)

@@ -89,7 +89,8 @@ def build_routing(
     rescue = Rescue(state.proxied_requests, pools.delivered_at, clock=runtime.clock, log=runtime.log)
     registry.on_change(rescue.on_change)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
-    mover = StreamMover(partial(_under_way, state), registry, clock=runtime.clock, log=runtime.log)
+    mover = StreamMover(partial(_under_way, state), partial(_in_use, registry), clock=runtime.clock, log=runtime.log)
+    registry.on_change(mover.on_change)
     runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run, mover.run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
@@ -98,6 +99,10 @@ def build_routing(
 
 def _under_way(state: ServerState) -> list[RoutedRequest]:
     return [one for one in state.proxied_requests() if isinstance(one, RoutedRequest)]
+
+
+def _in_use(registry: Registry) -> tuple[Instance, ...]:
+    return (*registry.all(), *registry.removed_in_use())
 
 
 def _starters(

@@ -13,7 +13,6 @@ from typing import Final, Protocol
 from fd_router.http.pace import Pace
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
-from fd_router.instances.registry import Registry
 from fd_router.routing.continuation.contracts import Move
 from fd_router.telemetry.contracts import Log
 
@@ -52,19 +51,18 @@ class StreamMover:
     def __init__(
         self,
         requests: Callable[[], Iterable[Movable]],
-        registry: Registry,
+        instances: Callable[[], Sequence[Instance]],
         *,
         clock: Callable[[], float],
         log: Log,
     ) -> None:
-        """``requests``: those under way."""
+        """``requests``: those under way. ``instances``: members, and those removed where requests still run."""
         self._requests = requests
-        self._registry = registry
+        self._instances = instances
         self._clock = clock
         self._log = log
         self._deadlines: dict[str, tuple[Instance, float]] = {}  # by key, of those that drain
         self._leaving: dict[str, _Leaving] = {}  # by key
-        registry.on_change(self._on_change)
 
     # what the endpoint of the admin calls
 
@@ -77,6 +75,13 @@ class StreamMover:
         """Return how long the streams of the instance with ``key`` may stay; None: no deadline was set."""
         found = self._deadlines.get(key)
         return max(0.0, found[1] - self._clock()) if found is not None else None
+
+    # what the registry calls
+
+    def on_change(self, change: Change) -> None:
+        """Forget the deadline of an instance that no longer drains, or that was away: it is another one, perhaps."""
+        if change.kind is ChangeKind.UNDRAINED or change.kind is ChangeKind.ADDED:
+            self._deadlines.pop(change.instance.key, None)
 
     # on its own
 
@@ -97,16 +102,14 @@ class StreamMover:
     def _to_be_left(self) -> dict[str, str]:
         """Return the keys of the instances that something runs at and that are to be left, and why."""
         now = self._clock()
-        members = (*self._registry.all(), *self._registry.removed_in_use())
-        found = {each.key: why for each in members if each.running and (why := _reason(each))}
+        found = {each.key: why for each in self._instances() if each.running and (why := _reason(each))}
         drained = [key for key, (each, at) in self._deadlines.items() if at <= now and each.running]
         return {**found, **dict.fromkeys(drained, "drained")}
 
     def _instance(self, key: str) -> Instance:
         if (found := self._deadlines.get(key)) is not None:
             return found[0]
-        members = (*self._registry.all(), *self._registry.removed_in_use())
-        return next(each for each in members if each.key == key)
+        return next(each for each in self._instances() if each.key == key)
 
     async def _empty(self, leaving: _Leaving, pace: Pace) -> None:
         """Move what can be moved."""
@@ -142,10 +145,6 @@ class StreamMover:
                 f"Server {url} drains, and its deadline is over: {moved} streams went on elsewhere, "
                 f"{len(here) - moved} requests stay to their end or until there is room"
             )
-
-    def _on_change(self, change: Change) -> None:
-        if change.kind is ChangeKind.UNDRAINED or change.kind is ChangeKind.ADDED:
-            self._deadlines.pop(change.instance.key, None)
 
     def __repr__(self) -> str:
         return f"<StreamMover {len(self._deadlines)} deadlines, {len(self._leaving)} instances left>"

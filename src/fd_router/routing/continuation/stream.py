@@ -258,8 +258,6 @@ class StreamContinuation:
         """A bug was met on the way of a leg."""
         self._owner.on_bug(error)
 
-    # steps
-
     def _on_broken(self, why: str, instance: Instance) -> None:
         self._drop_leg()
         if self.is_aborted:
@@ -358,10 +356,9 @@ class StreamContinuation:
 
     def _explanation(self) -> bytes:
         """Return a comment that says how it goes on, for a client that wants to know how it is scheduled."""
-        decisions, plan = self._completion.decisions, self._plan
-        if decisions is None or plan is None:
+        if (decisions := self._completion.decisions) is None or self._plan is None:
             return b""
-        how = f"at={self._known} by={plan.by} reason={self._why}"
+        how = f"at={self._known} by={self._plan.by} reason={self._why}"
         return explanation(self._from, self.instances(), how, decisions)
 
     def _finish(self) -> None:
