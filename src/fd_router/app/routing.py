@@ -28,6 +28,7 @@ from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
 from fd_router.routing.pair import PairRequest
 from fd_router.routing.pair_context import PairContext
+from fd_router.routing.pair_planning import PlannedSeeker, decodes_alone
 from fd_router.routing.request import RoutedRequest
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
@@ -39,8 +40,8 @@ from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
 
-Explain = Callable[[Completion, Draw], Sequence[Verdict]]
-"""(completion, draw) → a verdict for each role. Raises NoInstanceError."""
+Explain = Callable[[Completion, str, bytes, Draw], Sequence[Verdict | str]]
+"""(completion, path, body, draw) → a verdict for each role, or why there is none. Raises NoInstanceError."""
 
 
 class Routing(msgspec.Struct, frozen=True):
@@ -128,9 +129,10 @@ def _starters(
 
 
 def _explain(
-    directory: ModelDirectory, default: GroupScheduler, completion: Completion, draw: Draw
-) -> Sequence[Verdict]:
-    return directory.explain(completion, draw) if directory.is_needed else default.explain(completion, draw)
+    directory: ModelDirectory, default: GroupScheduler, completion: Completion, path: str, body: bytes, draw: Draw
+) -> Sequence[Verdict | str]:
+    chooser = directory if directory.is_needed else default
+    return chooser.explain(completion, draw, PlannedSeeker(path, body))
 
 
 def _singles(runtime: Runtime, registry: Registry, model: str, policies: Policies) -> GroupScheduler:  # noqa: ARG001
@@ -147,9 +149,16 @@ def _pairs(runtime: Runtime, registry: Registry, model: str, policies: Policies)
         Side(registry.group("decode", model), policies["decode"]),
         Instance.can_pair_with,
         partial(left_out, registry, model),
+        decodes_alone,
+        partial(_alone_below, runtime),
     )
     single = any_instance_scheduler(registry, runtime.clock, runtime.rng, model)
     return GroupScheduler(single.select, pairs.select, pairs.explain)
+
+
+def _alone_below(runtime: Runtime) -> int:
+    """Return the tokens that a decode instance may lack of a prompt and serve it alone all the same; 0: none."""
+    return runtime.live.current.scheduler.decode_alone_below_tokens
 
 
 def _start_pair(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:

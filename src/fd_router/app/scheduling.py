@@ -69,7 +69,7 @@ class Scheduling(msgspec.Struct, frozen=True):
         return [run() for run in self.runs]
 
     def explain_api(
-        self, explain: Callable[..., Sequence[Verdict]], registry: Registry, endpoints: Sequence[Endpoint]
+        self, explain: Callable[..., Sequence[Verdict | str]], registry: Registry, endpoints: Sequence[Endpoint]
     ) -> ExplainApi:
         """Build the endpoint that shows what ``explain(completion, draw)`` says of every role."""
         explain = partial(explain, draw=draw_with(random.Random()))  # the policies' own draws stay as they are

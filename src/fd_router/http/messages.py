@@ -71,6 +71,14 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return f"<Request {self.head.method} {self.head.path} {len(self.body)} B>"
 
 
+def with_header(request: Request, name: bytes, value: bytes) -> Request:
+    """Return ``request`` as an instance is to get it: with header ``name`` (lower case), and no other of that name."""
+    head = request.head
+    headers = (*((key, text) for key, text in head.headers if key.lower() != name), (name, value))
+    forward = b"".join([b"%b: %b\r\n" % field for field in headers])
+    return msgspec.structs.replace(request, head=msgspec.structs.replace(head, headers=headers, forward=forward))
+
+
 class Response(msgspec.Struct, frozen=True):
     """A whole answer made by the router itself."""
 

@@ -55,7 +55,7 @@ class ContinuableRequest(RequestThatIsRead):
         streams = self._streams
         if streams is None or not head.chunked or head.status != 200:
             return None
-        self._journal = streams.open(self._request, self.on_stream_broken, aligned=self._has_asked)
+        self._journal = streams.open(self._request, self.record, self.on_stream_broken, aligned=self._has_asked)
         return self._journal
 
     def _shown(self, events: bytes) -> bytes:
@@ -69,7 +69,8 @@ class ContinuableRequest(RequestThatIsRead):
     @property
     def _last_sent(self) -> bytes:
         """What of the body came last, as far as it was sent."""
-        return self._tail if self._journal is None or self._journal.lost else WHOLE
+        journal = self._journal
+        return self._tail if journal is None else journal.last_sent if journal.lost else WHOLE
 
     def on_stream_broken(self) -> None:
         """An event says that the instance gives up, and is held back: go on elsewhere, or pass it on."""
@@ -90,8 +91,9 @@ class ContinuableRequest(RequestThatIsRead):
         """Return the instances that work on the request now."""
         raise NotImplementedError
 
-    def _delivered_at(self) -> float:
-        """Return when bytes of its first instance's answer came last, in monotonic seconds; 0.0: none are read now."""
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of its first instance's answer came last, in monotonic seconds; 0.0: none are read now."""
         raise NotImplementedError
 
     def move_stream(self, key: str, why: str, *, silent_since: float = math.inf) -> Move:
@@ -99,7 +101,7 @@ class ContinuableRequest(RequestThatIsRead):
         instances, continuation = self.instances(), self._continuation
         if self._phase is not STREAMING or not instances or instances[-1].key != key or self.is_abort_asked:
             return Move.ENDS
-        delivered_at = self._delivered_at() if continuation is None else continuation.delivered_at
+        delivered_at = self.delivered_at if continuation is None else continuation.delivered_at
         if silent_since < math.inf and not 0.0 < delivered_at <= silent_since:
             return Move.ENDS  # it goes on there, or is held up by its client
         record = self.record
@@ -195,7 +197,7 @@ class ContinuableRequest(RequestThatIsRead):
         self._end_attempt()
         if self._journal is not None:
             self._journal.end(whole=False)
-            self._keep(WHOLE)
+            self._journal.note(WHOLE)
         if self._usage is not None:
             self._usage.write_to(self._client.send_body)
 
@@ -219,8 +221,9 @@ class ContinuableRequest(RequestThatIsRead):
     def on_stream_events(self, events: bytes) -> None:
         """Send more events."""
         framed = b"%x\r\n%b\r\n" % (len(events), events)
-        self._keep(framed)
         self.record.bytes_out += len(framed)
+        if self._journal is not None:
+            self._journal.note(framed)
         (self._client.send_body if self._usage is None else self._usage.feed)(framed)
 
     def on_stream_end(self) -> None:

@@ -66,9 +66,6 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         reservation = self._reservation
         return (reservation.instance,) if reservation is not None and self._phase in AT_AN_INSTANCE else ()
 
-    def _delivered_at(self) -> float:
-        return self.delivered_at
-
     # one attempt
 
     def _attempt(self) -> None:
@@ -259,6 +256,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                     breaker.answered(status)
             if reservation.wants_usage:
                 self._watch_usage(body)
+        if self._journal is not None:
+            self._deliver_to(self._relay)
 
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on."""

@@ -51,8 +51,11 @@ class Scheduler(Generic[InstanceT]):
         tracker = self._on_dispatch(request, chosen) if self._on_dispatch is not None else None
         return Reservation(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
 
-    def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict]:
-        """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError."""
+    def explain(self, request: RequestView, draw: Draw, seeker: object = None) -> tuple[Verdict]:  # noqa: ARG002
+        """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError.
+
+        ``seeker``: of a pair; there is none here.
+        """
         candidates = self._group.candidates()
         if not candidates:
             raise self._none()

@@ -331,10 +331,7 @@ class StreamContinuation:
     def _start(self, leg: Leg, plan: Continuation) -> None:
         record, url = self._owner.record, leg.instances[-1].url
         record.flaw = ""
-        if record.mixed:
-            record.mixed = url
-        else:
-            record.prefill, record.decode = (instance.url for instance in leg.instances)
+        record.goes_to([instance.url for instance in leg.instances])
         record.attempts += 1
         self._fruitless += 1
         self._seam = None

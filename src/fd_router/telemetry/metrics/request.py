@@ -117,6 +117,9 @@ class Metrics:
             "fd_router_leg_time_to_first_token_seconds", "From sending to a leg's first byte (prefill: its work done).",
             ("role",), SECONDS_BOUNDS,
         )  # fmt: skip
+        self._decode_alone = CounterFamily(
+            "fd_router_decode_alone_total", "Attempts of disaggregated requests that decode served alone.", ("reason",)
+        )
         self._sink_failures = CounterFamily(
             "fd_router_record_sink_errors_total", "Records that a sink of one's own failed to take.", ("sink",)
         )
@@ -141,7 +144,7 @@ class Metrics:
         for family in (
             self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
             self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._leg_failures,
-            self._leg_first_byte, self._sink_failures, self._fleet, self._router, self.predictions,
+            self._leg_first_byte, self._decode_alone, self._sink_failures, self._fleet, self._router, self.predictions,
             self.models,
         ):  # fmt: skip
             registry.register(family)
@@ -228,6 +231,10 @@ class Metrics:
     def leg_failed(self, role: str, reason: str) -> None:
         """Count a leg that failed; ``role`` is prefill or decode."""
         self._leg_failures.child(role, reason).value += 1
+
+    def decode_alone(self, reason: str) -> None:
+        """Count an attempt at a decode instance alone, and why it was."""
+        self._decode_alone.child(reason).value += 1
 
     def record_sink_failed(self, name: str) -> None:
         """Count a record that the sink ``name`` failed to take."""
