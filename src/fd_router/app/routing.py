@@ -35,6 +35,7 @@ from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.routing.stream_mover import StreamMover
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
+from fd_router.scheduling.decision_tap import DecisionTap
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.scheduling.pairs import PairScheduler, Side
@@ -52,6 +53,7 @@ class Routing(msgspec.Struct, frozen=True):
     in_flight: InFlight
     mover: StreamMover
     directory: ModelDirectory
+    tap: DecisionTap
     runs: Sequence[Run]
 
 
@@ -69,7 +71,8 @@ def build_routing(
     in_flight = InFlight(partial(_under_way, state))
     membership.monitor.on_probed(admission.queues.on_capacity)
     switch.on_not_found = membership.model_prober.want
-    make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry)
+    tap = DecisionTap()
+    make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry, tap)
     directory, default = build_models(runtime, registry, scheduling, admission.queues, switch, make_scheduler)
     shared = {
         "live": runtime.live,
@@ -95,7 +98,7 @@ def build_routing(
     runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run, mover.run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
-    return Routing(starters, partial(_explain, directory, default), in_flight, mover, directory, runs)
+    return Routing(starters, partial(_explain, directory, default), in_flight, mover, directory, tap, runs)
 
 
 def _under_way(state: ServerState) -> list[RoutedRequest]:
@@ -135,14 +138,21 @@ def _explain(
     return chooser.explain(completion, draw, PlannedSeeker(path, body))
 
 
-def _singles(runtime: Runtime, registry: Registry, model: str, policies: Policies) -> GroupScheduler:  # noqa: ARG001
+def _singles(
+    runtime: Runtime,  # noqa: ARG001
+    registry: Registry,
+    tap: DecisionTap,
+    model: str,
+    policies: Policies,
+) -> GroupScheduler:
     """Make who schedules the requests for ``model`` in a fleet of mixed instances."""
     why = partial(why_none, registry, model)
     scheduler = Scheduler[Instance](registry.group("mixed", model), policies["mixed"], why)
+    tap.add(scheduler)
     return GroupScheduler(scheduler.select, scheduler.select, scheduler.explain)
 
 
-def _pairs(runtime: Runtime, registry: Registry, model: str, policies: Policies) -> GroupScheduler:
+def _pairs(runtime: Runtime, registry: Registry, tap: DecisionTap, model: str, policies: Policies) -> GroupScheduler:
     """Make who schedules the requests for ``model`` in a fleet of prefill and decode instances."""
     pairs = PairScheduler[Instance](
         Side(registry.group("prefill", model), policies["prefill"]),
@@ -152,6 +162,7 @@ def _pairs(runtime: Runtime, registry: Registry, model: str, policies: Policies)
         decodes_alone,
         partial(_alone_below, runtime),
     )
+    tap.add(pairs)
     single = any_instance_scheduler(registry, runtime.clock, runtime.rng, model)
     return GroupScheduler(single.select, pairs.select, pairs.explain)
 

@@ -7,6 +7,7 @@ from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.candidate_group import CandidateGroup
+from fd_router.scheduling.decision_tap import DecisionObserver, observed
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.pair_seeker import SHORT, PairSeeker
 from fd_router.scheduling.policy import Policy
@@ -29,12 +30,16 @@ _Choices = tuple[Sequence[InstanceT], Mapping[str, Sequence[InstanceT]]]
 class Side(Generic[InstanceT]):
     """One half of the fleet: a group, and the policy that chooses in it."""
 
-    __slots__ = ("_on_dispatch", "group", "policy")
+    __slots__ = ("_on_dispatch", "_plain_policy", "group", "policy")
 
     def __init__(self, group: CandidateGroup[InstanceT], policy: Policy) -> None:
         self.group = group
-        self.policy = policy
+        self.policy = self._plain_policy = policy
         self._on_dispatch = dispatch_hook(policy)
+
+    def tap(self, role: str, observer: DecisionObserver | None) -> None:
+        """Show the choices to ``observer`` from now on, as those for ``role``; None: to nobody."""
+        self.policy = observed(self._plain_policy, role, observer)
 
     def choose(self, request: RequestView, candidates: Sequence[InstanceT]) -> InstanceT:
         """Choose one of ``candidates`` (at least one; a policy may want to remember the choice among one too)."""
@@ -123,6 +128,11 @@ class PairScheduler(Generic[InstanceT]):
         prefill = draw(self._prefill.policy.explain(request, prefills))
         decodes = partners[prefills[prefill.place].key]
         return prefill, draw(self._decode.policy.explain(request, decodes))
+
+    def tap(self, observer: DecisionObserver | None) -> None:
+        """Show the choices of both sides to ``observer`` from now on, None: to nobody."""
+        self._prefill.tap("prefill", observer)
+        self._decode.tap("decode", observer)
 
     def _why_alone(self, request: RequestView, seeker: PairSeeker[InstanceT]) -> str:
         """Say why a decode instance alone is to serve the request; "" when it is for a pair."""

@@ -8,6 +8,7 @@ from typing import Generic
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.candidate_group import CandidateGroup
+from fd_router.scheduling.decision_tap import DecisionObserver, observed
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.request_view import RequestView
@@ -31,9 +32,13 @@ class Scheduler(Generic[InstanceT]):
     ``why_none`` tells, for the error, why there is nothing to choose from.
     """
 
-    def __init__(self, group: CandidateGroup[InstanceT], policy: Policy, why_none: Callable[[], str]) -> None:
+    def __init__(
+        self, group: CandidateGroup[InstanceT], policy: Policy, why_none: Callable[[], str], role: str = "mixed"
+    ) -> None:
+        """``role``: what an observer of its choices is told that they are for."""
         self._group = group
-        self._policy = policy
+        self._policy = self._plain_policy = policy
+        self._role = role
         self._why_none = why_none
         self._on_dispatch = dispatch_hook(policy)
 
@@ -60,6 +65,10 @@ class Scheduler(Generic[InstanceT]):
         if not candidates:
             raise self._none()
         return (draw(self._policy.explain(request, candidates)),)
+
+    def tap(self, observer: DecisionObserver | None) -> None:
+        """Show its choices to ``observer`` from now on, None: to nobody."""
+        self._policy = observed(self._plain_policy, self._role, observer)
 
     def _none(self) -> NoInstanceError:
         if self._group.is_saturated:
