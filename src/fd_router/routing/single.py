@@ -23,6 +23,7 @@ from fd_router.routing.continuation.single_leg import SingleLeg
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
+from fd_router.scheduling.ranks import RankReservation
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -155,11 +156,12 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         else:
             self._move(AWAITING)
             record.sent_at = self._context.clock()
-        pool = self._pool
-        body, message = request.body, pool.message
-        if self._asks and self._reservation is not None:
-            body = self._body_for(self._reservation.instance.dialect)
-        return message(request, pool.host, body)
+        pool, reservation, body = self._pool, self._reservation, request.body
+        message = pool.message
+        if self._asks and reservation is not None:
+            body = self._body_for(reservation.instance.dialect)
+        host = reservation.line + pool.host if type(reservation) is RankReservation else pool.host
+        return message(request, host, body)
 
     def _release_all(self) -> None:
         if self._awaited is not None:
