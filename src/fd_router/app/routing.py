@@ -33,6 +33,7 @@ from fd_router.routing.pair_planning import PlannedSeeker, decodes_alone
 from fd_router.routing.request import RoutedRequest
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
+from fd_router.routing.stream_mover import StreamMover
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
 from fd_router.scheduling.decision_tap import DecisionTap
@@ -47,11 +48,12 @@ Explain = Callable[[Completion, str, bytes, Draw], Sequence[Verdict | str]]
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """How requests begin, by their endpoint's mode; who explains their choices; those under way; the models."""
+    """How requests begin, by their endpoint's mode; who explains their choices; those under way, and who moves them."""
 
     starters: Starters
     explain: Explain
     in_flight: InFlight
+    mover: StreamMover
     directory: ModelDirectory
     tap: DecisionTap
     runs: Sequence[Run]
@@ -97,14 +99,20 @@ def build_routing(
     rescue = Rescue(state.proxied_requests, pools.delivered_at, clock=runtime.clock, log=runtime.log)
     registry.on_change(rescue.on_change)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
-    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
+    mover = StreamMover(partial(_under_way, state), partial(_in_use, registry), clock=runtime.clock, log=runtime.log)
+    registry.on_change(mover.on_change)
+    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run, mover.run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
-    return Routing(starters, partial(_explain, directory, default), in_flight, directory, tap, runs)
+    return Routing(starters, partial(_explain, directory, default), in_flight, mover, directory, tap, runs)
 
 
 def _under_way(state: ServerState) -> list[RoutedRequest]:
     return [one for one in state.proxied_requests() if isinstance(one, RoutedRequest)]
+
+
+def _in_use(registry: Registry) -> tuple[Instance, ...]:
+    return (*registry.all(), *registry.removed_in_use())
 
 
 def _starters(

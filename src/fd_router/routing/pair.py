@@ -58,6 +58,11 @@ class PairRequest(DecodeAlone):
             return engine_id
         return self._plan.request_id if self._plan is not None else self._tracked_id
 
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of decode's answer came last, 0.0: none are read now."""
+        return self._decode.delivered_at if self._decode is not None else 0.0
+
     # one attempt
 
     def _attempt(self) -> None:
@@ -199,7 +204,7 @@ class PairRequest(DecodeAlone):
             finally:
                 self._release(leg.reservation)
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
         if self._phase not in UNANSWERED:
             return False
