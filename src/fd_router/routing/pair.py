@@ -59,6 +59,11 @@ class PairRequest(SuspectedPair):
             return engine_id
         return self._plan.request_id if self._plan is not None else self._tracked_id
 
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of decode's answer came last, 0.0: none are read now."""
+        return self._decode.delivered_at if self._decode is not None else 0.0
+
     # one attempt
 
     def _attempt(self) -> None:
@@ -202,7 +207,7 @@ class PairRequest(SuspectedPair):
             finally:
                 self._release(leg.reservation)
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
         if self._phase not in UNANSWERED:
             return False
@@ -292,7 +297,9 @@ class PairRequest(SuspectedPair):
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:
         """Decode's answer is whole, and so is the client's."""
-        if self.record.status < 300 and (flaw := self._judge_end(leg.reservation.instance)):
+        record = self.record
+        is_judged = len(self._recent) == 1 and not record.stream  # nearly always, and by all of it
+        if record.status < 300 and not is_judged and (flaw := self._judge_end(leg.reservation.instance)):
             self._telemetry.metrics.leg_failed(leg.role, "error_answer")
             self._log_failure(leg, "an error in the middle of the stream" if flaw == ERROR_IN_STREAM else flaw)
         if self._usage is not None:
@@ -362,7 +369,8 @@ class PairRequest(SuspectedPair):
         return self._may_resend(failed, error.status, is_forbidden=not error.may_be_repeated, so_far=1)
 
     def _pair_headers(self) -> bytes:
-        return pair_lines(self.record) if self._context.live.current.proxy.expose_instances else b""
+        record = self.record
+        return pair_lines(record.prefill, record.decode) if self._context.live.current.proxy.expose_instances else b""
 
     def _pair_fields(self) -> tuple[tuple[str, str], ...]:
         """Return the same for an answer of the router's own: which pair it was is needed most where it failed."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Final
+
 from fd_router.telemetry.record import RequestRecord
+
+PAIRS_KEPT: Final = 1024
+"""Pairs whose lines are written once for many requests."""
 
 
 def pair_fields(record: RequestRecord) -> tuple[tuple[str, str], ...]:
@@ -11,9 +17,8 @@ def pair_fields(record: RequestRecord) -> tuple[tuple[str, str], ...]:
     return fields if record.prefill else fields[1:]
 
 
-def pair_lines(record: RequestRecord) -> bytes:
-    """Return them as lines of a head."""
-    prefill, decode = record.prefill.encode(), record.decode.encode()
-    if not prefill:
-        return b"X-Router-Decode-URL: %b\r\n" % decode
-    return b"X-Router-Prefill-URL: %b\r\nX-Router-Decode-URL: %b\r\n" % (prefill, decode)
+@lru_cache(maxsize=PAIRS_KEPT)
+def pair_lines(prefill: str, decode: str) -> bytes:
+    """Return them as lines of a head, for the URLs of the two; ``prefill`` is "" where decode is alone."""
+    first = f"X-Router-Prefill-URL: {prefill}\r\n" if prefill else ""
+    return f"{first}X-Router-Decode-URL: {decode}\r\n".encode()
