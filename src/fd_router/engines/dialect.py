@@ -15,6 +15,7 @@ import msgspec
 from fd_router.engines.continuation.ways import PLAIN, Ways
 from fd_router.engines.engine_load import EngineLoad, read_engine_load
 from fd_router.engines.error_answers import begins_with_error, end_flaw, is_aborted, is_clients_error
+from fd_router.http.spliced_body import Body
 
 Role = Literal["mixed", "prefill", "decode"]
 
@@ -92,11 +93,11 @@ class PairPlan(msgspec.Struct, gc=False):
 
     request_id: str
 
-    def prefill_body(self) -> bytes:
+    def prefill_body(self) -> Body:
         """Return the body for the prefill instance."""
         raise NotImplementedError
 
-    def decode_body(self, prefill_answer: bytes | None) -> bytes:
+    def decode_body(self, prefill_answer: bytes | None) -> Body:
         """Return the body for the decode instance.
 
         ``prefill_answer``: the whole body that prefill answered, where it goes first, else None. Raises ValueError when
@@ -108,13 +109,13 @@ class PairPlan(msgspec.Struct, gc=False):
 class SameBody(PairPlan):
     """A pair whose two instances get the same body at once."""
 
-    body: bytes
+    body: Body
 
-    def prefill_body(self) -> bytes:
+    def prefill_body(self) -> Body:
         """Return the body."""
         return self.body
 
-    def decode_body(self, prefill_answer: bytes | None) -> bytes:  # noqa: ARG002
+    def decode_body(self, prefill_answer: bytes | None) -> Body:  # noqa: ARG002
         """Return the body."""
         return self.body
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_FIRST = re.compile(rb"[^ \t\n\r]")
 _COMMA, _BRACE = b",}"
 
 _decoder = json.JSONDecoder()
@@ -29,10 +30,15 @@ class _Member(NamedTuple):
 
 def add_members(body: bytes, members: bytes) -> bytes:
     """Return the JSON object ``body`` with ``members`` (``"a":1,"b":2``) put first."""
+    start, comma = place_of_members(body)
+    return b"".join((body[:start], members, comma, body[start:]))
+
+
+def place_of_members(body: bytes) -> tuple[int, bytes]:
+    """Return where members are to be put first in the JSON object ``body``, and what is to stand behind them there."""
     start = body.index(b"{") + 1
-    rest = body[start:]
-    comma = b"" if rest.lstrip()[:1] == b"}" else b","
-    return b"".join((body[:start], members, comma, rest))
+    first = _FIRST.search(body, start)
+    return start, b"" if first is not None and first[0] == b"}" else b","
 
 
 def set_member(body: bytes, name: str, value: bytes) -> bytes:

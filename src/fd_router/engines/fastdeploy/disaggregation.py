@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import msgspec
 
 from fd_router.engines.dialect import PairedRequest, PairMember, PairPlan, SameBody
-from fd_router.openai.json_splice import add_members, drop_members
+from fd_router.http.heads import LONG_BODY
+from fd_router.http.spliced_body import Body, SplicedBody
+from fd_router.openai.json_splice import add_members, drop_members, place_of_members
 
 _OWN_MEMBERS = ("disaggregate_info", "request_id", "completion_token_ids")
 
@@ -86,7 +88,7 @@ def plan_first(request: PairedRequest, info: bytes) -> PairPlan:
     request_id = request.request_id
     if not request.has_own_id:
         info = b'%b,"request_id":"%b"' % (info, request_id.encode())  # made here: nothing to escape
-    return SameBody(request_id, add_members(body, info))
+    return SameBody(request_id, _with_members(body, info))
 
 
 def plan_again(request: PairedRequest, info: bytes) -> PairPlan:
@@ -96,4 +98,12 @@ def plan_again(request: PairedRequest, info: bytes) -> PairPlan:
     members = b'%b,"request_id":%b' % (info, msgspec.json.encode(request_id))
     if request.token_ids:
         members += b',"completion_token_ids":' + msgspec.json.encode(request.token_ids)
-    return SameBody(request_id, add_members(body, members))
+    return SameBody(request_id, _with_members(body, members))
+
+
+def _with_members(body: bytes, members: bytes) -> Body:
+    """Return ``body`` with ``members`` put first. A long one isn't copied: it is held as long as its request lasts."""
+    if len(body) < LONG_BODY:
+        return add_members(body, members)
+    start, comma = place_of_members(body)
+    return SplicedBody(body, start, members + comma)
