@@ -291,7 +291,7 @@ async def _ask(port: int, case: Case, body: Path, instance_port: int) -> int:
 
 
 def _wait_until_healthy(port: int, number: int) -> None:
-    for _ in range(600):
+    for _ in range(3000):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/registered_number")
         counts = json.loads(connection.getresponse().read())

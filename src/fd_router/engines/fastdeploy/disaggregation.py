@@ -9,10 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fd_router.engines.dialect import PairedRequest, PairMember, PairPlan, SameBody
-from fd_router.http.heads import LONG_BODY
-from fd_router.http.spliced_body import Body, SplicedBody
-from fd_router.openai.json_splice import add_members, drop_members, place_of_members
+from fd_router.engines.pairing import PairedRequest, Pairing, PairMember, PairPlan, SameBody, with_members
+from fd_router.openai.json_splice import drop_members
 
 _OWN_MEMBERS = ("disaggregate_info", "request_id", "completion_token_ids")
 
@@ -88,7 +86,7 @@ def plan_first(request: PairedRequest, info: bytes) -> PairPlan:
     request_id = request.request_id
     if not request.has_own_id:
         info = b'%b,"request_id":"%b"' % (info, request_id.encode())  # made here: nothing to escape
-    return SameBody(request_id, _with_members(body, info))
+    return SameBody(request_id, with_members(body, info))
 
 
 def plan_again(request: PairedRequest, info: bytes) -> PairPlan:
@@ -98,12 +96,22 @@ def plan_again(request: PairedRequest, info: bytes) -> PairPlan:
     members = b'%b,"request_id":%b' % (info, msgspec.json.encode(request_id))
     if request.token_ids:
         members += b',"completion_token_ids":' + msgspec.json.encode(request.token_ids)
-    return SameBody(request_id, _with_members(body, members))
+    return SameBody(request_id, with_members(body, members))
 
 
-def _with_members(body: bytes, members: bytes) -> Body:
-    """Return ``body`` with ``members`` put first. A long one isn't copied: it is held as long as its request lasts."""
-    if len(body) < LONG_BODY:
-        return add_members(body, members)
-    start, comma = place_of_members(body)
-    return SplicedBody(body, start, members + comma)
+class FastDeployPairing(Pairing):
+    """The protocol: both halves of a pair get the same body at once."""
+
+    name = "FastDeploy"
+
+    def __init__(self) -> None:
+        self._infos = PairInfos()
+
+    def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:
+        """Tell whether TP sizes and versions fit."""
+        return can_pair(prefill, decode)
+
+    def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
+        """Put ``disaggregate_info`` and an id into the client's body."""
+        info = self._infos.of(prefill, decode)
+        return plan_again(request, info) if request.reschedules else plan_first(request, info)
