@@ -68,6 +68,9 @@ def _stream(port: int):
     def end() -> None:
         sock.shutdown(socket.SHUT_RDWR)
         reader.join(5)
+        answer.close()
+        connection.close()
+        sock.close()
 
     return end
 
