@@ -35,6 +35,7 @@ from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.routing.stored_answers import StoredAnswers
 from fd_router.routing.stored_pair import StoringPairContext, StoringPairRequest
+from fd_router.routing.stream_mover import StreamMover
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
 from fd_router.scheduling.decision_tap import DecisionTap
@@ -49,11 +50,12 @@ Explain = Callable[[Completion, str, bytes, Draw], Sequence[Verdict | str]]
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """How requests begin, by their endpoint's mode; who explains their choices; those under way; the models."""
+    """How requests begin, by their endpoint's mode; who explains their choices; those under way, and who moves them."""
 
     starters: Starters
     explain: Explain
     in_flight: InFlight
+    mover: StreamMover
     directory: ModelDirectory
     tap: DecisionTap
     runs: Sequence[Run]
@@ -99,14 +101,20 @@ def build_routing(
     rescue = Rescue(state.proxied_requests, pools.delivered_at, clock=runtime.clock, log=runtime.log)
     registry.on_change(rescue.on_change)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
-    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
+    mover = StreamMover(partial(_under_way, state), partial(_in_use, registry), clock=runtime.clock, log=runtime.log)
+    registry.on_change(mover.on_change)
+    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run, mover.run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
-    return Routing(starters, partial(_explain, directory, default), in_flight, directory, tap, runs)
+    return Routing(starters, partial(_explain, directory, default), in_flight, mover, directory, tap, runs)
 
 
 def _under_way(state: ServerState) -> list[RoutedRequest]:
     return [one for one in state.proxied_requests() if isinstance(one, RoutedRequest)]
+
+
+def _in_use(registry: Registry) -> tuple[Instance, ...]:
+    return (*registry.all(), *registry.removed_in_use())
 
 
 def _starters(

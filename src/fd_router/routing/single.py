@@ -18,8 +18,8 @@ from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.continuation.single_leg import SingleLeg
-from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
@@ -180,7 +180,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def choose_leg(
         self,
-        stream: StreamContinuation,
+        stream: LegListener,
         completion: Completion,
         body: bytes,
         excluded: Sequence[str],
@@ -202,7 +202,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             raise
         return leg
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go elsewhere, if the instance with ``key`` is to answer and hasn't begun."""
         reservation = self._reservation
         if reservation is None or reservation.instance.key != key or self._phase not in UNANSWERED:

@@ -11,7 +11,7 @@ from fd_router.http.messages import Request
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
-from fd_router.routing.continuation.stream import StreamContinuation
+from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.request import report_failure, tell_status
 from fd_router.scheduling.ranks import RankReservation
 from fd_router.scheduling.reservation import Reservation
@@ -27,7 +27,7 @@ class SingleLeg(UpstreamRequest):
 
     def __init__(
         self,
-        stream: StreamContinuation,
+        stream: LegListener,
         reservation: Reservation[Instance],
         pools: Pools,
         request: Request,
