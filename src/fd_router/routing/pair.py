@@ -239,7 +239,8 @@ class PairRequest(SuspectedPair):
         if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
-        self._telemetry.metrics.leg_began("prefill", clock() - sent_at)
+        self.record.prefill_at = now = clock()
+        self._telemetry.metrics.leg_began("prefill", now - sent_at)
         reservation.first_token()
         what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
