@@ -96,7 +96,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml $(RESOLVE)
 
 lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) --output-file requirements.lock
-	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra tokenizer --group dev --output-file requirements-dev.lock
+	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra redis --extra tokenizer --group dev --output-file requirements-dev.lock
 	$(BIN)/uv pip compile $(RESOLVE) $(UPGRADE) --group site --output-file requirements-site.lock
 
 clean: ## Remove what was made here

@@ -21,6 +21,7 @@ from fd_router.app.routing import Routing
 from fd_router.app.runtime import Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
+from fd_router.app.state import ABORT, Shared
 from fd_router.engines.dialect import AbortMessage
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
@@ -50,6 +51,7 @@ def build_routes(
     pools: Pools,
     resolver: Resolver,
     endpoints: Sequence[Endpoint],
+    shared: Shared | None,
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
     registry, monitor, log, gate = membership.registry, membership.monitor, runtime.log, admission.gate
@@ -74,16 +76,29 @@ def build_routes(
         log=log,
         networks=admission.networks,
         resolve=resolver.addresses,
+        **({"on_registered": shared.members.registered} if shared is not None else {}),
     )
+    abort = AbortApi(
+        registry.all,
+        routing.in_flight,
+        post,
+        credentials=admission.forwarded_from,
+        log=log,
+        others=shared.abort_elsewhere if shared is not None else None,
+    )
+    if shared is not None:
+        shared.sync.calls.on(ABORT, abort.abort_here)
     routes = merge_routes(
         registration.routes(),
-        InstancesApi(registry, log=log).routes(),
+        InstancesApi(
+            registry, log=log, **({"on_removed": shared.members.removed} if shared is not None else {})
+        ).routes(),
         HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
         metrics_routes(runtime.telemetry.metrics.pages),
         reload_routes(reloader.reload),
         version_routes(registry.all),
         EngineAdminApi(registry.all, tell, log=log).routes(),
-        AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),
+        abort.routes(),
         ModelsApi(
             registry.all,
             lambda: routing.directory.table,

@@ -16,6 +16,7 @@ from fd_router.app.capacity import build_capacity
 from fd_router.app.endpoints import endpoints_of, error_bodies, starts
 from fd_router.app.exposure import warn_if_open
 from fd_router.app.hops import build_hops, build_pools
+from fd_router.app.link import build_link
 from fd_router.app.membership import build_membership
 from fd_router.app.memory import usable_memory
 from fd_router.app.models import prepare_models
@@ -25,6 +26,7 @@ from fd_router.app.runtime import build_runtime
 from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener, open_control, open_files
 from fd_router.app.sources import build_sources
+from fd_router.app.state import build_limits, build_state
 from fd_router.app.stats import log_stats
 from fd_router.config.loading import Config, Loaded
 from fd_router.errors import FdRouterError
@@ -52,15 +54,19 @@ class Router:
         self._client_tls = ClientSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
+        link = build_link(runtime)
         hops = build_hops(runtime)
         self._pools = pools = build_pools(runtime, hops)
         self._membership = membership = build_membership(runtime, pools)
         registry = membership.registry
-        self._capacity = capacity = build_capacity(runtime, registry, pools)
-        self._scheduling = build_scheduling(config, registry, pools, telemetry, runtime.rng, capacity.on_count)
-        self._admission = admission = build_admission(runtime, state.budget)
+        self._capacity = capacity = build_capacity(runtime, registry, pools, link)
+        self._scheduling = build_scheduling(
+            config, registry, pools, telemetry, runtime.rng, capacity.on_count, is_shared=link is not None
+        )
+        self._admission = admission = build_admission(runtime, state.budget, build_limits(runtime, link))
         capacity.headroom.on_capacity(admission.queues.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
+        self._shared = build_state(runtime, link, membership, self._sources, self._scheduling, admission.networks)
         self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
         self._reloader = Reloader(
             live,
@@ -79,7 +85,7 @@ class Router:
         self.context: ServerContext = build_server_context(
             build_routes(
                 runtime, membership, self._sources, admission, self._scheduling, self._routing, self._reloader, state,
-                pools, hops.resolver, endpoints,
+                pools, hops.resolver, endpoints, self._shared,
             ),
             starts(endpoints, self._routing.starters),
             live,
@@ -144,9 +150,11 @@ class Router:
         yield self._membership.monitor.run()
         yield log_stats(runtime.live, self._membership.registry, runtime.telemetry)
         yield from self._scheduling.tasks()
-        for part in (self._membership, self._capacity, self._routing, self._admission, self._sources):
-            for run in part.runs:
-                yield run()
+        parts = (self._membership, self._capacity, self._routing, self._admission, self._sources, self._shared)
+        for part in parts:
+            if part is not None:
+                for run in part.runs:
+                    yield run()
 
     async def _open(self, listener: Listener) -> None:
         """Let clients in, once it is known which of the instances that are named already can serve. Raises OSError."""
@@ -154,6 +162,8 @@ class Router:
             listener.hold()
         server = self.runtime.live.current.server
         self.runtime.log.info(f"Starting server on {place(server.host, server.port)}")
+        if self._shared is not None:
+            await self._shared.join()
         with contextlib.suppress(TimeoutError):
             limit = TAKE_OVER_SECONDS if listener.takes_over else FIRST_PROBES_SECONDS
             await asyncio.wait_for(self._membership.monitor.probe_all(), limit)
@@ -167,6 +177,8 @@ class Router:
 
     async def stop(self) -> None:
         """End everything that still runs."""
+        if self._shared is not None:
+            await self._shared.sync.say_goodbye()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -37,6 +37,7 @@ from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, polici
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN, PrefixIndex
 from fd_router.scheduling.prefix.sessions import Sessions
+from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.timing import TimedPolicy
 from fd_router.telemetry.cache_line import cache_line
@@ -63,6 +64,7 @@ class Scheduling(msgspec.Struct, frozen=True):
     prepare: Prepare | None  # what must happen before a selection
     runs: Sequence[Run]
     close: Callable[[], None]  # lets go of what the parts work with
+    index: PrefixIndex | None  # where prefixes are known, if a policy needs that
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
@@ -83,14 +85,22 @@ def build_scheduling(
     telemetry: Telemetry,
     rng: random.Random,
     on_count: OnCount | None = None,
+    *,
+    is_shared: bool = False,
 ) -> Scheduling:
-    """Build the policies that ``config`` names, and keep up what they need. Raises ConfigError."""
+    """Build the policies that ``config`` names, and keep up what they need. Raises ConfigError.
+
+    ``is_shared``: what is learnt is to be told to other routers.
+    """
     options = config.scheduler
     named = policies_of(config)
     if problems := problems_of(named, options, time.monotonic, rng):
         raise ConfigError(*problems)
     needs = needs_of(named, options.policy_folder)
-    shared = _Shared(make_index(time.monotonic, options), ReportedLoads(time.monotonic, options.load_max_age_secs))
+    kind = ToldPrefixIndex if is_shared else PrefixIndex
+    shared = _Shared(
+        make_index(time.monotonic, options, kind), ReportedLoads(time.monotonic, options.load_max_age_secs)
+    )
     tokenizer = build_tokenizer(options, pools, telemetry) if Need.TOKEN_IDS in needs else None
     scraper, pages = None, LoadPages(pools)
     if Need.REPORTED_LOADS in needs:
@@ -121,6 +131,7 @@ def build_scheduling(
         prepare=tokenizer.prepare if tokenizer is not None else None,
         runs=runs,
         close=tokenizer.close if tokenizer is not None else _nothing,
+        index=shared.index if Need.PREFIX_INDEX in needs else None,
     )
 
 

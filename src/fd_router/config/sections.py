@@ -15,6 +15,7 @@ from fd_router.config.instances import InstancesConfig
 from fd_router.config.models import ModelsConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
+from fd_router.config.state import StateConfig
 from fd_router.config.telemetry import TelemetryConfig
 from fd_router.config.tls import TlsConfig
 
@@ -383,6 +384,7 @@ class Config(msgspec.Struct, frozen=True):
     admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)
     protection: ProtectionConfig = msgspec.field(default_factory=ProtectionConfig)
     tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
+    state: StateConfig = msgspec.field(default_factory=StateConfig)
 
 
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = get_type_hints(Config)

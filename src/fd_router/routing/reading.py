@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fd_router.admission.api_key_gate import ApiKeyGate
+from fd_router.admission.api_key_gate import ApiKeyGate, KeyGrant
 from fd_router.errors import HttpError
 from fd_router.http.pace import Pace
 from fd_router.openai.body_check import check_body
@@ -41,7 +41,8 @@ class RequestThatIsRead(WaitingRequest):
                 self._reject(error)
         except Exception as error:  # noqa: BLE001  nobody else would tell its client
             self.on_bug(error)
-        self._preparing = None
+        if self._preparing is asyncio.current_task():
+            self._preparing = None
         if self._phase is PREPARING and self._completion is not None:
             self._go_on(self._completion)
 
@@ -79,13 +80,34 @@ class RequestThatIsRead(WaitingRequest):
             self._log_error(f"Failed to unmarshal request JSON: {error.message}")
         self._fail_locally(error)
 
-    def _enter(self, gate: ApiKeyGate, body: bytes) -> Completion:
-        """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
+    def _enter(self, gate: ApiKeyGate, body: bytes) -> Completion | None:
+        """Read the request of a client that has shown a key, if the key allows it. Raises HttpError.
+
+        Returns None when that has to be asked first: then it goes on by itself.
+        """
         self._grant = grant = gate.identify(self._request.head.authorization)
         self.record.key = grant.name
         completion = self._context.endpoint.read(body, self._request.head.headers)
+        if grant.must_ask:
+            self._preparing = asyncio.get_running_loop().create_task(self._go_on_if_let_in(grant, completion))
+            return None
         grant.begin(completion)
         return completion
+
+    async def _go_on_if_let_in(self, grant: KeyGrant, completion: Completion) -> None:
+        try:
+            await grant.reserve(completion)
+        except HttpError as error:
+            if self._phase is PREPARING:
+                self._reject(error)
+        except Exception as error:  # noqa: BLE001  nobody else would tell its client
+            self.on_bug(error)
+        self._preparing = None
+        if self._phase is PREPARING:
+            self._completion = completion
+            self._go_on(completion)
+        else:  # the client has left meanwhile
+            grant.end(None)
 
     def _go_on(self, completion: Completion) -> None:
         """It is read: send it where scheduling chooses."""

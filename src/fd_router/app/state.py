@@ -1,0 +1,131 @@
+"""The part of the composition root that keeps this router in step with others: what is shared, and over which bus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import msgspec
+
+from fd_router.admission.networks import Networks
+from fd_router.admission.shared_limits import SharedLimits
+from fd_router.app.link import Link
+from fd_router.app.membership import Membership
+from fd_router.app.runtime import Run, Runtime
+from fd_router.app.scheduling import Scheduling
+from fd_router.app.sources import Sources
+from fd_router.config.host_names import is_name
+from fd_router.config.sections import Config
+from fd_router.instances.registration import Registration
+from fd_router.instances.registry import Registry
+from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
+from fd_router.state.sync import Sync
+from fd_router.state.topic import Topic
+from fd_router.state.topics.loads import SharedLoads
+from fd_router.state.topics.members import SharedMembers
+from fd_router.state.topics.prefixes import SharedPrefixes
+from fd_router.state.topics.verdicts import SharedVerdicts
+
+ABORT = "abort"
+"""The call that has requests aborted which run at other routers."""
+
+CALL_SECONDS = 6.0
+"""How long others may take for what they are asked to do: a second longer than their instances may take."""
+
+WARM_SECONDS = 1.0
+"""How long a router that starts waits to be told what the others know, before it says that it is ready."""
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """What this router has in common with others."""
+
+    sync: Sync
+    members: SharedMembers
+    runs: Sequence[Run]
+
+    async def join(self) -> None:
+        """Wait until this router knows what the others do, or it is known that there are none."""
+        await self.sync.joining.wait(WARM_SECONDS)
+
+    async def abort_elsewhere(self, body: bytes) -> Iterable[bytes]:
+        """Have the others abort what is theirs; return what each did."""
+        return (await self.sync.calls.ask(ABORT, body, CALL_SECONDS)).values()
+
+
+def build_limits(runtime: Runtime, link: Link | None) -> SharedLimits | None:
+    """Build who keeps the keys' limits together with others; None: this router is alone."""
+    if link is None:
+        return None
+    return SharedLimits(
+        link.bus,
+        is_up=lambda: link.health.is_up,
+        size=lambda: link.peers.size,
+        clock=runtime.clock,
+        counters=link.metrics,
+    )
+
+
+def build_state(
+    runtime: Runtime,
+    link: Link | None,
+    membership: Membership,
+    sources: Sources,
+    scheduling: Scheduling,
+    networks: Networks | None,
+) -> Shared | None:
+    """Build what is shared over ``link``; None: this router is alone."""
+    if link is None:
+        return None
+    config, peers = runtime.live.current, link.peers
+    registry, monitor = membership.registry, membership.monitor
+    flush = link.flush
+    members = SharedMembers(
+        registry,
+        sources.register_api,
+        sources.peers,
+        admit=partial(_why_not, networks),
+        probe=monitor.probe_soon,
+        flush=flush,
+        clock=runtime.clock,
+        log=runtime.log,
+    )
+    topics: list[Topic] = [
+        members,
+        SharedLoads(registry),
+        SharedVerdicts(registry, monitor.probe_soon, flush),
+        link.trials,
+    ]
+    if isinstance(scheduling.index, ToldPrefixIndex):
+        topics.append(SharedPrefixes(scheduling.index, _scheme(config), partial(_is_member, registry)))
+    flush.sync = sync = Sync(
+        link.bus,
+        topics,
+        peers,
+        clock=runtime.clock,
+        log=runtime.log,
+        counters=link.metrics,
+        health=link.health,
+        interval=config.state.interval_ms / 1000,
+    )
+    monitor.share(peers.owns)
+    registry.on_removed(lambda instance: peers.drop_name(instance.key))
+    return Shared(sync, members, [sync.run])
+
+
+def _scheme(config: Config) -> str:
+    """Name how prompts become hashes: those of routers that do it in another way mean nothing here."""
+    options = config.scheduler
+    tokens = "tokens" if options.tokenizer_path or options.tokenizer_url else "characters"
+    return f"{tokens}/{options.cache_block_size}"
+
+
+def _is_member(registry: Registry, url: str) -> bool:
+    return registry.get(url.partition("://")[2]) is not None
+
+
+def _why_not(networks: Networks | None, registration: Registration) -> str:
+    """Say why another's registration may not be taken in, as ``/register`` would."""
+    host = registration.host_ip
+    if networks is not None and not is_name(host) and host not in networks:
+        return f"{host} is in none of access.register-networks"
+    return ""
