@@ -10,7 +10,7 @@ RUN := .venv-run
 RUNNABLE := $(RUN)/.installed
 COVERAGE := 90
 
-.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart fuzz binary site clean
+.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart engines fuzz binary site clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -75,6 +75,11 @@ slowloris: $(INSTALLED) ## Measure what 1,000 clients notice of 9,000 that hold 
 soak: $(INSTALLED) ## Send 5 million requests, or for 10 minutes; fail if memory grows or anything is left
 	$(BIN)/python benchmarks/soak.py
 
+ENGINES ?= .engines
+
+engines: $(INSTALLED) ## Run the router before real vLLM servers on this CPU (2.5 GB, minutes; SCENARIOS=smoke: just that one)
+	$(BIN)/python benchmarks/engines/run.py --folder $(ENGINES) $(SCENARIOS)
+
 SECONDS_OF_FUZZ ?= 60
 
 fuzz: $(INSTALLED) ## Fuzz what stands around the parsers, guided by coverage (needs: pip install atheris)
@@ -100,7 +105,7 @@ lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer v
 	$(BIN)/uv pip compile $(RESOLVE) $(UPGRADE) --group site --output-file requirements-site.lock
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) $(RUN) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(RUN) $(SITE) .engines build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 
 NEW_PYTHON := import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None
 

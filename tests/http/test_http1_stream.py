@@ -32,6 +32,9 @@ class Connection:
     def cut_off(self, *, delimited: bool) -> None:
         self.ended = ("cut off", delimited)
 
+    def abort(self) -> None:
+        self.ended = "aborted"
+
 
 def make(kind: type[Http11Stream], *, keep_alive: bool = True) -> tuple[Http11Stream, Connection]:
     connection = Connection()
@@ -71,6 +74,11 @@ class TestHttp11:
         stream.send_head(head, b"bo")
         stream.reset()
         assert connection.ended == ("cut off", delimited)
+
+    def test_how_it_is_abandoned(self) -> None:
+        stream, connection = make(Http11Stream)
+        stream.abandon()
+        assert connection.ended == "aborted"
 
     def test_an_event_more_is_a_chunk_and_the_last(self) -> None:
         stream, connection = make(Http11Stream)

@@ -39,6 +39,9 @@ class ClientStream(Protocol):
     def reset(self) -> None:
         """End in mid-answer, so that the client sees that it isn't whole."""
 
+    def abandon(self) -> None:
+        """End at once, however far the answer has come: one of the others raised."""
+
 
 class Responder(Protocol):
     """An answer under way, told what happens to its client."""
@@ -59,6 +62,9 @@ class ProxiedRequest(Responder, Protocol):
 
     def start(self) -> None:
         """Begin, now that the connection knows who answers."""
+
+    def on_bug(self, error: Exception) -> None:
+        """A bug was met on its way: end."""
 
     def on_overdue(self, seconds: float) -> None:
         """Nothing has happened for so long: end."""

@@ -23,6 +23,9 @@ class Http1Connection(Protocol):
     def cut_off(self, *, delimited: bool) -> None:
         """End the connection so that the client sees that the answer is not whole."""
 
+    def abort(self) -> None:
+        """End the connection at once."""
+
 
 class Http11Stream:
     """A ``ClientStream`` that passes the instance's framed bytes on untouched: each is one call of the connection.
@@ -79,6 +82,10 @@ class Http11Stream:
     def reset(self) -> None:
         """End in mid-answer: by a plain close where the client knows the length or the chunks, else by a reset."""
         self._connection.cut_off(delimited=self._is_delimited())
+
+    def abandon(self) -> None:
+        """End at once, however far the answer has come."""
+        self._connection.abort()
 
     def _is_delimited(self) -> bool:
         return self._head is None or self._head.is_delimited

@@ -103,14 +103,27 @@ class ServerConnection(ClosableConnection):
             self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._stream = None  # which holds this one, too: no cycles
+        for step in (self._leave_server, self._reader.close, self._forget_request, self._tell_of_end):
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  a bug with one step keeps nothing of the others
+                self._tell_of_bug(error)
+
+    def _leave_server(self) -> None:
         self._state.connections.discard(self)
         self._context.sweeper.discard(self)
-        self._reader.close()
-        self._forget_request()
-        self._stream = None  # which holds this one, too: no cycles
-        if self._answer is not None:
-            answer, self._answer, self.proxied = self._answer, None, None
-            answer.on_client_gone()
+
+    def _tell_of_end(self) -> None:
+        answer, proxied = self._answer, self.proxied
+        self._answer = self.proxied = None
+        try:
+            if answer is not None:
+                answer.on_client_gone()
+        except Exception as error:
+            if proxied is None:
+                raise
+            proxied.on_bug(error)
         if self._record is not None:
             self._record.outcome = "client_gone"
             self._finish_record(499)
@@ -154,7 +167,7 @@ class ServerConnection(ClosableConnection):
         self._serving, ready = True, self._reader.ready
         try:
             while ready and self._request is None and not self._is_full and not self._transport.is_closing():
-                self._begin(ready.popleft())
+                self._begin()
         except Exception as error:  # noqa: BLE001  whoever called has to do with another request
             self._on_bug(error)
         finally:
@@ -164,8 +177,11 @@ class ServerConnection(ClosableConnection):
 
     def _on_bug(self, error: Exception) -> None:
         """Tell the log, and close: what was taken for the request is given back as for a client that has left."""
-        asyncio.get_running_loop().call_exception_handler({"message": "a connection failed", "exception": error})
+        self._tell_of_bug(error)
         self._transport.abort()
+
+    def _tell_of_bug(self, error: Exception) -> None:
+        asyncio.get_running_loop().call_exception_handler({"message": "a connection failed", "exception": error})
 
     def _is_ahead(self) -> bool:
         """Whether the client has sent more than may wait: it is answered, or takes no answers."""
@@ -177,7 +193,8 @@ class ServerConnection(ClosableConnection):
             self._is_paused = False
             self._transport.resume_reading()
 
-    def _begin(self, item: Request | HttpError) -> None:
+    def _begin(self) -> None:
+        item = self._reader.ready.popleft()
         self.deadline = NEVER
         if isinstance(item, HttpError):
             self._refuse(item)

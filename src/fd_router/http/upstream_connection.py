@@ -193,10 +193,15 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._is_over = True
         self._transport, self._unsent = None, _nothing
-        self._settings.sweeper.discard(self)
+        listener = self._listener
         try:
-            if (listener := self._listener) is not None:
+            self._settings.sweeper.discard(self)
+            if listener is not None:
                 self._lost(exc, listener)
+        except Exception as error:
+            if listener is None:
+                raise
+            listener.on_bug(error)
         finally:
             self._reader.close()
             self._owner.on_closed(self)
@@ -366,13 +371,15 @@ class UpstreamConnection(asyncio.Protocol):
         self, reason: str, detail: str, retry: Retry = Retry.NEVER, *, status: int | None = None, stale: bool = False
     ) -> None:
         listener = self._listener
-        self.cancel()
-        if listener is not None:
-            failure = UpstreamError(reason, detail, instance=self._owner.url, retry=retry, status=status)
-            try:
+        try:
+            self.cancel()
+            if listener is not None:
+                failure = UpstreamError(reason, detail, instance=self._owner.url, retry=retry, status=status)
                 listener.on_failed(failure, stale=stale)
-            except Exception as error:  # noqa: BLE001  as in data_received
-                listener.on_bug(error)
+        except Exception as error:
+            if listener is None:
+                raise
+            listener.on_bug(error)
 
     def __repr__(self) -> str:
         if self._transport is None:

@@ -19,6 +19,10 @@ GetPage = Callable[[Registration, str, float], Awaitable[tuple[int, bytes]]]
 MAX_SECONDS = 2.0
 """How long the answer may take: an instance that is healthy waits for its first request meanwhile."""
 
+PAUSE_SECS = 0.5
+"""How long after something showed that models matter the first are asked: what shows it is mostly a request's 404, and
+what an engine logs then isn't to look like a second try of it."""
+
 MAX_CONCURRENT = 16
 """Instances that are asked at a time."""
 
@@ -89,7 +93,9 @@ class ModelProber:
         finally:
             for nap in naps:
                 nap.cancel()
-        self._woken.clear()
+        if self._woken.is_set():
+            self._woken.clear()
+            await asyncio.sleep(PAUSE_SECS)
 
     async def _learn_all(self, instances: Iterable[Instance]) -> None:
         healthy = [instance for instance in instances if instance.health is Health.HEALTHY]

@@ -31,6 +31,11 @@ class ContinuablePair(RoutedRequest):
         """Choose the pair at which a stream goes on that broke off, under an id of its own."""
         so_far, route = self._paired.reschedules if self._paired is not None else 0, self._route
         paired = PairedRequest(body, self._tracked_id, True, True, True, so_far + number)
-        pair = (self._pairing if route is None else route).select_pair(completion, excluded)
-        self._tell_choice(pair[0].instance, pair[1].instance)
+        prefill, decode = pair = (self._pairing if route is None else route).select_pair(completion, excluded)
+        try:
+            self._tell_choice(prefill.instance, decode.instance)
+        except BaseException:
+            self._release(prefill)
+            self._release(decode)
+            raise
         return ContinuingPair.planned(stream, paired, pair, self._context, self._request, self._release, self._is_full)

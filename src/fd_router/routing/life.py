@@ -148,10 +148,14 @@ class RequestLife(ResponseRelay):
                 try:
                     self._record_end(outcome, error)
                 finally:
-                    if error is None and outcome == "completed":
-                        self._client.end()
-                    else:
-                        self._finish_client(outcome, error)
+                    try:
+                        if error is None and outcome == "completed":
+                            self._client.end()
+                        else:
+                            self._finish_client(outcome, error)
+                    except BaseException:  # else the connection would answer this request for ever
+                        self._client.abandon()
+                        raise
 
     def _record_end(self, outcome: str, error: HttpError | None) -> None:
         record = self.record

@@ -189,11 +189,15 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             reservation = self._select(completion, excluded)
         else:
             reservation = route.select(excluded, completion)
-        instance = reservation.instance
-        self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
-        leg = SingleLeg(stream, reservation, self._context.pools, self._request, body, self._release, self._who)
-        if self._is_full:
-            leg.pause()
+        try:
+            instance = reservation.instance
+            self._notes.append(f"select worker (mixed): {instance.url}, count: {instance.running}")
+            leg = SingleLeg(stream, reservation, self._context.pools, self._request, body, self._release, self._who)
+            if self._is_full:
+                leg.pause()
+        except BaseException:
+            self._release(reservation)
+            raise
         return leg
 
     def on_instance_dead(self, key: str, why: str) -> bool:

@@ -93,11 +93,9 @@ class ContinuingPair:
     def cancel(self) -> None:
         """Close both connections, and give the counts back; a prefill that is still answering ends, too."""
         try:
-            self._prefill.cancel()
-            self._decode.cancel()
+            self._end(self._prefill)
         finally:
-            self._release(self._prefill.reservation)
-            self._release(self._decode.reservation)
+            self._end(self._decode)
 
     def pause(self) -> None:
         """Stop reading."""
@@ -166,6 +164,12 @@ class ContinuingPair:
             self._stream.on_leg_failed(self, leg.instance, error)
 
     # steps
+
+    def _end(self, leg: PairLeg) -> None:
+        try:
+            leg.cancel()
+        finally:
+            self._release(leg.reservation)
 
     def _start_decode(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
         """Send decode what prefill answered. Returns False when that isn't what decode needs."""

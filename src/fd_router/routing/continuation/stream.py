@@ -312,10 +312,8 @@ class StreamContinuation:
 
     def _make_plan(self) -> Plan:
         generated = self._generated
-        shown = generated.tokens
-        if shown > self._known:
-            self._fruitless = 0
-        self._known = max(shown, self._known)
+        if generated.tokens > self._known:
+            self._fruitless, self._known = 0, generated.tokens
         if self._fruitless >= MAX_FRUITLESS:
             return Impossible("poison")
         if self._owner.record.continued >= self._keeper.live.current.proxy.max_continuations:
@@ -323,6 +321,7 @@ class StreamContinuation:
         return plan_continuation(self._source, generated, self._ways, exact=self._exact)
 
     def _choose(self, plan: Continuation) -> Leg:
+        """Choose where it goes on; from then on that is given back, whatever goes wrong."""
         generated = self._generated
         ids = generated.ids[: generated.known] if plan.by == "tokens" else ()
         completion = self._completion.continued(generated.whole_text, ids)
@@ -330,9 +329,9 @@ class StreamContinuation:
         body = plan.body
         if self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat):
             body = asking_ids(body)
-        leg = self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
+        self._leg = leg = self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
         if self._why == "stalled" and leg.instances[-1].key in self._excluded:
-            leg.cancel()
+            self._drop_leg()
             raise NoInstanceError("only those are left that stalled")
         return leg
 
@@ -345,7 +344,7 @@ class StreamContinuation:
             record.prefill, record.decode = (instance.url for instance in leg.instances)
         record.attempts += 1
         self._fruitless += 1
-        self._leg, self._seam = leg, None
+        self._seam = None
         self._owner.note(
             f"continue stream: from {self._from} to {url}, reason: {self._why}, by {plan.by}, at {self._known} tokens"
         )
@@ -385,10 +384,12 @@ class StreamContinuation:
     def _drop_leg(self) -> None:
         dechunker, self._dechunker = self._dechunker, None
         leg, self._leg = self._leg, None
-        if dechunker is not None:
-            dechunker.close()
-        if leg is not None:
-            leg.cancel()
+        try:
+            if dechunker is not None:
+                dechunker.close()
+        finally:
+            if leg is not None:
+                leg.cancel()
 
     def __repr__(self) -> str:
         return f"<StreamContinuation {self._generated!r} {self._leg!r}>"
