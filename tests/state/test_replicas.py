@@ -128,8 +128,8 @@ async def test_a_request_that_runs_at_another_router_is_aborted_by_its_id(tmp_pa
 async def test_whatever_becomes_of_the_server_no_client_notices_and_everything_heals(tmp_path):
     with RedisServer() as own:
         async with (
-            replica(tmp_path, own, state={"timeout_secs": 0.3}) as one,
-            replica(tmp_path, own, state={"timeout_secs": 0.3}) as two,
+            replica(tmp_path, own, state={"timeout_secs": 0.5}) as one,
+            replica(tmp_path, own, state={"timeout_secs": 0.5}) as two,
         ):
             both = [one, two]
             syncs = [each.router._shared.sync for each in both]

@@ -130,6 +130,7 @@ class Sync:
                 if whole:
                     self._whole_at = self._clock() + HEARTBEAT_SECONDS
                 await self._send_frame(facts, hashes=hashes)
+                _end_if_cancelled()
             self._expire()
 
     async def _wait(self) -> None:
@@ -162,6 +163,7 @@ class Sync:
     async def _receive_all(self, sending: asyncio.Task[None]) -> None:
         while True:
             messages = await self._bus.receive()
+            _end_if_cancelled()
             await self._take_all(messages)
             if sending.done():
                 sending.result()  # raises what ended it
@@ -214,6 +216,9 @@ class Sync:
             self._counters.unreadable("payload")
             if self._is_news(f"{process} {name}"):
                 self._log.warn(f"What {process} tells of {name!r} can't be read: {error}")
+        except Exception as error:  # noqa: BLE001  a bug in one topic keeps this process in step with the others' rest
+            message = {"message": f"a topic failed: {name}", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(message)
 
     def _on_echo(self, number: int) -> None:
         sent_at = self._sent_at.pop(number, None)
@@ -276,3 +281,13 @@ class Sync:
 
     def __repr__(self) -> str:
         return f"<Sync {'up' if self.is_up else 'down'}, {len(self.peers)} processes>"
+
+
+def _end_if_cancelled() -> None:
+    """Raise CancelledError if this task was cancelled, and what it waited for took no notice.
+
+    Python 3.11's ``asyncio.wait_for``, which the client uses, does so when its result comes in the same turn.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
