@@ -78,6 +78,7 @@ async def test_prefixes_that_one_router_sent_are_known_to_the_other_and_to_a_lat
         await asyncio.sleep(0)
 
 
+NO_ABORTS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 KEY = "sk-alice-0123456789abcdef"
 
 
@@ -111,12 +112,11 @@ async def test_a_keys_limit_holds_for_all_routers_together_and_each_has_its_shar
 async def test_a_request_that_runs_at_another_router_is_aborted_by_its_id(tmp_path, server):
     async with replica(tmp_path, server) as one, replica(tmp_path, server) as two:
         backend = await one.add()
-        backend.answer = BEGUN
+        backend.answer_to = lambda body: BEGUN if b"prompt" in body else NO_ABORTS
         await until(knows(two, 1))
         body = json.dumps({"prompt": "x", "stream": True, "request_id": "mine"}).encode()
         asking = asyncio.create_task(two.ask(body))
         await until(lambda: instance_of(two, backend.port).own_running == 1)
-        backend.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"  # it knows no abort
         status, answer = await one.call("POST", "/v1/abort_requests", b'{"req_ids": ["mine", "nobodys"]}')
         assert status == 200
         assert [entry["request_id"] for entry in answer["result"]["aborted"]] == ["mine"]
@@ -158,8 +158,9 @@ async def test_whatever_becomes_of_the_server_no_client_notices_and_everything_h
                 each.ask_beside()
             ports = [backend.port, extra.port]
             await until(lambda: sum(instance_of(one, port).running_elsewhere for port in ports) >= 1)
-            for each in both:
-                lines = [line for line in each.outlet.text.splitlines() if "[WARN]" in line]
-                assert (
-                    sum("can't be had" in line for line in lines) == sum("works again" in line for line in lines) == 2
-                )
+
+            def told(router, part):
+                return sum(part in line for line in router.outlet.text.splitlines() if "[WARN]" in line)
+
+            for each in both:  # one warning each way; a busy machine may have been slow enough for one more
+                await until(lambda each=each: told(each, "can't be had") == told(each, "works again") >= 2)

@@ -22,6 +22,8 @@ from fd_router.app.runtime import Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
 from fd_router.app.state import ABORT, Shared
+from fd_router.app.workers.seat import Seat
+from fd_router.app.workers.together import Workers
 from fd_router.engines.dialect import AbortMessage
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
@@ -52,6 +54,7 @@ def build_routes(
     resolver: Resolver,
     endpoints: Sequence[Endpoint],
     shared: Shared | None,
+    seat: Seat | None,
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
     registry, monitor, log, gate = membership.registry, membership.monitor, runtime.log, admission.gate
@@ -88,14 +91,15 @@ def build_routes(
     )
     if shared is not None:
         shared.sync.calls.on(ABORT, abort.abort_here)
+    workers = Workers(shared, seat, runtime.telemetry.metrics, reloader)
     routes = merge_routes(
         registration.routes(),
         InstancesApi(
             registry, log=log, **({"on_removed": shared.members.removed} if shared is not None else {})
         ).routes(),
         HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
-        metrics_routes(runtime.telemetry.metrics.pages),
-        reload_routes(reloader.reload),
+        metrics_routes(runtime.telemetry.metrics.pages, workers.pages if workers.are_several else None),
+        reload_routes(workers.reload),
         version_routes(registry.all),
         EngineAdminApi(registry.all, tell, log=log).routes(),
         abort.routes(),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
-
 import msgspec
 
+from fd_router.app.process_name import process_name
 from fd_router.app.runtime import Runtime
+from fd_router.app.workers.seat import Seat
 from fd_router.state.bus import Bus, BusHealth
 from fd_router.state.peers import Peers
 from fd_router.state.redis.bus import RedisBus
@@ -39,19 +37,19 @@ class Link(msgspec.Struct, frozen=True):
     trials: SharedTrialResults
 
 
-def build_link(runtime: Runtime) -> Link | None:
-    """Build the bus; None: this router is alone. Raises ConfigError for one that can't be had whatever happens."""
+def build_link(runtime: Runtime, seat: Seat | None) -> Link | None:
+    """Build the bus; None: this process is alone. Raises ConfigError for one that can't be had whatever happens."""
     config = runtime.live.current
-    if not config.state.url:
+    bus: Bus
+    if config.state.url:
+        own = process_name()
+        bus = RedisBus(config.state, own)
+    elif seat is not None:
+        own, bus = seat.process, seat.bus
+    else:
         return None
-    own = process_name()
     flush, peers = Flush(), Peers(own, runtime.clock, LEASE_SECONDS)
-    link = Link(RedisBus(config.state, own), BusHealth(), peers, StateMetrics(), flush, SharedTrialResults(flush))
+    link = Link(bus, BusHealth(), peers, StateMetrics(), flush, SharedTrialResults(flush))
     link.metrics.is_up, link.metrics.peers = (lambda: link.health.is_up), (lambda: len(link.peers))
     runtime.telemetry.metrics.show_all(link.metrics.register)
     return link
-
-
-def process_name() -> str:
-    """Return a name that no other process of a set has, nor had: one that starts again is another one."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -14,20 +14,30 @@ from fd_router.app.membership import Membership
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
+from fd_router.app.workers.seat import Seat
 from fd_router.config.host_names import is_name
 from fd_router.config.sections import Config
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
-from fd_router.state.sync import Sync
+from fd_router.state.bus import BusHealth
+from fd_router.state.peers import Peers
+from fd_router.state.sync import LEASE_SECONDS, Sync
 from fd_router.state.topic import Topic
 from fd_router.state.topics.loads import SharedLoads
 from fd_router.state.topics.members import SharedMembers
 from fd_router.state.topics.prefixes import SharedPrefixes
 from fd_router.state.topics.verdicts import SharedVerdicts
+from fd_router.telemetry.metrics.state import StateMetrics
 
 ABORT = "abort"
 """The call that has requests aborted which run at other routers."""
+
+METRICS, RELOAD = "metrics", "reload"
+"""The calls among the workers of a host that ask for a page, and have all files read anew."""
+
+PAGE_SECONDS, RELOAD_SECONDS = 2.0, 30.0
+"""How long other workers may take for that."""
 
 CALL_SECONDS = 6.0
 """How long others may take for what they are asked to do: a second longer than their instances may take."""
@@ -41,6 +51,7 @@ class Shared(msgspec.Struct, frozen=True):
 
     sync: Sync
     members: SharedMembers
+    host: Sync | None  # among the workers of this host; None: there are no others
     runs: Sequence[Run]
 
     async def join(self) -> None:
@@ -50,6 +61,13 @@ class Shared(msgspec.Struct, frozen=True):
     async def abort_elsewhere(self, body: bytes) -> Iterable[bytes]:
         """Have the others abort what is theirs; return what each did."""
         return (await self.sync.calls.ask(ABORT, body, CALL_SECONDS)).values()
+
+    async def ask_workers(self, kind: str, seconds: float) -> Mapping[str, bytes]:
+        """Ask the other workers of this host; return the answers by their numbers."""
+        if self.host is None:
+            return {}
+        answers = await self.host.calls.ask(kind, b"", seconds)
+        return {name.rpartition("/")[2]: answer for name, answer in answers.items()}
 
 
 def build_limits(runtime: Runtime, link: Link | None) -> SharedLimits | None:
@@ -68,6 +86,7 @@ def build_limits(runtime: Runtime, link: Link | None) -> SharedLimits | None:
 def build_state(
     runtime: Runtime,
     link: Link | None,
+    seat: Seat | None,
     membership: Membership,
     sources: Sources,
     scheduling: Scheduling,
@@ -109,7 +128,17 @@ def build_state(
     )
     monitor.share(peers.owns)
     registry.on_removed(lambda instance: peers.drop_name(instance.key))
-    return Shared(sync, members, [sync.run])
+    host = sync if seat is not None and link.bus is seat.bus else _host(runtime, seat)
+    return Shared(sync, members, host, [sync.run] if host is None or host is sync else [sync.run, host.run])
+
+
+def _host(runtime: Runtime, seat: Seat | None) -> Sync | None:
+    """Build what workers do together that have another bus for all else: answering for each other."""
+    if seat is None:
+        return None
+    peers = Peers(seat.process, runtime.clock, LEASE_SECONDS)
+    counters, health = StateMetrics(), BusHealth()  # not shown: those of the set's bus are
+    return Sync(seat.bus, [], peers, clock=runtime.clock, log=runtime.log, counters=counters, health=health)
 
 
 def _scheme(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Final, get_type_hints
 
@@ -77,6 +78,15 @@ class ServerConfig(msgspec.Struct, frozen=True):
             "a restart without a refused one."
         ),
     ] = False
+    workers: Annotated[
+        str,
+        Option(
+            help="Processes that serve clients, under a supervisor; auto: one for each core. They share the port, and "
+            "what they know ([replicas.md](replicas.md#workers)). 1: this process serves them itself.",
+            pattern=r"auto|[1-9][0-9]{0,2}",
+            form="a whole number from 1 to 999, or auto",
+        ),
+    ] = "1"
     endpoints: Annotated[
         str,
         Option(
@@ -96,6 +106,11 @@ class ServerConfig(msgspec.Struct, frozen=True):
         ),
     ] = "chat, responses, messages, embeddings, scoring, audio, tokens, generate"
     plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps an endpoint
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes serve clients."""
+        return len(os.sched_getaffinity(0)) if self.workers == "auto" else int(self.workers)
 
 
 class ManagerConfig(msgspec.Struct, frozen=True):
