@@ -29,7 +29,7 @@ async def later_drain_accepts(router: LiveRouter) -> None:
     await router.reload()
     hurry = asyncio.Event()
     drain = asyncio.create_task(router.router.drain(hurry))
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.1)  # long enough for a router that doesn't wait to take no more
     assert (await router.call("GET", "/health"))[0] == 503
     hurry.set()
     await drain
@@ -331,11 +331,12 @@ async def break_a_stream(router: LiveRouter) -> None:
     for instance in instances:
         instance.answer = STREAM
     await router.reload()
-    router.ask_beside(b'{"prompt": "hello", "stream": true}')
-    await until(lambda: any(instance.connections for instance in instances))
-    await asyncio.sleep(0.05)
+    reader, writer = await router.open()
+    writer.write(message(b'{"prompt": "hello", "stream": true}'))
+    await reader.readuntil(b"\n\n")  # its first event
     next(instance for instance in instances if instance.connections).stop()
     await until(lambda: "outcome=failed" in router.outlet.text)
+    writer.close()
 
 
 async def streams_break(router: LiveRouter) -> None:

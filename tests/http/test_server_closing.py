@@ -42,6 +42,17 @@ class TestTimeLimits:
         assert statuses(data) == [408]
         assert "body paused for more than 5 s" in message(data)
 
+    async def test_a_slow_body_that_comes_to_its_end(self) -> None:
+        rig = Rig(client_body_timeout_secs=5)
+        client = rig.client()
+        data = post()
+        for at in range(len(data) - 8, len(data)):
+            client.receive(data[at : at + 1] if at > len(data) - 8 else data[: at + 1])
+            await rig.pass_time(4)
+        rig.backend.live[-1].receive(answer())
+        await rig.settle()
+        assert statuses(client.take()) == [200]
+
     async def test_a_body_that_drips_for_ever(self) -> None:
         rig = Rig(client_body_timeout_secs=5, client_request_timeout_secs=8)
         client = rig.client()

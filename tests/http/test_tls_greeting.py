@@ -34,12 +34,14 @@ class Port:
         del self.rig.loop.create_connection  # clients and sockets are real here
         self.number = free_port()
         self.halves: list[socket.socket] = []
+        self.greeted = 0
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Port]:
         server = self.rig.server
         sockets = open_sockets("127.0.0.1", self.number)
-        listener = Listener(sockets, lambda: ServerConnection(server), greeter=TlsGreeter(server, self.server_side))
+        self._greeter = TlsGreeter(server, self.server_side)
+        listener = Listener(sockets, lambda: ServerConnection(server), greeter=self)
         await listener.start()
         try:
             yield self
@@ -51,6 +53,11 @@ class Port:
             await self.until(lambda: not self.rig.state.connections)
             assert len(self.rig.sweeper) == 0
             assert self.rig.bugs == []
+
+    def greet(self, sock: socket.socket) -> None:
+        """Be the listener's greeter, and count."""
+        self._greeter.greet(sock)
+        self.greeted += 1
 
     async def until(self, holds: object) -> None:
         for _ in range(500):
@@ -67,11 +74,13 @@ class Port:
         return answer
 
     async def half(self, number: int, data: bytes = HALF) -> None:
+        """Connect, and send ``data``; return when the port has seen so many connections more."""
+        wanted = self.greeted + number
         for _ in range(number):
             sock = socket.create_connection(("127.0.0.1", self.number))
             sock.sendall(data)
             self.halves.append(sock)
-        await asyncio.sleep(0.1)
+        await self.until(lambda: self.greeted >= wanted)
 
 
 async def test_a_request_is_answered_and_counts_once() -> None:

@@ -21,6 +21,7 @@ from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import REGISTER_YAML
 from tests.support.live import live_config
+from tests.support.waiting import until
 
 LONG = 1000.0
 """An interval that never ends in a test: only what is probed out of turn is probed."""
@@ -54,12 +55,6 @@ class Fleet:
             return answer
         finally:
             self.under_way -= 1
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  (what is waited for is plain state)
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -284,7 +279,7 @@ async def test_strangers_that_do_not_answer_keep_no_member_from_being_probed(
         fleet.answers[port] = late
     checks = [asyncio.create_task(monitor.check(describe(port))) for port in range(10, 20)]
     again = asyncio.create_task(monitor.check(describe(10)))  # joins the probe that is under way
-    assert (await asyncio.wait_for(monitor.probe(member), 5)).healthy
+    assert (await monitor.probe(member)).healthy
     refused = [check.result() for check in checks if check.done()]
     assert [outcome.detail for outcome in refused] == ["too many that aren't known ask to register at the moment"] * 8
     assert fleet.under_way == 2

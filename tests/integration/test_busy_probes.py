@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from tests.support.fleet import Fleet, eventually
 
 HASTY = {"manager": {"health-check-interval-secs": 0.2, "health-check-timeout-secs": 0.3}}
@@ -22,6 +20,5 @@ def test_nobody_is_sent_to_instances_that_are_gone():
     with Fleet(1, config=HASTY) as fleet:
         fleet.mocks[0].kill()
         eventually(lambda: not fleet.is_healthy(fleet.mocks[0]))
-        begun = time.monotonic()
         assert fleet.ask()[0] == 502
-        assert time.monotonic() - begun < 2.0
+        assert "Request failed (attempt " not in fleet.router.log_so_far()

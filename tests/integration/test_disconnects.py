@@ -17,12 +17,6 @@ FLEET = {"instances": 1, "mock": {**QUICK, "decode_ms_per_token": 5}}
 FOREVER = json.dumps(chat(max_tokens=1_000_000, stream=True)).encode()
 WHOLE = json.dumps(chat(max_tokens=1_000_000)).encode()
 
-PROMISED_SECS = 0.1
-"""How soon the instance's connection is closed when the client has left."""
-
-NOTICED_SECS = 1.0
-"""The same on a busy machine, where the test's own looks take their time too."""
-
 MB = 1024 * 1024
 
 LEAVE = {
@@ -39,11 +33,10 @@ def client(fleet):
 
 
 def leave_and_wait(fleet, leave, before):
+    """How soon it is noticed is for tests whose clock stands still: ``tests/routing/test_single_failures.py``."""
     (mock,) = fleet.mocks
-    started = time.monotonic()
     leave()
-    eventually(lambda: mock.state()["disconnected"] == before + 1, NOTICED_SECS)
-    assert time.monotonic() - started < NOTICED_SECS + 0.5
+    eventually(lambda: mock.state()["disconnected"] == before + 1)
     state = mock.state()
     assert (state["running"], state["waiting"], state["live"]) == (0, 0, 0), "the GPU works for nobody"
     fleet.settle()
@@ -70,22 +63,6 @@ def test_a_client_that_leaves_while_its_answer_streams_ends_the_work(fleet, clie
         assert client.read_chunk().startswith(b"data: ")
     leave_and_wait(fleet, lambda: LEAVE[how](client), before)
     assert fleet.metric("fd_router_client_disconnects_total", endpoint="/v1/chat/completions") == gone + 1
-
-
-@pytest.mark.parametrize("body", [WHOLE, FOREVER], ids=["waiting", "streaming"])
-def test_the_instance_is_free_within_the_time_that_is_promised(fleet, body):
-    """A busy machine may make one or two of five late, a router that notices late makes all of them."""
-    (mock,) = fleet.mocks
-    assert any(seconds_until_free(fleet.port, mock, body) < PROMISED_SECS for _ in range(5))
-
-
-def seconds_until_free(port, mock, body):
-    with RawClient(port) as client:
-        client.send(request("/v1/chat/completions", body))
-        eventually(lambda: mock.state()["running"] == 1)
-    left = time.monotonic()
-    eventually(lambda: mock.state()["live"] == 0)
-    return time.monotonic() - left
 
 
 def test_a_client_that_leaves_an_instance_that_hangs_frees_it(fleet, client):
@@ -158,7 +135,7 @@ def _stopped(instance):
     """Wait until the instance can send no more; return how much it had sent."""
     for _ in range(100):
         at = instance.sent
-        time.sleep(0.3)
+        time.sleep(0.3)  # one that goes on while it looks as if it had stopped makes no test fail
         if instance.sent == at > 0:
             return at
     raise TimeoutError("it goes on sending")

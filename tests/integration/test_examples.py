@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.fleet import eventually
 from tests.support.mock_process import MockProcess, ServerProcess, call
 from tests.support.ports import free_port
 
@@ -46,21 +46,17 @@ def documented_start(example: str, directory: Path, ports: dict[str, int]) -> It
 
 def wait_until_open(router: ServerProcess) -> None:
     """Wait for the port, and send nothing: the first request is the test's."""
-    for _ in range(3000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", router.port)) == 0:
-                return
+
+    def is_open() -> bool:
         assert router.process.poll() is None, router.output
-        time.sleep(0.01)
-    raise AssertionError("the port never opened")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", router.port)) == 0
+
+    eventually(is_open)
 
 
 def wait_until_registered(router: ServerProcess, wanted: dict[str, int]) -> None:
-    for _ in range(400):
-        if router.call("GET", "/registered_number")[1] == wanted:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"never {wanted}")
+    eventually(lambda: router.call("GET", "/registered_number")[1] == wanted)
 
 
 def test_with_default_workers_the_first_request_after_the_port_opens_is_served(tmp_path: Path) -> None:
@@ -72,8 +68,7 @@ def test_with_default_workers_the_first_request_after_the_port_opens_is_served(t
             status, body = call(router.port, "POST", CHAT, chat())
             assert (status, len(prefill.completions()), len(decode.completions())) == (200, 1, 1), body
             log = tmp_path / "logs" / "router.log"
-            time.sleep(0.2)  # lines are written at most so late
-            assert "Successfully registered instance from index 1" in log.read_text()
+            eventually(lambda: "Successfully registered instance from index 1" in log.read_text())
 
 
 def test_with_a_configuration_alone_instances_register_themselves(tmp_path: Path) -> None:
@@ -84,7 +79,8 @@ def test_with_a_configuration_alone_instances_register_themselves(tmp_path: Path
             stack.enter_context(MockProcess(role=role, router=f"127.0.0.1:{router.port}", **FAST))
         wait_until_registered(router, {"mixed": 0, "prefill": 1, "decode": 1})
         assert call(router.port, "POST", CHAT, chat())[0] == 200
-        assert "Failed to read YAML file config/register.yaml" in (tmp_path / "logs" / "router.log").read_text()
+        log = tmp_path / "logs" / "router.log"
+        eventually(lambda: "Failed to read YAML file config/register.yaml" in log.read_text())
 
 
 @pytest.mark.parametrize("name", ["config.example.yaml", "register.example.yaml"])
@@ -107,10 +103,9 @@ def test_pd_cache_aware_keeps_conversations_where_their_beginning_is(tmp_path: P
             for name in said:
                 said[name] += f"Turn {turn} of {name}. " * 10
                 assert router.call("POST", CHAT, chat(said[name]))[0] == 200
-        time.sleep(0.2)
-        lines = [
-            line for line in (tmp_path / "logs" / "router.log").read_text().splitlines() if "final strategy" in line
-        ]
+        log = tmp_path / "logs" / "router.log"
+        eventually(lambda: log.read_text().count("final strategy") >= 24)
+        lines = [line for line in log.read_text().splitlines() if "final strategy" in line]
         chosen = [line.partition("selected=")[2].partition(",")[0] for line in lines]
         assert len(chosen) == 24
         assert all(chosen[place::6] == [chosen[place]] * 4 for place in range(6))  # each conversation stays

@@ -14,7 +14,7 @@ from tests.support.ports import free_port
 from tests.support.raw_client import IncompleteError, RawClient, request
 
 SLOW = {**QUICK, "decode_ms_per_token": 10}
-STREAM = json.dumps(chat(max_tokens=100, stream=True)).encode()  # a second
+STREAM = json.dumps(chat(max_tokens=100, stream=True)).encode()  # a second, but for the time that its mock is held
 ENDLESS = json.dumps(chat(max_tokens=1_000_000, stream=True)).encode()
 
 
@@ -73,11 +73,13 @@ def test_a_router_told_to_stop_finishes_what_runs_and_takes_nothing_new(fleet):
     process = fleet.router.process
     with RawClient(fleet.port) as idle, begin(fleet, STREAM) as streaming, RawClient(fleet.port) as waiting:
         waiting.send(request("/v1/chat/completions", json.dumps(chat(max_tokens=50)).encode()))
-        eventually(lambda: fleet.mocks[0].state()["live"] == 2)
+        eventually(lambda: fleet.running(fleet.mocks[0]) == 2)
+        fleet.mocks[0].pause()
         process.terminate()
         eventually(lambda: refuses(fleet))
         assert idle.is_at_end()
         assert process.poll() is None
+        fleet.mocks[0].resume()
         assert waiting.read().json()["usage"]["completion_tokens"] == 50
         assert waiting.is_at_end()
         assert streaming.read_chunks([])[-1].endswith(b"data: [DONE]\n\n")
@@ -116,7 +118,7 @@ def test_a_request_half_sent_when_it_is_told_to_stop_is_still_answered(fleet):
 
 
 def test_its_health_says_draining_while_it_still_accepts():
-    with Fleet(1, mock=SLOW, config={"server": {"drain-delay-secs": 1}}) as fleet, RawClient(fleet.port) as kept:
+    with Fleet(1, mock=SLOW, config={"server": {"drain-delay-secs": 600}}) as fleet, RawClient(fleet.port) as kept:
         fleet.router.process.terminate()
         eventually(lambda: fleet.router.call("GET", "/health") == (503, {"status": "draining"}))
         assert fleet.ask()[0] == 200
@@ -124,6 +126,7 @@ def test_its_health_says_draining_while_it_still_accepts():
         answer = kept.read()
         assert (answer.status, answer.header("connection")) == (503, "close")
         assert kept.is_at_end()
+        fleet.router.process.terminate()  # which ends the delay
         assert fleet.router.process.wait(25) == 0
 
 
@@ -167,9 +170,7 @@ def test_what_runs_longer_than_the_limit_is_cut_off_visibly():
 
 
 def test_an_idle_router_stops_at_once(fleet):
-    started = time.monotonic()
-    assert fleet.router.stop() == 0
-    assert time.monotonic() - started < 5
+    assert fleet.router.stop() == 0  # or it raises: the limit is shorter than a drain may take
     assert "Traceback" not in fleet.router.output
 
 

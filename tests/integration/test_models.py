@@ -21,6 +21,7 @@ from fd_router.app.config_checks import find_problems
 from fd_router.config.loading import load
 from fd_router.instances.sources.register_yaml import read_register_file
 from tests.support.live_router import LiveRouter, LoopbackInstance, message
+from tests.support.waiting import until
 
 CHAT = "/v1/chat/completions"
 
@@ -223,9 +224,7 @@ async def test_who_waits_for_one_model_holds_up_nobody_who_wants_another(tmp_pat
         await router.serve("small")
         big.answer_to = lambda _body: b""  # type: ignore[method-assign]
         waiting = [asyncio.create_task(router.chat("big")) for _ in range(3)]
-        async with asyncio.timeout(10):
-            while "room at an instance" not in router.outlet.text:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: "room at an instance" in router.outlet.text)
         assert (await router.chat("small"))[0] == 200
         for task in waiting:
             task.cancel()
@@ -238,15 +237,11 @@ async def test_those_who_wait_follow_when_models_begin_to_matter(tmp_path: Path)
         big = await router.serve("big")
         big.answer_to = lambda _body: b""  # type: ignore[method-assign]
         stuck = asyncio.create_task(router.chat("big"))
-        async with asyncio.timeout(10):
-            while big.connections < 1:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: big.connections == 1)
         waiting = asyncio.create_task(router.chat("small"))
-        async with asyncio.timeout(10):
-            while "room at an instance" not in router.outlet.text:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: "room at an instance" in router.outlet.text)
         await router.serve("small")
-        assert (await asyncio.wait_for(waiting, 10))[0] == 200
+        assert (await waiting)[0] == 200
         assert router.wrong() == []
         stuck.cancel()
         await asyncio.gather(stuck, return_exceptions=True)

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-import time
+import threading
 
 import httpx
 import pytest
@@ -112,12 +112,14 @@ def test_traffic_is_counted_under_the_names_that_dashboards_use():
 
 
 def test_a_running_stream_is_in_flight_and_its_tokens_are_only_its_prefills():
-    with Fleet(1, mock={"prefill_tokens_per_sec": 20, "decode_ms_per_token": 5}) as fleet:
-        prompt = "some words that take half a second to read, more or less"
+    with Fleet(1, mock={**QUICK, "decode_ms_per_token": 5}) as fleet:
+        prompt = "some words that nobody reads while the instance stands still"
         with RawClient(fleet.port) as client:
+            fleet.mocks[0].pause()
             client.send(request(CHAT, json.dumps(chat(prompt, max_tokens=1_000_000, stream=True)).encode()))
             eventually(lambda: fleet.metric("fd_router_instance_tokens") == 2 * len(prompt))
             assert fleet.running(fleet.mocks[0]) == 1
+            fleet.mocks[0].resume()
             client.read_head()  # comes with the first token
             client.read_chunk()
             eventually(lambda: fleet.metric("fd_router_instance_tokens") == 0)
@@ -337,10 +339,15 @@ def test_no_prompt_is_logged_when_an_instance_echoes_it_where_it_should_not(conf
 
         def break_framing(head, body):
             yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
-            time.sleep(0.1)
+            arrived.wait(60)
             yield f"{MARK}\r\n".encode()
 
+        arrived = threading.Event()
         instance.script = break_framing
-        with pytest.raises((IncompleteError, ConnectionResetError)):
-            post(fleet, marked())
+        with RawClient(fleet.port) as client:
+            client.send(request(CHAT, json.dumps(marked()).encode()))
+            client.read_head()
+            arrived.set()
+            with pytest.raises((IncompleteError, ConnectionResetError)):
+                client.read_chunks([])
         check_that_nothing_was_told(fleet)

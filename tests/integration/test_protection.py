@@ -72,7 +72,7 @@ def test_an_instance_that_answers_500_gets_no_requests_until_a_trial_succeeds():
         opened = f"Circuit of {bad.url} opened: 3 failures in a row, the last one: status 500; no requests for "
         assert opened in fleet.router.log
         (waited,) = re.findall(rf"Circuit of {bad.url} half-open after ([0-9.]+) s", fleet.router.log)
-        assert OPEN_SECS / 2 < float(waited) < OPEN_SECS * 2
+        assert OPEN_SECS / 2 < float(waited) < OPEN_SECS * 20  # it is looked at when somebody asks, however late
 
 
 def test_bad_requests_open_nothing():

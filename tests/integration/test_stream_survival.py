@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.exact_engine import events_of
-from tests.support.fleet import Fleet, eventually
+from tests.support.fleet import Fleet
 from tests.support.http_client import CutOffError
 from tests.support.mock_process import MockProcess
 from tests.support.pd_fleet import PdFleet
@@ -45,18 +44,20 @@ async def test_another_instance_goes_on(fault: str, chat: bool, tokens: bool) ->
     body = request(chat=chat, **({"return_token_ids": True} if tokens else {}))
     async with PdFleet(mixed=3, mock=SAME) as fleet:
         whole = normal((await fleet.call("POST", path, body)).body)
-        for mock in fleet.mocks.values():
+        for mock in fleet.of("mixed")[:2]:  # whoever meets both finds the third one sound
             mock.set_faults(fault)
         answers = await asyncio.gather(*(fleet.call("POST", path, body) for _ in range(3)))
+        estimated = 0
         for answer in answers:
             assert answer.body.endswith(b"data: [DONE]\n\n")
             found = normal(answer.body)
-            if not tokens:  # the prompt is counted in other tokens
-                assert found[-1]["usage"]["estimated"] is True
+            if not tokens and "estimated" in found[-1]["usage"]:  # the prompt is counted in other tokens
+                estimated += 1
                 assert found[-1]["usage"]["completion_tokens"] == 30
                 found[-1]["usage"] = whole[-1]["usage"]
             assert found == whole
-        assert await fleet.metric("fd_router_stream_continuations_total", 'outcome="continued"') == 3
+        assert (estimated > 0) is not tokens
+        assert await fleet.metric("fd_router_stream_continuations_total", 'outcome="continued"') == 2
         assert [mock.state()["misfits"] for mock in fleet.mocks.values()] == [0, 0, 0]
         assert await fleet.leftovers() == []
 
@@ -106,22 +107,30 @@ async def test_another_pair_goes_on() -> None:
 
 def test_an_instance_is_killed_in_the_middle_of_streams() -> None:
     mock = {"decode_ms_per_token": 10, "name": "same"}
-    body = request(chat=True, return_token_ids=True, max_tokens=150)
+    body = request(chat=True, return_token_ids=True, max_tokens=100)
     with Fleet(3, mock=mock) as fleet:
         whole = normal(httpx.post(f"{fleet.url}/v1/chat/completions", json=body, timeout=30).content)
         answers: list[bytes] = []
 
+        begun = threading.Semaphore(0)
+
         def ask() -> None:
-            answers.append(httpx.post(f"{fleet.url}/v1/chat/completions", json=body, timeout=30).content)
+            with httpx.stream("POST", f"{fleet.url}/v1/chat/completions", json=body, timeout=60) as answer:
+                pieces = answer.iter_raw()
+                first = next(pieces)
+                begun.release()
+                answers.append(first + b"".join(pieces))
 
         threads = [threading.Thread(target=ask) for _ in range(12)]
         for thread in threads:
             thread.start()
-        eventually(lambda: fleet.running(fleet.mocks[0]) > 0)
-        time.sleep(0.4)  # of 1.5 s that they take
+        for _ in threads:
+            assert begun.acquire(timeout=60)
+        fleet.mocks[0].pause()  # so that none of its streams comes to its end before it is killed
+        assert fleet.running(fleet.mocks[0]) > 0
         fleet.mocks[0].kill()
         for thread in threads:
-            thread.join(30)
+            thread.join()
         assert [normal(answer) == whole for answer in answers] == [True] * 12
         assert fleet.metric("fd_router_stream_continuations_total", outcome="continued") >= 1
 

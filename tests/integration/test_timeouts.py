@@ -1,9 +1,9 @@
-"""Every limit of time, configured to fractions of a second."""
+"""Every limit of time, configured to fractions of a second; that what keeps within them is served, units show."""
 
 import json
 import select
 import socket
-import time
+import threading
 
 import httpx
 import pytest
@@ -64,15 +64,6 @@ def test_a_body_that_stops_is_408(client, fleet):
     assert [one for mock in fleet.mocks for one in mock.completions()] == []
 
 
-def test_a_body_that_goes_on_slowly_is_served(client):
-    data = request("/v1/chat/completions", BODY)
-    client.send(data[:-8])
-    for at in range(8, 0, -1):
-        time.sleep(0.1)
-        client.send(data[-at : len(data) - at + 1])
-    assert client.read().status == 200
-
-
 def test_an_idle_connection_is_closed_without_a_word(client):
     assert client.reader.read() == b""
 
@@ -81,12 +72,6 @@ def test_an_idle_connection_is_closed_after_an_answer_too(client):
     client.send(request("/v1/chat/completions", BODY))
     assert client.read().status == 200
     assert client.reader.read() == b""
-
-
-def test_a_long_wait_for_the_instance_is_not_idleness(client, fleet):
-    set_faults(fleet, "slow:token_secs=0.3")
-    client.send(request("/v1/chat/completions", json.dumps(chat(max_tokens=5, stream=True)).encode()))
-    assert client.read().body.endswith(b"[DONE]\n\n")
 
 
 def test_an_instance_that_never_answers_is_504_and_its_work_ends(fleet):
@@ -113,11 +98,13 @@ def test_a_stream_that_stalls_breaks_off_visibly():
 
         def stalling(head, body):
             yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"
-            time.sleep(5)
+            over.wait(60)
 
+        over = threading.Event()
         instance.script = stalling
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.post(f"{fleet.url}/v1/chat/completions", content=STREAM)
+            httpx.post(f"{fleet.url}/v1/chat/completions", content=STREAM, timeout=60)
+        over.set()
         assert fleet.metric("fd_router_upstream_errors_total", reason="stalled") == 1
 
 

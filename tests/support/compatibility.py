@@ -6,13 +6,13 @@ import http.client
 import json
 import re
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from tests.support.fleet import eventually
 from tests.support.mock_process import MockProcess, RouterProcess, ServerProcess
 from tests.support.ports import free_port
 
@@ -102,14 +102,6 @@ def post(server: ServerProcess, value: Any = None, path: str = COMPLETIONS, **he
     return ask(server, "POST", path, wanted, {name.replace("_", "-"): text for name, text in headers.items()})
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Wait until it is true. Raises AssertionError."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.03)
-
-
 class Stage:
     """Routers and mocks, each started when a check first needs it, all ended with the stage."""
 
@@ -181,9 +173,8 @@ class Stage:
             files = {"c.yaml": manager} if text is None else {"c.yaml": manager, "register.yaml": text}
             process = self.run("--port", str(port), "--config_path", "c.yaml", files=files, port=port)
             process.wait_until_up()
-            time.sleep(0.2)
-            told += process.output
             process.stop()
+            told += process.output
         return told
 
     def _mixed_tour(self) -> str:
@@ -206,7 +197,7 @@ class Stage:
         ask(router, "GET", "/health_generate")
         ask(router, "POST", "/register", {"role": "mixed", "host_ip": "127.0.0.1", "port": free_port()})
         eventually(lambda: "[stats]" in router.log)
-        return router.log
+        return router.log_so_far()
 
     def _pair_tour(self) -> str:
         router, (prefill, decode) = self.fleet("prefill", "decode", log={"level": "debug"})
@@ -218,5 +209,4 @@ class Stage:
         prefill.set_faults("status:status=500,count=1")
         post(router)
         eventually(lambda: "Healthy instances: " in router.log)
-        time.sleep(0.3)
-        return router.log
+        return router.log_so_far()

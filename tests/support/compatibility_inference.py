@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import uuid
 from typing import Any
 
-from tests.support.compatibility import CHAT, COMPLETIONS, Row, Stage, ask, eventually, post
+from tests.support.compatibility import CHAT, COMPLETIONS, Row, Stage, ask, post
 from tests.support.compatibility_checks import BODIES, Check, named
+from tests.support.fleet import eventually
 from tests.support.mock_process import MockProcess
 
 CHECKS: dict[str, Check] = {}
@@ -257,8 +257,7 @@ def _(stage: Stage, row: Row) -> None:
     prefill.set_faults("cut_mid_body:after_tokens=0,count=1")
     secret = "a-word-that-no-log-may-have"
     post(router, {"prompt": secret, "max_tokens": 2})
-    time.sleep(0.3)
-    assert secret not in router.log
+    assert secret not in router.log_so_far()
 
 
 @check("no second line")

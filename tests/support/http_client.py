@@ -127,7 +127,7 @@ async def send(
 
 async def fetch(
     host: str, port: int, method: str, path: str, *, body: bytes = b"",
-    headers: Mapping[str, str] | None = None, timeout_secs: float = 5.0,
+    headers: Mapping[str, str] | None = None, timeout_secs: float = 60.0,
 ) -> Answer:  # fmt: skip
     """Send a request and return its whole answer. Raises OSError (TimeoutError is one)."""
     async with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -20,6 +21,8 @@ from tests.support.ports import free_port
 
 START_SECS = 60.0
 STOP_SECS = 25.0  # less than a router would wait for requests that go on (server.drain-timeout-secs)
+
+_numbers = itertools.count(1)
 
 
 def call(port: int, method: str, path: str, value: Any = None, timeout: float = 10.0) -> tuple[int, bytes]:
@@ -198,6 +201,20 @@ class RouterProcess(ServerProcess):
         """The log file's text: nothing before the first lines were written, 50 ms after the start."""
         path = self.directory / "logs" / "router.log"
         return path.read_text() if path.exists() else ""
+
+    def log_so_far(self) -> str:
+        """Return the log with all that was logged before this call: lines are written together, in their order.
+
+        For a router that logs its access lines. Raises TimeoutError.
+        """
+        mark = f"/looked-at-{next(_numbers)}"
+        self.call("GET", mark)
+        deadline = time.monotonic() + START_SECS
+        while f"[GET] {mark} " not in (log := self.log):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{mark} was never logged")
+            time.sleep(0.01)
+        return log
 
     def wait_for_instances(self, number: int, timeout: float = START_SECS) -> None:
         """Wait until so many instances are registered. Raises TimeoutError."""

@@ -212,7 +212,7 @@ class Streaming:
             return False
         return bool(data) and not self.answers
 
-    async def read(self, seconds: float = 10.0) -> Self:
+    async def read(self, seconds: float = 60.0) -> Self:
         """Read to the end."""
         async with asyncio.timeout(seconds):
             while await self.read_some():

@@ -52,7 +52,7 @@ def body(told, request_id="r1", **extra):
 
 async def post(where, value, path=CHAT):
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return await fetch("127.0.0.1", where.port, "POST", path, body=data, timeout_secs=5)
+    return await fetch("127.0.0.1", where.port, "POST", path, body=data)
 
 
 async def both(prefill, decode, value):

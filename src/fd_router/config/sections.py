@@ -222,6 +222,16 @@ class ProxyConfig(ContinuationConfig, frozen=True):
             maximum=100,
         ),
     ] = 3
+    client_transfer_members: Annotated[
+        bool,
+        Option(
+            live=True,
+            help=(
+                "Let bodies have what only routers tell vLLM or SGLang (kv_transfer_params, bootstrap_host, "
+                "routed_dp_rank …); else they are a 400. An engine connects to the host that is named there."
+            ),
+        ),
+    ] = False
     connect_timeout_secs: Annotated[
         float, Option(live=True, help="How long connecting to an instance may take.", unit="s", minimum=0.001)
     ] = 3.0

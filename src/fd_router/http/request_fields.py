@@ -14,6 +14,7 @@ INSPECTED: Final = (
     HOP_BY_HOP
     | FORWARDING_FIELDS
     | {b"content-encoding", b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
+    | {b"x-data-parallel-rank"}  # which rank serves is the router's to say: it knows whose ranks are meant
 )
 """Headers that the router reads, and writes anew where they are needed."""
 
@@ -72,11 +73,13 @@ def end_of_first_line(received: bytes, start: int, target: bytes, version: str) 
     """
     line = b"%b HTTP/%b" % (target, version.encode("ascii"))
     at = received.find(line, start)
-    end = at if at >= 0 else len(received)
-    for found in _OTHER_PROTOCOL.finditer(received, start, end):
-        if received.endswith(target, start, found.start()) or at < 0:
+    end = at if at >= 0 else len(received)  # without it there are more spaces than need be
+    if _OTHER_PROTOCOL.search(received, start, end) is not None:
+        first = re.search(rb" %b +(HTTP|RTSP|ICE)/[0-9]\.[0-9]\r?\n" % re.escape(target), received[start:])
+        if first is None or first[1] != b"HTTP":
             raise BadRequestError("This is HTTP, and no other protocol; use HTTP/1.1", status=505)
-    return at + len(line) if at >= 0 else start  # without it there are more spaces than need be
+        return start + first.end()
+    return at + len(line) if at >= 0 else start
 
 
 def check_transfer_coding(value: bytes, version: str) -> None:

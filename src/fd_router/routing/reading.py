@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fd_router.admission.api_key_gate import ApiKeyGate, KeyGrant
-from fd_router.errors import HttpError
+from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.pace import Pace
 from fd_router.openai.body_check import check_body
 from fd_router.openai.completion import Completion
@@ -56,11 +56,16 @@ class RequestThatIsRead(WaitingRequest):
             await asyncio.sleep(0)
 
     def _read(self, body: bytes) -> Completion | None:
-        """Read the request in ``body``. Returns None when it has ended so. Raises UnusualBodyError."""
+        """Read the request in ``body``. Returns None when it has ended so, or waits. Raises UnusualBodyError."""
         request, context = self._request, self._context
         try:
             gate, read = context.gate, context.endpoint.read
             completion = read(body, request.head.headers) if gate is None else self._enter(gate, body)
+            if completion.transfer_member:
+                self._check_transfer(completion)
+            if gate is not None and (grant := self._grant) is not None and grant.must_ask:
+                self._preparing = asyncio.get_running_loop().create_task(self._go_on_if_let_in(grant, completion))
+                return None
         except UnusualBodyError:
             raise
         except HttpError as error:
@@ -73,6 +78,13 @@ class RequestThatIsRead(WaitingRequest):
         self._completion = completion
         return completion
 
+    def _check_transfer(self, completion: Completion) -> None:
+        """Raise BadRequestError for what would have an engine connect to where a client says."""
+        name = completion.transfer_member
+        if not self._context.live.current.proxy.client_transfer_members:
+            message = f"{name}: only a router tells this to an engine; leave it out"
+            raise BadRequestError(f"{message} (proxy.client-transfer-members lets it pass)", code="router_member")
+
     def _reject(self, error: HttpError) -> None:
         """End a request that can't be read, or isn't let in."""
         self.record.tags = request_tags(self._request)
@@ -80,18 +92,13 @@ class RequestThatIsRead(WaitingRequest):
             self._log_error(f"Failed to unmarshal request JSON: {error.message}")
         self._fail_locally(error)
 
-    def _enter(self, gate: ApiKeyGate, body: bytes) -> Completion | None:
-        """Read the request of a client that has shown a key, if the key allows it. Raises HttpError.
-
-        Returns None when that has to be asked first: then it goes on by itself.
-        """
+    def _enter(self, gate: ApiKeyGate, body: bytes) -> Completion:
+        """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._grant = grant = gate.identify(self._request.head.authorization)
         self.record.key = grant.name
         completion = self._context.endpoint.read(body, self._request.head.headers)
-        if grant.must_ask:
-            self._preparing = asyncio.get_running_loop().create_task(self._go_on_if_let_in(grant, completion))
-            return None
-        grant.begin(completion)
+        if not grant.must_ask:
+            grant.begin(completion)
         return completion
 
     async def _go_on_if_let_in(self, grant: KeyGrant, completion: Completion) -> None:

@@ -29,7 +29,7 @@ async def nothing_left(*instances):
                 return False
         return True
 
-    await until(nothing, 2)
+    await until(nothing)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -187,7 +187,7 @@ async def test_caches_come_at_a_port_of_their_own():
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_slow_prefill_head_does_not_hold_decode_up(stream):
-    async with pair(["slow:head_secs=0.3"]) as (prefill, decode):
+    async with pair(["slow:head_secs=1"]) as (prefill, decode):
         value = body(info(prefill, decode), stream=stream)
         slow = asyncio.create_task(post(prefill, value))
         assert (await post(decode, value)).status == 200
