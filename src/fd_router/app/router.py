@@ -70,7 +70,13 @@ class Router:
         registry = membership.registry
         self._capacity = capacity = build_capacity(runtime, registry, pools, link)
         self._scheduling = build_scheduling(
-            config, registry, pools, telemetry, runtime.rng, capacity.on_count, is_shared=link is not None
+            config,
+            registry,
+            pools,
+            telemetry,
+            runtime.rng,
+            capacity.on_count,
+            learning=link.learning if link is not None else None,
         )
         self._admission = admission = build_admission(runtime, state.budget, build_limits(runtime, link))
         capacity.headroom.on_capacity(admission.queues.on_capacity)

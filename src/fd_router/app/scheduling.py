@@ -40,6 +40,7 @@ from fd_router.scheduling.prefix.sessions import Sessions
 from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.timing import TimedPolicy
+from fd_router.state.topics.learning import SharedLearning
 from fd_router.telemetry.cache_line import cache_line
 from fd_router.telemetry.debug_lines import choice_lines
 from fd_router.telemetry.logging.text_log import RouterLog
@@ -86,21 +87,20 @@ def build_scheduling(
     rng: random.Random,
     on_count: OnCount | None = None,
     *,
-    is_shared: bool = False,
+    learning: SharedLearning | None = None,
 ) -> Scheduling:
     """Build the policies that ``config`` names, and keep up what they need. Raises ConfigError.
 
-    ``is_shared``: what is learnt is to be told to other routers.
+    ``learning``: by which what is learnt is told to other routers; None: this one is alone.
     """
     options = config.scheduler
     named = policies_of(config)
     if problems := problems_of(named, options, time.monotonic, rng):
         raise ConfigError(*problems)
     needs = needs_of(named, options.policy_folder)
-    kind = ToldPrefixIndex if is_shared else PrefixIndex
-    shared = _Shared(
-        make_index(time.monotonic, options, kind), ReportedLoads(time.monotonic, options.load_max_age_secs)
-    )
+    kind = PrefixIndex if learning is None else ToldPrefixIndex
+    loads = ReportedLoads(time.monotonic, options.load_max_age_secs)
+    shared = _Shared(make_index(time.monotonic, options, kind), loads, learning)
     tokenizer = build_tokenizer(options, pools, telemetry) if Need.TOKEN_IDS in needs else None
     scraper, pages = None, LoadPages(pools)
     if Need.REPORTED_LOADS in needs:
@@ -140,6 +140,7 @@ class _Shared(msgspec.Struct, frozen=True):
 
     index: PrefixIndex
     loads: ReportedLoads
+    learning: SharedLearning | None
 
 
 def _make_policy(
@@ -164,6 +165,7 @@ def _make_policy(
         index=shared.index,
         reported_loads=shared.loads,
         load_table=LoadTable(),
+        learning=shared.learning,
     )
     policy = make_policy(named.name, environment, config.scheduler, own_options=named.options, key=named.key)
     if named.is_plugin:
