@@ -41,6 +41,7 @@ FITTING = {
     "key_prefix": "x",
     "priority_header": "x-p",
     "url": "redis://x",
+    "workers": "2",
     "admin_token": "x" * 16,
     "register_token": "y" * 16,
 }
