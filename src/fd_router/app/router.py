@@ -100,7 +100,7 @@ class Router:
         self.context: ServerContext = build_server_context(
             build_routes(
                 runtime, membership, self._sources, admission, self._scheduling, self._routing, self._reloader, state,
-                pools, hops.resolver, endpoints, self._shared, seat,
+                pools, hops.resolver, endpoints, self._shared, seat, capacity,
             ),
             starts(endpoints, self._routing.starters),
             live,

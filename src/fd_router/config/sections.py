@@ -13,6 +13,7 @@ from fd_router.config.capacity import ProtectionConfig
 from fd_router.config.continuation import ContinuationConfig
 from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
+from fd_router.config.log import LogConfig
 from fd_router.config.models import ModelsConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
@@ -87,6 +88,13 @@ class ServerConfig(msgspec.Struct, frozen=True):
             form="a whole number from 1 to 999, or auto",
         ),
     ] = "1"
+    dashboard: Annotated[
+        bool,
+        Option(
+            help="Serve the dashboard, a page for a browser, at /dashboard: on the control port where there is one. "
+            "What it shows is what /metrics shows to anybody, and the rest to who may call the endpoints of admins."
+        ),
+    ] = True
     endpoints: Annotated[
         str,
         Option(
@@ -180,34 +188,6 @@ class ManagerConfig(msgspec.Struct, frozen=True):
             minimum=0.01,
         ),
     ] = 300.0
-
-
-class LogConfig(msgspec.Struct, frozen=True):
-    """What is logged, where, and how long it is kept."""
-
-    level: Annotated[
-        str, Option(live=True, help="The least level that is logged.", choices=("debug", "info", "warn", "error"))
-    ] = "info"
-    output: Annotated[str, Option(help="Where the log goes.", choices=("stdout", "file"))] = "stdout"
-    format: Annotated[
-        str, Option(help="FastDeploy's text lines, or one JSON object a line.", choices=("text", "json"))
-    ] = "text"
-    path: Annotated[str, Option(help="The log file when the output is a file.")] = "logs/router.log"
-    max_age_days: Annotated[
-        int, Option(help="Rotated log files older than this are deleted.", unit="days", minimum=1, zero_is_default=True)
-    ] = 7
-    max_total_size_mb: Annotated[
-        int,
-        Option(
-            help="The oldest rotated log files are deleted while all together are larger than this.",
-            unit="MB",
-            minimum=1,
-            zero_is_default=True,
-        ),
-    ] = 500
-    cleanup_interval_secs: Annotated[
-        float, Option(help="How often old log files are looked for.", unit="s", minimum=1, zero_is_default=True)
-    ] = 3600.0
 
 
 class ProxyConfig(ContinuationConfig, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fd_router.engines.dialect import PairedRequest, PairPlan
+from fd_router.engines.pairing import PairedRequest, PairPlan
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
 from fd_router.http.dechunk import dechunked
@@ -86,9 +86,10 @@ class ContinuingPair:
     def start(self) -> None:
         """Send both their request, or prefill alone where it goes first."""
         plan = self._plan
-        self._prefill.start(self._pools, self._request, plan.prefill_body(), self._prefill_timeout)
+        to_prefill, to_decode = plan.with_heads(self._request)
+        self._prefill.start(self._pools, to_prefill, plan.prefill_body(), self._prefill_timeout)
         if plan.order != "prefill_first":
-            self._decode.start(self._pools, self._request, plan.decode_body(None))
+            self._decode.start(self._pools, to_decode, plan.decode_body(None))
 
     def cancel(self) -> None:
         """Close both connections, and give the counts back; a prefill that is still answering ends, too."""
@@ -178,7 +179,7 @@ class ContinuingPair:
         except ValueError:
             self._fail(leg, "its answer lacks what decode needs", head.status)
             return False
-        self._decode.start(self._pools, self._request, body)
+        self._decode.start(self._pools, self._plan.with_heads(self._request)[1], body)
         return True
 
     def _fail(self, leg: PairLeg, what: str, status: int) -> None:

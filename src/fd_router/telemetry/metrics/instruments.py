@@ -65,6 +65,10 @@ class CounterFamily:
             found = self._children[values] = Counter()
         return found
 
+    def children(self) -> Iterable[tuple[Labels, Counter]]:
+        """Return all counters with their label values."""
+        return self._children.items()
+
     @property
     def has_children(self) -> bool:
         """Whether there is anything to show."""
