@@ -90,7 +90,10 @@ async def burst(routers, count):
     return statuses.count(200)
 
 
-async def test_a_keys_limit_holds_for_all_routers_together_and_each_has_its_share_without_the_server(tmp_path, server):
+async def test_a_keys_limit_holds_for_all_routers_together_and_each_has_its_share_without_the_server(
+    tmp_path, server, monkeypatch
+):
+    monkeypatch.setattr("fd_router.admission.shared_limits.WAIT_SECONDS", 30.0)  # else a busy machine's share counts
     keys = tmp_path / "keys.yaml"
     keys.write_text("keys:\n" + entry("alice", hash_key(KEY)) + "    requests-per-minute: 60\n")
     sections = {"access": {"keys_path": str(keys)}}

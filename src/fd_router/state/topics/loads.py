@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from fd_router.instances.changes import Change, ChangeKind
-from fd_router.instances.registry import Registry
+from fd_router.instances.instance import Instance
 from fd_router.state.gauges import SummedGauges, changes
 from fd_router.state.topic import Topic
 
 Counts = tuple[int, int]
+
+
+class Members(Protocol):
+    """What it needs of a registry."""
+
+    def get(self, key: str) -> Instance | None:
+        """Return a member."""
+
+    def all(self) -> tuple[Instance, ...]:
+        """Return all members."""
+
+    def removed_in_use(self) -> tuple[Instance, ...]:
+        """Return those that are members no more, and have requests."""
+
+    def on_change(self, listener: Callable[[Change], None], /) -> None:
+        """Call ``listener`` after each change."""
 
 
 class _Loads(msgspec.Struct, array_like=True):
@@ -33,7 +50,7 @@ class SharedLoads(Topic):
 
     name = "loads"
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Members) -> None:
         self._registry = registry
         self._told: dict[str, Counts] = {}  # what the others know of this process
         self._others = SummedGauges(2, self._apply)
