@@ -18,13 +18,17 @@ from bench import ROOT, Bench, Finding
 from install import install
 from load_tools import load_tools
 from openai_sdk import openai_sdk
+from pairs import pairs
 from smoke import smoke
+from streams import streams
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "smoke": smoke,
+    "pairs": pairs,
     "openai-sdk": openai_sdk,
     "anthropic-sdk": anthropic_sdk,
     "load-tools": load_tools,
+    "streams": streams,
 }
 """All there are, in the order in which they run. Each starts what it needs; the two plain servers are shared."""
 

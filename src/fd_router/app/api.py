@@ -96,7 +96,7 @@ def build_routes(
         shared.sync.calls.on(ABORT, abort.abort_here)
     workers = Workers(shared, seat, runtime.telemetry.metrics, reloader)
     on_removed = {"on_removed": shared.members.removed} if shared is not None else {}
-    instances = InstancesApi(registry, log=log, **on_removed).routes()
+    instances = InstancesApi(registry, routing.mover, log=log, **on_removed).routes()
     explain = scheduling.explain_api(routing.explain, registry, endpoints).routes()
     routes = merge_routes(
         registration.routes(),

@@ -28,6 +28,7 @@ from fd_router.app.serving import drain, handed_listener, make_listener, open_co
 from fd_router.app.sources import build_sources
 from fd_router.app.state import build_limits, build_state
 from fd_router.app.stats import log_stats
+from fd_router.app.tracing import build_tracing
 from fd_router.app.workers.seat import Seat
 from fd_router.config.loading import Config, Loaded
 from fd_router.errors import FdRouterError
@@ -97,12 +98,13 @@ class Router:
             log=log,
         )
         endpoints = endpoints_of(config.server)
+        self._tracing = tracing = build_tracing(runtime)
         self.context: ServerContext = build_server_context(
             build_routes(
                 runtime, membership, self._sources, admission, self._scheduling, self._routing, self._reloader, state,
                 pools, hops.resolver, endpoints, self._shared, seat, capacity,
             ),
-            starts(endpoints, self._routing.starters),
+            tracing.trace(starts(endpoints, self._routing.starters)),
             live,
             state,
             sweeper=runtime.sweeper,
@@ -217,5 +219,6 @@ class Router:
         self.state.abort()
         self._pools.close()
         self._scheduling.close()
+        await asyncio.to_thread(self._tracing.close)
         await asyncio.sleep(0)  # let the transports tell that they are closed
         self.runtime.sweeper.stop()

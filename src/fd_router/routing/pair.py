@@ -17,7 +17,6 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.decode_alone import DecodeAlone
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -25,12 +24,13 @@ from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, 
 from fd_router.routing.pair_planning import plan_pair
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
+from fd_router.routing.suspected_pair import SuspectedPair
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
 
 
-class PairRequest(DecodeAlone):
+class PairRequest(SuspectedPair):
     """One request to a pair of instances."""
 
     __slots__ = ("_answer",)
@@ -44,6 +44,7 @@ class PairRequest(DecodeAlone):
         self._decode: DecodeLeg | None = None
         self._answer: Answer | None = None  # an instance's own error, while it is decided what follows from it
         self._sent_at = 0.0
+        self._suspect = ""
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instances that work on the request now: prefill, then decode, whose word counts."""
@@ -57,6 +58,11 @@ class PairRequest(DecodeAlone):
         if self._continuation is not None and (engine_id := self._continuation.engine_id):
             return engine_id
         return self._plan.request_id if self._plan is not None else self._tracked_id
+
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of decode's answer came last, 0.0: none are read now."""
+        return self._decode.delivered_at if self._decode is not None else 0.0
 
     # one attempt
 
@@ -108,6 +114,8 @@ class PairRequest(DecodeAlone):
     def _select(self, completion: Completion) -> tuple[Reservation[Instance] | None, Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
         select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
+        if self._suspect:
+            return self._select_without_suspect(select_pair, completion)
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded, None, self)
         self._notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
@@ -199,7 +207,7 @@ class PairRequest(DecodeAlone):
             finally:
                 self._release(leg.reservation)
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
         if self._phase not in UNANSWERED:
             return False
@@ -231,7 +239,8 @@ class PairRequest(DecodeAlone):
         if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
-        self._telemetry.metrics.leg_began("prefill", clock() - sent_at)
+        self.record.prefill_at = now = clock()
+        self._telemetry.metrics.leg_began("prefill", now - sent_at)
         reservation.first_token()
         what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
@@ -276,8 +285,9 @@ class PairRequest(DecodeAlone):
             self._prefill_done(leg.reservation)
         if self._prompted_leg(leg).reservation.wants_usage:  # decode's answer tells of both
             self._watch_usage(body)
-        if self._journal is not None:
+        if (journal := self._journal) is not None:
             leg.deliver_to(self._relay)
+            journal.begun()
 
     def _prompted_leg(self, decode: DecodeLeg) -> PairLeg:
         """Return the leg that computes the prompt: prefill's, where there is one."""
@@ -288,7 +298,9 @@ class PairRequest(DecodeAlone):
         self._write_data(data)
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:
-        """Decode's answer is whole, and so is the client's."""
+        """Decode's answer is whole, and so is the client's, unless its beginning said that decode gives up."""
+        if self._continuation is not None:
+            return
         record = self.record
         is_judged = len(self._recent) == 1 and not record.stream  # nearly always, and by all of it
         if record.status < 300 and not is_judged and (flaw := self._judge_end(leg.reservation.instance)):
@@ -329,6 +341,7 @@ class PairRequest(DecodeAlone):
             blamed = blame(leg, error)
             blamed.headers = (*error.headers, *self._pair_fields())
             self._answer = answer
+            self._suspect_prefill(leg, error)
             try:
                 self._attempt_failed(leg.instance, error, blamed, leg.role)
             finally:

@@ -18,18 +18,18 @@ from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.continuation.single_leg import SingleLeg
-from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
+from fd_router.scheduling.ranks import RankReservation
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 
 Select = Callable[[RequestView, Collection[str]], Reservation[Instance]]
 """(request, keys of instances tried) → the instance, counted. Raises NoInstanceError."""
-
 
 MAX_HELD: Final = 1024 * 1024
 """Bytes of a completion that is kept until it is whole; longer ones go to the client as they come."""
@@ -155,11 +155,12 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         else:
             self._move(AWAITING)
             record.sent_at = self._context.clock()
-        pool = self._pool
-        body, message = request.body, pool.message
-        if self._asks and self._reservation is not None:
-            body = self._body_for(self._reservation.instance.dialect)
-        return message(request, pool.host, body)
+        pool, reservation, body = self._pool, self._reservation, request.body
+        message = pool.message
+        if self._asks and reservation is not None:
+            body = self._body_for(reservation.instance.dialect)
+        host = reservation.line + pool.host if type(reservation) is RankReservation else pool.host
+        return message(request, host, body)
 
     def _release_all(self) -> None:
         if self._awaited is not None:
@@ -178,7 +179,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def choose_leg(
         self,
-        stream: StreamContinuation,
+        stream: LegListener,
         completion: Completion,
         body: bytes,
         excluded: Sequence[str],
@@ -200,7 +201,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             raise
         return leg
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go elsewhere, if the instance with ``key`` is to answer and hasn't begun."""
         reservation = self._reservation
         if reservation is None or reservation.instance.key != key or self._phase not in UNANSWERED:
@@ -256,8 +257,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                     breaker.answered(status)
             if reservation.wants_usage:
                 self._watch_usage(body)
-        if self._journal is not None:
+        if (journal := self._journal) is not None:
             self._deliver_to(self._relay)
+            journal.begun()
 
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on."""
@@ -265,7 +267,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         if head.status >= 300 and self._goes_elsewhere(head):
             return
         self._pass_on(head, body)
-        if self._phase is not STREAMING:
+        if self._phase is not STREAMING or self._continuation is not None:
             return
         if self.record.stream or self._usage is not None:
             self.on_complete()
