@@ -10,6 +10,7 @@ from fd_router.openai.completion import Completion
 from fd_router.routing.continuation.pair_leg import ContinuingPair
 from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.pair_context import PairContext
+from fd_router.routing.pair_planning import plan_pair
 from fd_router.routing.request import RoutedRequest
 
 
@@ -34,8 +35,12 @@ class ContinuablePair(RoutedRequest):
         prefill, decode = pair = (self._pairing if route is None else route).select_pair(completion, excluded)
         try:
             self._tell_choice(prefill.instance, decode.instance)
-        except BaseException:
+            plan = plan_pair(paired, prefill.instance, decode.instance)
+            leg = ContinuingPair(stream, plan, pair, self._context, self._request, self._release)
+        except BaseException:  # an HttpError where the dialect can't
             self._release(prefill)
             self._release(decode)
             raise
-        return ContinuingPair.planned(stream, paired, pair, self._context, self._request, self._release, self._is_full)
+        if self._is_full:
+            leg.pause()
+        return leg

@@ -129,16 +129,6 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         self.is_over = True
         self._cancel()
 
-    def pause(self) -> None:
-        """Stop reading."""
-        self._is_full = True
-        self._pause_upstream()
-
-    def resume(self) -> None:
-        """Read on."""
-        self._is_full = False
-        self._resume_upstream()
-
     # what the connection calls
 
     def on_bug(self, error: Exception) -> None:
