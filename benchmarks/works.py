@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import statistics
@@ -206,6 +207,8 @@ def _find(pattern: str, text: str) -> str:
 
 
 def _milliseconds(text: str) -> float:
-    """Read a duration as wrk writes it: ``812.00us``, ``9.10ms``, ``1.02s``."""
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text or "0s").groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+    """Read a duration as wrk writes it: ``812.00us``, ``9.10ms``, ``1.02m``; nan where it writes none, or ``-nan``."""
+    found = re.fullmatch(r"([\d.]+)(us|ms|s|m|h)", text)
+    if found is None:
+        return math.nan
+    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}[found[2]]

@@ -37,6 +37,7 @@ def main() -> int:
         with _running(mock, folder) as mocked, _running(router, folder) as routed:
             try:
                 seconds = _serves(port)
+                assert b"preact" in _get(port, "/dashboard"), "the dashboard's page is not whole"
                 print(f"first request served {seconds:.2f} s after the start")
             finally:
                 for process in (routed, mocked):
@@ -67,6 +68,15 @@ def _serves(port: int) -> float:
             connection.close()
         time.sleep(0.02)
     raise AssertionError("no request was served")
+
+
+def _get(port: int, path: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def _free_port() -> int:

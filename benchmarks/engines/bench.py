@@ -47,14 +47,26 @@ class Finding(NamedTuple):
     seen: str = ""
 
 
-class Server(Program):
-    """A vLLM server on 127.0.0.1."""
+class Served:
+    """A vLLM server on a port of 127.0.0.1."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def metric(self, name: str) -> float:
+        """Return the sum of the samples called ``name`` on its metrics' page."""
+        page = httpx.get(f"{self.url}/metrics", timeout=10).text
+        return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.partition("{")[0] == name)
+
+
+class Server(Program, Served):
+    """A vLLM server that is started here."""
 
     def __init__(
         self, folder: Path, output: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        Served.__init__(self, free_port())
         added = {**ENVIRONMENT, **(environment or {})}
         command = [str(folder / "venv" / "bin" / "vllm"), "serve", str(folder / "model"), "--port", str(self.port)]
         assignments = [f"{key}={value}" for key, value in added.items()]
@@ -68,11 +80,6 @@ class Server(Program):
             return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
-
-    def metric(self, name: str) -> float:
-        """Return the sum of the samples called ``name`` on its metrics' page."""
-        page = httpx.get(f"{self.url}/metrics", timeout=10).text
-        return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.partition("{")[0] == name)
 
 
 class Router(Program):
@@ -105,11 +112,12 @@ class Router(Program):
 class Bench:
     """Starts what scenarios ask for; ``folder``: where vLLM and the model are. A context manager: leaving ends all."""
 
-    def __init__(self, folder: Path, output: Path) -> None:
+    def __init__(self, folder: Path, output: Path, ports: Sequence[int] = ()) -> None:
+        """``ports``: where two plain servers run already; else they are started."""
         self.folder = folder
         self.output = output
         self._open = ExitStack()
-        self._servers: list[Server] = []
+        self._servers: Sequence[Served] = [Served(port) for port in ports]
 
     def start(self, *arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> list[Server]:
         """Start a server for each of ``arguments`` at once, and wait until all answer."""
@@ -122,7 +130,7 @@ class Bench:
         return servers
 
     @property
-    def servers(self) -> list[Server]:
+    def servers(self) -> Sequence[Served]:
         """Two plain servers, started when they are first wanted."""
         if not self._servers:
             self._servers = self.start((), ())
@@ -130,7 +138,7 @@ class Bench:
 
     def router(
         self,
-        servers: Sequence[Server] | None = None,
+        servers: Sequence[Served] | None = None,
         instances: Sequence[Mapping[str, Any]] | None = None,
         **options: Any,
     ) -> Router:

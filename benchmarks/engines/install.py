@@ -46,5 +46,14 @@ def install(folder: Path) -> None:
         subprocess.run([python, HERE / "tiny_model.py", folder / "model"], check=True)
 
 
+def install_tool(folder: Path, name: str) -> Path:
+    """Make a virtual environment for the package ``name`` if there is none; return the program of that name there."""
+    program = folder / name / "bin" / name
+    if not program.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
+        pip(folder / name / "bin" / "python", "install", name)
+    return program
+
+
 if __name__ == "__main__":
     install(Path(sys.argv[1]).resolve())

@@ -13,12 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from anthropic_sdk import anthropic_sdk
 from bench import ROOT, Bench, Finding
 from install import install
+from load_tools import load_tools
+from openai_sdk import openai_sdk
 from smoke import smoke
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "smoke": smoke,
+    "openai-sdk": openai_sdk,
+    "anthropic-sdk": anthropic_sdk,
+    "load-tools": load_tools,
 }
 """All there are, in the order in which they run. Each starts what it needs; the two plain servers are shared."""
 
@@ -44,13 +50,14 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", choices=[[], *SCENARIOS], help="which ones; all without any")
     parser.add_argument("--folder", type=Path, default=ROOT / ".engines", help="vLLM and the model (%(default)s)")
     parser.add_argument("--output", type=Path, help="a folder for what the programs say; kept")
+    parser.add_argument("--ports", type=int, nargs=2, default=[], help="two plain servers that run there already")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     install(folder)
     with tempfile.TemporaryDirectory() as temporary:
         output = arguments.output or Path(temporary)
         output.mkdir(parents=True, exist_ok=True)
-        with Bench(folder, output.resolve()) as bench:
+        with Bench(folder, output.resolve(), arguments.ports) as bench:
             failed = [name for name in arguments.scenarios or SCENARIOS if not play(name, bench)]
     sys.exit(1 if failed else 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fd_router.admission.networks import Networks
+from fd_router.admission.sessions import Sessions
 from fd_router.admission.tokens import Token
 from fd_router.api.access import GROUPS, Group, Guard, Rules, group_of
 from fd_router.app.router import Router
@@ -26,6 +27,13 @@ EXPECTED = {
     ("/register", "POST"): Group.REGISTER,
     ("/decode_instances", "GET"): Group.REGISTER,
     ("/version", "GET"): Group.OPEN,
+    ("/dashboard", "GET"): Group.PAGE,
+    ("/dashboard/events", "GET"): Group.PAGE,
+    ("/dashboard/login", "POST"): Group.PAGE,
+    ("/dashboard/logout", "POST"): Group.PAGE,
+    ("/dashboard/instances/{key}", "DELETE"): Group.BUTTONS,
+    ("/dashboard/instances/{key}/drain", "POST"): Group.BUTTONS,
+    ("/dashboard/instances/{key}/undrain", "POST"): Group.BUTTONS,
     **{(path, method): Group.ENGINES for path, methods in FAN_OUT.items() for method in methods},
 }
 """All others are for administrators."""
@@ -59,7 +67,9 @@ async def test_every_handler_of_a_whole_router_is_guarded() -> None:
                 with pytest.raises(BadRequestError, match="does not exist"):
                     await handler(request(route, method))
                 continue
-            if group in {Group.OPEN, Group.METRICS}:
+            if group is Group.PAGE and method == "POST":  # who logs in has no token to show yet
+                continue
+            if group in {Group.OPEN, Group.METRICS, Group.PAGE}:
                 status = 503 if route == "/ready" else 200  # it has no instances
                 assert (await handler(request(route, method))).status == status
                 continue
@@ -81,6 +91,8 @@ def test_a_route_that_no_rule_covers_can_not_be_served() -> None:
         Guard(Rules(), FakeLog()).protect({"/new/thing": {"GET": handler}})
     with pytest.raises(ValueError):
         group_of("/health/more")  # what is open is open by its whole name
+    with pytest.raises(ValueError):
+        group_of("/dashboard/more")
     assert group_of("/instances/{key}/drain") is Group.ADMIN
     assert set(GROUPS.values()) == set(Group)
 
@@ -118,6 +130,52 @@ def test_rules(rules: Rules, group: Group, shown: str, client: str, status: int)
     assert caught.value.status == status
     assert ADMIN not in caught.value.message
     assert REGISTER not in caught.value.message
+
+
+def test_what_changes_something_from_a_browser_needs_a_token_that_is_set() -> None:
+    for group in (Group.ENGINES, Group.BUTTONS):
+        with pytest.raises(AccessError, match="needs access.admin-token to be set"):
+            Guard(Rules(), FakeLog()).check(group, request("/x", "POST", ADMIN))
+        Guard(ALL, FakeLog()).check(group, request("/x", "POST", ADMIN))
+
+
+def with_cookie(path: str, cookie: str) -> Request:
+    return Request(RequestHead("GET", path, headers=[(b"Cookie", cookie.encode())]))
+
+
+def test_a_session_is_as_good_as_the_token_below_dashboard_only() -> None:
+    sessions = Sessions(lambda: 0.0)
+    guard = Guard(ALL, FakeLog(), sessions)
+    cookie = f"other=1; fd_router_session={sessions.begin()}"
+    assert guard.allows(Group.ADMIN, with_cookie("/dashboard/explain", cookie))
+    assert guard.allows(Group.BUTTONS, with_cookie("/dashboard/instances/x", cookie))
+    assert guard.allows(Group.METRICS, with_cookie("/dashboard/events", cookie))
+    assert not guard.allows(Group.ADMIN, with_cookie("/instances", cookie))
+    assert not guard.allows(Group.ADMIN, with_cookie("/dashboardx/explain", cookie))
+    assert not guard.allows(Group.REGISTER, with_cookie("/dashboard/explain", cookie))
+    assert not guard.allows(Group.ADMIN, with_cookie("/dashboard/explain", "fd_router_session=other"))
+
+
+def test_another_token_ends_all_sessions_and_the_same_one_none() -> None:
+    sessions = Sessions(lambda: 0.0)
+    guard, secret = Guard(ALL, FakeLog(), sessions), sessions.begin()
+    guard.use(Token(ADMIN), None)
+    assert sessions.has(secret)
+    guard.use(Token("another-token-0123456789"), None)
+    assert not sessions.has(secret)
+
+
+async def test_what_another_sites_page_sends_changes_nothing_anywhere() -> None:
+    foreign = [(b"Origin", b"https://evil.example")]
+    for route, methods in (await routes_of_a_whole_router()).items():
+        for method, handler in methods.items():
+            if method == "GET":
+                continue
+            head = RequestHead(
+                method, route, headers=foreign, host=b"router:30000", authorization=f"Bearer {ADMIN}".encode()
+            )
+            with pytest.raises(AccessError, match="another site"):
+                await handler(Request(head, b"{}", client="10.0.0.1"))
 
 
 def test_a_refusal_is_logged_without_what_was_shown() -> None:

@@ -6,7 +6,6 @@ import json
 import random
 from array import array
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -24,14 +23,18 @@ from tests.support.scheduling_fakes import make_environment
 CHAT = json.dumps({"messages": [{"role": "user", "content": "the secret of life"}]}).encode()
 
 
+def explaining(explain: Callable[..., Any]) -> Callable[..., Any]:
+    draw = draw_with(random.Random(1))
+    return lambda completion, path, body: explain(completion, draw)
+
+
 def centralized(registry: Registry, policy: str, prepare: Any = None) -> ExplainApi:
     scheduler = Scheduler(
         registry.group("mixed"),
         make_policy(policy, make_environment()),
         lambda: "no instance is registered",
     )
-    explain = partial(scheduler.explain, draw=draw_with(random.Random(1)))
-    return ExplainApi(explain, registry.all, {"mixed": policy}, prepare)
+    return ExplainApi(explaining(scheduler.explain), registry.all, {"mixed": policy}, prepare)
 
 
 @pytest.fixture
@@ -111,8 +114,7 @@ async def test_a_pair_is_one_that_fits_together(explain, registry, describe) -> 
         Side(registry.group(role), make_policy("round_robin", make_environment())) for role in ("prefill", "decode")
     ]
     pairs = PairScheduler(*sides, lambda p, d: p.registration.version == d.registration.version)
-    explain_pair = partial(pairs.explain, draw=draw_with(random.Random(1)))
-    api = ExplainApi(explain_pair, registry.all, {"prefill": "round_robin", "decode": "round_robin"})
+    api = ExplainApi(explaining(pairs.explain), registry.all, {"prefill": "round_robin", "decode": "round_robin"})
     for _ in range(3):
         prefill, decode = (await explain(api))["roles"]
         assert (prefill["choice"], decode["choice"]) == ("http://10.0.0.1:2", "http://10.0.0.1:3")

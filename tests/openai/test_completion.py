@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from fd_router.errors import BadRequestError
 from fd_router.openai import completion as completion_module
 from fd_router.openai.completion import ESTIMATE_PER_ID, Completion, RequestFields
+from fd_router.openai.json_body import fields_of
 from fd_router.openai.large_bodies import LARGE
+from fd_router.openai.request_fields import TRANSFER_MEMBERS
 
 
 def read(**fields: Any) -> Completion:
@@ -388,3 +390,31 @@ class TestTextsThatAreDropped:
         completion = Completion(b"a" * 70_000, fields=RequestFields(prompt="hello"))
         completion.drop_texts()
         assert completion.prompt == "hello"
+
+
+class TestTransferMembers:
+    """What only a router tells an engine: where a KV cache is, which rank is to serve."""
+
+    @pytest.mark.parametrize("name", TRANSFER_MEMBERS)
+    @pytest.mark.parametrize("value", [{"remote_host": "10.0.0.1"}, "10.0.0.1", 7, [1], False])
+    def test_one_with_a_value_is_told(self, name: str, value: Any) -> None:
+        assert read(prompt="x", **{name: value}).transfer_member == name
+
+    @pytest.mark.parametrize("name", TRANSFER_MEMBERS)
+    def test_null_is_as_good_as_absent(self, name: str) -> None:
+        assert read(prompt="x", **{name: None}).transfer_member == ""
+
+    def test_one_whose_name_is_escaped_is_told(self) -> None:
+        assert Completion(b'{"bootstrap_h\\u006fst": "x"}').transfer_member == "bootstrap_host"
+
+    def test_one_that_comes_twice_is_told(self) -> None:
+        assert Completion(b'{"bootstrap_host": null, "bootstrap_host": "x"}').transfer_member
+        assert Completion(b'{"bootstrap_host": "x", "prompt": "y"}').prompt == "y"
+
+    @pytest.mark.parametrize("value", [{"remote_host": "10.0.0.1"}, None])
+    def test_in_a_large_body(self, value: Any) -> None:
+        told = read(messages=[{"content": "x" * LARGE}], kv_transfer_params=value).transfer_member
+        assert told == ("kv_transfer_params" if value else "")
+
+    def test_in_a_body_of_another_shape(self) -> None:
+        assert fields_of({"input": "x", "kv_transfer_params": {}}, "input").transfer_member == "kv_transfer_params"

@@ -254,3 +254,32 @@ def test_fake_transport_is_strict() -> None:
     transport = FakeTransport(None)
     with pytest.raises(AssertionError):
         transport.resume_reading()
+
+
+class TestWhatIsNoClientsToSay:
+    """Where a KV cache is, and which rank serves: an engine does as it is told there."""
+
+    BODY = b'{"prompt": "hello", "kv_transfer_params": {"remote_host": "10.0.0.66", "do_remote_prefill": true}}'
+
+    async def test_a_body_that_says_it_is_refused(self) -> None:
+        rig = Rig()
+        client = rig.client()
+        client.receive(post(self.BODY))
+        await rig.settle()
+        status, message = error_of(client.take())
+        assert status == 400
+        assert message.startswith("kv_transfer_params: only a router tells this to an engine; leave it out")
+        assert rig.counts() == [(0, 0), (0, 0)]
+        rig.assert_nothing_is_held()
+
+    async def test_it_passes_where_the_configuration_lets_it(self) -> None:
+        rig = Rig(client_transfer_members=True)
+        instance = await rig.ask(rig.client(), self.BODY)
+        assert instance.take().endswith(self.BODY)
+
+    async def test_a_header_that_names_a_rank_is_dropped(self) -> None:
+        rig = Rig()
+        instance = await rig.ask(rig.client(), headers="X-Data-Parallel-Rank: 7\r\nX-Kept: 1\r\n")
+        sent = instance.take().lower()
+        assert b"x-kept: 1" in sent
+        assert b"rank" not in sent

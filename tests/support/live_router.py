@@ -91,6 +91,7 @@ class LiveRouter:
         self.directory = directory
         self.outlet = Outlet()
         self.port = free_port()
+        self.token = ""  # that is shown to the router's own endpoints
         self.instances: list[LoopbackInstance] = []
         self.connects = True  # else connections to instances are never there
         self._section, _, name = key.partition(".")
@@ -158,7 +159,8 @@ class LiveRouter:
 
     async def call(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
         """Ask the router itself. Returns the status and the JSON of the answer."""
-        answer = await self.exchange(message(body, method=method, path=path))
+        shown = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
+        answer = await self.exchange(message(body, method=method, path=path, headers=shown))
         return int(answer.split()[1]), json.loads(answer.partition(b"\r\n\r\n")[2])
 
     async def ask(self, body: bytes = b'{"prompt": "hello"}', headers: str = "") -> bytes:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from fd_router.engines.dialect import Dialect
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.instances.instance import Instance
 from fd_router.routing.pair import PairRequest
 from fd_router.routing.pair_context import PairContext
+from fd_router.routing.pair_planning import decodes_alone
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
@@ -25,13 +29,28 @@ class PairRig(Rig):
 
     pair_context: PairContext
 
-    def __init__(self, prefills: int = 2, decodes: int = 2, **settings: Any) -> None:
+    def __init__(
+        self,
+        prefills: int = 2,
+        decodes: int = 2,
+        dialect: Dialect | None = None,
+        told: Mapping[str, Any] = MappingProxyType({}),
+        **settings: Any,
+    ) -> None:
+        """``told``: what instances register beside role and address."""
         super().__init__(0, **settings)
-        dialect = FastDeployDialect()
-        self.prefills = [make_instance(number, "prefill", dialect) for number in range(1, prefills + 1)]
-        self.decodes = [make_instance(number, "decode", dialect) for number in range(101, decodes + 101)]
+        dialect = dialect or FastDeployDialect()
+        self.prefills = [make_instance(number, "prefill", dialect, told) for number in range(1, prefills + 1)]
+        self.decodes = [make_instance(number, "decode", dialect, told) for number in range(101, decodes + 101)]
         self.instances = self.prefills + self.decodes
-        pairs = PairScheduler[Instance](self._side("prefill"), self._side("decode"), Instance.can_pair_with)
+        self.alone_below = 0  # tokens: see ``decode-alone-below-tokens``
+        pairs = PairScheduler[Instance](
+            self._side("prefill"),
+            self._side("decode"),
+            Instance.can_pair_with,
+            decodes_alone=decodes_alone,
+            alone_below=lambda: self.alone_below,
+        )
         shared = {name: getattr(self.context, name) for name in self.context.__struct_fields__ if name != "select"}
         self.pair_context = PairContext(select_pair=pairs.select, make_id=lambda: "made-here", **shared)
 

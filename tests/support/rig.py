@@ -40,8 +40,11 @@ from tests.support.telemetry_fakes import Outlet
 PATH = "/v1/completions"
 
 
-def make_instance(number: int, role: str = "mixed", dialect: Dialect | None = None) -> Instance:
-    instance = Instance(parse_registration({"role": role, "host_ip": f"10.0.0.{number}", "port": 8000}), dialect)
+def make_instance(
+    number: int, role: str = "mixed", dialect: Dialect | None = None, told: Mapping[str, Any] | None = None
+) -> Instance:
+    registered = {"role": role, "host_ip": f"10.0.0.{number}", "port": 8000, **(told or {})}
+    instance = Instance(parse_registration(registered), dialect)
     instance.health = Health.HEALTHY
     return instance
 

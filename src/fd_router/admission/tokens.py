@@ -29,6 +29,14 @@ class Token:
         """
         return hmac.compare_digest(hashlib.sha256(_credentials(authorization)).digest(), self._digest)
 
+    def is_same(self, other: Token | None) -> bool:
+        """Tell whether ``other`` is the same secret."""
+        return other is not None and other.has_digest(self._digest)
+
+    def has_digest(self, digest: bytes) -> bool:
+        """Tell whether that is the secret's SHA-256."""
+        return hmac.compare_digest(self._digest, digest)
+
     def __repr__(self) -> str:
         return "<Token>"
 

@@ -15,8 +15,8 @@ from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import BUILT_IN, CHAT, COMPLETIONS, Endpoint
 from fd_router.scheduling.explanation import Standing, Verdict
 
-Explain = Callable[[Completion], Sequence[Verdict]]
-"""Explains a choice: one verdict for each role. Raises NoInstanceError."""
+Explain = Callable[[Completion, str, bytes], Sequence[Verdict | str]]
+"""(completion, path, body) → for each role a verdict, or why nobody is chosen. Raises NoInstanceError."""
 
 Prepare = Callable[[Completion], Awaitable[None] | None]
 """What happens before a selection: the tokenizer's work."""
@@ -62,14 +62,14 @@ class ExplainApi:
         completion.session_id = request.head.session or completion.session_id
         if self._prepare is not None and (preparation := self._prepare(completion)) is not None:
             await preparation
-        verdicts: Sequence[Verdict | None]
+        verdicts: Sequence[Verdict | str]
         try:
-            verdicts, why_none = self._explain(completion), ""
+            verdicts = self._explain(completion, endpoint.path, request.body)
         except NoInstanceError as error:
-            verdicts, why_none = [None] * len(self._policies), error.message
+            verdicts = [error.message] * len(self._policies)
         members = [member for member in self._members() if _serves(member, completion.served_as)]
         roles = [
-            _role(role, policy, verdict, why_none, [x for x in members if x.registration.role == role])
+            _role(role, policy, verdict, [x for x in members if x.registration.role == role])
             for (role, policy), verdict in zip(self._policies.items(), verdicts, strict=True)
         ]
         answer = {"path": endpoint.path, "prompt": _prompt(completion), "roles": roles}
@@ -109,12 +109,10 @@ def _prompt(completion: Completion) -> dict[str, Any]:
     }
 
 
-def _role(
-    role: str, policy: str, verdict: Verdict | None, why_none: str, members: Sequence[Instance]
-) -> dict[str, Any]:
-    if verdict is None:
+def _role(role: str, policy: str, verdict: Verdict | str, members: Sequence[Instance]) -> dict[str, Any]:
+    if isinstance(verdict, str):
         candidates = [_entry(member, None, best=False) for member in members]
-        return {"role": role, "policy": policy, "choice": None, "reason": why_none, "candidates": candidates}
+        return {"role": role, "policy": policy, "choice": None, "reason": verdict, "candidates": candidates}
     explanation = verdict.explanation
     best = {explanation.standings[place].candidate.url for place in explanation.best}
     standings = {standing.candidate.url: standing for standing in explanation.standings}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from fd_router.admission.allowance import Allowance
 from fd_router.admission.api_key_gate import ApiKeyGate
 from fd_router.admission.api_key_store import ApiKeyStore
 from fd_router.admission.key_file import KeyFile
 from fd_router.admission.networks import Networks, read_networks
 from fd_router.admission.priorities import Priorities
+from fd_router.admission.sessions import Sessions
 from fd_router.admission.tokens import read_tokens
 from fd_router.api.access import Group, Guard, Rules
 from fd_router.app.runtime import Run, Runtime
@@ -31,6 +33,8 @@ class Admission(msgspec.Struct, frozen=True):
     queues: RequestQueues
     guard: Guard  # of the router's own endpoints
     rules: Rules  # that the guard began with
+    sessions: Sessions  # of browsers that have shown the admin token
+    keys: Callable[[], Iterable[Allowance]]  # that are in force
     networks: Networks | None  # of the instances; None: any
     keep_authorization: bool  # instances get the clients' Authorization headers
     reload_keys: Callable[[], Sequence[str]]  # returns what is wrong with them: then nothing has changed
@@ -66,16 +70,18 @@ def build_admission(runtime: Runtime, budget: BodyBudget) -> Admission:
         )
     )
     budget.on_refused = partial(counters.refused, "body_budget")
-    runtime.telemetry.metrics.show(
-        AdmissionMetrics(counters, queues.lengths, store.all if store is not None else tuple, budget)
-    )
+    keys = store.all if store is not None else tuple
+    runtime.telemetry.metrics.show(AdmissionMetrics(counters, queues.lengths, keys, budget))
     forward = access.forward_authorization
+    sessions = Sessions(runtime.clock)
     rules = Rules(admin, register, networks, access.protect_metrics)
     return Admission(
         gate=ApiKeyGate(store, runtime.clock, counters.refused) if store is not None else None,
         queues=queues,
-        guard=Guard(rules, log),
+        guard=Guard(rules, log, sessions),
         rules=rules,
+        sessions=sessions,
+        keys=keys,
         networks=networks,
         keep_authorization=forward == "always" or (forward == "auto" and store is None),
         reload_keys=key_file.reload if key_file is not None else tuple,

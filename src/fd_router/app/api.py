@@ -15,6 +15,8 @@ from fd_router.api.reload import reload_routes
 from fd_router.api.routes import merge_routes
 from fd_router.api.version import version_routes
 from fd_router.app.admission import Admission
+from fd_router.app.capacity import Capacity
+from fd_router.app.dashboard import build_dashboard
 from fd_router.app.membership import Membership
 from fd_router.app.reload import Reloader
 from fd_router.app.routing import Routing
@@ -50,6 +52,7 @@ def build_routes(
     pools: Pools,
     resolver: Resolver,
     endpoints: Sequence[Endpoint],
+    capacity: Capacity,
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
     registry, monitor, log, gate = membership.registry, membership.monitor, runtime.log, admission.gate
@@ -75,9 +78,11 @@ def build_routes(
         networks=admission.networks,
         resolve=resolver.addresses,
     )
+    instances = InstancesApi(registry, log=log).routes()
+    explain = scheduling.explain_api(routing.explain, registry, endpoints).routes()
     routes = merge_routes(
         registration.routes(),
-        InstancesApi(registry, log=log).routes(),
+        instances,
         HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
         metrics_routes(runtime.telemetry.metrics.pages),
         reload_routes(reloader.reload),
@@ -90,6 +95,10 @@ def build_routes(
             membership.model_prober.ensure,
             (lambda authorization: gate.identify(authorization).allowance.key) if gate is not None else None,
         ).routes(),
-        scheduling.explain_api(routing.explain, registry, endpoints).routes(),
-    )
+        explain,
+        build_dashboard(
+            runtime, membership, admission, capacity, scheduling, routing, state, endpoints,
+            instances=instances, explain=explain,
+        ),
+    )  # fmt: skip
     return admission.guard.protect(routes)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from fd_router.app.runtime import Run, Runtime
-from fd_router.capacity.breaker import TripLimits
+from fd_router.capacity.breaker import Circuit, TripLimits
 from fd_router.capacity.breakers import BreakerOptions, Breakers
 from fd_router.capacity.cooling import Cooling
 from fd_router.capacity.count_audit import CountAuditor
@@ -26,6 +26,7 @@ class Capacity(msgspec.Struct, frozen=True):
     """``headroom`` tells when an instance may have one more request; ``on_count`` takes an engine's own count."""
 
     headroom: Headroom
+    circuits: Callable[[], Iterable[tuple[Instance, Circuit]]]
     on_count: Callable[[Instance, float, int], None] | None
     runs: Sequence[Run]
 
@@ -50,16 +51,17 @@ def build_capacity(runtime: Runtime, registry: Registry, pools: Pools) -> Capaci
     seconds = options.slow_start_secs
     slow_start = SlowStart(registry, limits, seconds, clock=runtime.clock) if seconds else None
     auditor = _build_auditor(runtime, registry, pools, counters)
+    circuits = breakers.circuits if breakers is not None else tuple
     runtime.telemetry.metrics.show(
         ProtectionMetrics(
             counters,
-            breakers.circuits if breakers is not None else tuple,
+            circuits,
             auditor.gaps if auditor is not None else tuple,
         )
     )
     registry.on_removed(lambda instance: counters.forget(instance.url))
     runs = [part.run for part in (breakers, cooling, progress, slow_start, auditor) if part is not None]
-    return Capacity(headroom, auditor.compare if auditor is not None else None, runs)
+    return Capacity(headroom, circuits, auditor.compare if auditor is not None else None, runs)
 
 
 def _build_auditor(

@@ -79,7 +79,7 @@ class Router:
         self.context: ServerContext = build_server_context(
             build_routes(
                 runtime, membership, self._sources, admission, self._scheduling, self._routing, self._reloader, state,
-                pools, hops.resolver, endpoints,
+                pools, hops.resolver, endpoints, capacity,
             ),
             starts(endpoints, self._routing.starters),
             live,

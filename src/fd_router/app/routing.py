@@ -28,18 +28,20 @@ from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
 from fd_router.routing.pair import PairRequest
 from fd_router.routing.pair_context import PairContext
+from fd_router.routing.pair_planning import PlannedSeeker, decodes_alone
 from fd_router.routing.request import RoutedRequest
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
+from fd_router.scheduling.decision_tap import DecisionTap
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.scheduler import Scheduler
 
-Explain = Callable[[Completion, Draw], Sequence[Verdict]]
-"""(completion, draw) → a verdict for each role. Raises NoInstanceError."""
+Explain = Callable[[Completion, str, bytes, Draw], Sequence[Verdict | str]]
+"""(completion, path, body, draw) → a verdict for each role, or why there is none. Raises NoInstanceError."""
 
 
 class Routing(msgspec.Struct, frozen=True):
@@ -49,6 +51,7 @@ class Routing(msgspec.Struct, frozen=True):
     explain: Explain
     in_flight: InFlight
     directory: ModelDirectory
+    tap: DecisionTap
     runs: Sequence[Run]
 
 
@@ -66,7 +69,8 @@ def build_routing(
     in_flight = InFlight(partial(_under_way, state))
     membership.monitor.on_probed(admission.queues.on_capacity)
     switch.on_not_found = membership.model_prober.want
-    make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry)
+    tap = DecisionTap()
+    make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry, tap)
     directory, default = build_models(runtime, registry, scheduling, admission.queues, switch, make_scheduler)
     shared = {
         "live": runtime.live,
@@ -90,7 +94,7 @@ def build_routing(
     runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
-    return Routing(starters, partial(_explain, directory, default), in_flight, directory, runs)
+    return Routing(starters, partial(_explain, directory, default), in_flight, directory, tap, runs)
 
 
 def _under_way(state: ServerState) -> list[RoutedRequest]:
@@ -120,28 +124,44 @@ def _starters(
 
 
 def _explain(
-    directory: ModelDirectory, default: GroupScheduler, completion: Completion, draw: Draw
-) -> Sequence[Verdict]:
-    return directory.explain(completion, draw) if directory.is_needed else default.explain(completion, draw)
+    directory: ModelDirectory, default: GroupScheduler, completion: Completion, path: str, body: bytes, draw: Draw
+) -> Sequence[Verdict | str]:
+    chooser = directory if directory.is_needed else default
+    return chooser.explain(completion, draw, PlannedSeeker(path, body))
 
 
-def _singles(runtime: Runtime, registry: Registry, model: str, policies: Policies) -> GroupScheduler:  # noqa: ARG001
+def _singles(
+    runtime: Runtime,  # noqa: ARG001
+    registry: Registry,
+    tap: DecisionTap,
+    model: str,
+    policies: Policies,
+) -> GroupScheduler:
     """Make who schedules the requests for ``model`` in a fleet of mixed instances."""
     why = partial(why_none, registry, model)
     scheduler = Scheduler[Instance](registry.group("mixed", model), policies["mixed"], why)
+    tap.add(scheduler)
     return GroupScheduler(scheduler.select, scheduler.select, scheduler.explain)
 
 
-def _pairs(runtime: Runtime, registry: Registry, model: str, policies: Policies) -> GroupScheduler:
+def _pairs(runtime: Runtime, registry: Registry, tap: DecisionTap, model: str, policies: Policies) -> GroupScheduler:
     """Make who schedules the requests for ``model`` in a fleet of prefill and decode instances."""
     pairs = PairScheduler[Instance](
         Side(registry.group("prefill", model), policies["prefill"]),
         Side(registry.group("decode", model), policies["decode"]),
         Instance.can_pair_with,
         partial(left_out, registry, model),
+        decodes_alone,
+        partial(_alone_below, runtime),
     )
+    tap.add(pairs)
     single = any_instance_scheduler(registry, runtime.clock, runtime.rng, model)
     return GroupScheduler(single.select, pairs.select, pairs.explain)
+
+
+def _alone_below(runtime: Runtime) -> int:
+    """Return the tokens that a decode instance may lack of a prompt and serve it alone all the same; 0: none."""
+    return runtime.live.current.scheduler.decode_alone_below_tokens
 
 
 def _start_pair(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:

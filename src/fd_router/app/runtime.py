@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from fd_router.config.live import LiveConfig
-from fd_router.config.sections import Config, LogConfig
+from fd_router.config.log import LogConfig
+from fd_router.config.sections import Config
 from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.telemetry.logging.text_log import RouterLog

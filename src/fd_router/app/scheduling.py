@@ -60,6 +60,7 @@ class Scheduling(msgspec.Struct, frozen=True):
     make_policies: Callable[[], Mapping[str, Policy]]  # the same once more, for instances of another model
     keep_policies: Callable[[Sequence[Mapping[str, Policy]]], None]  # those that are in use, of all that were made
     names: Mapping[str, str]  # of the policies, by role
+    cached_blocks: Callable[[str], int] | None  # of the instance with this URL, where prefixes are remembered
     prepare: Prepare | None  # what must happen before a selection
     runs: Sequence[Run]
     close: Callable[[], None]  # lets go of what the parts work with
@@ -69,7 +70,7 @@ class Scheduling(msgspec.Struct, frozen=True):
         return [run() for run in self.runs]
 
     def explain_api(
-        self, explain: Callable[..., Sequence[Verdict]], registry: Registry, endpoints: Sequence[Endpoint]
+        self, explain: Callable[..., Sequence[Verdict | str]], registry: Registry, endpoints: Sequence[Endpoint]
     ) -> ExplainApi:
         """Build the endpoint that shows what ``explain(completion, draw)`` says of every role."""
         explain = partial(explain, draw=draw_with(random.Random()))  # the policies' own draws stay as they are
@@ -118,6 +119,7 @@ def build_scheduling(
         make_policies=make_policies,
         keep_policies=changes.keep_policies,
         names={role: policy.name for role, policy in named.items()},
+        cached_blocks=shared.index.blocks_of if Need.PREFIX_INDEX in needs else None,
         prepare=tokenizer.prepare if tokenizer is not None else None,
         runs=runs,
         close=tokenizer.close if tokenizer is not None else _nothing,

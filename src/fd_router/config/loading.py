@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fd_router.config.admission import AccessConfig, AdmissionConfig
+from fd_router.config.log import LogConfig
 from fd_router.config.options import (
     ENVIRONMENT_PREFIX,
     Declared,
@@ -29,7 +30,6 @@ from fd_router.config.sections import (
     OPTIONS,
     SECTIONS,
     Config,
-    LogConfig,
     ManagerConfig,
     ProxyConfig,
     ServerConfig,

@@ -37,6 +37,16 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
         default_factory=dict
     )
     policy_folder: str = ""  # no option: where the configuration file lies, and perhaps a policy of its own
+    decode_alone_below_tokens: Annotated[
+        int,
+        Option(
+            live=True,
+            help="Splitwise: a prompt of which the decode instance lacks fewer tokens than this is served there alone, "
+            "where its engine can (vLLM); a cache-aware decode-policy tells what is cached there. 0: pairs serve all.",
+            unit="tokens",
+            minimum=0,
+        ),
+    ] = 0
     eviction_interval_secs: Annotated[
         float, Option(help="How often the prefix index is swept.", unit="s", minimum=0.1, zero_is_default=True)
     ] = 60.0

@@ -12,6 +12,7 @@ from fd_router.config.capacity import ProtectionConfig
 from fd_router.config.continuation import ContinuationConfig
 from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
+from fd_router.config.log import LogConfig
 from fd_router.config.models import ModelsConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
@@ -76,6 +77,13 @@ class ServerConfig(msgspec.Struct, frozen=True):
             "a restart without a refused one."
         ),
     ] = False
+    dashboard: Annotated[
+        bool,
+        Option(
+            help="Serve the dashboard, a page for a browser, at /dashboard: on the control port where there is one. "
+            "What it shows is what /metrics shows to anybody, and the rest to who may call the endpoints of admins."
+        ),
+    ] = True
     endpoints: Annotated[
         str,
         Option(
@@ -166,34 +174,6 @@ class ManagerConfig(msgspec.Struct, frozen=True):
     ] = 300.0
 
 
-class LogConfig(msgspec.Struct, frozen=True):
-    """What is logged, where, and how long it is kept."""
-
-    level: Annotated[
-        str, Option(live=True, help="The least level that is logged.", choices=("debug", "info", "warn", "error"))
-    ] = "info"
-    output: Annotated[str, Option(help="Where the log goes.", choices=("stdout", "file"))] = "stdout"
-    format: Annotated[
-        str, Option(help="FastDeploy's text lines, or one JSON object a line.", choices=("text", "json"))
-    ] = "text"
-    path: Annotated[str, Option(help="The log file when the output is a file.")] = "logs/router.log"
-    max_age_days: Annotated[
-        int, Option(help="Rotated log files older than this are deleted.", unit="days", minimum=1, zero_is_default=True)
-    ] = 7
-    max_total_size_mb: Annotated[
-        int,
-        Option(
-            help="The oldest rotated log files are deleted while all together are larger than this.",
-            unit="MB",
-            minimum=1,
-            zero_is_default=True,
-        ),
-    ] = 500
-    cleanup_interval_secs: Annotated[
-        float, Option(help="How often old log files are looked for.", unit="s", minimum=1, zero_is_default=True)
-    ] = 3600.0
-
-
 class ProxyConfig(ContinuationConfig, frozen=True):
     """How requests are taken from clients and forwarded to instances."""
 
@@ -206,6 +186,16 @@ class ProxyConfig(ContinuationConfig, frozen=True):
             maximum=100,
         ),
     ] = 3
+    client_transfer_members: Annotated[
+        bool,
+        Option(
+            live=True,
+            help=(
+                "Let bodies have what only routers tell vLLM or SGLang (kv_transfer_params, bootstrap_host, "
+                "routed_dp_rank …); else they are a 400. An engine connects to the host that is named there."
+            ),
+        ),
+    ] = False
     connect_timeout_secs: Annotated[
         float, Option(live=True, help="How long connecting to an instance may take.", unit="s", minimum=0.001)
     ] = 3.0

@@ -6,46 +6,38 @@ differs. An instance has a dialect, found by the name that its registration tell
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
 from fd_router.engines.continuation.ways import PLAIN, Ways
 from fd_router.engines.engine_load import EngineLoad, read_engine_load
 from fd_router.engines.error_answers import begins_with_error, end_flaw, is_aborted, is_clients_error
+from fd_router.engines.pairing import Order, PairedRequest, Pairing, PairMember, PairPlan, SameBody
+
+__all__ = [
+    "MANY",
+    "OK",
+    "AbortMessage",
+    "AbortReply",
+    "Dialect",
+    "GivenBack",
+    "Order",
+    "PairMember",
+    "PairPlan",
+    "PairedRequest",
+    "Pairing",
+    "Role",
+    "SameBody",
+    "Verdict",
+]
 
 Role = Literal["mixed", "prefill", "decode"]
 
 MANY: Final = 1_000_000
 """As often as a request may be sent at all."""
-
-Order = Literal["together", "prefill_first"]
-"""When decode gets its request: with prefill's, or when prefill's answer is whole."""
-
-
-class PairMember(Protocol):
-    """What an instance registered, as far as the two of a pair must know of each other."""
-
-    @property
-    def host_ip(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def connector_port(self) -> int: ...
-    @property
-    def device_ids(self) -> Sequence[str]: ...
-    @property
-    def rdma_ports(self) -> Sequence[str]: ...
-    @property
-    def transfer_protocol(self) -> Sequence[str]: ...
-    @property
-    def tp_size(self) -> int: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def extra(self) -> Mapping[str, Any]: ...
 
 
 class Verdict(Enum):
@@ -61,62 +53,6 @@ class Verdict(Enum):
 OK: Final = Verdict.OK
 """For who judges, or is told a verdict, on the hot path: an Enum finds its members by a search, which takes longer than
 all the rest of a judgement."""
-
-
-class PairedRequest(msgspec.Struct, gc=False):
-    """One request, as a dialect makes the two bodies of a pair of it. It lives as long as the request.
-
-    ``has_router_fields``: the body has members that a router writes, or a ``request_id`` that is none, so whatever is
-    to be put in must be taken out first.
-    """
-
-    body: bytes  # the client's
-    request_id: str  # the client's own, or one made here
-    has_own_id: bool  # the client's body has it
-    has_router_fields: bool
-    stream: bool
-    reschedules: int = 0  # how often decode gave it back
-    token_ids: Sequence[int] = ()  # generated before it did
-    prepared: bytes = b""  # the dialect's: what it made of the body and needs again for another attempt
-
-    def use_body(self, body: bytes) -> None:
-        """Make the bodies of what follows from ``body``, which asks for another model perhaps."""
-        if self.body is not body:
-            self.body, self.prepared = body, b""
-
-
-class PairPlan(msgspec.Struct, gc=False):
-    """How one attempt at a pair goes. ``request_id``: by which both instances know the request then."""
-
-    order: ClassVar[Order] = "together"
-
-    request_id: str
-
-    def prefill_body(self) -> bytes:
-        """Return the body for the prefill instance."""
-        raise NotImplementedError
-
-    def decode_body(self, prefill_answer: bytes | None) -> bytes:
-        """Return the body for the decode instance.
-
-        ``prefill_answer``: the whole body that prefill answered, where it goes first, else None. Raises ValueError when
-        that lacks what decode needs.
-        """
-        raise NotImplementedError
-
-
-class SameBody(PairPlan):
-    """A pair whose two instances get the same body at once."""
-
-    body: bytes
-
-    def prefill_body(self) -> bytes:
-        """Return the body."""
-        return self.body
-
-    def decode_body(self, prefill_answer: bytes | None) -> bytes:  # noqa: ARG002
-        """Return the body."""
-        return self.body
 
 
 class GivenBack(msgspec.Struct, frozen=True):
@@ -195,16 +131,29 @@ class Dialect:
         """Tell whether ``answer`` to a GET of ``detect_path`` is of this engine."""
         return False
 
-    def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:  # noqa: ARG002
+    def pairing(self, member: PairMember) -> Pairing | None:  # noqa: ARG002
+        """Return the protocol by which ``member`` hands KV caches over, or takes them; None for none that is known."""
+        return None
+
+    def pair_fault(self, member: PairMember) -> str:
+        """Say why what ``member`` registers can't be half of a pair, naming the key and the mend; "" when it can."""
+        pairing = self.pairing(member)
+        return "" if pairing is None else pairing.fault(member)
+
+    def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:
         """Tell whether the two, which both speak this dialect, can serve a request together."""
-        return False
+        pairing = self.pairing(prefill)
+        return pairing is not None and pairing is self.pairing(decode) and pairing.can_pair(prefill, decode)
 
     def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
         """Plan one attempt of ``request`` at a pair that ``can_pair``.
 
         Raises ValueError when the client's body is no JSON object.
         """
-        raise NotImplementedError
+        pairing = self.pairing(prefill)
+        if pairing is None:
+            raise NotImplementedError
+        return pairing.plan(request, prefill, decode)
 
     def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:  # noqa: ARG002
         """Tell what an answer means: all of it, or, if not ``whole``, what came of its body first.

@@ -11,6 +11,8 @@ from fd_router.engines.continuation.engines import SGLANG
 from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
 from fd_router.engines.engine_load import EngineLoad
+from fd_router.engines.pairing import Pairing, PairMember
+from fd_router.engines.pairings.sglang_bootstrap import SglangPairing
 from fd_router.engines.prometheus import samples
 
 ABORT_PATH: Final = "/abort_request"
@@ -38,6 +40,8 @@ class SglangDialect(Dialect):
 
     name: ClassVar[str] = "sglang"
 
+    makes_pairs: ClassVar[bool] = True
+
     ways: ClassVar[Ways] = SGLANG
 
     metrics_prefix: ClassVar[bytes] = b"sglang:"
@@ -53,6 +57,13 @@ class SglangDialect(Dialect):
     load_is_metrics: ClassVar[bool] = False
 
     busy_statuses: ClassVar[frozenset[int]] = frozenset((429, 503))
+
+    def __init__(self) -> None:
+        self._pairing = SglangPairing()
+
+    def pairing(self, member: PairMember) -> Pairing:  # noqa: ARG002
+        """Return the one that it has."""
+        return self._pairing
 
     def recognizes(self, answer: bytes) -> bool:
         """Tell by the server's settings, which all versions show."""

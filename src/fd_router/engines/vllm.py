@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -10,6 +10,10 @@ import msgspec
 from fd_router.engines.continuation.engines import VLLM
 from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
+from fd_router.engines.pairing import Pairing, PairMember
+from fd_router.engines.pairings.mooncake import MooncakePairing
+from fd_router.engines.pairings.nixl_pull import NixlPullPairing
+from fd_router.engines.pairings.nixl_push import NixlPushPairing
 
 ABORT_PATH: Final = "/inference/v1/abort_requests"
 """Open with ``--enable-scale-out`` only, else 403: then a request is ended by the end of its connection."""
@@ -27,6 +31,8 @@ class VllmDialect(Dialect):
 
     name: ClassVar[str] = "vllm"
 
+    makes_pairs: ClassVar[bool] = True
+
     metrics_prefix: ClassVar[bytes] = b"vllm:"
 
     ways: ClassVar[Ways] = VLLM
@@ -36,6 +42,24 @@ class VllmDialect(Dialect):
     busy_statuses: ClassVar[frozenset[int]] = frozenset((429, 503))
 
     abort_closed_statuses: ClassVar[frozenset[int]] = frozenset((403,))
+
+    def __init__(self) -> None:
+        pull, push, mooncake = NixlPullPairing(), NixlPushPairing(), MooncakePairing()
+        self._pairings: Mapping[str, Pairing] = {
+            "": pull, pull.name: pull, "NixlPullConnector": pull, push.name: push, mooncake.name: mooncake,
+        }  # fmt: skip
+
+    def pairing(self, member: PairMember) -> Pairing | None:
+        """Tell by the connector that is registered; where none is, NixlConnector, whose answers show it."""
+        return self._pairings.get(member.kv_transfer.get("kv_connector", ""))
+
+    def pair_fault(self, member: PairMember) -> str:
+        """Refuse connectors that aren't known here."""
+        if self.pairing(member) is None:
+            known = ", ".join(name for name in self._pairings if name)
+            told = str(member.kv_transfer.get("kv_connector"))[:80]
+            return f"kv_transfer.kv_connector {told!r} isn't known; known are {known}"
+        return super().pair_fault(member)
 
     def recognizes(self, answer: bytes) -> bool:
         """Tell by ``{"version": "0.32.0"}``, and nothing else in it."""

@@ -6,11 +6,13 @@ import re
 
 import httptools
 
-from fd_router.http.heads import ResponseHead, connection_options, header_lines, without
+from fd_router.http.heads import END_OF_HEAD, ResponseHead, connection_options, header_lines, without
 from fd_router.http.messages import Headers
 
 _NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
 """Control characters, which the parser lets pass in a reason phrase only."""
+
+_INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 
 
 class AnswerReader:
@@ -96,3 +98,11 @@ class AnswerReader:
         return (
             f"<AnswerReader {'complete' if self.is_complete else 'head' if self.head is not None else 'nothing yet'}>"
         )
+
+
+def after_interim_heads(data: bytes) -> bytes:
+    """Cut off 1xx heads, and blank lines, that came before the real one."""
+    data = data.lstrip(b"\r\n")
+    while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
+        data = data[end + 4 :].lstrip(b"\r\n")
+    return data

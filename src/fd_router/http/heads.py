@@ -163,14 +163,19 @@ def response_bytes(
     keep_alive_1_0: bool,
     head_only: bool,
     cors: bytes = b"",
+    goes_on: bool = False,
 ) -> bytes:
     """Return a whole answer made by the router itself, at ``now`` (seconds since 1970). Never fails.
 
-    ``cors``: further header lines, see ``http.cors``.
+    ``cors``: further header lines, see ``http.cors``. ``goes_on``: it is the head of an answer without a length, the
+    last of its connection: chunks follow, or, in HTTP/1.0, whatever comes until the connection ends.
     """
+    framing = f"content-length: {len(response.body)}\r\n"
+    if goes_on:
+        close, framing = True, "" if keep_alive_1_0 else "transfer-encoding: chunked\r\n"
     lines = [f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\ndate: {_date(int(now))}\r\n"]
     if response.status != 204:  # RFC 9110 section 8.6
-        lines.append(f"content-type: {response.content_type}\r\ncontent-length: {len(response.body)}\r\n")
+        lines.append(f"content-type: {response.content_type}\r\n{framing}")
     if request_id:
         lines.append(f"x-request-id: {request_id}\r\n")
     lines += [f"{name}: {_NOT_IN_VALUE.sub(' ', value)}\r\n" for name, value in response.headers]

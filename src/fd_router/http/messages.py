@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -41,6 +41,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     client: str = ""  # the client's IP address, as trusted proxies tell it: for the log and fairness, not for access
     session: str = ""  # x-session-id, which goes before what a body says
     cors: bytes = b""  # header lines that each answer to it gets
+    host: bytes = b""  # the Host header's value, to tell the router's own pages from others'
 
     @property
     def version(self) -> str:
@@ -71,6 +72,14 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return f"<Request {self.head.method} {self.head.path} {len(self.body)} B>"
 
 
+def with_header(request: Request, name: bytes, value: bytes) -> Request:
+    """Return ``request`` as an instance is to get it: with header ``name`` (lower case), and no other of that name."""
+    head = request.head
+    headers = (*((key, text) for key, text in head.headers if key.lower() != name), (name, value))
+    forward = b"".join([b"%b: %b\r\n" % field for field in headers])
+    return msgspec.structs.replace(request, head=msgspec.structs.replace(head, headers=headers, forward=forward))
+
+
 class Response(msgspec.Struct, frozen=True):
     """A whole answer made by the router itself."""
 
@@ -78,7 +87,21 @@ class Response(msgspec.Struct, frozen=True):
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    events: Subscribe | None = None  # who goes on with server-sent events behind the body
 
+
+class EventOutlet(Protocol):
+    """Where the events of an answer without end go; see ``http.event_stream``."""
+
+    def send(self, events: bytes) -> bool:
+        """Send whole events. Returns False where they are dropped, since the client takes none at present."""
+
+    def end(self) -> None:
+        """No more events come: close."""
+
+
+Subscribe = Callable[[EventOutlet], Callable[[], None]]
+"""Begins to send events to an outlet; what it returns is called once, when the outlet is gone."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 """Answers one request on the control path. Raises HttpError for an OpenAI-shaped error."""

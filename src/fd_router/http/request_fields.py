@@ -14,6 +14,7 @@ INSPECTED: Final = (
     HOP_BY_HOP
     | FORWARDING_FIELDS
     | {b"content-encoding", b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
+    | {b"x-data-parallel-rank"}  # which rank serves is the router's to say: it knows whose ranks are meant
 )
 """Headers that the router reads, and writes anew where they are needed."""
 

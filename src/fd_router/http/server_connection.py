@@ -14,6 +14,7 @@ from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.closable_connection import ClosableConnection
 from fd_router.http.deadlines import NEVER
+from fd_router.http.event_stream import EventStream
 from fd_router.http.handlers import HandlerTask
 from fd_router.http.heads import response_bytes
 from fd_router.http.http1_stream import Http10Stream, Http11Stream
@@ -267,16 +268,26 @@ class ServerConnection(ClosableConnection):
             self.write(_CONTINUE)
 
     def _respond(self, response: Response) -> None:
-        """Send a whole answer made here."""
+        """Send an answer made here: a whole one, or the head of one that goes on with events."""
+        request = self._request
+        goes_on = response.events is not None and request is not None and request.head.method != "HEAD"
         try:
-            keep_alive = self._send(response)
+            keep_alive = self._send(response, goes_on=goes_on)
         except Exception:
             self._transport.abort()  # nothing can be said to this client any more
             raise
-        self.complete(keep_alive=keep_alive)
+        if goes_on and request is not None and response.events is not None:
+            close = partial(self.complete, keep_alive=False)
+            self._answer = events = EventStream(self.write, close, is_chunked=not request.head.is_http_1_0)
+            events.start(response.events)
+        else:
+            self.complete(keep_alive=keep_alive)
 
-    def _send(self, response: Response) -> bool:
-        """Write an answer and its record. Returns whether the connection may serve again."""
+    def _send(self, response: Response, *, goes_on: bool = False) -> bool:
+        """Write an answer and its record. Returns whether the connection may serve again.
+
+        ``goes_on``: events follow.
+        """
         request = self._request
         assert request is not None
         head = request.head
@@ -289,6 +300,7 @@ class ServerConnection(ClosableConnection):
             keep_alive_1_0=head.is_http_1_0,
             head_only=head.method == "HEAD",
             cors=head.cors,
+            goes_on=goes_on,
         )
         self.write(data)
         if self._record is not None:
@@ -340,6 +352,8 @@ class ServerConnection(ClosableConnection):
         """The answer under way, if there is one, is the last."""
         if self._stream is not None and self.proxied is not None:
             self._stream.on_drain()
+        elif isinstance(self._answer, EventStream):  # it would have no end, and nobody waits for one
+            self._answer.end()
 
     def __repr__(self) -> str:
         doing = "answering" if self._request is not None else "lingering" if self._is_lingering else "reading"

@@ -11,7 +11,6 @@ same as the one before on its connection has been parsed already (``_receive_fir
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import cast
 
@@ -19,7 +18,7 @@ import httptools
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
-from fd_router.http.answer_reader import AnswerReader
+from fd_router.http.answer_reader import AnswerReader, after_interim_heads
 from fd_router.http.body_start import has_begun
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
@@ -32,11 +31,13 @@ from fd_router.http.write_batcher import Buffers
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head. Engines send a few hundred."""
 
-_INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
-
 
 def _nothing() -> int:
     return 0
+
+
+def _nobody(data: bytes) -> None:
+    pass
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -46,9 +47,9 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_again", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last", "_left", "_listener",
-        "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings", "_time_limit", "_transport", "_unsent",
-        "deadline",
+        "_again", "_deliver", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last", "_left",
+        "_listener", "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings", "_time_limit", "_transport",
+        "_unsent", "deadline",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
@@ -57,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader = AnswerReader(settings.inspected)
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
+        self._deliver: Callable[[bytes], None] = _nobody  # more of the body, while there is a listener
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = ResponseHead(0, b"")  # … and what it means
         self._served = 0  # answers completed
@@ -69,8 +71,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0  # bytes to come of a body whose length was told
         self.deadline = NEVER
         self._head_bytes = b""  # of a head that came in pieces, or whose body has not begun
-        self._in_body = False
-        self._in_chunks = False  # in a body of chunks
+        self._in_body = self._in_chunks = False  # the latter: in a body of chunks
 
     # what the listener calls
 
@@ -81,13 +82,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._time_limit = time_limit or settings.options.first_byte_timeout_secs
         self.deadline = settings.sweeper.now + self._time_limit
         self._sent_in = settings.batcher.turn
-        if self._transport is not None:
-            if isinstance(message, bytes):
-                settings.batcher.write(self._transport, message)
-            else:
-                settings.batcher.write_buffers(self._transport, message)
-        else:
+        if self._transport is None:
             self._lost(None, listener)
+        elif isinstance(message, bytes):
+            settings.batcher.write(self._transport, message)
+        else:
+            settings.batcher.write_buffers(self._transport, message)
+
+    def deliver_to(self, take: Callable[[bytes], None]) -> None:
+        """Give the rest of the body under way to ``take``, and no longer to the listener's ``on_data``."""
+        self._deliver = take
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the instance."""
@@ -104,7 +108,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def cancel(self) -> None:
         """Forget the listener and close at once, so that the instance stops working for nobody."""
-        self._listener = None
+        self._listener, self._deliver = None, _nobody
         self.close()
 
     def close(self) -> None:
@@ -178,7 +182,7 @@ class UpstreamConnection(asyncio.Protocol):
                     settings = self._settings
                     self.deadline = settings.sweeper.now + settings.stall_timeout
                     self._last = data if len(data) >= ENOUGH else last_bytes(self._last, data)
-                    listener.on_data(data)
+                    self._deliver(data)
                     return
             elif not reader.begun and self._receive_first(data, listener):
                 return
@@ -241,7 +245,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
             if head is not None and (own := self._own(data, head)):
-                listener.on_data(own)
+                self._deliver(own)
         if reader.is_complete and self._listener is listener and (head := reader.head) is not None:
             self._finish(listener, head.keep_alive and not reader.unfit)
 
@@ -289,14 +293,14 @@ class UpstreamConnection(asyncio.Protocol):
         reader = self._reader
         head = reader.head
         if head is None:
-            self._head_bytes = _after_interim_heads(data)
+            self._head_bytes = after_interim_heads(data)
             if len(self._head_bytes) > MAX_HEAD:
                 self._fail("protocol", f"the answer's head is longer than {MAX_HEAD} bytes")
             return
         if head.status < 200:  # a final one, or it would not be here
             self._fail("protocol", f"the answer's status is {head.status}")
             return
-        data = _after_interim_heads(data)
+        data = after_interim_heads(data)
         at = data.index(END_OF_HEAD) + 4
         if why := reader.unfit or self._why_unfit(head, data, at):
             self._fail("protocol", why)
@@ -309,6 +313,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left, self._last = max(head.length, 0), b""
         if first and reader.is_complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
+        self._deliver = listener.on_data
         listener.on_head(head, self._own(data[at:], head))
 
     def _why_unfit(self, head: ResponseHead, data: bytes, at: int) -> str:
@@ -324,7 +329,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
         self._reader.begin()
-        self._head_bytes, self._in_body, self._in_chunks = b"", False, False
+        self._head_bytes, self._in_body, self._in_chunks, self._deliver = b"", False, False, _nobody
         self._go_free(reusable)
         listener.on_complete()
 
@@ -389,11 +394,3 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             state = "body" if self._in_body else "head" if self._reader.begun else "waiting"
         return f"<UpstreamConnection {self._owner.url} {state} served={self._served}>"
-
-
-def _after_interim_heads(data: bytes) -> bytes:
-    """Cut off 1xx heads, and blank lines, that came before the real one."""
-    data = data.lstrip(b"\r\n")
-    while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
-        data = data[end + 4 :].lstrip(b"\r\n")
-    return data

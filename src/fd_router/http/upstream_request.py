@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fd_router.errors import UpstreamError
@@ -75,6 +76,11 @@ class UpstreamRequest:
         """Read the answer again."""
         if self._connection is not None:
             self._connection.resume()
+
+    def _deliver_to(self, take: Callable[[bytes], None]) -> None:
+        """Have the rest of the body, whose beginning ``on_head`` took, given to ``take``, not to ``on_data``."""
+        if self._connection is not None:
+            self._connection.deliver_to(take)
 
     def _send(self, connection: UpstreamConnection) -> None:
         self._connecting = None

@@ -31,6 +31,7 @@ _TOLD_ONLY = (
     "models",
     "bootstrap_port",
     "kv_events",
+    "kv_transfer",
 )
 """Keys that are shown only where they were told: FastDeploy's program knows none of them."""
 
@@ -56,7 +57,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     connected_decodes: tuple[Any, ...] = ()
     labels: dict[str, str] = {}  # for policies
     models: tuple[str, ...] = ()  # those it serves, the base model first; () when not told
-    bootstrap_port: int = 0  # SGLang: of a prefill instance, where decode instances meet it
+    bootstrap_port: int = 0  # SGLang, Mooncake: of a prefill instance, where decode instances meet it
+    kv_transfer: dict[str, Any] = {}  # vLLM: by which connector it hands KV caches over, and how that is reached
     kv_events: dict[str, Any] = {}  # where it publishes what its KV cache holds
     extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
 
@@ -189,6 +191,8 @@ def require_served(registration: Registration, dialects: Dialects, *, splitwise:
             f"instances of dialect {dialect.name!r} can't share a request as prefill and decode: start the router "
             "without --splitwise for them"
         )
+    if splitwise and (fault := dialect.pair_fault(registration)):
+        raise RegistrationError(f"invalid kv_transfer: {fault}")
 
 
 def _refuse_unprintable(registration: Registration) -> None:

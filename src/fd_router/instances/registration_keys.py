@@ -24,6 +24,7 @@ _ZMQ_ENDPOINT = re.compile(r"tcp://[0-9A-Za-z_.:*\[\]-]{1,253}:[0-9]{1,5}")
 
 _MAX_LABELS = 32
 _MAX_LABEL = 100  # characters of a name, and of a text
+_MAX_TEXT = 253
 _MAX_MODELS = 1000  # of an instance, adapters included
 
 Reader = Callable[[object], Any]
@@ -146,13 +147,24 @@ def _sequence(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _tp_size(value: object) -> int:
+def _small_size(name: str, value: object) -> int:
     if value is None or value == "":
         return 0
     if isinstance(value, str) and len(value) <= 5 and value.isascii() and value.isdigit():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
-        raise wrong_type("tp_size", "a small integer", value)
+        raise wrong_type(name, "a small integer", value)
+    return value
+
+
+def _text(name: str, value: object) -> str:
+    """Read a short printable text."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise wrong_type(name, "a text", value)
+    if len(value) > _MAX_TEXT or not value.isprintable() or not value.isascii():
+        raise RegistrationError(f"invalid {name}: {shown(value)}: at most {_MAX_TEXT} printable ASCII characters")
     return value
 
 
@@ -240,6 +252,31 @@ def _kv_events(value: object) -> dict[str, Any]:
     return {str(name): item for name, item in told.items()}
 
 
+_TRANSFER_KEYS: Mapping[str, Reader] = MappingProxyType({
+    "kv_connector": partial(_text, "kv_transfer.kv_connector"),
+    "engine_id": partial(_text, "kv_transfer.engine_id"),
+    "side_channel_host": partial(_text, "kv_transfer.side_channel_host"),
+    "side_channel_port": partial(_optional_port, "kv_transfer.side_channel_port"),
+    "pp_size": partial(_small_size, "kv_transfer.pp_size"),
+})  # fmt: skip
+"""vLLM's own words, as in its ``--kv-transfer-config``; the side channel is NIXL's (``VLLM_NIXL_SIDE_CHANNEL_…``)."""
+
+
+def _kv_transfer(value: object) -> dict[str, Any]:
+    """Read how an instance hands KV caches over: a connector's name, or an object. What isn't told isn't in it."""
+    if value is None or value == "":
+        return {}
+    told = {"kv_connector": value} if isinstance(value, str) else value
+    if not isinstance(told, Mapping):
+        raise wrong_type("kv_transfer", "a text or an object", value)
+    for name in told:
+        if name not in _TRANSFER_KEYS:
+            known = ", ".join(_TRANSFER_KEYS)
+            raise RegistrationError(f"kv_transfer.{shown(name)} isn't known; known are {known}")
+    read = {str(name): _TRANSFER_KEYS[name](item) for name, item in told.items()}
+    return {name: item for name, item in read.items() if item}
+
+
 def _flag(name: str, value: object) -> bool:
     if value is None:
         return False
@@ -248,7 +285,7 @@ def _flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-FOR_PAIRS = frozenset({"connector_port", "engine_worker_queue_port", "rdma_ports"})
+FOR_PAIRS = frozenset({"connector_port", "engine_worker_queue_port", "rdma_ports", "kv_transfer"})
 """Keys that only the instances of pairs need."""
 
 READERS: Mapping[str, Reader] = MappingProxyType({
@@ -261,7 +298,7 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "transfer_protocol": _protocols,
     "rdma_ports": _rdma_ports,
     "metrics_port": partial(_optional_port, "metrics_port"),
-    "tp_size": _tp_size,
+    "tp_size": partial(_small_size, "tp_size"),
     "version": _version,
     "max_requests": _max_requests,
     "dialect": _dialect,
@@ -273,5 +310,6 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "scheme": _scheme,
     "bootstrap_port": partial(_optional_port, "bootstrap_port"),
     "kv_events": _kv_events,
+    "kv_transfer": _kv_transfer,
 })  # fmt: skip
 """How the value of each key is read, None where it isn't told. In this order, so the first fault is told of several."""

@@ -14,7 +14,14 @@ import msgspec
 from fd_router.errors import BadRequestError
 from fd_router.openai.large_bodies import LARGE, as_json
 from fd_router.openai.large_prompts import READ_IN_PART, read_in_part
-from fd_router.openai.request_fields import ExtraBody, Message, Part, RequestFields
+from fd_router.openai.request_fields import (
+    TRANSFER_MEMBERS,
+    ExtraBody,
+    Message,
+    Part,
+    RequestFields,
+    transfer_member,
+)
 
 __all__ = ["Completion", "Headers", "RequestFields", "body_in_utf8"]
 
@@ -49,7 +56,7 @@ class Completion:
     __slots__ = (
         "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "cache_seed", "decisions",
         "has_router_fields", "notes", "req_id", "request_id", "served_as", "session_id", "stream", "tags", "token_ids",
-        "tokens",
+        "tokens", "transfer_member",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
@@ -73,6 +80,7 @@ class Completion:
         req_id = fields.req_id
         self.req_id = "" if req_id is None else str(req_id)  # FastDeploy's, which log lines show
         self.has_router_fields = fields.disaggregate_info is not _UNSET
+        self.transfer_member = fields.transfer_member  # what only a router tells an engine, "" for nothing
         given = fields.request_id
         if given is _UNSET:
             self.request_id = ""
@@ -250,7 +258,7 @@ def _decode_tolerantly(body: bytes) -> RequestFields:
     for name in ("disaggregate_info", "request_id"):
         if name in raw:
             fields.setdefault(name, None)
-    return RequestFields(**fields)
+    return RequestFields(**fields, transfer_member=transfer_member(raw))
 
 
 def _decode_large(body: bytes) -> RequestFields:
@@ -267,7 +275,8 @@ def _decode_large(body: bytes) -> RequestFields:
     for name in ("disaggregate_info", "request_id"):
         if len(getattr(loose, name)):
             fields.setdefault(name, None)
-    return RequestFields(**fields)
+    told = {name for name in TRANSFER_MEMBERS if bytes(getattr(loose, name)) not in _NOTHING}
+    return RequestFields(**fields, transfer_member=min(told, default=""))
 
 
 def _decode_mended(body: bytes) -> RequestFields:
@@ -353,6 +362,9 @@ _FITTING: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     }
 )
 
-_Loose = msgspec.defstruct("_Loose", [(name, msgspec.Raw, msgspec.Raw()) for name in (*_FITTING, "disaggregate_info")])
+_NOTHING = (b"", b"null")
+
+_LOOSE = (*_FITTING, "disaggregate_info", *TRANSFER_MEMBERS)
+_Loose = msgspec.defstruct("_Loose", [(name, msgspec.Raw, msgspec.Raw()) for name in _LOOSE])
 _decode_loosely = msgspec.json.Decoder(_Loose).decode
 """Takes the same keys with values of any type, and looks at none of them."""

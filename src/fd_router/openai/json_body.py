@@ -11,6 +11,7 @@ import msgspec
 from fd_router.errors import BadRequestError
 from fd_router.openai.completion import RequestFields, body_in_utf8, is_true
 from fd_router.openai.large_bodies import LARGE, as_json
+from fd_router.openai.request_fields import transfer_member
 
 _decode = msgspec.json.Decoder().decode
 
@@ -63,6 +64,7 @@ def fields_of(body: Mapping[str, Any], *prompt: str, max_tokens: str = "max_toke
         max_completion_tokens=body.get("max_completion_tokens"),
         service_tier=_text(body.get("service_tier")),
         disaggregate_info=body.get("disaggregate_info", msgspec.UNSET),
+        transfer_member=transfer_member(body),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -48,3 +49,26 @@ class RequestFields(msgspec.Struct, gc=False):
     max_completion_tokens: Any = None
     service_tier: str | None = None
     disaggregate_info: Any = msgspec.UNSET
+    # What a router tells engines; null is as good as absent. A value fits none of these, and takes the slow way.
+    kv_transfer_params: None = None
+    ec_transfer_params: None = None
+    bootstrap_host: None = None
+    bootstrap_port: None = None
+    bootstrap_room: None = None
+    data_parallel_rank: None = None
+    routed_dp_rank: None = None
+    disagg_prefill_dp_rank: None = None
+    transfer_member: str = msgspec.field(default="", name=" transfer_member ")  # the first of those that has a value
+
+
+TRANSFER_MEMBERS: Final = (
+    "kv_transfer_params", "ec_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room",
+    "data_parallel_rank", "routed_dp_rank", "disagg_prefill_dp_rank",
+)  # fmt: skip
+"""Members by which routers tell vLLM and SGLang from where to fetch a KV cache, or which rank is to serve. An engine
+that is given a host there connects to it, so they are no client's to choose."""
+
+
+def transfer_member(body: Mapping[str, Any]) -> str:
+    """Return the first of them that has a value in ``body``, "" if none has."""
+    return next((name for name in TRANSFER_MEMBERS if body.get(name) is not None), "")

@@ -53,7 +53,7 @@ class ContinuableRequest(RequestThatIsRead):
         streams = self._streams
         if streams is None or not head.chunked or head.status != 200:
             return None
-        self._journal = streams.open(self._request, self.on_stream_broken, aligned=self._has_asked)
+        self._journal = streams.open(self._request, self.record, self.on_stream_broken, aligned=self._has_asked)
         return self._journal
 
     def _shown(self, events: bytes) -> bytes:
@@ -67,7 +67,8 @@ class ContinuableRequest(RequestThatIsRead):
     @property
     def _last_sent(self) -> bytes:
         """What of the body came last, as far as it was sent."""
-        return self._tail if self._journal is None or self._journal.lost else WHOLE
+        journal = self._journal
+        return self._tail if journal is None else journal.last_sent if journal.lost else WHOLE
 
     def on_stream_broken(self) -> None:
         """An event says that the instance gives up, and is held back: go on elsewhere, or pass it on."""
@@ -148,7 +149,7 @@ class ContinuableRequest(RequestThatIsRead):
         self._end_attempt()
         if self._journal is not None:
             self._journal.end(whole=False)
-            self._keep(WHOLE)
+            self._journal.note(WHOLE)
         if self._usage is not None:
             self._usage.write_to(self._client.send_body)
 
@@ -172,8 +173,9 @@ class ContinuableRequest(RequestThatIsRead):
     def on_stream_events(self, events: bytes) -> None:
         """Send more events."""
         framed = b"%x\r\n%b\r\n" % (len(events), events)
-        self._keep(framed)
         self.record.bytes_out += len(framed)
+        if self._journal is not None:
+            self._journal.note(framed)
         (self._client.send_body if self._usage is None else self._usage.feed)(framed)
 
     def on_stream_end(self) -> None:

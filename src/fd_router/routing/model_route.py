@@ -13,9 +13,10 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoint import WithModel
 from fd_router.routing.request_queue import RequestQueue
+from fd_router.scheduling.pair_seeker import PairSeeker
 from fd_router.scheduling.reservation import Reservation
 
-Pair = tuple[Reservation[Instance], Reservation[Instance]]
+Pair = tuple[Reservation[Instance] | None, Reservation[Instance]]
 
 ResultT = TypeVar("ResultT")
 
@@ -118,10 +119,11 @@ class ModelRoute:
         completion: Completion,
         tried: Collection[str] = (),
         on_prefill_chosen: Callable[[], None] | None = None,
+        seeker: PairSeeker[Instance] | None = None,
     ) -> Pair:
         """Choose a pair, as ``PairScheduler.select`` does. Raises NoInstanceError."""
         found: Pair = self._choice.choose(
-            self._chain_now(), completion, lambda group: group.select_pair(completion, tried, on_prefill_chosen)
+            self._chain_now(), completion, lambda group: group.select_pair(completion, tried, on_prefill_chosen, seeker)
         )
         self._settle(*found)
         return found
@@ -148,7 +150,7 @@ class ModelRoute:
         served_as = self._completion.served_as
         self._chain = tuple(place for place in self._chain if place.model == served_as) or self._chain
 
-    def _settle(self, *held: Reservation[Instance]) -> None:
+    def _settle(self, *held: Reservation[Instance] | None) -> None:
         """Have the body ask for the model that was chosen. What is ``held`` is given back if that can't be."""
         model = self._completion.served_as
         if not model or model == self._asked:  # "": whatever the client wrote
@@ -157,7 +159,8 @@ class ModelRoute:
             body = self._with_model(self.request.body, self.request.head.headers, model)
         except (ValueError, RecursionError) as error:
             for reservation in held:
-                reservation.release()
+                if reservation is not None:
+                    reservation.release()
             raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
         self._asked = model
         self.request = msgspec.structs.replace(self.request, body=body)

@@ -8,16 +8,16 @@ instance. After that decode decides: a prefill that fails has no say any more.
 
 from __future__ import annotations
 
-from fd_router.engines.dialect import GivenBack, PairedRequest, PairPlan
 from fd_router.engines.error_answers import ERROR_IN_STREAM
-from fd_router.errors import HttpError, NoInstanceError, Retry, UpstreamError
+from fd_router.engines.pairing import PairedRequest, PairPlan
+from fd_router.errors import HttpError, Retry, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.continuable_pair import ContinuablePair
+from fd_router.routing.decode_alone import DecodeAlone
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -30,10 +30,10 @@ from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
 
 
-class PairRequest(ContinuablePair):
+class PairRequest(DecodeAlone):
     """One request to a pair of instances."""
 
-    __slots__ = ("_answer", "_decode", "_plan", "_prefill", "_sent_at")
+    __slots__ = ("_answer",)
 
     def __init__(self, context: PairContext, request: Request, client: ClientStream, record: RequestRecord) -> None:
         RoutedRequest.__init__(self, context, request, client, record)
@@ -64,10 +64,11 @@ class PairRequest(ContinuablePair):
         completion = self._completion
         if completion is None:
             return
-        paired = self._paired
-        if paired is None:
-            paired = self._paired = self._identify(completion)
+        paired = self._paired or self._identify(completion)
         prefill, decode = self._select(completion)
+        if prefill is None:
+            self._attempt_alone(completion, paired, decode)
+            return
         try:
             if self._telemetry.log.info_on:
                 self._notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
@@ -91,22 +92,26 @@ class PairRequest(ContinuablePair):
         else:
             self._move(CONNECTING)
         prefill_timeout = context.live.current.proxy.prefill_timeout_secs
-        prefill_leg.start(pools, self._request, plan.prefill_body(), prefill_timeout)
+        request = self._request
+        to_prefill, to_decode = plan.with_heads(request) if plan.has_own_heads else (request, request)
+        prefill_leg.start(pools, to_prefill, plan.prefill_body(), prefill_timeout)
         if self._is_full:
             decode_leg.pause()
-        if not is_first:
-            decode_leg.start(pools, self._request, plan.decode_body(None))
-            if prefill_leg.is_sent and decode_leg.is_sent and self._phase is CONNECTING:
-                self._phase = AWAITING  # nearly always, over kept connections; the table has this move
-                self.record.sent_at = self._sent_at  # some µs ago: no reason to look at the clock once more
+        if is_first:
+            self._note_sending(prefill_leg)
+            return
+        decode_leg.start(pools, to_decode, plan.decode_body(None))
+        if prefill_leg.is_sent and decode_leg.is_sent and self._phase is CONNECTING:
+            self._phase = AWAITING  # nearly always, over kept connections; the table has this move
+            self.record.sent_at = self._sent_at  # some µs ago: no reason to look at the clock once more
 
-    def _select(self, completion: Completion) -> tuple[Reservation[Instance], Reservation[Instance]]:
+    def _select(self, completion: Completion) -> tuple[Reservation[Instance] | None, Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
         select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
         if not self._telemetry.log.info_on:
-            return select_pair(completion, self._excluded)
+            return select_pair(completion, self._excluded, None, self)
         self._notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
-        return select_pair(completion, self._excluded, self._on_prefill_chosen)
+        return select_pair(completion, self._excluded, self._on_prefill_chosen, self)
 
     def _on_prefill_chosen(self) -> None:
         self._notes.append(f"before SelectWorker decode, after prefill. ts_ms={now_ts_ms()}")
@@ -119,9 +124,15 @@ class PairRequest(ContinuablePair):
             self._track(request_id)
             if request.head.request_id:
                 self._tag(request_id)
-        return PairedRequest(
-            request.body, request_id, bool(completion.request_id), completion.has_router_fields, completion.stream
+        self._paired = paired = PairedRequest(
+            request.body,
+            request_id,
+            bool(completion.request_id),
+            completion.has_router_fields,
+            completion.stream,
+            http_id=request.request_id,
         )
+        return paired
 
     def _make_plan(
         self, paired: PairedRequest, prefill: Reservation[Instance], decode: Reservation[Instance]
@@ -130,7 +141,7 @@ class PairRequest(ContinuablePair):
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
         if self._asks:
-            paired.body = self._body_for(decode.instance.dialect)
+            paired.use_body(self._body_for(decode.instance.dialect))
         return plan_pair(paired, prefill.instance, decode.instance)
 
     def _tag(self, new_id: str) -> None:
@@ -140,10 +151,12 @@ class PairRequest(ContinuablePair):
                 self._request, completion.req_id, completion.session_id, new_id
             )
 
-    def _tell_choice(self, prefill: Instance, decode: Instance) -> None:
+    def _tell_choice(self, prefill: Instance | None, decode: Instance) -> None:
         record = self.record
-        record.prefill, record.decode = prefill.url, decode.url
-        self._notes.append(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
+        record.prefill, record.decode = "", decode.url
+        if prefill is not None:
+            record.prefill = prefill.url
+            self._notes.append(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
         self._notes.append(f"select worker (decode): {decode.url}, count: {decode.running}")
 
     # being held up, abandoned
@@ -204,9 +217,9 @@ class PairRequest(ContinuablePair):
         if self._phase is not CONNECTING:
             return
         other = self._decode if leg is self._prefill else self._prefill
-        if other is not None and (other.is_sent or other.is_over):
-            self._phase = AWAITING  # the table has this move
-            self.record.sent_at = self._context.clock()
+        is_first = leg is self._prefill and self._plan is not None and self._plan.order == "prefill_first"
+        if other is None or is_first or other.is_sent or other.is_over:  # None: decode serves it alone
+            self._await_answer()
 
     def may_replace(self) -> bool:
         """Whether a leg may be sent again, whose kept connection turned out dead."""
@@ -214,10 +227,11 @@ class PairRequest(ContinuablePair):
 
     def on_prefill_done(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> None:
         """Give the prefill instance's counts back; it may still be answering. It may be decode's turn."""
+        sent_at = self._sent_at
         if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
-        self._telemetry.metrics.leg_began("prefill", clock() - self._sent_at)
+        self._telemetry.metrics.leg_began("prefill", clock() - sent_at)
         reservation.first_token()
         what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
@@ -236,8 +250,12 @@ class PairRequest(ContinuablePair):
             url = leg.instance.url
             self.on_leg_failed(leg, UpstreamError("error_answer", detail, instance=url, retry=Retry.NEVER))
             return False
-        if self._decode is not None:
-            self._decode.start(self._context.pools, self._request, body)
+        decode = self._decode
+        if decode is not None:
+            self._phase, self.record.sent_at = CONNECTING, 0.0  # prefill has ended; decode isn't reached yet
+            self._sent_at = self._context.clock()
+            decode.start(self._context.pools, plan.with_heads(self._request)[1], body)
+            self._note_sending(decode)
         return True
 
     def on_decode_begun(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
@@ -254,32 +272,30 @@ class PairRequest(ContinuablePair):
         if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
         self._write_head(head, body, self._pair_headers())
-        if self._prefill is not None and self._prefill.reservation.wants_usage:  # decode's answer tells of both
+        if leg.reservation.holds_tokens:  # the prompt's, which it computed alone
+            self._prefill_done(leg.reservation)
+        if self._prompted_leg(leg).reservation.wants_usage:  # decode's answer tells of both
             self._watch_usage(body)
+        if self._journal is not None:
+            leg.deliver_to(self._relay)
+
+    def _prompted_leg(self, decode: DecodeLeg) -> PairLeg:
+        """Return the leg that computes the prompt: prefill's, where there is one."""
+        return decode if self._prefill is None else self._prefill
 
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
         self._write_data(data)
 
-    def on_given_back(self, leg: DecodeLeg, head: ResponseHead, body: bytes) -> None:
-        """Schedule the request again that decode gave back, or pass the answer on where that can't be."""
-        given_back = leg.instance.dialect.read_given_back(body)
-        paired = self._paired
-        most = self._context.live.current.proxy.preempt_retry_count
-        if paired is None or paired.reschedules >= most:
-            self._log_failure(leg, f"{given_back.reason} after {most} reschedules, which is the limit")
-        elif self._reschedule(paired, leg, given_back, head.status):
-            return
-        self.on_decode_begun(leg, head, body)
-        self.on_decode_complete(leg)
-
     def on_decode_complete(self, leg: DecodeLeg) -> None:
         """Decode's answer is whole, and so is the client's."""
-        if self.record.status < 300 and (flaw := self._judge_end(leg.reservation.instance)):
+        record = self.record
+        is_judged = len(self._recent) == 1 and not record.stream  # nearly always, and by all of it
+        if record.status < 300 and not is_judged and (flaw := self._judge_end(leg.reservation.instance)):
             self._telemetry.metrics.leg_failed(leg.role, "error_answer")
             self._log_failure(leg, "an error in the middle of the stream" if flaw == ERROR_IN_STREAM else flaw)
-        if self._usage is not None and self._prefill is not None:
-            self._tell_usage(self._prefill.reservation)
+        if self._usage is not None:
+            self._tell_usage(self._prompted_leg(leg).reservation)
         self._end("completed")
 
     def on_leg_refused(self, leg: PairLeg, answer: Answer) -> None:
@@ -343,46 +359,9 @@ class PairRequest(ContinuablePair):
             return True
         return self._may_resend(failed, error.status, is_forbidden=not error.may_be_repeated, so_far=1)
 
-    def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack, status: int) -> bool:
-        """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
-        record = self.record
-        so_far, known = given_back.token_ids, list(paired.token_ids)
-        paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far
-        self._log_failure(leg, f"{given_back.reason} after {len(paired.token_ids)} tokens")
-        paired.reschedules += 1
-        if self._route is not None:
-            self._route.pin()
-        held, given_up = (self._prefill, self._decode), record.attempt("given back", self._context.clock(), status)
-        self._end_attempt()
-        try:
-            self._attempt_without(leg.instance)
-        except HttpError:  # no pair, or a body that no other attempt can be made of
-            self._prefill, self._decode = held
-            return False
-        record.failed_attempts = (*record.failed_attempts, given_up)
-        self._log_notes()
-        self._telemetry.metrics.retried("pd_reschedule")
-        return True
-
-    def _attempt_without(self, giver: Instance) -> None:
-        """Make another attempt, without the decode instance that gave the request back if that is wished and can be.
-
-        Raises NoInstanceError as ``_attempt`` does.
-        """
-        if not self._context.live.current.proxy.preempt_retry_exclude_decode:
-            self._attempt()
-            return
-        before, self._excluded = self._excluded, (*self._excluded, giver.key)
-        try:
-            self._attempt()
-        except NoInstanceError:
-            self._excluded = before  # it is the last one left: better it than none
-            self._attempt()
-        finally:
-            self._excluded = before
-
     def _pair_headers(self) -> bytes:
-        return pair_lines(self.record) if self._context.live.current.proxy.expose_instances else b""
+        record = self.record
+        return pair_lines(record.prefill, record.decode) if self._context.live.current.proxy.expose_instances else b""
 
     def _pair_fields(self) -> tuple[tuple[str, str], ...]:
         """Return the same for an answer of the router's own: which pair it was is needed most where it failed."""

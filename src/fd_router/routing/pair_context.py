@@ -8,8 +8,11 @@ from fd_router.instances.instance import Instance
 from fd_router.routing.context import RoutingContext
 from fd_router.scheduling.reservation import Reservation
 
-SelectPair = Callable[..., tuple[Reservation[Instance], Reservation[Instance]]]
-"""(request, keys of instances tried, what to call between the choices) → both, counted. Raises NoInstanceError."""
+SelectPair = Callable[..., tuple[Reservation[Instance] | None, Reservation[Instance]]]
+"""(request, keys of instances tried, what to call between the choices, who seeks) → both, counted.
+
+None, and a decode instance: that alone. Raises NoInstanceError.
+"""
 
 
 class PairContext(RoutingContext, frozen=True, kw_only=True, eq=False):

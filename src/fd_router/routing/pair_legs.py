@@ -6,6 +6,7 @@ A leg owns its reservation and gives it back: prefill's as soon as its work is d
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import ClassVar, Protocol, cast
 
 import msgspec
@@ -128,6 +129,10 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         """Close the connection at once."""
         self.is_over = True
         self._cancel()
+
+    def deliver_to(self, take: Callable[[bytes], None]) -> None:
+        """Have the rest of the answer's body given to ``take`` alone."""
+        self._deliver_to(take)
 
     # what the connection calls
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fd_router.admission.api_key_gate import ApiKeyGate
-from fd_router.errors import HttpError
+from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.pace import Pace
 from fd_router.openai.body_check import check_body
 from fd_router.openai.completion import Completion
@@ -60,6 +60,8 @@ class RequestThatIsRead(WaitingRequest):
         try:
             gate, read = context.gate, context.endpoint.read
             completion = read(body, request.head.headers) if gate is None else self._enter(gate, body)
+            if completion.transfer_member:
+                self._check_transfer(completion)
         except UnusualBodyError:
             raise
         except HttpError as error:
@@ -71,6 +73,13 @@ class RequestThatIsRead(WaitingRequest):
             return None
         self._completion = completion
         return completion
+
+    def _check_transfer(self, completion: Completion) -> None:
+        """Raise BadRequestError for what would have an engine connect to where a client says."""
+        name = completion.transfer_member
+        if not self._context.live.current.proxy.client_transfer_members:
+            message = f"{name}: only a router tells this to an engine; leave it out"
+            raise BadRequestError(f"{message} (proxy.client-transfer-members lets it pass)", code="router_member")
 
     def _reject(self, error: HttpError) -> None:
         """End a request that can't be read, or isn't let in."""

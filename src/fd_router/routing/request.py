@@ -232,10 +232,10 @@ class RoutedRequest(ContinuableRequest):
 
     def _judge_end(self, instance: Instance) -> str:
         """Note what is wrong with the answer that was passed on, and return it; "" when nothing is."""
-        recent = self._recent
+        recent, journal = self._recent, self._journal
         if len(recent) == 1 and not self.record.stream:  # nearly always, and it was judged by all of it
             return ""
-        flaw = instance.dialect.judge_end(b"".join(recent))
+        flaw = instance.dialect.judge_end(b"".join(recent) if journal is None else journal.recent())
         if not flaw or self.is_abort_asked:
             return ""
         self.record.flaw, self.record.outcome = flaw, "failed"

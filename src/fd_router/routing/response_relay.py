@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from fd_router.admission.api_key_gate import KeyGrant
 from fd_router.http.client_stream import ClientStream
@@ -14,13 +13,10 @@ from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.continuation.journal import Journal
+from fd_router.routing.continuation.journal import RECENT, Journal
 from fd_router.routing.usage import UsageTail
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
-
-RECENT: Final = 6
-"""Reads of a body that are kept until its end: an error in a stream, or why it ended, is among the last of them."""
 
 
 class ResponseRelay:
@@ -40,7 +36,7 @@ class ResponseRelay:
     _completion: Completion | None
     _grant: KeyGrant | None  # what counts against its API key
     _relay: Callable[[bytes], None]  # who takes what comes of the body; from its head on
-    _recent: Sequence[bytes]  # what of the body was sent last …
+    _recent: Sequence[bytes]  # what of the body was sent last, where no journal keeps that …
     _keep: Callable[[bytes], None]  # … and what adds to it; from the head on
     _usage: UsageTail | None  # for a policy that learns
 
@@ -55,15 +51,14 @@ class ResponseRelay:
         record.status = head.status
         if self._completion is not None and (decisions := self._completion.decisions):
             extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
-        size = len(body)
-        record.bytes_out += size
-        if size == head.length:  # the answer is whole
-            self._recent = (body,)
-        else:
-            self._recent = recent = deque((body,), RECENT)
-            self._keep = recent.append
         journal = self._open_journal(head) if record.stream else None
         if journal is None:
+            record.bytes_out += len(body)
+            if len(body) == head.length:  # the answer is whole
+                self._recent = (body,)
+            else:
+                self._recent = recent = deque((body,), RECENT)
+                self._keep = recent.append
             client.send_head(head, body, extra)
             self._relay = client.send_body
         else:  # whole events only, and no more than that
@@ -74,7 +69,7 @@ class ResponseRelay:
             self._watch_usage(body)
 
     def _write_data(self, data: bytes) -> None:
-        """Pass more of the body on."""
+        """Pass more of the body on, which no journal counts and keeps."""
         keep, relay = self._keep, self._relay
         self.record.bytes_out += len(data)
         keep(data)

@@ -256,6 +256,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                     breaker.answered(status)
             if reservation.wants_usage:
                 self._watch_usage(body)
+        if self._journal is not None:
+            self._deliver_to(self._relay)
 
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on."""

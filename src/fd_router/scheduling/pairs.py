@@ -7,7 +7,9 @@ from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.candidate_group import CandidateGroup
+from fd_router.scheduling.decision_tap import DecisionObserver, observed
 from fd_router.scheduling.explanation import Draw, Verdict
+from fd_router.scheduling.pair_seeker import SHORT, PairSeeker
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import InstanceT, Reservation
@@ -17,6 +19,10 @@ RETRY_AFTER = (("retry-after", "5"),)
 """Instances register every 5 s: sooner a client needn't come back."""
 
 
+TOKENS_OF_ESTIMATE = 8
+"""What ``RequestView.tokens`` counts for a token of text: two a character (FastDeploy), and four characters a token."""
+
+
 _Choices = tuple[Sequence[InstanceT], Mapping[str, Sequence[InstanceT]]]
 """The prefill instances that have a partner, and their partners by prefill key."""
 
@@ -24,12 +30,16 @@ _Choices = tuple[Sequence[InstanceT], Mapping[str, Sequence[InstanceT]]]
 class Side(Generic[InstanceT]):
     """One half of the fleet: a group, and the policy that chooses in it."""
 
-    __slots__ = ("_on_dispatch", "group", "policy")
+    __slots__ = ("_on_dispatch", "_plain_policy", "group", "policy")
 
     def __init__(self, group: CandidateGroup[InstanceT], policy: Policy) -> None:
         self.group = group
-        self.policy = policy
+        self.policy = self._plain_policy = policy
         self._on_dispatch = dispatch_hook(policy)
+
+    def tap(self, role: str, observer: DecisionObserver | None) -> None:
+        """Show the choices to ``observer`` from now on, as those for ``role``; None: to nobody."""
+        self.policy = observed(self._plain_policy, role, observer)
 
     def choose(self, request: RequestView, candidates: Sequence[InstanceT]) -> InstanceT:
         """Choose one of ``candidates`` (at least one; a policy may want to remember the choice among one too)."""
@@ -47,6 +57,9 @@ class PairScheduler(Generic[InstanceT]):
     Which instances fit together changes only with the fleet, and which of them are candidates only when one is
     saturated or has headroom again: both are worked out once for each. ``left_out`` tells, for the error, which other
     instances there are, and why they may not be chosen.
+
+    Where ``decodes_alone`` says so of a decode instance, what a pair can't serve goes there whole, and so does a prompt
+    of which it lacks fewer than ``alone_below()`` tokens.
     """
 
     def __init__(
@@ -55,7 +68,12 @@ class PairScheduler(Generic[InstanceT]):
         decode: Side[InstanceT],
         can_pair: Callable[[InstanceT, InstanceT], bool],
         left_out: Callable[[], str] = str,
+        decodes_alone: Callable[[InstanceT], bool] | None = None,
+        alone_below: Callable[[], int] = int,
     ) -> None:
+        self._decodes_alone = decodes_alone
+        self._alone_below = alone_below
+        self._are_alone: Sequence[InstanceT] = ()  # the candidates of ``_asked`` that can decode alone
         self._prefill = prefill
         self._decode = decode
         self._can_pair = can_pair
@@ -70,14 +88,19 @@ class PairScheduler(Generic[InstanceT]):
         request: RequestView,
         tried: Collection[str] = (),
         on_prefill_chosen: Callable[[], None] | None = None,
-    ) -> tuple[Reservation[InstanceT], Reservation[InstanceT]]:
-        """Choose and count a pair without the instances in ``tried`` (keys).
+        seeker: PairSeeker[InstanceT] | None = None,
+    ) -> tuple[Reservation[InstanceT] | None, Reservation[InstanceT]]:
+        """Choose and count a pair without the instances in ``tried`` (keys), or a decode instance alone (None first).
 
-        ``on_prefill_chosen`` is called between the two choices.
+        ``on_prefill_chosen`` is called between the two choices. ``seeker``: the request; None: it wants a pair.
 
         Raises NoInstanceError (503) when there is none, SaturatedError when there would be one if it had headroom.
         """
         prefills, partners = self._candidates(tried)
+        if self._are_alone and seeker is not None and (why := self._why_alone(request, seeker)):
+            return None, self._choose_alone(request, seeker, why)
+        if not prefills:
+            raise self._none(tried)
         prefill = self._prefill.choose(request, prefills)
         if on_prefill_chosen is not None:
             on_prefill_chosen()
@@ -89,24 +112,62 @@ class PairScheduler(Generic[InstanceT]):
             reservation.release()
             raise
 
-    def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict, Verdict]:
+    def explain(
+        self, request: RequestView, draw: Draw, seeker: PairSeeker[InstanceT] | None = None
+    ) -> tuple[Verdict | str, Verdict]:
         """Explain which pair ``select`` would choose now, without counting or changing anything.
 
-        Raises NoInstanceError and SaturatedError as ``select`` does.
+        A text in the place of the prefill instance says why there is none. Raises NoInstanceError and SaturatedError as
+        ``select`` does.
         """
         prefills, partners = self._candidates(())
+        if self._are_alone and seeker is not None and (why := self._why_alone(request, seeker)):
+            return f"none: decode serves it alone ({why})", draw(self._decode.policy.explain(request, self._are_alone))
+        if not prefills:
+            raise self._none(())
         prefill = draw(self._prefill.policy.explain(request, prefills))
         decodes = partners[prefills[prefill.place].key]
         return prefill, draw(self._decode.policy.explain(request, decodes))
+
+    def tap(self, observer: DecisionObserver | None) -> None:
+        """Show the choices of both sides to ``observer`` from now on, None: to nobody."""
+        self._prefill.tap("prefill", observer)
+        self._decode.tap("decode", observer)
+
+    def _why_alone(self, request: RequestView, seeker: PairSeeker[InstanceT]) -> str:
+        """Say why a decode instance alone is to serve the request; "" when it is for a pair."""
+        candidates = self._are_alone
+        if why := seeker.why_alone(candidates[0]):
+            return why
+        limit = self._alone_below()
+        if not limit:
+            return ""
+        tokens = _prompt_tokens(request)
+        if tokens >= limit:  # the most that any lacks, unless something of it is known there
+            explanation = self._decode.policy.explain(request, candidates)
+            hit = max((explanation.standings[place].hit or 0 for place in explanation.best), default=0)
+            tokens -= tokens * hit / 100
+        return SHORT if tokens < limit else ""
+
+    def _choose_alone(self, request: RequestView, seeker: PairSeeker[InstanceT], why: str) -> Reservation[InstanceT]:
+        decode = self._decode.choose(request, self._are_alone)
+        seeker.goes_alone(why)
+        return self._decode.decide(request, decode, request.tokens)
 
     def _candidates(self, tried: Collection[str]) -> _Choices[InstanceT]:
         prefills, decodes = self._prefill.group.candidates(tried), self._decode.group.candidates(tried)
         if self._asked[0] is not prefills or self._asked[1] is not decodes:
             self._choices = self._among(prefills, decodes)
+            self._are_alone = self._alone_of(decodes)
             self._asked = prefills, decodes
-        if not self._choices[0]:
-            raise self._none(tried)
         return self._choices
+
+    def _alone_of(self, decodes: Sequence[InstanceT]) -> Sequence[InstanceT]:
+        is_alone = self._decodes_alone
+        if is_alone is None:
+            return ()
+        found = tuple(decode for decode in decodes if is_alone(decode))
+        return decodes if len(found) == len(decodes) else found
 
     def _among(self, prefills: Sequence[InstanceT], decodes: Sequence[InstanceT]) -> _Choices[InstanceT]:
         """Return those of ``prefills`` with a partner among ``decodes``, and these partners by prefill key."""
@@ -144,9 +205,15 @@ class PairScheduler(Generic[InstanceT]):
         why = f"{len(prefills)} healthy prefill and {len(decodes)} healthy decode instances"
         if prefills and decodes:
             other = "other " if tried else ""
-            why += f", of which no {other}two fit together (TP sizes equal or decode's 1, same version)"
+            why += f", of which no {other}two fit together (same dialect, KV transfer and version; TP sizes)"
         if others := self._left_out():
             why += f"; {others}"
         error = NoInstanceError(f"No available prefill/decode workers: {why}", status=503)
         error.headers = RETRY_AFTER
         return error
+
+
+def _prompt_tokens(request: RequestView) -> float:
+    """Return how many tokens the prompt has: known, or estimated by its characters."""
+    ids = request.token_ids
+    return request.tokens / TOKENS_OF_ESTIMATE if ids is None else len(ids)

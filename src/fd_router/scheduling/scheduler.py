@@ -8,6 +8,7 @@ from typing import Generic
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.candidate_group import CandidateGroup
+from fd_router.scheduling.decision_tap import DecisionObserver, observed
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.request_view import RequestView
@@ -31,9 +32,13 @@ class Scheduler(Generic[InstanceT]):
     ``why_none`` tells, for the error, why there is nothing to choose from.
     """
 
-    def __init__(self, group: CandidateGroup[InstanceT], policy: Policy, why_none: Callable[[], str]) -> None:
+    def __init__(
+        self, group: CandidateGroup[InstanceT], policy: Policy, why_none: Callable[[], str], role: str = "mixed"
+    ) -> None:
+        """``role``: what an observer of its choices is told that they are for."""
         self._group = group
-        self._policy = policy
+        self._policy = self._plain_policy = policy
+        self._role = role
         self._why_none = why_none
         self._on_dispatch = dispatch_hook(policy)
 
@@ -51,12 +56,19 @@ class Scheduler(Generic[InstanceT]):
         tracker = self._on_dispatch(request, chosen) if self._on_dispatch is not None else None
         return Reservation(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
 
-    def explain(self, request: RequestView, draw: Draw) -> tuple[Verdict]:
-        """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError."""
+    def explain(self, request: RequestView, draw: Draw, seeker: object = None) -> tuple[Verdict]:  # noqa: ARG002
+        """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError.
+
+        ``seeker``: of a pair; there is none here.
+        """
         candidates = self._group.candidates()
         if not candidates:
             raise self._none()
         return (draw(self._policy.explain(request, candidates)),)
+
+    def tap(self, observer: DecisionObserver | None) -> None:
+        """Show its choices to ``observer`` from now on, None: to nobody."""
+        self._policy = observed(self._plain_policy, self._role, observer)
 
     def _none(self) -> NoInstanceError:
         if self._group.is_saturated:

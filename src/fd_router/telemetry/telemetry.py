@@ -21,6 +21,14 @@ class Telemetry:
         self._finished = (metrics.finished, log.finished, *(sink.finished for sink in sinks))
         metrics.watch_lines_lost(lambda: log.lines_lost)
 
+    def add(self, sink: RecordSink) -> None:
+        """Give records to ``sink`` too, until it is removed."""
+        self._finished = (*self._finished, sink.finished)
+
+    def remove(self, sink: RecordSink) -> None:
+        """Give ``sink`` no more."""
+        self._finished = tuple(finished for finished in self._finished if finished != sink.finished)
+
     def finish(self, record: RequestRecord) -> None:
         """Give the record to every sink; to be called once, when the request is over and ``finished_at`` is set."""
         for finished in self._finished:

@@ -13,16 +13,14 @@ from fd_router.engines.dialect import (
     AbortReply,
     Dialect,
     GivenBack,
-    PairedRequest,
-    PairMember,
-    PairPlan,
     Role,
     Verdict,
 )
 from fd_router.engines.error_answers import ABORT, begins_with_error
 from fd_router.engines.fastdeploy.aborts import abort_message, read_abort
-from fd_router.engines.fastdeploy.disaggregation import PairInfos, can_pair, plan_again, plan_first
+from fd_router.engines.fastdeploy.disaggregation import FastDeployPairing
 from fd_router.engines.fastdeploy.given_back import PD_ERROR, RESCHEDULE, is_given_back, read_given_back
+from fd_router.engines.pairing import PairedRequest, Pairing, PairMember, PairPlan
 
 _USUAL: Final = b'{"id"'
 """How whole answers begin that aren't errors: to look for one would cost four times as much."""
@@ -38,16 +36,15 @@ class FastDeployDialect(Dialect):
     ways: ClassVar[Ways] = FASTDEPLOY
 
     def __init__(self) -> None:
-        self._infos = PairInfos()
+        self._pairing = FastDeployPairing()
 
-    def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:
-        """Tell whether TP sizes and versions fit."""
-        return can_pair(prefill, decode)
+    def pairing(self, member: PairMember) -> Pairing:  # noqa: ARG002
+        """Return the one that it has."""
+        return self._pairing
 
     def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
-        """Put ``disaggregate_info`` and an id into the client's body."""
-        info = self._infos.of(prefill, decode)
-        return plan_again(request, info) if request.reschedules else plan_first(request, info)
+        """Plan by it, which needn't be looked for."""
+        return self._pairing.plan(request, prefill, decode)
 
     def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:
         """Tell what an answer means.

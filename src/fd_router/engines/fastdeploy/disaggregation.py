@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fd_router.engines.dialect import PairedRequest, PairMember, PairPlan, SameBody
+from fd_router.engines.pairing import PairedRequest, Pairing, PairMember, PairPlan, SameBody
 from fd_router.openai.json_splice import add_members, drop_members
 
 _OWN_MEMBERS = ("disaggregate_info", "request_id", "completion_token_ids")
@@ -97,3 +97,21 @@ def plan_again(request: PairedRequest, info: bytes) -> PairPlan:
     if request.token_ids:
         members += b',"completion_token_ids":' + msgspec.json.encode(request.token_ids)
     return SameBody(request_id, add_members(body, members))
+
+
+class FastDeployPairing(Pairing):
+    """The protocol: both halves of a pair get the same body at once."""
+
+    name = "FastDeploy"
+
+    def __init__(self) -> None:
+        self._infos = PairInfos()
+
+    def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:
+        """Tell whether TP sizes and versions fit."""
+        return can_pair(prefill, decode)
+
+    def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
+        """Put ``disaggregate_info`` and an id into the client's body."""
+        info = self._infos.of(prefill, decode)
+        return plan_again(request, info) if request.reschedules else plan_first(request, info)

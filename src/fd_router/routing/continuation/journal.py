@@ -7,10 +7,12 @@ there: the client never has half an event, which no continuation could complete.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, MutableSequence
 from typing import Final
 
 from fd_router.http.dechunk import dechunked
+from fd_router.telemetry.record import RequestRecord
 
 ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How a chunk ends whose last event is whole. No event has an empty line in it."""
@@ -41,7 +43,12 @@ _GOES_ON: Final = b'"finish_reason":null'
 _NEAR_END: Final = 160
 """Bytes at the end of a piece in which that says that its last event, and so all of it, is no end."""
 
+RECENT: Final = 6
+"""Reads of a body that are kept until its end: an error in a stream, or why it ended, is among the last of them."""
+
 _NEVER: Final = b"\0 no stream ends so"
+_NOTHING: Final = slice(0)
+_NO_LIMIT: Final = 1 << 62
 
 
 class JournalBudget:
@@ -71,30 +78,40 @@ class JournalBudget:
 class Journal:
     """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep.
 
+    It counts them in its request's ``record``, and measures by that what it keeps.
     ``aligned``: whole events only are handed on, also when nothing is kept any more.
     ``on_broken`` hears of an event by which the instance gives up; it and what follows are held back until the one who
     hears of it either takes the stream away, or has it handed on (``hand_on``).
     """
 
     __slots__ = (
-        "_blocks", "_budget", "_held", "_is_aligned", "_is_broken", "_is_unlearnt", "_left", "_limit",
-        "_on_broken", "_pieces", "_taken", "_usual", "_write", "lost",
+        "_blocks", "_budget", "_end", "_held", "_is_aligned", "_is_broken", "_is_unlearnt", "_learnt", "_limit",
+        "_on_broken", "_pieces", "_record", "_taken", "_until", "_usual", "_write", "lost",
     )  # fmt: skip
 
     def __init__(
-        self, budget: JournalBudget, limit: int, on_broken: Callable[[], None], *, aligned: bool = False
+        self,
+        budget: JournalBudget,
+        limit: int,
+        record: RequestRecord,
+        on_broken: Callable[[], None],
+        *,
+        aligned: bool = False,
     ) -> None:
         self._budget = budget
+        self._record = record
         self._limit = limit
         self._on_broken = on_broken
         self._is_aligned = aligned
         self._is_broken = False
         self._blocks: list[bytes] = []  # many pieces joined: an object for each would take as much as they
-        self._pieces: list[bytes] = []
-        self._taken = 0  # of the budget
-        self._left = 0  # of those
+        self._pieces: MutableSequence[bytes] = []  # once all is lost, the last few
+        self._taken = 0  # of the budget …
+        self._until = record.bytes_out  # … which is enough until so many bytes were counted
         self._held = b""
-        self._usual = _NEVER  # how a piece ends that needs no other look
+        self._usual = _NEVER  # how a piece ends that needs no other look …
+        self._end = _NOTHING  # … and where that is
+        self._learnt = _NEVER  # the same when nothing is held back
         self._is_unlearnt = True
         self._write: Callable[[bytes], None] = _forget
         self.lost = ""
@@ -102,10 +119,12 @@ class Journal:
 
     def begin(self, first: bytes) -> bytes:
         """Begin with the first bytes of the body. Returns what of them is to be handed on, with the answer's head."""
+        self._count(first)
         end = _end_of_events(first)
-        now, self._held = first[:end], first[end:]
+        now = first[:end]
+        self._hold(first[end:])
         if now:
-            self._keep(now)
+            self._pieces.append(now)
         return now
 
     def write_to(self, write: Callable[[bytes], None]) -> None:
@@ -114,18 +133,34 @@ class Journal:
 
     def feed(self, data: bytes) -> None:
         """Take more of the stream."""
-        if self._held or not data.endswith(self._usual):
-            self._look(data)
-        else:
-            self._left = left = self._left - len(data)
-            if left < 0:
-                self._grow()
+        record = self._record  # ``_count``, without a call
+        record.bytes_out = size = record.bytes_out + len(data)
+        if size > self._until:
+            self._grow(size)
+        if data[self._end] == self._usual:  # ``endswith`` costs half as much again
             self._pieces.append(data)
             self._write(data)
+        else:
+            self._look(data)
 
     def content(self) -> bytes:
         """Return the content of all that was handed on: whole events."""
         return dechunked(b"".join((*self._blocks, *self._pieces)))
+
+    def recent(self) -> bytes:
+        """Return the last of what came."""
+        pieces = self._pieces
+        before = self._blocks[-1:] if len(pieces) < RECENT else ()
+        return b"".join((*before, *list(pieces)[-RECENT:], self._held))
+
+    @property
+    def last_sent(self) -> bytes:
+        """The last of what was handed on, or of what was written behind it (``note``)."""
+        return self._pieces[-1] if self._pieces else b""
+
+    def note(self, data: bytes) -> None:
+        """Note what somebody else wrote behind what was handed on."""
+        self._pieces.append(data)
 
     def hand_on(self) -> None:
         """Hand on what is held back: the answer is whole, or nobody can go on with it. Nothing is kept from now on."""
@@ -133,7 +168,7 @@ class Journal:
         self.close(HANDED_ON)
         self._is_broken = False
         if held:
-            self._write(held)
+            self._hand(held)
 
     def end(self, *, whole: bool) -> None:
         """The stream is over, ``whole`` or not: keep nothing, and nobody who could hear of it."""
@@ -146,10 +181,11 @@ class Journal:
     def close(self, why: str = "closed") -> None:
         """Let go of what is kept."""
         self.lost = self.lost or why
-        self._usual = _NEVER
-        self._blocks, self._pieces = [], []
+        self._blocks, self._pieces = [], deque(self._pieces, RECENT)
         self._budget.give_back(self._taken)
-        self._taken = self._left = 0
+        self._taken, self._until = 0, _NO_LIMIT
+        self._end, self._learnt = _NOTHING, _NEVER if self._is_aligned else b""  # as any piece ends
+        self._hold(self._held)
 
     # steps
 
@@ -163,24 +199,23 @@ class Journal:
         ):
             if self._is_unlearnt:
                 self._learn(data)
-            self._keep(data)
-            self._write(data)
+            self._hand(data)
             return
         held = self._held + data if self._held else data
         if self.lost and not self._is_aligned:
-            self._held = b""  # of an event that was cut when the journal was given up
-            self._write(held)
+            self._hold(b"")  # of an event that was cut when the journal was given up
+            self._hand(held)
             return
         end = 0 if self._is_broken else _end_of_events(held)
         if end and not self.lost and (broken := _broken_at(held, end)) >= 0:
             end, self._is_broken = _end_of_events(held, broken), True
-        self._held = held[end:]
+        self._hold(held[end:])
         if end:
             self._hand(held[:end])
         if len(self._held) > HOLD_LIMIT:
-            self.close("event_too_long")
             held, self._held = self._held, b""
-            self._write(held)
+            self.close("event_too_long")
+            self._hand(held)
         elif self._is_broken:
             self._is_told()
 
@@ -190,38 +225,45 @@ class Journal:
 
     def _hand(self, whole: bytes) -> None:
         """Keep whole events, and hand them on."""
-        self._keep(whole)
+        self._pieces.append(whole)
         self._write(whole)
+
+    def _hold(self, rest: bytes) -> None:
+        """Hold back the beginning of an event. Behind it, no piece is a usual one."""
+        self._held = rest
+        self._usual = _NEVER if rest else self._learnt
 
     def _learn(self, whole: bytes) -> None:
         """Learn how the stream's events end, from the first one that isn't the role's."""
         if b'"role"' not in whole:
             self._is_unlearnt = False
             usual = _UNFINISHED.search(whole, max(0, len(whole) - 96))
-            self._usual = usual[0] if usual is not None else _NEVER
+            if usual is not None:
+                self._usual = self._learnt = usual[0]
+                self._end = slice(-len(usual[0]), None)
 
-    def _keep(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
-            self._grow()
-        if not self.lost:
-            self._pieces.append(data)
+    def _count(self, data: bytes) -> None:
+        record = self._record
+        record.bytes_out = size = record.bytes_out + len(data)
+        if size > self._until:
+            self._grow(size)
 
-    def _grow(self) -> None:
-        """Take more of the budget; without it, nothing more is kept."""
-        more = STEP + max(0, -self._left - STEP)
+    def _grow(self, size: int) -> None:
+        """Take more of the budget, for ``size`` bytes counted; without it, nothing more is kept."""
+        more = max(STEP, size - self._until)
         if self._taken + more > self._limit:
             self.close("too_long")
         elif not self._budget.take(more):
             self.close("no_budget")
         else:
             self._taken += more
-            self._left += more
-            self._blocks.append(b"".join(self._pieces))
-            self._pieces.clear()
+            self._until += more
+            if self._pieces:
+                self._blocks.append(b"".join(self._pieces))
+                self._pieces.clear()
 
     def __repr__(self) -> str:
-        state = self.lost or f"{self._taken - self._left} bytes kept, {len(self._held)} held back"
+        state = self.lost or f"{sum(map(len, (*self._blocks, *self._pieces)))} bytes kept, {len(self._held)} held back"
         return f"<Journal {state}>"
 
 

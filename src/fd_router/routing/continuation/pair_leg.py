@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fd_router.engines.dialect import PairPlan
+from fd_router.engines.pairing import PairPlan
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
@@ -54,10 +54,11 @@ class ContinuingPair:
     def start(self) -> None:
         """Send both their request, or prefill alone where it goes first."""
         plan, pools = self._plan, self._context.pools
+        to_prefill, to_decode = plan.with_heads(self._request)
         timeout = self._context.live.current.proxy.prefill_timeout_secs
-        self._prefill.start(pools, self._request, plan.prefill_body(), timeout)
+        self._prefill.start(pools, to_prefill, plan.prefill_body(), timeout)
         if plan.order != "prefill_first":
-            self._decode.start(pools, self._request, plan.decode_body(None))
+            self._decode.start(pools, to_decode, plan.decode_body(None))
 
     def cancel(self) -> None:
         """Close both connections, and give the counts back; a prefill that is still answering ends, too."""
@@ -147,7 +148,7 @@ class ContinuingPair:
         except ValueError:
             self._fail(leg, "its answer lacks what decode needs", head.status)
             return False
-        self._decode.start(self._context.pools, self._request, body)
+        self._decode.start(self._context.pools, self._plan.with_heads(self._request)[1], body)
         return True
 
     def _fail(self, leg: PairLeg, what: str, status: int) -> None:

@@ -341,7 +341,8 @@ class StreamContinuation:
         if record.mixed:
             record.mixed = url
         else:
-            record.prefill, record.decode = (instance.url for instance in leg.instances)
+            *prefill, decode = (instance.url for instance in leg.instances)
+            record.prefill, record.decode = "".join(prefill), decode
         record.attempts += 1
         self._fruitless += 1
         self._seam = None

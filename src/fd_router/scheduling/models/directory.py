@@ -34,8 +34,8 @@ class GroupScheduler(msgspec.Struct, frozen=True, eq=False):
     """Who schedules the requests of one model's groups: all three raise NoInstanceError."""
 
     select: Callable[..., Any]  # (request, keys tried) → a reservation
-    select_pair: Callable[..., Any]  # (request, keys tried, what to call between the choices) → both reservations
-    explain: Callable[[RequestView, Draw], Sequence[Verdict]]
+    select_pair: Callable[..., Any]  # as ``PairScheduler.select``
+    explain: Callable[..., Sequence[Verdict | str]]  # (request, draw, who seeks a pair) → a verdict for each role
 
 
 class Groups(Protocol):
@@ -143,9 +143,12 @@ class ModelDirectory:
                 refusal = refusal or error
         raise refusal or NoInstanceError(f"Failed to select worker: no instance serves {chain[0].model!r} any more")
 
-    def explain(self, request: Directed, draw: Draw) -> Sequence[Verdict]:
-        """Explain what would be chosen now, in the group that the request would go to. Raises as ``choose`` does."""
-        return self.choose(self.find(request, None), request, lambda group: group.explain(request, draw))
+    def explain(self, request: Directed, draw: Draw, seeker: object = None) -> Sequence[Verdict | str]:
+        """Explain what would be chosen now, in the group that the request would go to. Raises as ``choose`` does.
+
+        ``seeker``: see ``GroupScheduler.explain``.
+        """
+        return self.choose(self.find(request, None), request, lambda group: group.explain(request, draw, seeker))
 
     def _set_schedulers(self, families: Sequence[ModelSet]) -> None:
         policies = self._assign(families)

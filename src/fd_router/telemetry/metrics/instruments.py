@@ -70,6 +70,10 @@ class _Family(Generic[Child]):
     def _make(self) -> Child:
         raise NotImplementedError
 
+    def children(self) -> Iterable[tuple[Labels, Child]]:
+        """Return all instruments with their label values."""
+        return self._children.items()
+
     @property
     def has_children(self) -> bool:
         """Whether there is anything to show."""

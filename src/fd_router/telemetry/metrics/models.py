@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Mapping
+from typing import NamedTuple
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -12,6 +13,15 @@ from fd_router.telemetry.record import RequestRecord
 
 Availability = Mapping[tuple[str, str], tuple[int, int]]
 """(model, role) → instances that serve it, and how many of them take new requests."""
+
+
+class ModelTotals(NamedTuple):
+    """What requests for one model came to: how many, of which failed, and of which began, after so many seconds."""
+
+    requests: int
+    failed: int
+    begun: int
+    first_seconds: float
 
 
 class ModelMetrics:
@@ -56,6 +66,16 @@ class ModelMetrics:
         """Drop the series of other models: adapters come and go."""
         for family in (self._requests, self._durations, self._first_bytes):
             family.forget(lambda values: values[0] not in models)
+
+    def totals(self) -> dict[str, ModelTotals]:
+        """Return what each model's requests came to since the start."""
+        totals: dict[str, ModelTotals] = {}
+        for (model, status), counter in self._requests.children():
+            first = self._first_bytes.child(model)
+            total = totals.setdefault(model, ModelTotals(0, 0, sum(first.counts), first.sum))
+            failed = counter.value if int(status) >= 500 else 0
+            totals[model] = total._replace(requests=total.requests + counter.value, failed=total.failed + failed)
+        return totals
 
     def collect(self) -> Iterable[Metric]:
         """Give the families that have anything to show, as Prometheus' client writes them."""

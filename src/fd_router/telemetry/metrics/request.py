@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -34,6 +35,21 @@ MAX_PAIRS = 1024
 
 ANY_OTHER = "other"
 """The decode instance of further ones."""
+
+
+TallyKey = tuple[str, str, int, bool, str, str, str]
+"""(method, endpoint, status, streamed, mixed, prefill, decode), the last three URLs of instances or ""."""
+
+
+class Tallied(Protocol):
+    """What requests with the same labels came to: counts by ``SECONDS_BOUNDS``, and sums."""
+
+    counts: list[int]
+    first_counts: list[int]  # of times to the first byte
+    seconds: float
+    first_seconds: float
+    bytes: int
+    gone: int
 
 
 class _Tally:
@@ -117,6 +133,9 @@ class Metrics:
             "fd_router_leg_time_to_first_token_seconds", "From sending to a leg's first byte (prefill: its work done).",
             ("role",), SECONDS_BOUNDS,
         )  # fmt: skip
+        self._decode_alone = CounterFamily(
+            "fd_router_decode_alone_total", "Attempts of disaggregated requests that decode served alone.", ("reason",)
+        )
         self._sink_failures = CounterFamily(
             "fd_router_record_sink_errors_total", "Records that a sink of one's own failed to take.", ("sink",)
         )
@@ -133,7 +152,9 @@ class Metrics:
         self._router = _RouterCollector()
         self._fleet = FleetCollector()
         self._pairs: set[tuple[str, str]] = set()  # that have series of their own
-        self._tallies: dict[tuple[str, str, int, bool, str, str, str], _Tally] = {}
+        self._tallies: dict[TallyKey, _Tally] = {}
+        self.observer: Callable[[TallyKey, Tallied], None] | None = None
+        """Is shown what each tally came to, before that is settled: all requests pass by it, once."""
         self._registry = self._make_registry()
 
     def _make_registry(self) -> CollectorRegistry:
@@ -141,7 +162,7 @@ class Metrics:
         for family in (
             self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
             self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._leg_failures,
-            self._leg_first_byte, self._sink_failures, self._fleet, self._router, self.predictions,
+            self._leg_first_byte, self._decode_alone, self._sink_failures, self._fleet, self._router, self.predictions,
             self.models,
         ):  # fmt: skip
             registry.register(family)
@@ -229,6 +250,10 @@ class Metrics:
         """Count a leg that failed; ``role`` is prefill or decode."""
         self._leg_failures.child(role, reason).value += 1
 
+    def decode_alone(self, reason: str) -> None:
+        """Count an attempt at a decode instance alone, and why it was."""
+        self._decode_alone.child(reason).value += 1
+
     def record_sink_failed(self, name: str) -> None:
         """Count a record that the sink ``name`` failed to take."""
         self._sink_failures.child(name).value += 1
@@ -266,7 +291,7 @@ class Metrics:
         """Drop the series of an instance that was removed. A request that still runs there would begin them anew."""
         self._pairs = {pair for pair in self._pairs if url not in pair}
         for key in [key for key in self._tallies if url in key[4:]]:
-            self._tallies.pop(key).settle()  # they go on counting in what has no instance's name
+            self._settle(key, self._tallies.pop(key))  # they go on counting in what has no instance's name
         self._inference.forget(lambda values: url in values[:3])
         self._upstream_errors.forget(lambda values: values[0] == url)
 
@@ -274,10 +299,19 @@ class Metrics:
         """Write all metrics as text in Prometheus' format, of type ``CONTENT_TYPE``."""
         return b"".join(self.pages())
 
+    def settle(self) -> None:
+        """Add what was tallied to what Prometheus is shown."""
+        for key, tally in self._tallies.items():
+            self._settle(key, tally)
+
+    def _settle(self, key: TallyKey, tally: _Tally) -> None:
+        if self.observer is not None:
+            self.observer(key, tally)
+        tally.settle()
+
     def pages(self) -> Iterator[bytes]:
         """Write the same, a family at a time."""
-        for tally in self._tallies.values():
-            tally.settle()
+        self.settle()
         for family in self._registry.collect():
             yield generate_latest(_Page(family))
 

@@ -1,0 +1,113 @@
+"""Scenario: the official anthropic package, unchanged but for its ``base_url``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anthropic
+from bench import MODEL, Bench, Finding
+
+SAME: dict[str, Any] = {
+    "model": MODEL,
+    "max_tokens": 12,
+    "extra_body": {"temperature": 0},
+    "system": "Be kind.",
+    "messages": [{"role": "user", "content": "Tell me a story of a fox"}],
+}
+TOOL = {
+    "name": "weather",
+    "description": "Tell the weather.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 8}},
+        "required": ["city"],
+    },
+}
+
+
+def _text(message: anthropic.types.Message) -> str:
+    return "".join(block.text for block in message.content if block.type == "text")
+
+
+def _whole(client: anthropic.Anthropic, direct: anthropic.Anthropic) -> str:
+    message = client.messages.create(**SAME)
+    assert _text(message) == _text(direct.messages.create(**SAME))
+    assert message.usage.output_tokens == 12
+    return "the server's own text"
+
+
+def _streamed(client: anthropic.Anthropic, direct: anthropic.Anthropic) -> str:
+    with client.messages.stream(**SAME) as stream:
+        pieces = list(stream.text_stream)
+        message = stream.get_final_message()
+    assert "".join(pieces) == _text(direct.messages.create(**SAME))
+    return f"{len(pieces)} pieces, the server's own text, stop reason {message.stop_reason}"
+
+
+def _tool(client: anthropic.Anthropic, direct: anthropic.Anthropic) -> str:
+    """Random weights don't always write an object as a tool's input; then both say the same of that."""
+    forced = {"type": "tool", "name": "weather"}
+    seen = []
+    for each in (client, direct):
+        try:
+            message = each.messages.create(**{**SAME, "max_tokens": 100}, tools=[TOOL], tool_choice=forced)
+            seen.append(str([(block.name, block.input) for block in message.content if block.type == "tool_use"]))
+        except anthropic.APIStatusError as error:
+            seen.append(f"{error.status_code} {error.body}")
+    assert seen[0] == seen[1], seen
+    return f"the server's own answer: {seen[0][:40]}"
+
+
+def _count(client: anthropic.Anthropic, direct: anthropic.Anthropic) -> str:
+    asked = {name: SAME[name] for name in ("model", "system", "messages")}
+    count = client.messages.count_tokens(**asked).input_tokens
+    assert count == direct.messages.count_tokens(**asked).input_tokens
+    return f"{count} tokens, as the server says"
+
+
+def _models(client: anthropic.Anthropic, direct: anthropic.Anthropic) -> str:
+    """The two companies' lists differ in shape; what a server says in OpenAI's is read by name alone."""
+    assert [model.id for model in client.models.list()] == [model.id for model in direct.models.list()] == [MODEL]
+    return "listed"
+
+
+def _errors(client: anthropic.Anthropic, direct: anthropic.Anthropic) -> str:
+    told = []
+    for request in ({**SAME, "max_tokens": 100_000}, {**SAME, "tools": [{"name": "x"}]}, {**SAME, "model": "absent"}):
+        seen = []
+        for each in (client, direct):
+            try:
+                each.messages.create(**request)
+            except anthropic.APIStatusError as error:
+                seen.append((type(error).__name__, error.status_code))
+        assert len(seen) == 2, request
+        assert seen[0] == seen[1], seen
+        told.append(f"{seen[0][1]}")
+    return f"{', '.join(told)}: the server's own"
+
+
+STEPS: dict[str, Callable[[anthropic.Anthropic, anthropic.Anthropic], str]] = {
+    "messages": _whole,
+    "messages streamed": _streamed,
+    "a tool": _tool,
+    "count_tokens": _count,
+    "models": _models,
+    "errors": _errors,
+}
+
+
+def anthropic_sdk(bench: Bench) -> Iterator[Finding]:
+    """Each step through the router, and, where an answer can be compared, at the server itself."""
+    router = bench.router(scheduler={"policy": "round_robin"})
+    options: dict[str, Any] = {"api_key": "none", "max_retries": 0, "timeout": 120}
+    with (
+        anthropic.Anthropic(base_url=router.url, **options) as client,
+        anthropic.Anthropic(base_url=bench.servers[0].url, **options) as direct,
+    ):
+        for name, step in STEPS.items():
+            try:
+                yield Finding(f"anthropic: {name}", True, step(client, direct))
+            except (AssertionError, anthropic.AnthropicError, ValueError, AttributeError) as error:
+                yield Finding(f"anthropic: {name}", False, repr(error))
+    router.end()

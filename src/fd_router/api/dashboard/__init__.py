@@ -1,0 +1,1 @@
+"""The dashboard: one page for a browser, and the events that keep it up to date while somebody looks."""

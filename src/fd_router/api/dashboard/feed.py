@@ -1,0 +1,187 @@
+"""The dashboard's feed: a frame a second for all who look, and nothing at all while nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from fd_router.admission.allowance import Allowance
+from fd_router.api.dashboard.decisions import DecisionList
+from fd_router.api.dashboard.fleet import instance_entry, key_entries
+from fd_router.api.dashboard.traffic import Interval
+from fd_router.api.dashboard.troubles import TroubleList
+from fd_router.http.messages import EventOutlet, json_response
+from fd_router.instances.instance import Instance
+from fd_router.scheduling.decision_tap import DecisionTap
+from fd_router.telemetry.telemetry import Telemetry
+
+FRAME_SECS: Final = 1.0
+
+
+class Timer(Protocol):
+    """Something that is going to be called."""
+
+    def cancel(self) -> None:
+        """Let it not be called."""
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """What the feed looks at when a frame is made."""
+
+    about: Callable[[], Mapping[str, Any]]  # the router: what seldom changes
+    members: Callable[[], Iterable[Instance]]
+    removed_in_use: Callable[[], Iterable[Instance]]
+    circuits: Callable[[], Iterable[tuple[Instance, Enum]]]
+    cached_blocks: Callable[[str], int] | None
+    queue: Callable[[], Mapping[str, int]]
+    keys: Callable[[], Iterable[Allowance]]
+    inference: frozenset[str]  # endpoints
+
+
+class Viewer:
+    """One who looks. ``level`` tells what may be seen now: all, the fleet and its traffic only, or (None) nothing."""
+
+    __slots__ = ("level", "outlet", "sees_all")
+
+    def __init__(self, outlet: EventOutlet, level: Callable[[], bool | None]) -> None:
+        self.outlet = outlet
+        self.level = level
+        self.sees_all = level()
+
+
+class Feed:
+    """Sends frames to viewers. With the first one it begins to watch, and when the last one leaves it stops."""
+
+    def __init__(
+        self,
+        watched: Watched,
+        telemetry: Telemetry,
+        tap: DecisionTap,
+        *,
+        later: Callable[[float, Callable[[], None]], Timer],
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """``clock``: monotonic seconds; ``wall_clock``: those since 1970."""
+        self._watched = watched
+        self._telemetry = telemetry
+        self._tap = tap
+        self._later = later
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._decisions = DecisionList(wall_clock)
+        self.troubles = TroubleList(wall_clock)
+        self._interval = Interval(watched.inference)
+        self._viewers: list[Viewer] = []
+        self._timer: Timer | None = None
+        self._framed_at = 0.0
+
+    @property
+    def viewers(self) -> int:
+        """How many look."""
+        return len(self._viewers)
+
+    def watch(self, outlet: EventOutlet, level: Callable[[], bool | None], hello: bytes) -> Callable[[], None]:
+        """Send ``hello`` and then frames to ``outlet``. Returns what is to be called when it is gone."""
+        viewer = Viewer(outlet, level)
+        if not self._viewers:
+            self._begin()
+        self._viewers.append(viewer)
+        outlet.send(hello)
+        outlet.send(self.snapshot(sees_all=bool(viewer.sees_all)))
+
+        def leave() -> None:
+            if viewer in self._viewers:
+                self._viewers.remove(viewer)
+                if not self._viewers:
+                    self._end()
+
+        return leave
+
+    def snapshot(self, *, sees_all: bool) -> bytes:
+        """Make a frame of now for somebody who begins to look, with what was kept; rates come with the next one."""
+        frame = self._public()
+        if sees_all:
+            frame["decisions"], frame["troubles"] = list(self._decisions.kept), list(self.troubles.kept)
+        return _event("state", frame)
+
+    def _begin(self) -> None:
+        self._telemetry.metrics.settle()  # what was before isn't traffic of now
+        self._telemetry.metrics.observer = self._interval.observe
+        self._interval.begin(self._telemetry.metrics.models.totals())
+        self._telemetry.add(self.troubles)
+        self._decisions.take()
+        self._tap.show(self._decisions)
+        self._framed_at = self._clock()
+        self._timer = self._later(FRAME_SECS, self._tick)
+
+    def _end(self) -> None:
+        self._telemetry.metrics.observer = None
+        self._telemetry.remove(self.troubles)
+        self._tap.show(None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = self._later(FRAME_SECS, self._tick)
+        for viewer in tuple(self._viewers):
+            if viewer.level() != viewer.sees_all:  # a session ended, or a token changed: it has to ask anew
+                viewer.outlet.end()
+        if not self._viewers:
+            return
+        public, full = self._frames()
+        for viewer in tuple(self._viewers):
+            viewer.outlet.send(full if viewer.sees_all else public)
+
+    def _frames(self) -> tuple[bytes, bytes]:
+        """Make a frame of the time since the last one: for those who see the fleet, and for those who see all."""
+        now = self._clock()
+        seconds, self._framed_at = max(now - self._framed_at, 0.001), now
+        metrics = self._telemetry.metrics
+        metrics.settle()
+        frame = self._public()
+        interval = self._interval
+        models = metrics.models.totals()
+        frame["traffic"] = interval.as_json(seconds, models)
+        for entry in frame["instances"]:
+            if (sums := interval.by_url.get(entry["url"])) is not None:
+                entry["rate"] = round(sums.requests / seconds, 1)
+                entry["failed"] = round(sums.failed / seconds, 2)
+                entry["ttft_ms"] = sums.mean_first_ms
+        interval.begin(models)
+        public = _event("state", frame)
+        frame["decisions"], frame["decisions_unseen"] = self._decisions.take()
+        frame["troubles"], frame["troubles_unseen"] = self.troubles.take()
+        return public, _event("state", frame)
+
+    def _public(self) -> dict[str, Any]:
+        watched = self._watched
+        circuits = {instance.key: str(circuit.value) for instance, circuit in watched.circuits()}
+        entries = [
+            instance_entry(instance, circuits.get(instance.key, ""), watched.cached_blocks)
+            for instance in watched.members()
+        ]
+        entries += [
+            instance_entry(instance, "", watched.cached_blocks, removed=True) for instance in watched.removed_in_use()
+        ]
+        return {
+            "at": round(self._wall_clock(), 3),
+            "router": watched.about(),
+            "instances": entries,
+            "queue": watched.queue(),
+            "keys": key_entries(watched.keys()),
+        }
+
+
+def _event(name: str, value: Any) -> bytes:
+    """Write a server-sent event. JSON is one line, whatever it holds."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode("ascii"), json_response(200, value).body)
+
+
+def hello_event(value: Mapping[str, Any]) -> bytes:
+    """Write the first event: who this is, and what its viewer may do. Clients come again in 2 s when it breaks off."""
+    return b"retry: 2000\n" + _event("hello", value)
