@@ -119,9 +119,18 @@ class Bench:
         self._open = ExitStack()
         self._servers: Sequence[Served] = [Served(port) for port in ports]
 
-    def start(self, *arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> list[Server]:
-        """Start a server for each of ``arguments`` at once, and wait until all answer."""
-        servers = [Server(self.folder, self.output, each, environment) for each in arguments]
+    def start(
+        self,
+        *arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        environments: Sequence[Mapping[str, str]] = (),
+    ) -> list[Server]:
+        """Start a server for each of ``arguments`` at once, and wait until all answer.
+
+        ``environments``: one for each of them.
+        """
+        places = environments or [environment or {}] * len(arguments)
+        servers = [Server(self.folder, self.output, *each) for each in zip(arguments, places, strict=True)]
         for server in servers:
             self._open.callback(server.end)
         for server in servers:

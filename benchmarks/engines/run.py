@@ -18,10 +18,12 @@ from bench import ROOT, Bench, Finding
 from install import install
 from load_tools import load_tools
 from openai_sdk import openai_sdk
+from pairs import pairs
 from smoke import smoke
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "smoke": smoke,
+    "pairs": pairs,
     "openai-sdk": openai_sdk,
     "anthropic-sdk": anthropic_sdk,
     "load-tools": load_tools,

@@ -69,6 +69,16 @@ def test_a_drain_is_waited_for() -> None:
         assert act(router, lambda a: a.drain(key, wait_secs=60)) == (0, f"{key} drains: nothing runs there\n")
 
 
+def test_a_drain_with_a_deadline_for_streams() -> None:
+    key = "10.0.0.1:8000"
+    drained = entry(key, running=2, draining=True) | {"deadline_secs": 30.0}
+    with ScriptedRouter({"POST /instances/10.0.0.1%3A8000/drain?deadline_secs=30": (200, drained)}) as router:
+        assert act(router, lambda a: a.drain(key, deadline_secs=30)) == (
+            0,
+            f"{key} drains: 2 requests still run there; streams that still run in 30 s move to another instance\n",
+        )
+
+
 def test_undrain_and_remove() -> None:
     key = "[::1]:8000"
     path = "/instances/%5B%3A%3A1%5D%3A8000"

@@ -9,9 +9,25 @@ from fd_router.instances.source import REGISTER_YAML
 KEY = "10.0.0.1:8000"
 
 
+class FakeDeadlines:
+    def __init__(self) -> None:
+        self.set: dict[str, float] = {}
+
+    def drain_by(self, instance, seconds: float) -> None:
+        self.set[instance.key] = seconds
+
+    def seconds_left(self, key: str) -> float | None:
+        return self.set.get(key)
+
+
 @pytest.fixture
-def api(registry, log):
-    routes = InstancesApi(registry, log=log).routes()
+def deadlines() -> FakeDeadlines:
+    return FakeDeadlines()
+
+
+@pytest.fixture
+def api(registry, deadlines, log):
+    routes = InstancesApi(registry, deadlines, log=log).routes()
 
     async def call(ask, method: str, path: str, **more):
         template = {2: "/instances", 3: "/instances/{key}"}.get(len(path.split("/")))
@@ -52,6 +68,24 @@ async def test_a_drained_one_gets_nothing_new_until_it_is_undrained(api, ask, re
     assert (await api(ask, "GET", f"/instances/{KEY}"))[1]["draining"] is True
     assert (await api(ask, "POST", f"/instances/{KEY}/undrain"))[1]["draining"] is False
     assert [x.key for x in registry.group("mixed").available] == [KEY]
+
+
+async def test_a_deadline_for_what_runs_there(api, ask, registry, describe, deadlines) -> None:
+    registry.register(describe(8000))
+    status, entry = await api(ask, "POST", f"/instances/{KEY}/drain", query="deadline_secs=30")
+    assert (status, entry["draining"], entry["deadline_secs"]) == (200, True, 30.0)
+    assert deadlines.set == {KEY: 30.0}
+    assert (await api(ask, "GET", f"/instances/{KEY}"))[1]["deadline_secs"] == 30.0
+    assert "deadline_secs" not in (await api(ask, "POST", f"/instances/{KEY}/undrain"))[1]
+
+
+@pytest.mark.parametrize("seconds", ["x", "-1", "", "nan", "86401"])
+async def test_a_deadline_that_is_no_time(api, ask, registry, describe, deadlines, seconds: str) -> None:
+    registry.register(describe(8000))
+    with pytest.raises(HttpError, match="deadline_secs: .* is not a number from 0 to 86400"):
+        await api(ask, "POST", f"/instances/{KEY}/drain", query=f"deadline_secs={seconds}")
+    assert not registry.get(KEY).is_draining
+    assert deadlines.set == {}
 
 
 @pytest.mark.parametrize("written", ["[2001:db8::1]:8000", "%5B2001:db8::1%5D:8000", "%5b2001%3Adb8%3A%3A1%5d%3A8000"])

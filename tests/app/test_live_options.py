@@ -13,6 +13,7 @@ import pytest
 from fd_router.app.reload import merged
 from fd_router.config.loading import OPTIONS, Config
 from fd_router.config.options import Declared
+from fd_router.routing.continuation.gap import COMMENT
 from tests.support.live_router import BEGUN, LIMIT_SECS, LiveRouter, message
 from tests.support.waiting import until
 
@@ -354,6 +355,21 @@ def no_stream_goes_on(why: str) -> Observe:
     return observe
 
 
+async def comments_fill_the_gap(router: LiveRouter) -> None:
+    instances = [await router.add(), await router.add()]
+    for instance in instances:
+        instance.answer = STREAM
+    await router.reload()
+    reader, writer = await router.open()
+    writer.write(message(b'{"prompt": "hello", "stream": true}'))
+    await reader.readuntil(EVENT)
+    first, other = sorted(instances, key=lambda instance: -instance.connections)
+    other.answer = b""
+    first.stop()
+    await asyncio.wait_for(reader.readuntil(COMMENT), LIMIT_SECS)
+    writer.close()
+
+
 class Case(NamedTuple):
     """How the effect of an option's new ``value`` is observed, in a router that began with ``options``."""
 
@@ -397,6 +413,7 @@ CASES: Mapping[str, Case] = {
     "log.level": Case("info", lines_come, {"log": {"level": "error"}}),
     "proxy.continue-streams": Case("off", streams_break),
     "proxy.max-continuations": Case(0, no_stream_goes_on("too_often")),
+    "proxy.gap-comment-secs": Case(0.01, comments_fill_the_gap),
     "proxy.stream-journal-kb": Case(0, no_stream_goes_on("too_long")),
     "proxy.journals-mb": Case(0, no_stream_goes_on("no_budget")),
     "proxy.max-attempts": Case(1, no_more_attempts),

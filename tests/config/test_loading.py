@@ -222,6 +222,7 @@ def test_the_zeros_that_mean_the_default_are_all_of_gos_numbers() -> None:
     ours = {  # where 0 has a meaning of its own
         "manager.instance-expiry-secs",
         "scheduler.cache-instance-max-blocks",
+        "scheduler.decode-alone-below-tokens",
         "scheduler.ttft-decode-weight-ms",
         "scheduler.ttft-feed-tokens",
         "scheduler.ttft-recompute-weight",

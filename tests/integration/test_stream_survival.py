@@ -14,7 +14,7 @@ from tests.support.exact_engine import events_of
 from tests.support.fleet import Fleet
 from tests.support.http_client import CutOffError
 from tests.support.mock_process import MockProcess
-from tests.support.pd_fleet import PdFleet
+from tests.support.pd_fleet import CHAT, PdFleet
 
 SAME = {"decode_ms_per_token": 2, "name": "same"}
 CUT = "cut_mid_body:after_tokens=6,count=1"
@@ -102,6 +102,24 @@ async def test_another_pair_goes_on() -> None:
             for mock in fleet.of("decode"):
                 mock.set_faults()
             assert await fleet.metric("fd_router_stream_continuations_total", 'outcome="continued"') >= number
+        assert await fleet.leftovers() == []
+
+
+async def test_streams_leave_an_instance_that_drains_at_its_deadline() -> None:
+    body = request(chat=True, return_token_ids=True, max_tokens=80)
+    async with PdFleet(mixed=2, mock={"decode_ms_per_token": 10, "name": "same"}) as fleet:
+        whole = normal((await fleet.call("POST", CHAT, body)).body)
+        asked = [asyncio.create_task(fleet.call("POST", CHAT, body)) for _ in range(4)]
+        await asyncio.sleep(0.15)  # of 0.8 s that they take
+        leaving, other = fleet.of("mixed")
+        path = f"/instances/127.0.0.1:{leaving.port}/drain?deadline_secs=0"
+        entry = json.loads((await fleet.call("POST", path)).body)
+        assert (entry["running"], entry["draining"]) == (2, True)
+        assert [normal((await answer).body) for answer in asked] == [whole] * 4
+        moved = 'outcome="continued",reason="drained"'
+        assert await fleet.metric("fd_router_stream_continuations_total", moved) == 2
+        assert other.state()["misfits"] == 0
+        assert "its deadline is over: 2 streams went on elsewhere, 0 requests stay" in fleet.log
         assert await fleet.leftovers() == []
 
 

@@ -238,3 +238,57 @@ class TestAlone:
         await rig.settle()
         assert decode.is_closing()
         rig.assert_nothing_is_held()
+
+
+class TestBlame:
+    """An error that decode answers may mean that prefill's cache couldn't be fetched."""
+
+    async def fail_at_decode(self, rig: PairRig) -> FakeTransport:
+        client = rig.client()
+        client.receive(post(WHOLE))
+        await rig.settle()
+        busy(rig).receive(PREFILLED)
+        await rig.settle()
+        busy(rig).receive(FAILED)
+        await rig.settle()
+        return client
+
+    async def finish(self, rig: PairRig, client: FakeTransport) -> str:
+        """Have the attempt under way succeed; return its two hosts."""
+        prefill = busy(rig)
+        prefill.receive(PREFILLED)
+        await rig.settle()
+        decode = busy(rig)
+        decode.receive(answer(b'{"d":1}'))
+        await rig.settle()
+        assert client.take().endswith(b'{"d":1}')
+        rig.assert_nothing_is_held()
+        return f"{prefill.peer[0]} {decode.peer[0]}"  # type: ignore[index]
+
+    @pytest.mark.parametrize(
+        ("prefills", "decodes", "then"),
+        [(2, 2, "10.0.0.2 10.0.0.102"), (2, 1, "10.0.0.2 10.0.0.101"), (1, 2, "10.0.0.1 10.0.0.102")],
+    )
+    async def test_the_next_attempt_is_without_both_if_that_can_be(
+        self, prefills: int, decodes: int, then: str
+    ) -> None:
+        rig = rig_of("pull", prefills, decodes)
+        assert await self.finish(rig, await self.fail_at_decode(rig)) == then
+
+    async def test_the_last_pair_has_failed(self) -> None:
+        rig = rig_of("pull", 1, 1)
+        client = await self.fail_at_decode(rig)
+        assert client.take().startswith(b"HTTP/1.1 500")
+        rig.assert_nothing_is_held()
+
+    async def test_a_decode_that_is_lost_is_to_blame_itself(self) -> None:
+        rig = rig_of("pull", 2, 2)
+        client = rig.client()
+        client.receive(post(WHOLE))
+        await rig.settle()
+        busy(rig).receive(PREFILLED)
+        await rig.settle()
+        busy(rig).lose()
+        await rig.settle()
+        assert rig.records[0].failed_attempts[0].outcome == "reset"
+        assert (await self.finish(rig, client)).endswith("10.0.0.102")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
+from fd_router.instances.instance import Instance
+from fd_router.scheduling.environment import Environment
+from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
+from fd_router.scheduling.ranks import Ranks
+from fd_router.scheduling.scheduler import Scheduler
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
+from tests.support.scheduling_fakes import AskedGroup
 
 STREAMING = b'{"prompt": "hello", "stream": true}'
 
@@ -283,3 +290,25 @@ class TestWhatIsNoClientsToSay:
         sent = instance.take().lower()
         assert b"x-kept: 1" in sent
         assert b"rank" not in sent
+
+
+async def test_a_rank_that_was_chosen_is_asked_for_by_a_header() -> None:
+    rig = Rig(1)
+    (one,) = rig.instances
+    ranks = Ranks[Instance]()
+    ranks.set(one, 2)
+    chooser = RoundRobinPolicy(Environment(rig.timers.time, random.Random(1)))
+    scheduler = Scheduler[Instance](AskedGroup(rig.available), chooser, lambda: "none is there", expand=ranks.view())
+    rig.change(select=scheduler.select)
+    for number in (0, 1, 0):
+        client = rig.client()
+        instance = await rig.ask(client, headers="X-Data-Parallel-Rank: 9\r\n")
+        sent = instance.take()
+        assert sent.lower().count(b"data-parallel") == 1
+        assert f"x-data-parallel-rank: {number}\r\nhost: {one.key}\r\n".encode() in sent
+        assert [rank.running for rank in ranks.of(one)] == [number == 0, number == 1]
+        instance.receive(answer())
+        await rig.settle()
+        assert client.take().endswith(b"fine")
+        rig.assert_nothing_is_held()
+        assert [rank.running for rank in ranks.of(one)] == [0, 0]

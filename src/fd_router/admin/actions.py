@@ -46,16 +46,20 @@ class Actions:
             self._say("No instance has registered: start them with --router, or name them in register.yaml")
         return 0 if serving else 1
 
-    def drain(self, key: str, *, wait_secs: float = 0.0) -> int:
-        """Give an instance nothing new; with ``wait_secs``, wait so long until nothing runs there (else 1)."""
-        entry = self._client.ask("POST", instance_path(key, "/drain"))
+    def drain(self, key: str, *, wait_secs: float = 0.0, deadline_secs: float | None = None) -> int:
+        """Give an instance nothing new; with ``wait_secs``, wait so long until nothing runs there (else 1).
+
+        ``deadline_secs``: streams that still run there in so many seconds go on at another instance.
+        """
+        query = f"?deadline_secs={deadline_secs:g}" if deadline_secs is not None else ""
+        entry = self._client.ask("POST", instance_path(key, "/drain") + query)
         deadline, waited = wait_secs, 0.0
         while entry["running"] and waited < deadline:
             self._sleep(POLL_SECS)
             waited += POLL_SECS
             entry = self._client.instance(key)
         if not self._tell(entry):
-            self._say(f"{entry['key']} drains: {_running(entry)}")
+            self._say(f"{entry['key']} drains: {_running(entry)}{_moved(entry)}")
         return 1 if wait_secs and entry["running"] else 0
 
     def undrain(self, key: str) -> int:
@@ -127,6 +131,12 @@ def _running(entry: dict[str, Any]) -> str:
         if running
         else "nothing runs there"
     )
+
+
+def _moved(entry: dict[str, Any]) -> str:
+    """Say when the streams of an instance that drains move, if they do."""
+    left = entry.get("deadline_secs")
+    return f"; streams that still run in {left:g} s move to another instance" if entry["running"] and left else ""
 
 
 def _reloaded(answer: dict[str, Any]) -> list[str]:

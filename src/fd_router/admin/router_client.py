@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -101,6 +102,26 @@ class RouterClient:
             return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read())
         except (OSError, http.client.HTTPException) as error:
             raise RouterUnreachableError(f"{self.address.url}: {self._why(error)}") from None
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def follow(self, path: str) -> Iterator[http.client.HTTPResponse]:
+        """Ask for an answer that goes on. Raises RouterUnreachableError, and AdminError for one that isn't 200 or 404.
+
+        Reading it raises OSError, also when nothing comes for as long as an answer may take, and HTTPException.
+        """
+        connection = self._connection()
+        headers = {"authorization": f"Bearer {self.address.token}"} if self.address.token else {}
+        try:
+            try:
+                connection.request("GET", path, headers=headers)
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise RouterUnreachableError(f"{self.address.url}: {self._why(error)}") from None
+            if answer.status not in {200, 404}:
+                raise AdminError(f"{self.address.url}: {_refusal(Reply(answer.status, {}, answer.read()))}")
+            yield answer
         finally:
             connection.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 from fd_router.errors import BadRequestError
@@ -16,11 +16,26 @@ MAX_BAN_SECS = 30 * 24 * 3600
 """A ban that is meant for ever belongs into the instance's own configuration: it ends with the router's process."""
 
 
+MAX_DEADLINE_SECS = 24 * 3600
+"""Longer than any answer takes."""
+
+
+class Deadlines(Protocol):
+    """Who moves streams from instances that drain."""
+
+    def drain_by(self, instance: Instance, seconds: float) -> None:
+        """Have the streams leave ``instance`` that are still there in so many seconds."""
+
+    def seconds_left(self, key: str) -> float | None:
+        """Return how long the streams of the instance with ``key`` may stay; None: no deadline was set."""
+
+
 class InstancesApi:
     """The endpoints by which a rollout takes instances out of service and waits until nothing runs there."""
 
-    def __init__(self, registry: Registry, *, log: Log) -> None:
+    def __init__(self, registry: Registry, deadlines: Deadlines, *, log: Log) -> None:
         self._registry = registry
+        self._deadlines = deadlines
         self._log = log
 
     def routes(self) -> Routes:
@@ -47,19 +62,23 @@ class InstancesApi:
         raise _unknown(key)
 
     async def _drain(self, request: Request) -> Response:
-        return self._set_draining(_key(request), draining=True)
+        deadline_secs = _seconds(request, "deadline_secs", MAX_DEADLINE_SECS)
+        instance = self._set_draining(_key(request), draining=True)
+        if deadline_secs is not None:
+            self._deadlines.drain_by(instance, deadline_secs)
+        return json_response(200, self._entry(instance))
 
     async def _undrain(self, request: Request) -> Response:
-        return self._set_draining(_key(request), draining=False)
+        return json_response(200, self._entry(self._set_draining(_key(request), draining=False)))
 
-    def _set_draining(self, key: str, *, draining: bool) -> Response:
+    def _set_draining(self, key: str, *, draining: bool) -> Instance:
         instance = self._registry.set_draining(key, draining)
         if instance is None:
             raise _unknown(key)
-        return json_response(200, self._entry(instance))
+        return instance
 
     async def _remove(self, request: Request) -> Response:
-        key, ban_secs = _key(request), _ban_secs(request)
+        key, ban_secs = _key(request), _seconds(request, "ban_secs", MAX_BAN_SECS) or 0.0
         instance = self._registry.remove(key, "removed by an admin")
         if instance is None and not ban_secs:
             raise _unknown(key)
@@ -70,12 +89,15 @@ class InstancesApi:
 
     def _entry(self, instance: Instance, *, removed: bool = False) -> dict[str, Any]:
         registration = instance.registration
+        left = self._deadlines.seconds_left(instance.key) if instance.is_draining else None
+        deadline = {"deadline_secs": round(left, 1)} if left is not None else {}
         return {
             "key": instance.key,
             "url": instance.url,
             "role": registration.role,
             "state": "removed" if removed else instance.health.value,
             "draining": instance.is_draining,
+            **deadline,
             "paused": registration.is_paused,
             "models": [card.name for card in instance.models],
             "source": instance.source.name,
@@ -95,12 +117,15 @@ def _unknown(key: str) -> BadRequestError:
     )
 
 
-def _ban_secs(request: Request) -> float:
-    text = parse_qs(request.head.query).get("ban_secs", ["0"])[-1]
+def _seconds(request: Request, name: str, most: float) -> float | None:
+    """Return a number of the query, None if it isn't there. Raises BadRequestError."""
+    text = parse_qs(request.head.query, keep_blank_values=True).get(name, [None])[-1]
+    if text is None:
+        return None
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 <= seconds <= MAX_BAN_SECS:
-        raise BadRequestError(f"ban_secs: {text[:80]!r} is not a number from 0 to {MAX_BAN_SECS}")
+    if not 0 <= seconds <= most:
+        raise BadRequestError(f"{name}: {text[:80]!r} is not a number from 0 to {most}")
     return seconds

@@ -78,7 +78,7 @@ def build_routes(
         networks=admission.networks,
         resolve=resolver.addresses,
     )
-    instances = InstancesApi(registry, log=log).routes()
+    instances = InstancesApi(registry, routing.mover, log=log).routes()
     explain = scheduling.explain_api(routing.explain, registry, endpoints).routes()
     routes = merge_routes(
         registration.routes(),

@@ -10,14 +10,17 @@ import msgspec
 from fd_router.app.runtime import Run, Runtime
 from fd_router.config.connections import read_connections
 from fd_router.engines.dialects import open_dialects
+from fd_router.engines.pairing import Question
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
+from fd_router.http.instance_access import PLAIN
 from fd_router.instances.access_rules import AccessRules
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.dialect_detector import METRICS, DialectDetector
 from fd_router.instances.instance import Instance
-from fd_router.instances.load_pages import metrics_address
+from fd_router.instances.load_pages import metrics_address, other_address
 from fd_router.instances.model_prober import ModelProber
+from fd_router.instances.pair_learner import PairLearner
 from fd_router.instances.probe_connection import ProbeConnections
 from fd_router.instances.prober import HealthMonitor
 from fd_router.instances.registry import Registry
@@ -55,7 +58,8 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
         learn=model_prober.learn,
         delivered_at=pools.delivered_at,
     )
-    return Membership(registry, monitor, model_prober, [_detector(runtime, registry, pools).run, model_prober.run])
+    runs = [_detector(runtime, registry, pools).run, model_prober.run, _pair_learner(runtime, registry, pools).run]
+    return Membership(registry, monitor, model_prober, runs)
 
 
 def _detector(runtime: Runtime, registry: Registry, pools: Pools) -> DialectDetector:
@@ -65,6 +69,15 @@ def _detector(runtime: Runtime, registry: Registry, pools: Pools) -> DialectDete
         return await fetch(pool, "GET", path, time_limit=time_limit)
 
     return DialectDetector(registry, get, runtime.live, log=runtime.log)
+
+
+def _pair_learner(runtime: Runtime, registry: Registry, pools: Pools) -> PairLearner:
+    async def ask(instance: Instance, question: Question) -> tuple[int, bytes]:
+        time_limit = runtime.live.current.manager.health_check_timeout_secs
+        pool = pools.single_use(other_address(instance, question.port, PLAIN))  # a server of its own, without TLS
+        return await fetch(pool, "GET", question.path, time_limit=time_limit)
+
+    return PairLearner(registry, ask, log=runtime.log)
 
 
 def _retire(pools: Pools, change: Change) -> None:

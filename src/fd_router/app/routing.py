@@ -14,7 +14,7 @@ from fd_router.app.membership import Membership
 from fd_router.app.models import build_models
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
-from fd_router.app.stored import stored_starters
+from fd_router.app.stored import paired_or_kept, stored_starters
 from fd_router.app.streams import build_streams
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
@@ -26,18 +26,21 @@ from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
+from fd_router.routing.other_endpoint_pair import OtherEndpointPairRequest
 from fd_router.routing.pair import PairRequest
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_planning import PlannedSeeker, decodes_alone
 from fd_router.routing.request import RoutedRequest
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
+from fd_router.routing.stream_mover import StreamMover
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
 from fd_router.scheduling.decision_tap import DecisionTap
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.scheduling.pairs import PairScheduler, Side
+from fd_router.scheduling.ranks import Ranks
 from fd_router.scheduling.scheduler import Scheduler
 
 Explain = Callable[[Completion, str, bytes, Draw], Sequence[Verdict | str]]
@@ -45,11 +48,12 @@ Explain = Callable[[Completion, str, bytes, Draw], Sequence[Verdict | str]]
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """How requests begin, by their endpoint's mode; who explains their choices; those under way; the models."""
+    """How requests begin, by their endpoint's mode; who explains their choices; those under way, and who moves them."""
 
     starters: Starters
     explain: Explain
     in_flight: InFlight
+    mover: StreamMover
     directory: ModelDirectory
     tap: DecisionTap
     runs: Sequence[Run]
@@ -70,7 +74,11 @@ def build_routing(
     membership.monitor.on_probed(admission.queues.on_capacity)
     switch.on_not_found = membership.model_prober.want
     tap = DecisionTap()
-    make_scheduler = partial(_pairs if config.server.splitwise else _singles, runtime, registry, tap)
+    make_scheduler = (
+        partial(_pairs, runtime, registry, tap)
+        if config.server.splitwise
+        else partial(_singles, registry, tap, scheduling.ranks)
+    )
     directory, default = build_models(runtime, registry, scheduling, admission.queues, switch, make_scheduler)
     shared = {
         "live": runtime.live,
@@ -91,14 +99,20 @@ def build_routing(
     rescue = Rescue(state.proxied_requests, pools.delivered_at, clock=runtime.clock, log=runtime.log)
     registry.on_change(rescue.on_change)
     watchdog = Watchdog(state.proxied_requests, runtime.live, runtime.clock)
-    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run]
+    mover = StreamMover(partial(_under_way, state), partial(_in_use, registry), clock=runtime.clock, log=runtime.log)
+    registry.on_change(mover.on_change)
+    runs: list[Run] = [TotalTimeLimit(state.proxied_requests, runtime.live, runtime.clock).run, mover.run]
     if config.protection.ledger_interval_secs:
         runs.append(watchdog.run)
-    return Routing(starters, partial(_explain, directory, default), in_flight, directory, tap, runs)
+    return Routing(starters, partial(_explain, directory, default), in_flight, mover, directory, tap, runs)
 
 
 def _under_way(state: ServerState) -> list[RoutedRequest]:
     return [one for one in state.proxied_requests() if isinstance(one, RoutedRequest)]
+
+
+def _in_use(registry: Registry) -> tuple[Instance, ...]:
+    return (*registry.all(), *registry.removed_in_use())
 
 
 def _starters(
@@ -111,13 +125,15 @@ def _starters(
     """Return what begins the requests of each mode; ``make_id``: of pairs, None where there are none."""
     single = partial(_start_single, default, shared)
     everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng)
-    stored = stored_starters(registry, default.select, everybody.select, shared)
+    select = default.select if make_id is None else everybody.select
+    stored = stored_starters(registry, select, everybody.select, shared)
     if make_id is None:
         return {"generate": single, "any_instance": single, **stored}
     pair = partial(_start_pair, default, shared | {"make_id": make_id})
     return {
         "generate": pair,
-        "stateful": pair,  # its answers are kept by decode instances, who are asked one after the other
+        # answers are kept by decode instances, who are asked one after the other
+        "stateful": paired_or_kept(pair, stored["stateful"]),
         "stored": stored["stored"],
         "any_instance": single,
     }
@@ -131,15 +147,12 @@ def _explain(
 
 
 def _singles(
-    runtime: Runtime,  # noqa: ARG001
-    registry: Registry,
-    tap: DecisionTap,
-    model: str,
-    policies: Policies,
+    registry: Registry, tap: DecisionTap, ranks: Ranks[Instance] | None, model: str, policies: Policies
 ) -> GroupScheduler:
     """Make who schedules the requests for ``model`` in a fleet of mixed instances."""
     why = partial(why_none, registry, model)
-    scheduler = Scheduler[Instance](registry.group("mixed", model), policies["mixed"], why)
+    expand = None if ranks is None else ranks.view()
+    scheduler = Scheduler[Instance](registry.group("mixed", model), policies["mixed"], why, expand=expand)
     tap.add(scheduler)
     return GroupScheduler(scheduler.select, scheduler.select, scheduler.explain)
 
@@ -165,7 +178,8 @@ def _alone_below(runtime: Runtime) -> int:
 
 
 def _start_pair(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:
-    return partial(PairRequest, PairContext(endpoint=endpoint, select_pair=default.select_pair, **shared))
+    kind = PairRequest if endpoint.kind == "chat" else OtherEndpointPairRequest
+    return partial(kind, PairContext(endpoint=endpoint, select_pair=default.select_pair, **shared))
 
 
 def _start_single(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:

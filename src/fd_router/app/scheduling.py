@@ -12,10 +12,12 @@ from typing import Any, cast
 import msgspec
 
 from fd_router.api.explain import ExplainApi, Prepare
+from fd_router.app.caches import Caches
 from fd_router.app.tokenizer import build_tokenizer
 from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.errors import ConfigError
 from fd_router.http.connection_pool import Pools
+from fd_router.instances.cache_prober import CacheProber
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt
 from fd_router.instances.instance import Health, Instance
@@ -37,6 +39,7 @@ from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, polici
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN, PrefixIndex
 from fd_router.scheduling.prefix.sessions import Sessions
+from fd_router.scheduling.ranks import Ranks
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.timing import TimedPolicy
 from fd_router.telemetry.cache_line import cache_line
@@ -64,6 +67,7 @@ class Scheduling(msgspec.Struct, frozen=True):
     prepare: Prepare | None  # what must happen before a selection
     runs: Sequence[Run]
     close: Callable[[], None]  # lets go of what the parts work with
+    ranks: Ranks[Instance] | None = None  # those that are candidates of mixed instances' policy; None: none are
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
@@ -101,7 +105,10 @@ def build_scheduling(
             options, registry, pages, telemetry, shared.loads, on_count, on_capacity if keeps_sizes else None
         )
     runs: list[Run] = [] if scraper is None else [scraper.run]
+    ranks = Ranks[Instance]() if Need.PREFIX_INDEX in needs and "mixed" in named else None
+    caches = _caches(shared.index, ranks, options, telemetry, has_tokens=tokenizer is not None)
     if Need.PREFIX_INDEX in needs:
+        runs.append(CacheProber(registry.all, pages.get, caches.on_facts, time.monotonic).run)
         telemetry.metrics.scheduling.watch_index(shared.index)
         runs.insert(0, partial(_sweep, shared.index, options.eviction_interval_secs, telemetry.log))
 
@@ -112,7 +119,7 @@ def build_scheduling(
         }
 
     policies = make_policies()
-    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages)
+    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages, caches)
     registry.on_change(changes.on_change)
     return Scheduling(
         policies=policies,
@@ -123,6 +130,7 @@ def build_scheduling(
         prepare=tokenizer.prepare if tokenizer is not None else None,
         runs=runs,
         close=tokenizer.close if tokenizer is not None else _nothing,
+        ranks=ranks,
     )
 
 
@@ -194,9 +202,15 @@ class _FleetChanges:
     """Tells the policies, and what they look at, of instances that are gone or get nothing new."""
 
     def __init__(
-        self, shared: _Shared, scraper: LoadScraper | None, policies: Sequence[Policy], pages: LoadPages
+        self,
+        shared: _Shared,
+        scraper: LoadScraper | None,
+        policies: Sequence[Policy],
+        pages: LoadPages,
+        caches: Caches,
     ) -> None:
         self._shared = shared
+        self._caches = caches
         self._scraper = scraper
         self._policies = policies
         self._pages = pages
@@ -209,15 +223,19 @@ class _FleetChanges:
         """See ``Registry.on_change``."""
         instance, kind = change.instance, change.kind
         if kind is ChangeKind.REMOVED or _has_lost_its_cache(change):
-            self._shared.index.remove(instance.url)
+            self._caches.on_lost(instance)
             self._shared.loads.forget(instance.url)
             if self._scraper is not None:
                 self._scraper.forget(instance)
-        if kind is ChangeKind.REMOVED:
-            self._pages.forget(instance)
         if not instance.takes_new:
             for policy in self._policies:
-                policy.on_instance_unavailable(instance.url)
+                for name in self._caches.names(instance):
+                    policy.on_instance_unavailable(name)
+        if kind is ChangeKind.REMOVED:
+            self._pages.forget(instance)
+            self._caches.on_removed(instance)
+        elif instance.registration.dp_size:
+            self._caches.note_ranks(instance)
 
 
 def _has_lost_its_cache(change: Change) -> bool:
@@ -251,6 +269,23 @@ def _make_scraper(
         on_capacity=on_capacity,
         on_count=on_count,
     )
+
+
+def _caches(
+    index: PrefixIndex,
+    ranks: Ranks[Instance] | None,
+    options: SchedulerConfig,
+    telemetry: Telemetry,
+    *,
+    has_tokens: bool,
+) -> Caches:
+    """Build what learns of caches. An index of text has more blocks of the same size than one of tokens."""
+    per_token = 1 if has_tokens else CHARACTERS_PER_TOKEN
+
+    def index_blocks(tokens: int, blocks: int) -> int:
+        return (tokens // options.cache_block_size or blocks) * per_token
+
+    return Caches(index, ranks, None if options.cache_instance_max_blocks else index_blocks, telemetry.log.info)
 
 
 def _limit(index: PrefixIndex, per_token: int, instance: Instance, blocks: int) -> None:

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "init": "init",
     "check-config": "check_config",
     "status": "status",
+    "top": "top",
     "drain": "drain",
     "undrain": "undrain",
     "remove": "remove",

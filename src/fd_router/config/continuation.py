@@ -53,3 +53,14 @@ class ContinuationConfig(msgspec.Struct, frozen=True):
             maximum=1_000_000,
         ),
     ] = 256
+    gap_comment_secs: Annotated[
+        float,
+        Option(
+            live=True,
+            help="How often a client is sent a comment (an event that says nothing) while its stream waits for another "
+            "instance to go on, so that nobody on the way takes the connection for dead. 0: never.",
+            unit="s",
+            minimum=0,
+            maximum=3600,
+        ),
+    ] = 10.0

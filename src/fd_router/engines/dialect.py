@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
+from fd_router.engines.cache_facts import CacheFacts
 from fd_router.engines.continuation.ways import PLAIN, Ways
 from fd_router.engines.engine_load import EngineLoad, read_engine_load
 from fd_router.engines.error_answers import begins_with_error, end_flaw, is_aborted, is_clients_error
@@ -87,6 +88,9 @@ class Dialect:
     name: ClassVar[str] = ""
     """What registrations call it: ``"dialect": "fastdeploy"``."""
 
+    unpaired_paths: ClassVar[frozenset[str]] = frozenset()
+    """Generating endpoints that its pairs don't serve."""
+
     makes_pairs: ClassVar[bool] = False
     """Whether two instances of it can be the prefill and the decode half of a request at all."""
 
@@ -105,6 +109,9 @@ class Dialect:
 
     load_is_metrics: ClassVar[bool] = True
     """Whether that is where its metrics are (``metrics_port``), or where requests go."""
+
+    has_ranks: ClassVar[bool] = False
+    """Whether a server of it may have several data-parallel ranks, of which a header asks for one."""
 
     metrics_prefix: ClassVar[bytes] = b""
     """How the names of its metrics begin, by which it is detected where no dialect is told; b"": not by them."""
@@ -186,6 +193,15 @@ class Dialect:
     def read_load(self, page: bytes) -> EngineLoad | None:
         """Read what the page at ``load_path`` tells of the load; None when it doesn't."""
         return read_engine_load(page)
+
+    def read_cache(self, page: bytes) -> CacheFacts | None:  # noqa: ARG002
+        """Read what the page at ``load_path`` tells of the KV cache; None when it doesn't."""
+        return None
+
+    @property
+    def tells_cache(self) -> bool:
+        """Whether it is asked for that at all."""
+        return type(self).read_cache is not Dialect.read_cache
 
     def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:  # noqa: ARG002
         """Return what to send to have the requests with ``ids`` (None: all of them) aborted.

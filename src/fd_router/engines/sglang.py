@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from fd_router.engines.cache_facts import CacheFacts, count_ranks
 from fd_router.engines.continuation.engines import SGLANG
 from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
@@ -25,6 +26,8 @@ each tensor-parallel rank), or parts of a sum that is among them (one for each p
 class _RankLoad(msgspec.Struct):
     num_running_reqs: float = 0.0
     num_waiting_reqs: float = 0.0
+    dp_rank: int = 0
+    max_total_num_tokens: int = 0
 
 
 class _Loads(msgspec.Struct):
@@ -43,6 +46,8 @@ class SglangDialect(Dialect):
     makes_pairs: ClassVar[bool] = True
 
     ways: ClassVar[Ways] = SGLANG
+
+    has_ranks: ClassVar[bool] = True
 
     metrics_prefix: ClassVar[bytes] = b"sglang:"
 
@@ -85,6 +90,23 @@ class SglangDialect(Dialect):
             return None
         running, waiting = (sum(rank.num_running_reqs for rank in told), sum(rank.num_waiting_reqs for rank in told))
         return EngineLoad(running, waiting)
+
+    def read_cache(self, page: bytes) -> CacheFacts | None:
+        """Read ``/v1/loads``, an entry for each data-parallel rank; of an older version, its gauges."""
+        if not page.lstrip().startswith(b"{"):
+            told = list(samples(page, b"sglang:max_total_num_tokens"))
+            if not told:
+                return None
+            ranks = count_ranks(labels.get("dp_rank", "") for labels, _ in told)
+            return CacheFacts(int(min(value for _, value in told)), ranks=ranks)
+        try:
+            loads = msgspec.json.decode(page, type=_Loads).loads
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if not loads:
+            return None
+        ranks = count_ranks(str(rank.dp_rank) for rank in loads)
+        return CacheFacts(max(0, min(rank.max_total_num_tokens for rank in loads)), ranks=ranks)
 
     def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:
         """Tell it one id a message, or that all are meant."""

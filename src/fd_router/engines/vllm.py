@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from fd_router.engines.cache_facts import CacheFacts, count_ranks
 from fd_router.engines.continuation.engines import VLLM
 from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
@@ -14,12 +15,17 @@ from fd_router.engines.pairing import Pairing, PairMember
 from fd_router.engines.pairings.mooncake import MooncakePairing
 from fd_router.engines.pairings.nixl_pull import NixlPullPairing
 from fd_router.engines.pairings.nixl_push import NixlPushPairing
+from fd_router.engines.prometheus import samples
 
 ABORT_PATH: Final = "/inference/v1/abort_requests"
 """Open with ``--enable-scale-out`` only, else 403: then a request is ended by the end of its connection."""
 
 _PREFIXES: Final = ("chatcmpl-", "cmpl-", "resp_")
 """What it puts before a client's id, by the endpoint; behind that of a completion comes the number of the prompt."""
+
+
+_SIZES: Final = ("kv_cache_size_tokens", "block_size", "num_gpu_blocks")
+"""Of the cache of one engine; the first is newer."""
 
 
 class _Version(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,6 +36,8 @@ class VllmDialect(Dialect):
     """vLLM's."""
 
     name: ClassVar[str] = "vllm"
+
+    has_ranks: ClassVar[bool] = True
 
     makes_pairs: ClassVar[bool] = True
 
@@ -69,6 +77,15 @@ class VllmDialect(Dialect):
             return False
         return True
 
+    def read_cache(self, page: bytes) -> CacheFacts | None:
+        """Read ``vllm:cache_config_info``, a sample for each data-parallel engine."""
+        told = [labels for labels, _ in samples(page, b"vllm:cache_config_info")]
+        if not told:
+            return None
+        tokens, block, blocks = (_whole(told[0].get(name)) for name in _SIZES)
+        ranks = count_ranks(labels.get("engine", "") for labels in told)
+        return CacheFacts(tokens or block * blocks, blocks, ranks)
+
     def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:
         """Tell it the ids in each form that it may know them by. It has no word for all requests."""
         if ids is None:
@@ -79,6 +96,11 @@ class VllmDialect(Dialect):
     def read_abort(self, answer: bytes) -> AbortReply:  # noqa: ARG002
         """Read its answer, which says nothing: it aborts what it knows, later."""
         return AbortReply(is_silent=True)
+
+
+def _whole(text: str | None) -> int:
+    """Read a number among the labels, of which some are ``None``."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 12 else 0
 
 
 def _names(request_id: str) -> Sequence[str]:

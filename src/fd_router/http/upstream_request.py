@@ -77,6 +77,11 @@ class UpstreamRequest:
         if self._connection is not None:
             self._connection.resume()
 
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of the answer came last, in the sweeper's seconds; 0.0: none is read now."""
+        return self._connection.delivered_at if self._connection is not None else 0.0
+
     def _deliver_to(self, take: Callable[[bytes], None]) -> None:
         """Have the rest of the body, whose beginning ``on_head`` took, given to ``take``, not to ``on_data``."""
         if self._connection is not None:

@@ -25,9 +25,13 @@ class MetricsAddress(msgspec.Struct, frozen=True):
 
 def metrics_address(instance: Instance) -> MetricsAddress:
     """Return where the metrics of ``instance`` are."""
-    port = instance.registration.metrics_port
+    return other_address(instance, instance.registration.metrics_port, instance.access)
+
+
+def other_address(instance: Instance, port: int, access: InstanceAccess) -> MetricsAddress:
+    """Return the address of another server on the host of ``instance``."""
     host = instance.host
-    return MetricsAddress(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, instance.access)
+    return MetricsAddress(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, access)
 
 
 class LoadPages:

@@ -23,6 +23,7 @@ _MAX_NESTING = 64
 
 _TOLD_ONLY = (
     "max_requests",
+    "dp_size",
     "dialect",
     "version",
     "connected_decodes",
@@ -50,6 +51,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     device_ids: tuple[str, ...] = ()
     metrics_port: int
     tp_size: int = 1
+    dp_size: int = 0  # data-parallel ranks behind its address; 0 when not told
     version: str = ""  # of the model; "" when not told
     max_requests: int = 0  # how many it takes at once; 0 when not told
     dialect: str = ""  # the name of its engine's dialect; "" when not told

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from fd_router.config.host_names import is_name
 from fd_router.config.models import MODEL_FORM, is_model_name
+from fd_router.engines.cache_facts import MAX_RANKS
 from fd_router.instances.registration_errors import RegistrationError, shown, wrong_type
 
 Role = Literal["mixed", "prefill", "decode"]
@@ -168,6 +169,18 @@ def _text(name: str, value: object) -> str:
     return value
 
 
+def _dp_size(value: object) -> int:
+    if value is None or value == "":
+        return 0
+    if isinstance(value, str) and len(value) <= 4 and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type("dp_size", "an integer", value)
+    if not 0 <= value <= MAX_RANKS:
+        raise RegistrationError(f"invalid dp_size: {shown(value)}")
+    return value
+
+
 def _max_requests(value: object) -> int:
     if value is None or value == "":
         return 0
@@ -300,6 +313,7 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "metrics_port": partial(_optional_port, "metrics_port"),
     "tp_size": partial(_small_size, "tp_size"),
     "version": _version,
+    "dp_size": _dp_size,
     "max_requests": _max_requests,
     "dialect": _dialect,
     "is_paused": partial(_flag, "is_paused"),

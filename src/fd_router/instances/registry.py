@@ -230,6 +230,10 @@ class Registry:
             instance.dialect = self.dialects.named(name)
             self._refresh(instance)  # who can pair with whom may have changed
 
+    def match_anew(self, instance: Instance) -> None:
+        """Let it be found out anew with whom an instance can pair: more is known of it."""
+        self._refresh(instance)
+
     def set_cooling(self, instance: Instance, *, cooling: bool) -> None:
         """Let an instance not be chosen for the moment that it asked for, or be chosen again."""
         instance.is_cooling = cooling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from fd_router.engines.continuation.ways import asking_ids
@@ -11,11 +12,12 @@ from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.contracts import Leg, LegListener, Move
 from fd_router.routing.continuation.id_filter import IdFilter, without_ids
 from fd_router.routing.continuation.journal import HANDED_ON, LAST_CHUNK, WHOLE, Journal
 from fd_router.routing.continuation.keeper import StreamKeeper
-from fd_router.routing.continuation.stream import Leg, StreamContinuation
-from fd_router.routing.phase import ENDED
+from fd_router.routing.continuation.stream import StreamContinuation
+from fd_router.routing.phase import ENDED, STREAMING
 from fd_router.routing.reading import RequestThatIsRead
 from fd_router.routing.request_queue import Queued, QueueTicket
 
@@ -89,33 +91,79 @@ class ContinuableRequest(RequestThatIsRead):
         """Return the instances that work on the request now."""
         raise NotImplementedError
 
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of its first instance's answer came last, in monotonic seconds; 0.0: none are read now."""
+        raise NotImplementedError
+
+    def move_stream(self, key: str, why: str, *, silent_since: float = math.inf) -> Move:
+        """Have another instance go on, if the one with ``key`` sends its stream, and nothing of it ``silent_since``."""
+        instances, continuation = self.instances(), self._continuation
+        if self._phase is not STREAMING or not instances or instances[-1].key != key or self.is_abort_asked:
+            return Move.ENDS
+        delivered_at = self.delivered_at if continuation is None else continuation.delivered_at
+        if silent_since < math.inf and not 0.0 < delivered_at <= silent_since:
+            return Move.ENDS  # it goes on there, or is held up by its client
+        record = self.record
+        attempt = record.attempt(why, self._context.clock(), record.status)
+        instance = instances[-1]
+        moved = self._move_first(why, instance) if continuation is None else continuation.move(why, instance)
+        if moved is Move.MOVED:
+            record.attempt_failed(attempt)
+        return moved
+
+    def on_instance_dead(self, key: str, why: str) -> bool:
+        """The instance with ``key`` is dead: go elsewhere, if it is to answer. Returns whether it did."""
+        continuation = self._continuation
+        return self._goes_from_dead(key, why) if continuation is None else continuation.on_instance_dead(key)
+
+    def _goes_from_dead(self, key: str, why: str) -> bool:
+        """Do so where no stream has begun."""
+        raise NotImplementedError
+
+    def _move_first(self, why: str, instance: Instance) -> Move:
+        """Have another instance go on for the first time."""
+        stream = self._make_continuation(instance)
+        if stream is None:
+            return Move.STAYS
+        self._continuation = stream
+        moved = stream.move(why, instance)
+        if moved is not Move.MOVED:
+            self._continuation = None
+        return moved
+
     def _continue_stream(self, why: str, failed: Instance) -> bool:
         """Have another instance go on where ``failed`` broke off. Returns False, and changes nothing, if none can."""
-        journal, streams, completion = self._journal, self._streams, self._completion
-        if journal is None or streams is None or completion is None:
-            return False
-        if journal.lost:
-            return self._cannot_go_on(streams, journal.lost)
-        try:
-            source = SourceRequest(self._request.body, chat=streams.chat)
-        except ValueError:
-            return self._cannot_go_on(streams, "body")
-        if self._route is not None:
-            self._route.pin()
-        exact = streams.is_exact(self._request)
-        self._continuation = stream = StreamContinuation(
-            self, streams, completion, source, journal.content(), exact=exact, ways=failed.dialect.ways
-        )
-        if stream.begin(why, (failed.key,)):
+        self._continuation = stream = self._make_continuation(failed)
+        if stream is not None and stream.begin(why, (failed.key,)):
             return True
         self._continuation = None
         return False
 
-    def _cannot_go_on(self, streams: StreamKeeper, why: str) -> bool:
+    def _make_continuation(self, instance: Instance) -> StreamContinuation | None:
+        """Make what goes on behind what ``instance`` has sent; None, and told to log and metric, if nothing can."""
+        journal, streams, completion = self._journal, self._streams, self._completion
+        if journal is None or streams is None or completion is None:
+            return None
+        if journal.lost:
+            self._cannot_go_on(streams, journal.lost)
+            return None
+        try:
+            source = SourceRequest(self._request.body, chat=streams.chat)
+        except ValueError:
+            self._cannot_go_on(streams, "body")
+            return None
+        if self._route is not None:
+            self._route.pin()
+        exact = streams.is_exact(self._request)
+        return StreamContinuation(
+            self, streams, completion, source, journal.content(), exact=exact, ways=instance.dialect.ways
+        )
+
+    def _cannot_go_on(self, streams: StreamKeeper, why: str) -> None:
         if why != HANDED_ON:  # else that was told, or it is being aborted
             streams.metrics.count("impossible", why)
             self.note(f"The stream can't go on at another instance: {why}")
-        return False
 
     def on_abort_asked(self) -> None:
         """Its instances are told to abort it: whatever they say then, nobody is to go on."""
@@ -135,7 +183,7 @@ class ContinuableRequest(RequestThatIsRead):
     # what the continuation calls
 
     def choose_leg(
-        self, stream: StreamContinuation, completion: Completion, body: bytes, excluded: Sequence[str], number: int
+        self, stream: LegListener, completion: Completion, body: bytes, excluded: Sequence[str], number: int
     ) -> Leg:
         """Choose where the stream goes on. Raises NoInstanceError; then nothing has changed."""
         raise NotImplementedError

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from fd_router.engines.pairing import PairedRequest
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.routing.continuation.contracts import Leg, LegListener
 from fd_router.routing.continuation.pair_leg import ContinuingPair
 from fd_router.routing.continuation.single_leg import SingleLeg
-from fd_router.routing.continuation.stream import Leg, StreamContinuation
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_planning import plan_alone, plan_pair
 from fd_router.routing.request import RoutedRequest
@@ -37,7 +37,7 @@ class ContinuablePair(RoutedRequest):
         raise NotImplementedError
 
     def choose_leg(
-        self, stream: StreamContinuation, completion: Completion, body: bytes, excluded: Sequence[str], number: int
+        self, stream: LegListener, completion: Completion, body: bytes, excluded: Sequence[str], number: int
     ) -> Leg:
         """Choose the pair, or the decode instance alone, at which a stream goes on that broke off.
 
@@ -63,7 +63,7 @@ class ContinuablePair(RoutedRequest):
 
     def _make_leg(
         self,
-        stream: StreamContinuation,
+        stream: LegListener,
         paired: PairedRequest,
         prefill: Reservation[Instance] | None,
         decode: Reservation[Instance],

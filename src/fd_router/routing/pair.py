@@ -17,7 +17,6 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.routing.decode_alone import DecodeAlone
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -25,12 +24,13 @@ from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg, 
 from fd_router.routing.pair_planning import plan_pair
 from fd_router.routing.phase import AWAITING, CONNECTING, ENDED, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import ANSWERS, RoutedRequest
+from fd_router.routing.suspected_pair import SuspectedPair
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
 from fd_router.telemetry.timestamps import now_ts_ms
 
 
-class PairRequest(DecodeAlone):
+class PairRequest(SuspectedPair):
     """One request to a pair of instances."""
 
     __slots__ = ("_answer",)
@@ -44,6 +44,7 @@ class PairRequest(DecodeAlone):
         self._decode: DecodeLeg | None = None
         self._answer: Answer | None = None  # an instance's own error, while it is decided what follows from it
         self._sent_at = 0.0
+        self._suspect = ""
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the instances that work on the request now: prefill, then decode, whose word counts."""
@@ -57,6 +58,11 @@ class PairRequest(DecodeAlone):
         if self._continuation is not None and (engine_id := self._continuation.engine_id):
             return engine_id
         return self._plan.request_id if self._plan is not None else self._tracked_id
+
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of decode's answer came last, 0.0: none are read now."""
+        return self._decode.delivered_at if self._decode is not None else 0.0
 
     # one attempt
 
@@ -108,6 +114,8 @@ class PairRequest(DecodeAlone):
     def _select(self, completion: Completion) -> tuple[Reservation[Instance] | None, Reservation[Instance]]:
         """Choose, and note when: FastDeploy's scripts compute the scheduling time from these lines."""
         select_pair = self._pairing.select_pair if self._route is None else self._route.select_pair
+        if self._suspect:
+            return self._select_without_suspect(select_pair, completion)
         if not self._telemetry.log.info_on:
             return select_pair(completion, self._excluded, None, self)
         self._notes.append(f"before SelectWorker prefill. ts_ms={now_ts_ms()}")
@@ -199,7 +207,7 @@ class PairRequest(DecodeAlone):
             finally:
                 self._release(leg.reservation)
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go to another pair, if one of this one is the instance with ``key``, and hasn't done its part."""
         if self._phase not in UNANSWERED:
             return False
@@ -329,6 +337,7 @@ class PairRequest(DecodeAlone):
             blamed = blame(leg, error)
             blamed.headers = (*error.headers, *self._pair_fields())
             self._answer = answer
+            self._suspect_prefill(leg, error)
             try:
                 self._attempt_failed(leg.instance, error, blamed, leg.role)
             finally:

@@ -18,11 +18,12 @@ from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.continuation.single_leg import SingleLeg
-from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
+from fd_router.scheduling.ranks import RankReservation
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.record import RequestRecord
@@ -155,11 +156,12 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         else:
             self._move(AWAITING)
             record.sent_at = self._context.clock()
-        pool = self._pool
-        body, message = request.body, pool.message
-        if self._asks and self._reservation is not None:
-            body = self._body_for(self._reservation.instance.dialect)
-        return message(request, pool.host, body)
+        pool, reservation, body = self._pool, self._reservation, request.body
+        message = pool.message
+        if self._asks and reservation is not None:
+            body = self._body_for(reservation.instance.dialect)
+        host = reservation.line + pool.host if type(reservation) is RankReservation else pool.host
+        return message(request, host, body)
 
     def _release_all(self) -> None:
         if self._awaited is not None:
@@ -178,7 +180,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
 
     def choose_leg(
         self,
-        stream: StreamContinuation,
+        stream: LegListener,
         completion: Completion,
         body: bytes,
         excluded: Sequence[str],
@@ -200,7 +202,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             raise
         return leg
 
-    def on_instance_dead(self, key: str, why: str) -> bool:
+    def _goes_from_dead(self, key: str, why: str) -> bool:
         """Go elsewhere, if the instance with ``key`` is to answer and hasn't begun."""
         reservation = self._reservation
         if reservation is None or reservation.instance.key != key or self._phase not in UNANSWERED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic
 
 from fd_router.errors import NoInstanceError, SaturatedError
@@ -11,6 +11,7 @@ from fd_router.scheduling.candidate_group import CandidateGroup
 from fd_router.scheduling.decision_tap import DecisionObserver, observed
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.policy import Policy
+from fd_router.scheduling.ranks import reserve
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import InstanceT, Reservation
 from fd_router.scheduling.tracker import RequestTracker
@@ -26,16 +27,26 @@ def dispatch_hook(policy: Policy) -> OnDispatch | None:
     return policy.on_dispatch if policy.notes_dispatches else None
 
 
+Expand = Callable[[Sequence[InstanceT]], Sequence[InstanceT]]
+
+
 class Scheduler(Generic[InstanceT]):
     """Chooses the instance for a request among the candidates of one group, by one policy.
 
-    ``why_none`` tells, for the error, why there is nothing to choose from.
+    ``why_none`` tells, for the error, why there is nothing to choose from. ``expand`` puts ranks in the place of
+    instances (``Ranks.view``), for a policy to which that makes a difference.
     """
 
     def __init__(
-        self, group: CandidateGroup[InstanceT], policy: Policy, why_none: Callable[[], str], role: str = "mixed"
+        self,
+        group: CandidateGroup[InstanceT],
+        policy: Policy,
+        why_none: Callable[[], str],
+        role: str = "mixed",
+        expand: Expand[InstanceT] | None = None,
     ) -> None:
         """``role``: what an observer of its choices is told that they are for."""
+        self._expand = expand
         self._group = group
         self._policy = self._plain_policy = policy
         self._role = role
@@ -52,8 +63,12 @@ class Scheduler(Generic[InstanceT]):
             candidates = self._group.candidates()
         if not candidates:
             raise self._none()
+        if (expand := self._expand) is not None:
+            candidates = expand(candidates)
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
         tracker = self._on_dispatch(request, chosen) if self._on_dispatch is not None else None
+        if expand is not None:
+            return reserve(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
         return Reservation(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
 
     def explain(self, request: RequestView, draw: Draw, seeker: object = None) -> tuple[Verdict]:  # noqa: ARG002
@@ -64,6 +79,8 @@ class Scheduler(Generic[InstanceT]):
         candidates = self._group.candidates()
         if not candidates:
             raise self._none()
+        if self._expand is not None:
+            candidates = self._expand(candidates)
         return (draw(self._policy.explain(request, candidates)),)
 
     def tap(self, observer: DecisionObserver | None) -> None:

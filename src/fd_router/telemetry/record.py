@@ -68,6 +68,13 @@ class RequestRecord:
         self.failed_attempts = (*self.failed_attempts, attempt)
         self.attempt_started = self.sent_at = 0.0
 
+    def goes_to(self, urls: Sequence[str]) -> None:
+        """Note that other instances, of the same roles, serve it now; decode's is the last one, or the only one."""
+        if self.mixed:
+            self.mixed = urls[-1]
+        else:
+            self.prefill, self.decode = "".join(urls[:-1]), urls[-1]
+
     def all_attempts(self) -> tuple[AttemptRecord, ...]:
         """Return the attempts at a request that is over, in their order; the last one is made for this alone."""
         if not self.attempt_started:

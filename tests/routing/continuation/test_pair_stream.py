@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from fd_router.routing.continuation.contracts import Move
 from fd_router.routing.continuation.journal import JournalBudget
 from fd_router.routing.continuation.keeper import StreamKeeper
+from fd_router.routing.pair import PairRequest
 from tests.support.exact_engine import TIGHT, ExactEngine, events_of
 from tests.support.fake_transport import FakeTransport
 from tests.support.pair_rig import PairRig
@@ -116,6 +118,58 @@ async def test_the_one_that_goes_on_is_found_by_the_first_id() -> None:
     assert [instance.key for instance in running.instances()] == ["10.0.0.2:8000", "10.0.0.102:8000"]
     client.lose()
     await rig.settle()
+    rig.assert_all_is_given_back()
+
+
+async def test_a_pair_is_given_back_when_noting_it_meets_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    decode = await rig.begin(client, 600)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(PairRequest, "_tell_choice", fail)
+    decode.lose()
+    await rig.settle()
+    assert client.is_closing()
+    assert [str(context["exception"]) for context in rig.bugs] == ["a bug"]
+    rig.bugs.clear()
+    rig.assert_all_is_given_back()
+
+
+async def test_a_pair_whose_decode_drains_is_left() -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    decode = await rig.begin(client, 600)
+    request = rig.pair_context.in_flight.find("mine")[0]
+    assert request.move_stream("10.0.0.1:8000", "drained") is Move.ENDS  # the prefill instance has done its part
+    assert request.move_stream("10.0.0.101:8000", "drained", silent_since=-1.0) is Move.ENDS
+    assert request.move_stream("10.0.0.101:8000", "drained") is Move.MOVED
+    assert decode.is_closing()
+    body = await rig.answer_next()
+    assert body["disaggregate_info"]["decode_ip"] == "10.0.0.102"
+    assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(rig.engine.answer(BODY, chat=False))
+    rig.assert_all_is_given_back()
+
+
+async def test_a_stream_moves_from_pair_to_pair() -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    await rig.begin(client, 600)
+    request = rig.pair_context.in_flight.find("mine")[0]
+    assert request.move_stream("10.0.0.101:8000", "drained") is Move.MOVED
+    await rig.settle()
+    prefill, decode = rig.reached()
+    assert request.move_stream("10.0.0.102:8000", "drained") is Move.ENDS  # it hasn't begun
+    body = prefill.written.rpartition(b"\r\n\r\n")[2]
+    prefill.receive(PREFILL)
+    decode.receive(STREAM_HEAD + rig.engine.answer(body, chat=False)[:500])
+    await rig.settle()
+    assert request.move_stream("10.0.0.102:8000", "dead", silent_since=rig.timers.time()) is Move.MOVED
+    await rig.answer_next()
+    assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(rig.engine.answer(BODY, chat=False))
+    assert rig.records[0].continued == 2
     rig.assert_all_is_given_back()
 
 

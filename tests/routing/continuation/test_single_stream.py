@@ -2,68 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import re
-from typing import Any
 
 import pytest
 
-from fd_router.routing.continuation.journal import JournalBudget
-from fd_router.routing.continuation.keeper import StreamKeeper
-from tests.support.exact_engine import SEVERAL, TIGHT, ExactEngine, Step, events_of
-from tests.support.fake_transport import FakeTransport
-from tests.support.rig import PATH, STREAM_HEAD, Rig
-
-BODY = json.dumps(
-    {"prompt": "Say it:", "stream": True, "return_token_ids": True, "stream_options": {"include_usage": True}}
-).encode()
-TEXT = json.dumps({"prompt": "Say it:", "stream": True}).encode()
-
-
-class StreamRig(Rig):
-    """Instances that all give the same answer."""
-
-    def __init__(self, instances: int = 3, steps: list[Step] = TIGHT, **settings: Any) -> None:
-        super().__init__(instances, **settings)
-        self.budget = JournalBudget(1 << 20)
-        metrics = self.telemetry.metrics.continuations
-        self.change(streams={PATH: StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False)})
-        self.engine = ExactEngine("openai", steps)
-        self.at = 0  # connections that were looked at
-
-    def newest(self) -> FakeTransport:
-        return self.backend.opened[-1]
-
-    async def begin(self, client: FakeTransport, upto: int | None, body: bytes = BODY) -> FakeTransport:
-        instance = await self.ask(client, body)
-        instance.receive(STREAM_HEAD + self.engine.answer(body, chat=False)[:upto])
-        await self.settle()
-        return instance
-
-    async def answer_next(self, upto: int | None = None) -> FakeTransport:
-        """Answer the request that the newest connection got."""
-        await self.settle()
-        instance = self.newest()
-        body = instance.written.rpartition(b"\r\n\r\n")[2]
-        instance.receive(STREAM_HEAD + self.engine.answer(body, chat=False)[:upto])
-        await self.settle()
-        return instance
-
-    def metric(self, outcome: str, reason: str) -> int:
-        text = self.telemetry.metrics.render().decode()
-        found = re.search(rf'continuations_total{{outcome="{outcome}",reason="{reason}"}} (\d+)', text)
-        return int(found[1]) if found else 0
-
-    def whole(self, body: bytes = BODY) -> list[dict[str, Any]]:
-        return events_of(self.engine.answer(body, chat=False))
-
-    def assert_all_is_given_back(self) -> None:
-        self.assert_nothing_is_held()
-        assert self.budget.used == 0
-
-
-def body_of(client: FakeTransport) -> bytes:
-    return client.written.partition(b"\r\n\r\n")[2]
+from fd_router.routing.continuation.gap import COMMENT
+from tests.support.exact_engine import SEVERAL, events_of
+from tests.support.rig import STREAM_HEAD
+from tests.support.stream_rig import BODY, TEXT, StreamRig, body_of
 
 
 @pytest.mark.parametrize("upto", [0, 1, 150, 300, 700, 1200])
@@ -279,6 +226,46 @@ async def test_an_abort_reaches_the_one_that_goes_on() -> None:
     await rig.settle()
     assert rig.newest().is_closing()
     assert b"aborted" in client.written
+    rig.assert_all_is_given_back()
+
+
+async def test_comments_keep_the_connection_alive_in_the_gap() -> None:
+    rig = StreamRig(gap_comment_secs=0.001)
+    client = rig.client()
+    (await rig.begin(client, 600)).lose()
+    for _ in range(1000):
+        if client.written.count(COMMENT) > 1:
+            break
+        await asyncio.sleep(0.001)
+    await rig.answer_next()
+    number = client.written.count(COMMENT)
+    assert number > 1
+    assert events_of(body_of(client)) == rig.whole()
+    await asyncio.sleep(0.005)
+    assert client.written.count(COMMENT) == number
+    rig.assert_all_is_given_back()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3600.0])
+async def test_no_comment(seconds: float) -> None:
+    rig = StreamRig(gap_comment_secs=seconds)
+    client = rig.client()
+    (await rig.begin(client, 600)).lose()
+    await rig.answer_next()
+    assert COMMENT not in client.written
+
+
+async def test_who_wants_to_know_reads_how_it_goes_on() -> None:
+    rig = StreamRig()
+    rig.change(explain_header="request")
+    client = rig.client()
+    first = await rig.ask(client, BODY, headers="x-router-explain: 1\r\n")
+    first.receive(STREAM_HEAD + rig.engine.answer(BODY, chat=False)[:700])
+    first.lose()
+    await rig.answer_next()
+    said = b": x-router-continued: from=http://10.0.0.1:8000 to=http://10.0.0.2:8000 at=4 by=tokens reason=cut_off\n"
+    assert client.written.count(said + b": x-router-decision: ") == 1
+    assert events_of(body_of(client)) == rig.whole()
     rig.assert_all_is_given_back()
 
 

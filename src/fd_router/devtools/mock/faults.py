@@ -52,6 +52,7 @@ KINDS = {
         "after_tokens",
         "form",
     ),
+    "kv_lost": Kind.per_request("a prefill instance of vLLM or SGLang answers well, but has no cache for decode"),
     "error_event": Kind.per_request("an error object in the middle of a stream (else status 500)", "after_tokens"),
 }
 
@@ -79,7 +80,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     kind: Literal[
         "refuse", "unhealthy", "reset_before_head", "hang_before_head", "cut_mid_body", "slow", "status", "garbage",
-        "close_idle", "reschedule", "error_event",
+        "close_idle", "reschedule", "kv_lost", "error_event",
     ]  # fmt: skip
     probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     count: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: no limit

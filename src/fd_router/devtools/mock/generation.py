@@ -267,7 +267,7 @@ class Generation:
         self._call.end()
 
     def _respond(self) -> None:
-        body = self._answer.whole(Made(self._words.text(self.produced, self.behind), self._reason, self._usage()))
+        body = self._whole_answer()
         headers = request_headers(self._call)
         fault = self._fault
         self._end()
@@ -277,6 +277,9 @@ class Generation:
             self._cut(fault)
         else:
             self._call.respond(200, body, headers=headers)
+
+    def _whole_answer(self) -> bytes:
+        return self._answer.whole(Made(self._words.text(self.produced, self.behind), self._reason, self._usage()))
 
     def _cut(self, fault: Fault) -> None:
         self._end()

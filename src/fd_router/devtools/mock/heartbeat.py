@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fd_router.devtools.mock.options import MockOptions
+from fd_router.devtools.mock.pd.transfer_rules import engine_id
 from fd_router.devtools.router_address import RouterAddress
 from fd_router.errors import UpstreamError
 from fd_router.http.client import HttpClient
@@ -23,7 +24,13 @@ def registration(options: MockOptions, port: int) -> dict[str, Any]:
     """Return what an instance serving at ``port`` registers."""
     connector_port = options.connector_port or port
     anyone = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-    told = {} if options.dialect == "fastdeploy" else {"dialect": options.dialect}  # FastDeploy's know no such key
+    told: dict[str, Any] = (
+        {} if options.dialect == "fastdeploy" else {"dialect": options.dialect}
+    )  # FastDeploy's know no such key
+    if options.dialect == "sglang" and options.role == "prefill":
+        told |= {"bootstrap_port": connector_port}
+    if options.dialect == "vllm" and options.role != "mixed":
+        told |= _transfer(options, connector_port)
     return told | {
         "role": options.role,
         "host_ip": anyone.get(options.host, options.host),
@@ -39,6 +46,16 @@ def registration(options: MockOptions, port: int) -> dict[str, Any]:
         "is_paused": options.paused,
         "connected_decodes": [],
     }
+
+
+def _transfer(options: MockOptions, port: int) -> dict[str, Any]:
+    """Return what a vLLM instance of a pair tells of its connector."""
+    transfer: dict[str, Any] = {"kv_connector": options.kv_connector}
+    if options.role != "prefill" or options.kv_connector == "NixlConnector":
+        return {"kv_transfer": transfer}
+    if options.kv_connector == "MooncakeConnector":  # its engine is asked for
+        return {"kv_transfer": transfer, "bootstrap_port": port}
+    return {"kv_transfer": transfer | {"engine_id": engine_id(options, port), "side_channel_port": port}}
 
 
 class Heartbeat:

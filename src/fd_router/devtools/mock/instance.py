@@ -29,9 +29,7 @@ from fd_router.devtools.mock.kinds import reading
 from fd_router.devtools.mock.kinds.generating import KINDS, GeneratingKind
 from fd_router.devtools.mock.kinds.responses import KeptResponses
 from fd_router.devtools.mock.options import MockOptions
-from fd_router.devtools.mock.pd.disaggregation import Member, Pairing
-from fd_router.devtools.mock.pd.kv_sender import PATH as KV_PATH
-from fd_router.devtools.mock.pd.role import PdRole
+from fd_router.devtools.mock.pd.roles import PairRole, PairTicket, make_role
 from fd_router.devtools.mock.request_log import RequestLog
 from fd_router.errors import BadRequestError
 from fd_router.http.handlers import find_route
@@ -75,7 +73,7 @@ class MockInstance:
         self._fault_timers: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._heartbeat: Heartbeat | None = None
-        self._pd: PdRole | None = None
+        self._pd: PairRole | None = None
         self._connector: MockServer | None = None  # when KV caches are handed over at a port of their own
         self._driver: EngineDriver
         self.name = options.name
@@ -108,8 +106,9 @@ class MockInstance:
 
     async def _take_role(self) -> None:
         options = self._options
-        if options.role != "mixed":
-            self._pd = PdRole(Member.of(options, registration(options, self.port)), options.kv_wait_secs)
+        self._pd = role = make_role(options, registration(options, self.port), self._log)
+        if role is not None:
+            self._routes = {**self._routes, **role.routes()}
         if options.connector_port not in {0, self.port}:
             self._connector = MockServer(self._handle, self._refuse, options.keep_alive_secs)
             await self._connector.open(options.host, options.connector_port)
@@ -138,7 +137,6 @@ class MockInstance:
             **dict.fromkeys(reading.READERS, reads),
             **self._responses.routes(),
             "/v1/abort_requests": {"POST": self._abort},
-            KV_PATH: {"POST": self._receive_kv},
             "/v1/models": {"GET": self._models},
             "/health": {"GET": self._health},
             "/mock/requests": {"GET": self._show_requests, "DELETE": self._forget_requests},
@@ -176,7 +174,7 @@ class MockInstance:
             else:
                 try_handle(handle, call)
 
-    def _break(self, call: Call, fault: Fault, pairing: Pairing | None = None) -> bool:
+    def _break(self, call: Call, fault: Fault, pairing: PairTicket | None = None) -> bool:
         """Do what ``fault`` does before any answer; False when the request goes on."""
         if fault.kind == "reset_before_head":
             call.drop(reset=True)
@@ -194,11 +192,11 @@ class MockInstance:
         self._forget(pairing)
         return True
 
-    def _count_disconnect(self, pairing: Pairing | None) -> None:
+    def _count_disconnect(self, pairing: PairTicket | None) -> None:
         self._stats.disconnected += 1
         self._forget(pairing)
 
-    def _forget(self, pairing: Pairing | None) -> None:
+    def _forget(self, pairing: PairTicket | None) -> None:
         if self._pd is not None and pairing is not None:
             self._pd.forget(pairing)
 
@@ -209,14 +207,14 @@ class MockInstance:
             raise BadRequestError(message, status=404, code="model_not_found")
         if kind is KINDS["/v1/responses"]:
             self._responses.check_previous(call.request.body)
-        pairing = self._pd.read(body, call.request.body) if self._pd is not None else None
+        pairing = self._pd.read(body, call) if self._pd is not None else None
         self._complete_once(call, body, pairing, kind, turns=DUPLICATE_TURNS)
 
     def _is_running(self, request_id: str) -> bool:
         return request_id in self._stats.ids
 
     def _complete_once(
-        self, call: Call, body: Body, pairing: Pairing | None, kind: GeneratingKind, *, turns: int
+        self, call: Call, body: Body, pairing: PairTicket | None, kind: GeneratingKind, *, turns: int
     ) -> None:
         if pairing is not None and self._pd is not None and self._is_running(pairing.request_id):
             if not turns:
@@ -232,7 +230,7 @@ class MockInstance:
         self._generation(call, body, fault, pairing, kind).begin()
 
     def _generation(
-        self, call: Call, body: Body, fault: Fault | None, pairing: Pairing | None, kind: GeneratingKind
+        self, call: Call, body: Body, fault: Fault | None, pairing: PairTicket | None, kind: GeneratingKind
     ) -> Generation:
         options = self._options
         request_id = "" if body.request_id is None else str(body.request_id)
@@ -262,11 +260,6 @@ class MockInstance:
         if self._pd is not None and pairing is not None:
             return self._pd.generation(pairing, *arguments, **details)
         return Generation(*arguments, **details)
-
-    def _receive_kv(self, call: Call) -> None:
-        if self._pd is None:
-            raise BadRequestError("a mixed instance takes no KV caches")
-        self._pd.receive(call)
 
     # An instance's other endpoints.
 

@@ -14,6 +14,8 @@ from fd_router.devtools.router_address import FORM, PATTERN
 
 ROLES = ("mixed", "prefill", "decode")
 
+CONNECTORS = ("NixlConnector", "NixlPushConnector", "MooncakeConnector")
+
 
 class MockOptions(msgspec.Struct, frozen=True):
     """Who the mock instance is, how fast its engine model runs, and which faults it begins with."""
@@ -57,6 +59,10 @@ class MockOptions(msgspec.Struct, frozen=True):
     transfer_protocol: Annotated[
         str, Option(help="How KV caches can come, as it registers.", choices=("ipc,rdma", "ipc", "rdma"))
     ] = "ipc,rdma"
+    kv_connector: Annotated[
+        str,
+        Option(help="How a vLLM instance of a pair hands KV caches over, which it registers with.", choices=CONNECTORS),
+    ] = "NixlConnector"
     paused: Annotated[bool, Option(help="Register as paused: the router shall send nothing new.")] = False
     known_prefill: Annotated[
         tuple[str, ...],

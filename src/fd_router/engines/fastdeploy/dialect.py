@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+from fd_router.engines.cache_facts import CacheFacts
 from fd_router.engines.continuation.engines import FASTDEPLOY
 from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import (
@@ -16,6 +17,7 @@ from fd_router.engines.dialect import (
     Role,
     Verdict,
 )
+from fd_router.engines.engine_load import read_engine_load
 from fd_router.engines.error_answers import ABORT, begins_with_error
 from fd_router.engines.fastdeploy.aborts import abort_message, read_abort
 from fd_router.engines.fastdeploy.disaggregation import FastDeployPairing
@@ -31,12 +33,18 @@ class FastDeployDialect(Dialect):
 
     name: ClassVar[str] = "fastdeploy"
     makes_pairs: ClassVar[bool] = True
+    unpaired_paths: ClassVar[frozenset[str]] = frozenset(("/v1/responses", "/v1/messages", "/generate"))
     goes_by_model: ClassVar[bool] = False
     metrics_prefix: ClassVar[bytes] = b"fastdeploy:"
     ways: ClassVar[Ways] = FASTDEPLOY
 
     def __init__(self) -> None:
         self._pairing = FastDeployPairing()
+
+    def read_cache(self, page: bytes) -> CacheFacts | None:
+        """Read how many blocks are to be had: all that there are, when it is idle."""
+        load = read_engine_load(page)
+        return None if load is None or not load.free_blocks else CacheFacts(blocks=int(load.free_blocks))
 
     def pairing(self, member: PairMember) -> Pairing:  # noqa: ARG002
         """Return the one that it has."""

@@ -8,10 +8,14 @@ from typing import Final
 
 from fd_router.routing.continuation.journal import LAST_CHUNK
 
-_NAMES = rb'"(?:prompt_token_ids|token_ids|completion_token_ids)"\s*:\s*(?:\[[0-9,\s]*\]|null)'
+_MEMBER: Final = rb'"(?:prompt_|completion_)?token_ids"\s*:\s*(?:\[[0-9,\s]*\]|null)'
+"""A member with ids. In a text, quotes are escaped."""
 
-_MEMBER: Final = re.compile(rb",\s*%b|%b\s*,\s*|%b" % (_NAMES, _NAMES, _NAMES))
-"""A member with ids, and one comma. In a text, quotes are escaped."""
+_BEHIND_ANOTHER: Final = re.compile(rb",\s*" + _MEMBER)
+_FIRST: Final = re.compile(_MEMBER + rb"(?:\s*,\s*)?")
+"""Each with one comma. Two searches for what begins with one character cost less than one for either."""
+
+_ANY: Final = b'token_ids"'
 
 
 class IdFilter:
@@ -39,10 +43,17 @@ def without_ids(data: bytes) -> bytes:
             return data
         if size == 0:
             return data if stop + 2 != len(data) else b"".join((*pieces, LAST_CHUNK))
-        content = _MEMBER.sub(b"", data[end + 2 : stop])
+        content = _without_members(data[end + 2 : stop])
         pieces.append(b"%x\r\n%b\r\n" % (len(content), content))
         at = stop + 2
     return b"".join(pieces)
+
+
+def _without_members(content: bytes) -> bytes:
+    if content.find(_ANY) < 0:
+        return content
+    content = _BEHIND_ANOTHER.sub(b"", content)
+    return content if content.find(_ANY) < 0 else _FIRST.sub(b"", content)
 
 
 def _size(line: bytes) -> int:

@@ -11,7 +11,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.continuation.stream import StreamContinuation
+from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg
 from fd_router.scheduling.reservation import Reservation
 
@@ -21,7 +21,7 @@ class ContinuingPair:
 
     def __init__(
         self,
-        stream: StreamContinuation,
+        stream: LegListener,
         plan: PairPlan,
         pair: tuple[Reservation[Instance], Reservation[Instance]],
         context: RoutingContext,
@@ -50,6 +50,11 @@ class ContinuingPair:
     def engine_id(self) -> str:
         """The id by which both know it."""
         return self._plan.request_id
+
+    @property
+    def delivered_at(self) -> float:
+        """When bytes of decode's answer came last."""
+        return self._decode.delivered_at
 
     def start(self) -> None:
         """Send both their request, or prefill alone where it goes first."""

@@ -11,8 +11,9 @@ from fd_router.http.messages import Request
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
-from fd_router.routing.continuation.stream import StreamContinuation
+from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.request import report_failure, tell_status
+from fd_router.scheduling.ranks import RankReservation
 from fd_router.scheduling.reservation import Reservation
 
 
@@ -26,7 +27,7 @@ class SingleLeg(UpstreamRequest):
 
     def __init__(
         self,
-        stream: StreamContinuation,
+        stream: LegListener,
         reservation: Reservation[Instance],
         pools: Pools,
         request: Request,
@@ -105,8 +106,9 @@ class SingleLeg(UpstreamRequest):
         self._stream.on_bug(error)
 
     def _on_sending(self) -> bytes | Buffers:
-        pool = self._pool
-        return pool.message(self._request, pool.host, self._body)
+        pool, reservation = self._pool, self.reservation
+        host = reservation.line + pool.host if isinstance(reservation, RankReservation) else pool.host
+        return pool.message(self._request, host, self._body)
 
     def _refused(self, instance: Instance, head: ResponseHead) -> None:
         status = head.status

@@ -6,7 +6,7 @@ The client's request stays in the phase in which its answer has begun; what goes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from fd_router.engines.continuation.planning import plan_continuation
 from fd_router.engines.continuation.ways import Ways, asking_ids
@@ -20,10 +20,10 @@ from fd_router.openai.continuation.generated import Generated
 from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
 from fd_router.openai.continuation.seam import Seam, last_events
 from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.contracts import Leg, Move, Owner
+from fd_router.routing.continuation.gap import Gap, explanation
 from fd_router.routing.continuation.keeper import StreamKeeper
-from fd_router.routing.request_queue import Queued, QueueTicket
-from fd_router.scheduling.reservation import Reservation
-from fd_router.telemetry.record import RequestRecord
+from fd_router.routing.request_queue import QueueTicket
 
 MAX_FRUITLESS: Final = 2
 """Attempts in a row to go on that add no token: what broke those instances may be the request itself."""
@@ -31,80 +31,17 @@ MAX_FRUITLESS: Final = 2
 MAX_REFUSALS: Final = 32
 """Connections that may be refused beside those: nothing was sent over them."""
 
-
-class Leg(Protocol):
-    """The instance, or the pair, that a stream goes on at."""
-
-    @property
-    def instances(self) -> tuple[Instance, ...]:
-        """Where it goes on; the one whose answer it is last."""
-
-    @property
-    def engine_id(self) -> str:
-        """The id by which they know it, "" if it is the client's."""
-
-    @property
-    def reservation(self) -> Reservation[Instance]:
-        """The place of the one that prefills."""
-
-    def start(self) -> None:
-        """Send the request."""
-
-    def cancel(self) -> None:
-        """Close what is open, and give the counts back."""
-
-    def pause(self) -> None:
-        """Stop reading."""
-
-    def resume(self) -> None:
-        """Read on."""
-
-
-class Owner(Protocol):
-    """The client's request."""
-
-    record: RequestRecord
-
-    def choose_leg(
-        self, stream: StreamContinuation, completion: Completion, body: bytes, excluded: Sequence[str], number: int
-    ) -> Leg:
-        """Choose where the stream goes on. Raises NoInstanceError; then nothing has changed."""
-
-    def leave_instance(self) -> None:
-        """Give back what is still held at the instance that broke off."""
-
-    def hope_secs(self) -> float:
-        """Return how long a probe may take that may bring an instance back; 0: none."""
-
-    def wait_for_room(self, waiting: Queued, hope_secs: float) -> QueueTicket | None:
-        """Queue, or wait for a probe; None: requests don't wait here."""
-
-    def report(self, instance: Instance, error: UpstreamError) -> None:
-        """Report an instance that failed the continuation."""
-
-    def on_stream_events(self, events: bytes) -> None:
-        """Send more events."""
-
-    def on_stream_end(self) -> None:
-        """The stream has its last event."""
-
-    def on_stream_lost(self, why: str) -> None:
-        """The stream can't go on after all: let the client see it."""
-
-    def on_bug(self, error: Exception) -> None:
-        """A bug was met on the way."""
-
-    def note(self, line: str) -> None:
-        """Tell the log."""
+LEFT_FOR_GOOD: Final = frozenset({"stalled", "drained", "dead", "ejected", "stuck"})
+"""Why an instance was left that isn't asked again, even where nobody else is there."""
 
 
 class StreamContinuation:
     """What one broken stream needs to go on, once and again."""
 
     __slots__ = (
-        "_attempts", "_broke_at", "_completion", "_content", "_dechunker", "_exact", "_excluded", "_from",
-        "_fruitless", "_generated", "_keeper", "_known", "_leg", "_owner", "_plan", "_refusals", "_seam",
-        "_source", "_ticket", "_ways", "_why", "is_aborted",
+        "_attempts", "_completion", "_content", "_dechunker", "_exact", "_excluded", "_from", "_fruitless", "_gap",
+        "_generated", "_keeper", "_known", "_leg", "_owner", "_plan", "_refusals", "_seam", "_source", "_ticket",
+        "_ways", "_why", "is_aborted",
     )  # fmt: skip
 
     def __init__(
@@ -136,7 +73,7 @@ class StreamContinuation:
         self._content: list[bytes] = []
         self._excluded: tuple[str, ...] = ()
         self._why = ""  # it broke off
-        self._broke_at = 0.0
+        self._gap = Gap(keeper, owner.on_stream_events)
         self._known = 0  # tokens when it broke off last
         self._fruitless = self._refusals = self._attempts = 0
         self._from = ""  # the URL of the instance that broke off
@@ -149,9 +86,41 @@ class StreamContinuation:
 
         What holds that instance is given back once another one is chosen.
         """
-        self._why, self._broke_at, self._excluded = why, self._keeper.clock(), tuple(failed)
+        self._why, self._excluded = why, tuple(failed)
         self._from = self._owner.record.mixed or self._owner.record.decode
-        return self._next(self._owner.leave_instance)
+        self._gap.begin()
+        if self._next(self._owner.leave_instance):
+            return True
+        self._gap.end()
+        return False
+
+    def move(self, why: str, instance: Instance) -> Move:
+        """Go on elsewhere, since ``instance`` is to be left although it didn't break off.
+
+        Unless MOVED, it goes on there as if nothing had been.
+        """
+        if self._leg is not None and self._seam is None:
+            return Move.ENDS  # another one is yet to begin
+        plan, before = self._make_plan(), (self._why, self._excluded)
+        if isinstance(plan, Impossible):
+            self._fail("stayed", plan.reason)
+            return Move.STAYS
+        if isinstance(plan, Finished):
+            return Move.ENDS
+        self._why, self._excluded = why, (instance.key,)
+        left, self._leg = self._leg, None
+        try:
+            leg = self._choose(plan)
+        except BaseException as error:
+            self._leg, (self._why, self._excluded) = left, before
+            if isinstance(error, HttpError):
+                return Move.LATER
+            raise
+        self._from, self._plan, self._refusals = instance.url, plan, 0
+        self._gap.begin()
+        self._leave(left, leg)
+        self._start(leg, plan)
+        return Move.MOVED
 
     def instances(self) -> tuple[Instance, ...]:
         """Return where it goes on now."""
@@ -163,9 +132,22 @@ class StreamContinuation:
         return self._leg.engine_id if self._leg is not None else ""
 
     @property
+    def delivered_at(self) -> float:
+        """When bytes came last from where it goes on, in monotonic seconds; 0.0: none are read now."""
+        return self._leg.delivered_at if self._leg is not None else 0.0
+
+    @property
     def waits_until(self) -> float:
         """Until when it may wait for room, in monotonic seconds; 0.0: it doesn't wait."""
         return self._ticket.deadline if self._ticket is not None else 0.0
+
+    def on_instance_dead(self, key: str) -> bool:
+        """Go elsewhere, if the instance with ``key`` is to go on with it and hasn't begun."""
+        found = [instance for instance in self.instances() if instance.key == key]
+        if not found or self._seam is not None:
+            return False
+        self._on_broken("dead", found[0])
+        return True
 
     def pause(self) -> None:
         """The client is slower than the instance."""
@@ -180,11 +162,23 @@ class StreamContinuation:
     def cancel(self) -> None:
         """Give everything back."""
         ticket, self._ticket = self._ticket, None
+        self._gap.end()
         try:
             if ticket is not None:
                 ticket.leave()
         finally:
             self._drop_leg()
+
+    def _leave(self, left: Leg | None, leg: Leg) -> None:
+        """Give back where it went on so far (None: its first instance), now that it is to go on at ``leg``."""
+        self._leg = left
+        try:
+            if left is None:
+                self._owner.leave_instance()
+            else:
+                self._drop_leg()
+        finally:
+            self._leg = leg
 
     # what the queue calls
 
@@ -264,8 +258,6 @@ class StreamContinuation:
         """A bug was met on the way of a leg."""
         self._owner.on_bug(error)
 
-    # steps
-
     def _on_broken(self, why: str, instance: Instance) -> None:
         self._drop_leg()
         if self.is_aborted:
@@ -273,9 +265,9 @@ class StreamContinuation:
             return
         self._owner.note(f"The stream broke off at {instance.url} once more: {why}")
         self._why = why
-        if not self._broke_at:  # it had gone on
-            self._broke_at, self._from = self._keeper.clock(), instance.url
-            self._excluded, self._refusals = (), 0
+        if not self._gap.is_open:  # it had gone on
+            self._gap.begin()
+            self._from, self._excluded, self._refusals = instance.url, (), 0
         self._excluded = (*self._excluded, instance.key)
         if not self._next(_nothing):
             self._owner.on_stream_lost(why)
@@ -330,19 +322,16 @@ class StreamContinuation:
         if self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat):
             body = asking_ids(body)
         self._leg = leg = self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
-        if self._why == "stalled" and leg.instances[-1].key in self._excluded:
-            self._drop_leg()
-            raise NoInstanceError("only those are left that stalled")
+        if self._why in LEFT_FOR_GOOD and leg.instances[-1].key in self._excluded:
+            self._leg = None
+            leg.cancel()
+            raise NoInstanceError(f"only those are left that were left as {self._why}")
         return leg
 
     def _start(self, leg: Leg, plan: Continuation) -> None:
         record, url = self._owner.record, leg.instances[-1].url
         record.flaw = ""
-        if record.mixed:
-            record.mixed = url
-        else:
-            *prefill, decode = (instance.url for instance in leg.instances)
-            record.prefill, record.decode = "".join(prefill), decode
+        record.goes_to([instance.url for instance in leg.instances])
         record.attempts += 1
         self._fruitless += 1
         self._seam = None
@@ -352,14 +341,22 @@ class StreamContinuation:
         leg.start()
 
     def _on_events(self, events: bytes) -> None:
-        if self._broke_at:
-            self._keeper.metrics.gap(self._keeper.clock() - self._broke_at)
+        if self._gap.is_open:
+            self._keeper.metrics.gap(self._gap.seconds)
             self._keeper.metrics.count("continued", self._why)
-            self._broke_at = 0.0
+            self._gap.end()
+            events = self._explanation() + events
             record = self._owner.record
             record.continued += 1
             record.continued_from, record.continued_at = self._from, self._known
         self._owner.on_stream_events(events)
+
+    def _explanation(self) -> bytes:
+        """Return a comment that says how it goes on, for a client that wants to know how it is scheduled."""
+        if (decisions := self._completion.decisions) is None or self._plan is None:
+            return b""
+        how = f"at={self._known} by={self._plan.by} reason={self._why}"
+        return explanation(self._from, self.instances(), how, decisions)
 
     def _finish(self) -> None:
         self._drop_leg()

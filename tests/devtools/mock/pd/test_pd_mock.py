@@ -329,7 +329,7 @@ async def test_an_abort_ends_a_decode_that_waits():
 
 async def test_only_decode_takes_caches():
     async with pair() as (prefill, decode), instance("mixed") as mixed:
-        assert (await post(mixed, {}, "/mock/kv")).status == 400
+        assert (await post(mixed, {}, "/mock/kv")).status == 404  # it has no such path
         assert (await post(prefill, {}, "/mock/kv")).status == 400
         assert (await post(decode, {"request_id": 1}, "/mock/kv")).status == 400
         assert "name" in await state(mixed)

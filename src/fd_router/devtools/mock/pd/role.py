@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from fd_router.devtools.mock.answers import Handle
 from fd_router.devtools.mock.completions import Body
 from fd_router.devtools.mock.generation import Generation
 from fd_router.devtools.mock.http_server import Call
 from fd_router.devtools.mock.pd.disaggregation import Member, Pairing
 from fd_router.devtools.mock.pd.generation import DecodeGeneration, PrefillGeneration
 from fd_router.devtools.mock.pd.kv_receiver import KvReceiver, Transfer
-from fd_router.devtools.mock.pd.kv_sender import KvSender
+from fd_router.devtools.mock.pd.kv_sender import PATH, KvSender
 from fd_router.errors import BadRequestError
 
 _decode_transfer = msgspec.json.Decoder(Transfer).decode
@@ -28,10 +30,14 @@ class PdRole:
         self.refused = 0  # requests whose pair isn't right
         self.duplicates = 0  # requests refused since one with the same id is running
 
-    def read(self, body: Body, data: bytes) -> Pairing:
+    def routes(self) -> Mapping[str, Mapping[str, Handle]]:
+        """Return the endpoint where it is handed KV caches."""
+        return {PATH: {"POST": self.receive}}
+
+    def read(self, body: Body, call: Call) -> Pairing:
         """Check what a request says of its pair. Raises BadRequestError."""
         try:
-            return self._member.read(body, data)
+            return self._member.read(body, call.request.body)
         except BadRequestError:
             self.refused += 1
             raise
@@ -41,15 +47,15 @@ class PdRole:
         self.duplicates += 1
         return BadRequestError(f"request_id {request_id!r} is running here already", status=409, code="duplicate")
 
-    def generation(self, pairing: Pairing, *arguments: Any, **options: Any) -> Generation:
+    def generation(self, ticket: Pairing, *arguments: Any, **options: Any) -> Generation:
         """Make the generation of a request that ``read`` found right."""
         if self._member.role == "prefill":
-            return PrefillGeneration(pairing, self._sender, self._member.tp_size, *arguments, **options)
-        return DecodeGeneration(pairing, self._receiver, *arguments, **options)
+            return PrefillGeneration(ticket, self._sender, self._member.tp_size, *arguments, **options)
+        return DecodeGeneration(ticket, self._receiver, *arguments, **options)
 
-    def forget(self, pairing: Pairing) -> None:
+    def forget(self, ticket: Pairing) -> None:
         """The request ended without a generation."""
-        self._receiver.forget(pairing.key)
+        self._receiver.forget(ticket.key)
 
     def receive(self, call: Call) -> None:
         """Answer a prefill instance that hands over a KV cache. Raises BadRequestError."""

@@ -1,0 +1,1 @@
+"""``fd-router top``: the fleet in a terminal, followed as the dashboard follows it."""

@@ -1,0 +1,68 @@
+"""The cache prober: asks instances how much their KV caches hold, and how many ranks with a cache they have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from fd_router.engines.cache_facts import CacheFacts
+from fd_router.errors import UpstreamError
+from fd_router.instances.instance import Health, Instance
+
+INTERVAL_SECS = 30.0
+"""What is told changes with a restart only."""
+
+TIME_LIMIT_SECS = 5.0
+
+LOOK_SECS = 1.0
+"""How long after an instance is healthy it is asked at the latest."""
+
+AT_ONCE = 16
+
+GetPage = Callable[[Instance, float], Awaitable[tuple[int, bytes]]]
+"""(instance, time limit in seconds) → status and body of the page with its load. Raises UpstreamError."""
+
+
+class CacheProber:
+    """Asks each healthy instance whose engine tells, when it has become healthy and every ``INTERVAL_SECS`` again."""
+
+    def __init__(
+        self,
+        instances: Callable[[], Iterable[Instance]],
+        get_page: GetPage,
+        on_facts: Callable[[Instance, CacheFacts], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._instances = instances
+        self._get_page = get_page
+        self._on_facts = on_facts
+        self._clock = clock
+        self._due: dict[str, float] = {}  # by key; those that are healthy
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            await self.ask()
+            await asyncio.sleep(LOOK_SECS)
+
+    async def ask(self) -> None:
+        """Ask all whose turn it is. One that doesn't answer has its next turn then."""
+        now = self._clock()
+        healthy = [each for each in self._instances() if each.health is Health.HEALTHY and each.dialect.tells_cache]
+        self._due = {each.key: self._due.get(each.key, now) for each in healthy}
+        turns = [each for each in healthy if self._due[each.key] <= now]
+        self._due |= {each.key: now + INTERVAL_SECS for each in turns}
+        for start in range(0, len(turns), AT_ONCE):
+            await asyncio.gather(*map(self._ask_one, turns[start : start + AT_ONCE]))
+
+    async def _ask_one(self, instance: Instance) -> None:
+        try:
+            status, page = await self._get_page(instance, TIME_LIMIT_SECS)
+        except UpstreamError:
+            return
+        facts = instance.dialect.read_cache(page) if status == 200 else None
+        if facts is not None:
+            self._on_facts(instance, facts)
+
+    def __repr__(self) -> str:
+        return f"<CacheProber of {len(self._due)} instances>"

@@ -1,0 +1,165 @@
+"""The mover of streams: those of an instance that is to be left go on elsewhere before it breaks them off.
+
+Left are instances that drain, once their deadline is over, and those against which something speaks, as far as their
+streams are silent: nobody waits for a time limit then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from fd_router.http.pace import Pace
+from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.instance import Health, Instance
+from fd_router.routing.continuation.contracts import Move
+from fd_router.telemetry.contracts import Log
+
+INTERVAL_SECS: Final = 0.25
+"""How often the instances are looked at."""
+
+SILENT_SECS: Final = {"dead": 1.0, "ejected": 2.0, "stuck": 2.0}
+"""Why an instance is left, and how long a stream must have been silent there: what still delivers isn't cut."""
+
+
+class Movable(Protocol):
+    """A request under way."""
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Return where it runs; the one whose answer it is last."""
+
+    def move_stream(self, key: str, why: str, *, silent_since: float = ...) -> Move:
+        """Have another instance go on, if the one with ``key`` sends its stream, and nothing of it ``silent_since``."""
+
+
+class _Leaving:
+    """An instance that is left: what was moved so far, and the requests that stay, since nobody can go on with them."""
+
+    __slots__ = ("instance", "is_told", "stays", "why")
+
+    def __init__(self, instance: Instance, why: str) -> None:
+        self.instance = instance
+        self.why = why
+        self.stays: set[Movable] = set()
+        self.is_told = False
+
+
+class StreamMover:
+    """Looks at all instances, a few times a second, and at requests only where one of them is to be left."""
+
+    def __init__(
+        self,
+        requests: Callable[[], Iterable[Movable]],
+        instances: Callable[[], Sequence[Instance]],
+        *,
+        clock: Callable[[], float],
+        log: Log,
+    ) -> None:
+        """``requests``: those under way. ``instances``: members, and those removed where requests still run."""
+        self._requests = requests
+        self._instances = instances
+        self._clock = clock
+        self._log = log
+        self._deadlines: dict[str, tuple[Instance, float]] = {}  # by key, of those that drain
+        self._leaving: dict[str, _Leaving] = {}  # by key
+
+    # what the endpoint of the admin calls
+
+    def drain_by(self, instance: Instance, seconds: float) -> None:
+        """Have the streams leave ``instance``, which drains, that are still there in so many seconds."""
+        self._deadlines[instance.key] = (instance, self._clock() + seconds)
+        self._leaving.pop(instance.key, None)  # who was told to stay may go now
+
+    def seconds_left(self, key: str) -> float | None:
+        """Return how long the streams of the instance with ``key`` may stay; None: no deadline was set."""
+        found = self._deadlines.get(key)
+        return max(0.0, found[1] - self._clock()) if found is not None else None
+
+    # what the registry calls
+
+    def on_change(self, change: Change) -> None:
+        """Forget the deadline of an instance that no longer drains, or that was away: it is another one, perhaps."""
+        if change.kind is ChangeKind.UNDRAINED or change.kind is ChangeKind.ADDED:
+            self._deadlines.pop(change.instance.key, None)
+
+    # on its own
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_SECS)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Look at all instances once."""
+        pace, wanted = Pace(), self._to_be_left()
+        self._leaving = {key: each for key, each in self._leaving.items() if wanted.get(key) == each.why}
+        for key, why in wanted.items():
+            leaving = self._leaving.setdefault(key, _Leaving(self._instance(key), why))
+            await self._empty(leaving, pace)
+
+    def _to_be_left(self) -> dict[str, str]:
+        """Return the keys of the instances that something runs at and that are to be left, and why."""
+        now = self._clock()
+        found = {each.key: why for each in self._instances() if each.running and (why := _reason(each))}
+        drained = [key for key, (each, at) in self._deadlines.items() if at <= now and each.running]
+        return {**found, **dict.fromkeys(drained, "drained")}
+
+    def _instance(self, key: str) -> Instance:
+        if (found := self._deadlines.get(key)) is not None:
+            return found[0]
+        return next(each for each in self._instances() if each.key == key)
+
+    async def _empty(self, leaving: _Leaving, pace: Pace) -> None:
+        """Move what can be moved."""
+        instance, why = leaving.instance, leaving.why
+        here = [each for each in self._requests() if _is_at(each, instance)]
+        leaving.stays.intersection_update(here)
+        moved = 0
+        for request in here:
+            if request in leaving.stays or not _is_at(request, instance):
+                continue
+            move = request.move_stream(instance.key, why, silent_since=self._silent_since(why))
+            if move is Move.MOVED:
+                moved += 1
+            elif move is Move.STAYS:
+                leaving.stays.add(request)
+            elif move is Move.LATER:
+                break  # the others wouldn't find room either
+            await pace.breathe()
+        self._tell(leaving, moved, here)
+
+    def _silent_since(self, why: str) -> float:
+        silence = SILENT_SECS.get(why)
+        return self._clock() - silence if silence is not None else float("inf")
+
+    def _tell(self, leaving: _Leaving, moved: int, here: Sequence[Movable]) -> None:
+        url = leaving.instance.url
+        if leaving.why != "drained":
+            if moved:
+                self._log.warn(f"{url} is {leaving.why}: {moved} silent streams went on elsewhere")
+        elif moved or not leaving.is_told:
+            leaving.is_told = True
+            self._log.info(
+                f"Server {url} drains, and its deadline is over: {moved} streams went on elsewhere, "
+                f"{len(here) - moved} requests stay to their end or until there is room"
+            )
+
+    def __repr__(self) -> str:
+        return f"<StreamMover {len(self._deadlines)} deadlines, {len(self._leaving)} instances left>"
+
+
+def _reason(instance: Instance) -> str:
+    """Return what speaks against an instance, "" for nothing."""
+    if instance.health is Health.UNHEALTHY:
+        return "dead"
+    if instance.is_ejected:
+        return "ejected"
+    return "stuck" if instance.is_stuck else ""
+
+
+def _is_at(request: Movable, instance: Instance) -> bool:
+    """Return whether the answer to a request is the instance's."""
+    instances = request.instances()
+    return bool(instances) and instances[-1] is instance

@@ -1,0 +1,81 @@
+"""When instances are asked for the size of their caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fd_router.engines.cache_facts import CacheFacts
+from fd_router.engines.openai import OpenAiDialect
+from fd_router.engines.vllm import VllmDialect
+from fd_router.errors import UpstreamError
+from fd_router.instances.cache_prober import INTERVAL_SECS, CacheProber
+from fd_router.instances.instance import Health, Instance
+from fd_router.instances.registration import Registration
+
+PAGE = b'vllm:cache_config_info{engine="0",kv_cache_size_tokens="4096",num_gpu_blocks="128",block_size="32"} 1.0\n'
+
+
+class Rig:
+    def __init__(self, instances: list[Instance]) -> None:
+        self.now = 0.0
+        self.asked: list[str] = []
+        self.told: list[tuple[str, CacheFacts]] = []
+        self.answer: tuple[int, bytes] | UpstreamError = (200, PAGE)
+        self.prober = CacheProber(lambda: instances, self._get, self._on_facts, lambda: self.now)
+
+    async def _get(self, instance: Instance, time_limit: float) -> tuple[int, bytes]:
+        assert time_limit > 0
+        self.asked.append(instance.key)
+        if isinstance(self.answer, UpstreamError):
+            raise self.answer
+        return self.answer
+
+    def _on_facts(self, instance: Instance, facts: CacheFacts) -> None:
+        self.told.append((instance.key, facts))
+
+
+@pytest.fixture
+def instance(describe: Callable[..., Registration]) -> Instance:
+    instance = Instance(describe(1), VllmDialect())
+    instance.health = Health.HEALTHY
+    return instance
+
+
+async def test_one_is_asked_when_it_is_healthy_and_again_later(instance: Instance) -> None:
+    rig = Rig([instance])
+    await rig.prober.ask()
+    await rig.prober.ask()
+    assert rig.told == [(instance.key, CacheFacts(4096, 128, 1))]
+    rig.now += INTERVAL_SECS
+    await rig.prober.ask()
+    assert len(rig.told) == 2
+
+
+async def test_one_that_was_away_is_asked_at_once(instance: Instance) -> None:
+    rig = Rig([instance])
+    await rig.prober.ask()
+    instance.health = Health.UNHEALTHY
+    rig.now += 1
+    await rig.prober.ask()
+    assert len(rig.asked) == 1
+    instance.health = Health.HEALTHY
+    await rig.prober.ask()
+    assert len(rig.asked) == 2
+
+
+async def test_one_whose_engine_tells_nothing_isnt_asked(describe: Callable[..., Registration]) -> None:
+    plain = Instance(describe(2), OpenAiDialect())
+    plain.health = Health.HEALTHY
+    rig = Rig([plain])
+    await rig.prober.ask()
+    assert rig.asked == []
+
+
+@pytest.mark.parametrize("answer", [(500, PAGE), (200, b"nothing"), UpstreamError("timeout", "late", instance="x")])
+async def test_an_answer_that_says_nothing(instance: Instance, answer: tuple[int, bytes] | UpstreamError) -> None:
+    rig = Rig([instance])
+    rig.answer = answer
+    await rig.prober.ask()
+    assert (rig.asked, rig.told) == ([instance.key], [])
