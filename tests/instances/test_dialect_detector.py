@@ -139,3 +139,23 @@ async def test_nothing_outlives_it(setting: Setting) -> None:
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
     assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        ({"role": "prefill"}, True),
+        ({"role": "decode"}, True),
+        ({"role": "prefill", "connector_port": 8200}, False),
+        ({"role": "decode", "rdma_ports": ["7100"]}, False),
+        ({"role": "mixed"}, False),
+        ({"role": "prefill", "dialect": "fastdeploy"}, False),
+    ],
+)
+async def test_half_of_a_pair_that_tells_of_no_connector_is_asked_whoever_it_is(
+    setting: Setting, told: dict[str, Any], asked: bool
+) -> None:
+    setting.pages = VLLM
+    instance = await setting.comes_up(REGISTER_API, **told)
+    assert bool(setting.asked) is asked
+    assert instance.dialect.name == ("vllm" if asked else "fastdeploy")

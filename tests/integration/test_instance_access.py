@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from fd_router.admission.keys import entry, hash_key, make_key
 from tests.support.certificates import Certificates
 from tests.support.fleet import chat, eventually
 from tests.support.mock_process import RouterProcess
 from tests.support.ports import free_port
 
 CHAT = "/v1/chat/completions"
+ADMIN = "admin-token-0123456789"
 
 
 class Engine:
@@ -86,9 +88,10 @@ def engines(certificate: tuple[Path, Path]) -> Iterator[tuple[Engine, Engine]]:
         encrypted.close()
 
 
-def ask(port: int, authorization: str = "") -> int:
+def ask(port: int, authorization: str = "", **more: str) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     headers = {"content-type": "application/json"} | ({"authorization": authorization} if authorization else {})
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
     try:
         connection.request("POST", CHAT, json.dumps(chat()), headers)
         response = connection.getresponse()
@@ -167,3 +170,36 @@ def test_a_key_is_rotated_by_a_reload(tmp_path: Path, certificates: Certificates
             eventually(lambda: ask(router.port) == 200)  # a probe may have met the new key with the old one
         finally:
             router.end()
+
+
+def test_the_routers_keys_and_the_instances_are_kept_apart(tmp_path: Path, certificates: Certificates) -> None:
+    """Clients show the router's, engines see their own only, whichever header a client uses; a wrong one ends here."""
+    clients, mine = make_key(), "key-of-the-plain-one"
+    (tmp_path / "engine").write_text(mine)
+    (tmp_path / "keys.yaml").write_text("keys:\n" + entry("team", hash_key(clients)))
+    with engines(certificates.issue("127.0.0.1")) as (plain, _):
+        sections = {
+            "instances": {"api_key_path": str(tmp_path / "engine")},
+            "access": {"keys-path": str(tmp_path / "keys.yaml"), "admin-token": ADMIN},
+            "manager": {"health-check-interval-secs": 0.2},
+        }
+        entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": plain.port}]
+        router = RouterProcess(sections, instances=entries)
+        try:
+            router.wait_until_up()
+            assert eventually(lambda: ask(router.port, f"Bearer {clients}") == 200)
+            served = len(plain.served)
+            assert ask(router.port, x_api_key=clients) == 200
+            for wrong in ("", f"Bearer {mine}", "Bearer sk-wrong"):  # the engine's key is none of the router's
+                assert ask(router.port, wrong) == 401
+            assert ask(router.port, f"Bearer {clients}", x_api_key="sk-other") == 200
+            assert len(plain.served) == served + 2
+            written = router.output + router.log
+        finally:
+            router.end()
+        assert plain.refused == []
+        for seen in plain.served:
+            assert seen["authorization"] == f"Bearer {mine}"
+            assert "x-api-key" not in seen
+            assert clients not in str(seen)
+        assert not [secret for secret in (clients, mine, ADMIN) if secret in written]

@@ -37,6 +37,7 @@ class LoopbackInstance:
         self.models: list[str] = []  # that it lists
         self.asked_for: list[str] = []  # the models that requests asked for
         self.connections = 0
+        self.last_head = ""  # of a request with a body, in lower case
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
@@ -71,6 +72,7 @@ class LoopbackInstance:
                 if self.answers_probes:
                     writer.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % self.health)
                 continue
+            self.last_head = head
             body = await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
             answer = self.answer_to(body)
             if answer is None:

@@ -26,6 +26,7 @@ from fd_router.app.scheduling import build_scheduling
 from fd_router.app.serving import drain, make_listener, open_control, open_files
 from fd_router.app.sources import build_sources
 from fd_router.app.stats import log_stats
+from fd_router.app.tracing import build_tracing
 from fd_router.config.loading import Config, Loaded
 from fd_router.errors import FdRouterError
 from fd_router.http.listener import Listener, place, why_not_listening
@@ -76,12 +77,13 @@ class Router:
             log=log,
         )
         endpoints = endpoints_of(config.server)
+        self._tracing = tracing = build_tracing(runtime)
         self.context: ServerContext = build_server_context(
             build_routes(
                 runtime, membership, self._sources, admission, self._scheduling, self._routing, self._reloader, state,
                 pools, hops.resolver, endpoints, capacity,
             ),
-            starts(endpoints, self._routing.starters),
+            tracing.trace(starts(endpoints, self._routing.starters)),
             live,
             state,
             sweeper=runtime.sweeper,
@@ -176,5 +178,6 @@ class Router:
         self.state.abort()
         self._pools.close()
         self._scheduling.close()
+        await asyncio.to_thread(self._tracing.close)
         await asyncio.sleep(0)  # let the transports tell that they are closed
         self.runtime.sweeper.stop()

@@ -33,6 +33,8 @@ from fd_router.routing.pair_planning import PlannedSeeker, decodes_alone
 from fd_router.routing.request import RoutedRequest
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.single import SingleContext, SingleInstanceRequest
+from fd_router.routing.stored_answers import StoredAnswers
+from fd_router.routing.stored_pair import StoringPairContext, StoringPairRequest
 from fd_router.routing.stream_mover import StreamMover
 from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
@@ -126,14 +128,15 @@ def _starters(
     single = partial(_start_single, default, shared)
     everybody = all_instances_scheduler(registry, runtime.clock, runtime.rng)
     select = default.select if make_id is None else everybody.select
-    stored = stored_starters(registry, select, everybody.select, shared)
+    answers = StoredAnswers()
+    stored = stored_starters(registry, select, everybody.select, answers, shared)
     if make_id is None:
         return {"generate": single, "any_instance": single, **stored}
-    pair = partial(_start_pair, default, shared | {"make_id": make_id})
+    for_pairs = shared | {"make_id": make_id}
+    pair, storing = partial(_start_pair, default, for_pairs), partial(_start_storing, default, answers, for_pairs)
     return {
         "generate": pair,
-        # answers are kept by decode instances, who are asked one after the other
-        "stateful": paired_or_kept(pair, stored["stateful"]),
+        "stateful": paired_or_kept(storing, stored["stateful"]),
         "stored": stored["stored"],
         "any_instance": single,
     }
@@ -180,6 +183,14 @@ def _alone_below(runtime: Runtime) -> int:
 def _start_pair(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:
     kind = PairRequest if endpoint.kind == "chat" else OtherEndpointPairRequest
     return partial(kind, PairContext(endpoint=endpoint, select_pair=default.select_pair, **shared))
+
+
+def _start_storing(
+    default: GroupScheduler, answers: StoredAnswers, shared: dict[str, Any], endpoint: Endpoint
+) -> StartRequest:
+    select_pair = default.select_pair
+    context = StoringPairContext(endpoint=endpoint, select_pair=select_pair, answers=answers, **shared)
+    return partial(StoringPairRequest, context)
 
 
 def _start_single(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:

@@ -23,10 +23,13 @@ GOES_ON: Final = b'"previous_response_id"'
 
 
 def stored_starters(
-    registry: Registry, select: Select, select_any: Select, shared: Mapping[str, Any]
+    registry: Registry, select: Select, select_any: Select, answers: StoredAnswers, shared: Mapping[str, Any]
 ) -> dict[Mode, Starter]:
-    """Return what begins the requests that make stored answers, by ``select``, and those about them."""
-    shared = {**shared, "answers": StoredAnswers(), "find_instance": registry.get}
+    """Return what begins the requests that make stored answers, by ``select``, and those about them.
+
+    ``answers``: who keeps which.
+    """
+    shared = {**shared, "answers": answers, "find_instance": registry.get}
 
     def stateful(endpoint: Endpoint) -> StartRequest:
         return partial(StoredAnswerRequest, StoredContext(endpoint=endpoint, select=select, **shared))

@@ -21,6 +21,24 @@ class TelemetryConfig(msgspec.Struct, frozen=True):
             form="my_module:MySink, or several separated by commas",
         ),
     ] = ""
+    traces_endpoint: Annotated[
+        str,
+        Option(
+            help="Where spans of requests are sent (OpenTelemetry, OTLP by HTTP); needs the extra `otel`. None: no "
+            "request is traced. Example: http://collector:4318/v1/traces",
+            pattern=r"(https?://[!-~]+)?",
+            form="a URL such as http://collector:4318/v1/traces",
+        ),
+    ] = ""
+    traces_sample_percent: Annotated[
+        float,
+        Option(
+            help="Share of the requests that are traced, of those whose clients don't say so by a traceparent header.",
+            unit="%",
+            minimum=0,
+            maximum=100,
+        ),
+    ] = 1.0
     plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps a sink
 
     def record_sink_paths(self) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ class DialectDetector:
 
     def _may_ask(self, instance: Instance) -> bool:
         when = self._live.current.instances.detect_dialects
-        return when == "always" or (when == "auto" and instance.source not in IN_FASTDEPLOYS_WAY)
+        is_told = instance.source in IN_FASTDEPLOYS_WAY and not is_odd_half(instance)
+        return when == "always" or (when == "auto" and not is_told)
 
     async def _detect(self, instance: Instance) -> None:
         async with self._slots:
@@ -97,6 +98,15 @@ class DialectDetector:
 
     def __repr__(self) -> str:
         return f"<DialectDetector {len(self._under_way)} asked>"
+
+
+def is_odd_half(instance: Instance) -> bool:
+    """Tell whether it registered as half of a pair, but not where its KV cache comes and goes, as FastDeploy's do.
+
+    Engines that know nothing of ``disaggregate_info`` would do the whole work, both of them.
+    """
+    registration = instance.registration
+    return registration.role != "mixed" and not (registration.connector_port or registration.rdma_ports)
 
 
 def by_metrics(dialects: Sequence[Dialect], page: bytes) -> Dialect | None:

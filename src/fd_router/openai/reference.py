@@ -10,7 +10,7 @@ from fd_router.openai.endpoints import BUILT_IN
 
 _WHERE: Final = {
     "generate": "an instance; splitwise: a pair",
-    "stateful": "an instance, the one that keeps the answer it goes on from; splitwise: a pair",
+    "stateful": "an instance, the one that keeps the answer it goes on from; splitwise: else a pair",
     "stored": "the instance that keeps the answer; where that isn't known, one after the other",
     "any_instance": "an instance; splitwise: a prefill one, while one may be chosen",
 }

@@ -239,7 +239,8 @@ class PairRequest(SuspectedPair):
         if leg.keeps_answer and not self._start_decode(leg, head, answer):
             return
         clock, reservation = self._context.clock, leg.reservation
-        self._telemetry.metrics.leg_began("prefill", clock() - sent_at)
+        self.record.prefill_at = now = clock()
+        self._telemetry.metrics.leg_began("prefill", now - sent_at)
         reservation.first_token()
         what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
@@ -284,8 +285,9 @@ class PairRequest(SuspectedPair):
             self._prefill_done(leg.reservation)
         if self._prompted_leg(leg).reservation.wants_usage:  # decode's answer tells of both
             self._watch_usage(body)
-        if self._journal is not None:
+        if (journal := self._journal) is not None:
             leg.deliver_to(self._relay)
+            journal.begun()
 
     def _prompted_leg(self, decode: DecodeLeg) -> PairLeg:
         """Return the leg that computes the prompt: prefill's, where there is one."""
@@ -296,7 +298,9 @@ class PairRequest(SuspectedPair):
         self._write_data(data)
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:
-        """Decode's answer is whole, and so is the client's."""
+        """Decode's answer is whole, and so is the client's, unless its beginning said that decode gives up."""
+        if self._continuation is not None:
+            return
         record = self.record
         is_judged = len(self._recent) == 1 and not record.stream  # nearly always, and by all of it
         if record.status < 300 and not is_judged and (flaw := self._judge_end(leg.reservation.instance)):

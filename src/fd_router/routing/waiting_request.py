@@ -46,6 +46,7 @@ class WaitingRequest(RequestByModel):
             self._fail_locally(refusal or error)
             return
         self._ticket = ticket
+        self.record.queued_at = self.record.queued_at or self._context.clock()
         self._drop_texts()
         self._move(QUEUED)
         what = "a probe that may bring an instance back" if ticket.hopes else "room at an instance"

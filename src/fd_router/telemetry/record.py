@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from fd_router.telemetry.tracing.context import TraceContext
+
 
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """One attempt to have a request answered. Times are monotonic seconds; 0.0: it never came to that."""
@@ -56,6 +58,9 @@ class RequestRecord:
     key: str = ""  # the name of the client's API key, "" = none was needed
     bytes_out: int = 0  # bytes of the answer handed to the client's connection
     failed_attempts: tuple[AttemptRecord, ...] = ()
+    queued_at: float = 0.0  # it began to wait for room, the first time
+    prefill_at: float = 0.0  # the prefill of the last pair was done
+    trace: TraceContext | None = None  # None: it isn't traced
     notes: Sequence[str] = ()  # lines for the log that are still to be written, before the request's own
 
     def attempt(self, outcome: str, now: float, status: int = 0) -> AttemptRecord:
