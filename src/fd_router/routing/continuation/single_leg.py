@@ -8,6 +8,7 @@ from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
+from fd_router.http.spliced_body import Body
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
@@ -31,7 +32,7 @@ class SingleLeg(UpstreamRequest):
         reservation: Reservation[Instance],
         pools: Pools,
         request: Request,
-        body: bytes,
+        body: Body,
         release: Callable[[Reservation[Instance]], None],
         who: str,
     ) -> None:
@@ -63,16 +64,6 @@ class SingleLeg(UpstreamRequest):
             self._cancel()
         finally:
             self._release(self.reservation)
-
-    def pause(self) -> None:
-        """Stop reading."""
-        self._is_full = True
-        self._pause_upstream()
-
-    def resume(self) -> None:
-        """Read on."""
-        self._is_full = False
-        self._resume_upstream()
 
     # what the connection calls
 
