@@ -38,7 +38,10 @@ FITTING = {
     "endpoints": "a.b:C",
     "health_check_endpoint": "/x",
     "priorities": "normal=2 low=1",
+    "key_prefix": "x",
     "priority_header": "x-p",
+    "url": "redis://x",
+    "workers": "2",
     "admin_token": "x" * 16,
     "register_token": "y" * 16,
 }
@@ -453,6 +456,18 @@ def test_an_unknown_key_is_ignored_with_a_warning_that_names_the_nearest(
     loaded = load(path, PORT, {})
     assert loaded.warnings == (f"{path}:1: {expected}",)
     assert loaded.config == load(None, PORT, {}).config
+
+
+@pytest.mark.parametrize("source", ["flag", "environment", "file"])
+@pytest.mark.parametrize("splitwise", [False, True])
+def test_a_policy_for_mixed_instances_has_no_effect_on_pairs(write: Write, source: str, splitwise: bool) -> None:
+    """A file may have it all the same: FastDeploy's examples name all three."""
+    path = str(write("scheduler: {policy: random}\n")) if source == "file" else None
+    flags = {**PORT, "server.splitwise": splitwise} | ({"scheduler.policy": "random"} if source == "flag" else {})
+    environ = {"FD_ROUTER_SCHEDULER_POLICY": "random"} if source == "environment" else {}
+    warnings = load(path, flags, environ).warnings
+    assert len(warnings) == (splitwise and source != "file")
+    assert all("--prefill-policy" in warning for warning in warnings)
 
 
 def test_an_unknown_environment_variable_warns() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,14 +11,12 @@ import msgspec
 
 from fd_router.capacity.breaker import Breaker, Circuit, Signal, TripLimits
 from fd_router.capacity.limits import Limits
+from fd_router.capacity.ticking import Ticking
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
-
-TICK_SECONDS = 0.1
-"""How late the end of an open circuit's time may be noticed."""
 
 PANIC_LINE_SECONDS = 10.0
 """A group's panic is told in the log no more often."""
@@ -57,6 +54,17 @@ class Counters(Protocol):
         """A circuit should have opened, or stayed open, and did not: the group would have had too few instances."""
 
 
+class Trials(Protocol):
+    """Who has a request on trial, where several routers would; see ``capacity.shared_trials``."""
+
+    def may(self, key: str) -> bool:
+        """Whether this router may try the instance with ``key`` now."""
+
+    @property
+    def over(self) -> Callable[[str, float], None]:
+        """Told when a trial has ended: the key, and for how many seconds the circuit is open again; 0: closed."""
+
+
 class _Record:
     """An instance's breaker, and the history of its circuit."""
 
@@ -70,7 +78,7 @@ class _Record:
         self.changed_at = float("-inf")
 
 
-class Breakers:
+class Breakers(Ticking):
     """Gives each member a breaker and moves its circuit.
 
     An open circuit's time doubles with each opening that follows a short time after the one before, and is shortened by
@@ -87,7 +95,10 @@ class Breakers:
         rng: random.Random,
         log: Log,
         counters: Counters,
+        trials: Trials | None = None,
     ) -> None:
+        """``trials``: who may try; None: this router is alone."""
+        self._trials = trials
         self._registry = registry
         self._limits = limits
         self._options = options
@@ -101,22 +112,27 @@ class Breakers:
         self._rotated = clock()
         registry.on_change(self._on_change)
 
-    async def run(self) -> None:
-        """Look at the clock until cancelled."""
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self.tick()
-
     def tick(self) -> None:
         """Try the circuits that were open for long enough, and let the window slide."""
         now = self._clock()
         for record in tuple(self._moving.values()):
-            if record.breaker.circuit is Circuit.OPEN and now >= record.changed_at + record.delay:
+            has_waited = record.breaker.circuit is Circuit.OPEN and now >= record.changed_at + record.delay
+            if has_waited and (self._trials is None or self._trials.may(record.instance.key)):
                 self._move(record, Signal.WAITED, f"after {record.delay:.1f} s")
         if now >= self._rotated + self._options.trip.window / 2:
             self._rotated = now
             for record in self._records.values():
                 record.breaker.rotate()
+
+    def on_trial_elsewhere(self, key: str, seconds: float) -> None:
+        """Another router has tried an instance: take its word for this one's trial, if that is open too."""
+        record = self._records.get(key)
+        if record is None or record.breaker.circuit is not Circuit.OPEN:
+            return
+        if seconds <= 0:
+            self._move(record, Signal.NEEDED, "a trial of another router went well")
+        else:
+            record.changed_at, record.delay = self._clock(), min(seconds, self._options.max_open_secs)
 
     def circuits(self) -> Iterator[tuple[Instance, Circuit]]:
         """Give each member with the state of its circuit."""
@@ -175,6 +191,8 @@ class Breakers:
         # One more than what still runs there from before.
         self._limits.cap(instance, TRIAL, instance.running + 1 if circuit is Circuit.HALF_OPEN else 0)
         self._registry.set_ejected(instance, circuit is Circuit.OPEN, _KINDS[circuit], why)
+        if was_on_trial and self._trials is not None:
+            self._trials.over(instance.key, record.delay if circuit is Circuit.OPEN else 0.0)
 
     def _others_serve(self, instance: Instance) -> bool:
         """Whether the other instances of its groups answer nearly all requests well."""
