@@ -159,3 +159,10 @@ class UpstreamError(HttpError):
         self.detail = detail
         self.instance = instance
         self.retry = retry
+
+    def again(self) -> UpstreamError:
+        """Return another one, to be raised in place of one that is kept.
+
+        What was raised holds the frames that it passed, and with them whoever keeps it: a cycle.
+        """
+        return UpstreamError(self.reason, self.detail, instance=self.instance, retry=self.retry, status=self.status)
