@@ -10,7 +10,7 @@ RUN := .venv-run
 RUNNABLE := $(RUN)/.installed
 COVERAGE := 90
 
-.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart engines fuzz binary site clean
+.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart engines fuzz binary site release clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -96,6 +96,12 @@ site: $(SITE_INSTALLED) ## Make the documentation a site that can be searched: b
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 
+RELEASE := .venv-release
+RELEASE_INSTALLED := $(RELEASE)/.installed
+
+release: $(RELEASE_INSTALLED) ## Build wheel and sdist reproducibly, check them, list and audit what they stand on: dist/release; WITH=--without-audit
+	$(RELEASE)/bin/python packaging/release.py $(WITH)
+
 RESOLVE := --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
 COMPILE := $(BIN)/uv pip compile pyproject.toml $(RESOLVE)
 
@@ -106,7 +112,7 @@ lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer v
 	$(BIN)/uv pip compile $(RESOLVE) $(UPGRADE) --group release --output-file requirements-release.lock
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) $(RUN) $(SITE) .engines build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(RUN) $(SITE) $(RELEASE) .engines build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 
 NEW_PYTHON := import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None
 
@@ -122,6 +128,11 @@ $(SITE_INSTALLED): requirements-site.lock
 	$(PYTHON) -m venv $(SITE)
 	$(SITE)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-site.lock
 	@touch $(SITE_INSTALLED)
+
+$(RELEASE_INSTALLED): requirements-release.lock
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-release.lock
+	@touch $(RELEASE_INSTALLED)
 
 $(RUNNABLE): requirements.lock
 	@$(PYTHON) -c '$(NEW_PYTHON)'

@@ -1,8 +1,9 @@
 """How long one request can hold the router's event loop: everybody else waits meanwhile.
 
 ``python benchmarks/loop_stalls.py`` runs a router with a large fleet in this process, sends each endpoint the largest
-input that its limits let in, and prints the longest time for which the loop did nothing else, in its thread's CPU time:
-other programs don't count. ``--smoke``: a small fleet and small inputs, to see that it works.
+input that its limits let in, and prints the longest time for which the loop did nothing else, in CPU time of its thread
+and of those that kept it from running: other programs don't count. First a centralized fleet, then one of pairs, both
+with 10,000 API keys. ``--smoke``: a small fleet and small inputs, to see that it works.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import yaml
 from processes import free_port, make_console
 from rich.table import Table
 
+from fd_router.admission.keys import hash_key
 from fd_router.app.router import Router
 from fd_router.config.loading import load
 from fd_router.telemetry.logging.factory import open_log
@@ -53,6 +55,19 @@ async def main():
 asyncio.run(main())
 """
 
+CLIENT = """
+import http.client, json, sys
+port, method, path, body, headers = sys.argv[1:]
+data = open(body, "rb").read()
+connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=120)
+connection.request(method, path, data or None, json.loads(headers))
+answer = connection.getresponse()
+answer.read()
+print(answer.status)
+"""
+
+KEY = "sk-" + "a" * 40
+
 
 @dataclass(frozen=True)
 class Case:
@@ -62,6 +77,10 @@ class Case:
     method: str
     path: str
     body: Callable[[], bytes] = bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+WARM_UP = Case("warm-up", "GET", "/health")
 
 
 class Heart:
@@ -69,56 +88,112 @@ class Heart:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._last = time.thread_time()
+        self._last = time.process_time()
         self.longest = 0.0
         self._beat()
 
     def _beat(self) -> None:
-        now = time.thread_time()
+        now = time.process_time()
         self.longest = max(self.longest, now - self._last)
         self._last = now
         self._loop.call_later(BEAT_SECS, self._beat)
 
 
 def cases(scale: float) -> list[Case]:
-    """Return what is sent; ``scale`` of the largest."""
+    """Return what is sent to a centralized fleet; ``scale`` of the largest."""
     ids, mega = int(10_000 * scale), int(1_000_000 * scale)
+    chinese, words = "你好".encode(), b"some words of a line\\n"
+    form = (("Content-Type", "multipart/form-data; boundary=XX"),)
 
-    def completion(text: str) -> bytes:
-        return b'{"prompt":"%b"}' % text.encode()
+    def text(name: str, of: bytes) -> Callable[[], bytes]:
+        return lambda: b'{"%b":"%b"}' % (name.encode(), of)
+
+    def items(name: str, item: bytes, number: int, last: bytes = b"{}") -> Callable[[], bytes]:
+        return lambda: b'{"%b":[%b%b]}' % (name.encode(), item * number, last)
 
     return [
         Case("abort of ids that nobody knows", "POST", "/v1/abort_requests",
              lambda: json.dumps({"req_ids": [f"request-{number:08}" for number in range(ids)]}).encode()),
+        Case("abort of all", "POST", "/v1/abort_requests", lambda: b'{"abort_all":true}'),
         Case("registration of nested lists", "POST", "/register", lambda: b'{"a":[' + b"[]," * (mega // 3) + b"0]}"),
         Case("registration of long names", "POST", "/register", lambda: b'{"host_ip":"' + b"1" * mega + b'"}'),
+        Case("registration of many models", "POST", "/register", lambda: json.dumps({
+            "role": "mixed", "host_ip": "127.9.9.9", "port": 1, "models": [f"m{number}" for number in range(10 * ids)],
+        }).encode()),
         Case("list of instances", "GET", "/instances"),
         Case("list of registrations", "GET", "/registered"),
+        Case("models", "GET", "/v1/models"),
         Case("metrics", "GET", "/metrics"),
-        Case("explanation", "POST", "/v1/explain", lambda: completion("word " * (mega // 6))),
-        Case("reload", "POST", "/admin/reload"),
-        Case("prompt of 24 MB", "POST", "/v1/completions", lambda: completion("word " * (5 * mega))),
-        Case("prompt of 24 MB in Chinese", "POST", "/v1/completions", lambda: completion("你好" * (4 * mega))),
-        Case("60 MB of text", "POST", "/v1/completions", lambda: completion("word " * (12 * mega))),
+        Case("versions", "GET", "/version"),
+        Case("drain", "POST", "/instances/127.0.0.1:{port}/drain"),
+        Case("undrain", "POST", "/instances/127.0.0.1:{port}/undrain"),
+        Case("an engine's path for admins, to all", "POST", "/flush_cache"),
+        Case("explanation", "POST", "/v1/explain", text("prompt", b"word " * (mega // 6))),
+        Case("reload, 10,000 keys", "POST", "/admin/reload"),
+        Case("prompt of 24 MB", "POST", "/v1/completions", text("prompt", b"word " * (5 * mega))),
+        Case("prompt of 24 MB in Chinese", "POST", "/v1/completions", text("prompt", chinese * (4 * mega))),
+        Case("60 MB of text", "POST", "/v1/completions", text("prompt", b"word " * (12 * mega))),
         Case("60 MB of text in Chinese, in messages", "POST", "/v1/chat/completions",
-             lambda: b'{"messages":[{"content":"%b"}]}' % ("你好" * (10 * mega)).encode()),
-        Case("60 MB of text with escapes", "POST", "/v1/completions",
-             lambda: b'{"prompt":"%b"}' % (b"some words of a line\\n" * (27 * mega // 10))),
-        Case("60 MB of escapes", "POST", "/v1/completions", lambda: b'{"prompt":"%b"}' % (b"\\u4f60" * (10 * mega))),
-        Case("24 MB of escapes", "POST", "/v1/completions",
-             lambda: b'{"prompt":"%b"}' % (b"\\u4f60" * (39 * mega // 10))),
-        Case("400,000 tokens", "POST", "/v1/completions",
-             lambda: b'{"prompt":[%b1]}' % (b"12345," * (39 * mega // 100))),
-        Case("60 MB of tokens", "POST", "/v1/completions", lambda: b'{"prompt":[%b1]}' % (b"1," * (30 * mega))),
+             lambda: b'{"messages":[{"content":"%b"}]}' % (chinese * (10 * mega))),
+        Case("60 MB of text with escapes", "POST", "/v1/completions", text("prompt", words * (27 * mega // 10))),
+        Case("60 MB of escapes", "POST", "/v1/completions", text("prompt", b"\\u4f60" * (10 * mega))),
+        Case("24 MB of escapes", "POST", "/v1/completions", text("prompt", b"\\u4f60" * (39 * mega // 10))),
+        Case("400,000 tokens", "POST", "/v1/completions", items("prompt", b"12345,", 39 * mega // 100, b"1")),
+        Case("60 MB of tokens", "POST", "/v1/completions", items("prompt", b"1,", 30 * mega, b"1")),
         Case("35,000 messages", "POST", "/v1/chat/completions",
-             lambda: b'{"messages":[%b{}]}' % (b'{"content":"some words"},' * (mega // 29))),
-        Case("1 MB of messages", "POST", "/v1/chat/completions",
-             lambda: b'{"messages":[%b{}]}' % (b'{"content":"a"},' * (mega // 16))),
-        Case("1 MB of tokens", "POST", "/v1/completions", lambda: b'{"prompt":[%b1]}' % (b"1," * (mega // 2))),
-        Case("28 MB with a lone surrogate", "POST", "/v1/completions",
-             lambda: b'{"prompt":"\\ud800' + b"a" * (28 * mega) + b'"}'),
+             items("messages", b'{"content":"some words"},', mega // 29)),
+        Case("1 MB of messages", "POST", "/v1/chat/completions", items("messages", b'{"content":"a"},', mega // 16)),
+        Case("1 MB of tokens", "POST", "/v1/completions", items("prompt", b"1,", mega // 2, b"1")),
+        Case("28 MB with a lone surrogate", "POST", "/v1/completions", text("prompt", b"\\ud800" + b"a" * (28 * mega))),
         Case("10 MB of lists and a lone surrogate", "POST", "/v1/completions",
              lambda: b'{"prompt":"\\ud800","x":[' + b"[]," * (10 * mega // 3) + b"0]}"),
+        Case("Responses: 60 MB in Chinese", "POST", "/v1/responses", text("input", chinese * (10 * mega))),
+        Case("Responses: 60 MB with escapes", "POST", "/v1/responses", text("input", words * (27 * mega // 10))),
+        Case("Responses: 190,000 texts", "POST", "/v1/responses",
+             items("input", b'"some words",', 19 * mega // 100, b'""')),
+        Case("Responses: 250 KB of items", "POST", "/v1/responses", items("input", b'{"content":"a"},', mega // 64)),
+        Case("Responses: 1 MB of items", "POST", "/v1/responses", items("input", b'{"content":"a"},', mega // 21)),
+        Case("Responses: 250 KB of lists", "POST", "/v1/responses", items("input", b"[],", mega // 12)),
+        Case("Messages: 60 MB in Chinese", "POST", "/v1/messages",
+             lambda: b'{"messages":[{"role":"user","content":"%b"}]}' % (chinese * (10 * mega))),
+        Case("Messages: 40 MB of an image", "POST", "/v1/messages",
+             lambda: b'{"messages":[{"content":[{"source":{"data":"%b"}}]}]}' % (b"QUJD" * (10 * mega))),
+        Case("embeddings of 190,000 texts", "POST", "/v1/embeddings",
+             items("input", b'"some words",', 19 * mega // 100, b'""')),
+        Case("rerank: 60 MB of documents", "POST", "/rerank",
+             items("documents", b'"%b",' % (words * 2000), int(1300 * scale), b'""],"query":["a"')),
+        Case("generate: 60 MB", "POST", "/generate", text("text", b"word " * (12 * mega))),
+        Case("tokenize: 60 MB", "POST", "/tokenize", text("prompt", b"word " * (12 * mega))),
+        Case("a form with a file of 60 MB", "POST", "/v1/audio/transcriptions", lambda: (
+            b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%b\r\n--XX--\r\n'
+            % (b"\r\n--X" * (12 * mega))
+        ), form),
+        Case("60 MB that are no form", "POST", "/v1/audio/transcriptions", lambda: b"-" * (60 * mega), form),
+        Case("another model's name, 60 MB", "POST", "/v1/completions",
+             lambda: b'{"model":"other","prompt":"%b"}' % (b"word " * (12 * mega))),
+        Case("another model's name, 60 MB, spaced", "POST", "/v1/completions",
+             lambda: b'{ "prompt" : "%b" , "model" : "other" }' % (chinese * (10 * mega))),
+        Case("removal", "DELETE", "/instances/127.0.0.1:{port}"),
+    ]  # fmt: skip
+
+
+def pair_cases(scale: float) -> list[Case]:
+    """Return what is sent to a fleet of pairs."""
+    mega = int(1_000_000 * scale)
+    chinese = "你好".encode()
+    return [
+        Case("pair: metrics", "GET", "/metrics"),
+        Case("pair: list of instances", "GET", "/instances"),
+        Case("pair: 60 MB of text", "POST", "/v1/completions", lambda: b'{"prompt":"%b"}' % (b"word " * (12 * mega))),
+        Case("pair: 60 MB with a field of the router's", "POST", "/v1/completions",
+             lambda: b'{"disaggregate_info":1,"prompt":"%b"}' % (chinese * (10 * mega))),
+        Case("pair: the same, spaced", "POST", "/v1/completions",
+             lambda: b'{ "disaggregate_info" : 1 , "prompt" : "%b" }' % (chinese * (10 * mega))),
+        Case("pair: 80,000 members and such a field", "POST", "/v1/completions",
+             lambda: b'{"disaggregate_info":1,%b"z":1}' % b"".join(b'"k%d": 1,' % n for n in range(8 * mega // 100))),
+        Case("pair: 2 MB with NaN and such a field", "POST", "/v1/completions",
+             lambda: b'{"disaggregate_info":1,"x":NaN,"prompt":"%b"}' % (chinese * (mega // 3))),
+        Case("pair: explanation", "POST", "/v1/explain", lambda: b'{"prompt":"%b"}' % (b"word " * (mega // 6))),
     ]  # fmt: skip
 
 
@@ -133,7 +208,8 @@ def main() -> int:
     if arguments.smoke:
         arguments.instances, arguments.rounds = 8, 1
     with tempfile.TemporaryDirectory(prefix="fd-router-stalls-") as directory, _instances() as port:
-        rows = uvloop.run(_measure(arguments, Path(directory), port))
+        rows = uvloop.run(_measure(arguments, Path(directory), port, splitwise=False))
+        rows += uvloop.run(_measure(arguments, Path(directory), port, splitwise=True))
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for heading in ("request", "status", "loop held, ms"):
         table.add_column(heading, justify="left" if heading == "request" else "right")
@@ -157,17 +233,24 @@ def _instances() -> Iterator[int]:
         process.wait()
 
 
-async def _measure(arguments: argparse.Namespace, directory: Path, instance_port: int) -> list[tuple[str, int, float]]:
-    port = free_port()
+async def _measure(
+    arguments: argparse.Namespace, directory: Path, instance_port: int, *, splitwise: bool
+) -> list[tuple[str, int, float]]:
+    port, scale = free_port(), 0.01 if arguments.smoke else 1.0
+    roles = ("prefill", "decode") if splitwise else ("mixed", "mixed")
     entries = [
-        {"role": "mixed", "host_ip": f"127.0.{number >> 8}.{number & 255}", "port": instance_port}
+        {"role": roles[number % 2], "host_ip": f"127.0.{number >> 8}.{number & 255}", "port": instance_port}
         for number in range(1, arguments.instances + 1)
     ]
     (directory / "register.yaml").write_text(yaml.safe_dump({"instances": entries}))
+    keys = [{"name": f"key-{number}", "sha256": hash_key(f"sk-{number:040}")} for number in range(int(10_000 * scale))]
+    (directory / "keys.yaml").write_text(json.dumps({"keys": [{"name": "a", "sha256": hash_key(KEY)}, *keys]}))
     config = {
-        "server": {"host": "127.0.0.1", "port": port},
+        "server": {"host": "127.0.0.1", "port": port, "splitwise": splitwise},
+        "access": {"keys-path": str(directory / "keys.yaml")},
+        "models": {"aliases": {"other": "m"}, "default": "m", "discovery": "never"},
         "manager": {"register-path": str(directory / "register.yaml"), "health-check-interval-secs": 3600},
-        "scheduler": {"policy": arguments.policy},
+        "scheduler": {"policy": arguments.policy, "prefill-policy": arguments.policy},
         "log": {"output": "file", "path": str(directory / "router.log"), "level": "error"},
     }
     path = directory / "config.yaml"
@@ -181,37 +264,39 @@ async def _measure(arguments: argparse.Namespace, directory: Path, instance_port
         await asyncio.to_thread(_wait_until_healthy, port, arguments.instances)
         heart = Heart(asyncio.get_running_loop())
         rows = []
-        for case in cases(0.01 if arguments.smoke else 1.0):
-            body, held, status = case.body(), [], 0
+        for case in [WARM_UP, *(pair_cases(scale) if splitwise else cases(scale))]:
+            (directory / "body").write_bytes(case.body())
+            held, status = [], 0
             for _ in range(arguments.rounds):
                 await asyncio.sleep(0.2)
                 heart.longest = 0.0
-                status = await asyncio.to_thread(_ask, port, case, body)
+                status = await _ask(port, case, directory / "body", instance_port)
                 await asyncio.sleep(0.05)
                 held.append(heart.longest)
-            rows.append((case.name, status, min(held) * 1000))
+            if case is not WARM_UP:
+                rows.append((case.name, status, min(held) * 1000))
         return rows
     finally:
         await router.stop()
         log.close()
 
 
-def _ask(port: int, case: Case, body: bytes) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    connection.request(case.method, case.path, body or None)
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    return answer.status
+async def _ask(port: int, case: Case, body: Path, instance_port: int) -> int:
+    """Ask from another process, whose time doesn't count."""
+    headers = {"Authorization": f"Bearer {KEY}", **dict(case.headers)}
+    asked = [str(port), case.method, case.path.replace("{port}", str(instance_port)), str(body), json.dumps(headers)]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", CLIENT, *asked, stdout=subprocess.PIPE)
+    answer, _ = await process.communicate()
+    return int(answer)
 
 
 def _wait_until_healthy(port: int, number: int) -> None:
-    for _ in range(600):
+    for _ in range(3000):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/registered_number")
         counts = json.loads(connection.getresponse().read())
         connection.close()
-        if counts["mixed"] >= number:
+        if sum(counts.values()) >= number:
             return
         time.sleep(0.1)
     raise RuntimeError("the instances never came up")

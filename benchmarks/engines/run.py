@@ -20,6 +20,7 @@ from load_tools import load_tools
 from openai_sdk import openai_sdk
 from pairs import pairs
 from smoke import smoke
+from streams import streams
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "smoke": smoke,
@@ -27,6 +28,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "openai-sdk": openai_sdk,
     "anthropic-sdk": anthropic_sdk,
     "load-tools": load_tools,
+    "streams": streams,
 }
 """All there are, in the order in which they run. Each starts what it needs; the two plain servers are shared."""
 

@@ -80,7 +80,7 @@ def check_body(body: bytes) -> None:
         before = members(body)
     except (ValueError, RecursionError):
         return  # bytes that aren't UTF-8, in a member that isn't looked at: both of the pair refuse it
-    after = members(spliced)
+    after = members(bytes(spliced))
     names = [name for name, _ in after]
     assert names.count("disaggregate_info") == 1
     assert dict(dict(after)["disaggregate_info"])["decode_ip"] == "10.0.0.1"

@@ -76,7 +76,7 @@ def test_it_weighs_what_stands_outside_of_strings(value: dict[str, object], asci
     body = json.dumps(value, ensure_ascii=ascii_only).encode()
     before, body_check.SLICE = body_check.SLICE, slice_size
     try:
-        scan = body_check._Scan(body)
+        scan = body_check._Scan(body, lambda *_: None)
         while not scan.is_over:
             scan.look_on()
     finally:

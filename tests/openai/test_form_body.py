@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fd_router.openai import form_body
 from fd_router.openai.form_body import read_form, set_field
 from fd_router.openai.kinds.audio import form_with_model
 
@@ -48,3 +49,15 @@ def test_what_is_no_form() -> None:
 def test_the_boundary_is_in_the_head() -> None:
     headers = [(b"Content-Type", b"multipart/form-data; boundary=frontier")]
     assert form_with_model(form(part("model", b"x")), headers, "y") == form(part("model", b"y"))
+
+
+def test_parts_behind_a_large_file_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form_body, "FRONT", 200)
+    monkeypatch.setattr(form_body, "BACK", 200)
+    form = (
+        b'--X\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"\r\n--Y" * 300
+        + b'\r\n--X\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--X--\r\n'
+    )  # fmt: skip
+    assert read_form(form, b"X").fields == {"model": "whisper"}
+    assert read_form(form, b"X").file_bytes > 0
+    assert b"\r\n\r\nother\r\n--X--" in set_field(form, b"X", "model", "other")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fd_router.openai import json_splice
 from fd_router.openai.json_splice import _drop_any, _drop_plain, add_members, drop_members, set_member
 
 NAMES = ("disaggregate_info", "request_id", "a", "b", "é", "")
@@ -160,3 +161,46 @@ class TestSetMember:
     def test_what_is_no_object(self, body: bytes) -> None:
         with pytest.raises(ValueError):
             set_member(body, "model", b'"big"')
+
+
+class TestLarge:
+    """An object that is too large to be read in the slow way."""
+
+    @pytest.fixture(autouse=True)
+    def small_limits(self, monkeypatch):
+        monkeypatch.setattr(json_splice, "WALKED", 10)
+        monkeypatch.setattr(json_splice, "_COMPARED", 4)
+
+    @pytest.mark.parametrize(
+        ("body", "without"),
+        [
+            (b'{"a":1,"b":[1,2],"c":"xxxxxxxxxx"}', b'{"a":1,"c":"xxxxxxxxxx"}'),
+            (b' { "a" : 1 ,\n "b":"xxxxxxxxxx"\n, "c": {"d":1} } ', b' { "a" : 1 , "c": {"d":1} } '),
+            (b'{"b":"only this one"}', b"{}"),
+            (b'{"a":1, "\\u0062": 22222222}', b'{"a":1}'),
+            (b'{"x":  "nothing to drop" }', b'{"x":  "nothing to drop" }'),
+        ],
+    )
+    def test_a_member_goes_whatever_the_spacing(self, body, without):
+        assert drop_members(body, ("b",)) == without
+        assert json_splice._drop_spaced(body, ("b",)) == without
+
+    @pytest.mark.parametrize("body", [b'{"a":1,"b":2222222222,"a":3}', b'{"b":1,"b":2222222222}', b'{"a":NaN,"b":12}'])
+    def test_what_breaks_the_rules_is_refused(self, body):
+        with pytest.raises(ValueError, match=r"twice|RFC 8259"):
+            drop_members(body, ("b",))
+
+    def test_another_value_is_set(self):
+        assert set_member(b'{"a":"xxxxxxxxxx", "model" :"old name"}', "model", b'"new"') == (
+            b'{"model":"new","a":"xxxxxxxxxx"}'
+        )
+        assert set_member(b'{"a":"xxxxxxxxxx","model":"old name"}', "model", b'"new"') == (
+            b'{"a":"xxxxxxxxxx","model":"new"}'
+        )
+
+
+@pytest.mark.parametrize("space", [b"", b"  "])
+def test_an_object_of_too_many_members_is_refused(space):
+    body = b'{%b"z":1}' % b"".join(b'"k%d":%b1,' % (number, space) for number in range(json_splice.MAX_MEMBERS + 1))
+    with pytest.raises(ValueError, match="more than 1000 members"):
+        drop_members(body, ("z",))

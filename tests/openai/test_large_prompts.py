@@ -86,7 +86,7 @@ def test_a_cut_is_between_characters(text: str, most: int, ascii_only: bool) -> 
     raw = json.dumps(text, ensure_ascii=ascii_only).encode()
     before, large_prompts._SEARCHED = large_prompts._SEARCHED, 60
     try:
-        cut = large_prompts._place_to_cut(memoryview(raw), min(most, len(raw) - 1))
+        cut = large_prompts.place_to_cut(memoryview(raw), min(most, len(raw) - 1))
     finally:
         large_prompts._SEARCHED = before
     assert cut <= most or cut == len(raw)

@@ -160,9 +160,9 @@ class _Connection(asyncio.Protocol):
         elif kind.startswith("early"):
             write(sized(b"{}", "413 Too Large"))
         elif kind != "answered":
-            await self._generate(kind, body, pause)
+            await self._generate(kind, head, body, pause)
 
-    async def _generate(self, kind: str, body: bytes, pause: float) -> None:
+    async def _generate(self, kind: str, head: bytes, body: bytes, pause: float) -> None:
         """Answer with the request's own mark, more or less."""
         found = MARK.search(body)
         mark = found[0] if found is not None else b"none"
@@ -172,7 +172,7 @@ class _Connection(asyncio.Protocol):
             reason,
         )
         if b'"stream": true' in body:
-            await self._stream(kind, event, pause)
+            await self._stream(kind, _events(b"/chat/" in head[:60], mark, reason), pause)
         else:
             await self._whole(kind, event, pause)
 
@@ -201,10 +201,10 @@ class _Connection(asyncio.Protocol):
                 await asyncio.sleep(pause)
                 self._transport.close()
 
-    async def _stream(self, kind: str, event: bytes, pause: float) -> None:
+    async def _stream(self, kind: str, events: list[bytes], pause: float) -> None:
         write = self._transport.write
         write(STREAM_HEAD)
-        for number in range(4):
+        for number, event in enumerate(events):
             if kind == "slow":
                 await asyncio.sleep(pause)
             await self._may_write.wait()
@@ -227,3 +227,23 @@ class _Connection(asyncio.Protocol):
             self.die()
         else:
             self._transport.close()
+
+
+def _events(is_chat: bool, mark: bytes, reason: bytes) -> list[bytes]:
+    """Return the events of a stream of four tokens; the last, or each of one that is given back, tells why it ends."""
+    events = []
+    for number in range(4):
+        is_end = number == 3 or reason != b"stop"
+        text = b'"%b "' % mark
+        events.append(
+            b'{"id":"x","object":"%b","created":1,"model":"m","choices":[{"index":0,%b,"finish_reason":%b,'
+            b'"%b":[%d]}]}'
+            % (
+                b"chat.completion.chunk" if is_chat else b"text_completion",
+                b'"delta":{"content":%b}' % text if is_chat else b'"text":%b' % text,
+                b'"%b"' % reason if is_end else b"null",
+                b"completion_token_ids" if reason != b"stop" or number % 2 == 0 else b"token_ids",
+                number + 1,
+            )
+        )
+    return events

@@ -154,6 +154,8 @@ class RandomClient:
         mark = b"mark-%d-%d" % (self.plan.number, index)
         if status == 200 and b'"choices":[{' in body and mark not in body:
             self.wrongs.append(f"{self.plan} got somebody else's answer: {body[:100]!r}")
+        if body.count(b"[DONE]") > 1:
+            self.wrongs.append(f"{self.plan} got a stream that ends twice: {body[-300:]!r}")
 
 
 def chunks(text: bytes) -> bytes:

@@ -22,9 +22,11 @@ from fd_router.app.router import Router
 from fd_router.config.loading import POLICIES, Config, Loaded
 from fd_router.http.http1_stream import Http11Stream
 from fd_router.openai.completion import Completion
+from fd_router.routing.continuation.journal import JournalBudget
 from fd_router.routing.life import RequestLife
 from fd_router.routing.pair_legs import PairLeg
 from fd_router.routing.request_queue import QueueTicket
+from fd_router.scheduling.prefix.index import PrefixIndex
 from fd_router.scheduling.reservation import Reservation
 from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.logging.text_log import RouterLog
@@ -101,6 +103,10 @@ class Schedule:
                 "preempt_retry_exclude_decode": dice.random() < 0.5,
                 "explain_header": dice.choice(("off", "always")),
                 "pool_idle_timeout_secs": dice.choice((0.05, 4.0)),
+                "continue_streams": dice.choice(("on", "on", "exact", "off")),
+                "max_continuations": dice.choice((1, 8)),
+                "stream_journal_kb": dice.choice((1, 100, 8192)),
+                "journals_mb": dice.choice((0, 1, 256)),
             },
             "manager": {
                 "health_check_interval_secs": dice.choice((0.05, 0.3)),
@@ -139,6 +145,7 @@ def play(schedule: Schedule, run: Callable[[Any], Any] = asyncio.run) -> tuple[l
         files = _open_files()
         show = _Play(schedule, Path(directory))
         run(show.run())
+        _free_indexes()
         wrongs, seen = show.wrongs, show.seen
         left = _open_files() - files
         if left > 0:
@@ -149,6 +156,16 @@ def play(schedule: Schedule, run: Callable[[Any], Any] = asyncio.run) -> tuple[l
 
 def _left() -> Counter[str]:
     return Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, OF_A_REQUEST))
+
+
+def _free_indexes() -> None:
+    """Take the trees of prefixes apart: the collector doesn't know their nodes, which end with a process otherwise."""
+    for index in [one for one in gc.get_objects() if isinstance(one, PrefixIndex)]:
+        for name in list(index._holders):
+            index.remove(name)
+        while index.sweep():
+            pass
+        assert not index.blocks
 
 
 def _open_files() -> int:
@@ -204,6 +221,7 @@ class _Play:
 
     async def run(self) -> None:
         self._router = router = Router(self._config, RouterLog(Sink(self._outlet)), lambda: Loaded(self._config))
+        self._journals = [one for one in gc.get_objects() if isinstance(one, JournalBudget)]
         await router.start()
         try:
             await self._play()
@@ -360,6 +378,7 @@ class _Play:
             "queued": sum(router._admission.queues.lengths().values()),
             "bytes of bodies": router.state.budget.held,
             "proxied": len(router.state.proxied_requests()),
+            "bytes of journals": sum(budget.used for budget in self._journals),
             "busy connections": sum(router._pools.busy(f"{one.host}:{one.port}") for one in self._instances),
         }
         if (gate := router._admission.gate) is not None:

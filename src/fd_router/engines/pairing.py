@@ -10,7 +10,10 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from fd_router.http.heads import LONG_BODY
 from fd_router.http.messages import Request
+from fd_router.http.spliced_body import Body, SplicedBody
+from fd_router.openai.json_splice import add_members, place_of_members
 
 Order = Literal["together", "prefill_first"]
 """When decode gets its request: with prefill's, or when prefill's answer is whole."""
@@ -91,11 +94,11 @@ class PairPlan(msgspec.Struct, gc=False):
         """Return the client's request with the heads that the prefill and the decode instance get."""
         return request, request
 
-    def prefill_body(self) -> bytes:
+    def prefill_body(self) -> Body:
         """Return the body for the prefill instance."""
         raise NotImplementedError
 
-    def decode_body(self, prefill_answer: bytes | None) -> bytes:
+    def decode_body(self, prefill_answer: bytes | None) -> Body:
         """Return the body for the decode instance.
 
         ``prefill_answer``: the whole body that prefill answered, where it goes first, else None. Raises ValueError when
@@ -107,13 +110,13 @@ class PairPlan(msgspec.Struct, gc=False):
 class SameBody(PairPlan):
     """A pair whose two instances get the same body at once."""
 
-    body: bytes
+    body: Body
 
-    def prefill_body(self) -> bytes:
+    def prefill_body(self) -> Body:
         """Return the body."""
         return self.body
 
-    def decode_body(self, prefill_answer: bytes | None) -> bytes:  # noqa: ARG002
+    def decode_body(self, prefill_answer: bytes | None) -> Body:  # noqa: ARG002
         """Return the body."""
         return self.body
 
@@ -170,3 +173,14 @@ class Pairing:
 
     def __repr__(self) -> str:
         return f"<Pairing {self.name}>"
+
+
+def with_members(body: bytes, members: bytes) -> Body:
+    """Return the JSON object ``body`` with ``members`` put first.
+
+    A long one isn't copied: what is sent is held as long as its request lasts, and so is the body.
+    """
+    if len(body) < LONG_BODY:
+        return add_members(body, members)
+    start, comma = place_of_members(body)
+    return SplicedBody(body, start, members + comma)

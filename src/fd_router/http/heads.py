@@ -10,6 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from fd_router.http.messages import REASONS, Headers, Request, Response
+from fd_router.http.spliced_body import Body
 
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -98,11 +99,11 @@ def host_line(authority: bytes) -> bytes:
     return b"host: %b\r\ncontent-length: " % authority
 
 
-def request_message(request: Request, host: bytes, body: bytes) -> bytes | tuple[bytes, bytes]:
+def request_message(request: Request, host: bytes, body: Body) -> bytes | tuple[bytes, Body]:
     """Return what to send to the instance whose ``host_line`` is ``host``; in two pieces, if ``body`` is long."""
     head, size = request.head, len(body)
     is_short = size < LONG_BODY
-    message = b"".join((  # two thirds of what one ``%`` costs
+    message = b"".join((  # type: ignore[arg-type]  # short ones are bytes; two thirds of what one ``%`` costs
         head.start, host, b"%d" % size, b"\r\nx-request-id: ", request.request_id.encode("latin-1"), b"\r\n",
         head.forward, head.hops, body if is_short else b"",
     ))  # fmt: skip

@@ -12,6 +12,7 @@ from fd_router.errors import ConfigError
 from fd_router.http.heads import LONG_BODY, header_lines, request_message, without
 from fd_router.http.messages import Request, RequestHead
 from fd_router.http.request_fields import CREDENTIALS
+from fd_router.http.spliced_body import Body
 from fd_router.http.tls import SHUTDOWN_SECONDS, client_context
 
 _NO_HEAD: Final = RequestHead("", "")
@@ -36,7 +37,7 @@ class InstanceAccess:
         self.is_encrypted = told_https if settings.tls is None else settings.tls
         self._known, self._lines = _NO_HEAD, b""  # the last head, and its lines less credentials
         self._context, self._key = self._read()
-        self.message: Callable[[Request, bytes, bytes], bytes | tuple[bytes, bytes]] = (
+        self.message: Callable[[Request, bytes, Body], bytes | tuple[bytes, Body]] = (
             self._keyed_message if settings.api_key_path else request_message
         )
 
@@ -77,7 +78,7 @@ class InstanceAccess:
             raise ConfigError(*problems)
         return context, key
 
-    def _keyed_message(self, request: Request, host: bytes, body: bytes) -> bytes | tuple[bytes, bytes]:
+    def _keyed_message(self, request: Request, host: bytes, body: Body) -> bytes | tuple[bytes, Body]:
         """Write a request as ``request_message`` does, with the router's key in the place of the client's."""
         head = request.head
         if head is not self._known:  # mostly one of a connection's requests after the other has the same
@@ -85,7 +86,7 @@ class InstanceAccess:
         start = b"%b%b%d\r\nx-request-id: %b\r\nauthorization: %b\r\n%b%b" % (
             head.start, host, len(body), request.request_id.encode("latin-1"), self._key, self._lines, head.hops,
         )  # fmt: skip
-        return start + body if len(body) < LONG_BODY else (start, body)
+        return start + body if len(body) < LONG_BODY else (start, body)  # type: ignore[operator]  # short ones are bytes
 
     @property
     def in_words(self) -> str:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-Buffers = tuple[bytes, ...]
+from fd_router.http.spliced_body import Body, pieces_of
+
+Buffers = tuple[Body, ...]
 
 LARGE = 64 * 1024
 """Bytes that don't wait for the end of the turn: before it, megabytes more may be read for a client that takes none."""
@@ -79,4 +81,4 @@ class _InBuffers:
         self.is_closing = transport.is_closing
 
     def write(self, _: bytes, /) -> None:
-        self._transport.writelines(self._pieces)
+        self._transport.writelines(pieces_of(self._pieces))

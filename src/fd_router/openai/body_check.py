@@ -7,9 +7,12 @@ hundred times as long, and nobody else has a turn meanwhile.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from fd_router.errors import BadRequestError
-from fd_router.openai.large_bodies import VERY_LARGE, Breathe
+from fd_router.openai.large_bodies import Breathe
+from fd_router.openai.large_prompts import READ_IN_PART
+from fd_router.openai.shortening import Shortening
 
 MAX_WEIGHT = 400_000
 """What a large body may weigh: a value weighs 1, a string one more, an object or a list ``CONTAINER``. That is enough
@@ -31,26 +34,35 @@ _ESCAPED_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _QUOTE, _BACKSLASH = b'"', b"\\"
 
 
-async def check_body(body: bytes, breathe: Breathe) -> None:
+async def check_body(body: bytes, breathe: Breathe) -> Shortening:
     """Raise BadRequestError (413) for JSON that takes too long to read. What doesn't begin as an object isn't checked.
 
-    It is for bodies beyond ``VERY_LARGE``: a smaller one can't hold the loop for long.
+    It is for large bodies: a smaller one can't hold the loop for long. Returns the shorter copy of one that is longer
+    than ``READ_IN_PART``, of another one itself.
     """
+    shortening = Shortening(body)
     if body[:SLICE].lstrip()[:1] not in {b"{", b""}:  # a form, say
-        return
-    scan = _Scan(body)
+        return shortening
+    scan = _Scan(body, shortening.string if len(body) > READ_IN_PART else _nothing)
     while not scan.is_over:
         scan.look_on()
         await breathe()
+    return shortening
+
+
+def _nothing(start: int, end: int) -> None:
+    """Nobody wants to know where the strings are."""
 
 
 class _Scan:
     """How far a body has been looked at, and what was found."""
 
-    __slots__ = ("_at", "_body", "_escapes", "_in_string", "_weight")
+    __slots__ = ("_at", "_body", "_escapes", "_in_string", "_on_string", "_started", "_weight")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, on_string: Callable[[int, int], None]) -> None:
         self._body = body
+        self._on_string = on_string
+        self._started = 0  # where the string begins that is looked at
         self._at = 0
         self._in_string = False
         self._weight = self._escapes = 0
@@ -72,7 +84,7 @@ class _Scan:
                 self._look_at_structure(end)
         if self._weight > MAX_WEIGHT or self._escapes > MAX_ESCAPES:
             raise BadRequestError(
-                f"The request's body is too complex: beyond {VERY_LARGE >> 20} MB it may have {MAX_WEIGHT:,} values "
+                f"The request's body is too complex: one of {len(self._body) >> 10} KB may have {MAX_WEIGHT:,} values "
                 f"(an object or a list counts as {CONTAINER}) and {MAX_ESCAPES:,} escapes in its strings",
                 status=413,
                 code="body_too_complex",
@@ -85,22 +97,28 @@ class _Scan:
         containers = body.count(b"[", at, until) + body.count(b"{", at, until)
         self._in_string = quote >= 0
         self._weight += body.count(b",", at, until) + CONTAINER * containers + self._in_string
-        self._at = until + self._in_string
+        self._started, self._at = until, until + self._in_string
 
     def _look_at_string(self, end: int) -> None:
         body, at = self._body, self._at
         quote = body.find(_QUOTE, at, end)
         until = end if quote < 0 else quote
         if body.find(_BACKSLASH, at, until) < 0:  # nearly always
-            self._in_string = quote < 0
-            self._at = until + (quote >= 0)
+            self._at = until
+            if quote >= 0:
+                self._end_string()
             return
         until = _ESCAPED_TEXT.match(body, at, end).end()  # type: ignore[union-attr]  # it matches nothing too
         self._escapes += body.count(_BACKSLASH, at, until)
         if until < end and body.startswith(_QUOTE, until):
-            self._in_string = False
-            self._at = until + 1
+            self._at = until
+            self._end_string()
         else:  # the slice ends in the string; a backslash at its very end takes the next character along
             is_split = body.startswith(_BACKSLASH, until)
             self._escapes += is_split
             self._at = until + 2 * is_split
+
+    def _end_string(self) -> None:
+        self._in_string = False
+        self._at += 1  # behind its quote
+        self._on_string(self._started, self._at)

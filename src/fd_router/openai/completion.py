@@ -143,6 +143,10 @@ class Completion:
         """The body that it was read from, b"" where its endpoint's is of another shape."""
         return self._body
 
+    def has_more_text(self, characters: int) -> None:
+        """Count so many characters more, of the body of which it was read from a shorter copy."""
+        self.tokens += characters * TOKENS_PER_CHARACTER
+
     def replace_body(self, body: bytes) -> None:
         """Keep ``body``, which says the same to scheduling, instead of the client's."""
         if self._body:

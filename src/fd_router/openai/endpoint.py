@@ -14,6 +14,7 @@ import msgspec
 from fd_router.errors import ErrorBody, HttpError, openai_error
 from fd_router.openai.completion import Completion, Headers
 from fd_router.openai.json_splice import set_member
+from fd_router.openai.large_bodies import LARGE
 from fd_router.openai.usage import FindTotal, FindUsage, find_total_tokens, find_usage
 
 Mode = Literal["generate", "stateful", "stored", "any_instance"]
@@ -58,6 +59,7 @@ def encoded(value: Mapping[str, Any]) -> bytes:
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One path that instances answer. ``read`` runs for each request, ``find_…`` at the end of some answers.
 
+    ``read_at_once``: bytes of a JSON body up to which ``read`` holds the loop for some ms at most, whatever is in it.
     ``with_model`` is for requests that ask for a model by another name than its instances know it by.
 
     ``path`` may have segments in braces, which any one segment fits. ``kind``: by which ``server.open-endpoints`` opens
@@ -76,3 +78,4 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     with_model: WithModel = with_model
     error_body: ErrorBody = openai_error
     error_event: ErrorEvent = openai_error_event
+    read_at_once: int = LARGE

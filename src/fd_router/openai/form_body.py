@@ -6,6 +6,7 @@ Only looked at: an instance gets the body as it came. So what isn't well formed 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -18,6 +19,10 @@ MAX_FIELD: Final = 64 * 1024
 
 MAX_PARTS: Final = 64
 """Parts that are looked at."""
+
+FRONT: Final = 8 * 1024 * 1024
+BACK: Final = 1024 * 1024
+"""Bytes of a body in which parts are looked for, at its beginning and at its end: between them is a large file."""
 
 _BOUNDARY = re.compile(rb'\bboundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 _NAME = re.compile(rb'content-disposition:[^\r\n]*?[;\s]name="([^"\r\n]{1,100})"', re.IGNORECASE)
@@ -45,16 +50,24 @@ def boundary_of(headers: Headers) -> bytes:
 def read_form(body: bytes, boundary: bytes) -> Form:
     """Read the parts of ``body``: of files no byte is copied."""
     form = Form({})
-    separator = b"--" + boundary
-    at = body.find(separator)
-    for _ in range(MAX_PARTS):
-        start = at + len(separator)
-        at = body.find(b"\r\n" + separator, start)
-        if at < 0:
-            break
-        _read_part(form, body, start, at)
-        at += 2
+    for start, end in _parts(body, b"--" + boundary):
+        _read_part(form, body, start, end)
     return form
+
+
+def _parts(body: bytes, separator: bytes) -> Iterator[tuple[int, int]]:
+    """Give the beginning and the end of each part, less the line ends around it."""
+    line = b"\r\n" + separator
+    front, back = FRONT, max(FRONT, len(body) - BACK)
+    start = body.find(separator, 0, front) + len(separator)
+    for _ in range(MAX_PARTS):
+        end = body.find(line, start, front) if start < front else -1
+        if end < 0:
+            end = body.find(line, max(start, back))
+        if end < 0:
+            break
+        yield start, end
+        start = end + len(line)
 
 
 def set_field(body: bytes, boundary: bytes, name: str, value: str) -> bytes:
@@ -63,20 +76,15 @@ def set_field(body: bytes, boundary: bytes, name: str, value: str) -> bytes:
     All else stays as it came. Raises ValueError for what is no form.
     """
     separator, wanted, text = b"--" + boundary, name.encode("utf-8"), value.encode("utf-8")
-    first = at = body.find(separator)
+    first = body.find(separator, 0, FRONT)
     if first < 0:
         raise ValueError("the form has no part")
-    for _ in range(MAX_PARTS):
-        start = at + len(separator)
-        at = body.find(b"\r\n" + separator, start)
-        if at < 0:
-            break
-        head_end = body.find(b"\r\n\r\n", start, min(at, start + MAX_FIELD))
+    for start, end in _parts(body, separator):
+        head_end = body.find(b"\r\n\r\n", start, min(end, start + MAX_FIELD))
         head = body[start:head_end] if head_end >= 0 else b""
         found = _NAME.search(head)
         if found is not None and found[1] == wanted and _FILE.search(head) is None:
-            return b"".join((body[: head_end + 4], text, body[at:]))
-        at += 2
+            return b"".join((body[: head_end + 4], text, body[end:]))
     part = b'%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (separator, wanted, text)
     return body[:first] + part + body[first:]
 

@@ -81,12 +81,15 @@ def texts_of(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
     """Give the texts in ``value``: a text, a content part, a message, or a list of such, one in the other."""
     if isinstance(value, str):
         yield value
-    elif not depth:
+    elif not depth or not value:
         return
     elif isinstance(value, list):
         if not _are_ids(value):
             for item in value:
-                yield from texts_of(item, depth - 1)
+                if type(item) is str:  # a list may have many
+                    yield item
+                else:
+                    yield from texts_of(item, depth - 1)
     elif isinstance(value, dict):
         for name in _TEXTS:
             if (inner := value.get(name)) is not None:

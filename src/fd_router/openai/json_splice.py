@@ -11,9 +11,22 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_SPACES = re.compile(rb"[ \t\n\r]*")
+_HEAD = re.compile(rb'[ \t\n\r]*("(?:[^"\\]|\\.)*")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
+_FIRST = re.compile(rb"[^ \t\n\r]")
 _COMMA, _BRACE = b",}"
+
+_COMPARED = 256
+"""Bytes of a value that are compared; where a longer one is, its address tells."""
+
+MAX_MEMBERS = 1000
+"""Members of an object that one is put into or taken from. Requests have some ten."""
+
+WALKED = 2 * 1024 * 1024
+"""Bytes of an object that is read in the slow way, if need be, to find its members."""
 
 _decoder = json.JSONDecoder()
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -29,10 +42,15 @@ class _Member(NamedTuple):
 
 def add_members(body: bytes, members: bytes) -> bytes:
     """Return the JSON object ``body`` with ``members`` (``"a":1,"b":2``) put first."""
+    start, comma = place_of_members(body)
+    return b"".join((body[:start], members, comma, body[start:]))
+
+
+def place_of_members(body: bytes) -> tuple[int, bytes]:
+    """Return where members are to be put first in the JSON object ``body``, and what is to stand behind them there."""
     start = body.index(b"{") + 1
-    rest = body[start:]
-    comma = b"" if rest.lstrip()[:1] == b"}" else b","
-    return b"".join((body[:start], members, comma, rest))
+    first = _FIRST.search(body, start)
+    return start, b"" if first is not None and first[0] == b"}" else b","
 
 
 def set_member(body: bytes, name: str, value: bytes) -> bytes:
@@ -48,13 +66,8 @@ def set_member(body: bytes, name: str, value: bytes) -> bytes:
 
 def _set_plain(body: bytes, name: str, value: bytes) -> bytes | None:
     """Do it for an object as JSON libraries write it by default, that has the member; else None."""
-    try:
-        members = _decode(body)
-        if not body.isascii():
-            body.decode("utf-8")
-    except (ValueError, RecursionError):
-        return None
-    if name not in members:
+    members = _plain_members(body)
+    if members is None or name not in members:
         return None
     place = _place_of(body, members, name)
     return None if place is None else b"".join((body[: place[0]], value, body[place[1] :]))
@@ -67,16 +80,29 @@ def _place_of(body: bytes, members: Mapping[str, msgspec.Raw], wanted: str) -> t
     lead, more, colon = b'{"', b"," + space + b'"', b'":' + space
     at, place = 0, None
     for name, value in members.items():
-        head, text = lead + name.encode("utf-8") + colon, bytes(value)
+        head = lead + name.encode("utf-8") + colon
         start = at + len(head)
-        if "\\" in name or not (body.startswith(head, at) and body.startswith(text, start)):
+        if "\\" in name or not (body.startswith(head, at) and _stands(value, body, start)):
             return None
-        at, lead = start + len(text), more
+        at, lead = start + memoryview(value).nbytes, more
         if body[at : at + 1] not in (b",", b"}"):  # it is another value that only begins so
             return None
         if name == wanted:
             place = start, at
     return place if body[at : at + 1] == b"}" else None
+
+
+def _stands(value: msgspec.Raw, body: bytes, start: int) -> bool:
+    """Tell whether ``value``, which is a part of ``body``, begins at ``start``; its first bytes tell."""
+    view = memoryview(value)
+    if view.nbytes <= _COMPARED:
+        return body.startswith(view, start)
+    return _address(view) == _address(body) + start
+
+
+def _address(data: bytes | memoryview) -> int:
+    address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
+    return address
 
 
 def drop_members(body: bytes, names: Collection[str]) -> bytes:
@@ -94,15 +120,29 @@ def _drop_plain(body: bytes, names: Collection[str]) -> bytes | None:
     msgspec finds the members in a fraction of the time, and its ``Raw`` values are the bytes as they came. But a name
     that stands there twice it tells once, and escapes in names it undoes. So the body must be just what it told.
     """
-    try:
-        members = _decode(body)
-        if not body.isascii():
-            body.decode("utf-8")  # msgspec doesn't look at the encoding of what it skips
-    except (ValueError, RecursionError):  # what it doesn't take (NaN, a lone surrogate, …) the standard library may
+    members = _plain_members(body)
+    if members is None:
         return None
     if not any(name in members for name in names):
         return body
     return _without(body, members, names)
+
+
+def _plain_members(body: bytes) -> Mapping[str, msgspec.Raw] | None:
+    """Return the members of an object in UTF-8, None for what isn't one, or breaks JSON's rules. Raises ValueError."""
+    try:
+        members = _decode(body)
+        if len(body) <= WALKED and not body.isascii():
+            body.decode("utf-8")  # msgspec doesn't look at the encoding of what it skips
+    except (ValueError, RecursionError):  # what it doesn't take (NaN, a lone surrogate, …) the standard library may
+        return None
+    if len(members) > MAX_MEMBERS:
+        raise _too_many()
+    return members
+
+
+def _too_many() -> ValueError:
+    return ValueError(f"the object has more than {MAX_MEMBERS} members")
 
 
 def _without(body: bytes, members: Mapping[str, msgspec.Raw], names: Collection[str]) -> bytes | None:
@@ -114,9 +154,9 @@ def _without(body: bytes, members: Mapping[str, msgspec.Raw], names: Collection[
     at, start, left = 0, 1, len(members)  # where the next member begins (the first with its brace), and a run of kept
     for name, value in members.items():
         left -= 1
-        head, text = lead + name.encode("utf-8") + colon, bytes(value)
-        end = at + len(head) + len(text)
-        if not (body.startswith(head, at) and body.startswith(text, at + len(head))) or "\\" in name:
+        head = lead + name.encode("utf-8") + colon
+        end = at + len(head) + memoryview(value).nbytes
+        if "\\" in name or not (body.startswith(head, at) and _stands(value, body, at + len(head))):
             return None
         if body[end] != (_COMMA if left else _BRACE):  # it is another value that only begins so, or a member too many
             return None
@@ -134,7 +174,9 @@ def _without(body: bytes, members: Mapping[str, msgspec.Raw], names: Collection[
 
 
 def _drop_any(body: bytes, names: Collection[str]) -> bytes:
-    """Do it for whatever the standard library's decoder reads."""
+    """Do it for whatever the standard library's decoder reads, but for large ones, which are to keep to RFC 8259."""
+    if len(body) > WALKED:
+        return _drop_spaced(body, names)
     text = body.decode("utf-8")
     kept, found = [], False
     for member in (members := _members(text)):
@@ -146,6 +188,29 @@ def _drop_any(body: bytes, names: Collection[str]) -> bytes:
         return body
     start, end = text.index("{") + 1, members[-1].end
     return (text[:start] + ",".join(kept) + text[end:]).encode("utf-8")
+
+
+def _drop_spaced(body: bytes, names: Collection[str]) -> bytes:
+    """Do it for an object in any spacing, if msgspec takes it. Raises ValueError for another one."""
+    members = _plain_members(body)
+    if members is None:
+        raise ValueError(f"beyond {WALKED >> 20} MB it must keep to RFC 8259")
+    base, start = _address(body), body.index(b"{") + 1
+    kept: list[bytes] = []
+    at = end = start
+    for value in members.values():
+        view = memoryview(value)
+        begins = _address(view) - base if view.nbytes else -1
+        head = _HEAD.fullmatch(body, at, begins) if begins > at else None
+        end = _SPACES.match(body, begins + view.nbytes).end()  # type: ignore[union-attr]  # it matches nothing too
+        if head is None:
+            raise ValueError("a member stands there twice")
+        if json.loads(head[1]) not in names:
+            kept.append(body[at:end])
+        at = end + 1
+    if body[end : end + 1] != b"}" and members:
+        raise ValueError("a member stands there twice")
+    return b"".join((body[:start], b",".join(kept), body[end:]))
 
 
 def _members(text: str) -> list[_Member]:
@@ -163,6 +228,8 @@ def _members(text: str) -> list[_Member]:
         _, at = _decoder.raw_decode(text, at)
         at = _skip(text, at)
         members.append(_Member(name, start, at))
+        if len(members) > MAX_MEMBERS:
+            raise _too_many()
         if text[at : at + 1] != ",":
             return members
         start = at + 1

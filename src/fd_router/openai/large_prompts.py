@@ -93,7 +93,7 @@ class _Reader:
         """Decode a string, or its beginning; an absent one is empty."""
         if not view.nbytes:
             return ""
-        cut = view.nbytes if view.nbytes <= self._left else _place_to_cut(view, self._left)
+        cut = view.nbytes if view.nbytes <= self._left else place_to_cut(view, self._left)
         if cut == 0:
             self.unread += int((view.nbytes - 2) * self._per_byte)
             return ""
@@ -104,7 +104,7 @@ class _Reader:
         return text
 
 
-def _place_to_cut(view: memoryview, most: int) -> int:
+def place_to_cut(view: memoryview, most: int) -> int:
     """Return where a string can be cut, at ``most`` bytes or somewhat before: between characters, in no escape.
 
     0: nothing is to be read of it, its end: there is no such place, as in a text of nothing but escapes.

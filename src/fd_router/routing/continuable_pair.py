@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.engines.pairing import PairedRequest
+from fd_router.http.spliced_body import Body
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.continuation.contracts import Leg, LegListener
@@ -50,7 +51,7 @@ class ContinuablePair(RoutedRequest):
         prefill, decode = select_pair(completion, excluded, None, self)
         try:
             self._tell_choice(None if prefill is None else prefill.instance, decode.instance)
-            body = b"" if prefill is not None else plan_alone(paired, decode.instance).decode_body(None)
+            alone: Body = b"" if prefill is not None else plan_alone(paired, decode.instance).decode_body(None)
         except BaseException:
             for reservation in (prefill, decode):
                 if reservation is not None:
@@ -59,7 +60,7 @@ class ContinuablePair(RoutedRequest):
         if prefill is not None:
             pair, release = (prefill, decode), self._release
             return ContinuingPair.planned(stream, paired, pair, self._context, self._request, release, self._is_full)
-        leg = SingleLeg(stream, decode, self._context.pools, self._request, body, self._release, self._who)
+        leg = SingleLeg(stream, decode, self._context.pools, self._request, alone, self._release, self._who)
         if self._is_full:
             leg.pause()
         return leg

@@ -289,15 +289,18 @@ class PairRequest(SuspectedPair):
             self._prefill_done(reservation)
         if reservation.wants_usage:
             self._watch_usage(body)
-        if self._journal is not None:
+        if (journal := self._journal) is not None:
             leg.deliver_to(self._relay)
+            journal.begun()
 
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
         self._write_data(data)
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:
-        """Decode's answer is whole, and so is the client's."""
+        """Decode's answer is whole, and so is the client's, unless its beginning said that decode gives up."""
+        if self._continuation is not None:
+            return
         record = self.record
         is_judged = len(self._recent) == 1 and not record.stream  # nearly always, and by all of it
         if record.status < 300 and not is_judged and (flaw := self._judge_end(leg.reservation.instance)):

@@ -18,6 +18,7 @@ from fd_router.http.connection_pool import InstancePool, Pools
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import forbids_retry, retry_after_secs
+from fd_router.http.spliced_body import Body
 from fd_router.http.upstream_connection import UpstreamConnection
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
@@ -94,7 +95,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     _connection: UpstreamConnection | None = None
     _connecting: asyncio.Task[None] | None = None
     _time_limit: float = 0.0
-    _body: bytes = b""  # what is sent; this and the rest from ``start`` on
+    _body: Body = b""  # what is sent; this and the rest from ``start`` on
     _request: Request = cast("Request", None)
     _pool: InstancePool = cast("InstancePool", None)
 
@@ -108,7 +109,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         """Whether something of its answer is still to come that matters."""
         return not (self.is_over or self._has_begun)
 
-    def start(self, pools: Pools, request: Request, body: bytes, time_limit: float = 0.0) -> None:
+    def start(self, pools: Pools, request: Request, body: Body, time_limit: float = 0.0) -> None:
         """Send the request, with the ``body`` that is the pair's. ``time_limit`` as ``_dispatch`` takes it."""
         self._request = request
         self._body = body

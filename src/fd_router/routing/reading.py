@@ -9,7 +9,7 @@ from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.pace import Pace
 from fd_router.openai.body_check import check_body
 from fd_router.openai.completion import Completion
-from fd_router.openai.large_bodies import VERY_LARGE, UnusualBodyError, as_json_in_slices
+from fd_router.openai.large_bodies import LARGE, UnusualBodyError, as_json_in_slices
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.phase import PREPARING
 from fd_router.routing.waiting_request import WaitingRequest
@@ -25,7 +25,7 @@ class RequestThatIsRead(WaitingRequest):
     def start(self) -> None:
         """Read the request and send it where scheduling chooses."""
         body = self._request.body
-        if len(body) > VERY_LARGE:
+        if len(body) > LARGE and len(body) > self._context.endpoint.read_at_once:
             self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
         elif (completion := self._read(body)) is not None:
             self._go_on(completion)
@@ -33,9 +33,10 @@ class RequestThatIsRead(WaitingRequest):
     async def _start_slowly(self, body: bytes) -> None:
         """Do the same with a very large body, in steps between which others have a turn."""
         try:
-            await check_body(body, Pace().breathe)
+            shortening = await check_body(body, Pace().breathe)
+            await asyncio.sleep(0)
             if self._phase is PREPARING:
-                await self._read_slowly(body)
+                await self._read_slowly(shortening.body(), shortening.unread)
         except HttpError as error:
             if self._phase is PREPARING:
                 self._reject(error)
@@ -45,21 +46,28 @@ class RequestThatIsRead(WaitingRequest):
         if self._phase is PREPARING and self._completion is not None:
             self._go_on(self._completion)
 
-    async def _read_slowly(self, body: bytes) -> None:
+    async def _read_slowly(self, body: bytes, unread: int) -> None:
+        """Read ``body``, which lacks ``unread`` characters of text."""
         try:
-            completion = self._read(body)
+            completion = self._read(body, unread)
         except UnusualBodyError:
             mended = await as_json_in_slices(body, Pace().breathe)
-            completion = self._read(mended) if self._phase is PREPARING else None
+            completion = self._read(mended, unread) if self._phase is PREPARING else None
         if completion is not None:
+            completion.replace_body(self._request.body)
             await asyncio.sleep(0)
 
-    def _read(self, body: bytes) -> Completion | None:
+    def _read(self, body: bytes, unread: int = 0) -> Completion | None:
         """Read the request in ``body``. Returns None when it has ended so. Raises UnusualBodyError."""
         request, context = self._request, self._context
         try:
             gate, read = context.gate, context.endpoint.read
-            completion = read(body, request.head.headers) if gate is None else self._enter(gate, body)
+            if gate is not None:
+                completion = self._enter(gate, body, unread)
+            else:
+                completion = read(body, request.head.headers)
+                if unread:
+                    completion.has_more_text(unread)
             if completion.transfer_member:
                 self._check_transfer(completion)
         except UnusualBodyError:
@@ -88,11 +96,12 @@ class RequestThatIsRead(WaitingRequest):
             self._log_error(f"Failed to unmarshal request JSON: {error.message}")
         self._fail_locally(error)
 
-    def _enter(self, gate: ApiKeyGate, body: bytes) -> Completion:
+    def _enter(self, gate: ApiKeyGate, body: bytes, unread: int) -> Completion:
         """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
         self._grant = grant = gate.identify(self._request.head.authorization)
         self.record.key = grant.name
         completion = self._context.endpoint.read(body, self._request.head.headers)
+        completion.has_more_text(unread)
         grant.begin(completion)
         return completion
 

@@ -31,7 +31,6 @@ from fd_router.telemetry.record import RequestRecord
 Select = Callable[[RequestView, Collection[str]], Reservation[Instance]]
 """(request, keys of instances tried) → the instance, counted. Raises NoInstanceError."""
 
-
 MAX_HELD: Final = 1024 * 1024
 """Bytes of a completion that is kept until it is whole; longer ones go to the client as they come."""
 
@@ -258,8 +257,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                     breaker.answered(status)
             if reservation.wants_usage:
                 self._watch_usage(body)
-        if self._journal is not None:
+        if (journal := self._journal) is not None:
             self._deliver_to(self._relay)
+            journal.begun()
 
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on."""
@@ -267,7 +267,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         if head.status >= 300 and self._goes_elsewhere(head):
             return
         self._pass_on(head, body)
-        if self._phase is not STREAMING:
+        if self._phase is not STREAMING or self._continuation is not None:
             return
         if self.record.stream or self._usage is not None:
             self.on_complete()

@@ -8,6 +8,7 @@ import pytest
 from fd_router.engines.dialect import PairedRequest
 from fd_router.engines.fastdeploy.dialect import FastDeployDialect
 from fd_router.engines.fastdeploy.disaggregation import PairInfos, can_pair, disaggregate_info
+from fd_router.http.heads import LONG_BODY
 
 
 def member(host="10.0.0.1", tp=1, version="", protocols=("ipc", "rdma"), connector=0, devices=(), rdma=()):
@@ -25,8 +26,8 @@ def sent(paired, prefill=None, decode=None):
     """Return what both instances get for it."""
     plan = FastDeployDialect().plan(paired, prefill or member(), decode or member())
     assert plan.order == "together"
-    assert plan.prefill_body() == plan.decode_body(None)
-    return plan.decode_body(None)
+    assert bytes(plan.prefill_body()) == bytes(plan.decode_body(None))
+    return bytes(plan.decode_body(None))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,17 @@ def test_another_attempt_gets_the_other_pairs_info():
         body = json.loads(dialect.plan(paired, member(), member(host=host)).decode_body(None))
         assert body["disaggregate_info"]["decode_ip"] == host
         assert body["a"] == 2
+
+
+@pytest.mark.parametrize("filling", [b'"a":"%b"', b' "b":1, "a": "%b" ', b""])
+def test_a_long_body_is_held_once(filling):
+    body = b" {%b} " % (filling % (b"x" * LONG_BODY) if filling else b" " * LONG_BODY)
+    plan = FastDeployDialect().plan(request(body, "r", own=False), member(), member())
+    spliced = plan.decode_body(None)
+    assert json.loads(bytes(spliced)).items() >= {"request_id": "r", **json.loads(body)}.items()
+    assert len(spliced) == len(bytes(spliced))
+    assert spliced.pieces[1].obj is body
+    assert plan.prefill_body() is spliced
 
 
 def test_a_rescheduling_has_its_own_id_and_the_tokens_so_far():

@@ -95,6 +95,19 @@ async def test_a_pd_error_in_mid_stream() -> None:
     rig.assert_all_is_given_back()
 
 
+async def test_a_pd_error_in_the_first_bytes_of_a_whole_answer() -> None:
+    rig = PairStreamRig()
+    client = rig.client()
+    whole = rig.engine.answer(BODY, chat=False)
+    prefill, decode = await rig.pair(client, BODY)
+    prefill.receive(PREFILL)
+    error = chunk(b'data: {"error": {"message": "PD Error: no memory"}}\n\n') + STREAM_END
+    decode.receive(STREAM_HEAD + whole[: whole.index(b"\n\n\r\n", 600) + 4] + error)
+    await rig.answer_next()
+    assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(whole)
+    rig.assert_all_is_given_back()
+
+
 async def test_the_next_prefill_dies() -> None:
     rig = PairStreamRig()
     client = rig.client()

@@ -134,6 +134,22 @@ async def test_an_instance_that_gives_up_is_left(last: bytes) -> None:
     rig.assert_all_is_given_back()
 
 
+@pytest.mark.parametrize("rest", [b"", b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"])
+async def test_an_instance_that_gives_up_in_its_first_bytes_is_left(rest: bytes) -> None:
+    """Also when its whole answer comes at once, as it does on a busy machine."""
+    rig = StreamRig()
+    client = rig.client()
+    first = await rig.ask(client, BODY)
+    whole = rig.engine.answer(BODY, chat=False)
+    last = b'data: {"error":{"message":"EngineCore encountered an issue"}}\n\n'
+    upto = whole.index(b"\n\n\r\n", 600) + 4
+    first.receive(STREAM_HEAD + whole[:upto] + b"%x\r\n%b\r\n" % (len(last), last) + rest)
+    await rig.answer_next()
+    assert events_of(body_of(client)) == rig.whole()
+    assert rig.metric("continued", "gave_up") == 1
+    rig.assert_all_is_given_back()
+
+
 async def test_what_nobody_goes_on_with_is_passed_on() -> None:
     rig = StreamRig()
     client = rig.client()

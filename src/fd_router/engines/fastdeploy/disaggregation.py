@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fd_router.engines.pairing import PairedRequest, Pairing, PairMember, PairPlan, SameBody
-from fd_router.openai.json_splice import add_members, drop_members
+from fd_router.engines.pairing import PairedRequest, Pairing, PairMember, PairPlan, SameBody, with_members
+from fd_router.openai.json_splice import drop_members
 
 _OWN_MEMBERS = ("disaggregate_info", "request_id", "completion_token_ids")
 
@@ -86,7 +86,7 @@ def plan_first(request: PairedRequest, info: bytes) -> PairPlan:
     request_id = request.request_id
     if not request.has_own_id:
         info = b'%b,"request_id":"%b"' % (info, request_id.encode())  # made here: nothing to escape
-    return SameBody(request_id, add_members(body, info))
+    return SameBody(request_id, with_members(body, info))
 
 
 def plan_again(request: PairedRequest, info: bytes) -> PairPlan:
@@ -96,7 +96,7 @@ def plan_again(request: PairedRequest, info: bytes) -> PairPlan:
     members = b'%b,"request_id":%b' % (info, msgspec.json.encode(request_id))
     if request.token_ids:
         members += b',"completion_token_ids":' + msgspec.json.encode(request.token_ids)
-    return SameBody(request_id, add_members(body, members))
+    return SameBody(request_id, with_members(body, members))
 
 
 class FastDeployPairing(Pairing):

@@ -121,6 +121,8 @@ class Journal:
         """Begin with the first bytes of the body. Returns what of them is to be handed on, with the answer's head."""
         self._count(first)
         end = _end_of_events(first)
+        if end and not self.lost and (broken := _broken_at(first, end)) >= 0:
+            end, self._is_broken = _end_of_events(first, broken), True
         now = first[:end]
         self._hold(first[end:])
         if now:
@@ -130,6 +132,11 @@ class Journal:
     def write_to(self, write: Callable[[bytes], None]) -> None:
         """Hand what comes from now on to ``write``."""
         self._write = write
+
+    def begun(self) -> None:
+        """The first bytes are on their way: if the instance gave up in the same ones, that is told now."""
+        if self._is_broken:
+            self._is_told()
 
     def feed(self, data: bytes) -> None:
         """Take more of the stream."""

@@ -8,6 +8,7 @@ from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
+from fd_router.http.spliced_body import Body
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
@@ -31,7 +32,7 @@ class SingleLeg(UpstreamRequest):
         reservation: Reservation[Instance],
         pools: Pools,
         request: Request,
-        body: bytes,
+        body: Body,
         release: Callable[[Reservation[Instance]], None],
         who: str,
     ) -> None:
