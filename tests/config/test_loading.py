@@ -455,6 +455,18 @@ def test_an_unknown_key_is_ignored_with_a_warning_that_names_the_nearest(
     assert loaded.config == load(None, PORT, {}).config
 
 
+@pytest.mark.parametrize("source", ["flag", "environment", "file"])
+@pytest.mark.parametrize("splitwise", [False, True])
+def test_a_policy_for_mixed_instances_has_no_effect_on_pairs(write: Write, source: str, splitwise: bool) -> None:
+    """A file may have it all the same: FastDeploy's examples name all three."""
+    path = str(write("scheduler: {policy: random}\n")) if source == "file" else None
+    flags = {**PORT, "server.splitwise": splitwise} | ({"scheduler.policy": "random"} if source == "flag" else {})
+    environ = {"FD_ROUTER_SCHEDULER_POLICY": "random"} if source == "environment" else {}
+    warnings = load(path, flags, environ).warnings
+    assert len(warnings) == (splitwise and source != "file")
+    assert all("--prefill-policy" in warning for warning in warnings)
+
+
 def test_an_unknown_environment_variable_warns() -> None:
     environ = {"FD_ROUTER_SERVER_PROT": "1", "FD_ROUTER_CONFIG_PTH": "x", "FD_ROUTER_QQQQQQQQQQQQQQ": "", "OTHER": "x"}
     assert load(None, PORT, environ).warnings == (

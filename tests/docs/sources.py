@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import fd_router
 
@@ -36,11 +38,38 @@ WITHOUT_TEXT = {
 """Calls whose text stands elsewhere, by file, and where."""
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    """Give every module of the router, without the tools that only the command line has."""
+class Said(NamedTuple):
+    """What stands in the source. ``lines``: (file, text) of warnings and errors; ``fragments``: all texts."""
+
+    lines: frozenset[tuple[str, str]]
+    reasons: frozenset[str]  # not to start
+    codes: frozenset[str]
+    fragments: frozenset[str]
+
+
+@functools.cache
+def said(least: int = 7) -> Said:
+    """Read the whole source, once. ``least``: characters of a fragment."""
+    lines: set[tuple[str, str]] = set()
+    reasons: set[str] = set()
+    codes: set[str] = set()
+    fragments: set[str] = set()
     for path in sorted(SOURCE.rglob("*.py")):
-        if not {"devtools", "cli"} & set(path.relative_to(SOURCE).parts):
-            yield str(path.relative_to(SOURCE)), ast.parse(path.read_text())
+        tree = ast.parse(path.read_text())
+        nodes = list(ast.walk(tree))
+        fragments |= {node.value for node in nodes if isinstance(node, ast.Constant) if isinstance(node.value, str)}
+        if {"devtools", "cli"} & set(path.relative_to(SOURCE).parts):  # tools that only the command line has
+            continue
+        file = str(path.relative_to(SOURCE))
+        lines |= set(_log_lines(file, nodes))
+        reasons |= {text_of(call.args[0]) for name, call in calls(nodes) if name == "FdRouterError" and call.args}
+        codes |= _error_codes(file, nodes)
+    return Said(
+        frozenset(lines),
+        frozenset(reasons),
+        frozenset(code for code in codes if re.fullmatch(r"[a-z_]+", code)),
+        frozenset(fragment for fragment in fragments if len(fragment) >= least),
+    )
 
 
 def text_of(node: ast.AST) -> str:
@@ -52,39 +81,31 @@ def text_of(node: ast.AST) -> str:
     return ""
 
 
-def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree):
+def calls(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.Call]]:
+    for node in nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             yield node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id, node
 
 
-def log_lines() -> Iterator[tuple[str, str]]:
-    """Give file and text of every warning and error line."""
-    for file, tree in trees():
-        for name, call in calls(tree):
-            is_method = isinstance(call.func, ast.Attribute)
-            if is_method and (name in LOGGERS or name == INDIRECT.get(file)) and call.args:
-                texts = [text_of(argument) for argument in call.args]
-                yield file, next(filter(None, texts), "")
+def _log_lines(file: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
+    for name, call in calls(nodes):
+        is_method = isinstance(call.func, ast.Attribute)
+        if is_method and (name in LOGGERS or name == INDIRECT.get(file)) and call.args:
+            texts = [text_of(argument) for argument in call.args]
+            yield file, next(filter(None, texts), "")
 
 
-def reasons_not_to_start() -> Iterator[str]:
-    for _, tree in trees():
-        yield from (text_of(call.args[0]) for name, call in calls(tree) if name == "FdRouterError" and call.args)
-
-
-def error_codes() -> set[str]:
+def _error_codes(file: str, nodes: Iterable[ast.AST]) -> set[str]:
     """Return every code that an error of the router's may have."""
     found: set[str] = set()
-    for file, tree in trees():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.keyword) and node.arg == "code" and (text := text_of(node.value)):
-                found.add(text)
-            elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                if any(_name(target) == "code" for target in targets) and file != "http/tls.py":
-                    found |= {text for part in ast.walk(node.value) if (text := text_of(part))}
-    return {code for code in found if re.fullmatch(r"[a-z_]+", code)}
+    for node in nodes:
+        if isinstance(node, ast.keyword) and node.arg == "code" and (text := text_of(node.value)):
+            found.add(text)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(_name(target) == "code" for target in targets) and file != "http/tls.py":
+                found |= {text for part in ast.walk(node.value) if (text := text_of(part))}
+    return found
 
 
 def _name(target: ast.expr) -> str:
@@ -100,16 +121,3 @@ def pattern_of(text: str, most: int = 45) -> re.Pattern[str]:
         if most <= 0:
             break
     return re.compile(".+?".join(parts) + ".*")
-
-
-def fragments(least: int = 7) -> set[str]:
-    """Return every piece of text of the router's source that has at least so many characters."""
-    found: set[str] = set()
-    for path in SOURCE.rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        found |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) if _is_text(node)}
-    return {fragment for fragment in found if len(fragment) >= least}
-
-
-def _is_text(node: ast.Constant) -> bool:
-    return isinstance(node.value, str)

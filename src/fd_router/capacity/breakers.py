@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,14 +11,12 @@ import msgspec
 
 from fd_router.capacity.breaker import Breaker, Circuit, Signal, TripLimits
 from fd_router.capacity.limits import Limits
+from fd_router.capacity.ticking import Ticking
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
-
-TICK_SECONDS = 0.1
-"""How late the end of an open circuit's time may be noticed."""
 
 PANIC_LINE_SECONDS = 10.0
 """A group's panic is told in the log no more often."""
@@ -70,7 +67,7 @@ class _Record:
         self.changed_at = float("-inf")
 
 
-class Breakers:
+class Breakers(Ticking):
     """Gives each member a breaker and moves its circuit.
 
     An open circuit's time doubles with each opening that follows a short time after the one before, and is shortened by
@@ -100,12 +97,6 @@ class Breakers:
         self._told: dict[GroupKey, float] = {}  # when its last panic was told
         self._rotated = clock()
         registry.on_change(self._on_change)
-
-    async def run(self) -> None:
-        """Look at the clock until cancelled."""
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self.tick()
 
     def tick(self) -> None:
         """Try the circuits that were open for long enough, and let the window slide."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from fd_router.capacity.sparing import can_spare
+from fd_router.capacity.ticking import Ticking
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance, MemberGroup
 from fd_router.instances.registry import Registry
-
-TICK_SECONDS = 0.1
-"""How late the end of a cooling may be noticed."""
 
 FIRST_SECS = 0.2
 """How long it lasts when the instance doesn't say; twice as long each time that it is followed soon by another."""
@@ -31,7 +28,7 @@ class _Cooled:
         self.seconds = 0.0
 
 
-class Cooling:
+class Cooling(Ticking):
     """Gives each member a cooler, and takes those that are cooled out of their groups' candidates for a while.
 
     Who refuses fastest has the fewest requests running, and would get most of them. ``min_share`` of a group's
@@ -48,12 +45,6 @@ class Cooling:
         self._clock = clock
         self._cooled: dict[str, _Cooled] = {}  # also those whose cooling ended a short time ago
         registry.on_change(self._on_change)
-
-    async def run(self) -> None:
-        """Look at the clock until cancelled."""
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self.tick()
 
     def tick(self) -> None:
         """End the coolings whose time is over, and forget those that ended long ago."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 from fd_router.capacity.limits import Limits
+from fd_router.capacity.ticking import Ticking
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Instance, MemberGroup
 from fd_router.instances.registry import Registry
-
-TICK_SECONDS = 0.1
-"""How often limits follow the time and the others' loads."""
 
 WARMING = "slow start"
 
@@ -45,7 +42,7 @@ class _Elders:
         return self._running[older] / self._shares[older] if older else None
 
 
-class SlowStart:
+class SlowStart(Ticking):
     """Limits the concurrent requests of instances that are warming up to a growing share of what the others have.
 
     A limit works with every policy alike: a newcomer, which is the idlest of all, would else be sent everything at
@@ -60,12 +57,6 @@ class SlowStart:
         self._warming: dict[str, tuple[Instance, float]] = {}  # key → since when
         self._down: set[str] = set()  # a suspect that its probe clears has not been away
         registry.on_change(self._on_change)
-
-    async def run(self) -> None:
-        """Let the limits rise until cancelled."""
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self.tick()
 
     def tick(self) -> None:
         """Set the limits that are right now."""

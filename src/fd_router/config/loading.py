@@ -160,6 +160,8 @@ def examine(path: str | None, flags: Mapping[str, object], environ: Mapping[str,
     portless = "server.port" not in deciding or values.get("server.port") == 0
     if portless and not notes.unreadable:
         notes.problems.append(_NO_PORT)
+    if values.get("server.splitwise"):
+        notes.warnings += _mixed_policy(deciding)
     origins = {key: one.origin for key, one in deciding.items()}
     return Report(_build(values, path), _in_order(notes.problems, path), _in_order(notes.warnings, path), origins)
 
@@ -183,6 +185,14 @@ def _judge(given: Iterable[_Given], deciding: Mapping[str, _Given], notes: _Note
             if winner is one:
                 values[one.option.key] = value
     return values
+
+
+def _mixed_policy(deciding: Mapping[str, _Given]) -> Iterator[str]:
+    """Say that a policy has no effect on pairs. Files may hold all three keys, as FastDeploy's examples do."""
+    one = deciding.get("scheduler.policy")
+    if one is not None and one.origin in (one.option.flag, one.option.environment):
+        others = "scheduler.prefill-policy and scheduler.decode-policy (--prefill-policy, --decode-policy)"
+        yield f"{one.origin}: {one.option.key} chooses among mixed instances; in splitwise mode {others} choose"
 
 
 def _build(values: Mapping[str, Any], path: str | None) -> Config:

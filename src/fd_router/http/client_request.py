@@ -48,16 +48,6 @@ class ClientRequest(UpstreamRequest):
         """Give up; the listener hears no more. Its connection is closed."""
         self._cancel()
 
-    def pause(self) -> None:
-        """Stop reading the answer."""
-        self._is_full = True
-        self._pause_upstream()
-
-    def resume(self) -> None:
-        """Read the answer again."""
-        self._is_full = False
-        self._resume_upstream()
-
     def _on_sending(self) -> bytes:
         return self._request
 

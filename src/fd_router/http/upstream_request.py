@@ -57,6 +57,16 @@ class UpstreamRequest:
             connection, self._connection = self._connection, None
             connection.cancel()
 
+    def pause(self) -> None:
+        """Read nothing of the answer for now, also of one that is still to come."""
+        self._is_full = True
+        self._pause_upstream()
+
+    def resume(self) -> None:
+        """Read it again."""
+        self._is_full = False
+        self._resume_upstream()
+
     def _pause_upstream(self) -> None:
         """Stop reading the answer."""
         if self._connection is not None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.engines.pairing import PairedRequest
-from fd_router.http.spliced_body import Body
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.continuation.contracts import Leg, LegListener
 from fd_router.routing.continuation.pair_leg import ContinuingPair
 from fd_router.routing.continuation.single_leg import SingleLeg
 from fd_router.routing.pair_context import PairContext
-from fd_router.routing.pair_planning import plan_alone
+from fd_router.routing.pair_planning import plan_alone, plan_pair
 from fd_router.routing.request import RoutedRequest
+from fd_router.scheduling.reservation import Reservation
 
 
 class ContinuablePair(RoutedRequest):
@@ -51,16 +51,25 @@ class ContinuablePair(RoutedRequest):
         prefill, decode = select_pair(completion, excluded, None, self)
         try:
             self._tell_choice(None if prefill is None else prefill.instance, decode.instance)
-            alone: Body = b"" if prefill is not None else plan_alone(paired, decode.instance).decode_body(None)
-        except BaseException:
+            leg = self._make_leg(stream, paired, prefill, decode)
+        except BaseException:  # an HttpError where the dialect can't
             for reservation in (prefill, decode):
                 if reservation is not None:
                     self._release(reservation)
             raise
-        if prefill is not None:
-            pair, release = (prefill, decode), self._release
-            return ContinuingPair.planned(stream, paired, pair, self._context, self._request, release, self._is_full)
-        leg = SingleLeg(stream, decode, self._context.pools, self._request, alone, self._release, self._who)
         if self._is_full:
             leg.pause()
         return leg
+
+    def _make_leg(
+        self,
+        stream: LegListener,
+        paired: PairedRequest,
+        prefill: Reservation[Instance] | None,
+        decode: Reservation[Instance],
+    ) -> Leg:
+        if prefill is None:
+            body = plan_alone(paired, decode.instance).decode_body(None)
+            return SingleLeg(stream, decode, self._context.pools, self._request, body, self._release, self._who)
+        plan = plan_pair(paired, prefill.instance, decode.instance)
+        return ContinuingPair(stream, plan, (prefill, decode), self._context, self._request, self._release)

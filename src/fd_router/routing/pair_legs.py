@@ -131,16 +131,6 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         self.is_over = True
         self._cancel()
 
-    def pause(self) -> None:
-        """Stop reading."""
-        self._is_full = True
-        self._pause_upstream()
-
-    def resume(self) -> None:
-        """Read on."""
-        self._is_full = False
-        self._resume_upstream()
-
     def deliver_to(self, take: Callable[[bytes], None]) -> None:
         """Have the rest of the answer's body given to ``take`` alone."""
         self._deliver_to(take)

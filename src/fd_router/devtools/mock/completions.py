@@ -186,6 +186,15 @@ def _spell(words: list[str]) -> list[bytes]:
     return [_encode(word if word in ",.:" else f" {word}")[1:-1] for word in words]
 
 
+class Made(msgspec.Struct, frozen=True):
+    """What was generated, for an answer that isn't streamed. ``text`` is the inside of a JSON string."""
+
+    text: bytes
+    finish_reason: str
+    usage: dict[str, Any]
+    token_ids: list[int] | None = None  # where they are to be told
+
+
 class Answer:
     """Writes one completion: as a whole, or as stream events around the words. ``chat`` tells the endpoint."""
 
@@ -233,22 +242,20 @@ class Answer:
         error = {"message": message, "type": "internal_error", "param": None, "code": None}
         return b"data: " + _encode({"error": error}) + b"\n\ndata: [DONE]\n\n"
 
-    def whole(
-        self, text: bytes, finish_reason: str, usage: dict[str, Any], token_ids: list[int] | None = None
-    ) -> bytes:
-        """Return the body of an answer that isn't streamed; ``text`` is the inside of a JSON string."""
-        quoted = msgspec.Raw(b'"' + text + b'"')
+    def whole(self, made: Made) -> bytes:
+        """Return the body of an answer that isn't streamed."""
+        quoted = msgspec.Raw(b'"' + made.text + b'"')
         content: Any = {"role": "assistant", "content": quoted} if self.chat else quoted
-        choice = _choice("message", content, finish_reason, chat=self.chat)
-        if token_ids is not None:
-            (content if self.chat else choice)["completion_token_ids"] = token_ids
+        choice = _choice("message", content, made.finish_reason, chat=self.chat)
+        if made.token_ids is not None:
+            (content if self.chat else choice)["completion_token_ids"] = made.token_ids
         return _encode({
             "id": self.id,
             "object": "chat.completion" if self.chat else "text_completion",
             "created": self._created,
             "model": self.model,
             "choices": [choice],
-            "usage": usage,
+            "usage": made.usage,
         })  # fmt: skip
 
 

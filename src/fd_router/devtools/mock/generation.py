@@ -11,7 +11,7 @@ import msgspec
 from fd_router.devtools.engine_model.engine import Engine
 from fd_router.devtools.engine_model.prompts import Prompt
 from fd_router.devtools.engine_model.runs import Run, Token
-from fd_router.devtools.mock.completions import Answer, Words, token_id, usage_of
+from fd_router.devtools.mock.completions import Answer, Made, Words, token_id, usage_of
 from fd_router.devtools.mock.faults import Fault
 from fd_router.devtools.mock.http_server import Call
 from fd_router.errors import HttpError
@@ -226,7 +226,8 @@ class Generation:
             return
         number = self.given + produced
         ids = [token_id(self.behind + each) for each in range(1, number + 1)]
-        body = self._answer.whole(self._words.text(number, self.behind), self._reason, self._usage(), ids)
+        made = Made(self._words.text(number, self.behind), self._reason, self._usage(), ids)
+        body = self._answer.whole(made)
         self._end()
         self._call.respond(200, body, headers=request_headers(self._call))
 
@@ -278,7 +279,7 @@ class Generation:
             self._call.respond(200, body, headers=headers)
 
     def _whole_answer(self) -> bytes:
-        return self._answer.whole(self._words.text(self.produced, self.behind), self._reason, self._usage())
+        return self._answer.whole(Made(self._words.text(self.produced, self.behind), self._reason, self._usage()))
 
     def _cut(self, fault: Fault) -> None:
         self._end()

@@ -7,19 +7,7 @@ from typing import Annotated
 import msgspec
 
 from fd_router.config.loading import Option
-from fd_router.devtools.engine_model.options import (
-    CACHE_TOKENS,
-    DECODE_MS_PER_RUNNING,
-    DECODE_MS_PER_TOKEN,
-    MAX_RUNNING,
-    PREFILL_TOKENS_PER_SEC,
-    CacheSize,
-    DecodeTime,
-    DecodeTimeMore,
-    MaxRunning,
-    PrefillSpeed,
-    engine_settings,
-)
+from fd_router.devtools.engine_model import options as engine_options
 from fd_router.devtools.engine_model.runs import EngineSettings
 from fd_router.devtools.mock.engines import DIALECTS
 from fd_router.devtools.router_address import FORM, PATTERN
@@ -86,15 +74,15 @@ class MockOptions(msgspec.Struct, frozen=True):
     kv_wait_secs: Annotated[
         float, Option(help="How long a decode instance waits for the KV cache.", unit="s", minimum=0.001)
     ] = 10.0
-    prefill_tokens_per_sec: PrefillSpeed = PREFILL_TOKENS_PER_SEC
-    decode_ms_per_token: DecodeTime = DECODE_MS_PER_TOKEN
-    decode_ms_per_running: DecodeTimeMore = DECODE_MS_PER_RUNNING
-    cache_tokens: CacheSize = CACHE_TOKENS
+    prefill_tokens_per_sec: engine_options.PrefillSpeed = engine_options.PREFILL_TOKENS_PER_SEC
+    decode_ms_per_token: engine_options.DecodeTime = engine_options.DECODE_MS_PER_TOKEN
+    decode_ms_per_running: engine_options.DecodeTimeMore = engine_options.DECODE_MS_PER_RUNNING
+    cache_tokens: engine_options.CacheSize = engine_options.CACHE_TOKENS
     block_size: Annotated[int, Option(help="Tokens in a block of the prefix cache.", unit="tokens", minimum=1)] = 64
     hash_id_tokens: Annotated[
         int, Option(help="Tokens that each of a request's mock_hash_ids stands for.", unit="tokens", minimum=1)
     ] = 512
-    max_running: MaxRunning = MAX_RUNNING
+    max_running: engine_options.MaxRunning = engine_options.MAX_RUNNING
     keep_alive_secs: Annotated[
         float,
         Option(help="An idle connection is closed after so long (engines on uvicorn: 5).", unit="s", minimum=0.01),
@@ -111,4 +99,4 @@ class MockOptions(msgspec.Struct, frozen=True):
     @property
     def engine(self) -> EngineSettings:
         """The engine model's settings."""
-        return engine_settings(self)
+        return engine_options.engine_settings(self)

@@ -7,19 +7,7 @@ from typing import Annotated
 import msgspec
 
 from fd_router.config.loading import Option
-from fd_router.devtools.engine_model.options import (
-    CACHE_TOKENS,
-    DECODE_MS_PER_RUNNING,
-    DECODE_MS_PER_TOKEN,
-    MAX_RUNNING,
-    PREFILL_TOKENS_PER_SEC,
-    CacheSize,
-    DecodeTime,
-    DecodeTimeMore,
-    MaxRunning,
-    PrefillSpeed,
-    engine_settings,
-)
+from fd_router.devtools.engine_model import options as engine_options
 from fd_router.devtools.engine_model.runs import EngineSettings
 from fd_router.devtools.report.options import RunOptions
 from fd_router.devtools.simulate.simulator import Fleet
@@ -56,11 +44,11 @@ class SimulateOptions(RunOptions, frozen=True):
             minimum=0,
         ),
     ] = 0.0
-    prefill_tokens_per_sec: PrefillSpeed = PREFILL_TOKENS_PER_SEC
-    decode_ms_per_token: DecodeTime = DECODE_MS_PER_TOKEN
-    decode_ms_per_running: DecodeTimeMore = DECODE_MS_PER_RUNNING
-    cache_tokens: CacheSize = CACHE_TOKENS
-    max_running: MaxRunning = MAX_RUNNING
+    prefill_tokens_per_sec: engine_options.PrefillSpeed = engine_options.PREFILL_TOKENS_PER_SEC
+    decode_ms_per_token: engine_options.DecodeTime = engine_options.DECODE_MS_PER_TOKEN
+    decode_ms_per_running: engine_options.DecodeTimeMore = engine_options.DECODE_MS_PER_RUNNING
+    cache_tokens: engine_options.CacheSize = engine_options.CACHE_TOKENS
+    max_running: engine_options.MaxRunning = engine_options.MAX_RUNNING
     chunk_tokens: Annotated[
         int,
         Option(
@@ -100,7 +88,7 @@ class SimulateOptions(RunOptions, frozen=True):
     @property
     def engine(self) -> EngineSettings:
         """The engine model's settings."""
-        engine = engine_settings(self)
+        engine = engine_options.engine_settings(self)
         return msgspec.structs.replace(engine, chunk_tokens=self.chunk_tokens, kv_tokens=self.kv_tokens)
 
     @property

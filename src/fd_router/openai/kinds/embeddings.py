@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from fd_router.openai.completion import Completion, Headers
@@ -14,14 +15,12 @@ def read_input(body: bytes, headers: Headers) -> Completion:
     return Completion(body, headers, fields_of(read_object(body), "input", "messages", "text", "prompt"))
 
 
-def _endpoint(path: str, about: str) -> Endpoint:
-    return Endpoint(path=path, kind="embeddings", about=about, mode="any_instance", read=read_input)
-
+_endpoint = partial(Endpoint, kind="embeddings", mode="any_instance", read=read_input)
 
 ENDPOINTS: Final = (
-    _endpoint("/v1/embeddings", "OpenAI Embeddings"),
-    _endpoint("/pooling", "raw output of a pooling model (vLLM)"),
-    _endpoint("/classify", "classes of texts"),
-    _endpoint("/v1/classify", "the same (SGLang)"),
-    _endpoint("/v1/reward", "rewards of conversations"),
+    _endpoint(path="/v1/embeddings", about="OpenAI Embeddings"),
+    _endpoint(path="/pooling", about="raw output of a pooling model (vLLM)"),
+    _endpoint(path="/classify", about="classes of texts"),
+    _endpoint(path="/v1/classify", about="the same (SGLang)"),
+    _endpoint(path="/v1/reward", about="rewards of conversations"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from fd_router.openai.completion import Completion, Headers
@@ -19,14 +20,12 @@ def read_pairs(body: bytes, headers: Headers) -> Completion:
     return Completion(body, headers, fields_of(read_object(body), *_PROMPT))
 
 
-def _endpoint(path: str, about: str) -> Endpoint:
-    return Endpoint(path=path, kind="scoring", about=about, mode="any_instance", read=read_pairs)
-
+_endpoint = partial(Endpoint, kind="scoring", mode="any_instance", read=read_pairs)
 
 ENDPOINTS: Final = (
-    _endpoint("/score", "how well texts fit together (vLLM)"),
-    _endpoint("/v1/score", "the same"),
-    _endpoint("/rerank", "ranks documents by a query"),
-    _endpoint("/v1/rerank", "the same (Jina)"),
-    _endpoint("/v2/rerank", "the same (Cohere)"),
+    _endpoint(path="/score", about="how well texts fit together (vLLM)"),
+    _endpoint(path="/v1/score", about="the same"),
+    _endpoint(path="/rerank", about="ranks documents by a query"),
+    _endpoint(path="/v1/rerank", about="the same (Jina)"),
+    _endpoint(path="/v2/rerank", about="the same (Cohere)"),
 )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fd_router.engines.pairing import PairedRequest, PairPlan
+from fd_router.engines.pairing import PairPlan
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.connection_pool import Pools
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
@@ -14,7 +13,6 @@ from fd_router.instances.instance import Instance
 from fd_router.routing.context import RoutingContext
 from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.pair_legs import Answer, DecodeLeg, PairLeg, PrefillLeg
-from fd_router.routing.pair_planning import plan_pair
 from fd_router.scheduling.reservation import Reservation
 
 
@@ -26,50 +24,20 @@ class ContinuingPair:
         stream: LegListener,
         plan: PairPlan,
         pair: tuple[Reservation[Instance], Reservation[Instance]],
-        pools: Pools,
+        context: RoutingContext,
         request: Request,
         release: Callable[[Reservation[Instance]], None],
-        prefill_timeout: float,
     ) -> None:
         is_first = plan.order == "prefill_first"
         self.reservation, decode = pair
         self._stream = stream
         self._plan = plan
-        self._pools = pools
+        self._context = context
         self._request = request
         self._release = release
-        self._prefill_timeout = prefill_timeout
         self._prefill = PrefillLeg(self, self.reservation, True, keeps_answer=is_first)
         self._decode = DecodeLeg(self, decode, True)
         self._has_begun = False
-
-    @classmethod
-    def planned(
-        cls,
-        stream: LegListener,
-        paired: PairedRequest,
-        pair: tuple[Reservation[Instance], Reservation[Instance]],
-        context: RoutingContext,
-        request: Request,
-        release: Callable[[Reservation[Instance]], None],
-        is_full: bool,
-    ) -> ContinuingPair:
-        """Have the pair's dialect plan the attempt. Raises an HttpError, and gives the pair back, when it can't.
-
-        ``is_full``: the client takes nothing for now.
-        """
-        prefill, decode = pair
-        try:
-            plan = plan_pair(paired, prefill.instance, decode.instance)
-            timeout = context.live.current.proxy.prefill_timeout_secs
-            leg = cls(stream, plan, pair, context.pools, request, release, timeout)
-        except BaseException:
-            release(prefill)
-            release(decode)
-            raise
-        if is_full:
-            leg.pause()
-        return leg
 
     # what the continuation calls
 
@@ -90,11 +58,12 @@ class ContinuingPair:
 
     def start(self) -> None:
         """Send both their request, or prefill alone where it goes first."""
-        plan = self._plan
+        plan, pools = self._plan, self._context.pools
         to_prefill, to_decode = plan.with_heads(self._request)
-        self._prefill.start(self._pools, to_prefill, plan.prefill_body(), self._prefill_timeout)
+        timeout = self._context.live.current.proxy.prefill_timeout_secs
+        self._prefill.start(pools, to_prefill, plan.prefill_body(), timeout)
         if plan.order != "prefill_first":
-            self._decode.start(self._pools, to_decode, plan.decode_body(None))
+            self._decode.start(pools, to_decode, plan.decode_body(None))
 
     def cancel(self) -> None:
         """Close both connections, and give the counts back; a prefill that is still answering ends, too."""
@@ -184,7 +153,7 @@ class ContinuingPair:
         except ValueError:
             self._fail(leg, "its answer lacks what decode needs", head.status)
             return False
-        self._decode.start(self._pools, self._plan.with_heads(self._request)[1], body)
+        self._decode.start(self._context.pools, self._plan.with_heads(self._request)[1], body)
         return True
 
     def _fail(self, leg: PairLeg, what: str, status: int) -> None:

@@ -65,16 +65,6 @@ class SingleLeg(UpstreamRequest):
         finally:
             self._release(self.reservation)
 
-    def pause(self) -> None:
-        """Stop reading."""
-        self._is_full = True
-        self._pause_upstream()
-
-    def resume(self) -> None:
-        """Read on."""
-        self._is_full = False
-        self._resume_upstream()
-
     # what the connection calls
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate
+from typing import Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 Labels = tuple[str, ...]
+Child = TypeVar("Child", "Counter", "Histogram")
 
 
 class Counter:
@@ -47,8 +49,8 @@ class Histogram:
         return f"<Histogram {sum(self.counts)} values, sum {self.sum:g}>"
 
 
-class CounterFamily:
-    """Counters of one name, one for each set of label values; resolve a child once, and keep it."""
+class _Family(Generic[Child]):
+    """Instruments of one name, one for each set of label values; resolve a child once, and keep it."""
 
     __slots__ = ("_children", "_help", "_labels", "_name")
 
@@ -56,17 +58,20 @@ class CounterFamily:
         self._name = name
         self._help = help
         self._labels = labels
-        self._children: dict[Labels, Counter] = {}
+        self._children: dict[Labels, Child] = {}
 
-    def child(self, *values: str) -> Counter:
-        """Return the counter with these label values, in the order of the family's labels."""
+    def child(self, *values: str) -> Child:
+        """Return the instrument with these label values, in the order of the family's labels."""
         found = self._children.get(values)
         if found is None:
-            found = self._children[values] = Counter()
+            found = self._children[values] = self._make()
         return found
 
-    def children(self) -> Iterable[tuple[Labels, Counter]]:
-        """Return all counters with their label values."""
+    def _make(self) -> Child:
+        raise NotImplementedError
+
+    def children(self) -> Iterable[tuple[Labels, Child]]:
+        """Return all instruments with their label values."""
         return self._children.items()
 
     @property
@@ -75,9 +80,18 @@ class CounterFamily:
         return bool(self._children)
 
     def forget(self, is_meant: Callable[[Labels], bool]) -> None:
-        """Drop the counters whose label values ``is_meant`` says yes to."""
+        """Drop the instruments whose label values ``is_meant`` says yes to."""
         for values in [values for values in self._children if is_meant(values)]:
             del self._children[values]
+
+
+class CounterFamily(_Family[Counter]):
+    """Counters of one name."""
+
+    __slots__ = ()
+
+    def _make(self) -> Counter:
+        return Counter()
 
     def collect(self) -> Iterable[Metric]:
         """Give the family as Prometheus' client writes it."""
@@ -87,34 +101,17 @@ class CounterFamily:
         yield family
 
 
-class HistogramFamily:
-    """Histograms of one name and the same bounds, one for each set of label values."""
+class HistogramFamily(_Family[Histogram]):
+    """Histograms of one name and the same bounds."""
 
-    __slots__ = ("_bounds", "_children", "_help", "_labels", "_name")
+    __slots__ = ("_bounds",)
 
     def __init__(self, name: str, help: str, labels: Labels, bounds: tuple[float, ...]) -> None:  # noqa: A002
-        self._name = name
-        self._help = help
-        self._labels = labels
+        super().__init__(name, help, labels)
         self._bounds = bounds
-        self._children: dict[Labels, Histogram] = {}
 
-    def child(self, *values: str) -> Histogram:
-        """Return the histogram with these label values, in the order of the family's labels."""
-        found = self._children.get(values)
-        if found is None:
-            found = self._children[values] = Histogram(self._bounds)
-        return found
-
-    @property
-    def has_children(self) -> bool:
-        """Whether there is anything to show."""
-        return bool(self._children)
-
-    def forget(self, is_meant: Callable[[Labels], bool]) -> None:
-        """Drop the histograms whose label values ``is_meant`` says yes to."""
-        for values in [values for values in self._children if is_meant(values)]:
-            del self._children[values]
+    def _make(self) -> Histogram:
+        return Histogram(self._bounds)
 
     def collect(self) -> Iterable[Metric]:
         """Give the family as Prometheus' client writes it."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from fd_router.devtools.engine_model.prompts import Prompt
-from fd_router.devtools.mock.completions import Answer, Body
+from fd_router.devtools.mock.completions import Answer, Body, Made
 from fd_router.devtools.mock.kinds.bodies import body_of, read_asked
 from fd_router.errors import BadRequestError
 
@@ -50,16 +50,10 @@ class GenerateAnswer(Answer):
         cached = 0 if usage is None else usage["prompt_tokens_details"]["cached_tokens"]
         return b"data: %b\n\ndata: [DONE]\n\n" % self._encoded(finish_reason, cached)
 
-    def whole(
-        self,
-        text: bytes,
-        finish_reason: str,
-        usage: dict[str, Any],
-        token_ids: list[int] | None = None,  # noqa: ARG002
-    ) -> bytes:
+    def whole(self, made: Made) -> bytes:
         """Return the body of an answer that isn't streamed."""
-        self._so_far, self._tokens = text, usage["completion_tokens"]
-        return self._encoded(finish_reason, usage["prompt_tokens_details"]["cached_tokens"])
+        self._so_far, self._tokens = made.text, made.usage["completion_tokens"]
+        return self._encoded(made.finish_reason, made.usage["prompt_tokens_details"]["cached_tokens"])
 
     def _encoded(self, finish_reason: str | None, cached: int) -> bytes:
         reason = None if finish_reason is None else {"type": finish_reason}

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from fd_router.devtools.engine_model.prompts import Prompt
-from fd_router.devtools.mock.completions import Answer, Body
+from fd_router.devtools.mock.completions import Answer, Body, Made
 from fd_router.devtools.mock.kinds.bodies import body_of, read_asked
 from fd_router.errors import HttpError
 from fd_router.openai.kinds.messages import anthropic_error_event
@@ -56,16 +56,10 @@ class MessagesAnswer(Answer):
         """Return the event of a stream that can't go on."""
         return anthropic_error_event(HttpError(message))
 
-    def whole(
-        self,
-        text: bytes,
-        finish_reason: str,
-        usage: dict[str, Any],
-        token_ids: list[int] | None = None,  # noqa: ARG002
-    ) -> bytes:
+    def whole(self, made: Made) -> bytes:
         """Return the body of an answer that isn't streamed."""
-        content = [{"type": "text", "text": _text(text)}]
-        return _encode(self._message(content, _REASONS.get(finish_reason), _usage(usage)))
+        content = [{"type": "text", "text": _text(made.text)}]
+        return _encode(self._message(content, _REASONS.get(made.finish_reason), _usage(made.usage)))
 
     def _message(self, content: list[Any], reason: str | None, usage: dict[str, int]) -> dict[str, Any]:
         return {

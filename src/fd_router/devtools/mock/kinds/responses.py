@@ -11,7 +11,7 @@ import msgspec
 
 from fd_router.devtools.engine_model.prompts import Prompt
 from fd_router.devtools.mock.answers import Handle, respond
-from fd_router.devtools.mock.completions import Answer, Body
+from fd_router.devtools.mock.completions import Answer, Body, Made
 from fd_router.devtools.mock.http_server import Call
 from fd_router.devtools.mock.kinds.bodies import body_of, read_asked
 from fd_router.errors import BadRequestError
@@ -71,16 +71,10 @@ class ResponsesAnswer(Answer):
         """Return the event of a stream that can't go on."""
         return self._event("error", code="server_error", message=message, param=None)
 
-    def whole(
-        self,
-        text: bytes,
-        finish_reason: str,
-        usage: dict[str, Any],
-        token_ids: list[int] | None = None,  # noqa: ARG002
-    ) -> bytes:
+    def whole(self, made: Made) -> bytes:
         """Return the body of an answer that isn't streamed."""
-        status = "incomplete" if finish_reason == "length" else "completed"
-        return _encode(self._response(status, [self._item("completed", text)], usage))
+        status = "incomplete" if made.finish_reason == "length" else "completed"
+        return _encode(self._response(status, [self._item("completed", made.text)], made.usage))
 
     def _event(self, kind: str, **members: Any) -> bytes:
         self._number += 1
@@ -153,7 +147,7 @@ class KeptResponses:
     def show(self, answer_id: str, status: str = "completed") -> dict[str, Any]:
         """Return an answer that was kept. Raises BadRequestError (404)."""
         answer = ResponsesAnswer(answer_id, self._model_of(answer_id), Prompt(1, (), 1))
-        whole: dict[str, Any] = msgspec.json.decode(answer.whole(b"", "stop", _NO_USAGE))
+        whole: dict[str, Any] = msgspec.json.decode(answer.whole(Made(b"", "stop", _NO_USAGE)))
         return whole | {"status": status}
 
     def delete(self, answer_id: str) -> dict[str, Any]:
