@@ -203,6 +203,7 @@ def main() -> int:
     parser.add_argument("--instances", type=int, default=1000, help="in the fleet [1000]")
     parser.add_argument("--policy", default="cache_aware", help="[cache_aware]")
     parser.add_argument("--rounds", type=int, default=3, help="of which the shortest counts [3]")
+    parser.add_argument("--only", default="", help="only the requests with this in their names")
     parser.add_argument("--smoke", action="store_true", help="small, and no limit")
     arguments = parser.parse_args()
     if arguments.smoke:
@@ -264,7 +265,8 @@ async def _measure(
         await asyncio.to_thread(_wait_until_healthy, port, arguments.instances)
         heart = Heart(asyncio.get_running_loop())
         rows = []
-        for case in [WARM_UP, *(pair_cases(scale) if splitwise else cases(scale))]:
+        chosen = [x for x in (pair_cases(scale) if splitwise else cases(scale)) if arguments.only in x.name]
+        for case in [WARM_UP, *chosen]:
             (directory / "body").write_bytes(case.body())
             held, status = [], 0
             for _ in range(arguments.rounds):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fd_router.http.dechunk import dechunked
@@ -58,14 +58,34 @@ SEVERAL = [
 ]
 
 
+def _in_lines(event: bytes) -> bytes:
+    """An event whose data are in two lines: JSON may have a line's end between members."""
+    head, comma, rest = event.partition(b',"')
+    return b'%b,\ndata: "%b' % (head, rest) if comma else event
+
+
+FORMS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "": lambda events: events,
+    "crlf": lambda events: [event.replace(b"\n", b"\r\n") for event in events],
+    "comments": lambda events: [b": ping\n\n" + event for event in events],
+    "names": lambda events: [b"event: message\n" + event for event in events],
+    "lines": lambda events: [_in_lines(event) for event in events],
+    "pairs": lambda events: [b"".join(events[at : at + 2]) for at in range(0, len(events), 2)],
+}
+"""How events are written, a chunk each or several in one, whatever is in them."""
+
+
 class ExactEngine:
     """One engine. ``dialect`` names the way in which it tells and takes ids and text."""
 
-    def __init__(self, dialect: str, steps: Sequence[Step], *, number: int = 1, starts_over: bool = False) -> None:
+    def __init__(
+        self, dialect: str, steps: Sequence[Step], *, number: int = 1, starts_over: bool = False, form: str = ""
+    ) -> None:
         self.dialect = dialect
         self.steps = steps
         self.number = number  # of its answers: each has an id of its own
         self.starts_over = starts_over
+        self.form = FORMS[form]  # of what it writes
         self.asked: list[dict[str, Any]] = []
 
     @property
@@ -85,7 +105,8 @@ class ExactEngine:
         pieces = [
             b"data: %b\n\n" % json.dumps(one, ensure_ascii=False, separators=(",", ":")).encode() for one in events
         ]
-        return b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in [*pieces, b"data: [DONE]\n\n"]) + b"0\r\n\r\n"
+        chunks = self.form([*pieces, b"data: [DONE]\n\n"])
+        return b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in chunks) + b"0\r\n\r\n"
 
     # what it is given
 

@@ -43,6 +43,27 @@ def test_by_tokens(dialect: str, chat: bool, steps: list[Step]) -> None:
     cut_everywhere(body, dialect, steps, chat=chat, ways={"start", "tokens", "finished"})
 
 
+@pytest.mark.parametrize("form", ["crlf", "comments", "names", "lines", "pairs"])
+def test_whatever_the_form_of_events(form: str) -> None:
+    body = body_of(chat=True, return_token_ids=True, stream_options={"include_usage": True})
+    engine = ExactEngine("vllm", TIGHT, form=form)
+    whole = engine.answer(body, chat=True)
+    expected, seen = events_of(whole), set()
+    for at in range(0, len(whole), 7):
+        stream = BrokenStream(body, "vllm", chat=True)
+        stream.receive(whole[:at], size=17 + at % 90)
+        number = 1 if not stream.generated.has_begun else 2
+        seen.add(stream.go_on(ExactEngine("vllm", TIGHT, number=number, form=form), size=1 + at % 200))
+        assert events_of(stream.out) == expected, f"cut at byte {at}: {whole[max(0, at - 80) : at]!r}"
+    assert seen == {"start", "tokens", "finished"}
+
+
+def test_tools_that_are_offered_and_not_called() -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    body = body_of(chat=True, return_token_ids=True, tools=tools, tool_choice="auto")
+    cut_everywhere(body, "vllm", TIGHT, chat=True, ways={"start", "tokens", "finished"})
+
+
 TEXTS = [("vllm", True, PLAIN), ("sglang", True, TIGHT), ("openai", False, PLAIN), ("vllm", False, SEVERAL)]
 
 
