@@ -35,6 +35,6 @@ async def test_a_callers_authorization_goes_on_unless_it_is_for_the_router(
 ) -> None:
     config = with_options(Config(), access=access)
     runtime = build_runtime(config, RouterLog(Sink(Outlet())))
-    admission = build_admission(runtime, BodyBudget(1 << 20))
+    admission = build_admission(runtime, BodyBudget(1 << 20), None)
     assert admission.forwarded_from(CALL) == shown
     await asyncio.sleep(0)

@@ -38,7 +38,10 @@ FITTING = {
     "endpoints": "a.b:C",
     "health_check_endpoint": "/x",
     "priorities": "normal=2 low=1",
+    "key_prefix": "x",
     "priority_header": "x-p",
+    "url": "redis://x",
+    "workers": "2",
     "admin_token": "x" * 16,
     "register_token": "y" * 16,
 }

@@ -10,7 +10,7 @@ ROLE = SimpleNamespace(role="mixed")
 
 
 def instance(url: str, running: int) -> SimpleNamespace:
-    return SimpleNamespace(url=url, running=running, tokens=0, health=HEALTH, registration=ROLE)
+    return SimpleNamespace(url=url, own_running=running, own_tokens=0, health=HEALTH, registration=ROLE)
 
 
 def test_the_line_tells_load_and_hits_since_the_last_one() -> None:

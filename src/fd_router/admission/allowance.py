@@ -72,8 +72,7 @@ class Allowance:
     def take(self, tokens: int, now: float) -> None:
         """Count one more request with about ``tokens`` prompt tokens. Raises LimitError, and counts nothing then."""
         key = self.key
-        if key.max_concurrent and self.running >= key.max_concurrent:
-            raise self._over("requests", f"{key.max_concurrent} requests at once", SOON)
+        self.check_concurrent()
         if key.requests_per_minute:
             self._check(self._requests_left, "requests", 1, now)
         if key.tokens_per_minute:
@@ -83,6 +82,35 @@ class Allowance:
         self.running += 1
         self.requests += 1
         self.tokens += tokens
+
+    @property
+    def has_minute_limits(self) -> bool:
+        """Whether it may do so much a minute and no more."""
+        return bool(self.key.requests_per_minute or self.key.tokens_per_minute)
+
+    def check_concurrent(self) -> None:
+        """Raise LimitError when it has as many requests as it may have at once."""
+        key = self.key
+        if key.max_concurrent and self.running >= key.max_concurrent:
+            raise self._over("requests", f"{key.max_concurrent} requests at once", SOON)
+
+    def count(self, tokens: int) -> None:
+        """Count a request that somebody else has let in: its place, which it gives back, is taken already."""
+        self.requests += 1
+        self.tokens += tokens
+
+    def know(self, requests_left: float, tokens_left: float, now: float) -> None:
+        """Learn what is left for all routers together."""
+        for bucket, left in ((self._requests_left, requests_left), (self._tokens_left, tokens_left)):
+            bucket.fill(now)
+            bucket.level = left
+
+    def over(self, tokens: int) -> LimitError:
+        """Return the error for a request that isn't let in, by what is known to be left."""
+        pairs = ((self._requests_left, "requests", 1), (self._tokens_left, "tokens", tokens))
+        waits = [(bucket.seconds_until(most), bucket, kind) for bucket, kind, most in pairs if bucket.per_minute]
+        seconds, bucket, kind = max(waits, key=lambda wait: wait[0])
+        return self._over(kind, f"{bucket.per_minute} {kind} a minute", max(SOON, math.ceil(seconds)))
 
     def give_back(self) -> None:
         """One of the requests is over."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from fd_router.admission.allowance import Allowance
 from fd_router.admission.api_key_store import ApiKeyStore
+from fd_router.admission.shared_limits import SharedLimits
 from fd_router.errors import AccessError, HttpError, LimitError
 
 ESTIMATES_PER_TOKEN = 6
@@ -54,16 +55,44 @@ class KeyGrant:
     def begin(self, asked: RequestCost) -> None:
         """Check what is asked for, and count it. Raises AccessError (403) or LimitError (429)."""
         allowance, gate = self.allowance, self._gate
-        models = allowance.key.models
-        if models is not None and asked.model not in models:
-            raise gate.refused(_model_not_allowed(self.name, models), "model", allowance)
-        tokens = asked.tokens // ESTIMATES_PER_TOKEN + 1
+        tokens = self._tokens_of(asked)
         try:
             allowance.take(tokens, gate.clock())
         except LimitError as error:
             raise gate.refused(error, f"key_{error.kind}", allowance) from None
         self._holds = True
         self._tokens = tokens
+
+    @property
+    def must_ask(self) -> bool:
+        """Whether the key's limits are kept together with other routers: then ``reserve`` and not ``begin``."""
+        return self._gate.shared is not None and self.allowance.has_minute_limits
+
+    async def reserve(self, asked: RequestCost) -> None:
+        """Do what ``begin`` does, by the word of all routers, which takes a moment. Raises what ``begin`` does."""
+        allowance, gate = self.allowance, self._gate
+        assert gate.shared is not None
+        tokens = self._tokens_of(asked)
+        try:
+            allowance.check_concurrent()
+            allowance.running += 1
+            try:
+                await gate.shared.take(allowance, tokens)
+            except BaseException:
+                allowance.give_back()
+                raise
+        except LimitError as error:
+            raise gate.refused(error, f"key_{error.kind}", allowance) from None
+        allowance.count(tokens)
+        self._holds = True
+        self._tokens = tokens
+
+    def _tokens_of(self, asked: RequestCost) -> int:
+        """Return the tokens that are taken for a prompt. Raises AccessError for a model that the key may not use."""
+        models = self.allowance.key.models
+        if models is not None and asked.model not in models:
+            raise self._gate.refused(_model_not_allowed(self.name, models), "model", self.allowance)
+        return asked.tokens // ESTIMATES_PER_TOKEN + 1
 
     def end(self, total: int | None, sent: int = 0) -> None:
         """Give the place back. ``total``: tokens of prompt and answer, if the engine told them.
@@ -77,10 +106,10 @@ class KeyGrant:
         allowance.give_back()
         if not self.counts_tokens:
             return
-        if total is not None:
-            allowance.correct(total - self._tokens)
-        else:
-            allowance.correct(sent // BYTES_PER_EVENT)
+        more = total - self._tokens if total is not None else sent // BYTES_PER_EVENT
+        allowance.correct(more)
+        if self._gate.shared is not None:
+            self._gate.shared.correct(allowance, more)
 
     def __repr__(self) -> str:
         return f"<KeyGrant {self.name} {'counted' if self._holds else 'not counted'}>"
@@ -89,9 +118,17 @@ class KeyGrant:
 class ApiKeyGate:
     """Lets requests in by their keys. ``on_refused`` is told a short reason for each that isn't let in."""
 
-    __slots__ = ("_on_refused", "_store", "clock")
+    __slots__ = ("_on_refused", "_store", "clock", "shared")
 
-    def __init__(self, store: ApiKeyStore, clock: Callable[[], float], on_refused: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: ApiKeyStore,
+        clock: Callable[[], float],
+        on_refused: Callable[[str], None],
+        shared: SharedLimits | None = None,
+    ) -> None:
+        """``shared``: who keeps limits a minute together with other routers; None: this router is alone."""
+        self.shared = shared
         self._store = store
         self.clock = clock
         self._on_refused = on_refused

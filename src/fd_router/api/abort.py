@@ -56,6 +56,17 @@ Credentials = Callable[[Request], bytes]
 """Returns what of a caller's Authorization instances may be shown."""
 
 
+Others = Callable[[bytes], Awaitable[Iterable[bytes]]]
+"""(body of the call) → what ``AbortApi.abort_here`` of each other router returned."""
+
+
+class _Result(msgspec.Struct):
+    """What another router did, as JSON."""
+
+    aborted: list[dict[str, Any]] = []
+    errors: list[dict[str, str]] = []
+
+
 class _Order(msgspec.Struct):
     req_ids: list[str] | None = None
     abort_all: bool = False
@@ -92,7 +103,10 @@ class AbortApi:
         *,
         credentials: Credentials,
         log: Log,
+        others: Others | None = None,
     ) -> None:
+        """``others``: has other routers abort what is theirs; None: there are none."""
+        self._others = others
         self._members = members
         self._in_flight = in_flight
         self._post = post
@@ -106,8 +120,29 @@ class AbortApi:
 
     async def _abort(self, request: Request) -> Response:
         order = _decode(request.body)
+        elsewhere = asyncio.ensure_future(self._others(request.body)) if self._others is not None else None
         ids = tuple(dict.fromkeys(order.req_ids or ()))
         known = {request_id: tuple(self._in_flight.find(request_id)) for request_id in ids}
+        result, told = await self._carry_out(order, known, self._credentials(request))
+        for answer in await elsewhere if elsewhere is not None else ():
+            _add(result, msgspec.json.decode(answer, type=_Result))
+        self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
+        return json_response(200, _envelope(result, told))
+
+    async def abort_here(self, body: bytes) -> bytes:
+        """Do what another router was asked for with the requests that are this one's. Returns the result, as JSON."""
+        order = _decode(body)
+        found = {request_id: tuple(self._in_flight.find(request_id)) for request_id in order.req_ids or ()}
+        known = {request_id: running for request_id, running in found.items() if running}
+        if not known and not order.abort_all:
+            return b"{}"
+        result, _ = await self._carry_out(order, known, b"")
+        return msgspec.json.encode(result)
+
+    async def _carry_out(
+        self, order: _Order, known: Mapping[str, Sequence[Running]], shown: bytes
+    ) -> tuple[dict[str, Any], Sequence[_Told]]:
+        """Abort what is meant. ``known``: the ids that are asked for, with the requests that have them here."""
         if order.abort_all:
             running = tuple(self._in_flight.all())
             messages = await self._messages({}, None)
@@ -121,14 +156,12 @@ class AbortApi:
             one.on_aborted()
         for one in running:  # what their instances say from now on is no reason to go on elsewhere
             one.on_abort_asked()
-        shown = self._credentials(request)
         told = await asyncio.gather(*(self._tell(instance, todo, shown) for instance, todo in messages if todo))
         left = frozenset(self._in_flight.all()).difference(ended)
         running = tuple(one for one in running if one in left)
         ended += await self._end(running, told, all_are_meant=order.abort_all)
         result = _merge(names, told, [one.request_id for one in ended], {one.request_id for one in running})
-        self._log.info(f"Aborted {len(result['aborted'])} requests, {len(result['not_found'])} not found")
-        return json_response(200, _envelope(result, told))
+        return result, told
 
     async def _messages(
         self, own: Mapping[str, tuple[Instance, Sequence[str]]], others: Sequence[str] | None
@@ -262,6 +295,16 @@ def _merge(
         "not_found": [] if told_nothing else [one for one, others in names.items() if not known & others],
         "errors": [{"server": one.instance.url, "error": one.reply.error} for one in replies if one.reply.error],
     }
+
+
+def _add(result: dict[str, Any], other: _Result) -> None:
+    """Take in what another router did: an id that is known there is no unknown one; nothing is told twice."""
+    known = {one["request_id"] for one in result["aborted"]}
+    result["aborted"] += [one for one in other.aborted if one.get("request_id") not in known]
+    found = {one.get("request_id") for one in other.aborted}
+    result["not_found"] = [one for one in result["not_found"] if one not in found]
+    servers = {one["server"] for one in result["errors"]}
+    result["errors"] += [one for one in other.errors if one.get("server") not in servers]
 
 
 def _envelope(result: dict[str, Any], replies: Sequence[_Told]) -> dict[str, Any]:

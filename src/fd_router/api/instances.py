@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
@@ -30,10 +31,23 @@ class Deadlines(Protocol):
         """Return how long the streams of the instance with ``key`` may stay; None: no deadline was set."""
 
 
+def _alone(key: str, ban_secs: float, /) -> None:
+    """A router that is alone has nobody to tell."""
+
+
 class InstancesApi:
     """The endpoints by which a rollout takes instances out of service and waits until nothing runs there."""
 
-    def __init__(self, registry: Registry, deadlines: Deadlines, *, log: Log) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        deadlines: Deadlines,
+        *,
+        log: Log,
+        on_removed: Callable[[str, float], None] = _alone,
+    ) -> None:
+        """``on_removed`` is told the key of what an admin removed, and for how long it is banned."""
+        self._on_removed = on_removed
         self._registry = registry
         self._deadlines = deadlines
         self._log = log
@@ -85,7 +99,8 @@ class InstancesApi:
         if ban_secs:
             self._registry.ban(key, ban_secs)
             self._log.info(f"{key} may not register itself for {ban_secs:g} s")
-        return json_response(200, {"removed": key, "running": instance.running if instance is not None else 0})
+        self._on_removed(key, ban_secs)
+        return json_response(200, {"removed": key, "running": instance.own_running if instance is not None else 0})
 
     def _entry(self, instance: Instance, *, removed: bool = False) -> dict[str, Any]:
         registration = instance.registration
@@ -104,6 +119,7 @@ class InstancesApi:
             "kept": instance.source.is_list,
             "running": instance.running,
             "tokens": instance.tokens,
+            "running_elsewhere": instance.running_elsewhere,
         }
 
 

@@ -35,6 +35,10 @@ async def as_it_is(host: str) -> tuple[str, ...]:
     return (host,)
 
 
+def _alone(registration: Registration, /) -> None:
+    """A router that is alone has nobody to tell."""
+
+
 class RegistrationApi:
     """The endpoints by which instances register and are listed. Two heartbeats of one instance may overlap.
 
@@ -51,8 +55,10 @@ class RegistrationApi:
         log: Log,
         networks: Networks | None = None,
         resolve: Resolve = as_it_is,
+        on_registered: Callable[[Registration], None] = _alone,
     ) -> None:
-        """``resolve``: finds the addresses of names."""
+        """``resolve``: finds the addresses of names. ``on_registered`` is told before an instance is taken in."""
+        self._on_registered = on_registered
         self._resolve = resolve
         self._networks = networks
         self._registry = registry
@@ -85,6 +91,7 @@ class RegistrationApi:
             return self._refuse(503, f"{registration.url} service is not healthy", f" ({outcome.detail})")
         if (left := self._registry.banned_secs(registration.key)) > 0:
             return self._refuse(403, f"{registration.url} was removed by an admin, and banned for {left:.0f} s more")
+        self._on_registered(registration)
         self._members.upsert(registration)
         return json_response(200, {"code": 200, "msg": "Register success"})
 

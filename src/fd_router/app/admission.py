@@ -15,6 +15,7 @@ from fd_router.admission.key_file import KeyFile
 from fd_router.admission.networks import Networks, read_networks
 from fd_router.admission.priorities import Priorities
 from fd_router.admission.sessions import Sessions
+from fd_router.admission.shared_limits import SharedLimits
 from fd_router.admission.tokens import read_tokens
 from fd_router.api.access import Group, Guard, Rules
 from fd_router.app.runtime import Run, Runtime
@@ -51,7 +52,7 @@ class Admission(msgspec.Struct, frozen=True):
         return lambda: self.guard.use(admin, register)
 
 
-def build_admission(runtime: Runtime, budget: BodyBudget) -> Admission:
+def build_admission(runtime: Runtime, budget: BodyBudget, shared: SharedLimits | None) -> Admission:
     """Build them. Raises ConfigError when a file of keys or tokens can't be used: who could be let in then?"""
     config, log = runtime.live.current, runtime.log
     access, priorities = config.access, Priorities.parse(config.admission.priorities)
@@ -76,7 +77,7 @@ def build_admission(runtime: Runtime, budget: BodyBudget) -> Admission:
     sessions = Sessions(runtime.clock)
     rules = Rules(admin, register, networks, access.protect_metrics)
     return Admission(
-        gate=ApiKeyGate(store, runtime.clock, counters.refused) if store is not None else None,
+        gate=ApiKeyGate(store, runtime.clock, counters.refused, shared) if store is not None else None,
         queues=queues,
         guard=Guard(rules, log, sessions),
         rules=rules,

@@ -23,6 +23,9 @@ from fd_router.app.routing import Routing
 from fd_router.app.runtime import Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
+from fd_router.app.state import ABORT, Shared
+from fd_router.app.workers.seat import Seat
+from fd_router.app.workers.together import Workers
 from fd_router.engines.dialect import AbortMessage
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
@@ -52,6 +55,8 @@ def build_routes(
     pools: Pools,
     resolver: Resolver,
     endpoints: Sequence[Endpoint],
+    shared: Shared | None,
+    seat: Seat | None,
     capacity: Capacity,
 ) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
@@ -77,18 +82,31 @@ def build_routes(
         log=log,
         networks=admission.networks,
         resolve=resolver.addresses,
+        **({"on_registered": shared.members.registered} if shared is not None else {}),
     )
-    instances = InstancesApi(registry, routing.mover, log=log).routes()
+    abort = AbortApi(
+        registry.all,
+        routing.in_flight,
+        post,
+        credentials=admission.forwarded_from,
+        log=log,
+        others=shared.abort_elsewhere if shared is not None else None,
+    )
+    if shared is not None:
+        shared.sync.calls.on(ABORT, abort.abort_here)
+    workers = Workers(shared, seat, runtime.telemetry.metrics, reloader)
+    on_removed = {"on_removed": shared.members.removed} if shared is not None else {}
+    instances = InstancesApi(registry, routing.mover, log=log, **on_removed).routes()
     explain = scheduling.explain_api(routing.explain, registry, endpoints).routes()
     routes = merge_routes(
         registration.routes(),
         instances,
         HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
-        metrics_routes(runtime.telemetry.metrics.pages),
-        reload_routes(reloader.reload),
+        metrics_routes(runtime.telemetry.metrics.pages, workers.pages if workers.are_several else None),
+        reload_routes(workers.reload),
         version_routes(registry.all),
         EngineAdminApi(registry.all, tell, log=log).routes(),
-        AbortApi(registry.all, routing.in_flight, post, credentials=admission.forwarded_from, log=log).routes(),
+        abort.routes(),
         ModelsApi(
             registry.all,
             lambda: routing.directory.table,

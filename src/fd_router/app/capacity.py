@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from fd_router.app.link import Link
 from fd_router.app.runtime import Run, Runtime
 from fd_router.capacity.breaker import Circuit, TripLimits
 from fd_router.capacity.breakers import BreakerOptions, Breakers
@@ -14,6 +15,7 @@ from fd_router.capacity.count_audit import CountAuditor
 from fd_router.capacity.headroom import Headroom
 from fd_router.capacity.limits import Limits
 from fd_router.capacity.progress import Progress
+from fd_router.capacity.shared_trials import SharedTrials
 from fd_router.capacity.slow_start import SlowStart
 from fd_router.config.capacity import ProtectionConfig
 from fd_router.http.connection_pool import Pools
@@ -31,13 +33,13 @@ class Capacity(msgspec.Struct, frozen=True):
     runs: Sequence[Run]
 
 
-def build_capacity(runtime: Runtime, registry: Registry, pools: Pools) -> Capacity:
+def build_capacity(runtime: Runtime, registry: Registry, pools: Pools, link: Link | None) -> Capacity:
     """Build limits, breakers, slow start and the audit of counts, those that are asked for."""
     options = runtime.live.current.protection
     counters = ProtectionCounters()
     headroom = Headroom()
     limits = Limits(registry, headroom, options.max_requests_per_instance)
-    breakers = _build_breakers(runtime, registry, limits, counters)
+    breakers = _build_breakers(runtime, registry, limits, counters, link)
     cooling = Cooling(registry, headroom.notify, min_share=options.min_serving_percent / 100, clock=runtime.clock)
     progress = Progress(
         registry,
@@ -81,12 +83,12 @@ def _build_auditor(
 
 
 def _build_breakers(
-    runtime: Runtime, registry: Registry, limits: Limits, counters: ProtectionCounters
+    runtime: Runtime, registry: Registry, limits: Limits, counters: ProtectionCounters, link: Link | None
 ) -> Breakers | None:
     options = runtime.live.current.protection
     if not (options.breaker_failures or options.breaker_failure_percent):
         return None
-    return Breakers(
+    breakers = Breakers(
         registry,
         limits,
         _breaker_options(options),
@@ -94,7 +96,15 @@ def _build_breakers(
         rng=runtime.rng,
         log=runtime.log,
         counters=counters,
+        trials=_trials(runtime, link) if link is not None else None,
     )
+    if link is not None:
+        link.trials.on_over = breakers.on_trial_elsewhere
+    return breakers
+
+
+def _trials(runtime: Runtime, link: Link) -> SharedTrials:
+    return SharedTrials(link.bus, is_up=lambda: link.health.is_up, clock=runtime.clock, tell=link.trials.tell)
 
 
 def _breaker_options(options: ProtectionConfig) -> BreakerOptions:

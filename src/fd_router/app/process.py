@@ -9,14 +9,17 @@ import gc
 import os
 import resource
 import signal
-import socket
 from collections.abc import Sequence
 
 import uvloop
 
 from fd_router.app.known_differences import known_differences
+from fd_router.app.notify import tell_supervisor
 from fd_router.app.reload import Load
 from fd_router.app.router import Router
+from fd_router.app.workers.seat import is_worker, take_seat
+from fd_router.app.workers.shares import share_of, sharing
+from fd_router.app.workers.supervisor import Supervisor
 from fd_router.config.loading import Config
 from fd_router.early_signals import Hangup, hold
 from fd_router.telemetry.logging.factory import open_log
@@ -38,11 +41,15 @@ def run(config: Config, warnings: Sequence[str] = (), *, load: Load | None = Non
     _keep_memory()
     options = {name: getattr(config.log, name) for name in config.log.__struct_fields__}
     log = open_log(**options)
-    for warning in warnings:
-        log.warn(warning)
-    for difference in known_differences(config):
-        log.info(difference)
+    is_one_of_several = is_worker(os.environ)
+    if not is_one_of_several:  # else the supervisor says it
+        for warning in warnings:
+            log.warn(warning)
+        for difference in known_differences(config):
+            log.info(difference)
     try:
+        if config.server.worker_count > 1 and not is_one_of_several:
+            return uvloop.run(Supervisor(config, log).run())
         uvloop.run(_serve(config, log, load, hangup))
     finally:
         log.close()
@@ -51,6 +58,10 @@ def run(config: Config, warnings: Sequence[str] = (), *, load: Load | None = Non
 
 async def _serve(config: Config, log: RouterLog, load: Load | None, hangup: Hangup) -> None:
     loop = asyncio.get_running_loop()
+    seat = take_seat(os.environ)
+    if seat is not None:
+        config = share_of(config, seat.count)
+        load = sharing(load, seat.count) if load is not None else None
     stopping, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -60,32 +71,23 @@ async def _serve(config: Config, log: RouterLog, load: Load | None, hangup: Hang
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    router = Router(config, log, load)
+    if seat is not None:
+        seat.on_orphaned = on_signal
+    router = Router(config, log, load, seat)
     try:
         await router.start()
         loop.add_signal_handler(signal.SIGHUP, router.reload_soon)
         if hangup.came:  # what was read since may have been older
             router.reload_soon()
         _calm_collector()
-        _tell_supervisor("READY=1")
+        tell_supervisor("READY=1")
         await stopping.wait()
-        _tell_supervisor("STOPPING=1")
+        tell_supervisor("STOPPING=1")
         log.info("Stopping: no new connections; running requests go on")
         await router.drain(hurry)
     finally:
         await router.stop()
         log.info("Stopped")
-
-
-def _tell_supervisor(state: str) -> None:
-    """Tell systemd, if it asked to be told (Type=notify), by the datagram of sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):  # a name in the abstract namespace
-        address = "\0" + address[1:]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(), address)
 
 
 def _calm_collector() -> None:

@@ -39,9 +39,11 @@ from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, polici
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN, PrefixIndex
 from fd_router.scheduling.prefix.sessions import Sessions
+from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
 from fd_router.scheduling.ranks import Ranks
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.timing import TimedPolicy
+from fd_router.state.topics.learning import SharedLearning
 from fd_router.telemetry.cache_line import cache_line
 from fd_router.telemetry.debug_lines import choice_lines
 from fd_router.telemetry.logging.text_log import RouterLog
@@ -67,6 +69,7 @@ class Scheduling(msgspec.Struct, frozen=True):
     prepare: Prepare | None  # what must happen before a selection
     runs: Sequence[Run]
     close: Callable[[], None]  # lets go of what the parts work with
+    index: PrefixIndex | None  # where prefixes are known, if a policy needs that
     ranks: Ranks[Instance] | None = None  # those that are candidates of mixed instances' policy; None: none are
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
@@ -88,14 +91,21 @@ def build_scheduling(
     telemetry: Telemetry,
     rng: random.Random,
     on_count: OnCount | None = None,
+    *,
+    learning: SharedLearning | None = None,
 ) -> Scheduling:
-    """Build the policies that ``config`` names, and keep up what they need. Raises ConfigError."""
+    """Build the policies that ``config`` names, and keep up what they need. Raises ConfigError.
+
+    ``learning``: by which what is learnt is told to other routers; None: this one is alone.
+    """
     options = config.scheduler
     named = policies_of(config)
     if problems := problems_of(named, options, time.monotonic, rng):
         raise ConfigError(*problems)
     needs = needs_of(named, options.policy_folder)
-    shared = _Shared(make_index(time.monotonic, options), ReportedLoads(time.monotonic, options.load_max_age_secs))
+    kind = PrefixIndex if learning is None else ToldPrefixIndex
+    loads = ReportedLoads(time.monotonic, options.load_max_age_secs)
+    shared = _Shared(make_index(time.monotonic, options, kind), loads, learning)
     tokenizer = build_tokenizer(options, pools, telemetry) if Need.TOKEN_IDS in needs else None
     scraper, pages = None, LoadPages(pools)
     if Need.REPORTED_LOADS in needs:
@@ -130,6 +140,7 @@ def build_scheduling(
         prepare=tokenizer.prepare if tokenizer is not None else None,
         runs=runs,
         close=tokenizer.close if tokenizer is not None else _nothing,
+        index=shared.index if Need.PREFIX_INDEX in needs else None,
         ranks=ranks,
     )
 
@@ -139,6 +150,7 @@ class _Shared(msgspec.Struct, frozen=True):
 
     index: PrefixIndex
     loads: ReportedLoads
+    learning: SharedLearning | None
 
 
 def _make_policy(
@@ -163,6 +175,7 @@ def _make_policy(
         index=shared.index,
         reported_loads=shared.loads,
         load_table=LoadTable(),
+        learning=shared.learning,
     )
     policy = make_policy(named.name, environment, config.scheduler, own_options=named.options, key=named.key)
     if named.is_plugin:

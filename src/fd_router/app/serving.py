@@ -8,9 +8,12 @@ import os
 import resource
 import ssl
 
+from fd_router.app.workers.seat import Seat
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
 from fd_router.errors import FdRouterError
+from fd_router.http.dispatch import MAIN
+from fd_router.http.handed_listener import HandedListener
 from fd_router.http.listener import Listener, handed_over, open_sockets
 from fd_router.http.server_connection import ServerConnection
 from fd_router.http.server_context import ServerContext, ServerState
@@ -19,6 +22,21 @@ from fd_router.telemetry.logging.text_log import RouterLog
 
 HAND_OVER_SECONDS = 0.5
 """How long a router that shares its port goes on to accept: handshakes under way were begun with it."""
+
+
+def handed_listener(
+    config: Config, context: ServerContext, tls: ssl.SSLContext | None, seat: Seat, port: bytes
+) -> HandedListener:
+    """Make what takes the connections that a supervisor hands over. The first worker speaks for all in the log."""
+    server, access = config.server, config.access
+    host = server.host if port == MAIN else access.control_host
+    return HandedListener(
+        seat.inlet,
+        port,
+        lambda: ServerConnection(context),
+        greeter=TlsGreeter(context, tls) if tls is not None else None,
+        hosts=() if seat.index else (host,),
+    )
 
 
 def make_listener(config: Config, context: ServerContext, tls: ssl.SSLContext | None, log: RouterLog) -> Listener:
@@ -66,7 +84,9 @@ def open_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-async def drain(state: ServerState, listener: Listener, live: LiveConfig, hurry: asyncio.Event, log: RouterLog) -> None:
+async def drain(
+    state: ServerState, listener: Listener | HandedListener, live: LiveConfig, hurry: asyncio.Event, log: RouterLog
+) -> None:
     """Take no more, and wait until what is under way is over, within the configured limits or until ``hurry``.
 
     The connections that are accepted, and those kept, learn from their answers that they have to go elsewhere.

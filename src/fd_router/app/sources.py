@@ -13,7 +13,7 @@ from fd_router.app.runtime import Run, Runtime
 from fd_router.config.sections import Config
 from fd_router.instances.registration import require_served
 from fd_router.instances.registry import Registry
-from fd_router.instances.source import NAMED, REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
+from fd_router.instances.source import NAMED, PEERS, REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
 from fd_router.instances.sources.loading import open_sources
 from fd_router.instances.sources.members import Diff, FleetSources, SourceMembers
 from fd_router.instances.sources.named import NamedInstances, read_named
@@ -26,6 +26,7 @@ class Sources(msgspec.Struct, frozen=True):
     """Every source of the fleet's instances."""
 
     register_api: SourceMembers  # of the source that instances themselves drive
+    peers: SourceMembers  # of what other routers know
     prepare_reload: Callable[[Config], Callable[[], Diff]]  # reads register.yaml anew; see ``app.reload.Sources``
     runs: Sequence[Run]  # the first step of each names what is known already
     finish: Callable[[], None]  # writes what outlives this router, for the last time
@@ -53,6 +54,7 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
         runs.append(run(source, fleet.members_of(discovery(source.name, position))).run)
     return Sources(
         register_api=fleet.members_of(REGISTER_API),
+        peers=fleet.members_of(PEERS),
         prepare_reload=lambda new: partial(register_yaml.prepare(new.manager.register_path), listed),
         runs=runs,
         finish=finish,

@@ -54,6 +54,17 @@ class Counters(Protocol):
         """A circuit should have opened, or stayed open, and did not: the group would have had too few instances."""
 
 
+class Trials(Protocol):
+    """Who has a request on trial, where several routers would; see ``capacity.shared_trials``."""
+
+    def may(self, key: str) -> bool:
+        """Whether this router may try the instance with ``key`` now."""
+
+    @property
+    def over(self) -> Callable[[str, float], None]:
+        """Told when a trial has ended: the key, and for how many seconds the circuit is open again; 0: closed."""
+
+
 class _Record:
     """An instance's breaker, and the history of its circuit."""
 
@@ -84,7 +95,10 @@ class Breakers(Ticking):
         rng: random.Random,
         log: Log,
         counters: Counters,
+        trials: Trials | None = None,
     ) -> None:
+        """``trials``: who may try; None: this router is alone."""
+        self._trials = trials
         self._registry = registry
         self._limits = limits
         self._options = options
@@ -102,12 +116,23 @@ class Breakers(Ticking):
         """Try the circuits that were open for long enough, and let the window slide."""
         now = self._clock()
         for record in tuple(self._moving.values()):
-            if record.breaker.circuit is Circuit.OPEN and now >= record.changed_at + record.delay:
+            has_waited = record.breaker.circuit is Circuit.OPEN and now >= record.changed_at + record.delay
+            if has_waited and (self._trials is None or self._trials.may(record.instance.key)):
                 self._move(record, Signal.WAITED, f"after {record.delay:.1f} s")
         if now >= self._rotated + self._options.trip.window / 2:
             self._rotated = now
             for record in self._records.values():
                 record.breaker.rotate()
+
+    def on_trial_elsewhere(self, key: str, seconds: float) -> None:
+        """Another router has tried an instance: take its word for this one's trial, if that is open too."""
+        record = self._records.get(key)
+        if record is None or record.breaker.circuit is not Circuit.OPEN:
+            return
+        if seconds <= 0:
+            self._move(record, Signal.NEEDED, "a trial of another router went well")
+        else:
+            record.changed_at, record.delay = self._clock(), min(seconds, self._options.max_open_secs)
 
     def circuits(self) -> Iterator[tuple[Instance, Circuit]]:
         """Give each member with the state of its circuit."""
@@ -166,6 +191,8 @@ class Breakers(Ticking):
         # One more than what still runs there from before.
         self._limits.cap(instance, TRIAL, instance.running + 1 if circuit is Circuit.HALF_OPEN else 0)
         self._registry.set_ejected(instance, circuit is Circuit.OPEN, _KINDS[circuit], why)
+        if was_on_trial and self._trials is not None:
+            self._trials.over(instance.key, record.delay if circuit is Circuit.OPEN else 0.0)
 
     def _others_serve(self, instance: Instance) -> bool:
         """Whether the other instances of its groups answer nearly all requests well."""

@@ -72,8 +72,9 @@ class CountAuditor:
         """Look at every count once; put right what was too high ``CERTAIN_AFTER`` times in a row."""
         instances = tuple(self._instances())
         for instance in instances:
-            excess = instance.running - self._busy(instance)
-            is_wrong = excess > 0 or instance.running < 0 or bool(instance.tokens and not instance.running)
+            own = instance.own_running
+            excess = own - self._busy(instance)
+            is_wrong = excess > 0 or own < 0 or bool(instance.own_tokens and not own)
             found = self._found.setdefault(instance.key, [])
             found.append(max(0, excess))
             if not is_wrong:
@@ -86,9 +87,9 @@ class CountAuditor:
         self._gaps = {key: pair for key, pair in self._gaps.items() if key in known}
 
     def _repair(self, instance: Instance, excess: int) -> None:
-        before = instance.running, instance.tokens
+        before = instance.own_running, instance.own_tokens
         instance.repair(excess)
-        after = instance.running, instance.tokens
+        after = instance.own_running, instance.own_tokens
         if after != before:
             self._counters.repaired(instance.url, abs(before[0] - after[0]))
             self._log.error(

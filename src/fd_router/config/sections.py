@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Final, get_type_hints
 
@@ -16,6 +17,7 @@ from fd_router.config.log import LogConfig
 from fd_router.config.models import ModelsConfig
 from fd_router.config.options import Option, declared
 from fd_router.config.scheduling import SchedulerConfig
+from fd_router.config.state import StateConfig
 from fd_router.config.telemetry import TelemetryConfig
 from fd_router.config.tls import TlsConfig
 
@@ -77,6 +79,15 @@ class ServerConfig(msgspec.Struct, frozen=True):
             "a restart without a refused one."
         ),
     ] = False
+    workers: Annotated[
+        str,
+        Option(
+            help="Processes that serve clients, under a supervisor; auto: one for each core. They share the port, and "
+            "what they know ([replicas.md](replicas.md#workers)). 1: this process serves them itself.",
+            pattern=r"auto|[1-9][0-9]{0,2}",
+            form="a whole number from 1 to 999, or auto",
+        ),
+    ] = "1"
     dashboard: Annotated[
         bool,
         Option(
@@ -103,6 +114,11 @@ class ServerConfig(msgspec.Struct, frozen=True):
         ),
     ] = "chat, responses, messages, embeddings, scoring, audio, tokens, generate"
     plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps an endpoint
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes serve clients."""
+        return len(os.sched_getaffinity(0)) if self.workers == "auto" else int(self.workers)
 
 
 class ManagerConfig(msgspec.Struct, frozen=True):
@@ -373,6 +389,7 @@ class Config(msgspec.Struct, frozen=True):
     admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)
     protection: ProtectionConfig = msgspec.field(default_factory=ProtectionConfig)
     tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
+    state: StateConfig = msgspec.field(default_factory=StateConfig)
 
 
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = get_type_hints(Config)

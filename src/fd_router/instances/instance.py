@@ -76,14 +76,15 @@ class Instance:
     """An identity (``host_ip:port``) whose data heartbeats replace and whose counts outlive them.
 
     It satisfies ``scheduling.candidate.Candidate``. The counts change only through ``acquire``, ``release_tokens``,
-    ``release`` and ``repair``, so that a delta from another process could call them as well. They are the instance's,
-    however many groups it is a member of.
+    ``release``, ``repair`` and ``count_elsewhere``. They are the instance's, however many groups it is a member of.
+    ``running`` and ``tokens`` are all that is known to be there, other routers' too, for that is what a policy, and a
+    limit, are about; ``own_running`` and ``own_tokens`` are this router's, which it has to give back.
     """
 
     __slots__ = (
         "access", "answered_at", "breaker", "dialect", "doubt", "groups", "health", "host", "is_cooling", "is_draining",
         "is_ejected", "is_proven", "is_stuck", "key", "limit", "load_table", "models", "on_busy", "on_limit", "port",
-        "registration", "row", "running", "source", "tokens", "url",
+        "registration", "row", "running", "running_elsewhere", "source", "tokens", "tokens_elsewhere", "url",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +112,8 @@ class Instance:
         self.breaker: FailureObserver | None = None
         self.running = 0
         self.tokens = 0
+        self.running_elsewhere = 0  # of these, other routers' requests
+        self.tokens_elsewhere = 0
         self.limit = 0  # of concurrent requests, 0 = none; set by ``Headroom``
         self.on_limit: OnLimit = _no_headroom
         self.on_busy: OnBusy = _no_cooling
@@ -126,6 +129,16 @@ class Instance:
     def labels(self) -> Mapping[str, str]:
         """What it tells of itself for policies."""
         return self.registration.labels
+
+    @property
+    def own_running(self) -> int:
+        """The requests that this router has there."""
+        return self.running - self.running_elsewhere
+
+    @property
+    def own_tokens(self) -> int:
+        """The tokens of those of them whose prefill isn't done."""
+        return self.tokens - self.tokens_elsewhere
 
     @property
     def is_saturated(self) -> bool:
@@ -176,13 +189,22 @@ class Instance:
 
     def repair(self, excess: int) -> None:
         """Put a count right that was found wrong: ``excess`` requests aren't there, nor are tokens without requests."""
+        own = max(0, self.own_running - excess)
+        self._set(self.running_elsewhere + own, self.tokens if own else self.tokens_elsewhere)
+
+    def count_elsewhere(self, running: int, tokens: int) -> None:
+        """Other routers have so many requests there now, with so many prompt tokens."""
+        own_running, own_tokens = self.own_running, self.own_tokens
+        self.running_elsewhere, self.tokens_elsewhere = running, tokens
+        self._set(own_running + running, own_tokens + tokens)
+
+    def _set(self, running: int, tokens: int) -> None:
         was_saturated = self.is_saturated
-        self.running = running = max(0, self.running - excess)
-        self.tokens = tokens = self.tokens if running else 0
+        self.running, self.tokens = running, tokens
         if self.load_table is not None:
             self.load_table.update(self.row, running, tokens)
-        if was_saturated and not self.is_saturated:
-            self.on_limit(self, False)
+        if was_saturated is not self.is_saturated:
+            self.on_limit(self, not was_saturated)
 
     def failed(self, reason: str, *, begun: bool = False) -> None:
         """A request failed by the instance's own making; ``begun``: in the middle of its answer.

@@ -50,6 +50,11 @@ def _never(key: str, /) -> float:  # noqa: ARG001
     return 0.0
 
 
+def _always(key: str, /) -> bool:  # noqa: ARG001
+    """A router that is alone probes every instance."""
+    return True
+
+
 class HealthMonitor:
     """Probes each instance once an interval, each at its own moment, and at once when a connection to it failed.
 
@@ -83,6 +88,7 @@ class HealthMonitor:
         self._live = live
         self._log = log
         self._delivered_at = delivered_at
+        self._is_mine: Callable[[str], bool] = _always
         self._listeners: list[Callable[[], None]] = []
         self._slots = asyncio.Semaphore(max_concurrent)
         self._most_unregistered = max(1, max_concurrent // 2)
@@ -111,6 +117,13 @@ class HealthMonitor:
     def on_probed(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after each probe, when the registry knows what it found."""
         self._listeners.append(listener)
+
+    def share(self, is_mine: Callable[[str], bool]) -> None:
+        """Probe healthy instances only as long as ``is_mine(key)``: another router probes the others, and tells.
+
+        One that isn't healthy here is probed all the same: nobody else can tell whether it can be reached from here.
+        """
+        self._is_mine = is_mine
 
     def hope_secs(self) -> float:
         """Return how long it may take, in seconds, until a probe that is under way brings an instance back; 0: none."""
@@ -188,7 +201,13 @@ class HealthMonitor:
 
     def _on_due(self, instance: Instance, following: float) -> None:
         self._set_timer(following, instance, self._interval)
-        self._start(instance.registration)
+        if instance.health is not Health.HEALTHY or self._is_mine(instance.key):
+            self._start(instance.registration)
+
+    def probe_soon(self, instance: Instance) -> None:
+        """Probe ``instance`` as soon as possible, without waiting for what that finds."""
+        if self._loop is not None:
+            self._start(instance.registration)
 
     def _doubt(self, instance: Instance) -> None:
         """Probe a suspect now. The answer to a probe under way may be older than the failure, so its yes is void."""

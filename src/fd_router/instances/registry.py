@@ -138,6 +138,10 @@ class Registry:
             self._banned.pop(key, None)
         return max(0.0, left)
 
+    def bans(self) -> dict[str, float]:
+        """Return the keys that may not register themselves, and for how many seconds."""
+        return {key: seconds for key in tuple(self._banned) if (seconds := self.banned_secs(key)) > 0}
+
     def set_draining(self, key: str, draining: bool) -> Instance | None:
         """Give the member with ``key`` nothing new, whatever it registers, or do so again. None if there is none."""
         member = self._members.get(key)
@@ -383,4 +387,4 @@ def _by_url(instance: Instance) -> str:
 
 
 def _is_busy(instance: Instance) -> bool:
-    return bool(instance.running or instance.tokens)
+    return bool(instance.own_running or instance.own_tokens)

@@ -22,6 +22,9 @@ class Source(msgspec.Struct, frozen=True):
 STATE_FILE = Source("state file", 0, is_list=False)
 """Instances that registered themselves before the router was started again."""
 
+PEERS = Source("another router", 0, is_list=False)
+"""Instances that another router of the set knows, which aren't known to be well."""
+
 REGISTER_API = Source("register", 1, is_list=False, is_probed=True)
 """Instances that register themselves."""
 

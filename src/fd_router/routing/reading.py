@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fd_router.admission.api_key_gate import ApiKeyGate
+from fd_router.admission.api_key_gate import ApiKeyGate, KeyGrant
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.pace import Pace
 from fd_router.openai.body_check import check_body
@@ -42,7 +42,8 @@ class RequestThatIsRead(WaitingRequest):
                 self._reject(error)
         except Exception as error:  # noqa: BLE001  nobody else would tell its client
             self.on_bug(error)
-        self._preparing = None
+        if self._preparing is asyncio.current_task():
+            self._preparing = None
         if self._phase is PREPARING and self._completion is not None:
             self._go_on(self._completion)
 
@@ -58,7 +59,7 @@ class RequestThatIsRead(WaitingRequest):
             await asyncio.sleep(0)
 
     def _read(self, body: bytes, unread: int = 0) -> Completion | None:
-        """Read the request in ``body``. Returns None when it has ended so. Raises UnusualBodyError."""
+        """Read the request in ``body``. Returns None when it has ended so, or waits. Raises UnusualBodyError."""
         request, context = self._request, self._context
         try:
             gate, read = context.gate, context.endpoint.read
@@ -70,6 +71,9 @@ class RequestThatIsRead(WaitingRequest):
                     completion.has_more_text(unread)
             if completion.transfer_member:
                 self._check_transfer(completion)
+            if gate is not None and (grant := self._grant) is not None and grant.must_ask:
+                self._preparing = asyncio.get_running_loop().create_task(self._go_on_if_let_in(grant, completion))
+                return None
         except UnusualBodyError:
             raise
         except HttpError as error:
@@ -102,8 +106,24 @@ class RequestThatIsRead(WaitingRequest):
         self.record.key = grant.name
         completion = self._context.endpoint.read(body, self._request.head.headers)
         completion.has_more_text(unread)
-        grant.begin(completion)
+        if not grant.must_ask:
+            grant.begin(completion)
         return completion
+
+    async def _go_on_if_let_in(self, grant: KeyGrant, completion: Completion) -> None:
+        try:
+            await grant.reserve(completion)
+        except HttpError as error:
+            if self._phase is PREPARING:
+                self._reject(error)
+        except Exception as error:  # noqa: BLE001  nobody else would tell its client
+            self.on_bug(error)
+        self._preparing = None
+        if self._phase is PREPARING:
+            self._completion = completion
+            self._go_on(completion)
+        else:  # the client has left meanwhile
+            grant.end(None)
 
     def _go_on(self, completion: Completion) -> None:
         """It is read: send it where scheduling chooses."""

@@ -48,7 +48,7 @@ class Rescue:
     def on_change(self, change: Change) -> None:
         """See ``Registry.on_change``."""
         instance = change.instance
-        if change.kind is not ChangeKind.DEAD or not instance.running or not _has_others(instance):
+        if change.kind is not ChangeKind.DEAD or not instance.own_running or not _has_others(instance):
             return
         if self._clock() - self._delivered_at(instance.key) < SILENT_SECS:
             return

@@ -9,7 +9,7 @@ from fd_router.telemetry.contracts import InstanceLoad
 
 
 class Candidate(InstanceLoad, Protocol):
-    """An instance as a policy sees it: who it is and what it is busy with. Counts are this router's own."""
+    """An instance as a policy sees it: who it is and what it is busy with. Counts are of all routers."""
 
     @property
     def limit(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -55,19 +55,37 @@ class Predictions(Protocol):
         """The engine told that so many tokens of a prompt were cached; ``predicted`` were thought to be."""
 
 
+class Learning(Protocol):
+    """What a policy tells those of other routers; see ``state.topics.learning``."""
+
+    def join(self, learner: Any) -> None:
+        """A policy that learns is there, as ``state.topics.learning.Learner``."""
+
+    def elsewhere(self, url: str) -> tuple[float, float, int]:
+        """Return what ``count_elsewhere`` is to be told of an instance that has just been met."""
+
+    def observed(self, url: str, tokens: float, secs: float) -> None:
+        """A prefill of ``tokens`` took ``secs``."""
+
+    def learnt_size(self, url: str, limit: float) -> None:
+        """The cache of an instance holds about so many blocks."""
+
+
 class Environment:
     """What a policy is built with: clock (monotonic seconds), randomness, role, and whom to tell of what it does.
 
     ``load_table`` gives the counts of many candidates faster than they do; without one, they are asked. ``later``, if
     any, calls what is to be done after a time: then a policy's trackers may hold requests (``RequestTracker.hold``).
     ``index`` and ``reported_loads`` are kept up to date where a policy of the router ``needs`` them, and may
-    be shared by roles: no instance has two at a time.
+    be shared by roles: no instance has two at a time. ``learning``: by whom policies of several routers tell each other
+    of their work and what they learn; None: this router is alone.
     """
 
     __slots__ = (
         "clock",
         "index",
         "later",
+        "learning",
         "load_table",
         "on_choice",
         "predictions",
@@ -88,6 +106,7 @@ class Environment:
         index: PrefixIndex | None = None,
         reported_loads: ReportedLoads | None = None,
         load_table: LoadTable | None = None,
+        learning: Learning | None = None,
     ) -> None:
         self.load_table = LoadTable(is_told=False) if load_table is None else load_table
         self.clock = clock
@@ -96,5 +115,6 @@ class Environment:
         self.role = role  # of the candidates: mixed, prefill or decode
         self.predictions = predictions
         self.later = later
+        self.learning = learning
         self.index = PrefixIndex(clock) if index is None else index
         self.reported_loads = ReportedLoads(clock, LOAD_MAX_AGE_SECS) if reported_loads is None else reported_loads

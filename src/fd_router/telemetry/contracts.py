@@ -22,7 +22,7 @@ class Log(Protocol):
 
 
 class InstanceLoad(Protocol):
-    """An instance's name, and what this router has it busy with."""
+    """An instance's name, and what it is busy with, by this router's requests and those that others told of."""
 
     @property
     def url(self) -> str:

@@ -28,8 +28,8 @@ class StatsLine:
         hits, total = hits_now - self._hits, total_now - self._total
         self._hits, self._total = hits_now, total_now
         instances = sorted(self._instances(), key=lambda instance: instance.url)
-        workers = ", ".join(f"{instance.url}: running={instance.running}" for instance in instances)
+        workers = ", ".join(f"{instance.url}: running={instance.own_running}" for instance in instances)
         return (
-            f"[stats] total_running={sum(instance.running for instance in instances)}, workers: [{workers}], "
+            f"[stats] total_running={sum(instance.own_running for instance in instances)}, workers: [{workers}], "
             f"cache_hit_rate={100 * hits / total if total else 0:.2f}% (hits={hits}/total={total})"
         )

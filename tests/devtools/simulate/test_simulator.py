@@ -4,7 +4,7 @@ import pytest
 
 from fd_router.config.loading import POLICIES, SchedulerConfig
 from fd_router.devtools.engine_model.runs import EngineSettings
-from fd_router.devtools.simulate.simulator import Fleet, Simulator, simulate
+from fd_router.devtools.simulate.simulator import Fleet, Routers, Simulator, simulate
 from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.errors import ConfigError
 
@@ -38,17 +38,19 @@ def test_one_instance_serves_in_turn():
     assert second.cached_tokens == 999
 
 
+@pytest.mark.parametrize("routers", [Routers(), Routers(3, 0.02)], ids=["one router", "three routers"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_every_policy_serves_all_and_gives_all_back(policy):
-    simulator = Simulator(Fleet(4, ENGINE), policy, SchedulerConfig(), seed=3)
+def test_every_policy_serves_all_and_gives_all_back(policy, routers):
+    simulator = Simulator(Fleet(4, ENGINE), policy, SchedulerConfig(), 3, routers)
     requests = conversations()
     heard = []
     outcomes = simulator.run(requests, heard.append)
     assert [each.at for each in outcomes] == [each.at for each in requests]
     assert all(each.ttft > 0 and each.seconds >= each.ttft for each in outcomes)
     assert heard[-1] == len(requests)
+    instances = [instance for router in simulator._routers for instance in router.instances]
+    assert all((instance.own_running, instance.own_tokens) == (0, 0) for instance in instances)
     for server in simulator._servers:
-        assert (server.instance.running, server.instance.tokens) == (0, 0)
         assert (server.engine.running, server.engine.waiting) == (0, 0)
 
 
@@ -65,11 +67,22 @@ def test_cache_aware_finds_caches_where_random_does_not():
     assert aware.summary().hit_rate > blind.summary().hit_rate + 0.2
 
 
+def test_several_routers_that_share_are_nearly_as_good_as_one():
+    requests = conversations(400)
+    runs = [Routers(), Routers(4, 0.02), Routers(4, 0.0)]
+    one, shared, apart = (
+        simulate(requests, Fleet(4, ENGINE), "ttft_aware", SchedulerConfig(), routers=routers).summary()
+        for routers in runs
+    )
+    assert shared.ttft_mean < 1.05 * one.ttft_mean
+    assert shared.ttft_mean < apart.ttft_mean
+
+
 def test_the_index_follows_the_clock_of_the_simulation():
     options = SchedulerConfig(eviction_duration_mins=1, eviction_interval_secs=1)
     simulator = Simulator(Fleet(2, ENGINE), "cache_aware", options)
     simulator.run([TraceRequest(1, 0, 5000, 1, [1], 512), TraceRequest(2, 100, 1, 1, [2], 512)])
-    assert simulator._index.blocks == 0
+    assert simulator._routers[0].index.blocks == 0
 
 
 def test_an_unknown_policy_is_refused():
@@ -116,7 +129,7 @@ def test_a_policy_that_learns_hears_what_the_router_would_tell_it(tmp_path):
     policy, options = own_policy(tmp_path, "simulated_learner")
     simulator = Simulator(Fleet(1, ENGINE), policy, options)
     simulator.run([TraceRequest(1, 0, 1000, 11, [1, 2], 512), TraceRequest(2, 5, 1000, 1, [1, 2], 512)])
-    heard = simulator._scheduler._policy._policy.plugin.heard
+    heard = simulator._routers[0].scheduler._policy._policy.plugin.heard
     assert heard[0] == ("first", 1.0)
     assert heard[1] == (1000, 0)
     assert heard[2] == ("end", pytest.approx(1.1))

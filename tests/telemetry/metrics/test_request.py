@@ -127,14 +127,14 @@ def test_instances_are_read_at_each_scrape() -> None:
     metrics = Metrics()
     assert value(metrics, "fd_router_instance_healthy", instance=URL, role="mixed") is None
     instance = SimpleNamespace(
-        url=URL, running=2, tokens=900, health=Health.HEALTHY, registration=SimpleNamespace(role="mixed")
+        url=URL, own_running=2, own_tokens=900, health=Health.HEALTHY, registration=SimpleNamespace(role="mixed")
     )
     metrics.watch_instances(lambda: [instance])
     labels = {"instance": URL, "role": "mixed"}
     assert value(metrics, "fd_router_instance_running_requests", **labels) == 2
     assert value(metrics, "fd_router_instance_tokens", **labels) == 900
     assert value(metrics, "fd_router_instance_healthy", **labels) == 1
-    instance.running, instance.health = 3, Health.SUSPECT
+    instance.own_running, instance.health = 3, Health.SUSPECT
     assert value(metrics, "fd_router_instance_running_requests", **labels) == 3
     assert value(metrics, "fd_router_instance_healthy", **labels) == 0
     assert value(metrics, "fd_router_instances", role="mixed", health="suspect") == 1

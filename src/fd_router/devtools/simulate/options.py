@@ -10,7 +10,7 @@ from fd_router.config.loading import Option
 from fd_router.devtools.engine_model import options as engine_options
 from fd_router.devtools.engine_model.runs import EngineSettings
 from fd_router.devtools.report.options import RunOptions
-from fd_router.devtools.simulate.simulator import Fleet
+from fd_router.devtools.simulate.simulator import Fleet, Routers
 from fd_router.errors import ConfigError
 
 
@@ -83,6 +83,13 @@ class SimulateOptions(RunOptions, frozen=True):
             form="60,90",
         ),
     ] = ""
+    routers: Annotated[
+        int, Option(help="Routers before the fleet, to which the requests go in turn.", minimum=1, maximum=64)
+    ] = 1
+    share_ms: Annotated[
+        float,
+        Option(help="How often several routers tell each other what they know; 0: never.", unit="ms", minimum=0),
+    ] = 20.0
     seed: Annotated[int, Option(help="Seed of what a policy leaves to chance.")] = 0
 
     @property
@@ -98,3 +105,8 @@ class SimulateOptions(RunOptions, frozen=True):
         if len(joins) >= self.instances:
             raise ConfigError(f"--join-at {self.join_at}: one of {self.instances} instances must be there at the start")
         return Fleet(self.instances, self.engine, tuple(float(each) for each in self.speeds.split(",") if each), joins)
+
+    @property
+    def several(self) -> Routers:
+        """The routers."""
+        return Routers(self.routers, self.share_ms / 1000 if self.routers > 1 else 0.0)

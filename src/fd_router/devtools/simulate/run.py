@@ -38,6 +38,7 @@ def run(options: SimulateOptions) -> int:
                 variant.options,
                 seed=options.seed,
                 name=variant.name,
+                routers=options.several,
                 on_progress=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
             )
             results.append(msgspec.structs.replace(result, limits=options.limits))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,22 +19,14 @@ from fd_router.devtools.engine_model.engine import Engine
 from fd_router.devtools.engine_model.runs import EngineSettings, Token
 from fd_router.devtools.engine_model.step_engine import StepEngine
 from fd_router.devtools.report.outcomes import Outcome, Result
+from fd_router.devtools.simulate.router import SimulatedRouter, make_instances, share
 from fd_router.devtools.simulate.trace_view import TraceView
 from fd_router.devtools.traces.trace import TraceRequest
-from fd_router.errors import ConfigError
-from fd_router.instances.instance import Health, Instance
-from fd_router.instances.registration import Registration
-from fd_router.scheduling.candidate_group import UnlimitedGroup
-from fd_router.scheduling.environment import Environment
-from fd_router.scheduling.load_table import LoadTable
-from fd_router.scheduling.loads import ReportedLoads
-from fd_router.scheduling.plugins.guard import PluginGuard
-from fd_router.scheduling.policies import find_policy, make_index, make_policy
-from fd_router.scheduling.policies.least import RequestNumPolicy
-from fd_router.scheduling.policy import Need, Policy
+from fd_router.instances.instance import Instance
+from fd_router.scheduling.policies import find_policy
+from fd_router.scheduling.policy import Need
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN
 from fd_router.scheduling.reservation import Reservation
-from fd_router.scheduling.scheduler import Scheduler
 
 _PROGRESS_EVERY = 50
 
@@ -64,14 +55,23 @@ class Fleet(msgspec.Struct, frozen=True):
         return sum(self.engine_of(place).prefill_tokens_per_sec for place in range(self.instances))
 
 
+class Routers(msgspec.Struct, frozen=True):
+    """How many routers the requests go to, in turn, and how often they tell each other, in seconds; 0: never."""
+
+    number: int = 1
+    interval: float = 0.0
+
+
+ONE_ROUTER = Routers()
+
+
 class _Server:
-    """One instance: the router's picture of it, and its engine."""
+    """One instance's engine."""
 
-    __slots__ = ("due", "engine", "instance", "place")
+    __slots__ = ("due", "engine", "place")
 
-    def __init__(self, place: int, instance: Instance, engine: Engine | StepEngine) -> None:
+    def __init__(self, place: int, engine: Engine | StepEngine) -> None:
         self.place = place  # among the servers
-        self.instance = instance
         self.engine = engine
         self.due = math.inf  # the engine's next event, as the agenda knows it
 
@@ -111,40 +111,33 @@ def _nothing() -> None:
 class Simulator:
     """One run of one policy. Equal arguments give equal outcomes."""
 
-    def __init__(self, fleet: Fleet, policy: str, options: SchedulerConfig, seed: int = 0) -> None:
+    def __init__(
+        self, fleet: Fleet, policy: str, options: SchedulerConfig, seed: int = 0, routers: Routers = ONE_ROUTER
+    ) -> None:
         self.now = 0.0
         self._options = options
-        self._servers = [
-            _Server(place, instance, _engine(fleet.engine_of(place)))
-            for place, instance in enumerate(_instances(fleet))
-        ]
-        self._by_key = {server.instance.key: server for server in self._servers}
+        self._servers = [_Server(place, _engine(fleet.engine_of(place))) for place in range(fleet.instances)]
+        self._routers = [
+            SimulatedRouter(
+                f"router {number}", make_instances(fleet.instances), policy, options, seed + number,
+                clock=self._clock, later=self._later, is_shared=routers.interval > 0,
+            )
+            for number in range(routers.number)
+        ]  # fmt: skip
+        self._by_key = {instance.key: place for place, instance in enumerate(self._routers[0].instances)}
         self._agenda: list[tuple[float, int]] = []  # when which server's engine has something; stale ones are skipped
         self._outcomes: list[Outcome] = []
         self._timers: list[_Timer] = []  # a heap
-        self._figures = ReportedLoads(self._clock, options.load_max_age_secs)
-        self._index = make_index(self._clock, options)
-        environment = Environment(
-            self._clock,
-            random.Random(seed),
-            later=self._later,
-            index=self._index,
-            reported_loads=self._figures,
-            load_table=LoadTable(),
-        )
-        chooser = make_policy(policy, environment, options, own_options=options.policy_options)
-        if ":" in policy:
-            chooser = _checked(chooser, policy, environment)
-        self._group: UnlimitedGroup[Instance] = UnlimitedGroup(())
         self._join(fleet.instances - len(fleet.joins))
         for number, at in enumerate(sorted(fleet.joins), 1):
             self._later(at, partial(self._join, fleet.instances - len(fleet.joins) + number))
-        self._scheduler = Scheduler(self._group, chooser, lambda: "")
         self._periodic: list[tuple[float, Callable[[], None]]] = [(options.eviction_interval_secs, self._sweep)]
         if Need.REPORTED_LOADS in find_policy(policy, options.policy_folder).needs:
             self._periodic.append((options.load_scrape_interval_secs, self._scrape))
             if not options.cache_instance_max_blocks:
                 self._limit_index(fleet.engine.cache_tokens)
+        if routers.interval and routers.number > 1:
+            self._periodic.append((routers.interval, self._share))
 
     def run(
         self, requests: Sequence[TraceRequest], on_progress: Callable[[int], None] = lambda _: None
@@ -160,7 +153,7 @@ class Simulator:
                 tick, act = next(ticks)
             self._serve_until(request.at)
             self.now = request.at
-            self._arrive(request)
+            self._arrive(request, self._routers[number % len(self._routers)])
             if number % _PROGRESS_EVERY == 0:
                 on_progress(number)
         self._serve_until(math.inf)
@@ -170,16 +163,17 @@ class Simulator:
 
     def _join(self, number: int) -> None:
         """So many instances are members now."""
-        self._group.available = tuple(server.instance for server in self._servers[:number])
+        for router in self._routers:
+            router.group.available = tuple(router.instances[:number])
 
-    def _arrive(self, request: TraceRequest) -> None:
-        decision = self._scheduler.select(TraceView(request))
+    def _arrive(self, request: TraceRequest, router: SimulatedRouter) -> None:
+        decision = router.scheduler.select(TraceView(request))
         send = partial(self._send, request, decision)
         if not decision.hold(send):
             send()
 
     def _send(self, request: TraceRequest, decision: Reservation[Instance]) -> None:
-        server = self._by_key[decision.instance.key]
+        server = self._servers[self._by_key[decision.instance.key]]
         server.engine.submit(request.prompt, request.output_tokens, self.now, _Sent(request, decision, server))
         self._note(server)
 
@@ -229,7 +223,7 @@ class Simulator:
             Outcome(
                 at=request.at,
                 input_tokens=request.input_tokens,
-                instance=sent.server.instance.key,
+                instance=sent.decision.instance.key,
                 ttft=run.first_token_at - request.at,
                 seconds=run.finished_at - request.at,
                 cached_tokens=run.cached_tokens,
@@ -258,29 +252,25 @@ class Simulator:
             heapq.heapreplace(queue, (at + every, place))
 
     def _sweep(self) -> None:
-        while self._index.sweep():
-            pass
+        for router in self._routers:
+            while router.index.sweep():
+                pass
 
     def _scrape(self) -> None:
-        for server in self._servers:
-            engine, instance = server.engine, server.instance
-            self._figures.report(instance.url, engine.running, engine.waiting, instance.running)
+        for router in self._routers:
+            for server, instance in zip(self._servers, router.instances, strict=True):
+                engine = server.engine
+                router.figures.report(instance.url, engine.running, engine.waiting, instance.running)
+
+    def _share(self) -> None:
+        share(self._routers)
 
     def _limit_index(self, cache_tokens: int) -> None:
         """Do what follows from an instance's ``available_gpu_block_num``, of blocks as large as the index's."""
         blocks = cache_tokens // self._options.cache_block_size
-        for server in self._servers:
-            self._index.set_limit(server.instance.url, blocks * CHARACTERS_PER_TOKEN)
-
-
-def _checked(policy: Policy, name: str, environment: Environment) -> Policy:
-    """Where the router would go on with another policy and log a line, the simulation ends: its figures would lie."""
-
-    def fail(hook: str, kind: str, detail: str) -> None:
-        place = "" if hook == "choose" else f" in {hook}"
-        raise ConfigError(f"{name} {kind.replace('_', ' ')}{place}: {detail}")
-
-    return PluginGuard(policy, RequestNumPolicy(environment), fail)
+        for router in self._routers:
+            for instance in router.instances:
+                router.index.set_limit(instance.url, blocks * CHARACTERS_PER_TOKEN)
 
 
 def simulate(
@@ -291,6 +281,7 @@ def simulate(
     *,
     seed: int = 0,
     name: str = "",
+    routers: Routers = ONE_ROUTER,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Result:
     """Run ``policy`` on the trace.
@@ -298,18 +289,9 @@ def simulate(
     Raises ConfigError for an unknown policy, wrong options, and whatever goes wrong in a plug-in policy.
     """
     began = time.monotonic()
-    outcomes = Simulator(fleet, policy, options, seed).run(requests, on_progress)
+    outcomes = Simulator(fleet, policy, options, seed, routers).run(requests, on_progress)
     return Result(name or policy, outcomes, fleet.instances, time.monotonic() - began)
 
 
 def _engine(settings: EngineSettings) -> Engine | StepEngine:
     return StepEngine(settings, every_token=False) if settings.is_stepwise else Engine(settings, every_token=False)
-
-
-def _instances(fleet: Fleet) -> list[Instance]:
-    """Make the members of a fleet, ordered by URL, as a registry gives them."""
-    hosts = [f"10.{place >> 16 & 255}.{place >> 8 & 255}.{place & 255}" for place in range(1, fleet.instances + 1)]
-    members = [Instance(Registration(role="mixed", host_ip=host, port=8000, metrics_port=8000)) for host in hosts]
-    for member in members:
-        member.health = Health.HEALTHY
-    return sorted(members, key=lambda member: member.url)

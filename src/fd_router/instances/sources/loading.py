@@ -10,12 +10,12 @@ from fd_router.config.dotted_path import load_object, say
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.plugin_options import OptionFields
 from fd_router.errors import ConfigError
-from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE
+from fd_router.instances.source import PEERS, REGISTER_API, REGISTER_YAML, STATE_FILE
 from fd_router.instances.sources.contract import InstanceSource
 
 OPTION: Final = "instances.sources"
 
-_OWN_NAMES: Final = frozenset({REGISTER_API.name, REGISTER_YAML.name, STATE_FILE.name})
+_OWN_NAMES: Final = frozenset({PEERS.name, REGISTER_API.name, REGISTER_YAML.name, STATE_FILE.name})
 
 
 def open_sources(options: InstancesConfig) -> tuple[InstanceSource, ...]:

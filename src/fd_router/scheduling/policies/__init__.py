@@ -46,9 +46,11 @@ def find_policy(name: str, folder: str = "", *, role: str = "mixed", key: str = 
     return PolicyClass.built_in(name, f"fd_router.scheduling.{path}", key)
 
 
-def make_index(clock: Callable[[], float], options: SchedulerConfig) -> PrefixIndex:
+def make_index(
+    clock: Callable[[], float], options: SchedulerConfig, kind: type[PrefixIndex] = PrefixIndex
+) -> PrefixIndex:
     """Build the prefix index, which all roles may share: no instance has two roles at a time."""
-    return PrefixIndex(
+    return kind(
         clock,
         max_blocks=options.cache_index_max_blocks,
         duration=options.eviction_duration_mins * 60,

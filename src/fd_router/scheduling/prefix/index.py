@@ -60,6 +60,11 @@ class Match:
                 yield Group(depth, holders)
             depth = edge.start
 
+    @property
+    def last(self) -> Edge | None:
+        """The edge where what is known ends."""
+        return self._path[-1] if self._path else None
+
     def take_path(self) -> list[Edge]:
         """Hand the path over to the index."""
         path, self._path = self._path, []

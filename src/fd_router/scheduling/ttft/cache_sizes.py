@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from fd_router.scheduling.prefix.index import PrefixIndex
 
 STEP = 0.06
@@ -22,9 +24,10 @@ class CacheSizes:
     begins without a limit.
     """
 
-    __slots__ = ("_ids", "_index", "_limits")
+    __slots__ = ("_ids", "_index", "_limits", "on_learnt")
 
     def __init__(self, index: PrefixIndex) -> None:
+        self.on_learnt: Callable[[str, float], None] = _nobody
         self._index = index
         self._limits: dict[str, float] = {}  # blocks, by URL
         self._ids: dict[str, int] = {}  # under which number the index had the limit set
@@ -39,18 +42,31 @@ class CacheSizes:
         held = self._index.blocks_of(url)
         limit = self._limits.get(url)
         if limit is None or held > NEARLY * limit:
-            self._set(url, min(held, limit or held) * (1 - STEP))
+            self._learn(url, min(held, limit or held) * (1 - STEP))
 
     def found(self, url: str) -> None:
         """Much was cached that the index didn't know."""
         limit = self._limits.get(url)
         if limit is not None and self._index.blocks_of(url) > NEARLY * limit:
-            self._set(url, max(limit * (1 + STEP), limit + LEAST_STEP))
+            self._learn(url, max(limit * (1 + STEP), limit + LEAST_STEP))
+
+    @property
+    def learnt(self) -> Mapping[str, float]:
+        """The sizes, in blocks, by URL."""
+        return self._limits
+
+    def adopt(self, url: str, limit: float) -> None:
+        """Go by what another router has learnt."""
+        self._set(url, limit)
 
     def forget(self, url: str) -> None:
         """The instance is gone for good."""
         self._limits.pop(url, None)
         self._ids.pop(url, None)
+
+    def _learn(self, url: str, limit: float) -> None:
+        self._set(url, limit)
+        self.on_learnt(url, self._limits[url])
 
     def _set(self, url: str, limit: float) -> None:
         self._limits[url] = limit = max(1.0, limit)
@@ -59,3 +75,7 @@ class CacheSizes:
 
     def __repr__(self) -> str:
         return f"<CacheSizes {', '.join(f'{url}: {limit:.0f}' for url, limit in self._limits.items())}>"
+
+
+def _nobody(url: str, limit: float, /) -> None:
+    """A router that is alone tells nobody."""

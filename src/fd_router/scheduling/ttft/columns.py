@@ -16,7 +16,7 @@ RESERVED_FOR_ADMIN = 64
 """Slots that instances which are gone may keep, beside as many as there ever were candidates at a time."""
 
 
-_COLUMNS = 9
+_COLUMNS = 11
 
 
 class FleetColumns:
@@ -24,12 +24,13 @@ class FleetColumns:
 
     ``until`` and ``behind`` in seconds, ``pace`` in seconds a token, ``running`` requests, ``limit`` of slots and
     ``turn`` in seconds (``SlotLimit``), ``chosen``: the number of the choice that it was last, ``due``: when a
-    first token that hasn't come is late, ``noted``: the last of these times that was passed.
+    first token that hasn't come is late, ``noted``: the last of these times that was passed. ``others`` and
+    ``others_running``: seconds of work, and requests, that other routers have there, if ``has_others``.
     """
 
     __slots__ = (
-        "_candidates", "_free", "_most", "_slots", "behind", "chosen", "due", "limit", "noted", "order", "pace",
-        "running", "size", "turn", "until",
+        "_candidates", "_free", "_most", "_slots", "_table", "behind", "chosen", "due", "has_others", "limit", "noted",
+        "order", "others", "others_running", "pace", "running", "size", "turn", "until",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -38,11 +39,9 @@ class FleetColumns:
         self._most = 0  # candidates at a time: some lists leave out those that were tried, or are full
         self.size = 0  # slots that were ever given
         self._candidates: Sequence[Candidate] = ()
+        self.has_others = False
         self.order: Any = slice(0)  # the candidates' slots: what the columns are indexed with
-        columns = np.zeros((_COLUMNS, RESERVED_FOR_ADMIN))
-        self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due, self.noted = (
-            columns
-        )
+        self._name(np.zeros((_COLUMNS, RESERVED_FOR_ADMIN)))
 
     def slot(self, url: str) -> int:
         """Return the slot of an instance, a new one if it has none."""
@@ -71,7 +70,14 @@ class FleetColumns:
         """Return the seconds of what is queued, if all goes as reckoned."""
         seconds: Column = self.until[at] - now
         np.maximum(seconds, self.behind[at], out=seconds)
+        if self.has_others:
+            seconds += self.others[at]
         return seconds
+
+    def running_at(self, at: Any) -> Column:
+        """Return the requests at each instance, other routers' too."""
+        running: Column = self.running[at]
+        return running + self.others_running[at] if self.has_others else running
 
     def slot_waits(self, at: Any) -> Column:
         """Return the seconds until there is a slot for another request."""
@@ -91,26 +97,24 @@ class FleetColumns:
 
     def forget(self, url: str) -> None:
         """Free the slot of an instance that is gone."""
-        self._free.append(self._slots.pop(url))
+        slot = self._slots.pop(url)
+        self.others[slot] = self.others_running[slot] = 0.0
+        self._free.append(slot)
         self._candidates = ()
 
     def _grow(self) -> None:
         old = len(self.until)
         table = np.zeros((_COLUMNS, 2 * old))
-        table[:, :old] = (
-            self.until,
-            self.behind,
-            self.pace,
-            self.running,
-            self.limit,
-            self.turn,
-            self.chosen,
-            self.due,
-            self.noted,
-        )
-        self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due, self.noted = (
-            table
-        )
+        table[:, :old] = self._table
+        self._name(table)
+
+    def _name(self, table: npt.NDArray[np.float64]) -> None:
+        """Let each row of ``table`` be a column by its name."""
+        self._table = table
+        (
+            self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due, self.noted,
+            self.others, self.others_running,
+        ) = table  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._slots)

@@ -142,6 +142,11 @@ class HoldQueue:
         if self._waits_here and self._later is not None:
             self._timer = self._later(max(SOON, self._backlog.prefill_seconds(now) - LEAD), self._on_time)
 
+    @property
+    def tokens(self) -> float:
+        """The tokens that wait here."""
+        return sum(pending.tokens for pending in self._waits_here)
+
     def clear(self, now: float) -> None:
         """The instance is gone: nothing waits for it any more. Who sends these has to look, and to choose anew."""
         while self._waits_here:
@@ -152,7 +157,7 @@ class HoldQueue:
         backlog = self._backlog
         if not backlog.tells or backlog.prefill_seconds(now) <= LEAD:
             return True
-        return backlog.tokens + pending.tokens <= self._feed_tokens
+        return backlog.tokens + backlog.others + pending.tokens <= self._feed_tokens
 
     def _send(self, pending: PromptWork, now: float) -> None:
         self._take_out(pending)

@@ -19,6 +19,7 @@ from fd_router.scheduling.tracker import RequestTracker
 from fd_router.scheduling.ttft.cache_sizes import CacheSizes
 from fd_router.scheduling.ttft.columns import Column, FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
+from fd_router.scheduling.ttft.learner import TtftLearner
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
 from fd_router.scheduling.ttft.rent import Rent
@@ -112,6 +113,13 @@ class TtftAwarePolicy(Policy):
         self._published = self._fleet.tokens_per_sec  # what the columns were made with
         self._ratio = TokenRatio()
         self._chosen: Prompt | None = None  # until it is placed
+        self._learning = environment.learning
+        self._learner = None  # what other routers tell, and are told
+        if self._learning is not None:
+            self._learner = TtftLearner(self._backlogs, self._hold_queues, self._fleet, self._sizes, self)
+            self._learning.join(self._learner)
+            if self._sizes is not None:
+                self._sizes.on_learnt = self._learning.learnt_size
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Return the candidate with the lowest score."""
@@ -190,7 +198,7 @@ class TtftAwarePolicy(Policy):
             self._meet(candidates)
         columns, speed = self._columns, self._fleet.tokens_per_sec
         at = columns.look_at(candidates)
-        pace, running = columns.pace[at], columns.running[at]
+        pace, running = columns.pace[at], columns.running_at(at)
         waits = columns.queues(at, now)
         busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).sum()) / len(waits)
         self._wait_longer(waits, candidates, at, now)
@@ -228,7 +236,7 @@ class TtftAwarePolicy(Policy):
         columns = self._columns
         if len(best) > 1:
             at = columns.look_at(candidates)
-            running = columns.running[at][best]
+            running = columns.running_at(at)[best]
             best = best[running == running[running.argmin()]]
             if len(best) > 1:
                 chosen = columns.chosen[at][best]
@@ -239,15 +247,30 @@ class TtftAwarePolicy(Policy):
         """Begin a backlog for those that are new, and forget those that are long gone."""
         columns, backlogs = self._columns, self._backlogs
         for candidate in candidates:
-            if (url := candidate.url) not in backlogs:
-                backlogs[url] = backlog = PrefillQueue(self._fleet, columns, columns.slot(url), self._slots)
-                self._hold_queues[url] = self._make_hold_queue(backlog, columns.slot(url))
+            if candidate.url not in backlogs:
+                self.backlog_of(candidate.url)
         for url in columns.gone(candidates):
             columns.forget(url)
             del backlogs[url], self._hold_queues[url]
             if self._sizes is not None:
                 self._sizes.forget(url)
         self._candidates = candidates
+
+    def backlog_of(self, url: str) -> PrefillQueue:
+        """Return an instance's queue, a new one if it has none."""
+        backlog = self._backlogs.get(url)
+        if backlog is None:
+            columns = self._columns
+            backlog = self._backlogs[url] = PrefillQueue(self._fleet, columns, columns.slot(url), self._slots)
+            self._hold_queues[url] = self._make_hold_queue(backlog, columns.slot(url))
+            if self._learning is not None:
+                backlog.count_elsewhere(*self._learning.elsewhere(url))
+        return backlog
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock."""
+        return self._clock
 
     def _make_hold_queue(self, backlog: PrefillQueue, slot: int) -> HoldQueue:
         return HoldQueue(backlog, slot, self._waiting, self._clock, self._later, self._options.feed_tokens)
@@ -278,10 +301,12 @@ class TtftAwarePolicy(Policy):
             return  # it says more of the cache than of the speed
         backlog.speed.observe(pending.tokens, secs)
         self._fleet.observe(pending.tokens, secs)
+        if self._learning is not None:
+            self._learning.observed(placed.url, pending.tokens, secs)
         placed.is_observed = True
         backlog.publish()
         if abs(self._fleet.tokens_per_sec - self._published) > CHANGED * self._published:
-            self._publish_all()
+            self.publish_all()
 
     def on_usage(self, placed: Placed, prompt_tokens: int, cached_tokens: int) -> None:
         """Learn from what the engine tells of the prompt."""
@@ -320,7 +345,7 @@ class TtftAwarePolicy(Policy):
             sizes.found(placed.url)
         return False
 
-    def _publish_all(self) -> None:
+    def publish_all(self) -> None:
         """The fleet's speed, which all others lean on, has changed."""
         self._published = self._fleet.tokens_per_sec
         for backlog in self._backlogs.values():

@@ -23,7 +23,8 @@ class PromptWork:
     """A prompt that was given to an instance, of which ``tokens`` are to be computed."""
 
     __slots__ = (
-        "came_at", "first_at", "is_heard", "is_reordered", "rank", "row", "send", "sent_at", "tells", "tokens",
+        "came_at", "first_at", "is_heard", "is_reordered", "others", "rank", "row", "send", "sent_at", "tells",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, tokens: float, came_at: float, *, is_heard: bool) -> None:
@@ -33,6 +34,7 @@ class PromptWork:
         self.first_at = 0.0  # when its first token came, if it has
         self.tells = is_heard  # its first token will come, and be late or not
         self.is_heard = is_heard  # its first token will be heard of; else when its prefill ends is only reckoned
+        self.others = 0.0  # tokens that other routers had there when it was sent: they go before it
         self.rank = 0.0  # of those that wait the lowest goes first
         self.row = -1  # among those that wait; -1: it has been sent
         self.send: Callable[[], None] | None = None  # to be called when it has waited
@@ -50,8 +52,9 @@ class PrefillQueue:
     """
 
     __slots__ = (
-        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_last_first_token", "_queue", "_slot",
-        "_tokens", "behind", "due", "running", "slots", "speed", "tells_usage", "until",
+        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_last_first_token", "_others_then", "_queue",
+        "_slot", "_tokens", "behind", "due", "held_elsewhere", "others", "running", "running_elsewhere", "slots",
+        "speed", "tells_usage", "until",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +67,10 @@ class PrefillQueue:
         self.due = NEVER  # when the first token of the prompt in progress is late
         self.running = 0  # requests given to it and not over
         self.tells_usage = False  # how much of a prompt was cached
+        self.others = 0.0  # tokens that other routers have there to be computed
+        self.held_elsewhere = 0.0  # tokens that wait in other routers for it
+        self.running_elsewhere = 0
+        self._others_then = 0.0  # the others' tokens when the last first token came
         self._queue: OrderedDict[PromptWork, None] = OrderedDict()
         self._tokens = 0.0  # of the queue
         self._heard = 0  # how many of the queue are to be heard of, and their tokens
@@ -92,8 +99,15 @@ class PrefillQueue:
         return max(self.prefill_seconds(now) + max(0.0, now - self.due), wait)
 
     def prefill_seconds(self, now: float) -> float:
-        """How long the queue will take if there are slots."""
-        return max(self.until - now, self.behind)
+        """How long the queue will take if there are slots, with what other routers have sent there."""
+        own = max(self.until - now, self.behind)
+        return own + self.others / self.speed.tokens_per_sec if self.others else own
+
+    def count_elsewhere(self, others: float, held: float, running: int) -> None:
+        """Other routers have so many tokens there, hold so many for it, and have so many requests there."""
+        self.others, self.held_elsewhere, self.running_elsewhere = others, held, running
+        self._columns.has_others = True
+        self.publish()
 
     def add(self, tokens: float, now: float, *, is_heard: bool) -> PromptWork:
         """A prompt with ``tokens`` to compute is sent."""
@@ -113,8 +127,8 @@ class PrefillQueue:
 
     def take(self, pending: PromptWork, now: float) -> None:
         """One that was announced is sent."""
-        tokens, pending.sent_at = pending.tokens, now
-        self.until = now + self.prefill_seconds(now) + tokens / self.speed.tokens_per_sec
+        tokens, pending.sent_at, pending.others = pending.tokens, now, self.others
+        self.until = now + max(self.until - now, self.behind) + tokens / self.speed.tokens_per_sec
         self._queue[pending] = None
         self._tokens += tokens
         if pending.is_heard:
@@ -136,10 +150,13 @@ class PrefillQueue:
         step = max(pending.tokens, min(self._tokens, STEP))
         self._take_out(pending)
         began = max(pending.sent_at, self._last_first_token)
-        self._last_first_token = now
+        others = pending.others if began == pending.sent_at else min(pending.others, self._others_then)
+        self._last_first_token, self._others_then = now, self.others
         if first is pending:  # else the engine took it before others: as much is left as was reckoned
             self.until = now + self._tokens / self.speed.tokens_per_sec
-        secs = self.slots.prefill_secs(now - began, step / self.speed.tokens_per_sec, now)
+        secs = self.slots.prefill_secs(now - began, (step + others) / self.speed.tokens_per_sec, now)
+        if others and secs > 0.0:  # other routers' prompts were computed in that time, too
+            secs *= pending.tokens / (pending.tokens + others)
         self._reckon(now)
         return secs if is_clear else -1.0
 
@@ -175,6 +192,9 @@ class PrefillQueue:
         columns.due[slot] = self.due
         columns.limit[slot] = limit
         columns.turn[slot] = self.slots.residence / limit
+        if columns.has_others:
+            columns.others[slot] = (self.others + self.held_elsewhere) / self.speed.tokens_per_sec
+            columns.others_running[slot] = self.running_elsewhere
 
     def _first(self) -> PromptWork:
         return next(iter(self._queue))
@@ -196,7 +216,7 @@ class PrefillQueue:
             if first is not self._in_progress:
                 self._in_progress, self._began = first, now
             step = max(first.tokens, min(self._tokens, STEP))
-            self.due = self._began + GRACE + (1 + SLACK) * step / speed if first.tells else NEVER
+            self.due = self._began + GRACE + (1 + SLACK) * (step + self.others) / speed if first.tells else NEVER
             if self._heard > 1:
                 self.behind = (self._heard_tokens - first.tokens) / speed
         self.publish()

@@ -86,6 +86,16 @@ class PrefillSpeed:
         self._secs += counted - self._counted_secs
         self._counted_secs = counted
 
+    @property
+    def learnt(self) -> tuple[float, float, float]:
+        """What was observed: tokens, seconds, and the number of observations, all of them faded."""
+        return self._tokens, self._secs, self._count
+
+    def adopt(self, tokens: float, secs: float, count: float) -> None:
+        """Begin with what another router has observed, unless something was observed here."""
+        if not self.is_known and tokens > 0.0 and secs > 0.0 and count > 0.0:
+            self._tokens, self._secs, self._count, self.is_known = tokens, secs, count, True
+
     def correct(self, tokens: float) -> None:
         """One that was observed had ``tokens`` more to compute than was thought (fewer, when below 0)."""
         self._tokens = max(0.0, self._tokens + tokens)

@@ -23,6 +23,14 @@ class InstanceLike(InstanceLoad, Protocol):
     """An instance as metrics and the stats line see it."""
 
     @property
+    def own_running(self) -> int:
+        """This router's requests there: those of all routers together would be counted once by each."""
+
+    @property
+    def own_tokens(self) -> int:
+        """The tokens of those whose prefill isn't known to be done."""
+
+    @property
     def health(self) -> Any:
         """An enum whose ``value`` is ``healthy``, ``suspect`` or ``unhealthy``."""
 
@@ -58,8 +66,8 @@ class FleetCollector:
         for instance in self.watch():
             role, health = instance.registration.role, instance.health.value
             values = (instance.url, role)
-            running.add_metric(values, instance.running)
-            tokens.add_metric(values, instance.tokens)
+            running.add_metric(values, instance.own_running)
+            tokens.add_metric(values, instance.own_tokens)
             healthy.add_metric(values, health == "healthy")
             tally[role, health] += 1
         for pair, number in sorted(tally.items()):

@@ -287,6 +287,10 @@ class Metrics:
         """Show what ``collector`` gives at each scrape, too."""
         self._registry.register(collector)
 
+    def show_all(self, register: Callable[[CollectorRegistry], None]) -> None:
+        """Have ``register`` put families of its own among those that are shown."""
+        register(self._registry)
+
     def forget_instance(self, url: str) -> None:
         """Drop the series of an instance that was removed. A request that still runs there would begin them anew."""
         self._pairs = {pair for pair in self._pairs if url not in pair}

@@ -1,0 +1,231 @@
+"""Limits a minute that all routers of a set keep together: reserved where they share them, or a fair share each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+from fd_router.admission.allowance import Allowance, Bucket
+from fd_router.errors import LimitError
+from fd_router.state.bus import Ask, Bus, BusError, Grant
+
+WAIT_SECONDS = 0.02
+"""How long a request may wait for the set's word."""
+
+PAUSE_SECONDS = 0.5
+"""How long nobody waits after the word was late: each wait would be as long again."""
+
+SETTLE_SECONDS = 0.05
+"""How long what engines told of usage may wait to be told on."""
+
+MOST_AT_ONCE = 1_000
+"""Requests of one ask."""
+
+
+class Counters(Protocol):
+    """What is counted."""
+
+    def reserved(self, by: str, requests: int) -> None:
+        """So many were judged by the ``set``, or by the fair ``share``."""
+
+
+class _Share:
+    """What one router may let in by a key while it can't ask, and what it let in so that the others know nothing of."""
+
+    __slots__ = ("allowance", "requests", "requests_owed", "tokens", "tokens_owed")
+
+    def __init__(self, allowance: Allowance, now: float) -> None:
+        self.allowance = allowance
+        self.requests = Bucket(0, now)
+        self.tokens = Bucket(0, now)
+        self.requests_owed = 0
+        self.tokens_owed = 0
+
+    def level(self, grant: Grant, size: int) -> None:
+        """The set has so much left: a fair share of it is this router's, if it can't ask again."""
+        self.requests.level = max(0.0, grant.requests_left) / size
+        self.tokens.level = max(0.0, grant.tokens_left) / size
+
+    def fill(self, size: int, now: float) -> None:
+        """Add what has come since, at this router's part of the speed."""
+        key = self.allowance.key
+        for bucket, whole in ((self.requests, key.requests_per_minute), (self.tokens, key.tokens_per_minute)):
+            bucket.fill(now)
+            part = max(1, whole // size) if whole else 0
+            if bucket.per_minute != part:
+                bucket.resize(part)
+
+
+class _Waiting:
+    """A request that waits for the word."""
+
+    __slots__ = ("allowance", "done", "tokens")
+
+    def __init__(self, allowance: Allowance, tokens: int, done: asyncio.Future[None]) -> None:
+        self.allowance = allowance
+        self.tokens = tokens
+        self.done = done
+
+
+class SharedLimits:
+    """Lets requests of keys with limits a minute in, by the word of all routers together.
+
+    Requests that come while an ask is under way go with the next one, so there is one at a time, however many come.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        is_up: Callable[[], bool],
+        size: Callable[[], int],
+        clock: Callable[[], float],
+        counters: Counters,
+    ) -> None:
+        """``size``: how many processes share the limits."""
+        self._bus = bus
+        self._is_up = is_up
+        self._size = size
+        self._clock = clock
+        self._counters = counters
+        self._waiting: list[_Waiting] = []
+        self._asking: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
+        self._paused_until = 0.0
+        self._shares: dict[str, _Share] = {}  # by key's name
+
+    async def take(self, allowance: Allowance, tokens: int) -> None:
+        """Let a request in, or raise LimitError. Waits for 20 ms at most."""
+        if not self._is_up() or self._clock() < self._paused_until:
+            self._judge_alone(allowance, tokens)
+            return
+        loop = asyncio.get_running_loop()
+        one = _Waiting(allowance, tokens, loop.create_future())
+        self._waiting.append(one)
+        if self._asking is None:
+            self._asking = loop.create_task(self._ask_all(), name="key limits")
+        await one.done
+
+    def correct(self, allowance: Allowance, tokens: int) -> None:
+        """Count ``tokens`` more than were reserved (or fewer): the engine has told how many there were."""
+        self._share(allowance).tokens_owed += tokens
+        self._settle_soon()
+
+    # asking
+
+    async def _ask_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+                await self._ask(batch)
+        finally:
+            self._asking = None
+
+    async def _ask(self, batch: Sequence[_Waiting]) -> None:
+        by_key: dict[str, list[_Waiting]] = {}
+        for one in batch:
+            by_key.setdefault(one.allowance.key.name, []).append(one)
+        groups = list(by_key.values())
+        asks = [_asked(group) for group in groups]
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                grants = await self._bus.reserve(asks)
+        except (BusError, TimeoutError):
+            self._paused_until = self._clock() + PAUSE_SECONDS
+            late, self._waiting = [*batch, *self._waiting], []
+            for one in late:
+                self._resolve_alone(one)
+            return
+        for group, grant in zip(groups, grants, strict=True):
+            self._resolve(group, grant)
+
+    def _resolve(self, group: Sequence[_Waiting], grant: Grant) -> None:
+        allowance, now = group[0].allowance, self._clock()
+        allowance.know(grant.requests_left, grant.tokens_left, now)
+        share = self._share(allowance)
+        share.level(grant, self._size())
+        self._counters.reserved("set", len(group))
+        for place, one in enumerate(group):
+            if one.done.done():  # its client has left
+                continue
+            if place < grant.granted:
+                one.done.set_result(None)
+            else:
+                one.done.set_exception(allowance.over(one.tokens))
+        if share.requests_owed or share.tokens_owed:
+            self._settle_soon()
+
+    # alone
+
+    def _resolve_alone(self, one: _Waiting) -> None:
+        if one.done.done():
+            return
+        try:
+            self._judge_alone(one.allowance, one.tokens)
+        except LimitError as error:
+            one.done.set_exception(error)
+        else:
+            one.done.set_result(None)
+
+    def _judge_alone(self, allowance: Allowance, tokens: int) -> None:
+        """Take from this router's fair share. Raises LimitError."""
+        share = self._share(allowance)
+        self._counters.reserved("share", 1)
+        allowance.know(share.requests.level, share.tokens.level, self._clock())
+        key = allowance.key
+        lacks = (key.requests_per_minute and share.requests.seconds_until(1) > 0) or (
+            key.tokens_per_minute and share.tokens.seconds_until(tokens) > 0
+        )
+        if lacks:
+            raise allowance.over(tokens)
+        share.requests.level -= 1
+        share.tokens.level -= tokens
+        share.requests_owed += 1
+        share.tokens_owed += tokens
+
+    def _share(self, allowance: Allowance) -> _Share:
+        now, name = self._clock(), allowance.key.name
+        share = self._shares.get(name)
+        if share is None:
+            share = self._shares[name] = _Share(allowance, now)
+        share.allowance = allowance
+        share.fill(self._size(), now)
+        return share
+
+    # settling
+
+    def _settle_soon(self) -> None:
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().create_task(self._settle(), name="key limits: settling")
+
+    async def _settle(self) -> None:
+        try:
+            while owing := [one for one in self._shares.values() if one.requests_owed or one.tokens_owed]:
+                await asyncio.sleep(SETTLE_SECONDS if self._is_up() else PAUSE_SECONDS)
+                if self._is_up():
+                    for share in owing:
+                        await self._tell(share)
+        except BusError:
+            return  # what is owed is kept, and told after the next word
+        finally:
+            self._settling = None
+
+    async def _tell(self, share: _Share) -> None:
+        key, requests, tokens = share.allowance.key, share.requests_owed, share.tokens_owed
+        ask = Ask(key_mark(key.name), key.requests_per_minute, key.tokens_per_minute, (tokens,))
+        await self._bus.settle(ask, requests)
+        share.requests_owed -= requests
+        share.tokens_owed -= tokens
+
+
+def _asked(group: Sequence[_Waiting]) -> Ask:
+    key = group[0].allowance.key
+    tokens = tuple(one.tokens for one in group)
+    return Ask(key_mark(key.name), key.requests_per_minute, key.tokens_per_minute, tokens)
+
+
+def key_mark(name: str) -> str:
+    """Return what a key's bucket is called on the bus: the key itself, and its name, stay here."""
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

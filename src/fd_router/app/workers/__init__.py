@@ -1,0 +1,1 @@
+"""Workers: several processes that serve clients at one port, under a supervisor."""

@@ -1,0 +1,1 @@
+"""The bus between replicas: a Redis or Valkey server."""

@@ -1,0 +1,141 @@
+"""The bus over Redis or Valkey: a stream that each process reads from its own place, and one for each process.
+
+Streams and no Pub/Sub: a reader that was away reads what it has missed, and one that is slow loses nothing that still
+stands in the stream. All names have the key prefix in braces, so that a cluster keeps them on one node, as scripts over
+several keys, and a read of two streams, want it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fd_router.config.state import StateConfig
+from fd_router.errors import ConfigError
+from fd_router.state.bus import Ask, BusError, Grant
+from fd_router.state.redis.client import open_client, shown
+from fd_router.state.redis.scripts import LEASE, RESERVE, SETTLE
+
+KEPT_FRAMES = 4_000
+"""Frames in the stream, about: at 50 a second of each of four processes, the last twenty seconds."""
+
+KEPT_LETTERS = 10_000
+"""Messages to one process that wait for it, at most."""
+
+LETTERS_SECONDS = 60
+"""How long they wait."""
+
+READ_MS = 500
+"""How long a read waits for messages."""
+
+AT_MOST = 256
+"""Messages of one read."""
+
+
+class RedisBus:
+    """See ``state.bus.Bus``. ``process``: whose messages it receives beside those to all."""
+
+    def __init__(self, options: StateConfig, process: str) -> None:
+        """Raises ConfigError for a URL that names no server, and where the package is missing."""
+        self._timeout = options.timeout_secs
+        self._client: Any = open_client(options, read_secs=options.timeout_secs)
+        self._reader: Any = open_client(options, read_secs=READ_MS / 1000 + options.timeout_secs)
+        self._place = shown(options.url)
+        self._process = process
+        prefix = "{" + options.key_prefix + "}"
+        self._frames = f"{prefix}:frames"
+        self._letters = f"{prefix}:to:"
+        self._leases = f"{prefix}:lease:"
+        self._buckets = f"{prefix}:limit:"
+        self._positions: dict[str, str] = {}
+        self._own = self._letters + process
+        self._scripts = {text: self._client.register_script(text) for text in (RESERVE, SETTLE, LEASE)}
+
+    @property
+    def place(self) -> str:
+        """See ``Bus``."""
+        return self._place
+
+    async def open(self) -> None:
+        """See ``Bus``. A place in the stream that was lost is begun anew."""
+        async with self._errors():
+            last = await self._client.xrevrange(self._frames, count=1)
+            self._positions = {self._frames: last[0][0] if last else "0-0", self._own: "0-0"}
+
+    async def send(self, data: bytes, to: str = "") -> None:
+        """See ``Bus``."""
+        async with self._errors():
+            if not to:
+                await self._client.xadd(self._frames, {"f": data}, maxlen=KEPT_FRAMES, approximate=True)
+                return
+            name = self._letters + to
+            async with self._client.pipeline(transaction=False) as steps:
+                steps.xadd(name, {"f": data}, maxlen=KEPT_LETTERS, approximate=True)
+                steps.expire(name, LETTERS_SECONDS)
+                await steps.execute()
+
+    async def receive(self) -> Sequence[bytes]:
+        """See ``Bus``."""
+        async with self._errors():
+            found = await self._reader.xread(dict(self._positions), count=AT_MOST, block=READ_MS)
+        messages: list[bytes] = []
+        for name, entries in found or ():
+            if not entries:
+                continue
+            stream = name.decode() if isinstance(name, bytes) else name
+            self._positions[stream] = entries[-1][0]
+            messages += [fields[b"f"] for _, fields in entries if fields and b"f" in fields]
+        return messages
+
+    async def lease(self, name: str, secs: float) -> bool:
+        """See ``Bus``."""
+        async with self._errors():
+            taken = await self._scripts[LEASE](keys=[self._leases + name], args=[self._process, int(secs * 1000)])
+        return bool(taken)
+
+    async def reserve(self, asks: Sequence[Ask]) -> Sequence[Grant]:
+        """See ``Bus``."""
+        script = self._scripts[RESERVE]
+        async with self._errors():
+            found = await asyncio.gather(
+                *(script(keys=[self._buckets + ask.key], args=[*_limits(ask), *ask.tokens]) for ask in asks)
+            )
+        return [Grant(int(granted), float(requests), float(tokens)) for granted, requests, tokens in found]
+
+    async def settle(self, ask: Ask, requests: int) -> None:
+        """See ``Bus``."""
+        async with self._errors():
+            arguments = [*_limits(ask), requests, sum(ask.tokens)]
+            await self._scripts[SETTLE](keys=[self._buckets + ask.key], args=arguments)
+
+    async def close(self) -> None:
+        """See ``Bus``."""
+        for client in (self._client, self._reader):
+            try:
+                await client.aclose()
+            except Exception:  # noqa: BLE001, S112  (whatever it met, it is closed now)
+                continue
+
+    @asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
+        """Make one error of what the client raises."""
+        from redis.exceptions import RedisError  # noqa: PLC0415  only where it is installed
+
+        try:
+            yield
+        except (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            raise BusError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
+        except ConfigError:
+            raise
+        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+            # The client meets connections that break in the middle of an answer with errors of other kinds.
+            raise BusError(f"{type(error).__name__}: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"<RedisBus {self._place}>"
+
+
+def _limits(ask: Ask) -> tuple[int, int]:
+    return ask.requests_per_minute, ask.tokens_per_minute

@@ -1,0 +1,33 @@
+"""A topic: one subject that processes tell each other of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+
+class Topic:
+    """What a process has to tell of one subject, and what it makes of what others tell.
+
+    ``name`` stands in frames, so it never changes its meaning: a payload may get fields, and none may be taken away.
+    ``is_hashes``: payloads are hashes, which nothing compresses.
+    """
+
+    name: str
+    is_hashes = False
+
+    def gather(self, *, whole: bool) -> bytes | None:  # noqa: ARG002
+        """Return what has changed since the last time, as msgpack; None: nothing. ``whole``: all that expires."""
+        return None
+
+    def take(self, process: str, payload: msgspec.Raw) -> None:
+        """Take in what another process told. Raises msgspec.MsgspecError for what can't be read."""
+        raise NotImplementedError
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Give what a process that has just begun should know, in payloads of a size that holds up nobody."""
+        yield from ()
+
+    def forget(self, process: str) -> None:
+        """A process is gone: what it told that was true of it alone is true no more."""

@@ -1,0 +1,1 @@
+"""What is shared, one subject a file."""

@@ -1,0 +1,91 @@
+"""The topic ``loads``: how many requests and prompt tokens each process has at each instance, as absolute figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.instance import Instance
+from fd_router.state.gauges import SummedGauges, changes
+from fd_router.state.topic import Topic
+
+Counts = tuple[int, int]
+
+
+class Members(Protocol):
+    """What it needs of a registry."""
+
+    def get(self, key: str) -> Instance | None:
+        """Return a member."""
+
+    def all(self) -> tuple[Instance, ...]:
+        """Return all members."""
+
+    def removed_in_use(self) -> tuple[Instance, ...]:
+        """Return those that are members no more, and have requests."""
+
+    def on_change(self, listener: Callable[[Change], None], /) -> None:
+        """Call ``listener`` after each change."""
+
+
+class _Loads(msgspec.Struct, array_like=True):
+    """``counts`` by key; ``whole``: there are no others, else those that have changed."""
+
+    whole: bool
+    counts: dict[str, Counts]
+
+
+_decoder = msgspec.msgpack.Decoder(_Loads)
+
+
+class SharedLoads(Topic):
+    """Tells this process' counts, and gives instances the sum of the others'.
+
+    Figures and no differences: a frame that was lost is made good by the next whole one, and what a process told is
+    taken away as a whole when it is gone. A newcomer needs no snapshot: each process tells its own when it hears of it.
+    """
+
+    name = "loads"
+
+    def __init__(self, registry: Members) -> None:
+        self._registry = registry
+        self._told: dict[str, Counts] = {}  # what the others know of this process
+        self._others = SummedGauges(2, self._apply)
+        registry.on_change(self._on_change)
+
+    def gather(self, *, whole: bool) -> bytes | None:
+        """See ``Topic``."""
+        now: dict[str, Counts] = {}
+        for instance in (*self._registry.all(), *self._registry.removed_in_use()):
+            if instance.running != instance.running_elsewhere or instance.tokens != instance.tokens_elsewhere:
+                now[instance.key] = max(0, instance.own_running), max(0, instance.own_tokens)
+        told, self._told = self._told, now
+        changed = now if whole else changes(told, now, 2)
+        return msgspec.msgpack.encode((whole, changed)) if whole or changed else None
+
+    def take(self, process: str, payload: msgspec.Raw) -> None:
+        """See ``Topic``."""
+        loads = _decoder.decode(payload)
+        self._others.take(process, loads.counts, whole=loads.whole)
+
+    def forget(self, process: str) -> None:
+        """See ``Topic``."""
+        self._others.forget(process)
+
+    def _apply(self, key: str, sums: Sequence[float]) -> None:
+        instance = self._registry.get(key)
+        if instance is not None:
+            instance.count_elsewhere(int(sums[0]), int(sums[1]))
+
+    def _on_change(self, change: Change) -> None:
+        """An instance that is no member any more has nothing of others; one that becomes a member may have."""
+        if change.kind is ChangeKind.REMOVED:
+            change.instance.count_elsewhere(0, 0)
+        elif change.kind is ChangeKind.ADDED:
+            self._apply(change.instance.key, self._others.sums(change.instance.key))
+
+    def __repr__(self) -> str:
+        return f"<SharedLoads, others: {self._others!r}>"

@@ -1,0 +1,185 @@
+"""The topic ``members``: instances that registered themselves at one process, and what an admin did to any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.instance import Health, Instance
+from fd_router.instances.registration import Registration, decode_registration
+from fd_router.instances.registration_errors import RegistrationError
+from fd_router.instances.registry import Registry
+from fd_router.instances.sources.members import SourceMembers
+from fd_router.state.topic import Topic
+from fd_router.telemetry.contracts import Log
+
+AGAIN_SECONDS = 10.0
+"""How often an instance that goes on to register is told of again: one that another process has lost comes back so."""
+
+IN_A_PART = 200
+"""Instances in one part of a snapshot."""
+
+
+class _Entry(msgspec.Struct, array_like=True):
+    """An instance: what it registered, as JSON, and whether it was well when this was told."""
+
+    registration: bytes
+    is_healthy: bool = True
+    is_draining: bool = False
+
+
+class _Members(msgspec.Struct, omit_defaults=True):
+    registered: list[_Entry] = []
+    draining: dict[str, bool] = {}  # key → whether an admin wants it to get nothing new
+    removed: list[str] = []  # keys, by an admin's word
+    bans: dict[str, float] = {}  # key → seconds from now
+
+
+_decoder = msgspec.msgpack.Decoder(_Members)
+
+
+class SharedMembers(Topic):
+    """Tells of registrations and of an admin's drains, removals and bans, and does here what others told of.
+
+    What a process' own lists name (``register.yaml``, a discovery) isn't shared: each has its own. What expires, or is
+    found to be down, isn't either: that is for each process to find out.
+    """
+
+    name = "members"
+
+    def __init__(
+        self,
+        registry: Registry,
+        probed: SourceMembers,
+        unprobed: SourceMembers,
+        *,
+        admit: Callable[[Registration], str],
+        probe: Callable[[Instance], None],
+        flush: Callable[[], None],
+        clock: Callable[[], float],
+        log: Log,
+    ) -> None:
+        """``probed``: of the source whose instances somebody has probed just now; ``unprobed``: of one whose weren't.
+
+        ``admit`` says why a registration may not be taken in here, or nothing; ``probe`` begins a probe of an instance;
+        ``flush`` has what is new go out at once.
+        """
+        self._registry = registry
+        self._probed = probed
+        self._unprobed = unprobed
+        self._admit = admit
+        self._probe = probe
+        self._flush = flush
+        self._clock = clock
+        self._log = log
+        self._news = _Members()
+        self._has_news = False
+        self._told_at: dict[str, float] = {}  # key → when its registration was last told, by whomever
+        self._is_taking = False  # what changes now was told by another
+        registry.on_change(self._on_change)
+
+    # what happens here
+
+    def registered(self, registration: Registration) -> None:
+        """An instance has registered itself here."""
+        now, key = self._clock(), registration.key
+        known = self._registry.get(key)
+        is_news = known is None or known.registration != registration or known.health is not Health.HEALTHY
+        if not is_news and now - self._told_at.get(key, float("-inf")) < AGAIN_SECONDS:
+            return
+        self._told_at[key] = now
+        self._news.registered.append(_Entry(_written(registration)))
+        self._on_news(at_once=is_news)
+
+    def removed(self, key: str, ban_secs: float) -> None:
+        """An admin has removed an instance here, or banned its key."""
+        self._news.removed.append(key)
+        if ban_secs:
+            self._news.bans[key] = ban_secs
+        self._on_news(at_once=True)
+
+    def _on_change(self, change: Change) -> None:
+        if change.kind is ChangeKind.REMOVED:
+            self._told_at.pop(change.instance.key, None)
+        elif change.kind in (ChangeKind.DRAINING, ChangeKind.UNDRAINED) and not self._is_taking:
+            self._news.draining[change.instance.key] = change.kind is ChangeKind.DRAINING
+            self._on_news(at_once=True)
+
+    def _on_news(self, *, at_once: bool) -> None:
+        self._has_news = True
+        if at_once:
+            self._flush()
+
+    # what others are told, and tell
+
+    def gather(self, *, whole: bool) -> bytes | None:  # noqa: ARG002
+        """See ``Topic``."""
+        if not self._has_news:
+            return None
+        news, self._news, self._has_news = self._news, _Members(), False
+        return msgspec.msgpack.encode(news)
+
+    def take(self, process: str, payload: msgspec.Raw) -> None:
+        """See ``Topic``."""
+        members = _decoder.decode(payload)
+        self._is_taking = True
+        try:
+            for key, seconds in members.bans.items():
+                self._registry.ban(key, min(max(0.0, seconds), 366 * 24 * 3600.0))
+            for key in members.removed:
+                self._registry.remove(key, f"removed by an admin, at {process}")
+            for entry in members.registered:
+                self._take_registration(process, entry)
+            for key, draining in members.draining.items():
+                self._registry.set_draining(key, draining)
+        finally:
+            self._is_taking = False
+
+    def snapshot(self) -> Iterator[bytes]:
+        """See ``Topic``."""
+        instances = self._registry.all()
+        for start in range(0, len(instances), IN_A_PART):
+            some = instances[start : start + IN_A_PART]
+            entries = [
+                _Entry(_written(x.registration), x.health is Health.HEALTHY, x.is_draining)
+                for x in some
+                if not x.source.is_list
+            ]
+            draining = {x.key: True for x in some if x.is_draining}
+            yield msgspec.msgpack.encode(_Members(registered=entries, draining=draining))
+        if bans := self._registry.bans():
+            yield msgspec.msgpack.encode(_Members(bans=bans))
+
+    def _take_registration(self, process: str, entry: _Entry) -> None:
+        registration: Registration | None
+        try:
+            registration = decode_registration(entry.registration)
+            why = self._admit(registration)
+        except RegistrationError as error:
+            why = error.message
+            registration = None
+        if registration is None or why:
+            self._log.warn(f"A registration that {process} told of can't be used here: {why}")
+            return
+        key, known = registration.key, self._registry.get(registration.key)
+        if known is None:
+            members = self._probed if entry.is_healthy else self._unprobed
+            if (added := members.upsert(registration)) is not None and entry.is_draining:
+                self._registry.set_draining(added.key, True)
+        elif known.health is Health.HEALTHY:
+            if known.registration != registration and entry.is_healthy:
+                self._probed.upsert(registration)
+        elif entry.is_healthy:
+            # Another's word brings nothing back that can't be reached from here; a probe does.
+            self._unprobed.upsert(registration)
+            self._probe(known)
+        self._told_at[key] = self._clock()
+
+    def __repr__(self) -> str:
+        return f"<SharedMembers, {len(self._told_at)} told of>"
+
+
+def _written(registration: Registration) -> bytes:
+    return msgspec.json.encode(registration.as_json())
