@@ -13,8 +13,8 @@ import pytest
 from fd_router.admission.allowance import Allowance
 from fd_router.admission.keys import ApiKey
 from fd_router.admission.shared_limits import SharedLimits
+from fd_router.bus import Ask, BusError, Grant
 from fd_router.errors import LimitError
-from fd_router.state.bus import Ask, BusError, Grant
 from tests.support.no_collector import no_collector
 
 
