@@ -51,6 +51,16 @@ async def stats_lines_come(router: LiveRouter) -> None:
     await until(lambda: "[stats]" in router.outlet.text)
 
 
+async def decode_serves_short_prompts(router: LiveRouter) -> None:
+    prefill, decode = [await router.add(role, dialect="vllm") for role in ("prefill", "decode")]
+    await router.ask()
+    assert prefill.last_head
+    prefill.last_head = ""
+    await router.reload()
+    assert b"fine" in await router.ask()
+    assert (prefill.last_head, bool(decode.last_head)) == ("", True)
+
+
 async def another_file_is_read(router: LiveRouter) -> None:
     instance = await router.add()
     entry = f"{{role: mixed, host_ip: 127.0.0.1, port: {instance.port}}}"
@@ -394,6 +404,7 @@ CASES: Mapping[str, Case] = {
     "server.drain-delay-secs": Case(NEVER, later_drain_accepts),
     "server.drain-timeout-secs": slow("server.drain-timeout-secs", later_drain_ends),
     "scheduler.stats-interval-secs": slow("scheduler.stats-interval-secs", stats_lines_come),
+    "scheduler.decode-alone-below-tokens": Case(1000, decode_serves_short_prompts, {"server": PAIRS}),
     "manager.register-path": Case("register.yaml", another_file_is_read),
     "manager.health-failure-threshold": Case(7, a_check_takes_more_failures, {"manager": SELDOM}),
     "manager.health-success-threshold": Case(7, a_check_takes_more_successes, {"manager": SELDOM}),
