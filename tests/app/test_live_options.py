@@ -51,16 +51,6 @@ async def stats_lines_come(router: LiveRouter) -> None:
     await until(lambda: "[stats]" in router.outlet.text)
 
 
-async def decode_serves_short_prompts(router: LiveRouter) -> None:
-    prefill, decode = [await router.add(role, dialect="vllm") for role in ("prefill", "decode")]
-    await router.ask()
-    assert prefill.last_head
-    prefill.last_head = ""
-    await router.reload()
-    assert b"fine" in await router.ask()
-    assert (prefill.last_head, bool(decode.last_head)) == ("", True)
-
-
 async def another_file_is_read(router: LiveRouter) -> None:
     instance = await router.add()
     entry = f"{{role: mixed, host_ip: 127.0.0.1, port: {instance.port}}}"
@@ -159,6 +149,23 @@ async def a_silent_prefill_ends(router: LiveRouter) -> None:
         (await router.add(role)).answer = b""
     await router.reload()
     assert b"HTTP/1.1 504 " in await router.ask()
+
+
+async def clients_may_say_where_engines_fetch(router: LiveRouter) -> None:
+    await router.add()
+    orders = b'{"prompt": "hello", "bootstrap_host": "10.0.0.1"}'
+    assert b'"router_member"' in await router.ask(orders)
+    await router.reload()
+    assert (await router.ask(orders)).startswith(b"HTTP/1.1 200 ")
+
+
+async def decode_serves_a_short_prompt_alone(router: LiveRouter) -> None:
+    prefill, decode = [
+        await router.add(role, dialect="vllm", kv_transfer="NixlConnector") for role in ("prefill", "decode")
+    ]
+    await router.reload()
+    assert (await router.ask()).startswith(b"HTTP/1.1 200 ")
+    assert (prefill.last_head, decode.last_head != "") == ("", True)
 
 
 async def a_long_request_ends(router: LiveRouter) -> None:
@@ -404,7 +411,6 @@ CASES: Mapping[str, Case] = {
     "server.drain-delay-secs": Case(NEVER, later_drain_accepts),
     "server.drain-timeout-secs": slow("server.drain-timeout-secs", later_drain_ends),
     "scheduler.stats-interval-secs": slow("scheduler.stats-interval-secs", stats_lines_come),
-    "scheduler.decode-alone-below-tokens": Case(1000, decode_serves_short_prompts, {"server": PAIRS}),
     "manager.register-path": Case("register.yaml", another_file_is_read),
     "manager.health-failure-threshold": Case(7, a_check_takes_more_failures, {"manager": SELDOM}),
     "manager.health-success-threshold": Case(7, a_check_takes_more_successes, {"manager": SELDOM}),
@@ -427,6 +433,8 @@ CASES: Mapping[str, Case] = {
     "proxy.gap-comment-secs": Case(0.01, comments_fill_the_gap),
     "proxy.stream-journal-kb": Case(0, no_stream_goes_on("too_long")),
     "proxy.journals-mb": Case(0, no_stream_goes_on("no_budget")),
+    "proxy.client-transfer-members": Case(True, clients_may_say_where_engines_fetch),
+    "scheduler.decode-alone-below-tokens": Case(1000, decode_serves_a_short_prompt_alone, {"server": PAIRS}),
     "proxy.max-attempts": Case(1, no_more_attempts),
     "proxy.connect-timeout-secs": slow("proxy.connect-timeout-secs", connecting_ends),
     "proxy.first-byte-timeout-secs": slow("proxy.first-byte-timeout-secs", silence_ends),
