@@ -8,8 +8,8 @@ from hashlib import blake2b
 from typing import Protocol
 
 from fd_router.admission.allowance import Allowance, Bucket
+from fd_router.bus import Ask, Bus, BusError, Grant
 from fd_router.errors import LimitError
-from fd_router.state.bus import Ask, Bus, BusError, Grant
 
 WAIT_SECONDS = 0.02
 """How long a request may wait for the set's word."""

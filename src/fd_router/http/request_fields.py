@@ -10,11 +10,25 @@ from fd_router.http.forwarding import FORWARDING_FIELDS
 from fd_router.http.heads import HOP_BY_HOP
 from fd_router.http.messages import Headers
 
+ENGINE_ORDERS: Final = frozenset(
+    (
+        b"x-data-parallel-rank",
+        b"x-override-bootstrap-host",
+        b"x-override-bootstrap-port",
+        b"x-override-bootstrap-room",
+        b"x-override-disagg-prefill-dp-rank",
+        b"x-override-rid",
+        b"x-override-routed-dp-rank",
+    )
+)
+"""What only a router tells an engine: which rank serves, and (SGLang's ``x-override-…``) where it fetches a cache and
+what the request is called. From a client they are dropped."""
+
 INSPECTED: Final = (
     HOP_BY_HOP
     | FORWARDING_FIELDS
     | {b"content-encoding", b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
-    | {b"x-data-parallel-rank"}  # which rank serves is the router's to say: it knows whose ranks are meant
+    | ENGINE_ORDERS
 )
 """Headers that the router reads, and writes anew where they are needed."""
 
