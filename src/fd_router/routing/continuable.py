@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.engines.dialect import Dialect
@@ -13,7 +13,7 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
-from fd_router.routing.continuation.id_filter import IdFilter, PlainIdFilter
+from fd_router.routing.continuation.id_filter import ChunkedIdFilter, IdFilter, PlainIdFilter
 from fd_router.routing.continuation.journal import HANDED_ON, LAST_CHUNK, WHOLE, Journal
 from fd_router.routing.continuation.keeper import StreamKeeper
 from fd_router.routing.continuation.stream import StreamContinuation
@@ -57,9 +57,9 @@ class ContinuableRequest(RequestThatIsRead):
         self._journal = streams.open(self._request, self.record, self.on_stream_broken, aligned=self._has_asked)
         return self._journal
 
-    def _id_filter(self, head: ResponseHead, write: Callable[[bytes], None]) -> IdFilter | PlainIdFilter:
-        """Return who takes the body behind ``head``, and gives ``write`` what the client may see of it."""
-        return IdFilter(head, write) if head.chunked else PlainIdFilter(head, write)
+    def _id_filter(self, head: ResponseHead) -> IdFilter:
+        """Return who takes the body behind ``head``, and gives on what the client may see of it."""
+        return ChunkedIdFilter(head) if head.chunked else PlainIdFilter(head)
 
     @property
     def _last_sent(self) -> bytes:

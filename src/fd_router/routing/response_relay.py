@@ -13,7 +13,7 @@ from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
-from fd_router.routing.continuation.id_filter import IdFilter, PlainIdFilter
+from fd_router.routing.continuation.id_filter import IdFilter
 from fd_router.routing.continuation.journal import RECENT, Journal
 from fd_router.routing.usage import UsageTail
 from fd_router.scheduling.reservation import Reservation
@@ -55,7 +55,7 @@ class ResponseRelay:
         if self._completion is not None and (decisions := self._completion.decisions):
             extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
         journal = self._open_journal(head) if record.stream else None
-        write = client.send_body
+        ids = self._id_filter(head) if self._has_asked else None
         if journal is None:
             record.bytes_out += len(body)
             if len(body) == head.length:  # the answer is whole
@@ -63,18 +63,16 @@ class ResponseRelay:
             else:
                 self._recent = recent = deque((body,), RECENT)
                 self._keep = recent.append
-            if self._has_asked:
-                ids = self._id_filter(head, write)
-                head, body, write = ids.head, ids.shown(body), ids.feed
+            if ids is not None:
+                head, body = ids.head, ids.shown(body)
             client.send_head(head, body, extra)
-            self._relay = write
+            self._relay = client.send_body if ids is None else ids.before(client.send_body)
         else:  # whole events only, and no more than that
             events = journal.begin(body)
-            if self._has_asked:
-                ids = self._id_filter(head, write)
-                events, write = ids.shown(events), ids.feed
+            if ids is not None:
+                events = ids.shown(events)
             client.send_head(head, events, extra)
-            journal.write_to(write)
+            journal.write_to(client.send_body if ids is None else ids.before(client.send_body))
             self._relay = journal.feed
         if self._grant is not None and self._grant.counts_tokens:
             self._watch_usage(body)
@@ -90,8 +88,8 @@ class ResponseRelay:
         """Return what keeps the stream that begins with ``head``; None if it shall break with its instance."""
         raise NotImplementedError
 
-    def _id_filter(self, head: ResponseHead, write: Callable[[bytes], None]) -> IdFilter | PlainIdFilter:
-        """Return who takes the body behind ``head``, and gives ``write`` what the client may see of it."""
+    def _id_filter(self, head: ResponseHead) -> IdFilter:
+        """Return who takes the body behind ``head``, and gives on what the client may see of it."""
         raise NotImplementedError
 
     # what a policy that learns, or an API key's limit, wants to know

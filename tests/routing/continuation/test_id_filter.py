@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
-from fd_router.routing.continuation.id_filter import IdFilter, PlainIdFilter
+from fd_router.routing.continuation.id_filter import ChunkedIdFilter, PlainIdFilter
 
 CHUNKED = ResponseHead.of(200, b"", chunked=True)
 
@@ -27,9 +27,9 @@ def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 def filtered(data: bytes, cuts: list[int]) -> bytes:
     shown: list[bytes] = []
-    ids = IdFilter(CHUNKED, shown.append)
+    feed = ChunkedIdFilter(CHUNKED).before(shown.append)
     for piece in in_pieces(data, cuts):
-        ids.feed(piece)
+        feed(piece)
     assert b"" not in shown
     return b"".join(shown)
 
@@ -71,9 +71,10 @@ def test_a_body_that_is_not_in_chunks(end: str, member: bytes, left: bytes) -> N
     head = ResponseHead.of(200, b"", len(data) if end == "content-length" else -1)
     for size in range(1, len(data) + 1):
         shown: list[bytes] = []
-        ids = PlainIdFilter(head, shown.append)
+        ids = PlainIdFilter(head)
+        feed = ids.before(shown.append)
         for at in range(0, len(data), size):
-            ids.feed(data[at : at + size])
+            feed(data[at : at + size])
         if end == "close":
             assert ids.head is head
             assert b"".join(shown) == after  # what may be the beginning of a member isn't shown before more comes

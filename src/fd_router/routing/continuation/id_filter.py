@@ -23,23 +23,41 @@ _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 
 
 class IdFilter:
-    """Takes a body in chunks, and gives it on without ids, framed anew.
+    """Takes an answer's body, and gives it on without ids."""
+
+    __slots__ = ("_write", "head")
+
+    _write: Callable[[bytes], None]
+
+    def __init__(self, head: ResponseHead) -> None:
+        self.head = head
+        """What the client is to be sent."""
+
+    def before(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Return who takes what comes from now on, and has ``write`` send what the client may see."""
+        self._write = write
+        return self._feed
+
+    def shown(self, data: bytes) -> bytes:
+        """Take more of the body. Returns what the client may see by now."""
+        raise NotImplementedError
+
+    def _feed(self, data: bytes) -> None:
+        if shown := self.shown(data):
+            self._write(shown)
+
+
+class ChunkedIdFilter(IdFilter):
+    """For a body in chunks, which are framed anew.
 
     Nearly always its pieces are whole chunks with whole events; once one isn't, nothing is taken for granted.
     """
 
-    __slots__ = ("_cut", "_write", "head")
+    __slots__ = ("_cut",)
 
-    def __init__(self, head: ResponseHead, write: Callable[[bytes], None]) -> None:
-        self._write = write
-        self.head = head
-        """What the client is to be sent."""
+    def __init__(self, head: ResponseHead) -> None:
+        super().__init__(head)
         self._cut: _CutChunks | None = None
-
-    def feed(self, data: bytes) -> None:
-        """Take more of the body."""
-        if shown := self.shown(data):
-            self._write(shown)
 
     def shown(self, data: bytes) -> bytes:
         """Take more of the body. Returns what the client may see by now."""
@@ -50,22 +68,15 @@ class IdFilter:
         return self._cut.shown(data)
 
 
-class PlainIdFilter:
-    """Takes a body that isn't in chunks. One whose length was told goes on in chunks: it becomes shorter."""
+class PlainIdFilter(IdFilter):
+    """For a body that isn't in chunks. One whose length was told goes on in chunks: it becomes shorter."""
 
-    __slots__ = ("_left", "_scanner", "_write", "head")
+    __slots__ = ("_left", "_scanner")
 
-    def __init__(self, head: ResponseHead, write: Callable[[bytes], None]) -> None:
-        self._write = write
+    def __init__(self, head: ResponseHead) -> None:
+        super().__init__(head if head.length < 0 else ResponseHead.of(head.status, head.forward, chunked=True))
         self._scanner = IdScanner()
         self._left = head.length  # of the body; below 0: it ends with the connection
-        self.head = head if head.length < 0 else ResponseHead.of(head.status, head.forward, chunked=True)
-        """What the client is to be sent."""
-
-    def feed(self, data: bytes) -> None:
-        """Take more of the body."""
-        if shown := self.shown(data):
-            self._write(shown)
 
     def shown(self, data: bytes) -> bytes:
         """Take more of the body. Returns what the client may see by now."""
