@@ -161,6 +161,13 @@ class UpstreamError(HttpError):
         self.instance = instance
         self.retry = retry
 
+    def again(self) -> UpstreamError:
+        """Return another one, to be raised in place of one that is kept.
+
+        What was raised holds the frames that it passed, and with them whoever keeps it: a cycle.
+        """
+        return UpstreamError(self.reason, self.detail, instance=self.instance, retry=self.retry, status=self.status)
+
 
 def place_of(error: BaseException) -> str:
     """Say what kind of error was raised, and in which line of which file, without its text: it may quote a prompt."""

@@ -107,10 +107,13 @@ def check_transfer_coding(value: bytes, version: str) -> None:
 def check_content_coding(value: bytes) -> None:
     """Refuse a body that can't be read here, and so can't be routed by what it says (RFC 9110 section 15.5.16)."""
     if value.lower() not in (b"", b"identity"):
-        shown = value[:40].decode("latin-1")
-        error = BadRequestError(f"Content-Encoding: {shown} can't be read here; send the body as it is", status=415)
-        error.headers = (("accept-encoding", "identity"),)
-        raise error
+        raise _unreadable(value[:40].decode("latin-1"))
+
+
+def _unreadable(coding: str) -> BadRequestError:
+    error = BadRequestError(f"Content-Encoding: {coding} can't be read here; send the body as it is", status=415)
+    error.headers = (("accept-encoding", "identity"),)
+    return error
 
 
 def check_expectation(value: bytes) -> None:
