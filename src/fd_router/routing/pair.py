@@ -16,7 +16,7 @@ from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
-from fd_router.openai.completion import Completion
+from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -81,7 +81,8 @@ class PairRequest(SuspectedPair):
             if self._route is not None:
                 self._follow(self._route)
                 paired.use_body(self._request.body)
-            self._drop_texts()
+            if len(self._request.body) > KEPT_TEXT:
+                self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
             self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
@@ -161,11 +162,13 @@ class PairRequest(SuspectedPair):
 
     def _tell_choice(self, prefill: Instance | None, decode: Instance) -> None:
         record = self.record
-        record.prefill, record.decode = "", decode.url
-        if prefill is not None:
-            record.prefill = prefill.url
-            self._notes.append(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
-        self._notes.append(f"select worker (decode): {decode.url}, count: {decode.running}")
+        record.decode = url = decode.url
+        if prefill is None:
+            record.prefill = ""
+        else:
+            record.prefill = prefill_url = prefill.url
+            self._notes.append(f"select worker (prefill): {prefill_url}, tokens: {prefill.tokens}")
+        self._notes.append(f"select worker (decode): {url}, count: {decode.running}")
 
     # being held up, abandoned
 
@@ -241,7 +244,8 @@ class PairRequest(SuspectedPair):
         clock, reservation = self._context.clock, leg.reservation
         self.record.prefill_at = now = clock()
         self._telemetry.metrics.leg_began("prefill", now - sent_at)
-        reservation.first_token()
+        if reservation.tracker is not None:
+            reservation.first_token()
         what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
         self._release(reservation)
