@@ -29,6 +29,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 from tests.support.fake_log import FakeLog  # noqa: E402
 from tests.support.redis_server import RedisServer  # noqa: E402
 
+from fd_router.bus import BusHealth  # noqa: E402
 from fd_router.config.live import LiveConfig  # noqa: E402
 from fd_router.config.sections import Config  # noqa: E402
 from fd_router.config.state import StateConfig  # noqa: E402
@@ -36,7 +37,6 @@ from fd_router.instances.registration import parse_registration  # noqa: E402
 from fd_router.instances.registry import Registry  # noqa: E402
 from fd_router.scheduling.prefix.block_hashes import BlockHasher  # noqa: E402
 from fd_router.scheduling.prefix.told_index import ToldPrefixIndex  # noqa: E402
-from fd_router.state.bus import BusHealth  # noqa: E402
 from fd_router.state.peers import Peers  # noqa: E402
 from fd_router.state.redis.bus import RedisBus  # noqa: E402
 from fd_router.state.sync import LEASE_SECONDS, Sync  # noqa: E402

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 
@@ -159,3 +160,19 @@ class UpstreamError(HttpError):
         self.detail = detail
         self.instance = instance
         self.retry = retry
+
+    def again(self) -> UpstreamError:
+        """Return another one, to be raised in place of one that is kept.
+
+        What was raised holds the frames that it passed, and with them whoever keeps it: a cycle.
+        """
+        return UpstreamError(self.reason, self.detail, instance=self.instance, retry=self.retry, status=self.status)
+
+
+def place_of(error: BaseException) -> str:
+    """Say what kind of error was raised, and in which line of which file, without its text: it may quote a prompt."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}{place}"

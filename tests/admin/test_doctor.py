@@ -14,7 +14,8 @@ from fd_router.admin.doctor import tell
 from fd_router.admin.findings import Finding, Level, bad, good, odd
 from fd_router.admin.router_checks import RouterChecks
 from fd_router.admin.router_client import Address, RouterClient
-from fd_router.config.loading import Config, LogConfig, TlsConfig, examine
+from fd_router.app.config_checks import examine_with_files
+from fd_router.config.loading import Config, LogConfig, TlsConfig
 from tests.admin.test_certificates import pem
 from tests.support.ports import free_port
 from tests.support.scripted_router import Answer, ScriptedRouter, entry
@@ -52,11 +53,11 @@ def test_proxies(environ: dict[str, str], level: Level) -> None:
 def test_the_configuration_as_check_config_tells_it(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("server: {port: 1, prot: 2}\nscheduler:\n  policy: nowhere:P\n")
-    findings = levels(machine_checks.configuration(examine(str(path), {}, {})))
+    findings = levels(machine_checks.configuration(examine_with_files(str(path), {}, {})))
     assert [level for level, _ in findings] == [Level.BAD, Level.ODD]
     assert findings[0][1].startswith(f"{path}:3: scheduler.policy: ")
     path.write_text("server: {port: 1}")
-    assert levels(machine_checks.configuration(examine(str(path), {}, {})))[0][0] is Level.GOOD
+    assert levels(machine_checks.configuration(examine_with_files(str(path), {}, {})))[0][0] is Level.GOOD
     assert levels(machine_checks.configuration(None))[0][0] is Level.ODD
 
 

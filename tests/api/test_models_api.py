@@ -14,7 +14,7 @@ from fd_router.engines.model_cards import ModelCard
 from fd_router.errors import AccessError, BadRequestError
 from fd_router.http.messages import Request, RequestHead
 from fd_router.instances.instance import Health
-from fd_router.scheduling.models.names import ModelTable
+from fd_router.routing.models.names import ModelTable
 
 
 class World:

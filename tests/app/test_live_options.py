@@ -151,6 +151,23 @@ async def a_silent_prefill_ends(router: LiveRouter) -> None:
     assert b"HTTP/1.1 504 " in await router.ask()
 
 
+async def clients_may_say_where_engines_fetch(router: LiveRouter) -> None:
+    await router.add()
+    orders = b'{"prompt": "hello", "bootstrap_host": "10.0.0.1"}'
+    assert b'"router_member"' in await router.ask(orders)
+    await router.reload()
+    assert (await router.ask(orders)).startswith(b"HTTP/1.1 200 ")
+
+
+async def decode_serves_a_short_prompt_alone(router: LiveRouter) -> None:
+    prefill, decode = [
+        await router.add(role, dialect="vllm", kv_transfer="NixlConnector") for role in ("prefill", "decode")
+    ]
+    await router.reload()
+    assert (await router.ask()).startswith(b"HTTP/1.1 200 ")
+    assert (prefill.last_head, decode.last_head != "") == ("", True)
+
+
 async def a_long_request_ends(router: LiveRouter) -> None:
     (await router.add()).answer = b""
     await router.reload()
@@ -416,6 +433,8 @@ CASES: Mapping[str, Case] = {
     "proxy.gap-comment-secs": Case(0.01, comments_fill_the_gap),
     "proxy.stream-journal-kb": Case(0, no_stream_goes_on("too_long")),
     "proxy.journals-mb": Case(0, no_stream_goes_on("no_budget")),
+    "proxy.client-transfer-members": Case(True, clients_may_say_where_engines_fetch),
+    "scheduler.decode-alone-below-tokens": Case(1000, decode_serves_a_short_prompt_alone, {"server": PAIRS}),
     "proxy.max-attempts": Case(1, no_more_attempts),
     "proxy.connect-timeout-secs": slow("proxy.connect-timeout-secs", connecting_ends),
     "proxy.first-byte-timeout-secs": slow("proxy.first-byte-timeout-secs", silence_ends),

@@ -16,11 +16,11 @@ class Fleet:
     def __init__(self, registry: Registry, count: int) -> None:
         self.now = 100.0
         self.told = 0
-        self.cooling = Cooling(registry, self._on_room, min_share=0.5, clock=lambda: self.now)
+        self.cooling = Cooling(registry, self._on_capacity, min_share=0.5, clock=lambda: self.now)
         self.members: list[Instance] = [registry.register(describe(number)) for number in range(1, count + 1)]
         self.registry = registry
 
-    def _on_room(self) -> None:
+    def _on_capacity(self) -> None:
         self.told += 1
 
     def busy(self, number: int, seconds: float = 0.0) -> None:

@@ -24,8 +24,8 @@ class World:
         self.registry = Registry(clock=lambda: self.now, log=FakeLog(), live=live_config())
         self.streams: dict[str, tuple[int, float]] = {}
         self.progress = Progress(
-            self.registry, Limits(self.registry, Headroom()), lambda key: self.streams.get(key, (0, 0.0)), self.on_room,
-            min_share=0.5, clock=lambda: self.now, log=self.log,
+            self.registry, Limits(self.registry, Headroom()), lambda key: self.streams.get(key, (0, 0.0)),
+            self.on_capacity, min_share=0.5, clock=lambda: self.now, log=self.log,
         )  # fmt: skip
         self.members: list[Instance] = []
         for number in range(1, size + 1):
@@ -33,7 +33,7 @@ class World:
             self.members.append(self.registry.register(described))
         self.pauses = [0.05] * size
 
-    def on_room(self) -> None:
+    def on_capacity(self) -> None:
         self.room += 1
 
     def wait(self, seconds: float) -> None:

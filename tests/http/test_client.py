@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Mapping
 
 import pytest
 
 from fd_router.errors import UpstreamError
-from fd_router.http.answer_stream import HIGH_WATER
+from fd_router.http.answer_stream import HIGH_WATER, AnswerStream
 from fd_router.http.client import HttpClient, Origin
-from fd_router.http.client_request import request_bytes
+from fd_router.http.client_request import ClientRequest, request_bytes
 from tests.support.fake_transport import FakeTransport
+from tests.support.no_collector import leaves_nothing
 from tests.support.rig import STREAM_END, STREAM_HEAD, Backend, answer, chunk
 
 ORIGIN = Origin("10.0.0.1", 8000)
@@ -188,6 +190,25 @@ async def test_a_time_limit(backend: Backend, hanging: bool) -> None:
         await client.fetch(ORIGIN, "GET", "/", time_limit=0.01)
     await settle()
     assert backend.live == []
+
+
+async def test_a_stream_that_breaks_off_leaves_nothing_to_the_collector(backend: Backend) -> None:
+    client = HttpClient()
+
+    async def read() -> bytes:
+        async with client.stream(ORIGIN, "GET", "/") as stream:
+            return await stream.read()
+
+    with leaves_nothing(UpstreamError, AnswerStream, ClientRequest):
+        reading = asyncio.ensure_future(read())
+        server = await sent(backend)
+        server.receive(STREAM_HEAD + chunk(b"one"))
+        await settle()
+        server.lose()
+        with contextlib.suppress(UpstreamError):
+            await reading
+        del reading
+        await settle()  # until then the loop holds what it threw into here
 
 
 async def test_nobody_listens(backend: Backend) -> None:

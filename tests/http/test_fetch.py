@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 from fd_router.errors import UpstreamError
 from fd_router.http import fetch as fetch_module
+from fd_router.http.client_request import ClientRequest
 from fd_router.http.fetch import fetch
 from tests.support.fake_transport import FakeTransport
+from tests.support.no_collector import leaves_nothing
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
 
 
@@ -94,3 +97,24 @@ async def test_its_time_limit(hanging: bool) -> None:
     await rig.settle()
     assert not rig.backend.live
     rig.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("failure", [ConnectionRefusedError, TimeoutError, OSError])
+async def test_a_failure_leaves_nothing_to_the_collector(failure: type[OSError]) -> None:
+    """Dead instances are probed for as long as they are registered."""
+    rig = Rig(1)
+    rig.backend.failures["10.0.0.1"] = [failure()]
+    with leaves_nothing(UpstreamError, ClientRequest):
+        with contextlib.suppress(UpstreamError):
+            await fetch(rig.pools.of(rig.instances[0]), "GET", "/health")
+        await rig.settle()
+
+
+@pytest.mark.parametrize("fine", [answer(b"fine"), STREAM_HEAD + chunk(b"fine") + STREAM_END])
+async def test_an_answer_leaves_nothing_to_the_collector(fine: bytes) -> None:
+    rig = Rig(1)
+    with leaves_nothing(ClientRequest):
+        task, instance = await begin(rig)
+        instance.receive(fine)
+        await task
+        del task

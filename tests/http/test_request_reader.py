@@ -10,6 +10,7 @@ from fd_router.config.live import LiveConfig
 from fd_router.errors import HttpError
 from fd_router.http.messages import Request
 from fd_router.http.reader_settings import ReaderSettings
+from fd_router.http.request_fields import ENGINE_ORDERS
 from fd_router.http.request_reader import RequestReader
 from tests.support.live import live_config
 
@@ -98,6 +99,11 @@ class TestRequests:
     def test_connection_cannot_remove_the_framing(self) -> None:
         request = only(HOST + b"Connection: content-length, host\r\nContent-Length: 2\r\n\r\nab")
         assert request.body == b"ab"
+
+    @pytest.mark.parametrize("name", sorted(ENGINE_ORDERS))
+    def test_what_only_a_router_tells_an_engine_is_not_passed_on(self, name: bytes) -> None:
+        request = only(HOST + b"%b: 1\r\nX-Own: 2\r\nContent-Length: 0\r\n\r\n" % name.title())
+        assert request.head.forward == b"X-Own: 2\r\n"
 
     def test_several_connection_headers_all_count(self) -> None:
         head = b"Connection: a\r\nA: 1\r\nB: 1\r\nC: 1\r\nConnection: b\r\nContent-Length: 0\r\n\r\n"

@@ -10,8 +10,14 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from fd_router.config.scheduling import SchedulerConfig
+from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
+from fd_router.routing.continuation.contracts import Move
+from fd_router.routing.continuation.journal import Journal
+from fd_router.routing.continuation.pair_leg import ContinuingPair
+from fd_router.routing.continuation.single_leg import SingleLeg
+from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.life import RequestLife
 from fd_router.routing.pair_legs import PairLeg
 from fd_router.routing.phase import HELD
@@ -21,14 +27,19 @@ from fd_router.scheduling.policies import make_policy
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.scheduler import Scheduler
+from tests.routing.continuation.test_pair_stream import PairStreamRig
 from tests.routing.test_request_queue import CrowdedRig
 from tests.routing.test_waiting import HoldingPolicy
 from tests.support.no_collector import no_collector
 from tests.support.pair_rig import PairRig
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.support.scheduling_fakes import AskedGroup
+from tests.support.stream_rig import StreamRig
 
-OF_A_REQUEST = (RequestLife, Completion, PairLeg, QueueTicket, Reservation)
+OF_A_REQUEST = (
+    RequestLife, Completion, PairLeg, QueueTicket, Reservation, StreamContinuation, ContinuingPair, SingleLeg, Journal,
+    UpstreamError,
+)  # fmt: skip
 
 STREAMED = b'{"prompt": "hello", "stream": true, "request_id": "r"}'
 EVENT = chunk(b'data: {"a": 1}\n\n')
@@ -251,6 +262,70 @@ async def pair_without_a_client() -> Rig:
     return rig
 
 
+async def stream_goes_on() -> Rig:
+    rig = StreamRig()
+    (await rig.begin(rig.client(), 500)).lose()
+    await rig.answer_next()
+    return rig
+
+
+async def stream_goes_on_and_its_client_leaves() -> Rig:
+    rig = StreamRig()
+    (await rig.begin(client := rig.client(), 500)).lose()
+    await rig.answer_next(300)
+    client.lose()
+    return rig
+
+
+async def stream_that_nobody_goes_on_with() -> Rig:
+    rig = StreamRig()
+    (await rig.begin(rig.client(), 500)).lose()
+    for _ in range(2):
+        (await rig.answer_next(0)).lose()
+    return rig
+
+
+async def pair_goes_on() -> Rig:
+    rig = PairStreamRig()
+    (await rig.begin(rig.client(), 600)).lose()
+    await rig.answer_next()
+    return rig
+
+
+async def pair_goes_on_and_its_client_leaves() -> Rig:
+    rig = PairStreamRig()
+    (await rig.begin(client := rig.client(), 600)).lose()
+    await rig.settle()
+    client.lose()
+    return rig
+
+
+async def pair_goes_on_once_more() -> Rig:
+    rig = PairStreamRig()
+    (await rig.begin(rig.client(), 600)).lose()
+    await rig.settle()
+    rig.reached()[0].lose()
+    await rig.answer_next()
+    return rig
+
+
+async def pair_that_is_moved() -> Rig:
+    rig = PairStreamRig()
+    await rig.begin(rig.client(), 600)
+    assert rig.pair_context.in_flight.find("mine")[0].move_stream("10.0.0.101:8000", "drained") is Move.MOVED
+    await rig.answer_next()
+    return rig
+
+
+async def pair_that_nobody_goes_on_with() -> Rig:
+    rig = PairStreamRig()
+    (await rig.begin(rig.client(), 600)).lose()
+    for _ in range(2):
+        await rig.settle()
+        rig.reached()[1].lose()
+    return rig
+
+
 def ttft_rig() -> tuple[Rig, Policy]:
     """A rig whose policy is the real ``ttft_aware``: it begins with one long prompt at a time, the others wait."""
     rig = Rig(1)
@@ -358,6 +433,8 @@ ENDINGS: list[Callable[[], Awaitable[Rig]]] = [
     ttft_held_and_served, ttft_clients_gone_while_held, ttft_aborted_while_held, ttft_instance_gone_while_held,
     aborted_while_queued, displaced_in_the_queue, overdue_while_queued, pair_whose_prefill_is_drained,
     pair_whose_decode_is_lost, pair_refused, pair_tried_elsewhere, pair_without_a_client,
+    stream_goes_on, stream_goes_on_and_its_client_leaves, stream_that_nobody_goes_on_with, pair_goes_on,
+    pair_goes_on_and_its_client_leaves, pair_goes_on_once_more, pair_that_is_moved, pair_that_nobody_goes_on_with,
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from fd_router.http.messages import Request, RequestHead
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoint import with_model
 from fd_router.routing.model_route import ModelRoute, ModelSwitch
-from fd_router.scheduling.models.names import Destination
+from fd_router.routing.models.names import Destination
 
 BODY = b'{"model": "gpt", "prompt": "hello"}'
 

@@ -45,6 +45,7 @@ class Relay(ResponseRelay):
         self._completion.decisions = decisions
         self._grant = grant  # type: ignore[assignment]
         self._usage = None
+        self._has_asked = False
 
     def begin(self, body: bytes, extra: bytes = b"") -> Stream:
         self._write_head(HEAD, body, extra)

@@ -133,13 +133,13 @@ class LiveRouter:
         status, answer = await self.call("POST", "/admin/reload")
         assert (status, answer["changed"]) == (200, [self._key])
 
-    async def add(self, role: str = "mixed", models: Sequence[str] = ()) -> LoopbackInstance:
-        """Start an instance, and have it registered; ``models``: those that it lists."""
+    async def add(self, role: str = "mixed", models: Sequence[str] = (), **fields: str) -> LoopbackInstance:
+        """Start an instance, and have it registered with ``fields``; ``models``: those that it lists."""
         instance = LoopbackInstance()
         instance.models = [*models]
         await instance.start()
         self.instances.append(instance)
-        entry = {"role": role, "host_ip": "127.0.0.1", "port": instance.port}
+        entry = {"role": role, "host_ip": "127.0.0.1", "port": instance.port, **fields}
         status, _ = await self.call("POST", "/register", json.dumps(entry).encode())
         assert status == 200
         return instance

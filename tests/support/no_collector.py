@@ -16,3 +16,12 @@ def no_collector() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@contextlib.contextmanager
+def leaves_nothing(*kinds: type) -> Iterator[None]:
+    """Fail where something of these kinds, which wasn't there before, is there at the end, collector off."""
+    with no_collector():
+        before = {id(one) for one in gc.get_objects() if isinstance(one, kinds)}
+        yield
+        assert not [one for one in gc.get_objects() if isinstance(one, kinds) and id(one) not in before]

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from fd_router.app.record_sinks import open_record_sinks
 from fd_router.config.telemetry import TelemetryConfig
 from fd_router.errors import ConfigError
 from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.record import RequestRecord
-from fd_router.telemetry.record_sinks import SILENT_SECONDS, GuardedSink, open_record_sinks
+from fd_router.telemetry.record_sinks import SILENT_SECONDS, GuardedSink
 from fd_router.telemetry.telemetry import Telemetry
 from tests.support.telemetry_fakes import Outlet
 

@@ -14,9 +14,7 @@ from typing import Final
 from fd_router import __version__
 from fd_router.admin.certificates import validities
 from fd_router.admin.findings import Finding, bad, good, odd
-from fd_router.app.config_checks import find_problems
 from fd_router.config.loading import Config, Report
-from fd_router.config.origins import located
 
 FEW_FILES: Final = 4096
 SOON: Final = timedelta(days=14)
@@ -68,10 +66,9 @@ def configuration(report: Report | None) -> Iterator[Finding]:
     if report is None:
         yield odd("no configuration was looked at", "name it with --config_path, as for the router")
         return
-    problems = [*report.problems, *located(find_problems(report.config), report.origins)]
-    yield from (bad(problem, "'fd-router check-config' says whether it is mended") for problem in problems)
+    yield from (bad(problem, "'fd-router check-config' says whether it is mended") for problem in report.problems)
     yield from (odd(warning, "mend or delete the line") for warning in report.warnings)
-    if not problems and not report.warnings:
+    if not report.problems and not report.warnings:
         yield good("the configuration is right, with the files that it names")
 
 

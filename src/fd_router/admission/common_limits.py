@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fd_router.admission.allowance import Bucket
-from fd_router.state.bus import Ask, Grant
+from fd_router.bus import Ask, Grant
 
 
 class CommonLimits:

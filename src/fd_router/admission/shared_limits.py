@@ -8,8 +8,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from fd_router.admission.allowance import Allowance, Bucket
-from fd_router.errors import LimitError
-from fd_router.state.bus import Ask, Bus, BusError, Grant
+from fd_router.bus import Ask, Bus, BusError, Grant
 
 WAIT_SECONDS = 0.02
 """How long a request may wait for the set's word."""
@@ -63,7 +62,7 @@ class _Waiting:
 
     __slots__ = ("allowance", "done", "tokens")
 
-    def __init__(self, allowance: Allowance, tokens: int, done: asyncio.Future[None]) -> None:
+    def __init__(self, allowance: Allowance, tokens: int, done: asyncio.Future[bool]) -> None:
         self.allowance = allowance
         self.tokens = tokens
         self.done = done
@@ -99,14 +98,16 @@ class SharedLimits:
     async def take(self, allowance: Allowance, tokens: int) -> None:
         """Let a request in, or raise LimitError. Waits for 20 ms at most."""
         if not self._is_up() or self._clock() < self._paused_until:
-            self._judge_alone(allowance, tokens)
+            if not self._takes_alone(allowance, tokens):
+                raise allowance.over(tokens)
             return
         loop = asyncio.get_running_loop()
         one = _Waiting(allowance, tokens, loop.create_future())
         self._waiting.append(one)
         if self._asking is None:
             self._asking = loop.create_task(self._ask_all(), name="key limits")
-        await one.done
+        if not await one.done:  # no exception of the future's: that would hold this frame, and this frame the future
+            raise allowance.over(tokens)
 
     def correct(self, allowance: Allowance, tokens: int) -> None:
         """Count ``tokens`` more than were reserved (or fewer): the engine has told how many there were."""
@@ -150,27 +151,18 @@ class SharedLimits:
         for place, one in enumerate(group):
             if one.done.done():  # its client has left
                 continue
-            if place < grant.granted:
-                one.done.set_result(None)
-            else:
-                one.done.set_exception(allowance.over(one.tokens))
+            one.done.set_result(place < grant.granted)
         if share.requests_owed or share.tokens_owed:
             self._settle_soon()
 
     # alone
 
     def _resolve_alone(self, one: _Waiting) -> None:
-        if one.done.done():
-            return
-        try:
-            self._judge_alone(one.allowance, one.tokens)
-        except LimitError as error:
-            one.done.set_exception(error)
-        else:
-            one.done.set_result(None)
+        if not one.done.done():
+            one.done.set_result(self._takes_alone(one.allowance, one.tokens))
 
-    def _judge_alone(self, allowance: Allowance, tokens: int) -> None:
-        """Take from this router's fair share. Raises LimitError."""
+    def _takes_alone(self, allowance: Allowance, tokens: int) -> bool:
+        """Take from this router's fair share. Returns False where too little is left of it."""
         share = self._share(allowance)
         self._counters.reserved("share", 1)
         allowance.know(share.requests.level, share.tokens.level, self._clock())
@@ -179,11 +171,12 @@ class SharedLimits:
             key.tokens_per_minute and share.tokens.seconds_until(tokens) > 0
         )
         if lacks:
-            raise allowance.over(tokens)
+            return False
         share.requests.level -= 1
         share.tokens.level -= tokens
         share.requests_owed += 1
         share.tokens_owed += tokens
+        return True
 
     def _share(self, allowance: Allowance) -> _Share:
         now, name = self._clock(), allowance.key.name

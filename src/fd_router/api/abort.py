@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fd_router.config.dotted_path import place_of
 from fd_router.engines.dialect import AbortMessage, AbortReply
-from fd_router.errors import BadRequestError, UpstreamError
+from fd_router.errors import BadRequestError, UpstreamError, place_of
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.http.pace import Pace
 from fd_router.instances.instance import Instance

@@ -18,7 +18,7 @@ OWNER = "fd-router"
 
 
 class ModelNames(Protocol):
-    """The names that lead to models; see ``scheduling.models.names``."""
+    """The names that lead to models; see ``routing.models.names``."""
 
     @property
     def names(self) -> Sequence[str]:

@@ -42,6 +42,9 @@ CONTROL_SECONDS = 5.0
 ENGINE_ADMIN_SECONDS = 600.0
 """How long an instance may take to do what an admin wants of its engine: loading other weights takes minutes."""
 
+PAGE_ROUTES = ModelsApi.PATHS
+"""What a page of another site may ask for beside the inference endpoints, where it may ask at all."""
+
 
 def build_routes(
     runtime: Runtime,

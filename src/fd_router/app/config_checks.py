@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from fd_router.admission import checks as admission
 from fd_router.app.endpoints import endpoints_of
+from fd_router.app.record_sinks import load_record_sinks
 from fd_router.app.writable import unwritable
 from fd_router.config.connections import read_connections
-from fd_router.config.loading import Config
+from fd_router.config.loading import Config, Report, examine
+from fd_router.config.origins import located
 from fd_router.engines.dialects import open_dialects
 from fd_router.errors import ConfigError
 from fd_router.http.instance_access import access_problems
@@ -21,8 +25,14 @@ from fd_router.instances.registration import require_served
 from fd_router.instances.sources.loading import open_sources
 from fd_router.instances.sources.named import read_named
 from fd_router.scheduling.policies import per_role
-from fd_router.telemetry.record_sink_loading import load_record_sinks
 from fd_router.tokenization.local import tokenizer_problems
+
+
+def examine_with_files(path: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Report:
+    """Return what ``config.loading.examine`` does, and what is wrong with what the configuration names."""
+    report = examine(path, flags, environ)
+    found = located(find_problems(report.config), report.origins)
+    return msgspec.structs.replace(report, problems=(*report.problems, *found))
 
 
 def find_problems(config: Config) -> Sequence[str]:

@@ -7,7 +7,7 @@ import msgspec
 from fd_router.app.process_name import process_name
 from fd_router.app.runtime import Runtime
 from fd_router.app.workers.seat import Seat
-from fd_router.state.bus import Bus, BusHealth
+from fd_router.bus import Bus, BusHealth
 from fd_router.state.peers import Peers
 from fd_router.state.redis.bus import RedisBus
 from fd_router.state.sync import LEASE_SECONDS, Sync

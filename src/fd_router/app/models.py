@@ -14,8 +14,8 @@ from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.group_key import ANY_MODEL
 from fd_router.instances.registry import Registry
 from fd_router.routing.model_route import ModelSwitch
+from fd_router.routing.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.routing.request_queues import RequestQueues
-from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.telemetry.metrics.models import Availability
 
 _MEMBERSHIP = frozenset((ChangeKind.ADDED, ChangeKind.REMOVED, ChangeKind.MODELS))

@@ -26,6 +26,7 @@ from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
+from fd_router.routing.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.routing.other_endpoint_pair import OtherEndpointPairRequest
 from fd_router.routing.pair import PairRequest
 from fd_router.routing.pair_context import PairContext
@@ -40,7 +41,6 @@ from fd_router.routing.total_time import TotalTimeLimit
 from fd_router.routing.watchdog import Watchdog
 from fd_router.scheduling.decision_tap import DecisionTap
 from fd_router.scheduling.explanation import Draw, Verdict
-from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.scheduling.pairs import PairScheduler, Side
 from fd_router.scheduling.ranks import Ranks
 from fd_router.scheduling.scheduler import Scheduler

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.app.record_sinks import open_record_sinks
 from fd_router.config.live import LiveConfig
 from fd_router.config.log import LogConfig
 from fd_router.config.sections import Config
@@ -17,7 +18,6 @@ from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.write_batcher import WriteBatcher
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.request import Metrics
-from fd_router.telemetry.record_sinks import open_record_sinks
 from fd_router.telemetry.telemetry import Telemetry
 
 Run = Callable[[], Coroutine[Any, Any, None]]

@@ -1,4 +1,4 @@
-"""The router's port: how it is opened, when it accepts, and how it is emptied."""
+"""Serving at a port: what a listener is made of, what bounds it, and how it is emptied."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import resource
 import ssl
 
+from fd_router.app.memory import usable_memory
 from fd_router.app.workers.seat import Seat
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
@@ -79,9 +80,10 @@ async def open_control(config: Config, context: ServerContext, tls: ssl.SSLConte
     return listener
 
 
-def open_files() -> int:
-    """Return how many files this process may have open."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+def build_server_state(live: LiveConfig, seat: Seat | None) -> ServerState:
+    """Build what all connections share. Workers have equal parts of the machine's memory."""
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return ServerState(live, open_files=open_files, memory=usable_memory() // (seat.count if seat is not None else 1))
 
 
 async def drain(

@@ -15,12 +15,12 @@ from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
 from fd_router.app.workers.seat import Seat
+from fd_router.bus import BusHealth
 from fd_router.config.host_names import is_name
 from fd_router.config.sections import Config
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
-from fd_router.state.bus import BusHealth
 from fd_router.state.peers import Peers
 from fd_router.state.sync import LEASE_SECONDS, Sync
 from fd_router.state.topic import Topic

@@ -36,11 +36,11 @@ class Cooling(Ticking):
     """
 
     def __init__(
-        self, registry: Registry, on_room: Callable[[], None], *, min_share: float, clock: Callable[[], float]
+        self, registry: Registry, on_capacity: Callable[[], None], *, min_share: float, clock: Callable[[], float]
     ) -> None:
-        """``on_room`` is called when an instance may be asked again."""
+        """``on_capacity`` is called when an instance may be asked again."""
         self._registry = registry
-        self._on_room = on_room
+        self._on_capacity = on_capacity
         self._min_share = min_share
         self._clock = clock
         self._cooled: dict[str, _Cooled] = {}  # also those whose cooling ended a short time ago
@@ -68,7 +68,7 @@ class Cooling(Ticking):
     def _warm(self, cooled: _Cooled) -> None:
         if cooled.instance.is_cooling:
             self._registry.set_cooling(cooled.instance, cooling=False)
-            self._on_room()
+            self._on_capacity()
 
     def _on_change(self, change: Change) -> None:
         instance, kind = change.instance, change.kind

@@ -50,7 +50,7 @@ class Progress:
         registry: Registry,
         limits: Limits,
         streaming: Callable[[str], tuple[int, float]],
-        on_room: Callable[[], None],
+        on_capacity: Callable[[], None],
         *,
         min_share: float,
         clock: Callable[[], float],
@@ -60,7 +60,7 @@ class Progress:
         self._registry = registry
         self._limits = limits
         self._streaming = streaming
-        self._on_room = on_room
+        self._on_capacity = on_capacity
         self._min_share = min_share
         self._clock = clock
         self._log = log
@@ -123,7 +123,7 @@ class Progress:
     def _release(self, instance: Instance, why: str) -> None:
         self._log.info(f"{instance.url} is no longer stuck: {why}")
         self._registry.set_stuck(instance, stuck=False)
-        self._on_room()
+        self._on_capacity()
 
     def _forget(self, instance: Instance) -> None:
         self._seen.pop(instance.key, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from fd_router.state.bus import Bus, BusError
+from fd_router.bus import Bus, BusError
 
 TRIAL_SECONDS = 5.0
 """How long one router may have the trial to itself: if no request comes there by then, another one may try."""

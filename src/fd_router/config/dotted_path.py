@@ -59,15 +59,6 @@ def load_class(name: str, base: type, *, key: str, folder: str = "") -> Any:
         raise _fault(key, name, f"it can't be made: {say(error)}") from error
 
 
-def place_of(error: BaseException) -> str:
-    """Say what kind of error was raised, and in which line of which file, without its text: it may quote a prompt."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return f"{type(error).__name__}{place}"
-
-
 def say(error: BaseException) -> str:
     """Say what happened, and in which line of whose file."""
     trace, place = error.__traceback__, ""

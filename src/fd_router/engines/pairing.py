@@ -64,7 +64,12 @@ class PairedRequest(msgspec.Struct, gc=False):
     token_ids: Sequence[int] = ()  # generated before it did
     prepared: bytes = b""  # the dialect's: what it made of the body and needs again for another attempt
     asked: Any = None  # … and what it read there
-    http_id: str = ""  # the X-Request-Id that both are sent
+    http_id: str = ""  # the X-Request-Id that both are sent, "": the same id
+
+    @property
+    def sent_id(self) -> str:
+        """The X-Request-Id that both are sent."""
+        return self.http_id or self.request_id
 
     def use_body(self, body: bytes) -> None:
         """Make the bodies of what follows from ``body``, which asks for another model perhaps."""
@@ -164,7 +169,7 @@ class Pairing:
 
     def plan_alone(self, request: PairedRequest) -> PairPlan:
         """Plan one attempt at the decode instance alone, which is sent ``decode_body``. Raises ValueError."""
-        return SameBody(request.http_id, request.body)
+        return SameBody(request.sent_id, request.body)
 
     def __repr__(self) -> str:
         return f"<Pairing {self.name}>"

@@ -39,15 +39,19 @@ class AnswerStream:
             while not self.status:
                 await self._wait()
         except BaseException:  # also when cancelled: nobody else will close it
-            self._request.cancel()
+            self._end()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._request is not None:
-            self._request.cancel()
+        self._end()
+
+    def _end(self) -> None:
+        request, self._request = self._request, None  # no cycles: what is over is freed at once
+        if request is not None:
+            request.cancel()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
@@ -72,7 +76,7 @@ class AnswerStream:
         """Return when there is more; what came before an error is given first."""
         if not self._pieces and not self._is_complete:
             if self._error is not None:
-                raise self._error
+                raise self._error.again()
             self._news.clear()
             await self._news.wait()
 

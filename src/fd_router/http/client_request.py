@@ -34,12 +34,14 @@ class ClientRequest(UpstreamRequest):
     """One request under way. On a kept connection that turns out dead it is sent once more, on a new one."""
 
     __slots__ = (
-        "_connecting", "_connection", "_is_full", "_listener", "_pool", "_request", "_take", "_time_limit",
+        "_connecting", "_connection", "_dechunker", "_is_full", "_listener", "_pool", "_request", "_take",
+        "_time_limit",
     )  # fmt: skip
 
     def __init__(self, pool: InstancePool, request: bytes, listener: AnswerListener) -> None:
         self._request = request
         self._listener = listener
+        self._dechunker: Dechunker | None = None
         self._take: Callable[[bytes], None] = listener.on_data
         self._is_full = False
         self._connection = self._connecting = None
@@ -47,6 +49,7 @@ class ClientRequest(UpstreamRequest):
 
     def cancel(self) -> None:
         """Give up; the listener hears no more. Its connection is closed."""
+        self._end()
         self._cancel()
 
     def _on_sending(self) -> bytes:
@@ -55,7 +58,8 @@ class ClientRequest(UpstreamRequest):
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """Called by the connection."""
         if head.chunked:
-            self._take = Dechunker(self._listener.on_data).feed
+            self._dechunker = dechunker = Dechunker(self._listener.on_data)
+            self._take = dechunker.feed
         self._listener.on_head(head.status, _headers(head))
         if body:
             self._take(body)
@@ -67,11 +71,13 @@ class ClientRequest(UpstreamRequest):
     def on_complete(self) -> None:
         """Called by the connection."""
         self._connection = None
+        self._end()
         self._listener.on_complete()
 
     def on_bug(self, error: Exception) -> None:
         """Called by the connection, or by the pool: the listener, or this, raised."""
         self._connection = self._connecting = None
+        self._end()
         what = f"a bug in the router: {type(error).__name__}: {error}"
         self._listener.on_failed(UpstreamError("protocol", what, instance=self._pool.url, retry=Retry.NEVER))
 
@@ -81,7 +87,15 @@ class ClientRequest(UpstreamRequest):
         if stale:
             self._replace()
         else:
+            self._end()
             self._listener.on_failed(error)
+
+    def _end(self) -> None:
+        """Let go of what reads the body's chunks, which refers to itself."""
+        if self._dechunker is not None:
+            self._take = self._listener.on_data
+            self._dechunker.close()
+            self._dechunker = None
 
 
 def request_bytes(

@@ -110,18 +110,23 @@ class InstancePool:
         try:
             async with asyncio.timeout(limit):
                 connection = await self._open()
-        except TimeoutError:
-            on_failed(self._error("connect_timeout", f"no connection within {limit:g} s"))
-        except ConnectionRefusedError:
-            on_failed(self._error("refused", "connection refused"))
         except OSError as error:
-            if error.errno in _EXHAUSTED:  # another instance would be of no help, and this one isn't to blame
-                reason = os.strerror(error.errno)
-                on_failed(self._error("exhausted", f"the router can't open a connection: {reason}", Retry.NEVER, 503))
-            else:
-                on_failed(self._error("unreachable", str(error)))
+            failure = self._failure(error, limit)
         else:
             on_connected(connection)
+            return
+        on_failed(failure)  # not above: whatever is raised there would hold the error, and so this frame
+
+    def _failure(self, error: OSError, limit: float) -> UpstreamError:
+        """Say why there is no connection. ``limit``: the seconds that it might have taken."""
+        if isinstance(error, TimeoutError):
+            return self._error("connect_timeout", f"no connection within {limit:g} s")
+        if isinstance(error, ConnectionRefusedError):
+            return self._error("refused", "connection refused")
+        if error.errno in _EXHAUSTED:  # another instance would be of no help, and this one isn't to blame
+            reason = os.strerror(error.errno)
+            return self._error("exhausted", f"the router can't open a connection: {reason}", Retry.NEVER, 503)
+        return self._error("unreachable", str(error))
 
     async def _open(self) -> UpstreamConnection:
         if self._resolver is None:

@@ -13,8 +13,10 @@ def dechunked(body: bytes) -> bytes:
     """Return the content of a chunked body, whole or its beginning, whose syntax has been checked on the way in."""
     content: list[bytes] = []
     dechunker = Dechunker(content.append)
-    dechunker.feed(body)
-    dechunker.close()
+    try:
+        dechunker.feed(body)
+    finally:
+        dechunker.close()
     return b"".join(content)
 
 

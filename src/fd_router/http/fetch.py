@@ -42,19 +42,24 @@ class _Reply:
 
     def __init__(self, pool: InstancePool, request: bytes) -> None:
         self._url = pool.url
-        self._result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._result: asyncio.Future[tuple[int, bytes] | UpstreamError] = asyncio.get_running_loop().create_future()
         self._status = 0
         self._received: list[bytes] = []
         self._size = 0
-        self._request = ClientRequest(pool, request, self)
+        self._request: ClientRequest | None = ClientRequest(pool, request, self)
 
     async def receive(self) -> tuple[int, bytes]:
         """Wait for the whole answer."""
-        return await self._result
+        result = await self._result
+        if isinstance(result, UpstreamError):
+            raise result.again()
+        return result
 
     def close(self) -> None:
         """Give up what is still under way."""
-        self._request.cancel()
+        request, self._request = self._request, None  # no cycles: a probe is freed at once
+        if request is not None:
+            request.cancel()
 
     def on_head(self, status: int, headers: Mapping[str, str]) -> None:  # noqa: ARG002
         """The head is here."""
@@ -77,4 +82,4 @@ class _Reply:
     def on_failed(self, error: UpstreamError) -> None:
         """The answer won't come, or is too long."""
         if not self._result.done():
-            self._result.set_exception(error)
+            self._result.set_result(error)

@@ -10,11 +10,25 @@ from fd_router.http.forwarding import FORWARDING_FIELDS
 from fd_router.http.heads import HOP_BY_HOP
 from fd_router.http.messages import Headers
 
+ENGINE_ORDERS: Final = frozenset(
+    (
+        b"x-data-parallel-rank",
+        b"x-override-bootstrap-host",
+        b"x-override-bootstrap-port",
+        b"x-override-bootstrap-room",
+        b"x-override-disagg-prefill-dp-rank",
+        b"x-override-rid",
+        b"x-override-routed-dp-rank",
+    )
+)
+"""What only a router tells an engine: which rank serves, and (SGLang's ``x-override-…``) where it fetches a cache and
+what the request is called. From a client they are dropped."""
+
 INSPECTED: Final = (
     HOP_BY_HOP
     | FORWARDING_FIELDS
     | {b"content-encoding", b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding", b"x-request-id"}
-    | {b"x-data-parallel-rank"}  # which rank serves is the router's to say: it knows whose ranks are meant
+    | ENGINE_ORDERS
 )
 """Headers that the router reads, and writes anew where they are needed."""
 
@@ -93,10 +107,13 @@ def check_transfer_coding(value: bytes, version: str) -> None:
 def check_content_coding(value: bytes) -> None:
     """Refuse a body that can't be read here, and so can't be routed by what it says (RFC 9110 section 15.5.16)."""
     if value.lower() not in (b"", b"identity"):
-        shown = value[:40].decode("latin-1")
-        error = BadRequestError(f"Content-Encoding: {shown} can't be read here; send the body as it is", status=415)
-        error.headers = (("accept-encoding", "identity"),)
-        raise error
+        raise _unreadable(value[:40].decode("latin-1"))
+
+
+def _unreadable(coding: str) -> BadRequestError:
+    error = BadRequestError(f"Content-Encoding: {coding} can't be read here; send the body as it is", status=415)
+    error.headers = (("accept-encoding", "identity"),)
+    return error
 
 
 def check_expectation(value: bytes) -> None:

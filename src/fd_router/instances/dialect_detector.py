@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from fd_router.config.dotted_path import place_of
 from fd_router.config.live import LiveConfig
 from fd_router.engines.dialect import Dialect
-from fd_router.errors import UpstreamError
+from fd_router.errors import UpstreamError, place_of
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry

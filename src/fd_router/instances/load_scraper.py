@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from fd_router.config.dotted_path import place_of
 from fd_router.engines.engine_load import EngineLoad
-from fd_router.errors import UpstreamError
+from fd_router.errors import UpstreamError, place_of
 from fd_router.instances.instance import Instance
 from fd_router.telemetry.contracts import Log
 

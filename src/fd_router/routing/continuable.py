@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.engines.dialect import Dialect
@@ -13,7 +13,7 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
-from fd_router.routing.continuation.id_filter import IdFilter, without_ids
+from fd_router.routing.continuation.id_filter import ChunkedIdFilter, IdFilter, PlainIdFilter
 from fd_router.routing.continuation.journal import HANDED_ON, LAST_CHUNK, WHOLE, Journal
 from fd_router.routing.continuation.keeper import StreamKeeper
 from fd_router.routing.continuation.stream import StreamContinuation
@@ -25,11 +25,10 @@ from fd_router.routing.request_queue import Queued, QueueTicket
 class ContinuableRequest(RequestThatIsRead):
     """What of a request's life concerns a stream that goes on. Like ``RequestLife`` it has no ``__init__``."""
 
-    __slots__ = ("_asks", "_continuation", "_has_asked", "is_abort_asked")
+    __slots__ = ("_asks", "_continuation", "is_abort_asked")
 
     _asks: bool  # for token ids, which the client doesn't
     is_abort_asked: bool  # by /v1/abort_requests: an engine that does so is right
-    _has_asked: bool  # its instance was asked
     _continuation: StreamContinuation | None  # once it did
 
     @property
@@ -58,13 +57,9 @@ class ContinuableRequest(RequestThatIsRead):
         self._journal = streams.open(self._request, self.record, self.on_stream_broken, aligned=self._has_asked)
         return self._journal
 
-    def _shown(self, events: bytes) -> bytes:
-        """Return whole events as the client may see them."""
-        return without_ids(events) if self._has_asked else events
-
-    def _written_by(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return who takes whole events, and ``write`` what the client may see of them."""
-        return IdFilter(write).feed if self._has_asked else write
+    def _id_filter(self, head: ResponseHead) -> IdFilter:
+        """Return who takes the body behind ``head``, and gives on what the client may see of it."""
+        return ChunkedIdFilter(head) if head.chunked else PlainIdFilter(head)
 
     @property
     def _last_sent(self) -> bytes:

@@ -36,7 +36,7 @@ class Chain(Protocol):
 
 
 class ModelChoice(Protocol):
-    """Knows which model serves a request; see ``scheduling.models.directory``."""
+    """Knows which model serves a request; see ``routing.models.directory``."""
 
     @property
     def table(self) -> object:

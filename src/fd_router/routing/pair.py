@@ -139,8 +139,9 @@ class PairRequest(SuspectedPair):
             bool(completion.request_id),
             completion.has_router_fields,
             completion.stream,
-            http_id=request.request_id,
         )
+        if request_id is not request.request_id:
+            paired.http_id = request.request_id
         return paired
 
     def _make_plan(
@@ -285,17 +286,16 @@ class PairRequest(SuspectedPair):
         if leg.is_streamed and head.status < 400:
             leg.reservation.first_token()
         self._write_head(head, body, self._pair_headers())
-        if leg.reservation.holds_tokens:  # the prompt's, which it computed alone
-            self._prefill_done(leg.reservation)
-        if self._prompted_leg(leg).reservation.wants_usage:  # decode's answer tells of both
+        prefill, reservation = self._prefill, leg.reservation
+        if prefill is not None:  # nearly always: decode's answer tells of both
+            reservation = prefill.reservation
+        else:
+            self._prefill_done(reservation)
+        if reservation.wants_usage:
             self._watch_usage(body)
         if (journal := self._journal) is not None:
             leg.deliver_to(self._relay)
             journal.begun()
-
-    def _prompted_leg(self, decode: DecodeLeg) -> PairLeg:
-        """Return the leg that computes the prompt: prefill's, where there is one."""
-        return decode if self._prefill is None else self._prefill
 
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
@@ -311,7 +311,7 @@ class PairRequest(SuspectedPair):
             self._telemetry.metrics.leg_failed(leg.role, "error_answer")
             self._log_failure(leg, "an error in the middle of the stream" if flaw == ERROR_IN_STREAM else flaw)
         if self._usage is not None:
-            self._tell_usage(self._prompted_leg(leg).reservation)
+            self._tell_usage((self._prefill or leg).reservation)
         self._end("completed")
 
     def on_leg_refused(self, leg: PairLeg, answer: Answer) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fd_router.config.dotted_path import place_of
 from fd_router.engines.pairing import PairedRequest, PairPlan
-from fd_router.errors import BadRequestError, HttpError
+from fd_router.errors import BadRequestError, HttpError, place_of
 from fd_router.instances.instance import Instance
 
 

@@ -13,6 +13,7 @@ from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.context import RoutingContext
+from fd_router.routing.continuation.id_filter import IdFilter
 from fd_router.routing.continuation.journal import RECENT, Journal
 from fd_router.routing.usage import UsageTail
 from fd_router.scheduling.reservation import Reservation
@@ -26,7 +27,8 @@ class ResponseRelay:
     """
 
     __slots__ = (
-        "_client", "_completion", "_context", "_grant", "_keep", "_recent", "_relay", "_request", "_usage", "record",
+        "_client", "_completion", "_context", "_grant", "_has_asked", "_keep", "_recent", "_relay", "_request",
+        "_usage", "record",
     )  # fmt: skip
 
     record: RequestRecord
@@ -39,6 +41,7 @@ class ResponseRelay:
     _recent: Sequence[bytes]  # what of the body was sent last, where no journal keeps that …
     _keep: Callable[[bytes], None]  # … and what adds to it; from the head on
     _usage: UsageTail | None  # for a policy that learns
+    _has_asked: bool  # its instance was asked for token ids, which the client isn't to see
 
     @property
     def _tail(self) -> bytes:
@@ -52,6 +55,7 @@ class ResponseRelay:
         if self._completion is not None and (decisions := self._completion.decisions):
             extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
         journal = self._open_journal(head) if record.stream else None
+        ids = self._id_filter(head) if self._has_asked else None
         if journal is None:
             record.bytes_out += len(body)
             if len(body) == head.length:  # the answer is whole
@@ -59,11 +63,16 @@ class ResponseRelay:
             else:
                 self._recent = recent = deque((body,), RECENT)
                 self._keep = recent.append
+            if ids is not None:
+                head, body = ids.head, ids.shown(body)
             client.send_head(head, body, extra)
-            self._relay = client.send_body
+            self._relay = client.send_body if ids is None else ids.before(client.send_body)
         else:  # whole events only, and no more than that
-            client.send_head(head, self._shown(journal.begin(body)), extra)
-            journal.write_to(self._written_by(client.send_body))
+            events = journal.begin(body)
+            if ids is not None:
+                events = ids.shown(events)
+            client.send_head(head, events, extra)
+            journal.write_to(client.send_body if ids is None else ids.before(client.send_body))
             self._relay = journal.feed
         if self._grant is not None and self._grant.counts_tokens:
             self._watch_usage(body)
@@ -79,12 +88,8 @@ class ResponseRelay:
         """Return what keeps the stream that begins with ``head``; None if it shall break with its instance."""
         raise NotImplementedError
 
-    def _shown(self, events: bytes) -> bytes:
-        """Return whole events as the client may see them."""
-        raise NotImplementedError
-
-    def _written_by(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return who takes whole events, and ``write`` what the client may see of them."""
+    def _id_filter(self, head: ResponseHead) -> IdFilter:
+        """Return who takes the body behind ``head``, and gives on what the client may see of it."""
         raise NotImplementedError
 
     # what a policy that learns, or an API key's limit, wants to know

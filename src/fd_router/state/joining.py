@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from fd_router.state.bus import BusError
+from fd_router.bus import BusError
 from fd_router.state.peers import Peers
 from fd_router.state.topic import Topic
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from fd_router.state.bus import Bus, BusError, BusHealth
+from fd_router.bus import Bus, BusError, BusHealth
 from fd_router.state.calls import Calls
 from fd_router.state.counters import SyncCounters
 from fd_router.state.frames import Frame, FrameError, LayoutError, decode, encode

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 import msgspec
+
+NewsT = TypeVar("NewsT")
 
 
 class Topic:
@@ -31,3 +34,17 @@ class Topic:
 
     def forget(self, process: str) -> None:
         """A process is gone: what it told that was true of it alone is true no more."""
+
+
+class NewsTopic(Topic, Generic[NewsT]):
+    """A topic of what happens, told once: by key, the last of each between two frames."""
+
+    def __init__(self) -> None:
+        self._news: dict[str, NewsT] = {}
+
+    def gather(self, *, whole: bool) -> bytes | None:  # noqa: ARG002
+        """See ``Topic``."""
+        if not self._news:
+            return None
+        news, self._news = self._news, {}
+        return msgspec.msgpack.encode(news)

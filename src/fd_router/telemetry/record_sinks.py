@@ -1,30 +1,16 @@
-"""Record sinks of third parties: named by a dotted path in the configuration, and guarded."""
+"""Record sinks of third parties, guarded: what they raise is counted and told, and harms no request."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
-from fd_router.config.dotted_path import place_of
-from fd_router.config.telemetry import TelemetryConfig
-from fd_router.telemetry.logging.text_log import RouterLog
-from fd_router.telemetry.metrics.request import Metrics
+from fd_router.errors import place_of
 from fd_router.telemetry.record import RecordSink, RequestRecord
-from fd_router.telemetry.record_sink_loading import load_record_sinks
 
 SILENT_SECONDS: Final = 60.0
 """A sink that fails is logged so often at most."""
-
-
-def open_record_sinks(options: TelemetryConfig, metrics: Metrics, log: RouterLog) -> tuple[RecordSink, ...]:
-    """Make the sinks that the configuration names. Raises ConfigError for one that can't be loaded."""
-    return tuple(
-        GuardedSink(path, sink, count=partial(metrics.record_sink_failed, path), log=log.error, clock=time.monotonic)
-        for path, sink in load_record_sinks(options).items()
-    )
 
 
 class GuardedSink:

@@ -153,13 +153,43 @@ def test_all_streams_have_one_budget() -> None:
 
 
 def test_an_endless_event_is_handed_on() -> None:
-    stream = Stream()
-    stream.begin(b"fffff\r\ndata: ")
+    stream, before = Stream(), chunk(event("a"))
+    stream.begin(before)
+    stream.journal.feed(before)
+    stream.journal.feed(b"fffff\r\ndata: ")
     for _ in range(70):
         stream.journal.feed(b"x" * 1000)
     assert stream.journal.lost == "event_too_long"
     assert len(stream.out) > HOLD_LIMIT
-    assert stream.out == b"fffff\r\ndata: " + b"x" * 70_000
+    assert stream.out == before * 2 + b"fffff\r\ndata: " + b"x" * 70_000
+    assert stream.budget.used == 0
+
+
+def long_prompt(ids: int) -> bytes:
+    prompt = ",".join(map(str, range(100_000, 100_000 + ids))).encode()
+    delta = b'{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}'
+    return b'data: {"choices":[%b],"prompt_token_ids":[%b]}\n\n' % (delta, prompt)
+
+
+@pytest.mark.parametrize("size", [4000, 65_536, 1 << 20])
+def test_the_first_event_may_have_the_ids_of_a_long_prompt(size: int) -> None:
+    stream, first = Stream(), long_prompt(100_000)
+    whole = chunk(b": hello\n\n") + chunk(first) + chunk(event("a")) + chunk(event("b"))
+    stream.begin(whole[:size])
+    for at in range(size, len(whole), size):
+        stream.journal.feed(whole[at : at + size])
+        assert stream.out == b"" or stream.out.endswith(b"\n\n\r\n")
+    assert stream.out == whole
+    assert stream.journal.content() == b": hello\n\n" + first + event("a") + event("b")
+
+
+def test_a_first_event_longer_than_the_journal_is_handed_on() -> None:
+    stream, whole = Stream(limit=100_000), chunk(long_prompt(100_000)) + chunk(event("a"))
+    stream.begin(whole[:5000])
+    for at in range(5000, len(whole), 5000):
+        stream.journal.feed(whole[at : at + 5000])
+    assert stream.journal.lost == "too_long"
+    assert stream.out == whole
     assert stream.budget.used == 0
 
 

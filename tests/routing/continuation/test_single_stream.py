@@ -7,7 +7,10 @@ import json
 
 import pytest
 
+from fd_router.engines.continuation.ways import asking_ids
+from fd_router.http.dechunk import dechunked
 from fd_router.routing.continuation.gap import COMMENT
+from fd_router.routing.continuation.journal import HOLD_LIMIT
 from tests.support.exact_engine import SEVERAL, events_of
 from tests.support.rig import STREAM_HEAD
 from tests.support.stream_rig import BODY, TEXT, StreamRig, body_of
@@ -319,6 +322,52 @@ async def test_exact_is_by_tokens_only() -> None:
     await rig.settle()
     assert client.is_closing()
     assert rig.metric("impossible", "no_tokens") == 1
+    rig.assert_all_is_given_back()
+
+
+@pytest.mark.parametrize("journal_kb", [64, 8192])
+@pytest.mark.parametrize("size", [5000, 1 << 20])
+async def test_the_ids_of_a_long_prompt_are_not_shown(
+    journal_kb: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when its journal is too small for the first event."""
+    monkeypatch.setattr("tests.support.exact_engine.PROMPT_IDS", list(range(100_000, 130_000)))
+    rig = StreamRig(continue_streams="exact", stream_journal_kb=journal_kb)
+    client = rig.client()
+    instance = await rig.ask(client, TEXT)
+    framed = rig.engine.answer(asking_ids(TEXT), chat=False)
+    assert len(framed) > 2 * HOLD_LIMIT
+    instance.receive(STREAM_HEAD)
+    for at in range(0, 210_000, size):
+        instance.receive(framed[:210_000][at : at + size])
+    await rig.settle()
+    if journal_kb > 64:
+        instance.receive(framed[210_000:-300])
+        instance.lose()
+        await rig.answer_next()
+    else:
+        instance.receive(framed[210_000:])
+        await rig.settle()
+    assert events_of(body_of(client)) == rig.whole(TEXT)
+    assert client.written.endswith(b"0\r\n\r\n")
+    rig.assert_all_is_given_back()
+
+
+@pytest.mark.parametrize("framing", ["content-length: %d\r\n", ""])
+async def test_ids_are_not_shown_where_no_chunks_are(framing: str) -> None:
+    """Nothing is kept of such an answer."""
+    rig = StreamRig(continue_streams="exact")
+    client = rig.client()
+    instance = await rig.ask(client, TEXT)
+    content = dechunked(rig.engine.answer(asking_ids(TEXT), chat=False))
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{framing and framing % len(content)}\r\n"
+    for at in range(0, len(content), 70):
+        instance.receive((head.encode() if not at else b"") + content[at : at + 70])
+    instance.lose()
+    await rig.settle()
+    shown = body_of(client)
+    assert events_of(shown if framing else b"%x\r\n%b\r\n" % (len(shown), shown)) == rig.whole(TEXT)
+    assert client.written.endswith(b"0\r\n\r\n" if framing else b"[DONE]\n\n")
     rig.assert_all_is_given_back()
 
 

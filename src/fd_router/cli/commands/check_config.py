@@ -6,12 +6,10 @@ import os
 
 import click
 
-from fd_router.app.config_checks import find_problems
+from fd_router.app.config_checks import examine_with_files
 from fd_router.cli.complaints import as_typed
 from fd_router.cli.flags import given, router_flags
 from fd_router.config import reference
-from fd_router.config.loading import examine
-from fd_router.config.origins import located
 
 
 @click.command("check-config", params=router_flags())
@@ -21,10 +19,9 @@ def command(config_path: str | None, show: bool, **values: object) -> int:
 
     Exits with 1 if anything is.
     """
-    report = examine(config_path, given(values), os.environ)
+    report = examine_with_files(config_path, given(values), os.environ)
     typed = click.get_current_context().find_root().obj
-    found = [*report.problems, *located(find_problems(report.config), report.origins)]
-    problems = [as_typed(problem, typed) for problem in found]
+    problems = [as_typed(problem, typed) for problem in report.problems]
     comment = "# " if show else ""  # what --show prints is a YAML file
     for warning in report.warnings:
         click.echo(f"{comment}warning: {warning}")

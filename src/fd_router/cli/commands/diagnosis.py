@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from fd_router.admin.router_client import DEFAULT, RouterClient
+from fd_router.app.config_checks import examine_with_files
 from fd_router.cli.commands.remote import client_of, connection_options
-from fd_router.config.loading import ADDRESS_VARIABLE, CONFIG_PATH_VARIABLE, Report, examine
+from fd_router.config.loading import ADDRESS_VARIABLE, CONFIG_PATH_VARIABLE, Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +35,7 @@ def diagnosis(command: F) -> F:
 def subject_of(values: dict[str, Any]) -> tuple[RouterClient, Report | None]:
     """Return a client of the router, and what there is to say of the configuration, if one is named."""
     path = values["config_path"]
-    report = examine(path, {}, os.environ) if path or "FD_ROUTER_SERVER_PORT" in os.environ else None
+    report = examine_with_files(path, {}, os.environ) if path or "FD_ROUTER_SERVER_PORT" in os.environ else None
     address = values["router"] or (_address(report) if report is not None else DEFAULT)
     token_path = values["token_path"] or (report.config.access.admin_token_path if report is not None else "")
     client = client_of(address, token_path, values["ca_path"], values["timeout_secs"])

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from fd_router.devtools.engine_model.prefix_cache import PrefixCache
 from fd_router.devtools.engine_model.prompts import Prompt
 from fd_router.devtools.engine_model.runs import EngineSettings, Run, RunState, Token
+from fd_router.devtools.engine_model.steps import steps_under_way
 
 
 class Engine:
@@ -146,9 +147,7 @@ class Engine:
     def _end_steps_after(self, now: float) -> None:
         """The batch changes: the steps under way end with the present one."""
         if self._steps > 1 and self._step_done_at != math.inf:
-            # The hair's breadth: what falls on the end of a step isn't behind it because of a rounded sum.
-            begun = math.ceil((now - self._steps_began_at) / self._step_secs - 1e-9) if self._step_secs else 1
-            self._steps = min(self._steps, max(1, begun))
+            self._steps = steps_under_way(self._steps, self._steps_began_at, self._step_secs, now)
             self._step_done_at = self._steps_began_at + self._steps * self._step_secs
 
     def _finish_step(self, at: float, tokens: list[Token]) -> None:

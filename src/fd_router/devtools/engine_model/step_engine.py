@@ -24,6 +24,7 @@ from collections import deque
 from fd_router.devtools.engine_model.kv_memory import KvMemory
 from fd_router.devtools.engine_model.prompts import Prompt
 from fd_router.devtools.engine_model.runs import EngineSettings, Run, RunState, Token
+from fd_router.devtools.engine_model.steps import steps_under_way
 
 _UNBOUNDED = 1 << 62
 
@@ -173,8 +174,7 @@ class StepEngine:
     def _end_steps_after(self, now: float) -> None:
         """Something changes: the steps under way end with the present one."""
         if self._steps > 1 and self._step_done_at != math.inf:
-            begun = math.ceil((now - self._steps_began_at) / self._step_secs - 1e-9) if self._step_secs else 1
-            self._steps = min(self._steps, max(1, begun))
+            self._steps = steps_under_way(self._steps, self._steps_began_at, self._step_secs, now)
             self._step_done_at = self._steps_began_at + self._steps * self._step_secs
 
     def _finish_step(self, at: float, tokens: list[Token]) -> None:

@@ -20,7 +20,7 @@ from fd_router.engines.dialect import (
 from fd_router.engines.engine_load import read_engine_load
 from fd_router.engines.error_answers import ABORT, begins_with_error
 from fd_router.engines.fastdeploy.aborts import abort_message, read_abort
-from fd_router.engines.fastdeploy.disaggregation import FastDeployPairing
+from fd_router.engines.fastdeploy.disaggregation import FastDeployPairing, plan_again, plan_first
 from fd_router.engines.fastdeploy.given_back import PD_ERROR, RESCHEDULE, is_given_back, read_given_back
 from fd_router.engines.pairing import PairedRequest, Pairing, PairMember, PairPlan
 
@@ -40,6 +40,7 @@ class FastDeployDialect(Dialect):
 
     def __init__(self) -> None:
         self._pairing = FastDeployPairing()
+        self._infos = self._pairing.infos
 
     def read_cache(self, page: bytes) -> CacheFacts | None:
         """Read how many blocks are to be had: all that there are, when it is idle."""
@@ -51,8 +52,9 @@ class FastDeployDialect(Dialect):
         return self._pairing
 
     def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
-        """Plan by it, which needn't be looked for."""
-        return self._pairing.plan(request, prefill, decode)
+        """Plan as it does, with a call less."""
+        info = self._infos.of(prefill, decode)
+        return plan_again(request, info) if request.reschedules else plan_first(request, info)
 
     def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:
         """Tell what an answer means.

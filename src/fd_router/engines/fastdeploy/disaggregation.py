@@ -105,7 +105,7 @@ class FastDeployPairing(Pairing):
     name = "FastDeploy"
 
     def __init__(self) -> None:
-        self._infos = PairInfos()
+        self.infos = PairInfos()
 
     def can_pair(self, prefill: PairMember, decode: PairMember) -> bool:
         """Tell whether TP sizes and versions fit."""
@@ -113,5 +113,5 @@ class FastDeployPairing(Pairing):
 
     def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:
         """Put ``disaggregate_info`` and an id into the client's body."""
-        info = self._infos.of(prefill, decode)
+        info = self.infos.of(prefill, decode)
         return plan_again(request, info) if request.reschedules else plan_first(request, info)

@@ -90,7 +90,7 @@ class MooncakePairing(VllmPairing):
             "transfer_id": transfer_id,
         }
         return MooncakePlan(
-            request.http_id,
+            request.sent_id,
             prefill_body(request, transfer_id=transfer_id),
             decode_body(request, msgspec.json.encode(parameters)),
             rank,

@@ -53,4 +53,4 @@ class NixlPullPairing(VllmPairing):
     def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:  # noqa: ARG002
         """Plan one attempt."""
         bare_body(request)  # now, while a body that is no object is the client's fault
-        return NixlPullPlan(request.http_id, request)
+        return NixlPullPlan(request.sent_id, request)

@@ -67,7 +67,7 @@ class NixlPushPairing(VllmPairing):
     def plan(self, request: PairedRequest, prefill: PairMember, decode: PairMember) -> PairPlan:  # noqa: ARG002
         """Plan one attempt."""
         told, transfer_id = prefill.kv_transfer, f"xfer-{fresh_id()}"
-        request_id = f"{request.http_id}-{fresh_id()}"
+        request_id = f"{request.sent_id}-{fresh_id()}"
         parameters: dict[str, Any] = {
             "do_remote_decode": False,
             "do_remote_prefill": True,

@@ -47,7 +47,7 @@ class SglangPairing(Pairing):
             told = {"bootstrap_host": [host] * number, "bootstrap_port": [port] * number, "bootstrap_room": rooms}
         else:
             told = {"bootstrap_host": host, "bootstrap_port": port, "bootstrap_room": _room()}
-        return BootstrapPlan(request.http_id, add_members(request.prepared, _PREFILL.encode(told)[1:-1]))
+        return BootstrapPlan(request.sent_id, add_members(request.prepared, _PREFILL.encode(told)[1:-1]))
 
 
 def _room() -> int:

@@ -97,7 +97,7 @@ class VllmPairing(Pairing):
         body = bare_body(request)
         if prompt := given_prompt(shape_of(request)):
             body = add_members(body, b'"%b":%b' % (TRANSFER.encode(), msgspec.json.encode(prompt)))
-        return SameBody(request.http_id, body)
+        return SameBody(request.sent_id, body)
 
 
 def engine_id_of(member: PairMember) -> str:

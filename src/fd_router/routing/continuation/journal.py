@@ -25,7 +25,10 @@ HANDED_ON: Final = "handed_on"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 HOLD_LIMIT: Final = 64 * 1024
-"""Bytes that are held back at most; an event that is longer is handed on in pieces, and its stream has no journal."""
+"""Bytes that are held back at most; an event that is longer is handed on in pieces, and its stream has no journal.
+
+The first events may be as long as the journal: they may have the ids of a long prompt.
+"""
 
 STEP: Final = 8 * 1024
 """By so many bytes a journal takes of the budget; its pieces are joined then, so that they take no more than that."""
@@ -213,13 +216,13 @@ class Journal:
             self._hold(b"")  # of an event that was cut when the journal was given up
             self._hand(held)
             return
-        end = 0 if self._is_broken else _end_of_events(held)
+        end = 0 if self._is_broken else _end_of_events(held, after=len(self._held))
         if end and not self.lost and (broken := _broken_at(held, end)) >= 0:
             end, self._is_broken = _end_of_events(held, broken), True
         self._hold(held[end:])
         if end:
             self._hand(held[:end])
-        if len(self._held) > HOLD_LIMIT:
+        if len(self._held) > HOLD_LIMIT and (self.lost or not self._is_unlearnt or len(self._held) > self._limit):
             held, self._held = self._held, b""
             self.close("event_too_long")
             self._hand(held)
@@ -282,11 +285,15 @@ def _forget(data: bytes) -> None:
     """Take what nobody is there for yet."""
 
 
-def _end_of_events(data: bytes, before: int | None = None) -> int:
-    """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere."""
+def _end_of_events(data: bytes, before: int | None = None, *, after: int = 0) -> int:
+    """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere.
+
+    ``after``: none ends before that.
+    """
     if before is None and data.endswith(ENDS):  # nearly always
         return len(data)
-    return max((at + len(end) for end in ENDS if (at := data.rfind(end, 0, before)) >= 0), default=0)
+    start = max(0, after - len(ENDS[-1]))
+    return max((at + len(end) for end in ENDS if (at := data.rfind(end, start, before)) >= 0), default=0)
 
 
 def _is_harmless(data: bytes) -> bool:

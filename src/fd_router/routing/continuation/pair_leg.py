@@ -35,16 +35,13 @@ class ContinuingPair:
         self._context = context
         self._request = request
         self._release = release
-        self._prefill = PrefillLeg(self, self.reservation, True, keeps_answer=is_first)
-        self._decode = DecodeLeg(self, decode, True)
+        self.instances = (self.reservation.instance, decode.instance)
+        """Prefill, then decode, whose answer it is."""
+        self._prefill: PrefillLeg | None = PrefillLeg(self, self.reservation, True, keeps_answer=is_first)
+        self._decode: DecodeLeg | None = DecodeLeg(self, decode, True)
         self._has_begun = False
 
     # what the continuation calls
-
-    @property
-    def instances(self) -> tuple[Instance, ...]:
-        """Prefill, then decode, whose answer it is."""
-        return (self._prefill.instance, self._decode.instance)
 
     @property
     def engine_id(self) -> str:
@@ -54,31 +51,36 @@ class ContinuingPair:
     @property
     def delivered_at(self) -> float:
         """When bytes of decode's answer came last."""
-        return self._decode.delivered_at
+        return self._decode.delivered_at if self._decode is not None else 0.0
 
     def start(self) -> None:
         """Send both their request, or prefill alone where it goes first."""
         plan, pools = self._plan, self._context.pools
         to_prefill, to_decode = plan.with_heads(self._request)
         timeout = self._context.live.current.proxy.prefill_timeout_secs
-        self._prefill.start(pools, to_prefill, plan.prefill_body(), timeout)
-        if plan.order != "prefill_first":
+        if self._prefill is not None:
+            self._prefill.start(pools, to_prefill, plan.prefill_body(), timeout)
+        if self._decode is not None and plan.order != "prefill_first":
             self._decode.start(pools, to_decode, plan.decode_body(None))
 
     def cancel(self) -> None:
         """Close both connections, and give the counts back; a prefill that is still answering ends, too."""
+        prefill, decode = self._prefill, self._decode
+        self._prefill = self._decode = None  # no cycles: what is over is freed at once
         try:
-            self._end(self._prefill)
+            self._end(prefill)
         finally:
-            self._end(self._decode)
+            self._end(decode)
 
     def pause(self) -> None:
         """Stop reading."""
-        self._decode.pause()
+        if self._decode is not None:
+            self._decode.pause()
 
     def resume(self) -> None:
         """Read on."""
-        self._decode.resume()
+        if self._decode is not None:
+            self._decode.resume()
 
     # what the legs call
 
@@ -140,11 +142,12 @@ class ContinuingPair:
 
     # steps
 
-    def _end(self, leg: PairLeg) -> None:
-        try:
-            leg.cancel()
-        finally:
-            self._release(leg.reservation)
+    def _end(self, leg: PairLeg | None) -> None:
+        if leg is not None:
+            try:
+                leg.cancel()
+            finally:
+                self._release(leg.reservation)
 
     def _start_decode(self, leg: PrefillLeg, head: ResponseHead, answer: bytes) -> bool:
         """Send decode what prefill answered. Returns False when that isn't what decode needs."""
@@ -153,7 +156,8 @@ class ContinuingPair:
         except ValueError:
             self._fail(leg, "its answer lacks what decode needs", head.status)
             return False
-        self._decode.start(self._context.pools, self._plan.with_heads(self._request)[1], body)
+        if self._decode is not None:
+            self._decode.start(self._context.pools, self._plan.with_heads(self._request)[1], body)
         return True
 
     def _fail(self, leg: PairLeg, what: str, status: int) -> None:

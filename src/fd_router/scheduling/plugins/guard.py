@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from fd_router.config.dotted_path import place_of
+from fd_router.errors import place_of
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.explanation import Explanation, by_chance
 from fd_router.scheduling.plugins.errors import OnError

@@ -9,7 +9,7 @@ from typing import cast
 
 import msgspec
 
-from fd_router.state.bus import Ask, BusError, Grant
+from fd_router.bus import Ask, BusError, Grant
 from fd_router.state.local.wire import Order, Reply, Splitter, read_reply, written
 
 READ_SECONDS = 0.5
@@ -20,7 +20,7 @@ ANSWER_SECONDS = 1.0
 
 
 class LocalBus(asyncio.Protocol):
-    """See ``state.bus.Bus``. The socket is the supervisor's end of this worker's life: once closed, it stays so."""
+    """See ``bus.Bus``. The socket is the supervisor's end of this worker's life: once closed, it stays so."""
 
     def __init__(self, sock: socket.socket, on_lost: Callable[[], None]) -> None:
         """``on_lost`` is called when the supervisor is gone."""

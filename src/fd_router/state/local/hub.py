@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 import msgspec
 
-from fd_router.state.bus import Ask, Grant
+from fd_router.bus import Ask, Grant
 from fd_router.state.local.wire import Order, Reply, Splitter, read_order, written
 
 MAX_UNREAD = 64 << 20

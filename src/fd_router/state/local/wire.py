@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fd_router.state.bus import Ask, Grant
+from fd_router.bus import Ask, Grant
 
 MAX_MESSAGE = 64 << 20
 """Bytes of one message; more is a bug, and ends the connection."""

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from fd_router.bus import Ask, BusError, Grant
 from fd_router.config.state import StateConfig
 from fd_router.errors import ConfigError
-from fd_router.state.bus import Ask, BusError, Grant
 from fd_router.state.redis.client import open_client, shown
 from fd_router.state.redis.scripts import LEASE, RESERVE, SETTLE
 
@@ -35,7 +35,7 @@ AT_MOST = 256
 
 
 class RedisBus:
-    """See ``state.bus.Bus``. ``process``: whose messages it receives beside those to all."""
+    """See ``bus.Bus``. ``process``: whose messages it receives beside those to all."""
 
     def __init__(self, options: StateConfig, process: str) -> None:
         """Raises ConfigError for a URL that names no server, and where the package is missing."""

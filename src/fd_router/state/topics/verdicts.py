@@ -9,7 +9,7 @@ import msgspec
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registry import Registry
-from fd_router.state.topic import Topic
+from fd_router.state.topic import NewsTopic
 
 _decoder = msgspec.msgpack.Decoder(dict[str, bool])
 
@@ -21,7 +21,7 @@ _VERDICTS = {
 }
 
 
-class SharedVerdicts(Topic):
+class SharedVerdicts(NewsTopic[bool]):
     """Tells when an instance goes down, or comes up, here, and has this process probe it when another tells so.
 
     Whoever hears it believes his own probe alone: a router with a bad network would else take the fleet from all.
@@ -30,18 +30,11 @@ class SharedVerdicts(Topic):
     name = "verdicts"
 
     def __init__(self, registry: Registry, probe: Callable[[Instance], None], flush: Callable[[], None]) -> None:
+        super().__init__()
         self._registry = registry
         self._probe = probe
         self._flush = flush
-        self._news: dict[str, bool] = {}  # key → whether it is up
         registry.on_change(self._on_change)
-
-    def gather(self, *, whole: bool) -> bytes | None:  # noqa: ARG002
-        """See ``Topic``."""
-        if not self._news:
-            return None
-        news, self._news = self._news, {}
-        return msgspec.msgpack.encode(news)
 
     def take(self, process: str, payload: msgspec.Raw) -> None:  # noqa: ARG002
         """See ``Topic``."""

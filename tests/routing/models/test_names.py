@@ -12,7 +12,7 @@ from fd_router.config.models import ModelsConfig
 from fd_router.engines.model_cards import told_cards
 from fd_router.errors import BadRequestError
 from fd_router.instances.model_sets import ModelSets
-from fd_router.scheduling.models.names import ANY, ModelTable, UnknownModelError
+from fd_router.routing.models.names import ANY, ModelTable, UnknownModelError
 
 
 def table(*members: tuple[str, ...], **options: Any) -> ModelTable:

@@ -11,7 +11,7 @@ from fd_router.config.models import ModelsConfig
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.instances.group_key import ANY_MODEL
 from fd_router.instances.registry import Registry
-from fd_router.scheduling.models.directory import GroupScheduler, ModelDirectory, Policies
+from fd_router.routing.models.directory import GroupScheduler, ModelDirectory, Policies
 from fd_router.scheduling.policies.round_robin import RoundRobinPolicy
 from tests.support.scheduling_fakes import FakeRequest, make_environment
 

@@ -12,8 +12,8 @@ from fd_router.config.models import ModelNames
 from fd_router.errors import NoInstanceError, SaturatedError
 from fd_router.instances.group_key import ANY_MODEL
 from fd_router.instances.model_sets import ModelSet, ServedModels
+from fd_router.routing.models.names import Chain, ModelTable
 from fd_router.scheduling.explanation import Draw, Verdict
-from fd_router.scheduling.models.names import Chain, ModelTable
 from fd_router.scheduling.policy import Policy
 from fd_router.scheduling.request_view import RequestView
 
