@@ -16,7 +16,7 @@ from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
-from fd_router.openai.completion import KEPT_TEXT, Completion
+from fd_router.openai.completion import Completion
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -81,8 +81,7 @@ class PairRequest(SuspectedPair):
             if self._route is not None:
                 self._follow(self._route)
                 paired.use_body(self._request.body)
-            if len(self._request.body) > KEPT_TEXT:
-                self._drop_texts()
+            self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
             self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
