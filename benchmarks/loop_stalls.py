@@ -57,12 +57,13 @@ asyncio.run(main())
 
 CLIENT = """
 import http.client, json, sys
-port, method, path, body, headers = sys.argv[1:]
+port, method, path, body, headers, times = sys.argv[1:]
 data = open(body, "rb").read()
 connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=120)
-connection.request(method, path, data or None, json.loads(headers))
-answer = connection.getresponse()
-answer.read()
+for number in range(int(times)):
+    connection.request(method, path, data.replace(b"@@", b"%d" % number) or None, json.loads(headers))
+    answer = connection.getresponse()
+    answer.read()
 print(answer.status)
 """
 
@@ -71,13 +72,14 @@ KEY = "sk-" + "a" * 40
 
 @dataclass(frozen=True)
 class Case:
-    """One request."""
+    """One request, or ``times`` with another number each instead of ``@@`` in the body."""
 
     name: str
     method: str
     path: str
     body: Callable[[], bytes] = bytes
     headers: tuple[tuple[str, str], ...] = ()
+    times: int = 1
 
 
 WARM_UP = Case("warm-up", "GET", "/health")
@@ -123,7 +125,8 @@ def cases(scale: float) -> list[Case]:
         Case("list of instances", "GET", "/instances"),
         Case("list of registrations", "GET", "/registered"),
         Case("models", "GET", "/v1/models"),
-        Case("metrics", "GET", "/metrics"),
+        Case("traffic to all", "POST", "/v1/completions", lambda: b'{"prompt":"@@ is a number"}', times=2 * ids // 10),
+        Case("metrics, with traffic to all", "GET", "/metrics"),
         Case("versions", "GET", "/version"),
         Case("drain", "POST", "/instances/127.0.0.1:{port}/drain"),
         Case("undrain", "POST", "/instances/127.0.0.1:{port}/undrain"),
@@ -288,7 +291,14 @@ async def _measure(
 async def _ask(port: int, case: Case, body: Path, instance_port: int) -> int:
     """Ask from another process, whose time doesn't count."""
     headers = {"Authorization": f"Bearer {KEY}", **dict(case.headers)}
-    asked = [str(port), case.method, case.path.replace("{port}", str(instance_port)), str(body), json.dumps(headers)]
+    asked = [
+        str(port),
+        case.method,
+        case.path.replace("{port}", str(instance_port)),
+        str(body),
+        json.dumps(headers),
+        str(case.times),
+    ]
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", CLIENT, *asked, stdout=subprocess.PIPE)
     answer, _ = await process.communicate()
     return int(answer)
