@@ -4,11 +4,20 @@ from enum import Enum
 from types import SimpleNamespace
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from fd_router import __version__
-from fd_router.telemetry.metrics.request import ANY_OTHER, CONTENT_TYPE, MAX_PAIRS, SECONDS_BOUNDS, Metrics
+from fd_router.telemetry.metrics.request import (
+    ANY_OTHER,
+    CONTENT_TYPE,
+    MAX_PAIRS,
+    SECONDS_BOUNDS,
+    Metrics,
+    _Page,
+    _pages_of,
+)
 from fd_router.telemetry.record import RequestRecord
 
 URL = "http://10.0.0.1:8000"
@@ -226,3 +235,12 @@ def test_pages_are_the_whole() -> None:
     pages = list(metrics.pages())
     assert len(pages) > 20
     assert all(page.count(b"# TYPE ") <= 2 for page in pages)
+
+
+def test_a_large_family_is_written_in_pages_that_are_the_same_together() -> None:
+    family = CounterMetricFamily("tokens_total", "Of 1,200\nkeys.", labels=("key",))
+    for number in range(1200):
+        family.add_metric((f"key-{number}",), number)
+    pages = list(_pages_of(family))
+    assert len(pages) == 3
+    assert b"".join(pages) == generate_latest(_Page(family))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -39,6 +40,9 @@ ANY_OTHER = "other"
 
 TallyKey = tuple[str, str, int, bool, str, str, str]
 """(method, endpoint, status, streamed, mixed, prefill, decode), the last three URLs of instances or ""."""
+
+SAMPLES_A_PAGE = 500
+"""Of a family that are written in one go."""
 
 
 class Tallied(Protocol):
@@ -314,10 +318,23 @@ class Metrics:
         tally.settle()
 
     def pages(self) -> Iterator[bytes]:
-        """Write the same, a family at a time."""
+        """Write the same, a family at a time, a large one in several pages."""
         self.settle()
         for family in self._registry.collect():
-            yield generate_latest(_Page(family))
+            yield from _pages_of(family)
+
+
+def _pages_of(family: Metric) -> Iterator[bytes]:
+    """Write one family: 10,000 keys' samples in one go would hold the loop for 80 ms."""
+    samples = family.samples
+    if len(samples) <= SAMPLES_A_PAGE or any(sample.name.endswith("_created") for sample in samples):
+        yield generate_latest(_Page(family))  # times of creation are written as a family of their own, behind all
+        return
+    for start in range(0, len(samples), SAMPLES_A_PAGE):
+        part = copy(family)
+        part.samples = samples[start : start + SAMPLES_A_PAGE]
+        text = generate_latest(_Page(part))
+        yield text.split(b"\n", 2)[2] if start else text  # help and type stand there once
 
 
 class _Page:
