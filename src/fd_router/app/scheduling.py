@@ -198,7 +198,7 @@ class _ChoiceReport:
     def __call__(self, request: RequestView, choice: Choice) -> None:
         completion, log = cast("Completion", request), self._telemetry.log
         observe_hit(self._hits, choice.hit)
-        if log.info_on:
+        if log.info_on and completion.notes is not None:
             completion.notes.append(cache_line(choice, time.time()))
         if log.debug_on:
             tokens = None if completion.token_ids is None else len(completion.token_ids)

@@ -13,7 +13,7 @@ import msgspec
 from fd_router.http.heads import LONG_BODY
 from fd_router.http.messages import Request
 from fd_router.http.spliced_body import Body, SplicedBody
-from fd_router.openai.json_splice import add_members, place_of_members
+from fd_router.openai.json_splice import place_of_members
 
 Order = Literal["together", "prefill_first"]
 """When decode gets its request: with prefill's, or when prefill's answer is whole."""
@@ -180,7 +180,7 @@ def with_members(body: bytes, members: bytes) -> Body:
 
     A long one isn't copied: what is sent is held as long as its request lasts, and so is the body.
     """
-    if len(body) < LONG_BODY:
-        return add_members(body, members)
     start, comma = place_of_members(body)
+    if len(body) < LONG_BODY:
+        return b"".join((body[:start], members, comma, body[start:]))
     return SplicedBody(body, start, members + comma)

@@ -44,6 +44,7 @@ class ClientRequest(UpstreamRequest):
         self._dechunker: Dechunker | None = None
         self._take: Callable[[bytes], None] = listener.on_data
         self._is_full = False
+        self._connection = self._connecting = None
         self._dispatch(pool)
 
     def cancel(self) -> None:

@@ -330,20 +330,20 @@ class ServerConnection(ClosableConnection):
         """The answer is written to its end: go on with the next request, or close."""
         self._answer = self.proxied = None
         request, self._request = self._request, None  # as in _forget_request, without a call
+        state, reader = self._state, self._reader
         if request is not None:
-            self._state.budget.held -= len(request.body)
+            state.budget.held -= len(request.body)
         if not keep_alive:
             self._close_gently()
             return
-        reader = self._reader
         if reader.ready and not self._is_full:
             self._serve()
         elif reader.state == IDLE or self._is_full:
-            self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
-            if self._state.is_closing_idle:  # its client wasn't told, and may have sent the next request already
+            self.deadline = self._context.sweeper.now + state.options.client_idle_timeout_secs
+            if state.is_closing_idle:  # its client wasn't told, and may have sent the next request already
                 self.on_close_idle()
         else:  # the next request is half here
-            self.deadline = self._context.sweeper.now + self._state.options.client_head_timeout_secs
+            self.deadline = self._context.sweeper.now + state.options.client_head_timeout_secs
             self._permit_body()
             if self._is_paused:
                 self._read_on()

@@ -17,9 +17,10 @@ class UpstreamRequest:
     """What every ``Listener`` that sends a request has in common: it gets a connection, and sends over it.
 
     A subclass says what is sent (``_on_sending``), what becomes of the answer, and may note that a connection is being
-    opened (``_on_connecting``). When it is told of a stale connection it calls ``_replace``; when its answer is
-    complete it sets ``_connection`` to None, since that is the pool's again. There is one such object a request and
-    instance, so it has no slots of its own: those that mix it in have them. ``_is_full``: the answer is not to be read.
+    opened (``_on_connecting``). When it is made, it sets ``_connection`` and ``_connecting`` to None. When it is told
+    of a stale connection it calls ``_replace``; when its answer is complete it sets ``_connection`` to None, since that
+    is the pool's again. There is one such object a request and instance, so it has no slots of its own: those that mix
+    it in have them. ``_is_full``: the answer is not to be read.
     """
 
     if not TYPE_CHECKING:  # which knows no mixin without slots of its own
@@ -35,7 +36,6 @@ class UpstreamRequest:
         """Send to the instance of ``pool``. ``time_limit``: for the first byte, in seconds (0: the usual one)."""
         self._pool = pool
         self._time_limit = time_limit
-        self._connecting = None
         connection = pool.acquire()
         if connection is not None:
             self._send(connection)
@@ -46,7 +46,7 @@ class UpstreamRequest:
     def _replace(self) -> None:
         """Send over a new connection: there is no kept one, or it turned out dead."""
         self._on_connecting()
-        self._connecting = self._pool.connect(self._send, self._on_unreachable, self.on_bug)
+        self._connecting = self._pool.connect(self._on_connected, self._on_unreachable, self.on_bug)
 
     def _cancel(self) -> None:
         """Close what there is at once, so that the instance stops working for nobody."""
@@ -87,8 +87,11 @@ class UpstreamRequest:
         if self._connection is not None:
             self._connection.deliver_to(take)
 
-    def _send(self, connection: UpstreamConnection) -> None:
+    def _on_connected(self, connection: UpstreamConnection) -> None:
         self._connecting = None
+        self._send(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
         self._connection = connection
         connection.send(self, self._on_sending(), self._time_limit)
         if self._is_full:

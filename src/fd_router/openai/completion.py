@@ -62,10 +62,14 @@ class Completion:
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
         """``fields``: what an endpoint with a body of another shape has read there itself."""
         self._headers = headers
-        self._body = b""  # from which the text can be read again
         if fields is None:
-            self._body = body
-            fields = _read(body)
+            self._body = body  # from which the text can be read again
+            try:
+                fields = _decode(body) if len(body) <= READ_IN_PART else read_in_part(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
+                fields = _decode_tolerantly(body)
+        else:
+            self._body = b""
         self._fields = fields
         stream = fields.stream
         self.stream = stream is True or (stream is not False and is_true(stream))
@@ -92,7 +96,7 @@ class Completion:
             self.token_ids, self.tokens = ids, len(ids) * ESTIMATE_PER_ID
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
         self.tags = ""  # of its log lines
-        self.notes: list[str] = []  # lines that are yet to be logged, in one go
+        self.notes: list[str] | None = None  # its request's lines that are yet to be logged; None: nobody logs them
         self.cache_seed = 0  # what tells its prefix from the same text under another adapter
         self.served_as = ""  # the model whose instances it goes to, where models matter
         self.cache_lookups = 0  # cache-aware ones so far: a request counts once, whatever its attempts and roles
@@ -134,8 +138,7 @@ class Completion:
     def prompt(self) -> str:
         """The prompt's text, put together when it is first asked for: most policies only want its length."""
         if self._prompt is None:
-            texts = _texts(_read(self._body)) if self._texts is None else self._texts
-            self._prompt = " ".join(texts)
+            self._prompt = Completion(self._body).prompt if self._texts is None else " ".join(self._texts)
         return self._prompt
 
     @property
@@ -171,13 +174,6 @@ class Completion:
         if len(self._body) > KEPT_TEXT:
             self._texts = self._prompt = None
             self._fields.messages = self._fields.prompt = self._fields.prompt_token_ids = None
-
-
-def _read(body: bytes) -> RequestFields:
-    try:
-        return _decode(body) if len(body) <= READ_IN_PART else read_in_part(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
-        return _decode_tolerantly(body)
 
 
 def is_true(value: object) -> bool:

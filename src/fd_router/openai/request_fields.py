@@ -30,23 +30,27 @@ class ExtraBody(msgspec.Struct, gc=False):
 
 
 class RequestFields(msgspec.Struct, gc=False):
-    """The keys that matter here. A well-formed request of any client fits; what doesn't takes the slow way."""
+    """The keys that matter here. A well-formed request of any client fits; what doesn't takes the slow way.
+
+    Those that nearly every body has come first, in the order in which clients mostly write them: the decoder looks for
+    a key from behind the last one that it found.
+    """
 
     unread: ClassVar[int] = 0  # characters of the prompt beyond what was read
 
-    stream: bool | int | float | str | None = False
+    model: str | None = None
     messages: list[Message] | None = None
     prompt: Prompt | None = None
+    max_tokens: Any = None  # this, the next and the user are read only when somebody asks
+    max_completion_tokens: Any = None
+    stream: bool | int | float | str | None = False
     prompt_token_ids: list[int | list[int]] | None = None  # FastDeploy's; it goes before the text
     request_id: str | int | msgspec.UnsetType | None = msgspec.UNSET
     session_id: str | None = None
     prompt_cache_key: str | None = None
     req_id: str | int | None = None
     extra_body: ExtraBody | None = None
-    model: str | None = None
-    user: Any = None  # these three are read only when somebody asks
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
+    user: Any = None
     service_tier: str | None = None
     disaggregate_info: Any = msgspec.UNSET
     # What a router tells engines; null is as good as absent. A value fits none of these, and takes the slow way.

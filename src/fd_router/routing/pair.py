@@ -162,11 +162,13 @@ class PairRequest(SuspectedPair):
 
     def _tell_choice(self, prefill: Instance | None, decode: Instance) -> None:
         record = self.record
-        record.prefill, record.decode = "", decode.url
-        if prefill is not None:
-            record.prefill = prefill.url
-            self._notes.append(f"select worker (prefill): {prefill.url}, tokens: {prefill.tokens}")
-        self._notes.append(f"select worker (decode): {decode.url}, count: {decode.running}")
+        record.decode = url = decode.url
+        if prefill is None:
+            record.prefill = ""
+        else:
+            record.prefill = prefill_url = prefill.url
+            self._notes.append(f"select worker (prefill): {prefill_url}, tokens: {prefill.tokens}")
+        self._notes.append(f"select worker (decode): {url}, count: {decode.running}")
 
     # being held up, abandoned
 
@@ -242,7 +244,8 @@ class PairRequest(SuspectedPair):
         clock, reservation = self._context.clock, leg.reservation
         self.record.prefill_at = now = clock()
         self._telemetry.metrics.leg_began("prefill", now - sent_at)
-        reservation.first_token()
+        if reservation.tracker is not None:
+            reservation.first_token()
         what = "first chunk received" if leg.is_streamed else "non-stream prefill response done"
         self._notes.append(f"[prefill] {what}, release counter url={reservation.instance.url}")
         self._release(reservation)

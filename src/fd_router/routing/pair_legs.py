@@ -182,13 +182,13 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """Say what the answer means that is there at once."""
         self.is_over, self._connection = True, None
-        self._head, status = head, head.status
-        if status < 300 and (breaker := self.reservation.instance.breaker) is not None:
-            breaker.answered(status)
+        status = head.status
         if status >= 300:
             self._on_bad_end(head, body)
-        else:
-            self._on_good_whole(head, body)
+            return
+        if (breaker := self.reservation.instance.breaker) is not None:
+            breaker.answered(status)
+        self._on_good_whole(head, body)
 
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """Replace a kept connection that turned out dead, or say that the instance failed."""
@@ -311,10 +311,10 @@ class DecodeLeg(PairLeg):
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
         if not self._gathered:
-            verdict = self._judge(head.status, data, whole=False)
+            verdict = self.reservation.instance.dialect.judge("decode", head.status, data, whole=False)
             if verdict is Verdict.GIVEN_BACK:
                 self._is_given_back = True  # of that only the whole tells
-            elif verdict is Verdict.ERROR:
+            elif self._is_error(verdict):
                 self._fail_within(data)
                 return
         if (self.is_streamed and not self._is_given_back) or self._size + len(data) > MAX_GATHERED:
@@ -335,28 +335,23 @@ class DecodeLeg(PairLeg):
         if self._has_begun:
             self._pair.on_decode_complete(self)
         else:
-            self._take_whole(head, body)
+            self._on_good_whole(head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
-        self._take_whole(head, body)
+        verdict, pair = self.reservation.instance.dialect.judge("decode", head.status, body, whole=True), self._pair
+        if verdict is not OK:  # seldom
+            if verdict is Verdict.GIVEN_BACK:
+                pair.on_given_back(self, head, body)
+                return
+            if self._is_error(verdict):
+                self._fail_within(body)
+                return
+        pair.on_decode_begun(self, head, body)
+        pair.on_decode_complete(self)
 
-    def _take_whole(self, head: ResponseHead, body: bytes) -> None:
-        verdict, pair = self._judge(head.status, body, whole=True), self._pair
-        if verdict is OK:  # nearly always
-            pair.on_decode_begun(self, head, body)
-            pair.on_decode_complete(self)
-        elif verdict is Verdict.GIVEN_BACK:
-            pair.on_given_back(self, head, body)
-        elif verdict is Verdict.ERROR:
-            self._fail_within(body)
-        else:
-            pair.on_decode_begun(self, head, body)
-            pair.on_decode_complete(self)
-
-    def _judge(self, status: int, body: bytes, *, whole: bool) -> Verdict:
-        """Ask the dialect, unless it would call an abort an error that was asked for."""
-        verdict = self.reservation.instance.dialect.judge("decode", status, body, whole=whole)
-        return OK if verdict is not OK and verdict is Verdict.ERROR and self._pair.is_abort_asked else verdict
+    def _is_error(self, verdict: Verdict) -> bool:
+        """Whether an answer that was judged so is an error, and no abort that was asked for."""
+        return verdict is Verdict.ERROR and not self._pair.is_abort_asked
 
 
 def blame(leg: PairLeg, error: UpstreamError) -> UpstreamError:

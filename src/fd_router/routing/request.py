@@ -100,7 +100,7 @@ class RoutedRequest(ContinuableRequest):
     def _go_on(self, completion: Completion) -> None:
         """Send what has been read where scheduling chooses, once it is prepared for that."""
         record, request, context = self.record, self._request, self._context
-        self._notes = completion.notes
+        completion.notes = self._notes
         if request.head.session:
             completion.session_id = request.head.session
         record.tags = completion.tags = request_tags(

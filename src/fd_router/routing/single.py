@@ -69,14 +69,12 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
     # one attempt
 
     def _attempt(self) -> None:
-        completion, record = self._completion, self.record
-        if completion is None:
-            return
-        route, select = self._route, self._select
-        self._reservation = reservation = (
-            select(completion, self._excluded) if route is None else self._select_by(route, self._excluded)
-        )
-        self._send_to(reservation, record)
+        completion, route, select = self._completion, self._route, self._select
+        if completion is not None:
+            self._reservation = reservation = (
+                select(completion, self._excluded) if route is None else self._select_by(route, self._excluded)
+            )
+            self._send_to(reservation)
 
     def _select_by(self, route: ModelRoute, tried: Collection[str]) -> Reservation[Instance]:
         """Choose an instance of the request's model, not one of ``tried`` (keys) if there is another."""
@@ -88,8 +86,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             raise
         return reservation
 
-    def _send_to(self, reservation: Reservation[Instance], record: RequestRecord) -> None:
-        instance, context = reservation.instance, self._context
+    def _send_to(self, reservation: Reservation[Instance]) -> None:
+        instance, context, record = reservation.instance, self._context, self.record
         clock = context.clock
         record.attempts += 1
         record.attempt_started = clock()
@@ -363,7 +361,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._leave_instance(instance, status, what)
         finally:  # it is what is held now, and to be given back, also if leaving met a bug
             self._reservation = other
-        self._send_to(other, self.record)
+        self._send_to(other)
         self._log_notes()
         return True
 

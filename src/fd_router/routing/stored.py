@@ -45,7 +45,7 @@ class StoredAnswerRequest(SingleInstanceRequest):
                 self._route.go_to([card.name for card in keeper.models])
                 self._follow(self._route)
             self._reservation = reservation = Reservation(keeper, completion.tokens)
-            self._send_to(reservation, self.record)
+            self._send_to(reservation)
         else:
             super()._attempt()
 
