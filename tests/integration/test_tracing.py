@@ -21,7 +21,8 @@ PROMPT = b'{"prompt": "a-prompt-that-nobody-may-read"}'
 
 def live(folder: Path, receiver: SpanReceiver, percent: float = 0.0) -> LiveRouter:
     telemetry = {"traces_endpoint": receiver.url, "traces_sample_percent": percent}
-    return LiveRouter(folder, "log.level", "warn", {"telemetry": telemetry})
+    in_turn = {"policy": "round_robin"}
+    return LiveRouter(folder, "log.level", "warn", {"telemetry": telemetry, "scheduler": in_turn})
 
 
 def by_name(spans: Iterable[Any]) -> dict[str, Any]:

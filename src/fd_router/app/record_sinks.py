@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fd_router.config.dotted_path import load_class
 from fd_router.config.telemetry import TelemetryConfig
 from fd_router.errors import ConfigError
-from fd_router.telemetry.logging.text_log import RouterLog
-from fd_router.telemetry.metrics.request import Metrics
 from fd_router.telemetry.record import RecordSink
 from fd_router.telemetry.record_sinks import GuardedSink
+
+if TYPE_CHECKING:  # check-config needs neither
+    from fd_router.telemetry.logging.text_log import RouterLog
+    from fd_router.telemetry.metrics.request import Metrics
 
 OPTION: Final = "telemetry.record-sinks"
 
