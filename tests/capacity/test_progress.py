@@ -22,9 +22,9 @@ class World:
         self.log = FakeLog()
         self.room = 0
         self.registry = Registry(clock=lambda: self.now, log=FakeLog(), live=live_config())
-        self.streams: dict[str, tuple[int, float]] = {}
+        self.streams: dict[str, tuple[int, float, float]] = {}
         self.progress = Progress(
-            self.registry, Limits(self.registry, Headroom()), lambda key: self.streams.get(key, (0, 0.0)),
+            self.registry, Limits(self.registry, Headroom()), lambda key: self.streams.get(key, (0, 0.0, 0.0)),
             self.on_capacity, min_share=0.5, clock=lambda: self.now, log=self.log,
         )  # fmt: skip
         self.members: list[Instance] = []
@@ -40,11 +40,11 @@ class World:
         for _ in range(int(seconds / INTERVAL_SECS)):
             self.now += INTERVAL_SECS
             for member, pause in zip(self.members, self.pauses, strict=True):
-                last = self.streams.get(member.key, (1, self.now))[1]
+                _, last, delivering = self.streams.get(member.key, (1, self.now, 0.0))
                 if pause and self.now - last >= pause:
-                    self.streams[member.key] = (1, self.now - self.now % pause if pause < 1 else self.now)
+                    self.streams[member.key] = (1, self.now - self.now % pause if pause < 1 else self.now, 0.0)
                 else:
-                    self.streams[member.key] = (1, last)
+                    self.streams[member.key] = (1, last, delivering)
             self.progress.tick()
 
     def stuck(self) -> list[int]:
@@ -106,10 +106,20 @@ def test_enough_are_left() -> None:
 
 def test_a_stream_that_got_nothing_but_its_beginning_says_nothing() -> None:
     world = World()
-    world.streams[world.members[0].key] = (1, world.now)
+    world.streams[world.members[0].key] = (1, world.now, 0.0)
     world.pauses[0] = 0
     world.wait(60)
     assert world.stuck() == []
+
+
+def test_streams_that_delivered_between_two_looks_only() -> None:
+    world = World()
+    world.streams[world.members[0].key] = (1, world.now, 0.3)
+    world.pauses[0] = 0
+    world.wait(9.5)
+    assert world.stuck() == []
+    world.wait(1.5)
+    assert world.stuck() == [0]
 
 
 def test_prefill_instances_are_not_judged() -> None:
@@ -126,7 +136,7 @@ def test_when_its_streams_end_it_must_answer_one_first() -> None:
     world.pauses[0] = 0
     world.wait(12)
     one = world.members[0]
-    world.streams[one.key] = (0, 0.0)
+    world.streams[one.key] = (0, 0.0, 0.0)
     world.progress.tick()
     assert (one.is_stuck, one.limit, world.room) == (False, 1, 1)
     world.progress.tick()

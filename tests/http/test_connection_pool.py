@@ -227,19 +227,22 @@ async def test_one_that_is_lost_before_its_task_goes_on_is_abandoned_once() -> N
 async def test_it_tells_when_bytes_of_answers_under_way_came_last() -> None:
     rig = Rig(1)
     key = rig.instances[0].key
-    assert rig.pools.streaming(key) == (0, 0.0)
+    assert rig.pools.streaming(key) == (0, 0.0, 0.0)
     streams = [await rig.ask(rig.client(), b'{"prompt": "x", "stream": true}') for _ in range(2)]
-    assert rig.pools.streaming(key) == (0, 0.0), "their bodies haven't begun"
+    assert rig.pools.streaming(key) == (0, 0.0, 0.0), "their bodies haven't begun"
     streams[0].receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
     await rig.pass_time(5.0)
     began = rig.pools.delivered_at(key)
     assert 0.0 < rig.timers.time() - began < 5.5
     streams[1].receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
-    number, at = rig.pools.streaming(key)
-    assert (number, round(at - began, 1)) == (2, 5.0)
+    number, at, delivering = rig.pools.streaming(key)
+    assert (number, round(at - began, 1), delivering) == (2, 5.0, 0.0), "each its first bytes only"
+    await rig.pass_time(1.0)
+    streams[1].receive(chunk(b"data: 2\n\n"))
+    assert round(rig.pools.streaming(key)[2], 1) == 1.0
     streams[1].receive(STREAM_END)
-    assert rig.pools.streaming(key) == (1, began)
+    assert rig.pools.streaming(key) == (1, began, 0.0)
     streams[0].receive(STREAM_END)
     await rig.settle()
-    assert rig.pools.streaming(key) == (0, 0.0)
+    assert rig.pools.streaming(key) == (0, 0.0, 0.0)
     rig.assert_nothing_is_held()

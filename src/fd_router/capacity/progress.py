@@ -34,7 +34,7 @@ class _Seen:
     def __init__(self, instance: Instance, last: float) -> None:
         self.instance = instance
         self.last = last
-        self.gap = 0.0  # seconds, 0.0: they came once
+        self.gap = 0.0  # seconds, 0.0: no stream has got more than its first bytes
 
 
 class Progress:
@@ -49,14 +49,17 @@ class Progress:
         self,
         registry: Registry,
         limits: Limits,
-        streaming: Callable[[str], tuple[int, float]],
+        streaming: Callable[[str], tuple[int, float, float]],
         on_capacity: Callable[[], None],
         *,
         min_share: float,
         clock: Callable[[], float],
         log: Log,
     ) -> None:
-        """``streaming``: how many streams run at the instance with a key, and when bytes of one came last."""
+        """``streaming``: how many streams run at the instance with a key, and when bytes of one came last.
+
+        And for how many seconds one has been delivering, from its first bytes to the last so far.
+        """
         self._registry = registry
         self._limits = limits
         self._streaming = streaming
@@ -87,7 +90,7 @@ class Progress:
     def _look(self, instance: Instance) -> None:
         """Note what an instance delivered. A prefill instance's answers say nothing: their tokens come from decode."""
         key = instance.key
-        streams, last = self._streaming(key) if instance.role != "prefill" else (0, 0.0)
+        streams, last, delivering = self._streaming(key) if instance.role != "prefill" else (0, 0.0, 0.0)
         seen = self._seen.get(key)
         if not streams:
             self._seen.pop(key, None)
@@ -96,7 +99,9 @@ class Progress:
                 self._on_trial[key] = (instance, self._clock())
                 self._limits.cap(instance, TRIAL, 1)
         elif seen is None or seen.instance is not instance:
-            self._seen[key] = _Seen(instance, last)
+            self._seen[key] = seen = _Seen(instance, last)
+            if delivering:  # all that came between two looks: no pause was longer than that
+                seen.gap = INTERVAL_SECS
         elif last > seen.last:
             pause, seen.last = last - seen.last, last
             seen.gap = pause if not seen.gap else 0.7 * seen.gap + 0.3 * pause

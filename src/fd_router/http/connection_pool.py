@@ -155,10 +155,14 @@ class InstancePool:
         """Connections, idle and busy."""
         return len(self._connections)
 
-    def streaming(self) -> tuple[int, float]:
-        """Return how many answers are under way whose body has begun, and when bytes of one of them came last."""
-        times = [at for connection in self._connections if (at := connection.delivered_at)]
-        return len(times), max(times, default=0.0)
+    def streaming(self) -> tuple[int, float, float]:
+        """Return how many answers are under way whose body has begun, and when bytes of one of them came last.
+
+        And the longest time from the first to the last bytes of one, in seconds.
+        """
+        under_way = [connection for connection in self._connections if connection.delivered_at]
+        last = max((connection.delivered_at for connection in under_way), default=0.0)
+        return len(under_way), last, max((connection.delivers_for for connection in under_way), default=0.0)
 
     def on_opened(self, connection: UpstreamConnection) -> None:
         """Keep a new connection in sight."""
@@ -253,10 +257,10 @@ class Pools:
                 del self._leaving[key]
         return number
 
-    def streaming(self, key: str) -> tuple[int, float]:
+    def streaming(self, key: str) -> tuple[int, float, float]:
         """Do as ``InstancePool.streaming`` for the instance ``key``."""
         pool = self._pools.get(key)
-        return pool.streaming() if pool is not None else (0, 0.0)
+        return pool.streaming() if pool is not None else (0, 0.0, 0.0)
 
     def delivered_at(self, key: str) -> float:
         """Return when the instance ``key`` last sent bytes of an answer that is under way, 0.0 if there is none."""

@@ -13,6 +13,7 @@ import msgspec
 
 from fd_router.errors import BadRequestError
 from fd_router.openai.completion import Headers
+from fd_router.openai.json_splice import replaced
 
 MAX_FIELD: Final = 64 * 1024
 """Bytes of a field's value; a longer one counts as absent."""
@@ -20,7 +21,7 @@ MAX_FIELD: Final = 64 * 1024
 MAX_PARTS: Final = 64
 """Parts that are looked at."""
 
-FRONT: Final = 8 * 1024 * 1024
+FRONT: Final = 2 * 1024 * 1024
 BACK: Final = 1024 * 1024
 """Bytes of a body in which parts are looked for, at its beginning and at its end: between them is a large file."""
 
@@ -84,9 +85,9 @@ def set_field(body: bytes, boundary: bytes, name: str, value: str) -> bytes:
         head = body[start:head_end] if head_end >= 0 else b""
         found = _NAME.search(head)
         if found is not None and found[1] == wanted and _FILE.search(head) is None:
-            return b"".join((body[: head_end + 4], text, body[end:]))
+            return replaced(body, head_end + 4, end, text)
     part = b'%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (separator, wanted, text)
-    return body[:first] + part + body[first:]
+    return replaced(body, first, first, part)
 
 
 def _read_part(form: Form, body: bytes, start: int, end: int) -> None:
