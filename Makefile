@@ -10,6 +10,9 @@ RUN := .venv-run
 RUNNABLE := $(RUN)/.installed
 COVERAGE := 90
 
+# Routers and mocks that are started by the hundred would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart engines fuzz binary site release clean
 
 help: ## Say what there is

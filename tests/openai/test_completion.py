@@ -404,8 +404,12 @@ class TestTransferMembers:
     def test_null_is_as_good_as_absent(self, name: str) -> None:
         assert read(prompt="x", **{name: None}).transfer_member == ""
 
-    def test_one_whose_name_is_escaped_is_told(self) -> None:
-        assert Completion(b'{"bootstrap_h\\u006fst": "x"}').transfer_member == "bootstrap_host"
+    @given(st.sampled_from(TRANSFER_MEMBERS), st.sets(st.integers(0, 21)), st.booleans())
+    def test_one_whose_name_is_escaped_is_told(self, name: str, places: set[int], is_first: bool) -> None:
+        written = "".join(f"\\u{ord(c):04x}" if at in places else c for at, c in enumerate(name))
+        members = [f'"{written}": "x"', '"model": "m"', '"messages": []']
+        body = ", ".join(members if is_first else members[::-1])
+        assert Completion(f"{{{body}}}".encode()).transfer_member == name
 
     def test_one_that_comes_twice_is_told(self) -> None:
         assert Completion(b'{"bootstrap_host": null, "bootstrap_host": "x"}').transfer_member

@@ -15,6 +15,7 @@ from fd_router.admission.priorities import Priorities
 from fd_router.openai.endpoints import Endpoint
 from tests.routing.test_single import STREAMING
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
+from tests.support.stream_rig import BODY, TEXT, StreamRig, body_of
 
 KEY = "fdr-" + "k" * 43  # always the same: it stands in the names of tests, which all workers must collect alike
 SHOWN = f"Authorization: Bearer {KEY}\r\n"
@@ -205,6 +206,31 @@ async def test_a_stream_without_usage_counts_by_its_length(client_stays: bool) -
     await rig.settle()
     assert rig.holder.left()[0][2] - before == pytest.approx(-30, abs=1)
     rig.assert_nothing_is_held()
+
+
+class GatedStreamRig(GatedRig, StreamRig):
+    """With streams that go on at another instance."""
+
+
+@pytest.mark.parametrize("body", [BODY, TEXT])
+async def test_a_stream_that_went_on_counts_once(body: bytes) -> None:
+    """By its joined usage, or by the length of both parts; its key's place is taken until its end."""
+    rig = GatedStreamRig(tokens_per_minute=10_000)
+    client = rig.client()
+    instance = await rig.ask(client, body, headers=SHOWN)
+    before, framed = rig.holder.left()[0][2], rig.engine.answer(body, chat=False)
+    instance.receive(STREAM_HEAD + framed[: len(framed) // 2])
+    instance.lose()
+    await rig.settle()
+    assert rig.holder.running == 1
+    await rig.answer_next()
+    if body is BODY:
+        (usage,) = [event["usage"] for event in rig.whole(body) if event.get("usage")]
+        assert rig.holder.left() == (("tokens", 10_000, 10_000 - usage["total_tokens"]),)
+    else:
+        used, parts = before - rig.holder.left()[0][2], len(body_of(client))
+        assert used == pytest.approx(parts / 250, abs=2)
+    rig.assert_all_is_given_back()
 
 
 async def test_where_no_key_is_needed_the_header_goes_through() -> None:

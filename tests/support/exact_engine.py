@@ -18,6 +18,7 @@ class Step(NamedTuple):
     ids: list[int]
     text: str = ""
     reasoning: str = ""
+    half: bool = False  # the last of several ids is half a character, which the next event's text begins with
 
 
 def steps_of(words: Sequence[str | bytes], *, thought: int = 0) -> list[Step]:
@@ -56,6 +57,19 @@ SEVERAL = [
     Step([106]),
     Step([107], " three"),
 ]
+LATE = [
+    Step([100, 101], "Gru", half=True),
+    Step([102, 103], "ß, ", half=True),
+    Step([104]),
+    Step([105, 106], "世界", half=True),
+    Step([107], "🙂 ends"),
+    Step([108], " here"),
+]
+"""What an engine says whose client is slow: an event has what came meanwhile, wherever that ends."""
+LATE_THOUGHTS = [
+    Step([100, 101], "", "Let me s", half=True), Step([102, 103], "", "ée."), Step([104]),
+    Step([105, 106], "Well, n", half=True), Step([107], "ó."), Step([108], "é"),
+]  # fmt: skip
 
 
 def _in_lines(event: bytes) -> bytes:
@@ -87,6 +101,7 @@ class ExactEngine:
         self.starts_over = starts_over
         self.form = FORMS[form]  # of what it writes
         self.asked: list[dict[str, Any]] = []
+        self.leaks = ""  # the prompt's text, of which nobody should see anything
 
     @property
     def ids(self) -> list[int]:
@@ -114,6 +129,7 @@ class ExactEngine:
         """Return the ids given beside the prompt, and the steps that are left."""
         if self.starts_over:
             return [], list(self.steps)
+        self.leaks = "user\nSay it\nassistant\n" if chat else "Say it:"
         if (ids := self._given_ids(fields, chat=chat)) is not None:
             return self._behind_ids(ids)
         if (text := self._given_text(fields, chat=chat)) is not None:
@@ -153,7 +169,20 @@ class ExactEngine:
         assert not given or self.steps[at - 1].text or self.steps[at - 1].reasoning, (
             "within a character: the prompt leaks"
         )
-        return given, list(self.steps[at:])
+        return given, self._leaking(at) if at and self.steps[at - 1].half else list(self.steps[at:])
+
+    def _leaking(self, at: int) -> list[Step]:
+        """Return the steps from ``at`` on, behind half a character: the first that shows something shows all."""
+        before, rest = self.steps[:at], list(self.steps[at:])
+        first = next(number for number, step in enumerate(rest) if step.text or step.reasoning)
+        so_far = self.leaks + "".join(step.reasoning + step.text for step in before)
+        step = rest[first]
+        rest[first] = (
+            step._replace(reasoning=so_far + step.reasoning)
+            if step.reasoning
+            else step._replace(text=so_far + step.text)
+        )
+        return rest
 
     def _behind_text(self, text: str) -> tuple[list[int], list[Step]]:
         assert self.text.startswith(text), "a character was lost or doubled"

@@ -16,7 +16,7 @@ from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
-from fd_router.openai.completion import Completion
+from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.pair_context import PairContext
 from fd_router.routing.pair_fields import pair_fields, pair_lines
@@ -81,7 +81,6 @@ class PairRequest(SuspectedPair):
             if self._route is not None:
                 self._follow(self._route)
                 paired.use_body(self._request.body)
-            self._drop_texts()
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
             self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
@@ -147,6 +146,8 @@ class PairRequest(SuspectedPair):
         self, paired: PairedRequest, prefill: Reservation[Instance], decode: Reservation[Instance]
     ) -> PairPlan:
         """Have the dialect of the pair plan the attempt. Raises an HttpError when it can't."""
+        if len(self._request.body) > KEPT_TEXT:
+            self._drop_texts()
         self.record.attempts += 1
         self._tell_choice(prefill.instance, decode.instance)
         if self._asks:

@@ -122,6 +122,15 @@ class TestByText:
             assert isinstance(plan, Continuation)
             assert plan.by == "tokens"
 
+    def test_text_that_may_be_behind_by_half_a_character(self) -> None:
+        """What leaks of the prompt then may have a text to stop at in it."""
+        so_far = generated(chat=True)
+        so_far.feed({"id": "x", "choices": [{"index": 0, "delta": {"content": "Gr"}, "token_ids": [11, 12]}]})
+        for stop, by in (("\n", "text"), (None, "tokens")):
+            plan = planned({**CHAT, "stop": stop}, VLLM, so_far)
+            assert isinstance(plan, Continuation)
+            assert plan.by == by
+
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "json_object"}}, "guided"),

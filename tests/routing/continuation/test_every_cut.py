@@ -9,7 +9,17 @@ import pytest
 
 from fd_router.engines.continuation.ways import asking_ids
 from tests.support.broken_stream import BrokenStream
-from tests.support.exact_engine import PLAIN, SEVERAL, THINKING, TIGHT, ExactEngine, Step, events_of
+from tests.support.exact_engine import (
+    LATE,
+    LATE_THOUGHTS,
+    PLAIN,
+    SEVERAL,
+    THINKING,
+    TIGHT,
+    ExactEngine,
+    Step,
+    events_of,
+)
 
 
 def body_of(*, chat: bool, **more: Any) -> bytes:
@@ -33,7 +43,8 @@ def cut_everywhere(body: bytes, dialect: str, steps: list[Step], *, chat: bool, 
 
 TOKENS = [
     ("vllm", True, THINKING), ("vllm", False, SEVERAL), ("fastdeploy", True, TIGHT), ("fastdeploy", False, TIGHT),
-    ("sglang", False, PLAIN), ("openai", False, TIGHT),
+    ("sglang", False, PLAIN), ("openai", False, TIGHT), ("vllm", True, LATE), ("vllm", False, LATE),
+    ("vllm", True, LATE_THOUGHTS),
 ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def _plan(source: SourceRequest, generated: Generated, ways: Ways, *, exact: boo
         return Continuation(body=source.body, by="start")
     prompt = _prompt_ids(source, generated)
     make = ways.by_tokens(source)
-    if make is not None and prompt and generated.has_all_ids and not _lags(source):
+    if make is not None and prompt and generated.has_all_ids and not _lags(source, generated):
         ids = generated.ids[: generated.known]
         body = make(source, prompt, ids)
         return Continuation(body=body, by="tokens", tokens=len(ids), expected=prompt + ids)
@@ -83,6 +83,11 @@ def _prompt_ids(source: SourceRequest, generated: Generated) -> list[int] | None
     return ids_of(source.fields, "prompt")
 
 
-def _lags(source: SourceRequest) -> bool:
-    """Return whether text is behind its ids: the engine keeps characters back that may begin a text to stop at."""
+def _lags(source: SourceRequest, generated: Generated) -> bool:
+    """Return whether text is behind its ids: the engine keeps characters back that may begin a text to stop at.
+
+    Or whether it may be so by half a character: a prompt that leaks then may have such a text in it.
+    """
+    if generated.ends_within and source.stops:
+        return True
     return not source.shows_stop and any(len(stop) > 1 for stop in source.stops)

@@ -32,8 +32,9 @@ class Generated:
     """
 
     __slots__ = (
-        "chat", "finish", "has_all_ids", "has_error", "has_last_usage", "has_logprobs", "has_tool_calls", "head",
-        "hidden", "ids", "is_done", "is_foreign", "known", "prompt_ids", "reasoning", "several", "shown", "text",
+        "chat", "ends_within", "finish", "has_all_ids", "has_error", "has_last_usage", "has_logprobs", "has_tool_calls",
+        "head", "hidden", "ids", "is_done", "is_foreign", "known", "prompt_ids", "reasoning", "several", "shown",
+        "text",
     )  # fmt: skip
 
     def __init__(self, *, chat: bool) -> None:
@@ -43,6 +44,7 @@ class Generated:
         self.ids: list[int] = []
         self.known = 0  # of these ids, those that are shown
         self.hidden: list[int] = []  # ids that come again; a client that sees ids has seen them
+        self.ends_within = False  # the last of them came with others, and may be half a character
         self.has_all_ids = True  # nothing was shown without its ids
         self.text: list[str] = []
         self.reasoning: list[str] = []
@@ -120,6 +122,7 @@ class Generated:
             self.shown += 1
             self.has_all_ids = self.has_all_ids and bool(ids)
             self.known = len(self.ids)
+            self.ends_within = len(ids or ()) > 1
         self.has_logprobs = self.has_logprobs or bool(choice.get("logprobs"))
         self.finish = text_of(choice, "finish_reason") or self.finish
 

@@ -18,6 +18,7 @@ from fd_router.openai.continuation.generated import (
     token_ids_of,
 )
 from fd_router.openai.continuation.plan import Continuation
+from fd_router.openai.continuation.prompt_leak import PromptLeak
 from fd_router.openai.continuation.seam_text import SeamText
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.openai.continuation.token_usage import joined_usage
@@ -36,8 +37,8 @@ class Seam:
     """
 
     __slots__ = (
-        "_generated", "_head", "_held", "_is_first", "_plan", "_sent", "_source", "_splitter", "_text", "broken",
-        "is_done",
+        "_generated", "_head", "_held", "_is_first", "_leak", "_plan", "_sent", "_source", "_splitter", "_text",
+        "broken", "is_done",
     )  # fmt: skip
 
     def __init__(self, source: SourceRequest, generated: Generated, plan: Continuation) -> None:
@@ -52,6 +53,8 @@ class Seam:
         self._text: SeamText | None = SeamText(
             generated.whole_text, plan.repeats, plan.beginning, source.stops if plan.by != "start" else ()
         )
+        may_leak = plan.by == "tokens" and generated.ends_within
+        self._leak = PromptLeak(source, generated) if may_leak else None
         self._sent = len(generated.whole_text)  # characters
         self._held: list[Fields] = []  # events that the client may not see before more has come
         self._is_first = True
@@ -111,6 +114,8 @@ class Seam:
         if self._head and content.pop("role", None) is not None:
             opens = True
         _shift_offsets(choice, self._sent)
+        if self._leak is not None and self._leak.mend(content):
+            self._leak = None
         had_ids = self._skip_hidden(choice)
         had_text = self._skip_text(content)
         is_empty = not _shows_anything(choice, content) and not token_ids_of(choice)
