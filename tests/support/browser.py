@@ -12,6 +12,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import pytest
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -79,8 +84,11 @@ class Browser:
         return await self.do(lambda driver: str(driver.execute_script(script)))  # type: ignore[no-untyped-call]
 
     async def press(self, name: str) -> None:
-        """Press the button that is called so, by its label for who doesn't see it, else by its text."""
-        await self.do(lambda driver: _button(driver, name).click())
+        """Press the button that is called so, by its label for who doesn't see it, else by its text.
+
+        The page is drawn anew while it is looked for: what moved under the pointer is looked for again.
+        """
+        await self.until(lambda driver: _is_pressed(driver, name))
 
     async def shows(self, words: str) -> None:
         """Wait until the page shows ``words``."""
@@ -108,6 +116,17 @@ class Browser:
             return found
 
         return await self.do(check)
+
+
+def _is_pressed(driver: Chrome, name: str) -> bool:
+    try:
+        button = _button(driver, name)
+        into_view = "arguments[0].scrollIntoView({block: 'center'})"  # else it may stand under what always stays on top
+        driver.execute_script(into_view, button)  # type: ignore[no-untyped-call]
+        button.click()
+    except (ElementClickInterceptedException, NoSuchElementException, StaleElementReferenceException):
+        return False
+    return True
 
 
 def _button(driver: Chrome, name: str) -> WebElement:

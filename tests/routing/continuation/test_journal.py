@@ -183,6 +183,17 @@ def test_the_first_event_may_have_the_ids_of_a_long_prompt(size: int) -> None:
     assert stream.journal.content() == b": hello\n\n" + first + event("a") + event("b")
 
 
+def test_what_is_no_event_from_the_beginning_is_not_held_for_long() -> None:
+    stream = Stream()
+    stream.begin(b"1000000\r\n" + b"\0" * 100)
+    fed = 0
+    while not stream.journal.lost:
+        stream.journal.feed(b"\0" * 1000)
+        fed += 1000
+    assert stream.journal.lost == "event_too_long"
+    assert fed <= HOLD_LIMIT + 1000
+
+
 def test_a_first_event_longer_than_the_journal_is_handed_on() -> None:
     stream, whole = Stream(limit=100_000), chunk(long_prompt(100_000)) + chunk(event("a"))
     stream.begin(whole[:5000])

@@ -27,8 +27,12 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 HOLD_LIMIT: Final = 64 * 1024
 """Bytes that are held back at most; an event that is longer is handed on in pieces, and its stream has no journal.
 
-The first events may be as long as the journal: they may have the ids of a long prompt.
+The first events may be as long as the journal: they may have the ids of a long prompt. What doesn't look like events
+may not.
 """
+
+_LOOK_OF_EVENTS: Final = re.compile(rb"(?:\r\n)?(?:[0-9A-Fa-f]+\r\n)?(?:data|event|id|retry)?:")
+"""How a stream of events begins, behind the length of a chunk."""
 
 STEP: Final = 8 * 1024
 """By so many bytes a journal takes of the budget; its pieces are joined then, so that they take no more than that."""
@@ -222,12 +226,17 @@ class Journal:
         self._hold(held[end:])
         if end:
             self._hand(held[:end])
-        if len(self._held) > HOLD_LIMIT and (self.lost or not self._is_unlearnt or len(self._held) > self._limit):
+        if len(self._held) > HOLD_LIMIT and not self._may_be_long(self._held):
             held, self._held = self._held, b""
             self.close("event_too_long")
             self._hand(held)
         elif self._is_broken:
             self._is_told()
+
+    def _may_be_long(self, held: bytes) -> bool:
+        """Whether more than usual may be held back: a first event, with a long prompt's ids."""
+        is_first = self._is_unlearnt and not self.lost
+        return is_first and len(held) <= self._limit and _LOOK_OF_EVENTS.match(held) is not None
 
     def _is_told(self) -> None:
         on_broken, self._on_broken = self._on_broken, _nothing
