@@ -6,6 +6,7 @@ import json
 import pytest
 
 from fd_router.admission.keys import entry, hash_key
+from fd_router.scheduling.ttft.policy import TtftAwarePolicy
 from tests.support.live_router import BEGUN, LiveRouter
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
@@ -76,6 +77,30 @@ async def test_prefixes_that_one_router_sent_are_known_to_the_other_and_to_a_lat
         async with replica(tmp_path, server, **PREFIX) as late:
             assert late.router._scheduling.index.blocks == known.blocks
         await asyncio.sleep(0)
+
+
+def ttft_policy(router):
+    policy = router.router._scheduling.policies["mixed"]
+    while not isinstance(policy, TtftAwarePolicy):
+        policy = policy._policy
+    return policy
+
+
+async def test_what_ttft_aware_has_at_instances_and_learns_is_known_to_the_other_and_to_a_late_one(tmp_path, server):
+    sections = {"scheduler": {"policy": "ttft_aware"}}
+    async with replica(tmp_path, server, **sections) as one, replica(tmp_path, server, **sections) as two:
+        backend = await one.add()
+        await until(knows(two, 1))
+        await one.ask()
+        backlog = ttft_policy(one).backlog_of(instance_of(one, backend.port).url)
+        assert backlog.running == 0
+        backend.answer = BEGUN
+        two.ask_beside(json.dumps({"prompt": "x" * 400, "stream": True}).encode())
+        await until(lambda: backlog.running_elsewhere == 1)
+        learnt = ttft_policy(two)._learner.learnt
+        await until(lambda: learnt()[0])
+        async with replica(tmp_path, server, **sections) as late:
+            assert set(ttft_policy(late)._learner.learnt()[0]) == set(learnt()[0])
 
 
 NO_ABORTS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"

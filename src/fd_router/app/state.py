@@ -113,6 +113,7 @@ def build_state(
         SharedLoads(registry),
         SharedVerdicts(registry, monitor.probe_soon, flush),
         link.trials,
+        link.learning,
     ]
     if isinstance(scheduling.index, ToldPrefixIndex):
         topics.append(SharedPrefixes(scheduling.index, _scheme(config), partial(_is_member, registry)))
