@@ -39,13 +39,10 @@ class Joining:
     The newcomer chooses whom it asks among those who answer, so that nobody waits for one that has died.
     """
 
-    def __init__(
-        self, peers: Peers, topics: Mapping[str, Topic], send: SendFrame, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, peers: Peers, topics: Mapping[str, Topic], send: SendFrame) -> None:
         self._peers = peers
         self._topics = topics
         self._send = send
-        self._clock = clock
         self._joined = asyncio.Event()
         self._asked = ""  # who is to send the snapshot
         self._tasks: set[asyncio.Task[None]] = set()

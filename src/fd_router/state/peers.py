@@ -64,9 +64,6 @@ class Peers:
         """How many processes there are, this one included; while the bus is down, how many there were."""
         return max(self._most, len(self))
 
-    def __contains__(self, process: str) -> bool:
-        return process in self._heard
-
     def others(self) -> tuple[str, ...]:
         """Return those that are alive, without this process."""
         return tuple(self._heard)

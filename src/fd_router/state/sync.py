@@ -69,7 +69,7 @@ class Sync:
         self._log = log
         self._counters = counters
         self._interval = interval
-        self.joining = Joining(peers, self._topics, self._send_frame, clock=clock)
+        self.joining = Joining(peers, self._topics, self._send_frame)
         self.calls = Calls(peers, self._send_frame)
         self._topics[self.calls.name] = self.calls
         self._number = 0
