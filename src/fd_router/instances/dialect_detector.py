@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from fd_router.config.live import LiveConfig
 from fd_router.engines.dialect import Dialect
 from fd_router.errors import UpstreamError, place_of
-from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.asking import AsksWhenUp
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE
@@ -23,7 +24,7 @@ Get = Callable[[Instance, str], Awaitable[tuple[int, bytes]]]
 """(instance, path) → status and body; ``METRICS`` is asked for where its metrics are. Raises UpstreamError."""
 
 
-class DialectDetector:
+class DialectDetector(AsksWhenUp):
     """Asks each instance that comes up without a dialect of its own, once: another engine may have been started there.
 
     What answers nothing that is known keeps the dialect it has.
@@ -35,31 +36,12 @@ class DialectDetector:
         self._live = live
         self._log = log
         self._slots = asyncio.Semaphore(max_concurrent)
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        registry.on_change(self._on_change)
+        super().__init__(registry)
 
-    async def close(self) -> None:
-        """Give up what is under way."""
-        tasks = tuple(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def run(self) -> None:
-        """Be there until cancelled; nothing that was asked outlives it."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await self.close()
-
-    def _on_change(self, change: Change) -> None:
-        instance = change.instance
-        if change.kind not in (ChangeKind.FIRST_UP, ChangeKind.UP) or instance.registration.dialect:
-            return
-        if self._may_ask(instance) and instance.key not in self._under_way:
-            task = asyncio.get_running_loop().create_task(self._detect(instance), name=f"detect {instance.key}")
-            self._under_way[instance.key] = task
-            task.add_done_callback(lambda _, key=instance.key: self._under_way.pop(key, None))  # type: ignore[misc]
+    def work(self, instance: Instance) -> Coroutine[Any, Any, None] | None:
+        """See ``AsksWhenUp``."""
+        may_ask = not instance.registration.dialect and self._may_ask(instance)
+        return self._detect(instance) if may_ask else None
 
     def _may_ask(self, instance: Instance) -> bool:
         when = self._live.current.instances.detect_dialects
@@ -94,9 +76,6 @@ class DialectDetector:
         except Exception as error:  # noqa: BLE001  a third party's
             self._log.warn(f"The dialect {dialect.name} failed in recognizes: {place_of(error)}")
             return False
-
-    def __repr__(self) -> str:
-        return f"<DialectDetector {len(self._under_way)} asked>"
 
 
 def is_odd_half(instance: Instance) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from fd_router.engines.pairing import Pairing, Question
 from fd_router.errors import UpstreamError, place_of
-from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.asking import AsksWhenUp
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
@@ -21,7 +22,7 @@ RETRY_SECS = 5.0
 MAX_CONCURRENT = 16
 
 
-class PairLearner:
+class PairLearner(AsksWhenUp):
     """Until an instance has answered, it makes no pairs, and is asked again as long as it is healthy."""
 
     def __init__(self, registry: Registry, ask: Ask, *, log: Log, retry_secs: float = RETRY_SECS) -> None:
@@ -30,29 +31,14 @@ class PairLearner:
         self._log = log
         self._retry_secs = retry_secs
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        registry.on_change(self._on_change)
+        super().__init__(registry)
 
-    async def run(self) -> None:
-        """Be there until cancelled; nothing that was asked outlives it."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            tasks = tuple(self._under_way.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _on_change(self, change: Change) -> None:
-        instance = change.instance
-        if change.kind not in (ChangeKind.FIRST_UP, ChangeKind.UP) or instance.role != "prefill":
-            return
-        pairing = instance.dialect.pairing(instance.registration)
-        if pairing is None or pairing.question(instance.registration) is None or instance.key in self._under_way:
-            return
-        work = self._learn(instance, pairing)
-        self._under_way[instance.key] = task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(lambda _, key=instance.key: self._under_way.pop(key, None))  # type: ignore[misc]
+    def work(self, instance: Instance) -> Coroutine[Any, Any, None] | None:
+        """See ``AsksWhenUp``."""
+        pairing = instance.dialect.pairing(instance.registration) if instance.role == "prefill" else None
+        if pairing is None or pairing.question(instance.registration) is None:
+            return None
+        return self._learn(instance, pairing)
 
     async def _learn(self, instance: Instance, pairing: Pairing) -> None:
         trouble = ""
@@ -85,6 +71,3 @@ class PairLearner:
         except Exception as error:  # noqa: BLE001  a third party's pairing, or an answer of another kind
             return f"{type(error).__name__} ({place_of(error)})"
         return ""
-
-    def __repr__(self) -> str:
-        return f"<PairLearner {len(self._under_way)} asked>"
