@@ -23,6 +23,7 @@ SCHEMES = ("http", "https")
 
 _ZMQ_ENDPOINT = re.compile(r"tcp://[0-9A-Za-z_.:*\[\]-]{1,253}:[0-9]{1,5}")
 
+_MAX_REQUESTS = 1_000_000
 _MAX_LABELS = 32
 _MAX_LABEL = 100  # characters of a name, and of a text
 _MAX_TEXT = 253
@@ -169,27 +170,16 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _dp_size(value: object) -> int:
+def _count(name: str, most: int, value: object) -> int:
+    """Read a whole number from 0, not told, to ``most``."""
     if value is None or value == "":
         return 0
-    if isinstance(value, str) and len(value) <= 4 and value.isascii() and value.isdigit():
+    if isinstance(value, str) and len(value) <= len(str(most)) and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong_type("dp_size", "an integer", value)
-    if not 0 <= value <= MAX_RANKS:
-        raise RegistrationError(f"invalid dp_size: {shown(value)}")
-    return value
-
-
-def _max_requests(value: object) -> int:
-    if value is None or value == "":
-        return 0
-    if isinstance(value, str) and len(value) <= 7 and value.isascii() and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong_type("max_requests", "an integer", value)
-    if not 0 <= value <= 1_000_000:
-        raise RegistrationError(f"invalid max_requests: {shown(value)}")
+        raise wrong_type(name, "an integer", value)
+    if not 0 <= value <= most:
+        raise RegistrationError(f"invalid {name}: {shown(value)}")
     return value
 
 
@@ -313,8 +303,8 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "metrics_port": partial(_optional_port, "metrics_port"),
     "tp_size": partial(_small_size, "tp_size"),
     "version": _version,
-    "dp_size": _dp_size,
-    "max_requests": _max_requests,
+    "dp_size": partial(_count, "dp_size", MAX_RANKS),
+    "max_requests": partial(_count, "max_requests", _MAX_REQUESTS),
     "dialect": _dialect,
     "is_paused": partial(_flag, "is_paused"),
     "connected_decodes": partial(_sequence, "connected_decodes"),
