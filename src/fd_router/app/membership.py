@@ -58,7 +58,9 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
         learn=model_prober.learn,
         delivered_at=pools.delivered_at,
     )
-    runs = [_detector(runtime, registry, pools).run, model_prober.run, _pair_learner(runtime, registry, pools).run]
+    runs = [_detector(runtime, registry, pools).run, model_prober.run]
+    if live.current.server.splitwise:
+        runs.append(_pair_learner(runtime, registry, pools).run)
     return Membership(registry, monitor, model_prober, runs)
 
 
