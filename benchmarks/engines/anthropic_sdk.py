@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anthropic
 from bench import MODEL, Bench, Finding
+from sdk import OPTIONS, findings, same_errors
 
 SAME: dict[str, Any] = {
     "model": MODEL,
@@ -73,18 +75,9 @@ def _models(client: anthropic.Anthropic, direct: anthropic.Anthropic) -> str:
 
 
 def _errors(client: anthropic.Anthropic, direct: anthropic.Anthropic) -> str:
-    told = []
-    for request in ({**SAME, "max_tokens": 100_000}, {**SAME, "tools": [{"name": "x"}]}, {**SAME, "model": "absent"}):
-        seen = []
-        for each in (client, direct):
-            try:
-                each.messages.create(**request)
-            except anthropic.APIStatusError as error:
-                seen.append((type(error).__name__, error.status_code))
-        assert len(seen) == 2, request
-        assert seen[0] == seen[1], seen
-        told.append(f"{seen[0][1]}")
-    return f"{', '.join(told)}: the server's own"
+    wrong = ({**SAME, "max_tokens": 100_000}, {**SAME, "tools": [{"name": "x"}]}, {**SAME, "model": "absent"})
+    both = (client.messages.create, direct.messages.create)
+    return same_errors(([partial(create, **request) for create in both] for request in wrong), anthropic.APIStatusError)
 
 
 STEPS: dict[str, Callable[[anthropic.Anthropic, anthropic.Anthropic], str]] = {
@@ -100,14 +93,9 @@ STEPS: dict[str, Callable[[anthropic.Anthropic, anthropic.Anthropic], str]] = {
 def anthropic_sdk(bench: Bench) -> Iterator[Finding]:
     """Each step through the router, and, where an answer can be compared, at the server itself."""
     router = bench.router(scheduler={"policy": "round_robin"})
-    options: dict[str, Any] = {"api_key": "none", "max_retries": 0, "timeout": 120}
     with (
-        anthropic.Anthropic(base_url=router.url, **options) as client,
-        anthropic.Anthropic(base_url=bench.servers[0].url, **options) as direct,
+        anthropic.Anthropic(base_url=router.url, **OPTIONS) as client,
+        anthropic.Anthropic(base_url=bench.servers[0].url, **OPTIONS) as direct,
     ):
-        for name, step in STEPS.items():
-            try:
-                yield Finding(f"anthropic: {name}", True, step(client, direct))
-            except (AssertionError, anthropic.AnthropicError, ValueError, AttributeError) as error:
-                yield Finding(f"anthropic: {name}", False, repr(error))
+        yield from findings("anthropic", STEPS, client, direct, anthropic.AnthropicError)
     router.end()

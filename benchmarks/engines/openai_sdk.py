@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from bench import MODEL, Bench, Finding
+from sdk import OPTIONS, findings, same_errors
 
 import openai
 
@@ -123,18 +125,8 @@ def _errors(client: openai.OpenAI, direct: openai.OpenAI) -> str:
         {**SAME, "model": "absent"},
         {**SAME, "messages": [{"role": "user", "content": "a b c " * 4000}]},
     ]
-    told = []
-    for request in wrong:
-        seen = []
-        for each in (client, direct):
-            try:
-                each.chat.completions.create(**request)
-            except openai.APIStatusError as error:
-                seen.append((type(error).__name__, error.status_code))
-        assert len(seen) == 2, request.keys()
-        assert seen[0] == seen[1], seen
-        told.append(f"{seen[0][1]}")
-    return f"{', '.join(told)}: the server's own"
+    both = (client.chat.completions.create, direct.chat.completions.create)
+    return same_errors(([partial(create, **request) for create in both] for request in wrong), openai.APIStatusError)
 
 
 STEPS: dict[str, Callable[[openai.OpenAI, openai.OpenAI], str]] = {
@@ -156,14 +148,9 @@ STEPS: dict[str, Callable[[openai.OpenAI, openai.OpenAI], str]] = {
 def openai_sdk(bench: Bench) -> Iterator[Finding]:
     """Each step through the router, and, where an answer can be compared, at the server itself."""
     router = bench.router(scheduler={"policy": "round_robin"})
-    options: dict[str, Any] = {"api_key": "none", "max_retries": 0, "timeout": 120}
     with (
-        openai.OpenAI(base_url=f"{router.url}/v1", **options) as client,
-        openai.OpenAI(base_url=f"{bench.servers[0].url}/v1", **options) as direct,
+        openai.OpenAI(base_url=f"{router.url}/v1", **OPTIONS) as client,
+        openai.OpenAI(base_url=f"{bench.servers[0].url}/v1", **OPTIONS) as direct,
     ):
-        for name, step in STEPS.items():
-            try:
-                yield Finding(f"openai: {name}", True, step(client, direct))
-            except (AssertionError, openai.OpenAIError, ValueError, AttributeError) as error:
-                yield Finding(f"openai: {name}", False, repr(error))
+        yield from findings("openai", STEPS, client, direct, openai.OpenAIError)
     router.end()

@@ -14,7 +14,7 @@ from fd_router.app.reload import merged
 from fd_router.config.loading import OPTIONS, Config
 from fd_router.config.options import Declared
 from fd_router.routing.continuation.gap import COMMENT
-from tests.support.live_router import BEGUN, LIMIT_SECS, LiveRouter, message
+from tests.support.live_router import BEGUN, LIMIT_SECS, LiveRouter, LoopbackInstance, message
 from tests.support.waiting import until
 
 NEVER = 3600.0
@@ -343,16 +343,24 @@ EVENT = b'data: {"id":"x","choices":[{"index":0,"text":"well","finish_reason":nu
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(EVENT), EVENT)
 
 
-async def break_a_stream(router: LiveRouter) -> None:
-    """Reload, then have a stream lose its instance, with another one there."""
+async def begin_a_stream(
+    router: LiveRouter,
+) -> tuple[list[LoopbackInstance], asyncio.StreamReader, asyncio.StreamWriter]:
+    """Reload, then have a stream begin at the first of two instances. Returns them, and its client's connection."""
     instances = [await router.add(), await router.add()]
     for instance in instances:
         instance.answer = STREAM
     await router.reload()
     reader, writer = await router.open()
     writer.write(message(b'{"prompt": "hello", "stream": true}'))
-    await reader.readuntil(b"\n\n")  # its first event
-    next(instance for instance in instances if instance.connections).stop()
+    await reader.readuntil(EVENT)
+    return sorted(instances, key=lambda instance: -instance.connections), reader, writer
+
+
+async def break_a_stream(router: LiveRouter) -> None:
+    """Reload, then have a stream lose its instance, with another one there."""
+    (first, _), _, writer = await begin_a_stream(router)
+    first.stop()
     await until(lambda: "outcome=failed" in router.outlet.text)
     writer.close()
 
@@ -373,14 +381,7 @@ def no_stream_goes_on(why: str) -> Observe:
 
 
 async def comments_fill_the_gap(router: LiveRouter) -> None:
-    instances = [await router.add(), await router.add()]
-    for instance in instances:
-        instance.answer = STREAM
-    await router.reload()
-    reader, writer = await router.open()
-    writer.write(message(b'{"prompt": "hello", "stream": true}'))
-    await reader.readuntil(EVENT)
-    first, other = sorted(instances, key=lambda instance: -instance.connections)
+    (first, other), reader, writer = await begin_a_stream(router)
     other.answer = b""
     first.stop()
     await asyncio.wait_for(reader.readuntil(COMMENT), LIMIT_SECS)

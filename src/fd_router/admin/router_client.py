@@ -92,18 +92,9 @@ class RouterClient:
 
     def send(self, method: str, path: str, body: bytes | None = None) -> Reply:
         """Send one request. Raises RouterUnreachableError."""
-        connection = self._connection()
-        headers = {"content-type": "application/json"} if body is not None else {}
-        if self.address.token:
-            headers["authorization"] = f"Bearer {self.address.token}"
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
+        with self._connection() as connection, self._told():
+            answer = self._answer(connection, method, path, body)
             return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read())
-        except (OSError, http.client.HTTPException) as error:
-            raise RouterUnreachableError(f"{self.address.url}: {self._why(error)}") from None
-        finally:
-            connection.close()
 
     @contextlib.contextmanager
     def follow(self, path: str) -> Iterator[http.client.HTTPResponse]:
@@ -111,19 +102,12 @@ class RouterClient:
 
         Reading it raises OSError, also when nothing comes for as long as an answer may take, and HTTPException.
         """
-        connection = self._connection()
-        headers = {"authorization": f"Bearer {self.address.token}"} if self.address.token else {}
-        try:
-            try:
-                connection.request("GET", path, headers=headers)
-                answer = connection.getresponse()
-            except (OSError, http.client.HTTPException) as error:
-                raise RouterUnreachableError(f"{self.address.url}: {self._why(error)}") from None
+        with self._connection() as connection:
+            with self._told():
+                answer = self._answer(connection, "GET", path)
             if answer.status not in {200, 404}:
                 raise AdminError(f"{self.address.url}: {_refusal(Reply(answer.status, {}, answer.read()))}")
             yield answer
-        finally:
-            connection.close()
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         """Send one request and return the JSON of its answer. Raises AdminError for one that isn't 200."""
@@ -142,11 +126,29 @@ class RouterClient:
         entry: dict[str, Any] = self.ask("GET", instance_path(key))
         return entry
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self) -> contextlib.closing[http.client.HTTPConnection]:
         host, port = self.address.host, self.address.port
         if self._context is not None:
-            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._context)
-        return http.client.HTTPConnection(host, port, timeout=self._timeout)
+            secure = http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._context)
+            return contextlib.closing(secure)
+        return contextlib.closing(http.client.HTTPConnection(host, port, timeout=self._timeout))
+
+    def _answer(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
+    ) -> http.client.HTTPResponse:
+        headers = {"content-type": "application/json"} if body is not None else {}
+        if self.address.token:
+            headers["authorization"] = f"Bearer {self.address.token}"
+        connection.request(method, path, body, headers)
+        return connection.getresponse()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in words why there is no answer. Raises RouterUnreachableError."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            raise RouterUnreachableError(f"{self.address.url}: {self._why(error)}") from None
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, ConnectionRefusedError):

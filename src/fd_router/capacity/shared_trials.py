@@ -39,7 +39,8 @@ class SharedTrials:
         if key in self._granted or not self._is_up():
             self._granted.discard(key)
             return True
-        if key not in self._asking and self._clock() >= self._refused_until.pop(key, 0.0):
+        if key not in self._asking and self._clock() >= self._refused_until.get(key, 0.0):
+            self._refused_until.pop(key, None)
             self._asking[key] = asyncio.get_running_loop().create_task(self._ask(key), name=f"trial of {key}")
         return False
 

@@ -11,6 +11,7 @@ from typing import Any
 from fd_router.admission.allowance import Allowance
 from fd_router.admission.keys import ApiKey
 from fd_router.api.dashboard.feed import Feed, Watched, hello_event
+from fd_router.instances.changes import Change, ChangeKind
 from fd_router.scheduling.decision_tap import DecisionTap
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policies.least import RequestNumPolicy
@@ -146,6 +147,19 @@ def test_what_was_kept_is_there_for_who_comes_later() -> None:
     frame = place.look().events[1][1]
     assert (len(frame["decisions"]), len(frame["troubles"])) == (1, 1)
     assert "traffic" not in frame  # there is nothing to make a rate of yet
+
+
+def test_nothing_is_told_twice_to_who_comes_later_or_between_two_frames() -> None:
+    place = Place()
+    place.feed.troubles.on_change(Change(ChangeKind.DOWN, place.instance))  # nobody looks yet
+    one = place.look()
+    place.serve(502)
+    other = place.look()
+    place.loop.advance(1.0)
+    for outlet in (one, other):
+        frames = [value for _, value in outlet.events[1:]]
+        assert [trouble["kind"] for frame in frames for trouble in frame["troubles"]] == ["instance", "request"]
+        assert sum(len(frame["decisions"]) for frame in frames) == 1
 
 
 def test_who_may_see_less_than_before_has_to_ask_anew() -> None:

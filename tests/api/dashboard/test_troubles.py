@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fd_router.api.dashboard.troubles import CHANGES, KEPT, PER_FRAME, REASONS, TroubleList
+from fd_router.api.dashboard.recent import KEPT
+from fd_router.api.dashboard.troubles import CHANGES, PER_FRAME, REASONS, TroubleList
 from fd_router.errors import UpstreamError
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.telemetry.record import AttemptRecord, RequestRecord

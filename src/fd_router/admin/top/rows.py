@@ -76,7 +76,7 @@ def summary(frame: Mapping[str, Any]) -> str:
 
 def trouble_line(entry: Mapping[str, Any], at: str) -> str:
     """Tell of a failure or a change in a line; ``at``: the time of day."""
-    url = str(entry["url"]).replace("http://", "").replace("https://", "")
+    url = _address(entry)
     if entry["kind"] == "instance":
         return f"{at} {url} {entry['cause']}"
     return f"{at} {entry['path']} → {url or 'nobody'} ({entry['status'] or 'cut off'}): {entry['cause']}"
@@ -84,7 +84,10 @@ def trouble_line(entry: Mapping[str, Any], at: str) -> str:
 
 def decision_line(entry: Mapping[str, Any], at: str) -> str:
     """Tell of a decision in a line."""
-    url = str(entry["url"]).replace("http://", "").replace("https://", "")
     hit = f" hit {entry['hit']} %" if entry["hit"] is not None else ""
     score = f" score {figure(entry['score'])}" if entry["score"] is not None else ""
-    return f"{at} {entry['role']} → {url}{hit}{score}: {entry['reason']}"
+    return f"{at} {entry['role']} → {_address(entry)}{hit}{score}: {entry['reason']}"
+
+
+def _address(entry: Mapping[str, Any]) -> str:
+    return str(entry["url"]).replace("http://", "").replace("https://", "")

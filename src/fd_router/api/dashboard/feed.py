@@ -105,7 +105,7 @@ class Feed:
         """Make a frame of now for somebody who begins to look, with what was kept; rates come with the next one."""
         frame = self._public()
         if sees_all:
-            frame["decisions"], frame["troubles"] = list(self._decisions.kept), list(self.troubles.kept)
+            frame["decisions"], frame["troubles"] = self._decisions.taken(), self.troubles.taken()
         return _event("state", frame)
 
     def _begin(self) -> None:
@@ -113,7 +113,8 @@ class Feed:
         self._telemetry.metrics.observer = self._interval.observe
         self._interval.begin(self._telemetry.metrics.models.totals())
         self._telemetry.add(self.troubles)
-        self._decisions.take()
+        for each in (self._decisions, self.troubles):  # what was before is in everybody's first frame
+            each.take()
         self._tap.show(self._decisions)
         self._framed_at = self._clock()
         self._timer = self._later(FRAME_SECS, self._tick)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from fd_router.api.dashboard.recent import RecentList
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.telemetry.record import RequestRecord
-
-KEPT: Final = 50
-"""Of the last ones, for who opens the page next."""
 
 PER_FRAME: Final = 20
 """Failed requests that are told one by one between two frames: when all fail, a few say it."""
@@ -73,16 +70,11 @@ CHANGES: Final[Mapping[ChangeKind, str]] = MappingProxyType(
 _GOOD: Final = frozenset({ChangeKind.UP, ChangeKind.RESUMED, ChangeKind.UNDRAINED, ChangeKind.CIRCUIT_CLOSED})
 
 
-class TroubleList:
-    """Keeps the last failures as JSON. ``finished`` makes it a ``RecordSink``, ``on_change`` a registry's listener."""
+class TroubleList(RecentList):
+    """Keeps the last failures. ``finished`` makes it a ``RecordSink``, ``on_change`` a registry's listener."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """``clock``: seconds since 1970."""
-        self._clock = clock
-        self._wanted = PER_FRAME
-        self._new: list[dict[str, Any]] = []
-        self._unseen = 0
-        self.kept: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        super().__init__(clock, PER_FRAME)
 
     def finished(self, record: RequestRecord) -> None:
         """Look at a request that is over."""
@@ -90,38 +82,23 @@ class TroubleList:
             return
         if not record.inference or record.outcome == "client_gone":
             return
-        if self._wanted <= 0:
-            self._unseen += 1
+        if self.wanted <= 0:
+            self.unseen += 1
             return
-        self._wanted -= 1
-        self._tell(_of_request(record))
+        self.wanted -= 1
+        self.add(**_of_request(record))
 
     def on_change(self, change: Change) -> None:
         """Look at a change of an instance."""
         words = CHANGES.get(change.kind)
         if words is not None:
             detail = change.detail[:_DETAIL_CHARACTERS]
-            self._tell(
-                {
-                    "kind": "instance",
-                    "url": change.instance.url,
-                    "is_good": change.kind in _GOOD,
-                    "cause": f"{words}{f' ({detail})' if detail else ''}",
-                }
+            self.add(
+                kind="instance",
+                url=change.instance.url,
+                is_good=change.kind in _GOOD,
+                cause=f"{words}{f' ({detail})' if detail else ''}",
             )
-
-    def _tell(self, entry: dict[str, Any]) -> None:
-        entry["at"] = round(self._clock(), 3)
-        self.kept.append(entry)
-        if len(self._new) < KEPT:
-            self._new.append(entry)
-
-    def take(self) -> tuple[list[dict[str, Any]], int]:
-        """Return those since the last call, and how many requests that failed there were beside them."""
-        new, self._new = self._new, []
-        unseen, self._unseen = self._unseen, 0
-        self._wanted = PER_FRAME
-        return new, unseen
 
 
 def _of_request(record: RequestRecord) -> dict[str, Any]:
