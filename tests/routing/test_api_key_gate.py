@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fd_router.admission.api_key_store import ApiKeyStore
 from fd_router.admission.keys import ApiKey, hash_key
 from fd_router.admission.priorities import Priorities
 from fd_router.openai.endpoints import Endpoint
+from fd_router.openai.large_prompts import READ_IN_PART
 from tests.routing.test_single import STREAMING
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 from tests.support.stream_rig import BODY, TEXT, StreamRig, body_of
@@ -105,6 +107,31 @@ async def test_a_large_body_with_the_key_is_taken() -> None:
     rig = GatedRig()
     instance = await rig.ask(rig.client(), b" " * (1 << 20) + b"{}", headers=SHOWN)
     assert instance.take().endswith(b"{}")
+
+
+class AllLetIn:
+    """Stands for other routers, whose word takes a turn of the loop."""
+
+    async def take(self, allowance: Allowance, tokens: int) -> None:
+        await asyncio.sleep(0)
+
+    def correct(self, allowance: Allowance, more: int) -> None:
+        pass
+
+
+async def test_what_was_read_of_a_large_body_has_all_of_it_also_where_other_routers_are_asked() -> None:
+    rig, bodies = GatedRig(requests_per_minute=9), []
+    assert rig.context.gate is not None
+    rig.context.gate.shared = AllLetIn()  # type: ignore[assignment]
+    rig.change(prepare=lambda completion: bodies.append(completion.body))  # type: ignore[attr-defined]
+    body = b'{"prompt": "%b"}' % (b"word " * (2 * READ_IN_PART // 5))
+    instance = await rig.ask(client := rig.client(), body, headers=SHOWN)
+    assert bodies == [body]
+    assert instance.take().endswith(body)
+    instance.receive(answer())
+    await rig.settle()
+    assert b" 200 OK" in client.take()
+    rig.assert_nothing_is_held()
 
 
 async def test_a_key_named_by_the_connection_header_is_still_shown() -> None:

@@ -82,14 +82,10 @@ class SglangDialect(Dialect):
         """Read ``/v1/loads``, or, of an older version, ``/metrics``; the ranks are added up."""
         if not page.lstrip().startswith(b"{"):
             return read_gauges(page)
-        try:
-            told = msgspec.json.decode(page, type=_Loads).loads
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+        told = _loads(page)
         if not told:
             return None
-        running, waiting = (sum(rank.num_running_reqs for rank in told), sum(rank.num_waiting_reqs for rank in told))
-        return EngineLoad(running, waiting)
+        return EngineLoad(sum(rank.num_running_reqs for rank in told), sum(rank.num_waiting_reqs for rank in told))
 
     def read_cache(self, page: bytes) -> CacheFacts | None:
         """Read ``/v1/loads``, an entry for each data-parallel rank; of an older version, its gauges."""
@@ -99,10 +95,7 @@ class SglangDialect(Dialect):
                 return None
             ranks = count_ranks(labels.get("dp_rank", "") for labels, _ in told)
             return CacheFacts(int(min(value for _, value in told)), ranks=ranks)
-        try:
-            loads = msgspec.json.decode(page, type=_Loads).loads
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+        loads = _loads(page)
         if not loads:
             return None
         ranks = count_ranks(str(rank.dp_rank) for rank in loads)
@@ -116,6 +109,14 @@ class SglangDialect(Dialect):
     def read_abort(self, answer: bytes) -> AbortReply:  # noqa: ARG002
         """Read its answer, which is empty."""
         return AbortReply(is_silent=True)
+
+
+def _loads(page: bytes) -> list[_RankLoad]:
+    """Read ``/v1/loads``; nothing of what is no such page."""
+    try:
+        return msgspec.json.decode(page, type=_Loads).loads
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
 
 
 def read_gauges(page: bytes) -> EngineLoad | None:

@@ -9,6 +9,9 @@ import httptools
 from fd_router.http.heads import END_OF_HEAD, ResponseHead, connection_options, header_lines, without
 from fd_router.http.messages import Headers
 
+MAX_HEAD = 64 * 1024
+"""Bytes of an answer's head. Engines send a few hundred."""
+
 _NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
 """Control characters, which the parser lets pass in a reason phrase only."""
 
@@ -106,3 +109,15 @@ def after_interim_heads(data: bytes) -> bytes:
     while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
         data = data[end + 4 :].lstrip(b"\r\n")
     return data
+
+
+def why_unfit(head: ResponseHead, data: bytes, at: int) -> str:
+    """Say what is wrong with an answer whose body begins at ``at``, although the parser let it pass."""
+    if not data.startswith(b"HTTP/1.1 "):
+        if not data.startswith(b"HTTP/1.0 "):
+            return "the answer isn't HTTP/1.1"  # the parser knows RTSP and HTTP/2.0 as well
+        if head.chunked:
+            return "the answer is chunked, which HTTP/1.0 doesn't know"  # RFC 9112 section 6.1: faulty framing
+    if at > MAX_HEAD:
+        return f"the answer's head is longer than {MAX_HEAD} bytes"
+    return ""

@@ -18,7 +18,7 @@ import httptools
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
-from fd_router.http.answer_reader import AnswerReader, after_interim_heads
+from fd_router.http.answer_reader import MAX_HEAD, AnswerReader, after_interim_heads, why_unfit
 from fd_router.http.body_start import has_begun
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
@@ -27,9 +27,6 @@ from fd_router.http.unsent import unsent_bytes
 from fd_router.http.upstream_contract import Listener, Owner
 from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import Buffers
-
-MAX_HEAD = 64 * 1024
-"""Bytes of an answer's head. Engines send a few hundred."""
 
 
 def _nothing() -> int:
@@ -308,7 +305,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         data = after_interim_heads(data)
         at = data.index(END_OF_HEAD) + 4
-        if why := reader.unfit or self._why_unfit(head, data, at):
+        if why := reader.unfit or why_unfit(head, data, at):
             self._fail("protocol", why)
             return
         if not (reader.is_complete or has_begun(head, data[at:])):
@@ -322,17 +319,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._known, self._again = KnownHead.learn(data, head.length), head
         self._deliver = listener.on_data
         listener.on_head(head, self._own(data[at:], head))
-
-    def _why_unfit(self, head: ResponseHead, data: bytes, at: int) -> str:
-        """Say what is wrong with an answer whose body begins at ``at``, although the parser let it pass."""
-        if not data.startswith(b"HTTP/1.1 "):
-            if not data.startswith(b"HTTP/1.0 "):
-                return "the answer isn't HTTP/1.1"  # the parser knows RTSP and HTTP/2.0 as well
-            if head.chunked:
-                return "the answer is chunked, which HTTP/1.0 doesn't know"  # RFC 9112 section 6.1: faulty framing
-        if at > MAX_HEAD:
-            return f"the answer's head is longer than {MAX_HEAD} bytes"
-        return ""
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
         self._reader.begin()

@@ -299,7 +299,7 @@ class PairRequest(SuspectedPair):
 
     def on_decode_data(self, data: bytes) -> None:
         """Pass more of decode's bytes on."""
-        self._write_data(data)
+        self.on_data(data)
 
     def on_decode_complete(self, leg: DecodeLeg) -> None:
         """Decode's answer is whole, and so is the client's, unless its beginning said that decode gives up."""

@@ -28,7 +28,7 @@ class RequestThatIsRead(WaitingRequest):
         if len(body) > LARGE and len(body) > self._context.endpoint.read_at_once:
             self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
         elif (completion := self._read(body)) is not None:
-            self._go_on(completion)
+            self._let_in(completion)
 
     async def _start_slowly(self, body: bytes) -> None:
         """Do the same with a very large body, in steps between which others have a turn."""
@@ -42,10 +42,9 @@ class RequestThatIsRead(WaitingRequest):
                 self._reject(error)
         except Exception as error:  # noqa: BLE001  nobody else would tell its client
             self.on_bug(error)
-        if self._preparing is asyncio.current_task():
-            self._preparing = None
+        self._preparing = None
         if self._phase is PREPARING and self._completion is not None:
-            self._go_on(self._completion)
+            self._let_in(self._completion)
 
     async def _read_slowly(self, body: bytes, unread: int) -> None:
         """Read ``body``, which lacks ``unread`` characters of text."""
@@ -59,21 +58,17 @@ class RequestThatIsRead(WaitingRequest):
             await asyncio.sleep(0)
 
     def _read(self, body: bytes, unread: int = 0) -> Completion | None:
-        """Read the request in ``body``. Returns None when it has ended so, or waits. Raises UnusualBodyError."""
+        """Read the request in ``body``. Returns None when it has ended so. Raises UnusualBodyError."""
         request, context = self._request, self._context
         try:
-            gate, read = context.gate, context.endpoint.read
-            if gate is not None:
-                completion = self._enter(gate, body, unread)
-            else:
-                completion = read(body, request.head.headers)
-                if unread:
-                    completion.has_more_text(unread)
+            grant = self._identify_client(context.gate) if context.gate is not None else None
+            completion = context.endpoint.read(body, request.head.headers)
+            if unread:
+                completion.has_more_text(unread)
+            if grant is not None and not grant.must_ask:
+                grant.begin(completion)
             if completion.transfer_member:
                 self._check_transfer(completion)
-            if gate is not None and (grant := self._grant) is not None and grant.must_ask:
-                self._preparing = asyncio.get_running_loop().create_task(self._go_on_if_let_in(grant, completion))
-                return None
         except UnusualBodyError:
             raise
         except HttpError as error:
@@ -100,15 +95,19 @@ class RequestThatIsRead(WaitingRequest):
             self._log_error(f"Failed to unmarshal request JSON: {error.message}")
         self._fail_locally(error)
 
-    def _enter(self, gate: ApiKeyGate, body: bytes, unread: int) -> Completion:
-        """Read the request of a client that has shown a key, if the key allows it. Raises HttpError."""
+    def _identify_client(self, gate: ApiKeyGate) -> KeyGrant:
+        """Find out whose request it is. Raises HttpError."""
         self._grant = grant = gate.identify(self._request.head.authorization)
         self.record.key = grant.name
-        completion = self._context.endpoint.read(body, self._request.head.headers)
-        completion.has_more_text(unread)
-        if not grant.must_ask:
-            grant.begin(completion)
-        return completion
+        return grant
+
+    def _let_in(self, completion: Completion) -> None:
+        """Go on with what has been read, once other routers have been asked where its key's limits are theirs too."""
+        grant = self._grant
+        if grant is not None and grant.must_ask:
+            self._preparing = asyncio.get_running_loop().create_task(self._go_on_if_let_in(grant, completion))
+        else:
+            self._go_on(completion)
 
     async def _go_on_if_let_in(self, grant: KeyGrant, completion: Completion) -> None:
         try:
@@ -120,7 +119,6 @@ class RequestThatIsRead(WaitingRequest):
             self.on_bug(error)
         self._preparing = None
         if self._phase is PREPARING:
-            self._completion = completion
             self._go_on(completion)
         else:  # the client has left meanwhile
             grant.end(None)

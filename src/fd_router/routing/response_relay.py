@@ -77,7 +77,7 @@ class ResponseRelay:
         if self._grant is not None and self._grant.counts_tokens:
             self._watch_usage(body)
 
-    def _write_data(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         """Pass more of the body on, which no journal counts and keeps."""
         keep, relay = self._keep, self._relay
         self.record.bytes_out += len(data)

@@ -272,13 +272,6 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         else:  # nearly always: it was judged by all of it
             self._end("completed")
 
-    def on_data(self, data: bytes) -> None:
-        """Pass more of the body on."""
-        keep, relay = self._keep, self._relay
-        self.record.bytes_out += len(data)
-        keep(data)
-        relay(data)
-
     def on_complete(self) -> None:
         """The instance's answer is whole, and so is the client's."""
         self._connection = None

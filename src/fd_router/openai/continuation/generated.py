@@ -32,7 +32,7 @@ class Generated:
     """
 
     __slots__ = (
-        "chat", "ends_within", "finish", "has_all_ids", "has_error", "has_last_usage", "has_logprobs", "has_tool_calls",
+        "chat", "ends_within", "finish", "has_all_ids", "has_last_usage", "has_logprobs", "has_tool_calls",
         "head", "hidden", "ids", "is_done", "is_foreign", "known", "prompt_ids", "reasoning", "several", "shown",
         "text",
     )  # fmt: skip
@@ -51,7 +51,6 @@ class Generated:
         self.shown = 0  # events that show something: about as many tokens
         self.has_tool_calls = False
         self.has_logprobs = False
-        self.has_error = False
         self.is_foreign = False  # there were events that aren't of the protocol: what they say isn't known
         self.several = False  # choices
         self.finish = ""
@@ -86,7 +85,6 @@ class Generated:
     def feed(self, event: Mapping[str, Any]) -> None:
         """Take the object of one event."""
         if event.get("error"):
-            self.has_error = True
             return
         if not self.head:
             self.head = {name: event[name] for name in HEAD if name in event}

@@ -118,9 +118,6 @@ class ContinuingPair:
         """Hand more of them on."""
         self._stream.on_leg_data(self, data)
 
-    def on_error_event(self, leg: DecodeLeg) -> None:
-        """The event itself says so to whoever reads it."""
-
     def on_decode_complete(self, leg: DecodeLeg) -> None:  # noqa: ARG002
         """Decode's answer is whole."""
         self._stream.on_leg_complete(self)

@@ -177,10 +177,3 @@ def _seed_of(base: str, adapter: str) -> int:
     """Return what tells an adapter's prefixes from its base model's: never 0."""
     digest = blake2b(f"{base}\0{adapter}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") or 1
-
-
-def weights_of(options: Mapping[str, tuple[Weighted, ...]], alias: str) -> dict[str, float]:
-    """Return the models of an alias and their shares of all its requests."""
-    targets = options.get(alias, ())
-    total = sum(target.weight for target in targets)
-    return {target.model: target.weight / total for target in targets}
