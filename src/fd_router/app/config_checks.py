@@ -76,16 +76,16 @@ def _tokenizer_problems(config: Config) -> Sequence[str]:
 
 
 def _register_problems(config: Config) -> Sequence[str]:
-    """Check the engines' dialects, the instances that are named, and ``register.yaml``, whose entries may name them."""
+    """Check the engines' dialects, the instances that are named, and the files of such, whose entries may name them."""
     try:
         dialects = open_dialects(config.instances)
     except ConfigError as error:
         return error.problems
     accept = partial(require_served, dialects=dialects, splitwise=config.server.splitwise)
     named = _raised(lambda: read_named(config.manager.instance, accept))
-    path = config.manager.register_path
-    if not path:
+    paths = [path for path in (config.manager.register_path, config.discovery.file) if path]
+    if not paths:
         return named
     from fd_router.instances.sources.register_yaml import read_register_file  # noqa: PLC0415  YAML costs start-up time
 
-    return [*named, *map(str, read_register_file(Path(path), accept).problems)]
+    return [*named, *(str(problem) for path in paths for problem in read_register_file(Path(path), accept).problems)]

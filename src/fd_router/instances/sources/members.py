@@ -8,7 +8,8 @@ names it takes it over; without one it is removed, and may register itself again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -17,6 +18,7 @@ from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import Source
+from fd_router.instances.sources.source_health import SourceHealth
 from fd_router.telemetry.contracts import Log
 
 Accept = Callable[[Registration], None]
@@ -33,8 +35,9 @@ class Diff(msgspec.Struct, frozen=True):
 class SourceMembers:
     """What one source may do with the fleet. For the loop's thread; nothing waits."""
 
-    def __init__(self, fleet: FleetSources, source: Source) -> None:
+    def __init__(self, fleet: FleetSources, source: Source, health: SourceHealth) -> None:
         self.source = source
+        self.health = health
         self.listed: dict[str, Registration] = {}
         """What a list names now, by key; empty for the others."""
         self.warned: dict[str, str] = {}
@@ -59,6 +62,7 @@ class SourceMembers:
 
         ``indices`` are their positions in a list, for the log; ``reason`` tells why the others go.
         """
+        self.health.worked()
         before = self._own()
         wanted = {registration.key: registration for registration in registrations}
         for key in sorted({*self.listed, *before} - wanted.keys()):
@@ -88,11 +92,17 @@ class FleetSources:
 
     def members_of(self, source: Source) -> SourceMembers:
         """Return what ``source`` is to work with. Of lists, no two may have the same rank."""
-        members = SourceMembers(self, source)
+        members = SourceMembers(self, source, SourceHealth(source.name, self._log))
         if source.is_list:
             self._lists.append(members)
             self._lists.sort(key=lambda each: each.source.rank, reverse=True)
         return members
+
+    def states(self) -> Iterator[tuple[str, SourceHealth, int]]:
+        """Give each list's name, its health, and how many instances are its members, for the metrics."""
+        numbers = Counter(instance.source.name for instance in self._registry.all())
+        for each in self._lists:
+            yield each.source.name, each.health, numbers[each.source.name]
 
     def keys_of(self, source: Source) -> set[str]:
         """Return the keys of the source's members."""
