@@ -69,8 +69,8 @@ def _decode_secs(served: Sequence[Served]) -> tuple[float, float] | None:
 
 def _cache_tokens(recording: Recording) -> int:
     """Return the tokens that an instance's cache holds, by what the prefix index was told; 0: nobody told."""
-    told = [event.blocks for event in recording.events if isinstance(event, events.Limited)]
-    decisions = (event for event in recording.events if isinstance(event, events.Decision))
+    told = [event.blocks for event in recording.entries if isinstance(event, events.Limited)]
+    decisions = (event for event in recording.entries if isinstance(event, events.Decision))
     first = next(decisions, None)
     if not told or first is None:
         return 0

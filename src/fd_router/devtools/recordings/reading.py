@@ -31,12 +31,12 @@ class Recording(msgspec.Struct, frozen=True):
     """A whole recording."""
 
     header: events.Header
-    events: Sequence[events.Event]
+    entries: Sequence[events.Event]
 
     @property
     def policies(self) -> dict[int, events.Made]:
         """The policies by their numbers."""
-        return {event.policy: event for event in self.events if isinstance(event, events.Made)}
+        return {event.policy: event for event in self.entries if isinstance(event, events.Made)}
 
     @property
     def instances(self) -> int:
@@ -48,7 +48,7 @@ class Recording(msgspec.Struct, frozen=True):
         requests: dict[int, Served] = {}
         members: dict[int, list[int]] = {}
         wanted = {number for number, made in self.policies.items() if made.role != "decode"}
-        for event in self.events:
+        for event in self.entries:
             if isinstance(event, events.Decision):
                 if event.policy not in wanted:
                     continue
@@ -65,7 +65,7 @@ class Recording(msgspec.Struct, frozen=True):
 
     def _decisions(self) -> Iterator[events.Decision]:
         wanted = {number for number, made in self.policies.items() if made.role != "decode"}
-        return (event for event in self.events if isinstance(event, events.Decision) and event.policy in wanted)
+        return (event for event in self.entries if isinstance(event, events.Decision) and event.policy in wanted)
 
 
 def _note(served: Served, event: events.Event) -> None:

@@ -151,7 +151,7 @@ class Recomputation:
 
     def run(self) -> Agreement:
         """Recompute all decisions."""
-        for event in self._recording.events:
+        for event in self._recording.entries:
             self._play(event)
         return Agreement(self.decisions, self.same)
 
