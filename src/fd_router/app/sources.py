@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fd_router.admission.networks import Networks
-from fd_router.app.discovery import open_discoveries
+from fd_router.app.discovery import HEED_NETWORKS, open_discoveries
 from fd_router.app.runtime import Run, Runtime
 from fd_router.config.sections import Config
 from fd_router.instances.registration import require_served
@@ -41,7 +41,7 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
     """
     config, log = runtime.live.current, runtime.log
     accept = partial(require_served, dialects=registry.dialects, splitwise=config.server.splitwise)
-    fleet = FleetSources(registry, accept, log=log)
+    fleet = FleetSources(registry, accept, log=log, networks=networks)
     run = partial(SourceRunner, clock=runtime.clock, log=log)
     named = NamedInstances(read_named(config.manager.instance, accept))
     listed = fleet.members_of(REGISTER_YAML)
@@ -52,9 +52,10 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
         state_file = StateFile(Path(path), registry, accept, log=log, networks=networks)
         runs.append(run(state_file, fleet.members_of(STATE_FILE)).run)
         finish = state_file.finish
-    discoveries = (*open_discoveries(config, accept), *open_sources(config.instances))
-    for position, source in enumerate(discoveries):
-        runs.append(run(source, fleet.members_of(discovery(source.name, position))).run)
+    own = open_discoveries(config, accept)
+    for position, source in enumerate((*own, *open_sources(config.instances))):
+        rank = discovery(source.name, position, heeds_networks=isinstance(source, HEED_NETWORKS))
+        runs.append(run(source, fleet.members_of(rank)).run)
     runtime.telemetry.metrics.show(SourceCollector(fleet.states))
     return Sources(
         register_api=fleet.members_of(REGISTER_API),

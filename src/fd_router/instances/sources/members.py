@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
+from fd_router.config.host_names import is_name
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
@@ -20,6 +22,14 @@ from fd_router.instances.registry import Registry
 from fd_router.instances.source import Source
 from fd_router.instances.sources.source_health import SourceHealth
 from fd_router.telemetry.contracts import Log
+
+
+class Hosts(Protocol):
+    """Networks."""
+
+    def __contains__(self, host: str) -> bool:
+        """Tell whether the address ``host`` is in one of them."""
+
 
 Accept = Callable[[Registration], None]
 """Raises RegistrationError for an instance that can't be a member here: its role isn't one of the router's mode."""
@@ -84,9 +94,11 @@ class SourceMembers:
 class FleetSources:
     """All sources of one fleet, and what happens where they name the same instance."""
 
-    def __init__(self, registry: Registry, accept: Accept, *, log: Log) -> None:
+    def __init__(self, registry: Registry, accept: Accept, *, log: Log, networks: Hosts | None = None) -> None:
+        """``networks``: those in which instances must be that a source which heeds them names; None: any."""
         self._registry = registry
         self._accept = accept
+        self._networks = networks
         self._log = log
         self._lists: list[SourceMembers] = []
 
@@ -146,6 +158,9 @@ class FleetSources:
             self._accept(registration)
         except RegistrationError as error:
             return error.message
+        host = registration.host_ip  # where a name leads to is looked at with each connection
+        if source.heeds_networks and self._networks is not None and not is_name(host) and host not in self._networks:
+            return f"{host} is in none of access.register-networks"
         banned = source.heeds_bans and self._registry.banned_secs(registration.key) > 0
         return "removed by an admin, and banned" if banned else ""
 
