@@ -17,6 +17,7 @@ from fd_router.instances.registration import require_served
 from fd_router.instances.sources.kubernetes.objects import Pod
 from fd_router.instances.sources.kubernetes.pods import PodReader
 from fd_router.instances.sources.template import Template
+from tests.support.schemas import check_kubernetes
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kubernetes-discovery"
 
@@ -29,6 +30,12 @@ def options() -> dict[str, Any]:
     config = yaml.safe_load(objects("router.yaml")["ConfigMap"]["data"]["config.yaml"])
     found: dict[str, Any] = config["discovery"]["kubernetes"]["engines"]
     return found
+
+
+@pytest.mark.parametrize("file", ["rbac.yaml", "router.yaml", "engines.yaml"])
+def test_kubernetes_takes_it(file: str) -> None:
+    for each in objects(file).values():
+        check_kubernetes(each)
 
 
 def test_its_configuration_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

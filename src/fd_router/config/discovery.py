@@ -58,7 +58,7 @@ class DiscoveryConfig(msgspec.Struct, frozen=True):
             help="Names whose addresses are instances, looked up again whenever the answer's time (TTL) is over: each "
             "with a mapping of `port`, `family`, `registration`, `nameservers`, `min-secs`, `max-secs`, "
             "`timeout-secs`. A name that begins with `_` has SRV records, with ports of their own. Needs one more "
-            "package: pip install 'fd-router[dns]'."
+            "package: pip install 'dnspython>=2.6'."
         ),
     ] = msgspec.field(default_factory=dict)
     kubernetes: Annotated[
@@ -66,6 +66,6 @@ class DiscoveryConfig(msgspec.Struct, frozen=True):
         Option(
             help="Pods that are instances, as a cluster's API server tells of them: names of your choice, each with a "
             "mapping of `label-selector`, `field-selector`, `namespace`, `port`, `registration`, `from-labels`, "
-            "`kubeconfig`, `context`. Needs one more package: pip install 'fd-router[kubernetes]'."
+            "`kubeconfig`, `context`. Needs one more package: pip install 'kubernetes_asyncio>=31'."
         ),
     ] = msgspec.field(default_factory=dict)
