@@ -14,6 +14,7 @@ import msgspec
 from fd_router.api.explain import ExplainApi, Prepare
 from fd_router.app.caches import Caches
 from fd_router.app.recording import build_recording
+from fd_router.app.shadow import make_shadow
 from fd_router.app.tokenizer import build_tokenizer
 from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.errors import ConfigError
@@ -36,7 +37,7 @@ from fd_router.scheduling.plugins.errors import PluginErrors
 from fd_router.scheduling.plugins.guard import PluginGuard
 from fd_router.scheduling.policies import make_index, make_policy
 from fd_router.scheduling.policies.least import RequestNumPolicy
-from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, policies_of, problems_of
+from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, policies_of, problems_of, shadow_of
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN, PrefixIndex
 from fd_router.scheduling.prefix.sessions import Sessions
@@ -105,9 +106,11 @@ def build_scheduling(
     """
     options = config.scheduler
     named = policies_of(config)
-    if problems := problems_of(named, options, time.monotonic, rng):
+    shadows = shadow_of(config)
+    if problems := [each for those in (named, shadows) for each in problems_of(those, options, time.monotonic, rng)]:
         raise ConfigError(*problems)
-    needs = needs_of(named, options.policy_folder)
+    in_force = needs_of(named, options.policy_folder)
+    needs = in_force | needs_of(shadows, options.policy_folder)
     recording = build_recording(config, telemetry.log)
     recorder = recording.recorder if recording is not None else None
     shared = _share(options, learning) if recorder is None else _share_recorded(options, learning, recorder)
@@ -130,10 +133,18 @@ def build_scheduling(
         runs.insert(0, partial(_sweep, shared.index, options.eviction_interval_secs, telemetry.log))
 
     def make_policies() -> dict[str, Policy]:
-        return {
-            role: _make_policy(config, role, policy, shared, telemetry, rng, reports_choices=Need.PREFIX_INDEX in needs)
-            for role, policy in named.items()
-        }
+        return {role: make_one(role, policy) for role, policy in named.items()}
+
+    def make_one(role: str, named: NamedPolicy) -> Policy:
+        has_index = Need.PREFIX_INDEX in in_force
+        load_table = LoadTable()
+        policy = _make_policy(
+            config, role, named, shared, telemetry, rng, load_table=load_table, reports_choices=has_index
+        )
+        if (shadow := shadows.get(role)) is not None:
+            index = shared.index if has_index else None
+            policy = make_shadow(policy, shadow, role, options, telemetry, index, shared.loads, load_table)
+        return DecisionHeaderPolicy(policy, role, named.name) if config.proxy.explain_header != "off" else policy
 
     policies = make_policies()
     changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages, caches)
@@ -183,6 +194,7 @@ def _make_policy(
     telemetry: Telemetry,
     rng: random.Random,
     *,
+    load_table: LoadTable,
     reports_choices: bool,
 ) -> Policy:
     """Build the policy of one role, and what stands around it. Raises ConfigError."""
@@ -201,7 +213,7 @@ def _make_policy(
         later=later,
         index=shared.index,
         reported_loads=shared.loads,
-        load_table=LoadTable(),
+        load_table=load_table,
         learning=shared.learning,
     )
     policy = make_policy(named.name, environment, config.scheduler, own_options=named.options, key=named.key)
@@ -211,8 +223,7 @@ def _make_policy(
         count = partial(metrics.policy_failed, named.name)
         errors = PluginErrors(named.name, count=count, log=log.error, clock=time.monotonic)
         policy = PluginGuard(policy, RequestNumPolicy(environment), errors)
-    policy = TimedPolicy(policy, metrics.decisions(role), DECISION_BOUNDS, time.perf_counter, every=TIMED_DECISIONS)
-    return DecisionHeaderPolicy(policy, role, named.name) if config.proxy.explain_header != "off" else policy
+    return TimedPolicy(policy, metrics.decisions(role), DECISION_BOUNDS, time.perf_counter, every=TIMED_DECISIONS)
 
 
 class _ChoiceReport:

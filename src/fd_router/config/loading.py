@@ -208,7 +208,7 @@ def _build(values: Mapping[str, Any], path: str | None) -> Config:
         }
         sections[name] = struct(**own)
     scheduler: SchedulerConfig = sections["scheduler"]
-    policies = (scheduler.policy, scheduler.prefill_policy, scheduler.decode_policy)
+    policies = (scheduler.policy, scheduler.prefill_policy, scheduler.decode_policy, scheduler.shadow_policy)
     if path and any(":" in policy for policy in policies):
         sections["scheduler"] = msgspec.structs.replace(scheduler, policy_folder=str(Path(path).parent))
     plugins = {
