@@ -59,3 +59,41 @@ def test_what_is_right_is_taken(
         "    prefill.example: {port: 8000, nameservers: [10.0.0.2], registration: {role: prefill, dialect: sglang}}\n"
     )
     assert run(["check-config", "--config_path", "config.yaml"]) == 0, capsys.readouterr()
+
+
+PODS = """\
+server: {port: 30000, splitwise: true}
+discovery:
+  kubernetes:
+    right: {label-selector: app=x, port: http, from-labels: {role: llm-d.ai/role}}
+    unselected: {port: 8000}
+    wrong:
+      label-selector: app=x
+      port: 70000
+    other:
+      label-selector: app=x
+      from-labels:
+        host-ip: somewhere
+    role:
+      label-selector: app=x
+      registration:
+        role: mixed
+    file: {label-selector: app=x, kubeconfig: /none}
+"""
+
+
+def test_selections_of_pods(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(PODS)
+    assert run(["check-config", "--config_path", "config.yaml"]) == 1
+    told = [line.removeprefix("error: ") for line in "".join(capsys.readouterr()).splitlines()]
+    key = "discovery.kubernetes"
+    assert told == [
+        f"config.yaml:5: {key}.unselected: a selection of Pods needs 'label-selector'",
+        f"config.yaml:8: {key}.wrong.port: '70000' doesn't fit: expected `int` <= 65535",
+        f"config.yaml:12: {key}.other.from-labels.host-ip: a Pod can't tell that",
+        f"config.yaml:15: {key}.role.registration: splitwise mode only supports PREFILL/DECODE instances",
+        f"config.yaml:17: {key}.file.kubeconfig: /none: no such file",
+    ]

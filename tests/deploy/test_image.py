@@ -61,12 +61,12 @@ def test_what_is_copied_is_there_and_nothing_else_goes_to_the_builder() -> None:
     assert any(fnmatch("src/fd_router/__pycache__", rule) for rule in rules)
 
 
-def test_the_image_has_what_several_routers_and_traces_need() -> None:
+def test_the_image_has_what_several_routers_discoveries_and_traces_need() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     locked = (ROOT / "requirements-image.lock").read_text()
-    for extra in ("redis", "otel"):
+    for extra in ("dns", "kubernetes", "redis", "otel"):
         for needed in extras[extra]:
-            name = re.split(r"[\[><=]", needed)[0]
+            name = re.split(r"[\[><=]", needed)[0].replace("_", "-")
             assert re.search(rf"^{name}(\[\w+\])?==", locked, re.MULTILINE), name
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from fd_router.errors import BadRequestError, NoInstanceError
 from fd_router.http.messages import Request, Response, Routes, json_response
-from fd_router.instances.instance import Health, Instance
+from fd_router.instances.instance import Health, Instance, Readiness
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import BUILT_IN, CHAT, COMPLETIONS, Endpoint
 from fd_router.scheduling.explanation import Shadowed, Standing, Verdict
@@ -159,6 +159,7 @@ def _state(instance: Instance) -> str:
     reasons = (
         ("draining", instance.is_draining),
         ("paused", instance.registration.is_paused),
+        (instance.readiness.value, instance.readiness is not Readiness.READY),
         ("circuit_open", instance.is_ejected),
         ("stuck", instance.is_stuck),
         ("full", 0 < instance.limit <= instance.running),

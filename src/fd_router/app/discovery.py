@@ -7,18 +7,21 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from fd_router.config.discovery import DnsName
+from fd_router.config.discovery import DnsName, KubernetesPods
 from fd_router.config.plugin_options import OptionFields
 from fd_router.config.sections import Config
 from fd_router.errors import ConfigError
 from fd_router.instances.sources.contract import InstanceSource
 from fd_router.instances.sources.dns_lookup import DnsLookup
 from fd_router.instances.sources.dns_name import DnsInstances
+from fd_router.instances.sources.kubernetes.api import PodApi
+from fd_router.instances.sources.kubernetes.pods import PodReader
+from fd_router.instances.sources.kubernetes.source import KubernetesInstances
 from fd_router.instances.sources.members import Accept
 from fd_router.instances.sources.template import Template
 from fd_router.instances.sources.watched_file import WatchedFile
 
-HEED_NETWORKS: Final = (DnsInstances,)
+HEED_NETWORKS: Final = (DnsInstances, KubernetesInstances)
 """The discoveries whose instances must be in ``access.register-networks``: others than the operator name them."""
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -49,6 +52,8 @@ def _openers(config: Config, accept: Accept) -> Iterator[Open]:
         yield lambda: WatchedFile(options.file, accept, options.file_check_secs)
     for name, given in options.dns.items():
         yield lambda name=name, given=given: _dns(name, given, accept)  # type: ignore[misc]
+    for name, given in options.kubernetes.items():
+        yield lambda name=name, given=given: _kubernetes(name, given, accept)  # type: ignore[misc]
 
 
 def _dns(name: str, given: object, accept: Accept) -> DnsInstances:
@@ -56,6 +61,13 @@ def _dns(name: str, given: object, accept: Accept) -> DnsInstances:
     options = _read(DnsName, "a DNS name", key, given)
     template = Template(f"{key}.registration", options.registration, accept)
     return DnsInstances(name, options, DnsLookup(name, options), template)
+
+
+def _kubernetes(name: str, given: object, accept: Accept) -> KubernetesInstances:
+    key = f"discovery.kubernetes.{name}"
+    options = _read(KubernetesPods, "a selection of Pods", key, given)
+    template = Template(f"{key}.registration", options.registration, accept, is_whole=False)
+    return KubernetesInstances(name, PodApi(key, options), PodReader(key, options, template))
 
 
 def _read(struct: type[S], what: str, key: str, given: object) -> S:

@@ -25,6 +25,19 @@ class DnsName(msgspec.Struct, frozen=True, kw_only=True):
     timeout_secs: Seconds = 5.0
 
 
+class KubernetesPods(msgspec.Struct, frozen=True, kw_only=True):
+    """Which Pods are instances, and what they are: an entry of ``discovery.kubernetes``."""
+
+    label_selector: Annotated[str, msgspec.Meta(min_length=1)]
+    field_selector: str = ""
+    namespace: str = ""  # "": the router's own, or that of the kubeconfig's context; "*": all
+    port: Port | str | None = None  # a number, or the name of a container's port
+    registration: Mapping[str, Any] = {}  # what holds for all: any keys of a registration
+    from_labels: Mapping[str, str] = {}  # key of a registration → the label or annotation of a Pod that has it
+    kubeconfig: str = ""  # none: in a cluster the service account's, else that of kubectl
+    context: str = ""
+
+
 class DiscoveryConfig(msgspec.Struct, frozen=True):
     """What names instances beside themselves, and is followed as it changes: see [discovery.md](discovery.md)."""
 
@@ -45,6 +58,14 @@ class DiscoveryConfig(msgspec.Struct, frozen=True):
             help="Names whose addresses are instances, looked up again whenever the answer's time (TTL) is over: each "
             "with a mapping of `port`, `family`, `registration`, `nameservers`, `min-secs`, `max-secs`, "
             "`timeout-secs`. A name that begins with `_` has SRV records, with ports of their own. Needs one more "
-            "package: pip install 'fd-router[dns]'."
+            "package: pip install 'dnspython>=2.6'."
+        ),
+    ] = msgspec.field(default_factory=dict)
+    kubernetes: Annotated[
+        dict[str, Any],
+        Option(
+            help="Pods that are instances, as a cluster's API server tells of them: names of your choice, each with a "
+            "mapping of `label-selector`, `field-selector`, `namespace`, `port`, `registration`, `from-labels`, "
+            "`kubeconfig`, `context`. Needs one more package: pip install 'kubernetes_asyncio>=31'."
         ),
     ] = msgspec.field(default_factory=dict)

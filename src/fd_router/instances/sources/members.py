@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from fd_router.config.host_names import is_name
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Instance, Readiness
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
@@ -67,6 +67,10 @@ class SourceMembers:
         """Name the instance with ``key`` no more; requests that run there go on. Returns whether it was a member."""
         return self._fleet.remove(self, key, reason or f"no longer in {self.source.name}")
 
+    def set_readiness(self, key: str, readiness: Readiness) -> None:
+        """Say whether the instance with ``key`` is to be given requests, if it is the source's member."""
+        self._fleet.set_readiness(self, key, readiness)
+
     def replace(self, registrations: Iterable[Registration], *, indices: Iterable[int] = (), reason: str = "") -> Diff:
         """Make these the source's instances: name them, and no more those that it named before.
 
@@ -83,6 +87,10 @@ class SourceMembers:
             self.upsert(registration, index=numbers.get(key))
         after = self._own()
         return Diff(tuple(sorted(after - before)), tuple(sorted(before - after)))
+
+    def warn(self, text: str) -> None:
+        """Write a warning to the router's log."""
+        self._fleet.warn(text)
 
     def _own(self) -> set[str]:
         return self._fleet.keys_of(self.source)
@@ -147,10 +155,21 @@ class FleetSources:
         for other in self._lists:
             if (registration := other.listed.get(key)) is not None:
                 instance.source = other.source
+                self._registry.set_readiness(instance, Readiness.READY)
                 other.warned.pop(key, None)
                 self._registry.register(registration, other.source)
                 return True
         return self._registry.remove(key, reason) is not None
+
+    def set_readiness(self, members: SourceMembers, key: str, readiness: Readiness) -> None:
+        """See ``SourceMembers.set_readiness``."""
+        instance = self._registry.get(key)
+        if instance is not None and instance.source == members.source:
+            self._registry.set_readiness(instance, readiness)
+
+    def warn(self, text: str) -> None:
+        """See ``SourceMembers.warn``."""
+        self._log.warn(text)
 
     def _why_not(self, source: Source, registration: Registration) -> str:
         """Say why an instance can't be a member, or nothing."""

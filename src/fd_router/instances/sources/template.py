@@ -17,8 +17,10 @@ _FOUND = ("host_ip", "port")
 class Template:
     """The keys of a registration that the operator has given; the role is mixed where they don't tell one."""
 
-    def __init__(self, option: str, given: Mapping[str, Any], accept: Accept) -> None:
+    def __init__(self, option: str, given: Mapping[str, Any], accept: Accept, *, is_whole: bool = True) -> None:
         """``accept`` raises RegistrationError for what can't be a member here.
+
+        ``is_whole``: whether an instance may not tell a role of its own.
 
         Raises ConfigError, which begins with ``option``, for what no instance could be registered with.
         """
@@ -27,7 +29,9 @@ class Template:
             if key in given:
                 raise ConfigError(f"{option}.{key}: that is found, and can't be given")
         try:
-            accept(self.fill("127.0.0.1", 1))
+            example = self.fill("127.0.0.1", 1)
+            if is_whole or "role" in given:
+                accept(example)
         except RegistrationError as error:
             raise ConfigError(f"{option}: {error.reason}") from None
 
