@@ -128,7 +128,8 @@ def tune(
         for which, half in (("first", first), ("second", second))
         for each in range(seed, seed + SEEDS)
     ]
-    return Tuned(policy, *({name: getattr(each, name) for name in names} for each in (options, found)), ratios)
+    before, after = ({name: getattr(each, name) for name in names} for each in (options, found))
+    return Tuned(policy, before, after, ratios)
 
 
 def _search(
