@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -21,13 +21,14 @@ from fd_router.instances.cache_prober import CacheProber
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt
 from fd_router.instances.instance import Health, Instance
+from fd_router.instances.kv_events.sockets import zmq_problem
 from fd_router.instances.load_pages import LoadPages
 from fd_router.instances.load_scraper import LoadScraper, OnCount
 from fd_router.instances.registry import Registry
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.scheduling.decision_header import DecisionHeaderPolicy
-from fd_router.scheduling.environment import Choice, Environment
+from fd_router.scheduling.environment import Choice, Environment, MakeLookup
 from fd_router.scheduling.explanation import Verdict, draw_with
 from fd_router.scheduling.load_table import LoadTable
 from fd_router.scheduling.loads import ReportedLoads
@@ -51,6 +52,9 @@ from fd_router.telemetry.metrics.instruments import Histogram
 from fd_router.telemetry.metrics.scheduling import DECISION_BOUNDS, observe_hit
 from fd_router.telemetry.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from fd_router.app.kv_events import KvEvents
+
 TIMED_DECISIONS = 8
 """One decision of so many is timed: looking at a clock twice takes longer than most decisions."""
 
@@ -68,9 +72,14 @@ class Scheduling(msgspec.Struct, frozen=True):
     cached_blocks: Callable[[str], int] | None  # of the instance with this URL, where prefixes are remembered
     prepare: Prepare | None  # what must happen before a selection
     runs: Sequence[Run]
-    close: Callable[[], None]  # lets go of what the parts work with
+    closes: Sequence[Callable[[], None]]  # let go of what the parts work with
     index: PrefixIndex | None  # where prefixes are known, if a policy needs that
     ranks: Ranks[Instance] | None = None  # those that are candidates of mixed instances' policy; None: none are
+
+    def close(self) -> None:
+        """Let go of what the parts work with."""
+        for close in self.closes:
+            close()
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
@@ -117,6 +126,12 @@ def build_scheduling(
     runs: list[Run] = [] if scraper is None else [scraper.run]
     ranks = Ranks[Instance]() if Need.PREFIX_INDEX in needs and "mixed" in named else None
     caches = _caches(shared.index, ranks, options, telemetry, has_tokens=tokenizer is not None)
+    kv_events = None
+    if Need.PREFIX_INDEX in needs and _wants_kv_events(options, telemetry, has_tokens=tokenizer is not None):
+        from fd_router.app.kv_events import build_kv_events  # noqa: PLC0415  (NumPy, which most policies don't need)
+
+        kv_events = build_kv_events(registry, pools, caches, telemetry)
+        runs += kv_events.runs
     if Need.PREFIX_INDEX in needs:
         runs.append(CacheProber(registry.all, pages.get, caches.on_facts, time.monotonic).run)
         telemetry.metrics.scheduling.watch_index(shared.index)
@@ -124,12 +139,21 @@ def build_scheduling(
 
     def make_policies() -> dict[str, Policy]:
         return {
-            role: _make_policy(config, role, policy, shared, telemetry, rng, reports_choices=Need.PREFIX_INDEX in needs)
+            role: _make_policy(
+                config,
+                role,
+                policy,
+                shared,
+                telemetry,
+                rng,
+                reports_choices=Need.PREFIX_INDEX in needs,
+                lookup=None if kv_events is None else kv_events.lookup(role),
+            )
             for role, policy in named.items()
         }
 
     policies = make_policies()
-    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages, caches)
+    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages, caches, kv_events)
     registry.on_change(changes.on_change)
     return Scheduling(
         policies=policies,
@@ -139,7 +163,7 @@ def build_scheduling(
         cached_blocks=shared.index.blocks_of if Need.PREFIX_INDEX in needs else None,
         prepare=tokenizer.prepare if tokenizer is not None else None,
         runs=runs,
-        close=tokenizer.close if tokenizer is not None else _nothing,
+        closes=[part.close for part in (tokenizer, kv_events) if part is not None],
         index=shared.index if Need.PREFIX_INDEX in needs else None,
         ranks=ranks,
     )
@@ -162,6 +186,7 @@ def _make_policy(
     rng: random.Random,
     *,
     reports_choices: bool,
+    lookup: MakeLookup | None,
 ) -> Policy:
     """Build the policy of one role, and what stands around it. Raises ConfigError."""
     metrics, log = telemetry.metrics.scheduling, telemetry.log
@@ -176,6 +201,7 @@ def _make_policy(
         reported_loads=shared.loads,
         load_table=LoadTable(),
         learning=shared.learning,
+        lookup=lookup,
     )
     policy = make_policy(named.name, environment, config.scheduler, own_options=named.options, key=named.key)
     if named.is_plugin:
@@ -221,7 +247,9 @@ class _FleetChanges:
         policies: Sequence[Policy],
         pages: LoadPages,
         caches: Caches,
+        kv_events: KvEvents | None,
     ) -> None:
+        self._kv_events = kv_events
         self._shared = shared
         self._caches = caches
         self._scraper = scraper
@@ -238,6 +266,8 @@ class _FleetChanges:
         if kind is ChangeKind.REMOVED or _has_lost_its_cache(change):
             self._caches.on_lost(instance)
             self._shared.loads.forget(instance.url)
+            if self._kv_events is not None:
+                self._kv_events.follower.drop(instance)
             if self._scraper is not None:
                 self._scraper.forget(instance)
         if not instance.takes_new:
@@ -314,5 +344,13 @@ async def _sweep(index: PrefixIndex, interval: float, log: RouterLog) -> None:
         log.debug(f"radix eviction: {before - index.blocks} of {before} blocks dropped")
 
 
-def _nothing() -> None:
-    """Nothing is to be closed."""
+def _wants_kv_events(options: SchedulerConfig, telemetry: Telemetry, *, has_tokens: bool) -> bool:
+    """Tell whether KV events are followed: without exact tokens they say nothing of a prompt. Raises ConfigError."""
+    if options.kv_events == "off" or (options.kv_events == "auto" and not has_tokens):
+        return False
+    problem = zmq_problem()
+    if problem and options.kv_events == "on":
+        raise ConfigError(f"scheduler.kv-events: on: {problem}")
+    if problem:
+        telemetry.log.info(f"KV events aren't followed: {problem}")
+    return not problem
