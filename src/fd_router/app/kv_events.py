@@ -34,8 +34,12 @@ class KvEvents(msgspec.Struct, frozen=True):
     blocks: EngineBlocks
     follower: KvEventFollower
     runs: Sequence[Callable[[], Coroutine[Any, Any, None]]]
-    close: Callable[[], None]
+    stop: Callable[[], None]
     on_truth: Callable[[str], OnTruth]  # for a role
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.stop()
 
     def lookup(self, role: str) -> MakeLookup:
         """Return how policies of ``role`` look prompts up."""

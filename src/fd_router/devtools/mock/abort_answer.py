@@ -1,11 +1,20 @@
-"""What FastDeploy's instances answer to an order to abort requests."""
+"""An order to abort requests as FastDeploy's instances take it, and what they answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from fd_router.devtools.mock.generation import Generation
+
+
+class AbortOrder(msgspec.Struct):
+    """The order: by ids, or all."""
+
+    req_ids: list[str] | None = None
+    abort_all: bool = False
 
 
 def aborted_answer(request_id: str, names: Sequence[str] | None, chosen: Sequence[Generation]) -> dict[str, Any]:

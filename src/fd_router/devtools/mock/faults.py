@@ -108,6 +108,12 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return at_path and (self.match == "all" or (self.match == "stream") == stream)
 
 
+class FaultsBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Faults that replace those which are on."""
+
+    faults: list[str | dict[str, Any]]
+
+
 def parse_fault(spec: str | dict[str, Any]) -> Fault:
     """Make a fault from ``kind:key=value,key=value`` or from its JSON object.
 

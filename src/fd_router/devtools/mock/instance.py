@@ -14,15 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from fd_router.devtools.engine_model.engine import Engine
-from fd_router.devtools.mock.abort_answer import aborted_answer
+from fd_router.devtools.mock.abort_answer import AbortOrder, aborted_answer
 from fd_router.devtools.mock.answers import Handle, decoded, injected, not_allowed, respond, respond_error, try_handle
 from fd_router.devtools.mock.completions import DEFAULT_MAX_TOKENS, Body, Ids, Words, given_tokens, ids_of, prompt_of
 from fd_router.devtools.mock.continuation import beginning_of, told_ids
 from fd_router.devtools.mock.engines import Load, engine_routes
-from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultInjector, parse_fault
+from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultInjector, FaultsBody, parse_fault
 from fd_router.devtools.mock.generation import EngineDriver, Generation, GenerationStats
 from fd_router.devtools.mock.heartbeat import Heartbeat, registration
 from fd_router.devtools.mock.http_server import Call, MockServer
@@ -46,15 +44,6 @@ DUPLICATE_TURNS = 5
 successor, on another connection, and a busy loop may read that one first. Between two looks it reads them all."""
 
 _TURN_SECS = 0.01
-
-
-class _AbortBody(msgspec.Struct):
-    req_ids: list[str] | None = None
-    abort_all: bool = False
-
-
-class _FaultsBody(msgspec.Struct, forbid_unknown_fields=True):
-    faults: list[str | dict[str, Any]]
 
 
 class MockInstance:
@@ -274,7 +263,7 @@ class MockInstance:
     # An instance's other endpoints.
 
     def _abort(self, call: Call) -> None:
-        wanted = decoded(call, _AbortBody)
+        wanted = decoded(call, AbortOrder)
         if not wanted.abort_all and not wanted.req_ids:
             raise BadRequestError("either req_ids or abort_all is required")
         names = None if wanted.abort_all else wanted.req_ids or []
@@ -366,7 +355,7 @@ class MockInstance:
         respond(call, {"faults": self._faults.describe(), "struck": self._faults.struck})
 
     def _change_faults(self, call: Call) -> None:
-        self.set_faults(*decoded(call, _FaultsBody).faults)
+        self.set_faults(*decoded(call, FaultsBody).faults)
         self._show_faults(call)
 
     # Faults that stand for a time.

@@ -381,7 +381,7 @@ class EngineBlocks:
 
 def _salt(hashes: list[int], event: BlockStored) -> None:
     """Let blocks that have more than tokens to them (an image, a salt) have names that no plain prompt has."""
-    plain = (None, [], [event.lora_name])
+    plain: tuple[object, ...] = (None, [], [event.lora_name])
     for at, extra in enumerate((event.extra_keys or ())[: len(hashes)]):
         if extra not in plain:
             hashes[at] = (hashes[at] + (salt_of(msgspec.msgpack.encode(extra)) | 1)) & MASK
