@@ -9,7 +9,7 @@ import pytest
 
 from fd_router.instances.changes import ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Instance, Readiness
 from fd_router.instances.registry import Registry
 from fd_router.instances.reserve_log import ReserveLog
 from fd_router.instances.source import REGISTER_YAML
@@ -184,3 +184,18 @@ def test_the_log_tells_once_and_when_it_is_over(registry: Registry, fleet: list[
     registry.probe_succeeded(fleet[0])
     due[-1]()
     assert log.lines[-1] == ("info", "The mixed requests no longer go to instances that aren't healthy")
+
+
+def test_one_that_is_not_ready_serves_where_nobody_is_left_and_one_that_ends_never(
+    registry: Registry, fleet: list[Instance]
+) -> None:
+    registry.set_readiness(fleet[0], Readiness.UNREADY)
+    registry.set_readiness(fleet[1], Readiness.TERMINATING)
+    assert serving(registry) == [3, 4]
+    for instance in fleet[2:]:
+        registry.set_draining(instance.key, True)
+    assert serving(registry) == [1]
+    registry.set_readiness(fleet[0], Readiness.TERMINATING)
+    assert serving(registry) == []
+    registry.set_readiness(fleet[1], Readiness.READY)
+    assert serving(registry) == [2]

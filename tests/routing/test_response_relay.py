@@ -52,7 +52,7 @@ class Relay(ResponseRelay):
         return self._client  # type: ignore[return-value]
 
     def go_on(self, data: bytes) -> None:
-        self._write_data(data)
+        self.on_data(data)
 
     @property
     def kept(self) -> bytes:

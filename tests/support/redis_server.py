@@ -72,6 +72,13 @@ class RedisServer:
             self.process.wait(30)
             self.process = None
 
+    def stop(self) -> None:
+        """End it in order, by SIGTERM."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+            self.process = None
+
     def pause(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fd_router.admission.networks import Networks
+from fd_router.app.discovery import HEED_NETWORKS, open_discoveries
 from fd_router.app.reload import PrepareSources
 from fd_router.app.runtime import Run, Runtime
 from fd_router.instances.registration import require_served
@@ -20,6 +21,7 @@ from fd_router.instances.sources.named import NamedInstances, read_named
 from fd_router.instances.sources.register_yaml import RegisterYaml
 from fd_router.instances.sources.runner import SourceRunner
 from fd_router.instances.sources.state_file import StateFile
+from fd_router.telemetry.metrics.sources import SourceCollector
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
     """
     config, log = runtime.live.current, runtime.log
     accept = partial(require_served, dialects=registry.dialects, splitwise=config.server.splitwise)
-    fleet = FleetSources(registry, accept, log=log)
+    fleet = FleetSources(registry, accept, log=log, networks=networks)
     run = partial(SourceRunner, clock=runtime.clock, log=log)
     named = NamedInstances(read_named(config.manager.instance, accept))
     listed = fleet.members_of(REGISTER_YAML)
@@ -50,8 +52,11 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
         state_file = StateFile(Path(path), registry, accept, log=log, networks=networks)
         runs.append(run(state_file, fleet.members_of(STATE_FILE)).run)
         finish = state_file.finish
-    for position, source in enumerate(open_sources(config.instances)):
-        runs.append(run(source, fleet.members_of(discovery(source.name, position))).run)
+    own = open_discoveries(config, accept)
+    for position, source in enumerate((*own, *open_sources(config.instances))):
+        rank = discovery(source.name, position, heeds_networks=isinstance(source, HEED_NETWORKS))
+        runs.append(run(source, fleet.members_of(rank)).run)
+    runtime.telemetry.metrics.show(SourceCollector(fleet.states))
     return Sources(
         register_api=fleet.members_of(REGISTER_API),
         peers=fleet.members_of(PEERS),

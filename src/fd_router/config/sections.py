@@ -11,6 +11,7 @@ import msgspec
 from fd_router.config.admission import AccessConfig, AdmissionConfig
 from fd_router.config.capacity import ProtectionConfig
 from fd_router.config.continuation import ContinuationConfig
+from fd_router.config.discovery import DiscoveryConfig
 from fd_router.config.dotted_path import DOTTED_PATHS_PATTERN
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.log import LogConfig
@@ -381,6 +382,7 @@ class Config(msgspec.Struct, frozen=True):
     scheduler: SchedulerConfig = msgspec.field(default_factory=SchedulerConfig)
     manager: ManagerConfig = msgspec.field(default_factory=ManagerConfig)
     instances: InstancesConfig = msgspec.field(default_factory=InstancesConfig)
+    discovery: DiscoveryConfig = msgspec.field(default_factory=DiscoveryConfig)
     models: ModelsConfig = msgspec.field(default_factory=ModelsConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)

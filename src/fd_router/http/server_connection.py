@@ -61,7 +61,7 @@ class ServerConnection(ClosableConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.write = partial(self._context.batcher.write, self._transport)
+        self.write = self._context.batcher.outlet(self._transport).write
         peer = transport.get_extra_info("peername")
         self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
         self._reader.peer = self._context.reader.forwarding.peer(

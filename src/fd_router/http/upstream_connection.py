@@ -26,7 +26,7 @@ from fd_router.http.keepalive import keep_alive
 from fd_router.http.unsent import unsent_bytes
 from fd_router.http.upstream_contract import Listener, Owner
 from fd_router.http.upstream_settings import UpstreamSettings
-from fd_router.http.write_batcher import Buffers
+from fd_router.http.write_batcher import Buffers, Outlet
 
 
 def _nothing() -> int:
@@ -45,8 +45,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_again", "_began_at", "_deliver", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last",
-        "_left", "_listener", "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings", "_time_limit",
-        "_transport", "_unsent", "deadline",
+        "_left", "_listener", "_outlet", "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings",
+        "_time_limit", "_transport", "_unsent", "deadline",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
@@ -54,6 +54,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._settings = settings
         self._reader = AnswerReader(settings.inspected)
         self._transport: asyncio.Transport | None = None
+        self._outlet: Outlet | None = None  # while there is a transport
         self._listener: Listener | None = None
         self._deliver: Callable[[bytes], None] = _nobody  # more of the body, while there is a listener
         self._known: KnownHead | None = None  # the last head, if it may be used again …
@@ -80,12 +81,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._time_limit = time_limit or settings.options.first_byte_timeout_secs
         self.deadline = settings.sweeper.now + self._time_limit
         self._sent_in = settings.batcher.turn
-        if self._transport is None:
+        outlet = self._outlet
+        if outlet is None:
             self._lost(None, listener)
         elif isinstance(message, bytes):
-            settings.batcher.write(self._transport, message)
+            outlet.write(message)
         else:
-            settings.batcher.write_buffers(self._transport, message)
+            outlet.write_buffers(message)
 
     def deliver_to(self, take: Callable[[bytes], None]) -> None:
         """Give the rest of the body under way to ``take``, and no longer to the listener's ``on_data``."""
@@ -165,6 +167,7 @@ class UpstreamConnection(asyncio.Protocol):
             cast("asyncio.Transport", transport).abort()
             return
         self._transport = cast("asyncio.Transport", transport)
+        self._outlet = self._settings.batcher.outlet(self._transport)
         self._unsent = unsent_bytes(self._transport)
         if (sock := transport.get_extra_info("socket")) is not None:
             keep_alive(sock, self._settings.options.instance_keepalive_secs)
@@ -185,7 +188,8 @@ class UpstreamConnection(asyncio.Protocol):
                     settings = self._settings
                     self.deadline = settings.sweeper.now + settings.stall_timeout
                     self._last = data if len(data) >= ENOUGH else last_bytes(self._last, data)
-                    self._deliver(data)
+                    deliver = self._deliver  # called by its name it would be looked for as a method, in vain
+                    deliver(data)
                     return
             elif not reader.begun and self._receive_first(data, listener):
                 return
@@ -199,7 +203,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is None:  # abandoned
             return
         self._is_over = True
-        self._transport, self._unsent = None, _nothing
+        self._transport, self._outlet, self._unsent = None, None, _nothing
         listener = self._listener
         try:
             self._settings.sweeper.discard(self)

@@ -8,6 +8,7 @@ request. Written one after the other, they find it awake. Nothing waits longer t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from fd_router.http.spliced_body import Body, pieces_of
@@ -26,44 +27,74 @@ class _Writer(Protocol):
 
 
 class WriteBatcher:
-    """Gathers writes of all connections of a loop."""
+    """Gathers writes of all connections of a loop, which each have an ``Outlet`` for them."""
 
     __slots__ = ("_call_soon", "_waiting", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon = loop.call_soon
-        self._waiting: list[tuple[_Writer, bytes]] = []
+        self._waiting: list[tuple[_Writer, bytes]] = []  # always this list: the outlets have it too
         self.turn = 0
         """How often all that waited was written: what was given in this turn is still here. Read only."""
 
-    def write(self, transport: _Writer, data: bytes) -> None:
-        """Write ``data`` to ``transport`` at the end of this turn, in the order of the calls."""
-        if not self._waiting:
-            call_soon = self._call_soon
-            call_soon(self.flush)
-        self._waiting.append((transport, data))
-        if len(data) >= LARGE:
-            self.flush()
-
-    def write_buffers(self, transport: asyncio.Transport, pieces: Buffers) -> None:
-        """Do the same with what needn't be copied together."""
-        self.write(_InBuffers(transport, pieces), b"")
+    def outlet(self, transport: asyncio.Transport) -> Outlet:
+        """Return where to write to ``transport``."""
+        return Outlet(transport, self._waiting, self._call_soon, self.flush)
 
     def flush(self) -> None:
         """Write what waits now: before a transport is closed, for one."""
         waiting = self._waiting
         if waiting:
-            self._waiting = []
+            rest = iter(waiting[:])
+            waiting.clear()
             self.turn += 1
-            rest = iter(waiting)
             try:
                 for transport, data in rest:
                     if not transport.is_closing():  # it may have been closed since, and closed ones raise
                         transport.write(data)
             except Exception:  # a bug with one must not take the others' bytes with it
-                self._waiting = [*rest, *self._waiting]
+                waiting[:0] = rest
                 self._call_soon(self.flush)
                 raise
+
+
+class Outlet:
+    """Where one connection writes: what it is given goes out at the end of the loop's turn, in the order of the calls.
+
+    One object a connection: to bind the transport by ``partial`` would cost each write as much again.
+    """
+
+    __slots__ = ("_call_soon", "_flush", "_transport", "_waiting")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        waiting: list[tuple[_Writer, bytes]],
+        call_soon: Callable[[Callable[[], None]], object],
+        flush: Callable[[], None],
+    ) -> None:
+        """``waiting``: the batcher's list, which ``flush`` writes."""
+        self._transport = transport
+        self._waiting = waiting
+        self._call_soon = call_soon
+        self._flush = flush
+
+    def write(self, data: bytes) -> None:
+        """Write ``data`` at the end of this turn."""
+        waiting = self._waiting
+        if not waiting:
+            call_soon = self._call_soon  # called by its name it would be looked for as a method, in vain
+            call_soon(self._flush)
+        waiting.append((self._transport, data))
+        if len(data) >= LARGE:
+            self._flush()
+
+    def write_buffers(self, pieces: Buffers) -> None:
+        """Do the same with what needn't be copied together."""
+        waiting = self._waiting
+        waiting.append((_InBuffers(self._transport, pieces), b""))
+        if len(waiting) == 1:
+            self._call_soon(self._flush)
 
 
 def write_nowhere(data: bytes) -> None:

@@ -23,6 +23,7 @@ from fd_router.routing.continuation.single_leg import SingleLeg
 from fd_router.routing.model_route import ModelRoute
 from fd_router.routing.phase import AT_AN_INSTANCE, AWAITING, CONNECTING, HELD, PREPARING, STREAMING, UNANSWERED
 from fd_router.routing.request import RoutedRequest, report_failure, tell_status
+from fd_router.routing.response_relay import ResponseRelay
 from fd_router.scheduling.ranks import RankReservation
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.reservation import Reservation
@@ -271,6 +272,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self.on_complete()
         else:  # nearly always: it was judged by all of it
             self._end("completed")
+
+    on_data = ResponseRelay.on_data  # as it is; what UpstreamRequest declares would come first
 
     def on_complete(self) -> None:
         """The instance's answer is whole, and so is the client's."""

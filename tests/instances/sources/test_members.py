@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from fd_router.engines.dialects import Dialects
-from fd_router.instances.instance import Health
+from fd_router.instances.instance import Health, Readiness
 from fd_router.instances.registration import require_served
 from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
 from fd_router.instances.sources.members import Diff, FleetSources
@@ -200,3 +200,29 @@ def test_log_lines_tell_the_source(registry, members, describe, log) -> None:
 
 def test_what_it_shows(fleet, members) -> None:
     assert repr(fleet) == "<FleetSources, lists: register.yaml, first, second>"
+
+
+def test_what_a_source_says_of_its_member_holds_until_it_is_another_ones(registry, members, describe, log) -> None:
+    """The instance itself can't take it back, nor can a source that it isn't a member of."""
+    instance = members["second"].upsert(describe(1))
+    members["second"].set_readiness(KEY, Readiness.TERMINATING)
+    members["register"].upsert(describe(1, tp_size=4))
+    members["first"].set_readiness(KEY, Readiness.UNREADY)
+    assert instance.readiness is Readiness.TERMINATING
+    members["first"].upsert(describe(1))
+    assert instance.readiness is Readiness.READY
+    members["first"].set_readiness(KEY, Readiness.UNREADY)
+    members["second"].upsert(describe(1, tp_size=2))
+    members["first"].remove(KEY)
+    assert (instance.source.name, instance.readiness) == ("second", Readiness.READY)
+    members["second"].set_readiness(KEY, Readiness.UNREADY)
+    members["second"].remove(KEY)
+    assert members["second"].upsert(describe(1)).readiness is Readiness.READY
+    members["second"].set_readiness("10.0.0.9:1", Readiness.UNREADY)  # nobody
+    assert [line for _, line in log.lines if line.startswith("Server")] == [
+        "Server http://10.0.0.1:1 terminates: no new requests, 0 running",
+        "Server http://10.0.0.1:1 is ready again, says first",
+        "Server http://10.0.0.1:1 is not ready, says first: no new requests while others serve",
+        "Server http://10.0.0.1:1 is ready again, says second",
+        "Server http://10.0.0.1:1 is not ready, says second: no new requests while others serve",
+    ]

@@ -90,6 +90,13 @@ class SimulateOptions(RunOptions, frozen=True):
         float,
         Option(help="How often several routers tell each other what they know; 0: never.", unit="ms", minimum=0),
     ] = 20.0
+    what_if: Annotated[
+        bool,
+        Option(
+            help="The trace is a recording of a running router (telemetry.recording-folder): show how true the "
+            "simulation of it is, its fleet measured from it, and then what other policies would have made of it."
+        ),
+    ] = False
     seed: Annotated[int, Option(help="Seed of what a policy leaves to chance.")] = 0
 
     @property

@@ -8,17 +8,29 @@ names it takes it over; without one it is removed, and may register itself again
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
+from fd_router.config.host_names import is_name
 from fd_router.http.pace import Pace
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Instance, Readiness
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import Source
+from fd_router.instances.sources.source_health import SourceHealth
 from fd_router.telemetry.contracts import Log
+
+
+class Hosts(Protocol):
+    """Networks."""
+
+    def __contains__(self, host: str) -> bool:
+        """Tell whether the address ``host`` is in one of them."""
+
 
 Accept = Callable[[Registration], None]
 """Raises RegistrationError for an instance that can't be a member here: its role isn't one of the router's mode."""
@@ -34,8 +46,9 @@ class Diff(msgspec.Struct, frozen=True):
 class SourceMembers:
     """What one source may do with the fleet. For the loop's thread; nothing waits."""
 
-    def __init__(self, fleet: FleetSources, source: Source) -> None:
+    def __init__(self, fleet: FleetSources, source: Source, health: SourceHealth) -> None:
         self.source = source
+        self.health = health
         self.listed: dict[str, Registration] = {}
         """What a list names now, by key; empty for the others."""
         self.warned: dict[str, str] = {}
@@ -54,6 +67,10 @@ class SourceMembers:
     def remove(self, key: str, reason: str = "") -> bool:
         """Name the instance with ``key`` no more; requests that run there go on. Returns whether it was a member."""
         return self._fleet.remove(self, key, reason or f"no longer in {self.source.name}")
+
+    def set_readiness(self, key: str, readiness: Readiness) -> None:
+        """Say whether the instance with ``key`` is to be given requests, if it is the source's member."""
+        self._fleet.set_readiness(self, key, readiness)
 
     def replace(self, registrations: Iterable[Registration], *, indices: Iterable[int] = (), reason: str = "") -> Diff:
         """Make these the source's instances: name them, and no more those that it named before.
@@ -76,6 +93,7 @@ class SourceMembers:
 
     def _replace(self, registrations: Iterable[Registration], indices: Iterable[int], reason: str) -> Iterator[None]:
         """Replace them one by one."""
+        self.health.worked()
         wanted = {registration.key: registration for registration in registrations}
         for key in sorted({*self.listed, *self._own()} - wanted.keys()):
             self.remove(key, reason)
@@ -90,6 +108,10 @@ class SourceMembers:
         after = self._own()
         return Diff(tuple(sorted(after - before)), tuple(sorted(before - after)))
 
+    def warn(self, text: str) -> None:
+        """Write a warning to the router's log."""
+        self._fleet.warn(text)
+
     def _own(self) -> set[str]:
         return self._fleet.keys_of(self.source)
 
@@ -100,19 +122,27 @@ class SourceMembers:
 class FleetSources:
     """All sources of one fleet, and what happens where they name the same instance."""
 
-    def __init__(self, registry: Registry, accept: Accept, *, log: Log) -> None:
+    def __init__(self, registry: Registry, accept: Accept, *, log: Log, networks: Hosts | None = None) -> None:
+        """``networks``: those in which instances must be that a source which heeds them names; None: any."""
         self._registry = registry
         self._accept = accept
+        self._networks = networks
         self._log = log
         self._lists: list[SourceMembers] = []
 
     def members_of(self, source: Source) -> SourceMembers:
         """Return what ``source`` is to work with. Of lists, no two may have the same rank."""
-        members = SourceMembers(self, source)
+        members = SourceMembers(self, source, SourceHealth(source.name, self._log))
         if source.is_list:
             self._lists.append(members)
             self._lists.sort(key=lambda each: each.source.rank, reverse=True)
         return members
+
+    def states(self) -> Iterator[tuple[str, SourceHealth, int]]:
+        """Give each list's name, its health, and how many instances are its members, for the metrics."""
+        numbers = Counter(instance.source.name for instance in self._registry.all())
+        for each in self._lists:
+            yield each.source.name, each.health, numbers[each.source.name]
 
     def keys_of(self, source: Source) -> set[str]:
         """Return the keys of the source's members."""
@@ -145,10 +175,21 @@ class FleetSources:
         for other in self._lists:
             if (registration := other.listed.get(key)) is not None:
                 instance.source = other.source
+                self._registry.set_readiness(instance, Readiness.READY)
                 other.warned.pop(key, None)
                 self._registry.register(registration, other.source)
                 return True
         return self._registry.remove(key, reason) is not None
+
+    def set_readiness(self, members: SourceMembers, key: str, readiness: Readiness) -> None:
+        """See ``SourceMembers.set_readiness``."""
+        instance = self._registry.get(key)
+        if instance is not None and instance.source == members.source:
+            self._registry.set_readiness(instance, readiness)
+
+    def warn(self, text: str) -> None:
+        """See ``SourceMembers.warn``."""
+        self._log.warn(text)
 
     def _why_not(self, source: Source, registration: Registration) -> str:
         """Say why an instance can't be a member, or nothing."""
@@ -156,6 +197,9 @@ class FleetSources:
             self._accept(registration)
         except RegistrationError as error:
             return error.message
+        host = registration.host_ip  # where a name leads to is looked at with each connection
+        if source.heeds_networks and self._networks is not None and not is_name(host) and host not in self._networks:
+            return f"{host} is in none of access.register-networks"
         banned = source.heeds_bans and self._registry.banned_secs(registration.key) > 0
         return "removed by an admin, and banned" if banned else ""
 

@@ -43,6 +43,7 @@ class SourceRunner:
             except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a plug-in meets, the fleet is served)
                 if self._clock() - began >= MAX_DELAY_SECS:
                     delay = FIRST_DELAY_SECS
+                self._members.health.count_failure()
                 self._log.error(
                     f"Source {self._members.source.name} failed, its instances stay, it is run again in {delay:g} s: "
                     f"{say(error)}"

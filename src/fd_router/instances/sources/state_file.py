@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -15,18 +15,11 @@ from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import STATE_FILE
-from fd_router.instances.sources.members import Accept, SourceMembers
+from fd_router.instances.sources.members import Accept, Hosts, SourceMembers
 from fd_router.telemetry.contracts import Log
 
 SAVE_SECS = 1.0
 """How long a change may wait to be written: what a crash may lose, until the next heartbeat."""
-
-
-class Hosts(Protocol):
-    """Networks."""
-
-    def __contains__(self, host: str) -> bool:
-        """Tell whether the address ``host`` is in one of them."""
 
 
 class _State(msgspec.Struct):

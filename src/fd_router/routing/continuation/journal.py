@@ -153,7 +153,8 @@ class Journal:
             self._grow(size)
         if data[self._end] == self._usual:  # ``endswith`` costs half as much again
             self._pieces.append(data)
-            self._write(data)
+            write = self._write  # called by its name it would be looked for as a method, in vain
+            write(data)
         else:
             self._look(data)
 

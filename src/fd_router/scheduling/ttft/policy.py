@@ -112,7 +112,7 @@ class TtftAwarePolicy(Policy):
         self._fleet = PrefillSpeed(float(options.prefill_tokens_per_sec))
         self._published = self._fleet.tokens_per_sec  # what the columns were made with
         self._ratio = TokenRatio()
-        self._chosen: Prompt | None = None  # until it is placed
+        self._chosen: Scoring | None = None  # until the prompt is placed
         self._learning = environment.learning
         self._learner = None  # what other routers tell, and are told
         if self._learning is not None:
@@ -127,11 +127,11 @@ class TtftAwarePolicy(Policy):
         prompt = self._measure(request)
         scoring = self._score(prompt, candidates, now)
         place = self._pick(scoring.best(), candidates)
-        chosen = candidates[place]
+        scoring.choice = chosen = candidates[place]
         backlog = self._backlogs[chosen.url]
         prompt.cached = scoring.cached(place)
         prompt.predicted = backlog.seconds(now) + scoring.before(place) + prompt.own / backlog.speed.tokens_per_sec
-        self._chosen = prompt
+        self._chosen = scoring
         scoring.settle(place, self._rent)
         self._choices += 1
         self._columns.chosen[self._columns.slot(chosen.url)] = self._choices
@@ -149,8 +149,11 @@ class TtftAwarePolicy(Policy):
 
     def on_dispatch(self, request: RequestView, candidate: Candidate) -> Placed:
         """Count the prompt among those that ``candidate`` has to prefill."""
-        prompt, self._chosen = self._chosen, None
-        assert prompt is not None, "nothing was chosen"
+        scoring, self._chosen = self._chosen, None
+        assert scoring is not None, "nothing was chosen"
+        prompt = scoring.prompt
+        if candidate is not scoring.choice:  # another policy's, beside which this one decides
+            prompt.cached = scoring.cached_at(candidate)
         backlog = self._backlogs[candidate.url]
         is_heard = request.stream or self._is_prefill  # whose whole answer is its first token
         hold_queue = self._hold_queues[candidate.url]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-OF_A_PROCESS = ("process_", "python_", "fd_router_state_")
+OF_A_PROCESS = ("process_", "python_", "fd_router_state_", "fd_router_source_")
 """Beginnings of names that tell of one process: each worker's stand side by side."""
 
 OF_ALL = (

@@ -1,0 +1,66 @@
+"""A file of instances that is followed as it changes, in the form of ``register.yaml``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from fd_router.instances.sources.members import Accept, SourceMembers
+from fd_router.instances.sources.register_yaml import RegisterFile, read_register_file
+
+Signature = tuple[int, int, int]
+"""What tells one state of a file from another: time of the last change, size, inode."""
+
+MISSING: Signature = (0, 0, 0)
+
+
+class WatchedFile:
+    """The source that names what the file does, again whenever it has changed. It takes all of a file, or nothing.
+
+    The file is looked at again and again rather than by inotify, which tells nothing of a network's file system, nor
+    of the links by which Kubernetes puts another ConfigMap in place.
+    """
+
+    def __init__(self, path: str, accept: Accept, check_secs: float) -> None:
+        """``accept`` raises RegistrationError for what can't be a member here."""
+        self.name = f"file {path}"
+        self._path = Path(path)
+        self._accept = accept
+        self._check_secs = check_secs
+        self._read_of: Signature | None = None  # what the file was when it was read last
+
+    async def run(self, members: SourceMembers) -> None:
+        """Name what the file has, now and after each change."""
+        seen = _signature(self._path)
+        while True:
+            if seen != self._read_of:
+                self._read_of = seen
+                await self._name(await asyncio.to_thread(read_register_file, self._path, self._accept), members)
+            before = seen
+            await self._pause()
+            seen = _signature(self._path)
+            while seen != before:  # somebody is writing: half a file may look like a whole one
+                before = seen
+                await self._pause()
+                seen = _signature(self._path)
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._check_secs)
+
+    async def _name(self, file: RegisterFile, members: SourceMembers) -> None:
+        if file.problems:
+            members.health.failed("; ".join(map(str, file.problems)))
+        else:
+            await members.replace_in_slices(file.entries.values(), indices=file.entries)
+
+    def __repr__(self) -> str:
+        return f"<WatchedFile {self._path}>"
+
+
+def _signature(path: Path) -> Signature:
+    """Follow links: what is behind them may be another file now."""
+    try:
+        stat = path.stat()
+    except OSError:  # reading it tells why
+        return MISSING
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
