@@ -35,7 +35,7 @@ class WatchedFile:
         while True:
             if seen != self._read_of:
                 self._read_of = seen
-                self._name(await asyncio.to_thread(read_register_file, self._path, self._accept), members)
+                await self._name(await asyncio.to_thread(read_register_file, self._path, self._accept), members)
             before = seen
             await self._pause()
             seen = _signature(self._path)
@@ -47,11 +47,11 @@ class WatchedFile:
     async def _pause(self) -> None:
         await asyncio.sleep(self._check_secs)
 
-    def _name(self, file: RegisterFile, members: SourceMembers) -> None:
+    async def _name(self, file: RegisterFile, members: SourceMembers) -> None:
         if file.problems:
             members.health.failed("; ".join(map(str, file.problems)))
         else:
-            members.replace(file.entries.values(), indices=file.entries)
+            await members.replace_in_slices(file.entries.values(), indices=file.entries)
 
     def __repr__(self) -> str:
         return f"<WatchedFile {self._path}>"
