@@ -34,8 +34,8 @@ class WatchedFile:
         seen = _signature(self._path)
         while True:
             if seen != self._read_of:
+                self._name(await self._read(), members)
                 self._read_of = seen
-                self._name(await asyncio.to_thread(read_register_file, self._path, self._accept), members)
             before = seen
             await self._pause()
             seen = _signature(self._path)
@@ -43,6 +43,11 @@ class WatchedFile:
                 before = seen
                 await self._pause()
                 seen = _signature(self._path)
+
+    async def _read(self) -> RegisterFile:
+        if self._read_of is None:  # at the start: its instances are probed before clients come
+            return read_register_file(self._path, self._accept)
+        return await asyncio.to_thread(read_register_file, self._path, self._accept)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._check_secs)

@@ -80,6 +80,7 @@ class KubernetesInstances:
                 reached = change.pod.metadata.resource_version or reached
                 if change.type != "BOOKMARK":
                     self._take(change, members)
+            self._name_all(members)  # also what was banned, or removed by an admin, meanwhile
         except ExpiredError:
             await self._pause()  # an API server that says so again and again isn't asked without a break
             return ""
@@ -99,6 +100,9 @@ class KubernetesInstances:
         for pod in pods:
             self._hold(pod, members)
         self._left_out = {uid: why for uid, why in self._left_out.items() if uid in self._pods}
+        self._name_all(members)
+
+    def _name_all(self, members: SourceMembers) -> None:
         chosen = {key: found for key in self._holders if self._is_named(key, found := self._chosen(key), members)}
         members.replace(found.registration for found in chosen.values())
         for key, found in chosen.items():
