@@ -110,8 +110,8 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml $(RESOLVE)
 
 lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) --output-file requirements.lock
-	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra dns --extra kubernetes --extra redis --extra tokenizer --extra otel --extra tui --group dev --output-file requirements-dev.lock
-	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra dns --extra kubernetes --extra redis --extra otel --output-file requirements-image.lock
+	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra dns --extra kubernetes --extra kv-events --extra redis --extra tokenizer --extra otel --extra tui --extra tune --group dev --output-file requirements-dev.lock
+	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra dns --extra kubernetes --extra kv-events --extra redis --extra otel --output-file requirements-image.lock
 	$(BIN)/uv pip compile $(RESOLVE) $(UPGRADE) --group site --output-file requirements-site.lock
 	$(BIN)/uv pip compile $(RESOLVE) $(UPGRADE) --group release --output-file requirements-release.lock
 

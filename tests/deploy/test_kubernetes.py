@@ -14,8 +14,7 @@ from tests.support.schemas import check_kubernetes
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "kubernetes"
-BASE = ("router.yaml", "state.yaml")
-OPERATORS = {"ServiceMonitor": {"metadata", "spec"}}  # kinds that aren't Kubernetes' own
+BASE = ("rbac.yaml", "router.yaml", "state.yaml")
 
 
 def manifests(*names: str) -> list[dict[str, Any]]:
@@ -25,7 +24,7 @@ def manifests(*names: str) -> list[dict[str, Any]]:
 def one(kind: str, name: str) -> dict[str, Any]:
     (found,) = [
         manifest
-        for manifest in manifests(*BASE, "autoscaling.yaml", "monitoring.yaml")
+        for manifest in manifests(*BASE, "autoscaling.yaml", "monitoring.yaml", "mocks.yaml")
         if (manifest["kind"], manifest["metadata"]["name"]) == (kind, name)
     ]
     return found
@@ -40,7 +39,7 @@ def configuration() -> Config:
     return load(str(EXAMPLE / "config.yaml"), {}, {}).config
 
 
-@pytest.mark.parametrize("name", [*BASE, "autoscaling.yaml"])
+@pytest.mark.parametrize("name", [*BASE, "autoscaling.yaml", "mocks.yaml"])
 def test_kubernetes_takes_it(name: str) -> None:
     for manifest in manifests(name):
         check_kubernetes(manifest)
@@ -110,7 +109,24 @@ def test_the_configuration_fits_the_pods() -> None:
     assert config.log.output == "stdout"  # the file system can't be written
 
 
-@pytest.mark.parametrize("name", ["fd-router", "fd-router-state"])
+def test_the_routers_find_the_mocks_and_may_do_so() -> None:
+    (entry,) = configuration().discovery.kubernetes.values()
+    name, _, value = entry["label-selector"].partition("=")
+    template = pod("mocks")
+    assert template["metadata"]["labels"][name] == value
+    assert [port["name"] for port in template["spec"]["containers"][0]["ports"]] == [entry["port"]]
+    (account,) = one("RoleBinding", "fd-router")["subjects"]
+    assert (
+        account["name"]
+        == pod("fd-router")["spec"]["serviceAccountName"]
+        == one("ServiceAccount", "fd-router")["metadata"]["name"]
+    )
+    assert one("RoleBinding", "fd-router")["roleRef"]["name"] == one("Role", "fd-router")["metadata"]["name"]
+    (rule,) = one("Role", "fd-router")["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+
+
+@pytest.mark.parametrize("name", ["fd-router", "fd-router-state", "mocks"])
 def test_no_pod_may_do_more_than_it_must(name: str) -> None:
     spec = pod(name)["spec"]
     assert spec["securityContext"]["runAsNonRoot"] is True

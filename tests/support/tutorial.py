@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from tests.support.mock_process import SOURCES
+from tests.support.fork_server import SOURCES, ForkedProcess, fork_server
 from tests.support.ports import free_port
 
 _BLOCK = re.compile(r"^```sh *([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -40,7 +41,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ports: dict[str, int] = {}
-        self._servers: dict[str, subprocess.Popen[bytes]] = {}
+        self._servers: dict[str, subprocess.Popen[bytes] | ForkedProcess] = {}
         (folder / "bin").mkdir()
         self._environment = {
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(SOURCES), "HOME": str(folder),
@@ -67,7 +68,13 @@ class Reader:
             self._run(block.code)
 
     def _serve(self, name: str, code: str) -> None:
+        program, *arguments = shlex.split(self._own(code))
         with (self._folder / f"{name}.log").open("ab") as log:
+            if program == "fd-router":  # as it is typed, but without what importing it takes
+                self._servers[name] = fork_server().start(
+                    arguments, output=log.fileno(), environment=self._environment, cwd=self.cwd
+                )
+                return
             self._servers[name] = subprocess.Popen(
                 ["bash", "-c", f"exec {self._own(code).strip()}"], cwd=self.cwd, env=self._environment,
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,

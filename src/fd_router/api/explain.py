@@ -147,9 +147,17 @@ def _entry(instance: Instance, standing: Standing | None, *, best: bool) -> dict
         "running": instance.running,
         "tokens": instance.tokens,
         "prefix_hit_percent": standing.hit if standing is not None else None,
+        "prefix_hit_source": _source(standing),
         "load": standing.load if standing is not None else None,
         "score": standing.score if standing is not None else None,
     }
+
+
+def _source(standing: Standing | None) -> str | None:
+    """Say who knows of the hit: the engine, by its KV events, or the router, by what it sent there."""
+    if standing is None or standing.hit is None:
+        return None
+    return "engine" if standing.is_told else "router"
 
 
 def _state(instance: Instance) -> str:

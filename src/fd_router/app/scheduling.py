@@ -7,12 +7,13 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
 from fd_router.api.explain import ExplainApi, Prepare
 from fd_router.app.caches import Caches
+from fd_router.app.kv_wanted import wants_kv_events
 from fd_router.app.recording import build_recording
 from fd_router.app.shadow import make_shadow
 from fd_router.app.tokenizer import build_tokenizer
@@ -29,7 +30,7 @@ from fd_router.instances.registry import Registry
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.scheduling.decision_header import DecisionHeaderPolicy
-from fd_router.scheduling.environment import Choice, Environment, Later
+from fd_router.scheduling.environment import Choice, Environment, Later, MakeLookup
 from fd_router.scheduling.explanation import Verdict, draw_with
 from fd_router.scheduling.load_table import LoadTable
 from fd_router.scheduling.loads import ReportedLoads
@@ -55,6 +56,9 @@ from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.instruments import Histogram
 from fd_router.telemetry.metrics.scheduling import DECISION_BOUNDS, observe_hit
 from fd_router.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from fd_router.app.kv_events import KvEvents
 
 TIMED_DECISIONS = 8
 """One decision of so many is timed: looking at a clock twice takes longer than most decisions."""
@@ -127,6 +131,14 @@ def build_scheduling(
         runs.append(recording.run)
     ranks = Ranks[Instance]() if Need.PREFIX_INDEX in needs and "mixed" in named else None
     caches = _caches(shared.index, ranks, options, telemetry, has_tokens=tokenizer is not None)
+    kv_events = None
+    if Need.PREFIX_INDEX in needs and wants_kv_events(
+        options, telemetry.log, has_tokens=tokenizer is not None, is_recorded=recorder is not None
+    ):
+        from fd_router.app.kv_events import build_kv_events  # noqa: PLC0415  (NumPy)
+
+        kv_events = build_kv_events(registry, pools, caches, telemetry)
+        runs += kv_events.runs
     if Need.PREFIX_INDEX in needs:
         runs.append(CacheProber(registry.all, pages.get, caches.on_facts, time.monotonic).run)
         telemetry.metrics.scheduling.watch_index(shared.index)
@@ -138,8 +150,9 @@ def build_scheduling(
     def make_one(role: str, named: NamedPolicy) -> Policy:
         has_index = Need.PREFIX_INDEX in in_force
         load_table = LoadTable()
+        lookup = None if kv_events is None else kv_events.lookup(role)
         policy = _make_policy(
-            config, role, named, shared, telemetry, rng, load_table=load_table, reports_choices=has_index
+            config, role, named, shared, telemetry, rng, load_table=load_table, reports_choices=has_index, lookup=lookup
         )
         if (shadow := shadows.get(role)) is not None:
             index = shared.index if has_index else None
@@ -147,7 +160,7 @@ def build_scheduling(
         return DecisionHeaderPolicy(policy, role, named.name) if config.proxy.explain_header != "off" else policy
 
     policies = make_policies()
-    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages, caches)
+    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages, caches, kv_events)
     registry.on_change(changes.on_change)
     return Scheduling(
         policies=policies,
@@ -157,7 +170,7 @@ def build_scheduling(
         cached_blocks=shared.index.blocks_of if Need.PREFIX_INDEX in needs else None,
         prepare=tokenizer.prepare if tokenizer is not None else None,
         runs=runs,
-        close=partial(_close, *(part for part in (tokenizer, recording) if part is not None)),
+        close=partial(_close, *(part for part in (tokenizer, recording, kv_events) if part is not None)),
         index=shared.index if Need.PREFIX_INDEX in needs else None,
         ranks=ranks,
         recorder=recorder,
@@ -196,6 +209,7 @@ def _make_policy(
     *,
     load_table: LoadTable,
     reports_choices: bool,
+    lookup: MakeLookup | None,
 ) -> Policy:
     """Build the policy of one role, and what stands around it. Raises ConfigError."""
     metrics, log = telemetry.metrics.scheduling, telemetry.log
@@ -215,6 +229,7 @@ def _make_policy(
         reported_loads=shared.loads,
         load_table=load_table,
         learning=shared.learning,
+        lookup=lookup,
     )
     policy = make_policy(named.name, environment, config.scheduler, own_options=named.options, key=named.key)
     if recorder is not None:
@@ -261,7 +276,9 @@ class _FleetChanges:
         policies: Sequence[Policy],
         pages: LoadPages,
         caches: Caches,
+        kv_events: KvEvents | None,
     ) -> None:
+        self._kv_events = kv_events
         self._shared = shared
         self._caches = caches
         self._scraper = scraper
@@ -278,6 +295,8 @@ class _FleetChanges:
         if kind is ChangeKind.REMOVED or _has_lost_its_cache(change):
             self._caches.on_lost(instance)
             self._shared.loads.forget(instance.url)
+            if self._kv_events is not None:
+                self._kv_events.follower.drop(instance)
             if self._scraper is not None:
                 self._scraper.forget(instance)
         if not instance.takes_new:

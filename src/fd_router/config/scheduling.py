@@ -175,6 +175,15 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
             "Needs one more package: pip install 'tokenizers>=0.20'."
         ),
     ] = ""
+    kv_events: Annotated[
+        str,
+        Option(
+            help="Whether instances that publish the events of their KV caches (vLLM, SGLang) are listened to, so that "
+            "what they hold is known and not guessed. auto: where there is a tokenizer, by which prompts are compared "
+            "with it, and the package pyzmq; on: wherever they publish.",
+            choices=("auto", "on", "off"),
+        ),
+    ] = "auto"
     tokenizer_timeout_secs: Annotated[
         float, Option(help="How long the tokenizer may take.", unit="s", minimum=0.001, zero_is_default=True)
     ] = 2.0

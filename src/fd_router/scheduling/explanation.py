@@ -18,6 +18,7 @@ class Standing(msgspec.Struct, frozen=True):
     hit: int | None = None  # percent of the prompt's blocks known there
     load: float | None = None
     score: float | None = None  # of all candidates' the lowest wins
+    is_told: bool = False  # whether the engine told what it holds, so that ``hit`` isn't guessed
 
 
 class Explanation(msgspec.Struct, frozen=True):

@@ -12,7 +12,6 @@ from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.explanation import Explanation, Standing, among
 from fd_router.scheduling.policy import Need, Policy
-from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.tracker import RequestTracker
@@ -95,8 +94,8 @@ class TtftAwarePolicy(Policy):
         self._on_choice = environment.on_choice
         self._predictions = environment.predictions
         self._is_prefill = environment.role == "prefill"
-        self._index = index = environment.index
-        self._hasher = BlockHasher(options.block_size)
+        index = environment.index
+        self._lookup = environment.lookup(index, options.block_size)
         self._options = options
         self._sizes = None if index.has_instance_limit else CacheSizes(index)
         self._places = HolderPositions(index)
@@ -135,7 +134,7 @@ class TtftAwarePolicy(Policy):
         scoring.settle(place, self._rent)
         self._choices += 1
         self._columns.chosen[self._columns.slot(chosen.url)] = self._choices
-        self._index.insert(prompt.match, chosen.url)
+        self._lookup.insert(prompt.match, chosen.url)
         if self._sizes is not None:
             self._sizes.keep(chosen.url)
         if self._on_choice is not None:
@@ -173,6 +172,7 @@ class TtftAwarePolicy(Policy):
                 int(scoring.cached(place) * 100 / prompt.tokens),
                 self._backlogs[candidate.url].seconds(now) + scoring.before(place),
                 float(scores[place]),
+                prompt.match.is_told(candidate.url),
             )
             for place, candidate in enumerate(candidates)
         ]
@@ -188,13 +188,10 @@ class TtftAwarePolicy(Policy):
     # steps of a decision
 
     def _measure(self, request: RequestView) -> Prompt:
+        match = self._lookup.find(request)
         if (ids := request.token_ids) is not None:
-            return Prompt(
-                self._index.match(self._hasher.of_tokens(ids, request.cache_seed)), len(ids), 1.0, is_estimate=False
-            )
-        text = request.prompt
-        match = self._index.match(self._hasher.of_text(text, request.cache_seed))
-        return Prompt(match, len(text), self._ratio.tokens_per_character, is_estimate=True)
+            return Prompt(match, len(ids), 1.0, is_estimate=False)
+        return Prompt(match, len(request.prompt), self._ratio.tokens_per_character, is_estimate=True)
 
     def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:
         if candidates is not self._candidates:
@@ -217,7 +214,7 @@ class TtftAwarePolicy(Policy):
         weight = self._options.recompute_weight * busy * busy / speed
         price += weight
         near = NEAR * prompt.tokens / speed
-        fleet, size = self._places.refresh(candidates), self._hasher.block_size
+        fleet, size = self._places.refresh(candidates), self._lookup.block_size
         scoring = Scoring(prompt, scores, crowding, pace, price, weight, candidates, fleet, size, near, self._rent)
         if self._waiting:
             scoring.weigh(self._waiting, now)
