@@ -73,7 +73,7 @@ class _EngineCaches:
 def build_kv_events(registry: Registry, pools: Pools, caches: Caches, telemetry: Telemetry) -> KvEvents:
     """Build what follows the events of all instances that publish some."""
     blocks = EngineBlocks(time.monotonic, partial(_seed_of, registry))
-    subscriptions = Subscriptions(time.monotonic)
+    subscriptions = Subscriptions(time.monotonic, blocks.flush)
 
     async def get(instance: Instance, path: str, time_limit: float) -> tuple[int, bytes]:
         return await fetch(pools.of(instance), "GET", path, time_limit=time_limit)

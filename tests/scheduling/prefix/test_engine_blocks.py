@@ -31,6 +31,7 @@ def name(tokens: list[int], blocks: int) -> bytes:
 
 
 def held(blocks: EngineBlocks, tokens: list[int], seed: int = 0) -> dict[str, Held]:
+    blocks.flush()
     return blocks.held(blocks.hasher(SIZE).of_prompt(array("I", tokens), seed))
 
 
@@ -202,6 +203,8 @@ def test_a_prompt_that_was_sent_is_settled_by_the_word_of_its_last_block() -> No
     last = blocks.hasher(SIZE).of_prompt(array("I", tokens))[-1]
     cache.sent(last, 5.0)
     cache.apply([stored(tokens, 0, 3)])
+    blocks.flush()
     assert cache.settled == 0.0
     cache.apply([stored(tokens, 3)])
+    blocks.flush()
     assert (cache.settled, cache.pending) == (5.0, {})

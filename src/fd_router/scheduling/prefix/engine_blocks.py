@@ -9,7 +9,8 @@ each removal, so copies are counted.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,9 @@ MAX_BLOCK_SIZE: Final = 4096
 
 PURGED_AT_ONCE: Final = 2000
 """Blocks of caches that were given up which are freed at once, in about 0.5 ms."""
+
+TOGETHER: Final = 16
+"""Batches that are taken in together at most: of more, what was decoded first is out of the processor's caches."""
 
 PENDING: Final = 4096
 """Prompts on their way to one cache that are remembered."""
@@ -92,27 +96,66 @@ class EngineCache:
         return len(self._device.names)
 
     def apply(self, events: Sequence[KvEvent], unknown: int = 0) -> None:
-        """Take in what happened."""
-        counts = self.counts
-        counts["unknown"] += unknown
-        stored = [event for event in events if isinstance(event, BlockStored)]
-        sizes, hashes = self._hash(stored)
+        """Take in what happened, with the next ``EngineBlocks.flush``."""
+        self.counts["unknown"] += unknown
+        first = next((event for event in events if isinstance(event, BlockStored)), None)
+        if first is not None and first.block_size != self.block_size:
+            self._blocks.flush()
+            self._begin(first.block_size)
+        self._blocks.queue(self, events)
+
+    def gather(self, events: Sequence[KvEvent], ids: array[int]) -> list[int]:
+        """Move the tokens of all stored blocks into ``ids``; return how many blocks of each such event are good.
+
+        What is left in the events is small: tokens would be out of the processor's caches when they are freed later.
+        """
+        size, counts = self.block_size, []
+        for event in events:
+            if not isinstance(event, BlockStored):
+                continue
+            count, tokens = len(event.block_hashes), event.token_ids
+            if event.block_size == size and len(tokens) == size * count:
+                try:
+                    ids += array("I", tokens)
+                except (OverflowError, TypeError):  # tokens without a number that a prompt could have
+                    count = 0
+            else:  # of a window, say, of which some blocks aren't kept
+                count = 0
+            tokens.clear()
+            counts.append(count)
+        return counts
+
+    def take(self, events: Sequence[KvEvent], counts: Sequence[int], hashes: Iterator[int]) -> None:
+        """Take in what happened. ``hashes`` gives those of all good blocks, in order."""
         told: list[int] | None = [] if self.pending else None
-        index = at = 0
+        of_event = iter(counts)
+        removed: list[BlockHash] = []
+        medium: str | None = None
         for event in events:
             if isinstance(event, BlockRemoved):
-                self._remove(event)
-            elif isinstance(event, BlockStored):
-                end = at + sizes[index]
-                self._store(event, hashes[at:end], told)
-                index, at = index + 1, end
+                if event.medium != medium or (self._useless_groups and event.group_idx in self._useless_groups):
+                    self._remove(removed, medium)
+                    removed, medium = [], event.medium
+                    if event.group_idx in self._useless_groups:
+                        self.counts["removed"] += 1
+                        continue
+                removed += event.block_hashes
+                continue
+            if removed:
+                self._remove(removed, medium)
+                removed = []
+            if isinstance(event, BlockStored):
+                self._store(event, list(islice(hashes, next(of_event))), told)
             else:
                 self.clear()
+        if removed:
+            self._remove(removed, medium)
         if told:
             self._settle(told)
 
     def forget(self) -> None:
         """Nothing is known any more, and what was sent up to now isn't awaited."""
+        self._blocks.flush()
         self._forget_blocks()
         self._useless_groups.clear()
         self.pending.clear()
@@ -131,26 +174,6 @@ class EngineCache:
 
     # storing
 
-    def _hash(self, stored: Sequence[BlockStored]) -> tuple[Sequence[int], list[int]]:
-        """Hash the tokens of all stored blocks at once. Returns how many blocks of each event are good, and hashes."""
-        if not stored:
-            return (), []
-        self.counts["stored"] += len(stored)
-        self._begin(stored[0].block_size)
-        size, ids = self.block_size, array("I")
-        sizes = []
-        for event in stored:
-            blocks = len(event.block_hashes)
-            if event.block_size == size and len(event.token_ids) == size * blocks:
-                try:
-                    ids += array("I", event.token_ids)
-                except (OverflowError, TypeError):  # tokens without a number that a prompt could have
-                    blocks = 0
-            else:  # of a window, say, of which some blocks aren't kept
-                blocks = 0
-            sizes.append(blocks)
-        return sizes, self._blocks.hasher(size).of_blocks(ids) if ids else []
-
     def _begin(self, size: int) -> None:
         """Go on with another block size, if it is one."""
         if size != self.block_size and 1 <= size <= MAX_BLOCK_SIZE:
@@ -161,6 +184,7 @@ class EngineCache:
 
     def _store(self, event: BlockStored, hashes: list[int], told: list[int] | None) -> None:
         """Take stored blocks in, each named by ``hashes`` and what it follows on."""
+        self.counts["stored"] += 1
         if event.group_idx is not None and (event.kv_cache_spec_kind or "") not in USABLE_KINDS:
             self._useless_groups.add(event.group_idx)
             return
@@ -176,8 +200,9 @@ class EngineCache:
         chain = []
         for each in hashes:
             name = (name * FACTOR + each) & MASK
-            table[name] = get(name, 0) | bits
             chain.append(name)
+            mask = get(name)
+            table[name] = bits if mask is None else mask | bits
         names = tier.names
         if not names.keys().isdisjoint(event.block_hashes):
             for block in event.block_hashes:
@@ -211,29 +236,39 @@ class EngineCache:
 
     # removing
 
-    def _remove(self, event: BlockRemoved) -> None:
-        self.counts["removed"] += 1
-        if event.group_idx in self._useless_groups:
+    def _remove(self, blocks: Sequence[BlockHash], medium: str | None) -> None:
+        """Let a medium hold these no more. An engine tells each by an event of its own, so they are counted as such."""
+        self.counts["removed"] += len(blocks)
+        tier, table = self._tier(medium), self._blocks.table
+        if tier.copies or self._lower:
+            self._remove_one_by_one(tier, blocks)
             return
-        tier = self._tier(event.medium)
-        table = self._blocks.table
-        for block in event.block_hashes:
-            if tier.copies and block in tier.copies:
+        pop, keep = tier.names.pop, ~self.both
+        for block in blocks:
+            name = pop(block, None)
+            if name is None:
+                continue
+            mask = table.get(name, 0) & keep
+            if mask:
+                table[name] = mask
+            else:
+                table.pop(name, None)
+
+    def _remove_one_by_one(self, tier: _Tier, blocks: Sequence[BlockHash]) -> None:
+        """Do the same where a block may be held twice: by a copy of its own, or by another medium."""
+        for block in blocks:
+            if block in tier.copies:
                 self._remove_copy(tier, block)
                 continue
             name = tier.names.pop(block, None)
             if name is None:
                 continue
             bits = self.both
-            if self._lower and self._is_elsewhere(tier, block):
+            if self._is_elsewhere(tier, block):
                 if tier is not self._device:
                     continue
                 bits = self.device_bit
-            mask = table.get(name, 0) & ~bits
-            if mask:
-                table[name] = mask
-            else:
-                table.pop(name, None)
+            self._blocks.clear_bits(name, bits)
 
     @staticmethod
     def _remove_copy(tier: _Tier, block: BlockHash) -> None:
@@ -277,6 +312,8 @@ class EngineBlocks:
         self._by_number: dict[int, EngineCache] = {}
         self._given_up: list[tuple[int, list[dict[BlockHash, int]]]] = []  # number, names that still stand in the table
         self._hashers: dict[int, ChainHasher] = {}
+        self._queue: list[tuple[EngineCache, Sequence[KvEvent], Sequence[int]]] = []  # what caches didn't take in yet
+        self._ids: dict[int, array[int]] = {}  # the tokens of its blocks, by their size
 
     def cache(self, name: str) -> EngineCache:
         """Return the cache called ``name``, a new one if there is none."""
@@ -292,6 +329,31 @@ class EngineBlocks:
         if cache is not None:
             cache.forget()
             del self._by_number[cache.number]
+
+    def queue(self, cache: EngineCache, events: Sequence[KvEvent]) -> None:
+        """Let ``cache`` take in what it was told, with others: hashing costs by the call more than by the block."""
+        ids = self._ids.get(cache.block_size)
+        if ids is None:
+            ids = self._ids[cache.block_size] = array("I")
+        self._queue.append((cache, events, cache.gather(events, ids)))
+        if len(self._queue) >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Let caches take in what they were told."""
+        queue, self._queue = self._queue, []
+        ids, self._ids = self._ids, {}
+        hashes = {size: iter(self.hasher(size).of_blocks(each) if each else ()) for size, each in ids.items()}
+        for cache, events, counts in queue:
+            cache.take(events, counts, hashes[cache.block_size])
+
+    def clear_bits(self, name: int, bits: int) -> None:
+        """Take bits off a prefix, which goes with its last one."""
+        mask = self.table.get(name, 0) & ~bits
+        if mask:
+            self.table[name] = mask
+        else:
+            self.table.pop(name, None)
 
     def hasher(self, block_size: int) -> ChainHasher:
         """Return what hashes blocks of that size."""
@@ -355,12 +417,7 @@ class EngineBlocks:
             bits = 3 << 2 * number
             names = left[-1]
             while names and most > 0:
-                _, name = names.popitem()
-                mask = self.table.get(name, 0) & ~bits
-                if mask:
-                    self.table[name] = mask
-                else:
-                    self.table.pop(name, None)
+                self.clear_bits(names.popitem()[1], bits)
                 most -= 1
             if not names:
                 left.pop()
