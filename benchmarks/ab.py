@@ -2,8 +2,7 @@
 
 ``python benchmarks/ab.py --against ../other-tree`` starts the router of this tree (A) and of the other (B) in front of
 the same instances, measures them A B, B A, A B, …, and prints the median of the ratios A/B with its 95 % interval.
-``--with SECTION.KEY=VALUE`` sets an option for A alone: ``--against . --with scheduler.shadow-policy=random`` tells what
-that costs.
+``--with SECTION.KEY=VALUE`` sets an option for A alone: ``--with scheduler.shadow-policy=random`` tells its cost.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fastjsonschema import JsonSchemaException
 
 from fd_router.config.loading import load
 from tests.support.schemas import check_compose
@@ -28,6 +29,13 @@ def test_compose_takes_it_and_mounts_what_is_there(path: Path) -> None:
         for volume in service.get("volumes", []):
             assert (path.parent / volume.partition(":")[0]).exists(), volume
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_a_key_that_there_is_not_would_be_noticed() -> None:
+    project = yaml.safe_load(FILES[0].read_text())
+    project["services"]["state"]["read-only"] = True
+    with pytest.raises(JsonSchemaException, match="read-only"):
+        check_compose(project)
 
 
 def test_two_routers_share_what_they_know() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fastjsonschema import JsonSchemaException
 
 from fd_router.config.loading import load
 from fd_router.config.sections import Config
@@ -42,6 +43,13 @@ def configuration() -> Config:
 @pytest.mark.parametrize("name", [*BASE, "autoscaling.yaml", "mocks.yaml"])
 def test_kubernetes_takes_it(name: str) -> None:
     for manifest in manifests(name):
+        check_kubernetes(manifest)
+
+
+def test_a_field_that_there_is_not_would_be_noticed() -> None:
+    manifest = one("Deployment", "fd-router")
+    manifest["spec"]["template"]["spec"]["containers"][0]["readinessprobe"] = {}
+    with pytest.raises(JsonSchemaException, match="readinessprobe"):
         check_kubernetes(manifest)
 
 

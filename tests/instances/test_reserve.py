@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -169,15 +170,19 @@ def test_reasons_of_a_failed_connection() -> None:
 
 
 def test_the_log_tells_once_and_when_it_is_over(registry: Registry, fleet: list[Instance], log: Any) -> None:
-    registry.on_change(ReserveLog(log).on_change)
+    due: list[Callable[[], None]] = []
+    registry.on_change(ReserveLog(log, lambda _, look: due.append(look)).on_change)
     for instance in fleet:
         registry.connection_failed(instance, "reset")
         registry.probe_failed(instance, "no answer within 5 s", Doubt.LATE)
+    (look,) = due  # all changes together
+    look()
     lines = [line for level, line in log.lines if level == "warn" and "is healthy" in line]
     (line,) = (line for line in lines if line.startswith("No "))
-    urls = "http://10.0.0.1:1, http://10.0.0.1:4"
+    urls = "http://10.0.0.1:1, http://10.0.0.1:2"
     assert line == f"No mixed instance is healthy: requests go to the likeliest to serve all the same ({urls})"
     registry.probe_succeeded(fleet[0])
+    due[-1]()
     assert log.lines[-1] == ("info", "The mixed requests no longer go to instances that aren't healthy")
 
 

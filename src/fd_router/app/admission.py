@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fd_router.app.runtime import Run, Runtime
 from fd_router.config.sections import Config
 from fd_router.http.body_budget import BodyBudget
 from fd_router.http.messages import Request
+from fd_router.routing.precedence import PrecedenceReader
 from fd_router.routing.request_queue import QueueObserver, RequestQueue
 from fd_router.routing.request_queues import RequestQueues
 from fd_router.telemetry.metrics.admission import AdmissionCounters, AdmissionMetrics
@@ -32,13 +33,14 @@ class Admission(msgspec.Struct, frozen=True):
 
     gate: ApiKeyGate | None  # where requests show their API keys; None: none is needed
     queues: RequestQueues
+    precedence: PrecedenceReader  # for policies that let requests wait
     guard: Guard  # of the router's own endpoints
     rules: Rules  # that the guard began with
     sessions: Sessions  # of browsers that have shown the admin token
     keys: Callable[[], Iterable[Allowance]]  # that are in force
     networks: Networks | None  # of the instances; None: any
     keep_authorization: bool  # instances get the clients' Authorization headers
-    reload_keys: Callable[[], Sequence[str]]  # returns what is wrong with them: then nothing has changed
+    reload_keys: Callable[[], Awaitable[Sequence[str]]]  # returns what is wrong with them: then nothing has changed
     runs: Sequence[Run]
 
     def forwarded_from(self, request: Request) -> bytes:
@@ -79,12 +81,18 @@ def build_admission(runtime: Runtime, budget: BodyBudget, shared: SharedLimits |
     return Admission(
         gate=ApiKeyGate(store, runtime.clock, counters.refused, shared) if store is not None else None,
         queues=queues,
+        precedence=PrecedenceReader(runtime.live, priorities.weights, runtime.clock),
         guard=Guard(rules, log, sessions),
         rules=rules,
         sessions=sessions,
         keys=keys,
         networks=networks,
         keep_authorization=forward == "always" or (forward == "auto" and store is None),
-        reload_keys=key_file.reload if key_file is not None else tuple,
+        reload_keys=key_file.reload if key_file is not None else _no_keys,
         runs=[key_file.watch] if key_file is not None else [],
     )
+
+
+async def _no_keys() -> Sequence[str]:
+    """Nothing is wrong with keys that aren't needed."""
+    return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import pytest
@@ -127,6 +128,26 @@ def test_a_new_list_takes_the_place_of_the_old_one(registry, members, describe) 
     assert [x.key for x in registry.removed_in_use()] == [KEY], "its request goes on"
     assert repr(members["first"]) == "<SourceMembers of first: 2>"
     assert members["first"].replace([]) == Diff((), ("10.0.0.1:2", "10.0.0.1:3"))
+
+
+async def test_thousands_are_named_in_slices_between_which_others_have_a_turn(registry, members, describe) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    listed = [describe(port) for port in range(1, 5001)]
+    task = asyncio.create_task(others())
+    diff = await members["first"].replace_in_slices(listed)
+    assert (len(diff.added), diff.removed) == (5000, ())
+    assert len(registry.all()) == 5000
+    diff = await members["first"].replace_in_slices([])
+    assert (diff.added, len(diff.removed)) == ((), 5000)
+    task.cancel()
+    assert turns > 2
 
 
 def test_what_cannot_be_a_member_is_left_out_and_told_once(registry, members, describe, log) -> None:

@@ -17,6 +17,8 @@ from fd_router.devtools.report.plots import MISSING, can_plot, write_plots
 from fd_router.devtools.report.tables import LEGEND, json_of, tables_of
 from fd_router.devtools.simulate.options import SimulateOptions
 from fd_router.devtools.simulate.simulator import Fleet, simulate
+from fd_router.devtools.simulate.tune import show_tuned
+from fd_router.devtools.simulate.tuning import tune
 from fd_router.devtools.simulate.variants import Variant, variants_of
 from fd_router.devtools.simulate.what_if import prepare
 from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, speed_for_load
@@ -26,6 +28,8 @@ _WIDE = 160  # columns of a page that no terminal limits
 
 def run(options: SimulateOptions) -> int:
     """Simulate, print, write; return the exit code. Raises TraceError, ConfigError, OSError."""
+    if options.tune:
+        return _run_tune(options)
     if options.what_if:
         return _run_what_if(options)
     requests, speed = _arrivals(options)
@@ -62,6 +66,28 @@ def _run_what_if(options: SimulateOptions) -> int:
     )
     title = "\n".join((f"{_title(options, requests, fleet)}; {measured}", *truth))
     show([recorded, *results], title, conditions, as_json=options.json, out=options.out)
+    return 0
+
+
+def _run_tune(options: SimulateOptions) -> int:
+    if options.what_if:
+        what_if = prepare(options.trace, options.tune, options.set, options.config_path, options.fleet, options.limit)
+        requests, fleet, variant = what_if.arrivals.requests, what_if.fleet, what_if.variants[-1]
+    else:
+        requests, fleet = _arrivals(options)[0], options.fleet
+        (variant,) = variants_of(options.tune, options.set, options.config_path)
+    with progress_bar() as progress:
+        task = progress.add_task(f"tuning {options.tune}", total=options.tune_runs)
+        tuned = tune(
+            requests,
+            fleet,
+            options.tune,
+            variant.options,
+            runs=options.tune_runs,
+            seed=options.seed,
+            on_run=lambda done: progress.update(task, completed=done),
+        )
+    show_tuned(tuned, as_json=options.json)
     return 0
 
 

@@ -63,7 +63,8 @@ class DnsInstances:
                 pause, retry = min(retry, self._options.max_secs), 2 * retry
             else:
                 retry = FIRST_RETRY_SECS
-                members.replace(self._template.fill(host, port, labels=self._labels) for host, port in found.places)
+                named = (self._template.fill(host, port, labels=self._labels) for host, port in found.places)
+                await members.replace_in_slices(named)
                 pause = max(self._options.min_secs, min(found.ttl, self._options.max_secs))
             await self._sleep(pause)
 

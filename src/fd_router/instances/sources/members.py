@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from fd_router.config.host_names import is_name
+from fd_router.http.pace import Pace
 from fd_router.instances.instance import Instance, Readiness
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
@@ -76,15 +77,34 @@ class SourceMembers:
 
         ``indices`` are their positions in a list, for the log; ``reason`` tells why the others go.
         """
-        self.health.worked()
         before = self._own()
+        for _ in self._replace(registrations, indices, reason):
+            pass
+        return self._since(before)
+
+    async def replace_in_slices(
+        self, registrations: Iterable[Registration], *, indices: Iterable[int] = (), reason: str = ""
+    ) -> Diff:
+        """Do the same for thousands, while others have a turn: the fleet has some of the old and some of the new."""
+        before, pace = self._own(), Pace()
+        for _ in self._replace(registrations, indices, reason):
+            await pace.breathe()
+        return self._since(before)
+
+    def _replace(self, registrations: Iterable[Registration], indices: Iterable[int], reason: str) -> Iterator[None]:
+        """Replace them one by one."""
+        self.health.worked()
         wanted = {registration.key: registration for registration in registrations}
-        for key in sorted({*self.listed, *before} - wanted.keys()):
+        for key in sorted({*self.listed, *self._own()} - wanted.keys()):
             self.remove(key, reason)
+            yield
         self.warned = {key: why for key, why in self.warned.items() if key in wanted}
         numbers = dict(zip(wanted, indices, strict=False))
         for key, registration in wanted.items():
             self.upsert(registration, index=numbers.get(key))
+            yield
+
+    def _since(self, before: set[str]) -> Diff:
         after = self._own()
         return Diff(tuple(sorted(after - before)), tuple(sorted(before - after)))
 

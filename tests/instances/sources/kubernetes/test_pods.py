@@ -68,7 +68,7 @@ def test_what_is_nearer_to_the_pod_wins() -> None:
         (9000, None, [9000]),
         ("http", None, [8000]),
         (9000, "http", [8000]),
-        (None, "8001, 8002", [8001, 8002]),
+        (None, "8001, 8002, 8001", [8001, 8002]),
     ],
 )
 def test_its_ports(port: int | str | None, told: str | None, ports: list[int]) -> None:

@@ -223,11 +223,12 @@ async def test_a_refusal_changes_nothing_and_is_told_once_each_way(
 async def test_odd_events_end_the_watch_and_nothing_else(server: KubernetesServer, follow: Follow, state) -> None:
     server.put(pod("a"))
     async with follow() as members:
-        for line in (b"[", b'{"type": "ADDED", "object": 5}', b'{"type": "ERROR", "object": {"code": 500}}'):
-            await until(lambda: server.watching == 1 and len(state()) == 1)
-            before = members.health.failures
+        odd = (b"[", b'{"type": "ADDED", "object": 5}', b'{"type": "ERROR", "object": {"code": 500}}')
+        for number, line in enumerate(odd, 1):
+            await until(lambda number=number: len(server.requests) == 1 + number)  # type: ignore[misc]
             server.send_line(line)
-            await until(lambda before=before: members.health.failures > before)  # type: ignore[misc]
+            await until(lambda number=number: members.health.failures == number)  # type: ignore[misc]
+        assert len(state()) == 1
         server.put(pod("b", "10.0.0.2"))
         await until(lambda: len(state()) == 2)
 
@@ -262,3 +263,38 @@ async def test_all_namespaces(server: KubernetesServer, follow: Follow, state) -
     async with follow(namespace="*", field_selector="spec.nodeName=node-1"):
         await until(lambda: len(state()) == 1)
     assert (server.requests[0]["path"], server.requests[0]["fieldSelector"]) == ("/api/v1/pods", "spec.nodeName=node-1")
+
+
+async def test_what_an_admin_removed_is_named_again_with_the_next_watch_unless_banned(
+    server: KubernetesServer, registry, follow: Follow, state
+) -> None:
+    server.put(pod("a"), pod("b", "10.0.0.2"))
+    async with follow():
+        await until(lambda: server.watching == 1 and len(state()) == 2)
+        registry.ban("10.0.0.1:8000", 60)
+        for key in ("10.0.0.1:8000", "10.0.0.2:8000"):
+            registry.remove(key, "removed by an admin")
+        server.end_watches()
+        await until(lambda: state() == {"10.0.0.2:8000": "ready"})
+        await until(lambda: len(server.requests) == 3)
+        registry.ban("10.0.0.1:8000", 0)
+        server.end_watches()
+        await until(lambda: len(state()) == 2)
+
+
+async def test_a_token_that_was_replaced_is_read_anew(
+    server: KubernetesServer, follow: Follow, state, tmp_path: Path
+) -> None:
+    server.put(pod("a"))
+    async with follow() as members:
+        await until(lambda: server.watching == 1)
+        server.token = "another"
+        server.end_watches()
+        await until(lambda: members.health.failures >= 2)
+        write(tmp_path / "kubeconfig", server.kubeconfig())
+        server.put(pod("b", "10.0.0.2"))
+        await until(lambda: len(state()) == 2)
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)

@@ -54,7 +54,7 @@ class PodReader:
         if pod.is_over or not pod.status.pod_ip:
             return ()
         told = dict(self._told(pod))
-        ports = list(self._ports(pod, told.pop("port", None)))
+        ports = tuple(dict.fromkeys(self._ports(pod, told.pop("port", None))))
         labels = {"pod": pod.metadata.name, "namespace": pod.metadata.namespace, "node": pod.spec.node_name}
         own = {name: text[:MAX_LABEL] for name, text in labels.items() if text}
         readiness = _readiness(pod)

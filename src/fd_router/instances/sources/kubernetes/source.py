@@ -7,9 +7,10 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
+from fd_router.http.pace import Pace
 from fd_router.instances.instance import Readiness
 from fd_router.instances.registration_errors import RegistrationError
-from fd_router.instances.sources.kubernetes.api import ApiFailedError, Change, ExpiredError
+from fd_router.instances.sources.kubernetes.api import ApiFailedError, Change, ExpiredError, NotTrustedError
 from fd_router.instances.sources.kubernetes.objects import Pod
 from fd_router.instances.sources.kubernetes.pods import Found, PodReader
 from fd_router.instances.sources.members import SourceMembers
@@ -70,7 +71,7 @@ class KubernetesInstances:
         try:
             if not reached:
                 pods, reached = await self._api.list()
-                self._take_all(pods, members)
+                await self._take_all(pods, members)
                 self._retry_secs = FIRST_RETRY_SECS
             async for change in self._api.watch(reached):
                 if change is None:
@@ -80,12 +81,14 @@ class KubernetesInstances:
                 reached = change.pod.metadata.resource_version or reached
                 if change.type != "BOOKMARK":
                     self._take(change, members)
+            await self._name_all(members)  # also what was banned, or removed by an admin, meanwhile
         except ExpiredError:
             await self._pause()  # an API server that says so again and again isn't asked without a break
             return ""
         except ApiFailedError as error:
             members.health.failed(str(error))
-            await self._api.close()  # the token, or the way in, may be another one by now
+            if isinstance(error, NotTrustedError):
+                await self._api.close()  # what is read anew may be trusted
             await self._pause()
         return reached
 
@@ -93,14 +96,19 @@ class KubernetesInstances:
         seconds, self._retry_secs = self._retry_secs, min(2 * self._retry_secs, MAX_RETRY_SECS)
         await self._sleep(seconds * random.uniform(0.5, 1.0))
 
-    def _take_all(self, pods: Iterable[Pod], members: SourceMembers) -> None:
+    async def _take_all(self, pods: Iterable[Pod], members: SourceMembers) -> None:
         """Make these the Pods that there are."""
         self._pods, self._holders = {}, {}
+        pace = Pace()
         for pod in pods:
             self._hold(pod, members)
+            await pace.breathe()
         self._left_out = {uid: why for uid, why in self._left_out.items() if uid in self._pods}
+        await self._name_all(members)
+
+    async def _name_all(self, members: SourceMembers) -> None:
         chosen = {key: found for key in self._holders if self._is_named(key, found := self._chosen(key), members)}
-        members.replace(found.registration for found in chosen.values())
+        await members.replace_in_slices(found.registration for found in chosen.values())
         for key, found in chosen.items():
             members.set_readiness(key, found.readiness)
 
