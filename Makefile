@@ -13,7 +13,7 @@ COVERAGE := 90
 # Routers and mocks that are started by the hundred would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart engines fuzz binary site release clean
+.PHONY: help demo test check lint types walls format lock docs bench ab fault-matrix pd-chaos chaos chaos-random hostile slowloris soak restart rollout engines fuzz binary site release clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,9 @@ fault-matrix: $(INSTALLED) ## Show what clients see of every fault of every role
 
 restart: $(INSTALLED) ## Restart the router under load, five times, and count what is lost
 	$(BIN)/python benchmarks/restart.py
+
+rollout: $(INSTALLED) ## Restart and kill replicas and what they share under load, twenty times each, and count what is lost
+	$(BIN)/python benchmarks/rollout.py
 
 pd-chaos: $(INSTALLED) ## Send 2,000 requests at once while instances of both roles are killed
 	$(BIN)/python benchmarks/pd_chaos.py
@@ -110,7 +113,8 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml $(RESOLVE)
 
 lock: $(INSTALLED) ## Write the lock files anew; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) --output-file requirements.lock
-	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra redis --extra tokenizer --extra otel --extra tui --group dev --output-file requirements-dev.lock
+	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra plots --extra dns --extra kubernetes --extra kv-events --extra redis --extra tokenizer --extra otel --extra tui --extra tune --group dev --output-file requirements-dev.lock
+	$(COMPILE) $(UPGRADE) --constraint requirements.lock --extra dns --extra kubernetes --extra kv-events --extra redis --extra otel --output-file requirements-image.lock
 	$(BIN)/uv pip compile $(RESOLVE) $(UPGRADE) --group site --output-file requirements-site.lock
 	$(BIN)/uv pip compile $(RESOLVE) $(UPGRADE) --group release --output-file requirements-release.lock
 

@@ -2,11 +2,13 @@
 
 ``python benchmarks/ab.py --against ../other-tree`` starts the router of this tree (A) and of the other (B) in front of
 the same instances, measures them A B, B A, A B, …, and prints the median of the ratios A/B with its 95 % interval.
+``--with SECTION.KEY=VALUE`` sets an option for A alone: ``--with scheduler.shadow-policy=random`` tells its cost.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
@@ -69,6 +71,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--what", default="short,stream,long,pd-short,pd-long", help="works to measure [all five]")
     parser.add_argument("--pairs", type=int, default=15, help="measurements of each [15]")
     parser.add_argument("--seconds", type=float, default=2, help="one measurement [2]")
+    parser.add_argument(
+        "--with", dest="options", action="append", default=[], help="an option for A: SECTION.KEY=VALUE"
+    )
     return parser.parse_args()
 
 
@@ -76,7 +81,10 @@ def _compare(work: Work, policy: str, directory: Path, arguments: argparse.Names
     trees = (SOURCES, arguments.against.resolve() / "src")
     with ExitStack() as stack:
         instances = stack.enter_context(work.instances(directory))
-        sides = [stack.enter_context(_side(work, policy, tree, directory, instances)) for tree in trees]
+        sides = [
+            stack.enter_context(_side(work, policy, tree, directory / name, instances, options))
+            for name, tree, options in zip("ab", trees, (arguments.options, []), strict=True)
+        ]
         for side in sides:
             if not wait_until(lambda side=side: answers(side.port, PROBE), START_SECS):
                 raise RuntimeError(side.program.output.read_text(errors="replace").strip()[-500:])
@@ -90,11 +98,16 @@ def _compare(work: Work, policy: str, directory: Path, arguments: argparse.Names
 
 
 @contextmanager
-def _side(work: Work, policy: str, tree: Path, directory: Path, instances: list[int]) -> Iterator[Side]:
-    own = directory / ("a" if tree == SOURCES else "b")
+def _side(work: Work, policy: str, tree: Path, own: Path, instances: list[int], options: list[str]) -> Iterator[Side]:
     own.mkdir()
     port = free_port()
     config = write_config(own, port, instances, policy, pairs=work.pairs)
+    values = json.loads(config.read_text())
+    for option in options:
+        key, _, value = option.partition("=")
+        section, _, name = key.partition(".")
+        values.setdefault(section, {})[name] = value
+    config.write_text(json.dumps(values))
     with Program("router", [*FD_ROUTER, "--config_path", str(config)], own, sources=tree) as program:
         yield Side(program, port, own)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import http.client
 import json
 import subprocess
@@ -61,7 +62,8 @@ port, method, path, body, headers, times = sys.argv[1:]
 data = open(body, "rb").read()
 connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=120)
 for number in range(int(times)):
-    connection.request(method, path, data.replace(b"@@", b"%d" % number) or None, json.loads(headers))
+    sent = data.replace(b"@@", b"%d" % number).replace(b"##", b"%d.%d" % divmod(number, 250))
+    connection.request(method, path, sent or None, json.loads(headers))
     answer = connection.getresponse()
     answer.read()
 print(answer.status)
@@ -70,9 +72,29 @@ print(answer.status)
 KEY = "sk-" + "a" * 40
 
 
+class Fleet:
+    """What register.yaml names: instances of one process, each with an address of its own."""
+
+    def __init__(self, path: Path, port: int, roles: tuple[str, str]) -> None:
+        self._path, self._port, self._roles = path, port, roles
+        self._network = -1
+
+    def name(self, number: int) -> None:
+        """Name ``number`` instances, other ones than before."""
+        self._network += 1
+        lines = [
+            f"- {{role: {self._roles[at % 2]}, host_ip: 127.{self._network}.{at >> 8}.{at & 255}, port: {self._port}}}"
+            for at in range(1, number + 1)
+        ]
+        self._path.write_text("\n".join(["instances:", *lines]))
+
+
 @dataclass(frozen=True)
 class Case:
-    """One request, or ``times`` with another number each instead of ``@@`` in the body."""
+    """One request, or ``times`` with another number each instead of ``@@`` in the body, a part of an address of ``##``.
+
+    ``prepare``: what is to be done before.
+    """
 
     name: str
     method: str
@@ -80,6 +102,7 @@ class Case:
     body: Callable[[], bytes] = bytes
     headers: tuple[tuple[str, str], ...] = ()
     times: int = 1
+    prepare: Callable[[Fleet], None] | None = None
 
 
 WARM_UP = Case("warm-up", "GET", "/health")
@@ -179,6 +202,12 @@ def cases(scale: float) -> list[Case]:
         Case("another model's name, 60 MB, spaced", "POST", "/v1/completions",
              lambda: b'{ "prompt" : "%b" , "model" : "other" }' % (chinese * (10 * mega))),
         Case("removal", "DELETE", "/instances/127.0.0.1:{port}"),
+        Case("reload, 10,000 other instances", "POST", "/admin/reload", prepare=lambda fleet: fleet.name(ids)),
+        Case("list of 10,000 instances", "GET", "/instances"),
+        Case("metrics of 10,000 instances", "GET", "/metrics"),
+        Case("choice among 10,000 instances", "POST", "/v1/completions", lambda: b'{"prompt":"a"}'),
+        Case("registration of 10,000, with a state file", "POST", "/register",
+             lambda: b'{"role":"mixed","host_ip":"127.200.##","port":{port}}', times=ids),
     ]  # fmt: skip
 
 
@@ -244,18 +273,19 @@ async def _measure(
 ) -> list[tuple[str, int, float]]:
     port, scale = free_port(), 0.01 if arguments.smoke else 1.0
     roles = ("prefill", "decode") if splitwise else ("mixed", "mixed")
-    entries = [
-        {"role": roles[number % 2], "host_ip": f"127.0.{number >> 8}.{number & 255}", "port": instance_port}
-        for number in range(1, arguments.instances + 1)
-    ]
-    (directory / "register.yaml").write_text(yaml.safe_dump({"instances": entries}))
+    fleet = Fleet(directory / "register.yaml", instance_port, roles)
+    fleet.name(arguments.instances)
     keys = [{"name": f"key-{number}", "sha256": hash_key(f"sk-{number:040}")} for number in range(int(10_000 * scale))]
     (directory / "keys.yaml").write_text(json.dumps({"keys": [{"name": "a", "sha256": hash_key(KEY)}, *keys]}))
     config = {
         "server": {"host": "127.0.0.1", "port": port, "splitwise": splitwise},
         "access": {"keys-path": str(directory / "keys.yaml")},
         "models": {"aliases": {"other": "m"}, "default": "m", "discovery": "never"},
-        "manager": {"register-path": str(directory / "register.yaml"), "health-check-interval-secs": 3600},
+        "manager": {
+            "register-path": str(directory / "register.yaml"),
+            "health-check-interval-secs": 3600,
+            "state-path": str(directory / "state.json"),
+        },
         "scheduler": {"policy": arguments.policy, "prefill-policy": arguments.policy},
         "log": {"output": "file", "path": str(directory / "router.log"), "level": "error"},
     }
@@ -266,15 +296,20 @@ async def _measure(
     log = open_log(**{name: getattr(loaded.config.log, name) for name in loaded.config.log.__struct_fields__})
     router = Router(loaded.config, log, read)
     await router.start()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # as ``app.process`` does
     try:
         await asyncio.to_thread(_wait_until_healthy, port, arguments.instances)
         heart = Heart(asyncio.get_running_loop())
         rows = []
         chosen = [x for x in (pair_cases(scale) if splitwise else cases(scale)) if arguments.only in x.name]
         for case in [WARM_UP, *chosen]:
-            (directory / "body").write_bytes(case.body())
+            (directory / "body").write_bytes(case.body().replace(b"{port}", b"%d" % instance_port))
             held, status = [], 0
             for _ in range(arguments.rounds):
+                if case.prepare is not None:
+                    case.prepare(fleet)
                 await asyncio.sleep(0.2)
                 heart.longest = 0.0
                 status = await _ask(port, case, directory / "body", instance_port)

@@ -1,9 +1,9 @@
 """A rollout of several routers, and of what they share, under load: nothing may fail that wasn't at a killed process.
 
-``python benchmarks/rollout.py [times]`` (20; it needs redis-server): four replicas before three instances are restarted
-in order, then killed, so many times; then their state engine is killed, stopped (SIGSTOP) and restarted in order as
-often. Clients follow ``/ready``, and half of them stream. Exits with 1 if a request failed, or a count isn't zero at
-the end.
+``python benchmarks/rollout.py [times [workers]]`` (20, 1; it needs redis-server): four replicas of so many workers
+before three instances are restarted in order, then killed, so many times; then their state engine is killed, stopped
+(SIGSTOP) and restarted in order as often. Clients follow ``/ready``, and half of them stream. Exits with 1 if a request
+failed, or a count isn't zero at the end.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SHOWN = 5  # failures
 
 
 def main(arguments: list[str]) -> int:
-    times = int(arguments[0]) if arguments else 20
+    times, workers = (int(each) for each in (*arguments, *("20", "1")[len(arguments) :]))
     need_programs("redis-server")
     console = make_console()
     reports = {}
     for event in EVENTS:
-        reports[event] = report = uvloop.run(run_rollout(Plan(events=[event] * times), free_port))
+        reports[event] = report = uvloop.run(run_rollout(Plan(events=[event] * times, workers=workers), free_port))
         for line in (report.failures + report.problems)[:SHOWN]:
             console.print(f"[red]{event}: {escape(line)}[/]")
     console.print(as_table(reports))

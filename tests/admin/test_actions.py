@@ -27,6 +27,7 @@ FLEET = [
     entry("10.0.0.1:8000", running=3, tokens=2048),
     entry("10.0.0.2:8000", role="decode", draining=True),
     entry("10.0.0.3:8000", state="unhealthy", paused=True, source="register.yaml"),
+    entry("10.0.0.4:8000", readiness="terminating", source="kubernetes x"),
 ]
 
 
@@ -37,10 +38,11 @@ def test_status_fits_sixty_columns() -> None:
         code, text = act(router, Actions.status)
         assert act(router, Actions.status, as_json=True)[1].startswith('{\n  "status": "healthy"')
     assert code == 0
-    assert "1 of 3 instances may be chosen; 3 requests and 2,048 prompt tokens there" in " ".join(text.split())
+    assert "1 of 4 instances may be chosen; 3 requests and 2,048 prompt tokens there" in " ".join(text.split())
     rows = {line.split()[0]: line for line in text.splitlines() if line.startswith("10.")}
     assert rows["10.0.0.1:8000"].split() == ["10.0.0.1:8000", "mixed", "healthy", "3", "2048", "register"]
     assert "draining" in rows["10.0.0.2:8000"]
+    assert "terminating" in rows["10.0.0.4:8000"]
     assert "unhealthy" in rows["10.0.0.3:8000"]
     assert all(len(line) <= 60 for line in text.splitlines()[1:])
 

@@ -122,16 +122,17 @@ def test_what_is_wrong_with_instances() -> None:
     with ScriptedRouter({"GET /health": (500, b"")}) as sick, ScriptedRouter({"GET /health": (200, b"")}) as well:
         entries = [
             entry(gone), entry(gone, state="unhealthy"), entry(sick.address), entry(well.address, draining=True),
-            entry(well.address, paused=True),
+            entry(well.address, paused=True), entry(well.address, readiness="unready", source="kubernetes x"),
         ]  # fmt: skip
         with ScriptedRouter(scripted(instances=(200, {"instances": entries}))) as router:
             client = RouterClient(Address.parse(router.address))
             findings = [x for x in RouterChecks(client).all() if "for the router" in x.what]
-    assert [finding.level for finding in findings] == [Level.ODD, Level.BAD, Level.BAD, Level.ODD, Level.ODD]
+    assert [finding.level for finding in findings] == [Level.ODD, Level.BAD, Level.BAD, Level.ODD, Level.ODD, Level.ODD]
     assert "but not reached from here: Connection refused" in findings[0].what
     assert "its /health answers 500" in findings[2].what
     assert findings[3].mend == f"fd-router undrain {well.address}, when its maintenance is over"
     assert "it paused itself" in findings[4].mend
+    assert findings[5].mend == "its source says so (kubernetes x): kubectl describe pod tells why"
 
 
 def test_clocks() -> None:

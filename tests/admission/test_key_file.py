@@ -16,14 +16,14 @@ def written(path: Path, *names: str) -> ApiKeyStore:
     return ApiKeyStore(path, Priorities({"normal": 1}), lambda: 0.0)
 
 
-def test_one_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
+async def test_one_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     log, path = FakeLog(), tmp_path / "keys.yaml"
     store = written(path, "one", "two")
     keys = KeyFile(store, 5.0, log)
-    assert keys.reload() == ()
+    assert await keys.reload() == ()
     assert log.lines == [("info", f"API keys loaded: 2 from {path}")]
     path.write_text("keys: [")
-    (problem,) = keys.reload()
+    (problem,) = await keys.reload()
     assert log.lines[1:] == [("error", f"API keys not reloaded, those in force stay: {problem}")]
     assert len(store.all()) == 2
 
@@ -32,7 +32,7 @@ async def test_a_change_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     store = written(path, "one")
     keys = KeyFile(store, 0.01, FakeLog())
-    keys.reload()
+    await keys.reload()
     watch = asyncio.create_task(keys.watch())
     written(path, "one", "two")
     await until(lambda: len(store.all()) == 2)

@@ -62,7 +62,7 @@ async def test_every_instance_is_shown_and_the_choice_with_its_reason(explain, r
     }  # fmt: skip
     assert role["candidates"][0] == {
         "url": one.url, "state": "healthy", "candidate": True, "best": False, "running": 1, "tokens": 10,
-        "prefix_hit_percent": None, "load": 1, "score": 1,
+        "prefix_hit_percent": None, "prefix_hit_source": None, "load": 1, "score": 1,
     }  # fmt: skip
     states = [(each["state"], each["candidate"], each["best"]) for each in role["candidates"]]
     assert states == [

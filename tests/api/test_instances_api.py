@@ -46,13 +46,13 @@ async def test_the_list_shows_state_and_counts(api, ask, registry, describe) -> 
             "instances": [
                 {
                     "key": KEY, "url": f"http://{KEY}", "role": "mixed", "state": "healthy", "draining": False,
-                    "paused": False, "models": [], "source": "register", "kept": False, "running": 1, "tokens": 7,
-                    "running_elsewhere": 0,
+                    "paused": False, "readiness": "ready", "models": [], "source": "register",
+                    "kept": False, "running": 1, "tokens": 7, "running_elsewhere": 0,
                 },
                 {
                     "key": "10.0.0.1:8001", "url": "http://10.0.0.1:8001", "role": "mixed", "state": "unhealthy",
-                    "draining": False, "paused": False, "models": [], "source": "register.yaml", "kept": True,
-                    "running": 0, "tokens": 0, "running_elsewhere": 0,
+                    "draining": False, "paused": False, "readiness": "ready", "models": [], "source": "register.yaml",
+                    "kept": True, "running": 0, "tokens": 0, "running_elsewhere": 0,
                 },
             ]
         },

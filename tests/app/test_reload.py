@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Stand:
         self.members = FleetSources(self.registry, accept, log=self.log).members_of(REGISTER_YAML)
         self.register_yaml = RegisterYaml("", accept, log=self.log)
 
-    def sources(self, config: Config) -> Callable[[], Diff]:
+    def sources(self, config: Config) -> Callable[[], Awaitable[Diff]]:
         return partial(self.register_yaml.prepare(config.manager.register_path), self.members)
 
     def configured(self, **proxy: Any) -> Config:
@@ -77,7 +77,7 @@ class Stand:
     def commit(self) -> None:
         self.commits += 1
 
-    def keys(self) -> tuple[str, ...]:
+    async def keys(self) -> tuple[str, ...]:
         if self.key_problem:
             return (self.key_problem,)
         self.keys_read += 1

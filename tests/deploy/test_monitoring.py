@@ -14,6 +14,7 @@ import yaml
 
 from fd_router.admission.keys import entry, hash_key, make_key
 from tests.support.live_router import LiveRouter
+from tests.support.redis_server import RedisServer
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -43,6 +44,11 @@ async def shown_names(folder: Path) -> tuple[set[str], set[str]]:
     key = make_key()
     (folder / "keys.yaml").write_text(entry("team", hash_key(key), begins_file=True))
     sections = {"access": {"keys_path": str(folder / "keys.yaml")}, "scheduler": {"policy": "cache_aware"}}
+    with RedisServer() as server:
+        return await shown_by(folder, key, {**sections, "state": {"url": server.url}})
+
+
+async def shown_by(folder: Path, key: str, sections: dict[str, Any]) -> tuple[set[str], set[str]]:
     async with LiveRouter(folder, "log.level", "warn", sections) as router:
         shown = f"Authorization: Bearer {key}\r\n"
         broken, _ = await router.add(), await router.add()
@@ -79,17 +85,15 @@ def test_every_alert_says_what_to_do() -> None:
             assert {"summary", "mend"} <= rule["annotations"].keys()
 
 
-def test_compose_mounts_what_is_there() -> None:
-    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    for service in services.values():
-        for volume in service["volumes"]:
-            assert (DEPLOY / volume.partition(":")[0]).exists(), volume
-
-
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool isn't installed (Debian: prometheus)")
 @pytest.mark.parametrize(
     "arguments",
-    [("check", "config", "prometheus.yaml"), ("check", "rules", "alerts.yaml"), ("test", "rules", "alerts.test.yaml")],
+    [
+        ("check", "config", "prometheus.yaml"),
+        ("check", "config", "two-routers.yaml"),
+        ("check", "rules", "alerts.yaml"),
+        ("test", "rules", "alerts.test.yaml"),
+    ],
 )
 def test_prometheus_takes_it(arguments: tuple[str, ...]) -> None:
     command = [str(PROMTOOL), *arguments]

@@ -27,6 +27,7 @@ INDIRECT = {
 WITHOUT_TEXT = {
     "app/process.py": "the configuration's own warnings",
     "app/reload.py": "the same",
+    "instances/sources/members.py": "what a source warns of, which is collected there",
     "instances/sources/register_yaml.py": "Problem.text, which is collected where it is made",
     "routing/life.py": "the message of an HttpError, which is collected by its code",
     "routing/pair.py": "the same",

@@ -79,6 +79,18 @@ class TestRequests:
     def test_a_chunked_body_is_put_together(self) -> None:
         assert only(CHUNKED + b"3\r\nabc\r\nA;note=x\r\n0123456789\r\n0\r\n\r\n").body == b"abc0123456789"
 
+    @pytest.mark.parametrize(("size", "step"), [(5_000, 1), (300_000, 100_000), (2_000_000, 65_536)])
+    def test_a_body_of_many_or_large_parts_is_put_together_and_so_is_the_next_one(self, size: int, step: int) -> None:
+        settings = ReaderSettings(heads_of(MAX_HEAD), lambda path: size, lambda: 7.0, lambda: "id")
+        reader = RequestReader(settings)
+        bodies = [bytes(range(256)) * (size // 256), b"small"]
+        for body in bodies:
+            for data in (HOST + b"Content-Length: %d\r\n\r\n" % len(body), body):
+                for start in range(0, len(data), step):
+                    reader.feed(data[start : start + step])
+        assert [item.body for item in reader.ready if isinstance(item, Request)] == bodies
+        assert settings.budget.held == sum(map(len, bodies))
+
     def test_trailers_are_dropped(self) -> None:
         request = only(CHUNKED + b"1\r\na\r\n0\r\nX-Late: 1\r\nX-Request-Id: 2\r\n\r\n")
         assert request.body == b"a"

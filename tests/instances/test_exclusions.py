@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from fd_router.instances.exclusions import left_out, why_none
+from fd_router.instances.instance import Readiness
 
 
 def test_nobody_is_there(registry) -> None:
@@ -17,6 +18,12 @@ def test_each_with_its_reason(registry, describe) -> None:
     assert left_out(registry) == told
     instances[3].is_draining = True
     assert why_none(registry) == f"none of 4 registered instances may be chosen ({told}, http://10.0.0.1:4 drains)"
+
+
+def test_what_a_source_says_of_them(registry, describe) -> None:
+    for port, readiness in enumerate(Readiness, 1):
+        registry.set_readiness(registry.register(describe(port)), readiness)
+    assert left_out(registry) == "http://10.0.0.1:2 is not ready, http://10.0.0.1:3 terminates"
 
 
 def test_only_a_few_are_named(registry, describe) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fd_router.instances.changes import ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Instance, Readiness
 from fd_router.instances.registry import Registry
 from fd_router.instances.reserve_log import ReserveLog
 from fd_router.instances.source import REGISTER_YAML
@@ -169,13 +170,32 @@ def test_reasons_of_a_failed_connection() -> None:
 
 
 def test_the_log_tells_once_and_when_it_is_over(registry: Registry, fleet: list[Instance], log: Any) -> None:
-    registry.on_change(ReserveLog(log).on_change)
+    due: list[Callable[[], None]] = []
+    registry.on_change(ReserveLog(log, lambda _, look: due.append(look)).on_change)
     for instance in fleet:
         registry.connection_failed(instance, "reset")
         registry.probe_failed(instance, "no answer within 5 s", Doubt.LATE)
+    (look,) = due  # all changes together
+    look()
     lines = [line for level, line in log.lines if level == "warn" and "is healthy" in line]
     (line,) = (line for line in lines if line.startswith("No "))
-    urls = "http://10.0.0.1:1, http://10.0.0.1:4"
+    urls = "http://10.0.0.1:1, http://10.0.0.1:2"
     assert line == f"No mixed instance is healthy: requests go to the likeliest to serve all the same ({urls})"
     registry.probe_succeeded(fleet[0])
+    due[-1]()
     assert log.lines[-1] == ("info", "The mixed requests no longer go to instances that aren't healthy")
+
+
+def test_one_that_is_not_ready_serves_where_nobody_is_left_and_one_that_ends_never(
+    registry: Registry, fleet: list[Instance]
+) -> None:
+    registry.set_readiness(fleet[0], Readiness.UNREADY)
+    registry.set_readiness(fleet[1], Readiness.TERMINATING)
+    assert serving(registry) == [3, 4]
+    for instance in fleet[2:]:
+        registry.set_draining(instance.key, True)
+    assert serving(registry) == [1]
+    registry.set_readiness(fleet[0], Readiness.TERMINATING)
+    assert serving(registry) == []
+    registry.set_readiness(fleet[1], Readiness.READY)
+    assert serving(registry) == [2]

@@ -18,7 +18,7 @@ EVENTS = [rollout.REPLICA_RESTARTED, rollout.REPLICA_KILLED, rollout.ENGINE_KILL
 async def test_a_rollout_of_everything_fails_no_request() -> None:
     plan = Plan(
         events=EVENTS, replicas=2, instances=2, clients=6, stream_tokens=30, away_secs=[0.7], apart_secs=0.2,
-        drain_delay_secs=0.3, poll_secs=0.05,
+        drain_delay_secs=0.8, poll_secs=0.05,
     )  # fmt: skip
     report = await run_rollout(plan, free_port)
     assert report.failures == []

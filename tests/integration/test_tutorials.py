@@ -9,7 +9,7 @@ import pytest
 from tests.support.tutorial import Reader, blocks_of
 
 FOLDER = Path(__file__).parents[2] / "docs" / "tutorials"
-TUTORIALS = [page for page in sorted(FOLDER.glob("*.md")) if ".zh" not in page.name]
+TUTORIALS = [page for page in sorted(FOLDER.glob("*.md")) if ".zh" not in page.name and page.stem != "kubernetes"]
 
 
 @pytest.mark.slow

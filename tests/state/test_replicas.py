@@ -7,7 +7,7 @@ import pytest
 
 from fd_router.admission.keys import entry, hash_key
 from fd_router.scheduling.ttft.policy import TtftAwarePolicy
-from tests.support.live_router import BEGUN, LiveRouter
+from tests.support.live_router import BEGUN, LiveRouter, LoopbackInstance
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
 
@@ -192,3 +192,31 @@ async def test_whatever_becomes_of_the_server_no_client_notices_and_everything_h
 
             for each in both:  # one warning each way; a busy machine may have been slow enough for one more
                 await until(lambda each=each: told(each, "can't be had") == told(each, "works again") >= 2)
+
+
+def write_fleet(path, *instances):
+    entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": instance.port} for instance in instances]
+    path.write_text(json.dumps({"instances": entries}))
+
+
+async def test_what_a_discovery_finds_and_loses_is_its_own_routers_alone(tmp_path, server):
+    """A router whose discovery fails takes nothing from the others, and an admin's drain reaches all the same."""
+    files = tmp_path / "one.json", tmp_path / "two.json"
+    instance = LoopbackInstance()
+    await instance.start()
+    for file in files:
+        write_fleet(file, instance)
+    sections = [{"discovery": {"file": str(file), "file_check_secs": 0.05}} for file in files]
+    async with replica(tmp_path, server, **sections[0]) as one, replica(tmp_path, server, **sections[1]) as two:
+        one.instances.append(instance)
+        assert b"fine" in await one.ask()
+        assert b"fine" in await two.ask()
+        write_fleet(files[0])
+        await until(knows(one, 0))
+        async with replica(tmp_path, server) as late:  # hears of all that is shared
+            assert knows(late, 0)()
+        assert b"fine" in await two.ask()
+        write_fleet(files[0], instance)
+        await until(knows(one, 1))
+        await two.call("POST", f"/instances/127.0.0.1:{instance.port}/drain")
+        await until(lambda: instance_of(one, instance.port).is_draining)

@@ -41,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     events: Sequence[str]
     replicas: int = 4
+    workers: int = 1  # of each
     instances: int = 3
     clients: int = 12  # every other one streams
     tokens: int = 10
@@ -78,7 +79,8 @@ class Replica:
         self.router = self._start()
 
     def _start(self) -> RouterProcess:
-        router = RouterProcess(self._config, port=self.port)
+        wrapper = ["env"] if self._config["server"]["workers"] != "1" else []  # workers need a whole program
+        router = RouterProcess(self._config, port=self.port, wrapper=wrapper)
         self._stack.callback(router.end)
         return router
 
@@ -127,7 +129,7 @@ class Rollout:
         self._away = itertools.cycle(plan.away_secs)
         self._engine = self._stack.enter_context(RedisServer())
         config = {
-            "server": {"drain-delay-secs": plan.drain_delay_secs},
+            "server": {"drain-delay-secs": plan.drain_delay_secs, "workers": str(plan.workers)},
             "state": {"url": self._engine.url, "timeout-secs": 0.5},
             "manager": {"health-check-interval-secs": 0.5},
             "log": {"output": "file"},
@@ -239,8 +241,13 @@ class Rollout:
         if not all(replica.is_ready for replica in self.replicas):
             return False
         pages = [call(replica.port, "GET", "/metrics")[1].decode() for replica in self.replicas]
-        peers, instances = len(self.replicas), len(self.mocks)
-        wanted = {"fd_router_state_up": 1, "fd_router_state_peers": peers, "fd_router_instances": instances}
+        workers, instances = self.plan.workers, len(self.mocks)
+        peers = len(self.replicas) * workers
+        wanted = {
+            "fd_router_state_up": workers,
+            "fd_router_state_peers": peers * workers,
+            "fd_router_instances": instances,
+        }
         return all(sample(page, name) == value for page in pages for name, value in wanted.items())
 
     # afterwards

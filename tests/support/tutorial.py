@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,11 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from tests.support.mock_process import SOURCES
+from tests.support.fork_server import SOURCES, ForkedProcess, fork_server
 from tests.support.ports import free_port
 
 _BLOCK = re.compile(r"^```sh *([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PORTS = re.compile(r"\b(30000|81\d\d)\b")
+_PORTS = re.compile(r"\b(30000|81\d\d|9090)\b")
 LIMIT_SECS = 60.0
 
 
@@ -40,16 +41,20 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ports: dict[str, int] = {}
-        self._servers: dict[str, subprocess.Popen[bytes]] = {}
-        program = folder / "bin" / "fd-router"
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fd_router "$@"\n')
-        program.chmod(0o755)
+        self._servers: dict[str, subprocess.Popen[bytes] | ForkedProcess] = {}
+        (folder / "bin").mkdir()
         self._environment = {
-            "PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(SOURCES), "HOME": str(folder),
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(SOURCES), "HOME": str(folder),
             "no_proxy": "*", "COLUMNS": "100",
         }  # fmt: skip
+        self.install("fd-router", f'#!/bin/sh\nexec "{sys.executable}" -m fd_router "$@"\n')
         self.cwd = folder
+
+    def install(self, name: str, script: str) -> None:
+        """Have what is typed find the program ``name``: the page's own, or what stands in for one that isn't here."""
+        program = self._folder / "bin" / name
+        program.write_text(script)
+        program.chmod(0o755)
 
     def type(self, block: Block) -> None:
         action, _, name = block.what.rpartition(" ")
@@ -63,7 +68,13 @@ class Reader:
             self._run(block.code)
 
     def _serve(self, name: str, code: str) -> None:
+        program, *arguments = shlex.split(self._own(code))
         with (self._folder / f"{name}.log").open("ab") as log:
+            if program == "fd-router":  # as it is typed, but without what importing it takes
+                self._servers[name] = fork_server().start(
+                    arguments, output=log.fileno(), environment=self._environment, cwd=self.cwd
+                )
+                return
             self._servers[name] = subprocess.Popen(
                 ["bash", "-c", f"exec {self._own(code).strip()}"], cwd=self.cwd, env=self._environment,
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,
@@ -101,8 +112,11 @@ class Reader:
         """Put ports that are free here in the place of the page's; commands without one get the router's."""
         router = self._ports.setdefault("30000", free_port())
         self._environment["FD_ROUTER_ADDRESS"] = f"127.0.0.1:{router}"
+        self._environment["PROMETHEUS_PORT"] = str(self._ports.setdefault("9090", free_port()))
         code = code.replace("fd-router init", f"fd-router init --port {router}")
         code = code.replace("fd-router --config_path", "fd-router --host 127.0.0.1 --config_path")
+        # A reader waits for five seconds until the instances are back; a test needn't.
+        code = re.sub(r"(fd-router mock\b)(?=.*--router)", r"\1 --heartbeat-secs 0.5", code)
         return _PORTS.sub(lambda found: str(self._ports.setdefault(found[1], free_port())), code)
 
     def logs(self) -> str:

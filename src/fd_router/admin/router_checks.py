@@ -158,4 +158,6 @@ def _mend(entry: Mapping[str, Any]) -> str:
         return f"fd-router undrain {entry['key']}, when its maintenance is over"
     if entry.get("paused"):
         return "it paused itself; it says so in its registration"
+    if entry.get("readiness", "ready") != "ready":
+        return f"its source says so ({entry['source']}): kubectl describe pod tells why"
     return "is it up, and is that address the right one? the router's log says what its probes found"

@@ -11,6 +11,7 @@ from rich.table import Table
 
 _WIDE = 160  # columns of a page that no terminal limits
 _FLAGS = ("draining", "paused")
+_READINESS = ("unready", "terminating")  # what an instance's source may say of it
 
 
 def console() -> Console:
@@ -24,6 +25,7 @@ def console() -> Console:
 def state_of(entry: Mapping[str, Any]) -> str:
     """Say in one word how an instance is: its health, or why it gets nothing although it is healthy."""
     told = [flag for flag in _FLAGS if entry.get(flag)]
+    told += [word for word in _READINESS if entry.get("readiness") == word]
     return ", ".join([str(entry["state"]), *told] if told and entry["state"] != "healthy" else told or [entry["state"]])
 
 
@@ -42,7 +44,9 @@ def fleet_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     table = _table("instance", "role", "state", "running", "tokens", "named by", numbers=("running", "tokens"))
     for entry in entries:
         state = state_of(entry)
-        colour = "green" if state == "healthy" else "yellow" if set(state.split(", ")) <= set(_FLAGS) else "red"
+        colour = (
+            "green" if state == "healthy" else "yellow" if set(state.split(", ")) <= {*_FLAGS, *_READINESS} else "red"
+        )
         cells = (entry["key"], entry["role"], f"[{colour}]{escape(state)}[/]", entry["running"], entry["tokens"])
         table.add_row(*map(str, cells), escape(str(entry["source"])))
     return table

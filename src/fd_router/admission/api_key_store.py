@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fd_router.admission.allowance import Allowance
 from fd_router.admission.keys import ApiKey, read_keys
 from fd_router.admission.priorities import Priorities
+from fd_router.http.pace import Pace
 
 Clock = Callable[[], float]
 
@@ -57,13 +58,28 @@ class ApiKeyStore:
 
     def reload(self) -> int:
         """Read the file again, and return how many keys there are. Raises ConfigError, and changes nothing then."""
-        self._seen = self._state()  # before the reading, so that a change in between is noticed
-        keys = read_keys(self._path, self._priorities.names)
+        keys = self.read()
         self.replace(keys)
         return len(keys)
 
+    def read(self) -> Sequence[ApiKey]:
+        """Return the keys of the file. It may run in a thread: 10,000 take it half a second. Raises ConfigError."""
+        self._seen = self._state()  # before the reading, so that a change in between is noticed
+        return read_keys(self._path, self._priorities.names)
+
     def replace(self, keys: Iterable[ApiKey]) -> None:
         """Let ``keys`` be the keys in force. What a key of the same name has used stays used."""
+        for _ in self._replace(keys):
+            pass
+
+    async def replace_in_slices(self, keys: Iterable[ApiKey]) -> None:
+        """Do the same for thousands, while others have a turn: those before are in force until all are there."""
+        pace = Pace()
+        for _ in self._replace(keys):
+            await pace.breathe()
+
+    def _replace(self, keys: Iterable[ApiKey]) -> Iterator[None]:
+        """Replace them key by key."""
         now = self._clock()
         known = {allowance.key.name: allowance for allowance in self._by_mark.values()}
         by_mark = {}
@@ -74,6 +90,7 @@ class ApiKeyStore:
             else:
                 allowance.change(key, now)
             by_mark[self._mark(key.digest)] = allowance
+            yield
         self._by_mark = by_mark
         self._recent.clear()
 

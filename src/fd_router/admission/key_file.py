@@ -17,16 +17,20 @@ class KeyFile:
         self._store = store
         self._interval = interval
         self._log = log
+        self._turn = asyncio.Lock()  # of who reads
 
-    def reload(self) -> tuple[str, ...]:
+    async def reload(self) -> tuple[str, ...]:
         """Read the file again. Returns a line for each problem; if there is any, nothing has changed."""
-        try:
-            count = self._store.reload()
-        except ConfigError as error:
-            for problem in error.problems:
-                self._log.error(f"API keys not reloaded, those in force stay: {problem}")
-            return error.problems
-        self._log.info(f"API keys loaded: {count} from {self._store.path}")
+        store = self._store
+        async with self._turn:
+            try:
+                keys = await asyncio.get_running_loop().run_in_executor(None, store.read)
+            except ConfigError as error:
+                for problem in error.problems:
+                    self._log.error(f"API keys not reloaded, those in force stay: {problem}")
+                return error.problems
+            await store.replace_in_slices(keys)
+        self._log.info(f"API keys loaded: {len(keys)} from {store.path}")
         return ()
 
     async def watch(self) -> None:
@@ -34,4 +38,4 @@ class KeyFile:
         while self._interval:
             await asyncio.sleep(self._interval)
             if self._store.has_changed():
-                self.reload()
+                await self.reload()

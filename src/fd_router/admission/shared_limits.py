@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
@@ -13,8 +14,11 @@ from fd_router.bus import Ask, Bus, BusError, Grant
 WAIT_SECONDS = 0.02
 """How long a request may wait for the set's word."""
 
+TURNS = 8
+"""Of the loop that a word gets after that: a busy process looks at its clock before it reads what has come in time."""
+
 PAUSE_SECONDS = 0.5
-"""How long nobody waits after the word was late: each wait would be as long again."""
+"""How long nobody asks after the bus has failed."""
 
 SETTLE_SECONDS = 0.05
 """How long what engines told of usage may wait to be told on."""
@@ -44,8 +48,8 @@ class _Share:
 
     def level(self, grant: Grant, size: int) -> None:
         """The set has so much left: a fair share of it is this router's, if it can't ask again."""
-        self.requests.level = max(0.0, grant.requests_left) / size
-        self.tokens.level = max(0.0, grant.tokens_left) / size
+        self.requests.level = max(0.0, grant.requests_left - self.requests_owed) / size
+        self.tokens.level = max(0.0, grant.tokens_left - self.tokens_owed) / size
 
     def fill(self, size: int, now: float) -> None:
         """Add what has come since, at this router's part of the speed."""
@@ -72,6 +76,7 @@ class SharedLimits:
     """Lets requests of keys with limits a minute in, by the word of all routers together.
 
     Requests that come while an ask is under way go with the next one, so there is one at a time, however many come.
+    While a word is late nobody else asks; when it comes, what it let in is set off against what was let in meanwhile.
     """
 
     def __init__(
@@ -92,12 +97,13 @@ class SharedLimits:
         self._waiting: list[_Waiting] = []
         self._asking: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
+        self._late: asyncio.Future[Sequence[Grant]] | None = None
         self._paused_until = 0.0
         self._shares: dict[str, _Share] = {}  # by key's name
 
     async def take(self, allowance: Allowance, tokens: int) -> None:
         """Let a request in, or raise LimitError. Waits for 20 ms at most."""
-        if not self._is_up() or self._clock() < self._paused_until:
+        if self._late is not None or not self._is_up() or self._clock() < self._paused_until:
             if not self._takes_alone(allowance, tokens):
                 raise allowance.over(tokens)
             return
@@ -129,18 +135,46 @@ class SharedLimits:
         for one in batch:
             by_key.setdefault(one.allowance.key.name, []).append(one)
         groups = list(by_key.values())
-        asks = [_asked(group) for group in groups]
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                grants = await self._bus.reserve(asks)
-        except (BusError, TimeoutError):
-            self._paused_until = self._clock() + PAUSE_SECONDS
-            late, self._waiting = [*batch, *self._waiting], []
-            for one in late:
-                self._resolve_alone(one)
+        word = asyncio.ensure_future(self._word(groups))
+        if not await _comes_in_time(word):
+            self._late = word
+            word.add_done_callback(partial(self._on_late, groups))
+            self._resolve_alone(batch)
+        elif (error := word.exception()) is None:
+            for group, grant in zip(groups, word.result(), strict=True):
+                self._resolve(group, grant)
+        else:
+            self._on_failed(error)
+            self._resolve_alone(batch)
+
+    async def _word(self, groups: Sequence[Sequence[_Waiting]]) -> Sequence[Grant]:
+        """Ask for all groups. What was let in alone is told first, so that the word that comes knows of it."""
+        for group in groups:
+            share = self._share(group[0].allowance)
+            if share.requests_owed:
+                await self._tell(share)
+        return await self._bus.reserve([_asked(group) for group in groups])
+
+    def _on_late(self, groups: Sequence[Sequence[_Waiting]], word: asyncio.Future[Sequence[Grant]]) -> None:
+        """The word has come after all, or never will."""
+        self._late = None
+        if word.cancelled():
             return
-        for group, grant in zip(groups, grants, strict=True):
-            self._resolve(group, grant)
+        if (error := word.exception()) is not None:
+            self._on_failed(error)
+            return
+        for group, grant in zip(groups, word.result(), strict=True):
+            share = self._share(group[0].allowance)
+            share.requests_owed -= grant.granted  # taken already, by this word
+            share.tokens_owed -= sum(one.tokens for one in group[: grant.granted])
+            share.level(grant, self._size())
+        self._settle_soon()
+
+    def _on_failed(self, error: BaseException) -> None:
+        self._paused_until = self._clock() + PAUSE_SECONDS
+        if not isinstance(error, BusError):
+            message = {"message": "asking for the limits of keys failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(message)
 
     def _resolve(self, group: Sequence[_Waiting], grant: Grant) -> None:
         allowance, now = group[0].allowance, self._clock()
@@ -157,9 +191,12 @@ class SharedLimits:
 
     # alone
 
-    def _resolve_alone(self, one: _Waiting) -> None:
-        if not one.done.done():
-            one.done.set_result(self._takes_alone(one.allowance, one.tokens))
+    def _resolve_alone(self, batch: Sequence[_Waiting]) -> None:
+        """The word is missing: judge these, and those that have come meanwhile, by this router's share."""
+        late, self._waiting = [*batch, *self._waiting], []
+        for one in late:
+            if not one.done.done():
+                one.done.set_result(self._takes_alone(one.allowance, one.tokens))
 
     def _takes_alone(self, allowance: Allowance, tokens: int) -> bool:
         """Take from this router's fair share. Returns False where too little is left of it."""
@@ -207,10 +244,23 @@ class SharedLimits:
 
     async def _tell(self, share: _Share) -> None:
         key, requests, tokens = share.allowance.key, share.requests_owed, share.tokens_owed
+        share.requests_owed = share.tokens_owed = 0  # so that nobody tells it a second time meanwhile
         ask = Ask(key_mark(key.name), key.requests_per_minute, key.tokens_per_minute, (tokens,))
-        await self._bus.settle(ask, requests)
-        share.requests_owed -= requests
-        share.tokens_owed -= tokens
+        try:
+            await self._bus.settle(ask, requests)
+        except BusError:
+            share.requests_owed += requests
+            share.tokens_owed += tokens
+            raise
+
+
+async def _comes_in_time(word: asyncio.Future[Sequence[Grant]]) -> bool:
+    await asyncio.wait((word,), timeout=WAIT_SECONDS)
+    for _ in range(TURNS):
+        if word.done():
+            break
+        await asyncio.sleep(0)
+    return word.done()
 
 
 def _asked(group: Sequence[_Waiting]) -> Ask:

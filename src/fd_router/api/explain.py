@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -10,10 +10,10 @@ import msgspec
 
 from fd_router.errors import BadRequestError, NoInstanceError
 from fd_router.http.messages import Request, Response, Routes, json_response
-from fd_router.instances.instance import Health, Instance
+from fd_router.instances.instance import Health, Instance, Readiness
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import BUILT_IN, CHAT, COMPLETIONS, Endpoint
-from fd_router.scheduling.explanation import Standing, Verdict
+from fd_router.scheduling.explanation import Shadowed, Standing, Verdict
 
 Explain = Callable[[Completion, str, bytes], Sequence[Verdict | str]]
 """(completion, path, body) → for each role a verdict, or why nobody is chosen. Raises NoInstanceError."""
@@ -116,12 +116,25 @@ def _role(role: str, policy: str, verdict: Verdict | str, members: Sequence[Inst
     explanation = verdict.explanation
     best = {explanation.standings[place].candidate.url for place in explanation.best}
     standings = {standing.candidate.url: standing for standing in explanation.standings}
-    return {
+    answer = {
         "role": role,
         "policy": policy,
         "choice": explanation.standings[verdict.place].candidate.url,
         "reason": explanation.reason,
         "candidates": [_entry(member, standings.get(member.url), best=member.url in best) for member in members],
+    }
+    return answer if explanation.shadow is None else answer | {"shadow": _shadow(explanation.shadow, best)}
+
+
+def _shadow(shadow: Shadowed, best: Collection[str]) -> dict[str, Any]:
+    """Show what the shadow policy would choose: the best of its candidates, any of which it might take."""
+    explanation = shadow.explanation
+    wished = [explanation.standings[place].candidate.url for place in explanation.best]
+    return {
+        "policy": shadow.policy,
+        "best": wished,
+        "reason": explanation.reason,
+        "agrees": any(url in best for url in wished),
     }
 
 
@@ -134,9 +147,17 @@ def _entry(instance: Instance, standing: Standing | None, *, best: bool) -> dict
         "running": instance.running,
         "tokens": instance.tokens,
         "prefix_hit_percent": standing.hit if standing is not None else None,
+        "prefix_hit_source": _source(standing),
         "load": standing.load if standing is not None else None,
         "score": standing.score if standing is not None else None,
     }
+
+
+def _source(standing: Standing | None) -> str | None:
+    """Say who knows of the hit: the engine, by its KV events, or the router, by what it sent there."""
+    if standing is None or standing.hit is None:
+        return None
+    return "engine" if standing.is_told else "router"
 
 
 def _state(instance: Instance) -> str:
@@ -146,6 +167,7 @@ def _state(instance: Instance) -> str:
     reasons = (
         ("draining", instance.is_draining),
         ("paused", instance.registration.is_paused),
+        (instance.readiness.value, instance.readiness is not Readiness.READY),
         ("circuit_open", instance.is_ejected),
         ("stuck", instance.is_stuck),
         ("full", 0 < instance.limit <= instance.running),

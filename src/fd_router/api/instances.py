@@ -114,6 +114,7 @@ class InstancesApi:
             "draining": instance.is_draining,
             **deadline,
             "paused": registration.is_paused,
+            "readiness": instance.readiness.value,
             "models": [card.name for card in instance.models],
             "source": instance.source.name,
             "kept": instance.source.is_list,

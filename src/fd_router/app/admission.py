@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Admission(msgspec.Struct, frozen=True):
     keys: Callable[[], Iterable[Allowance]]  # that are in force
     networks: Networks | None  # of the instances; None: any
     keep_authorization: bool  # instances get the clients' Authorization headers
-    reload_keys: Callable[[], Sequence[str]]  # returns what is wrong with them: then nothing has changed
+    reload_keys: Callable[[], Awaitable[Sequence[str]]]  # returns what is wrong with them: then nothing has changed
     runs: Sequence[Run]
 
     def forwarded_from(self, request: Request) -> bytes:
@@ -85,6 +85,11 @@ def build_admission(runtime: Runtime, budget: BodyBudget, shared: SharedLimits |
         keys=keys,
         networks=networks,
         keep_authorization=forward == "always" or (forward == "auto" and store is None),
-        reload_keys=key_file.reload if key_file is not None else tuple,
+        reload_keys=key_file.reload if key_file is not None else _no_keys,
         runs=[key_file.watch] if key_file is not None else [],
     )
+
+
+async def _no_keys() -> Sequence[str]:
+    """Nothing is wrong with keys that aren't needed."""
+    return ()

@@ -15,6 +15,7 @@ from fd_router.app.endpoints import endpoints_of
 from fd_router.app.record_sinks import load_record_sinks
 from fd_router.app.writable import unwritable
 from fd_router.config.connections import read_connections
+from fd_router.config.discovery import DiscoveryConfig
 from fd_router.config.loading import Config, Report, examine
 from fd_router.config.origins import located
 from fd_router.engines.dialects import open_dialects
@@ -76,16 +77,18 @@ def _tokenizer_problems(config: Config) -> Sequence[str]:
 
 
 def _register_problems(config: Config) -> Sequence[str]:
-    """Check the engines' dialects, the instances that are named, and the files of such, whose entries may name them."""
+    """Check the engines' dialects, the instances that are named, and what names others, which may name them too."""
     try:
         dialects = open_dialects(config.instances)
     except ConfigError as error:
         return error.problems
     accept = partial(require_served, dialects=dialects, splitwise=config.server.splitwise)
     named = _raised(lambda: read_named(config.manager.instance, accept))
-    paths = [path for path in (config.manager.register_path, config.discovery.file) if path]
-    if not paths:
+    if config.discovery == DiscoveryConfig() and not config.manager.register_path:
         return named
-    from fd_router.instances.sources.register_yaml import read_register_file  # noqa: PLC0415  YAML costs start-up time
+    from fd_router.app.discovery import open_discoveries  # noqa: PLC0415  YAML costs start-up time
+    from fd_router.instances.sources.register_yaml import read_register_file  # noqa: PLC0415
 
-    return [*named, *(str(problem) for path in paths for problem in read_register_file(Path(path), accept).problems)]
+    paths = [path for path in (config.manager.register_path, config.discovery.file) if path]
+    in_files = [str(problem) for path in paths for problem in read_register_file(Path(path), accept).problems]
+    return [*named, *_raised(partial(open_discoveries, config, accept)), *in_files]

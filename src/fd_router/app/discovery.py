@@ -2,17 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
+import msgspec
+
+from fd_router.config.discovery import DnsName, KubernetesPods
+from fd_router.config.plugin_options import OptionFields
 from fd_router.config.sections import Config
+from fd_router.errors import ConfigError
 from fd_router.instances.sources.contract import InstanceSource
+from fd_router.instances.sources.dns_lookup import DnsLookup
+from fd_router.instances.sources.dns_name import DnsInstances
+from fd_router.instances.sources.kubernetes.api import PodApi
+from fd_router.instances.sources.kubernetes.pods import PodReader
+from fd_router.instances.sources.kubernetes.source import KubernetesInstances
 from fd_router.instances.sources.members import Accept
+from fd_router.instances.sources.template import Template
 from fd_router.instances.sources.watched_file import WatchedFile
+
+HEED_NETWORKS: Final = (DnsInstances, KubernetesInstances)
+"""The discoveries whose instances must be in ``access.register-networks``: others than the operator name them."""
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+Open = Callable[[], InstanceSource]
 
 
 def open_discoveries(config: Config, accept: Accept) -> Sequence[InstanceSource]:
-    """Make them; the first is the highest. ``accept`` raises RegistrationError for what can't be a member here."""
+    """Make them; the first is the highest. ``accept`` raises RegistrationError for what can't be a member here.
+
+    Raises ConfigError with a line for each problem.
+    """
     sources: list[InstanceSource] = []
-    if path := config.discovery.file:
-        sources.append(WatchedFile(path, accept, config.discovery.file_check_secs))
+    problems: list[str] = []
+    for open_one in _openers(config, accept):
+        try:
+            sources.append(open_one())
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
     return sources
+
+
+def _openers(config: Config, accept: Accept) -> Iterator[Open]:
+    options = config.discovery
+    if options.file:
+        yield lambda: WatchedFile(options.file, accept, options.file_check_secs)
+    for name, given in options.dns.items():
+        yield lambda name=name, given=given: _dns(name, given, accept)  # type: ignore[misc]
+    for name, given in options.kubernetes.items():
+        yield lambda name=name, given=given: _kubernetes(name, given, accept)  # type: ignore[misc]
+
+
+def _dns(name: str, given: object, accept: Accept) -> DnsInstances:
+    key = f"discovery.dns.{name}"
+    options = _read(DnsName, "a DNS name", key, given)
+    template = Template(f"{key}.registration", options.registration, accept)
+    return DnsInstances(name, options, DnsLookup(name, options), template)
+
+
+def _kubernetes(name: str, given: object, accept: Accept) -> KubernetesInstances:
+    key = f"discovery.kubernetes.{name}"
+    options = _read(KubernetesPods, "a selection of Pods", key, given)
+    template = Template(f"{key}.registration", options.registration, accept, is_whole=False)
+    return KubernetesInstances(name, PodApi(key, options), PodReader(key, options, template))
+
+
+def _read(struct: type[S], what: str, key: str, given: object) -> S:
+    """Read the options of one entry. Raises ConfigError that begins with the ``key`` of what is wrong."""
+    if not isinstance(given, Mapping | None):
+        raise ConfigError(f"{key}: {str(given)[:80]!r} is no mapping of its options")
+    values: dict[str, Any] = OptionFields.of_struct(struct).convert(what, key, {}, given or {})
+    return struct(**values)

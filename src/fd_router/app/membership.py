@@ -44,7 +44,7 @@ def build_membership(runtime: Runtime, pools: Pools) -> Membership:
     registry = Registry(clock=runtime.clock, log=runtime.log, live=live, dialects=dialects, access=access)
     registry.on_change(partial(_retire, pools))
     registry.on_removed(lambda instance: metrics.forget_instance(instance.url))
-    registry.on_change(ReserveLog(runtime.log).on_change)
+    registry.on_change(ReserveLog(runtime.log, runtime.loop.call_later).on_change)
     metrics.watch_instances(registry.all)
     probes = ProbeConnections(registry, pools)
     model_prober = ModelProber(registry, probes.get_page, live)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,10 +25,13 @@ Prepare = Callable[[Config], Callable[[], None]]
 It runs in a thread, and changes nothing; the other one runs on the loop, and can't fail.
 """
 
-Sources = Callable[[Config], Callable[[], Diff]]
-"""Does the same for the sources of instances that can be read anew, and returns what that changes."""
+PrepareSources = Callable[[Config], Callable[[], Awaitable[Diff]]]
+"""Does the same for the sources of instances that can be read anew, and returns what that changes.
 
-Keys = Callable[[], Sequence[str]]
+The other one lets others have a turn: there may be thousands.
+"""
+
+Keys = Callable[[], Awaitable[Sequence[str]]]
 """Reads the API keys anew and puts them in force, unless something is wrong: then it returns what."""
 
 
@@ -37,7 +40,7 @@ class Reloader:
 
     def __init__(
         self, live: LiveConfig, load: Load, parts: Sequence[Prepare], keys: Keys,
-        *, sources: Sources, log: RouterLog,
+        *, sources: PrepareSources, log: RouterLog,
     ) -> None:  # fmt: skip
         self._live = live
         self._load = load
@@ -65,20 +68,20 @@ class Reloader:
     async def _reload(self) -> Outcome:
         loop = asyncio.get_running_loop()
         loaded, name_instances, commits = await loop.run_in_executor(None, self._prepare)
-        if problems := self._keys():  # changes nothing but the keys, and those last of all that may fail
+        if problems := await self._keys():  # changes nothing but the keys, and those last of all that may fail
             raise ConfigError(*problems)
         config, changed, waiting = merged(self._live.current, loaded.config)
         self._live.replace(config)
         for commit in commits:
             commit()
-        diff = name_instances()
+        diff = await name_instances()
         return Outcome(changed, waiting, diff.added, diff.removed, warnings=loaded.warnings)
 
-    def _prepare(self) -> tuple[Loaded, Callable[[], Diff], list[Callable[[], None]]]:
+    def _prepare(self) -> tuple[Loaded, Callable[[], Awaitable[Diff]], list[Callable[[], None]]]:
         loaded = self._load()
         config, _, _ = merged(self._live.current, loaded.config)
         problems: list[str] = []
-        name_instances: Callable[[], Diff] = Diff
+        name_instances: Callable[[], Awaitable[Diff]] = _no_instances
         try:
             name_instances = self._sources(config)
         except ConfigError as error:
@@ -92,6 +95,11 @@ class Reloader:
         if problems:
             raise ConfigError(*located(problems, loaded.origins))
         return loaded, name_instances, commits
+
+
+async def _no_instances() -> Diff:
+    """Name none: something is wrong, and nothing will change."""
+    return Diff()
 
 
 def merged(in_force: Config, new: Config) -> tuple[Config, tuple[str, ...], tuple[str, ...]]:

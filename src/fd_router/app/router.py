@@ -163,7 +163,7 @@ class Router:
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Take no more, and wait until what is under way is over, or until ``hurry``."""
-        self._sources.finish()
+        await self._sources.finish()
         await self._ports.drain(hurry)
 
     async def stop(self) -> None:

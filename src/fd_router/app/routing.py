@@ -95,6 +95,7 @@ def build_routing(
         "gate": admission.gate,
         "models": switch,
         "streams": build_streams(runtime),
+        "tells_totals": scheduling.recorder is not None,
         "explain_header": config.proxy.explain_header,
     }
     starters = _starters(runtime, registry, default, shared, make_id if config.server.splitwise else None)

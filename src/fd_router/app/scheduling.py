@@ -7,12 +7,15 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
 from fd_router.api.explain import ExplainApi, Prepare
 from fd_router.app.caches import Caches
+from fd_router.app.kv_wanted import wants_kv_events
+from fd_router.app.recording import build_recording
+from fd_router.app.shadow import make_shadow
 from fd_router.app.tokenizer import build_tokenizer
 from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.errors import ConfigError
@@ -27,7 +30,7 @@ from fd_router.instances.registry import Registry
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import Endpoint
 from fd_router.scheduling.decision_header import DecisionHeaderPolicy
-from fd_router.scheduling.environment import Choice, Environment
+from fd_router.scheduling.environment import Choice, Environment, Later, MakeLookup
 from fd_router.scheduling.explanation import Verdict, draw_with
 from fd_router.scheduling.load_table import LoadTable
 from fd_router.scheduling.loads import ReportedLoads
@@ -35,12 +38,15 @@ from fd_router.scheduling.plugins.errors import PluginErrors
 from fd_router.scheduling.plugins.guard import PluginGuard
 from fd_router.scheduling.policies import make_index, make_policy
 from fd_router.scheduling.policies.least import RequestNumPolicy
-from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, policies_of, problems_of
+from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, policies_of, problems_of, shadow_of
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN, PrefixIndex
 from fd_router.scheduling.prefix.sessions import Sessions
 from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
 from fd_router.scheduling.ranks import Ranks
+from fd_router.scheduling.recording.recorded_policy import RecordedPolicy
+from fd_router.scheduling.recording.recorded_views import RecordedIndex, RecordedLoads, RecordedToldIndex
+from fd_router.scheduling.recording.recorder import Recorder
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.timing import TimedPolicy
 from fd_router.state.topics.learning import SharedLearning
@@ -50,6 +56,9 @@ from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.metrics.instruments import Histogram
 from fd_router.telemetry.metrics.scheduling import DECISION_BOUNDS, observe_hit
 from fd_router.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from fd_router.app.kv_events import KvEvents
 
 TIMED_DECISIONS = 8
 """One decision of so many is timed: looking at a clock twice takes longer than most decisions."""
@@ -71,6 +80,7 @@ class Scheduling(msgspec.Struct, frozen=True):
     close: Callable[[], None]  # lets go of what the parts work with
     index: PrefixIndex | None  # where prefixes are known, if a policy needs that
     ranks: Ranks[Instance] | None = None  # those that are candidates of mixed instances' policy; None: none are
+    recorder: Recorder | None = None  # of what policies do; None: nothing is recorded
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run as long as the router does."""
@@ -100,12 +110,14 @@ def build_scheduling(
     """
     options = config.scheduler
     named = policies_of(config)
-    if problems := problems_of(named, options, time.monotonic, rng):
+    shadows = shadow_of(config)
+    if problems := [each for those in (named, shadows) for each in problems_of(those, options, time.monotonic, rng)]:
         raise ConfigError(*problems)
-    needs = needs_of(named, options.policy_folder)
-    kind = PrefixIndex if learning is None else ToldPrefixIndex
-    loads = ReportedLoads(time.monotonic, options.load_max_age_secs)
-    shared = _Shared(make_index(time.monotonic, options, kind), loads, learning)
+    in_force = needs_of(named, options.policy_folder)
+    needs = in_force | needs_of(shadows, options.policy_folder)
+    recording = build_recording(config, telemetry.log)
+    recorder = recording.recorder if recording is not None else None
+    shared = _share(options, learning) if recorder is None else _share_recorded(options, learning, recorder)
     tokenizer = build_tokenizer(options, pools, telemetry) if Need.TOKEN_IDS in needs else None
     scraper, pages = None, LoadPages(pools)
     if Need.REPORTED_LOADS in needs:
@@ -115,21 +127,40 @@ def build_scheduling(
             options, registry, pages, telemetry, shared.loads, on_count, on_capacity if keeps_sizes else None
         )
     runs: list[Run] = [] if scraper is None else [scraper.run]
+    if recording is not None:
+        runs.append(recording.run)
     ranks = Ranks[Instance]() if Need.PREFIX_INDEX in needs and "mixed" in named else None
     caches = _caches(shared.index, ranks, options, telemetry, has_tokens=tokenizer is not None)
+    kv_events = None
+    if Need.PREFIX_INDEX in needs and wants_kv_events(
+        options, telemetry.log, has_tokens=tokenizer is not None, is_recorded=recorder is not None
+    ):
+        from fd_router.app.kv_events import build_kv_events  # noqa: PLC0415  (NumPy)
+
+        kv_events = build_kv_events(registry, pools, caches, telemetry)
+        runs += kv_events.runs
     if Need.PREFIX_INDEX in needs:
         runs.append(CacheProber(registry.all, pages.get, caches.on_facts, time.monotonic).run)
         telemetry.metrics.scheduling.watch_index(shared.index)
         runs.insert(0, partial(_sweep, shared.index, options.eviction_interval_secs, telemetry.log))
 
     def make_policies() -> dict[str, Policy]:
-        return {
-            role: _make_policy(config, role, policy, shared, telemetry, rng, reports_choices=Need.PREFIX_INDEX in needs)
-            for role, policy in named.items()
-        }
+        return {role: make_one(role, policy) for role, policy in named.items()}
+
+    def make_one(role: str, named: NamedPolicy) -> Policy:
+        has_index = Need.PREFIX_INDEX in in_force
+        load_table = LoadTable()
+        lookup = None if kv_events is None else kv_events.lookup(role)
+        policy = _make_policy(
+            config, role, named, shared, telemetry, rng, load_table=load_table, reports_choices=has_index, lookup=lookup
+        )
+        if (shadow := shadows.get(role)) is not None:
+            index = shared.index if has_index else None
+            policy = make_shadow(policy, shadow, role, options, telemetry, index, shared.loads, load_table)
+        return DecisionHeaderPolicy(policy, role, named.name) if config.proxy.explain_header != "off" else policy
 
     policies = make_policies()
-    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages, caches)
+    changes = _FleetChanges(shared, scraper, tuple(policies.values()), pages, caches, kv_events)
     registry.on_change(changes.on_change)
     return Scheduling(
         policies=policies,
@@ -139,9 +170,10 @@ def build_scheduling(
         cached_blocks=shared.index.blocks_of if Need.PREFIX_INDEX in needs else None,
         prepare=tokenizer.prepare if tokenizer is not None else None,
         runs=runs,
-        close=tokenizer.close if tokenizer is not None else _nothing,
+        close=partial(_close, *(part for part in (tokenizer, recording, kv_events) if part is not None)),
         index=shared.index if Need.PREFIX_INDEX in needs else None,
         ranks=ranks,
+        recorder=recorder,
     )
 
 
@@ -151,6 +183,20 @@ class _Shared(msgspec.Struct, frozen=True):
     index: PrefixIndex
     loads: ReportedLoads
     learning: SharedLearning | None
+    recorder: Recorder | None = None
+
+
+def _share(options: SchedulerConfig, learning: SharedLearning | None) -> _Shared:
+    index = make_index(time.monotonic, options, PrefixIndex if learning is None else ToldPrefixIndex)
+    return _Shared(index, ReportedLoads(time.monotonic, options.load_max_age_secs), learning)
+
+
+def _share_recorded(options: SchedulerConfig, learning: SharedLearning | None, recorder: Recorder) -> _Shared:
+    kind = RecordedIndex if learning is None else RecordedToldIndex
+    index, loads = make_index(recorder.clock, options, kind), RecordedLoads(recorder.clock, options.load_max_age_secs)
+    assert isinstance(index, RecordedIndex)
+    index.recorder = loads.recorder = recorder
+    return _Shared(index, loads, learning, recorder)
 
 
 def _make_policy(
@@ -161,29 +207,38 @@ def _make_policy(
     telemetry: Telemetry,
     rng: random.Random,
     *,
+    load_table: LoadTable,
     reports_choices: bool,
+    lookup: MakeLookup | None,
 ) -> Policy:
     """Build the policy of one role, and what stands around it. Raises ConfigError."""
     metrics, log = telemetry.metrics.scheduling, telemetry.log
+    recorder = shared.recorder
+    later: Later | None = asyncio.get_running_loop().call_later if role == "mixed" else None  # a pair is sent at once
+    if recorder is not None:
+        later = None if later is None else recorder.later(later)
+        rng = recorder.random
     environment = Environment(
-        time.monotonic,
+        time.monotonic if recorder is None else recorder.clock,
         rng,
         _ChoiceReport(telemetry, metrics.hits(role), config.scheduler) if reports_choices else None,
         role=role,
         predictions=telemetry.metrics.predictions.of(role),
-        later=asyncio.get_running_loop().call_later if role == "mixed" else None,  # a pair is sent at once
+        later=later,
         index=shared.index,
         reported_loads=shared.loads,
-        load_table=LoadTable(),
+        load_table=load_table,
         learning=shared.learning,
+        lookup=lookup,
     )
     policy = make_policy(named.name, environment, config.scheduler, own_options=named.options, key=named.key)
+    if recorder is not None:
+        policy = RecordedPolicy(policy, recorder, role, named.name)
     if named.is_plugin:
         count = partial(metrics.policy_failed, named.name)
         errors = PluginErrors(named.name, count=count, log=log.error, clock=time.monotonic)
         policy = PluginGuard(policy, RequestNumPolicy(environment), errors)
-    policy = TimedPolicy(policy, metrics.decisions(role), DECISION_BOUNDS, time.perf_counter, every=TIMED_DECISIONS)
-    return DecisionHeaderPolicy(policy, role, named.name) if config.proxy.explain_header != "off" else policy
+    return TimedPolicy(policy, metrics.decisions(role), DECISION_BOUNDS, time.perf_counter, every=TIMED_DECISIONS)
 
 
 class _ChoiceReport:
@@ -221,7 +276,9 @@ class _FleetChanges:
         policies: Sequence[Policy],
         pages: LoadPages,
         caches: Caches,
+        kv_events: KvEvents | None,
     ) -> None:
+        self._kv_events = kv_events
         self._shared = shared
         self._caches = caches
         self._scraper = scraper
@@ -238,6 +295,8 @@ class _FleetChanges:
         if kind is ChangeKind.REMOVED or _has_lost_its_cache(change):
             self._caches.on_lost(instance)
             self._shared.loads.forget(instance.url)
+            if self._kv_events is not None:
+                self._kv_events.follower.drop(instance)
             if self._scraper is not None:
                 self._scraper.forget(instance)
         if not instance.takes_new:
@@ -314,5 +373,10 @@ async def _sweep(index: PrefixIndex, interval: float, log: RouterLog) -> None:
         log.debug(f"radix eviction: {before - index.blocks} of {before} blocks dropped")
 
 
-def _nothing() -> None:
-    """Nothing is to be closed."""
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def _close(*parts: _Closable) -> None:
+    for part in parts:
+        part.close()

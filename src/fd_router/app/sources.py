@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from fd_router.admission.networks import Networks
-from fd_router.app.discovery import open_discoveries
+from fd_router.app.discovery import HEED_NETWORKS, open_discoveries
+from fd_router.app.reload import PrepareSources
 from fd_router.app.runtime import Run, Runtime
-from fd_router.config.sections import Config
 from fd_router.instances.registration import require_served
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import NAMED, PEERS, REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
 from fd_router.instances.sources.loading import open_sources
-from fd_router.instances.sources.members import Diff, FleetSources, SourceMembers
+from fd_router.instances.sources.members import FleetSources, SourceMembers
 from fd_router.instances.sources.named import NamedInstances, read_named
 from fd_router.instances.sources.register_yaml import RegisterYaml
 from fd_router.instances.sources.runner import SourceRunner
@@ -29,9 +29,9 @@ class Sources(msgspec.Struct, frozen=True):
 
     register_api: SourceMembers  # of the source that instances themselves drive
     peers: SourceMembers  # of what other routers know
-    prepare_reload: Callable[[Config], Callable[[], Diff]]  # reads register.yaml anew; see ``app.reload.Sources``
+    prepare_reload: PrepareSources  # reads register.yaml anew
     runs: Sequence[Run]  # the first step of each names what is known already
-    finish: Callable[[], None]  # writes what outlives this router, for the last time
+    finish: Callable[[], Awaitable[None]]  # writes what outlives this router, for the last time
 
 
 def build_sources(runtime: Runtime, registry: Registry, networks: Networks | None) -> Sources:
@@ -41,20 +41,21 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
     """
     config, log = runtime.live.current, runtime.log
     accept = partial(require_served, dialects=registry.dialects, splitwise=config.server.splitwise)
-    fleet = FleetSources(registry, accept, log=log)
+    fleet = FleetSources(registry, accept, log=log, networks=networks)
     run = partial(SourceRunner, clock=runtime.clock, log=log)
     named = NamedInstances(read_named(config.manager.instance, accept))
     listed = fleet.members_of(REGISTER_YAML)
     register_yaml = RegisterYaml(config.manager.register_path, accept, log=log)
     runs: list[Run] = [run(named, fleet.members_of(NAMED)).run, run(register_yaml, listed).run]
-    finish: Callable[[], None] = _nothing
+    finish: Callable[[], Awaitable[None]] = _nothing
     if path := config.manager.state_path:
         state_file = StateFile(Path(path), registry, accept, log=log, networks=networks)
         runs.append(run(state_file, fleet.members_of(STATE_FILE)).run)
         finish = state_file.finish
-    discoveries = (*open_discoveries(config, accept), *open_sources(config.instances))
-    for position, source in enumerate(discoveries):
-        runs.append(run(source, fleet.members_of(discovery(source.name, position))).run)
+    own = open_discoveries(config, accept)
+    for position, source in enumerate((*own, *open_sources(config.instances))):
+        rank = discovery(source.name, position, heeds_networks=isinstance(source, HEED_NETWORKS))
+        runs.append(run(source, fleet.members_of(rank)).run)
     runtime.telemetry.metrics.show(SourceCollector(fleet.states))
     return Sources(
         register_api=fleet.members_of(REGISTER_API),
@@ -65,5 +66,5 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
     )
 
 
-def _nothing() -> None:
+async def _nothing() -> None:
     """Nothing outlives it."""

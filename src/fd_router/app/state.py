@@ -24,6 +24,7 @@ from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
 from fd_router.state.peers import Peers
 from fd_router.state.sync import LEASE_SECONDS, Sync
 from fd_router.state.topic import Topic
+from fd_router.state.topics.lists import SharedLists
 from fd_router.state.topics.loads import SharedLoads
 from fd_router.state.topics.members import SharedMembers
 from fd_router.state.topics.prefixes import SharedPrefixes
@@ -108,8 +109,10 @@ def build_state(
         clock=runtime.clock,
         log=runtime.log,
     )
+    lists = SharedLists(registry, peers)
     topics: list[Topic] = [
         members,
+        lists,
         SharedLoads(registry),
         SharedVerdicts(registry, monitor.probe_soon, flush),
         link.trials,
@@ -127,7 +130,7 @@ def build_state(
         health=link.health,
         interval=config.state.interval_ms / 1000,
     )
-    monitor.share(peers.owns)
+    monitor.share(lists.owns)
     registry.on_removed(lambda instance: peers.drop_name(instance.key))
     host = sync if seat is not None and link.bus is seat.bus else _host(runtime, seat)
     return Shared(sync, members, host, [sync.run] if host is None or host is sync else [sync.run, host.run])

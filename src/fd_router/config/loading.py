@@ -99,7 +99,7 @@ class Report(msgspec.Struct, frozen=True):
     """All that can be said of a configuration. ``config`` is usable only when there are no problems.
 
     ``origins`` tells where each value that was given comes from: ``server.port`` → ``--port``,
-    ``FD_ROUTER_SERVER_PORT`` or ``config.yaml:3``.
+    ``FD_ROUTER_SERVER_PORT`` or ``config.yaml:3``; also what is within a mapping: ``models.aliases.x``.
     """
 
     config: Config  # with the default where a value is wrong
@@ -115,6 +115,7 @@ class _Given(msgspec.Struct, frozen=True):
     text: str
     origin: str
     nested: bool = False  # a list or mapping; few options take a mapping, as JSON
+    within: Mapping[str, str] = {}  # the origins of what is within a mapping, by its path
 
     @property
     def is_empty(self) -> bool:
@@ -163,6 +164,8 @@ def examine(path: str | None, flags: Mapping[str, object], environ: Mapping[str,
     if values.get("server.splitwise"):
         notes.warnings += _mixed_policy(deciding)
     origins = {key: one.origin for key, one in deciding.items()}
+    for key, one in deciding.items():
+        origins |= {f"{key}.{path}": origin for path, origin in one.within.items()}
     return Report(_build(values, path), _in_order(notes.problems, path), _in_order(notes.warnings, path), origins)
 
 
@@ -205,7 +208,7 @@ def _build(values: Mapping[str, Any], path: str | None) -> Config:
         }
         sections[name] = struct(**own)
     scheduler: SchedulerConfig = sections["scheduler"]
-    policies = (scheduler.policy, scheduler.prefill_policy, scheduler.decode_policy)
+    policies = (scheduler.policy, scheduler.prefill_policy, scheduler.decode_policy, scheduler.shadow_policy)
     if path and any(":" in policy for policy in policies):
         sections["scheduler"] = msgspec.structs.replace(scheduler, policy_folder=str(Path(path).parent))
     plugins = {
@@ -249,7 +252,8 @@ def _from_entry(path: str, section: str, entry: Entry, notes: _Notes) -> Iterato
     if option is None:
         notes.warnings.append(f"{place}: unknown key '{key}', ignored{_nearest_key(section, entry.key)}")
     else:
-        yield _Given(option, entry.text or "", place, entry.nested)
+        within = {name: f"{path}:{line}" for name, line in entry.lines.items()}
+        yield _Given(option, entry.text or "", place, entry.nested, within)
 
 
 def _from_environment(environ: Mapping[str, str], notes: _Notes) -> Iterator[_Given]:

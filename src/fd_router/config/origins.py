@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-_KEY: Final = re.compile(r"[a-z]+\.[a-z0-9-]+")
+_AFTER: Final = (":", ".", " ")
+"""What may follow a key in a problem; another letter would make it another key."""
 
 
 def located(problems: Iterable[str], origins: Mapping[str, str]) -> tuple[str, ...]:
     """Let each problem that begins with an option's key begin with where that option was given.
 
-    ``scheduler.policy: 'x:Y': …`` → ``config.yaml:3: scheduler.policy: 'x:Y': …``.
+    ``scheduler.policy: 'x:Y': …`` → ``config.yaml:3: scheduler.policy: 'x:Y': …``. Of a mapping, with where that
+    was given within it which the problem names.
     """
     return tuple(_located(problem, origins) for problem in problems)
 
 
 def _located(problem: str, origins: Mapping[str, str]) -> str:
-    key = _KEY.match(problem)
-    origin = origins.get(key[0], "") if key else ""
-    return f"{origin}: {problem}" if origin else problem
+    keys = [key for key in origins if problem.startswith(key) and problem[len(key) : len(key) + 1] in _AFTER]
+    return f"{origins[max(keys, key=len)]}: {problem}" if keys else problem

@@ -16,6 +16,9 @@ POLICY_PATTERN: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 """A plug-in policy: ``my_package.my_module:MyPolicy``."""
 
 
+SHADOW_PATTERN: Final = rf"({'|'.join(BUILT_IN)}|{POLICY_PATTERN})?"
+
+
 def _policy(help: str) -> Option:  # noqa: A002
     form = "my_module:MyPolicy for one of your own"
     return Option(help=help, choices=POLICIES, pattern=POLICY_PATTERN, form=form, flag=True)
@@ -36,6 +39,18 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
     decode_policy_options: Annotated[dict[str, Any], Option(help="The same for the decode-policy.")] = msgspec.field(
         default_factory=dict
     )
+    shadow_policy: Annotated[
+        str,
+        Option(
+            help="A policy that decides beside the one of the mixed (splitwise: the prefill) instances, for as many "
+            "requests as 5 % of the CPU time allow; it has figures only (fd_router_shadow_*), and is shown by explain.",
+            pattern=SHADOW_PATTERN,
+            form="a policy's name, or my_module:MyPolicy for one of your own",
+        ),
+    ] = ""
+    shadow_policy_options: Annotated[
+        dict[str, Any], Option(help="Options of the shadow policy's own; it has the keys below in common.")
+    ] = msgspec.field(default_factory=dict)
     policy_folder: str = ""  # no option: where the configuration file lies, and perhaps a policy of its own
     decode_alone_below_tokens: Annotated[
         int,
@@ -160,6 +175,15 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
             "Needs one more package: pip install 'tokenizers>=0.20'."
         ),
     ] = ""
+    kv_events: Annotated[
+        str,
+        Option(
+            help="Whether instances that publish the events of their KV caches (vLLM, SGLang) are listened to, so that "
+            "what they hold is known and not guessed. auto: where there is a tokenizer, by which prompts are compared "
+            "with it, and the package pyzmq; on: wherever they publish.",
+            choices=("auto", "on", "off"),
+        ),
+    ] = "auto"
     tokenizer_timeout_secs: Annotated[
         float, Option(help="How long the tokenizer may take.", unit="s", minimum=0.001, zero_is_default=True)
     ] = 2.0

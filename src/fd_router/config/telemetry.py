@@ -39,6 +39,16 @@ class TelemetryConfig(msgspec.Struct, frozen=True):
             maximum=100,
         ),
     ] = 1.0
+    recording_folder: Annotated[
+        str,
+        Option(
+            help="Where each process of the router records what its policies are given and do, as numbers, in a new "
+            "file each time it starts: for simulate. None: nothing is recorded."
+        ),
+    ] = ""
+    recording_max_mb: Annotated[
+        int, Option(help="A recording that is as large as this ends.", unit="MB", minimum=1, maximum=1_000_000)
+    ] = 1024
     plugin_folder: str = ""  # no option: where the configuration file lies, and perhaps a sink
 
     def record_sink_paths(self) -> tuple[str, ...]:

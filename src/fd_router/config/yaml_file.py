@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,8 @@ from fd_router.errors import ConfigError
 
 _NULL: Final = "tag:yaml.org,2002:null"
 _MERGE: Final = "tag:yaml.org,2002:merge"
+_LEVELS: Final = 3
+"""Of a mapping that is an option's value, that have lines of their own: an alias may lead back to where it stands."""
 
 Pair = tuple[yaml.Node, yaml.Node]
 
@@ -28,6 +30,7 @@ class Entry(msgspec.Struct, frozen=True):
     line: int
     text: str | None = None
     nested: bool = False  # a list or mapping stands where one value should
+    lines: Mapping[str, int] = {}  # of what is within a mapping, by its path: "engines.port"
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -96,7 +99,15 @@ def _section(path: str, name: yaml.Node, value: yaml.Node, problems: list[str]) 
 def _entry(path: str, key: yaml.Node, value: yaml.Node, problems: list[str]) -> Entry:
     nested = not isinstance(value, yaml.ScalarNode)
     text = _json(path, value, problems) if isinstance(value, yaml.MappingNode) else _text(value)
-    return Entry(_key(key), key.start_mark.line + 1, text, nested)
+    return Entry(_key(key), key.start_mark.line + 1, text, nested, dict(_lines_within(value)))
+
+
+def _lines_within(node: yaml.Node, path: str = "", levels: int = _LEVELS) -> Iterator[tuple[str, int]]:
+    if levels and isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = f"{path}.{key.value}" if path else str(key.value)
+            yield place, key.start_mark.line + 1
+            yield from _lines_within(value, place, levels - 1)
 
 
 def _json(path: str, node: yaml.MappingNode, problems: list[str]) -> str:

@@ -16,6 +16,7 @@ from fd_router.engines.cache_facts import CacheFacts
 from fd_router.engines.continuation.ways import PLAIN, Ways
 from fd_router.engines.engine_load import EngineLoad, read_engine_load
 from fd_router.engines.error_answers import begins_with_error, end_flaw, is_aborted, is_clients_error
+from fd_router.engines.kv_sources import KvEventSource
 from fd_router.engines.pairing import Order, PairedRequest, Pairing, PairMember, PairPlan, SameBody
 
 __all__ = [
@@ -119,6 +120,9 @@ class Dialect:
     detect_path: ClassVar[str] = ""
     """What else to GET to detect it, if ``recognizes`` the answer (status 200); "": nothing."""
 
+    kv_sources_path: ClassVar[str] = ""
+    """Where it tells (``read_kv_sources``) where the events of its KV cache are published; "": nowhere."""
+
     busy_statuses: ClassVar[frozenset[int]] = frozenset((304, 429, 503))
     """Statuses by which it says that it has no room, so that another instance should be asked."""
 
@@ -202,6 +206,10 @@ class Dialect:
     def tells_cache(self) -> bool:
         """Whether it is asked for that at all."""
         return type(self).read_cache is not Dialect.read_cache
+
+    def read_kv_sources(self, answer: bytes) -> Sequence[KvEventSource]:  # noqa: ARG002
+        """Read the answer to a GET of ``kv_sources_path``; nothing where no events are published."""
+        return ()
 
     def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:  # noqa: ARG002
         """Return what to send to have the requests with ``ids`` (None: all of them) aborted.

@@ -12,6 +12,7 @@ from fd_router.engines.continuation.engines import SGLANG
 from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
 from fd_router.engines.engine_load import EngineLoad
+from fd_router.engines.kv_sources import KvEventSource, read_sglang_sources
 from fd_router.engines.pairing import Pairing, PairMember
 from fd_router.engines.pairings.sglang_bootstrap import SglangPairing
 from fd_router.engines.prometheus import samples
@@ -61,6 +62,8 @@ class SglangDialect(Dialect):
 
     load_is_metrics: ClassVar[bool] = False
 
+    kv_sources_path: ClassVar[str] = "/server_info"
+
     busy_statuses: ClassVar[frozenset[int]] = frozenset((429, 503))
 
     def __init__(self) -> None:
@@ -100,6 +103,10 @@ class SglangDialect(Dialect):
             return None
         ranks = count_ranks(str(rank.dp_rank) for rank in loads)
         return CacheFacts(max(0, min(rank.max_total_num_tokens for rank in loads)), ranks=ranks)
+
+    def read_kv_sources(self, answer: bytes) -> Sequence[KvEventSource]:
+        """Read where each data-parallel rank publishes."""
+        return read_sglang_sources(answer)
 
     def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:
         """Tell it one id a message, or that all are meant."""

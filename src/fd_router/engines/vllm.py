@@ -11,6 +11,7 @@ from fd_router.engines.cache_facts import CacheFacts, count_ranks
 from fd_router.engines.continuation.engines import VLLM
 from fd_router.engines.continuation.ways import Ways
 from fd_router.engines.dialect import AbortMessage, AbortReply, Dialect
+from fd_router.engines.kv_sources import KvEventSource, read_vllm_sources
 from fd_router.engines.pairing import Pairing, PairMember
 from fd_router.engines.pairings.mooncake import MooncakePairing
 from fd_router.engines.pairings.nixl_pull import NixlPullPairing
@@ -46,6 +47,8 @@ class VllmDialect(Dialect):
     ways: ClassVar[Ways] = VLLM
 
     detect_path: ClassVar[str] = "/version"
+
+    kv_sources_path: ClassVar[str] = "/kv_event_sources"
 
     busy_statuses: ClassVar[frozenset[int]] = frozenset((429, 503))
 
@@ -85,6 +88,10 @@ class VllmDialect(Dialect):
         tokens, block, blocks = (_whole(told[0].get(name)) for name in _SIZES)
         ranks = count_ranks(labels.get("engine", "") for labels in told)
         return CacheFacts(tokens or block * blocks, blocks, ranks)
+
+    def read_kv_sources(self, answer: bytes) -> Sequence[KvEventSource]:
+        """Read where each data-parallel rank publishes."""
+        return read_vllm_sources(answer)
 
     def abort(self, ids: Sequence[str] | None) -> Sequence[AbortMessage]:
         """Tell it the ids in each form that it may know them by. It has no word for all requests."""

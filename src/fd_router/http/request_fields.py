@@ -122,6 +122,17 @@ def check_expectation(value: bytes) -> None:
         raise BadRequestError("The expectation in the Expect header can't be met", status=417)
 
 
+def head_too_large(limit: int) -> BadRequestError:
+    """Make the answer to a head of more than ``limit`` bytes."""
+    return BadRequestError(f"The request's head is larger than {limit // 1024} KB", status=431, code="head_too_large")
+
+
+def body_too_large(limit: int) -> BadRequestError:
+    """Make the answer to a body of more than ``limit`` bytes."""
+    message = f"The request's body is larger than {limit // 1024} KB"
+    return BadRequestError(message, status=413, code="body_too_large")
+
+
 CREDENTIALS: Final = (b"authorization", b"x-api-key")
 """Headers with a client's key: OpenAI's, and Anthropic's."""
 

@@ -10,6 +10,7 @@ as the one before on its connection has been parsed already (``_read_again``).
 from __future__ import annotations
 
 from collections import deque
+from io import BytesIO
 
 import httptools
 
@@ -24,11 +25,13 @@ from fd_router.http.request_fields import (
     INSPECTED,
     MAX_FIELDS,
     authorization,
+    body_too_large,
     check_content_coding,
     check_expectation,
     check_transfer_coding,
     end_of_first_line,
     first_value,
+    head_too_large,
     is_host,
     origin_form,
     trace_id,
@@ -49,6 +52,9 @@ IDLE, HEAD, BODY = range(3)
 _MANY_PARTS = 1024
 """Parts of a body that are kept one by one. Objects of a few bytes cost twenty times what they hold."""
 
+_LARGE = 256 * 1024
+"""Bytes of a body from which on its parts are gathered as they come: to join 60 MB of them at its end takes 50 ms."""
+
 
 class RequestReader:
     """Reads the requests of one connection. ``ready`` holds what is complete, in order.
@@ -57,9 +63,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_again", "_body", "_body_size", "_first_read", "_head", "_headers", "_inspected", "_is_unauthenticated",
-        "_known", "_limit", "_parser", "_reads", "_searched", "_settings", "_target", "_useless", "head_at",
-        "is_refused", "peer", "ready", "refused_head", "state", "wants_continue",
+        "_again", "_body", "_body_size", "_first_read", "_gathered", "_head", "_headers", "_inspected",
+        "_is_unauthenticated", "_known", "_limit", "_parser", "_reads", "_searched", "_settings", "_target", "_useless",
+        "head_at", "is_refused", "peer", "ready", "refused_head", "state", "wants_continue",
     )  # fmt: skip
 
     def __init__(self, settings: ReaderSettings) -> None:
@@ -82,6 +88,7 @@ class RequestReader:
         self.wants_continue = False  # the client waits for leave to send the body
         self._useless = 0  # bytes received since a head or a part of a body was complete
         self._body_size = 0
+        self._gathered: BytesIO | None = None  # the beginning of a body that is large, or came in many parts
         self.on_message_begin()
         self.state = IDLE
 
@@ -103,7 +110,7 @@ class RequestReader:
         if self.state != HEAD:
             self._reads = []
         if self._useless > self._settings.max_head:  # an endless head, or endless trailers
-            self.refuse(_head_too_large(self._settings.max_head))
+            self.refuse(head_too_large(self._settings.max_head))
 
     def refuse(self, error: HttpError) -> None:
         """Read no further; ``error`` answers what was being read."""
@@ -198,7 +205,7 @@ class RequestReader:
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._inspected: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes | bytearray] = []
+        self._body: list[bytes] = []
         self.state = HEAD
 
     def on_url(self, part: bytes) -> None:
@@ -240,15 +247,15 @@ class RequestReader:
         else:
             self._body_size = size
             self._body.append(part)
-            if len(self._body) > _MANY_PARTS:
-                self._merge_parts()
+            if size > _LARGE or len(self._body) > _MANY_PARTS:
+                self._gather()
 
     def on_message_complete(self) -> None:
         if self.is_refused or self._parser.should_upgrade():
             return
-        body, head = self._body, self._head
-        whole = bytes(body[0]) if len(body) == 1 else b"".join(body)  # bytes of bytes are no copy
-        self._body, self._body_size = [], 0  # what was taken for it is with the request from here on
+        head = self._head
+        whole = b"".join(self._body) if self._gathered is None else self._gather().getvalue()  # no copies, mostly
+        self._body, self._body_size, self._gathered = [], 0, None  # what was taken for it is with the request now
         self._useless = 0
         self.state = IDLE
         self.wants_continue = False
@@ -259,13 +266,15 @@ class RequestReader:
 
     def _drop_body(self) -> None:
         self._settings.budget.give_back(self._body_size)
-        self._body, self._body_size = [], 0
+        self._body, self._body_size, self._gathered = [], 0, None
 
-    def _merge_parts(self) -> None:
-        first, *others = self._body
-        merged = first if isinstance(first, bytearray) else bytearray(first)
-        merged += b"".join(others)
-        self._body = [merged]
+    def _gather(self) -> BytesIO:
+        """Write the parts behind those that were gathered, and return all of them."""
+        if (gathered := self._gathered) is None:
+            gathered = self._gathered = BytesIO()
+        gathered.writelines(self._body)
+        self._body = []
+        return gathered
 
     def _learn(self, head: RequestHead, length: int) -> None:
         """Remember a head that came in one read with its sized body and nothing else, to know it again."""
@@ -361,7 +370,7 @@ class RequestReader:
         """Refuse a head that is too large; what else came in the same read doesn't count."""
         size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._inspected + self._headers)
         if size > self._settings.max_head:
-            raise _head_too_large(self._settings.max_head)
+            raise head_too_large(self._settings.max_head)
 
     def _check_length(self, length: int) -> None:
         if length > self._limit:
@@ -373,7 +382,7 @@ class RequestReader:
         gate = self._settings.gate
         if gate is not None and self._is_unauthenticated:
             return gate.refusal(authorization(self._headers))
-        return _body_too_large(self._limit)
+        return body_too_large(self._limit)
 
     def _check_key(self, gate: KeyCheck, credentials: bytes) -> None:
         self._is_unauthenticated = not gate.knows(credentials)
@@ -386,12 +395,3 @@ class RequestReader:
     def __repr__(self) -> str:
         state = "refused" if self.is_refused else ("idle", "head", "body")[self.state]
         return f"<RequestReader {state} ready={len(self.ready)}>"
-
-
-def _head_too_large(limit: int) -> BadRequestError:
-    return BadRequestError(f"The request's head is larger than {limit // 1024} KB", status=431, code="head_too_large")
-
-
-def _body_too_large(limit: int) -> BadRequestError:
-    message = f"The request's body is larger than {limit // 1024} KB"
-    return BadRequestError(message, status=413, code="body_too_large")

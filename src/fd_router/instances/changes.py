@@ -27,6 +27,9 @@ class ChangeKind(Enum):
     RESUMED = "resumed"
     DRAINING = "draining"  # it takes no new requests, by an admin's word
     UNDRAINED = "undrained"
+    READY = "ready"  # it may be given requests again, by its source's word
+    UNREADY = "unready"  # it may not, unless nobody else is left
+    TERMINATING = "terminating"  # it takes no new requests, and ends when what it has is over
     CIRCUIT_OPEN = "circuit open"  # too many of its requests failed: it gets none for a while
     CIRCUIT_HALF_OPEN = "circuit half-open"  # one request on trial
     CIRCUIT_CLOSED = "circuit closed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fd_router.instances.group_key import ANY_MODEL
-from fd_router.instances.instance import Health, Instance
+from fd_router.instances.instance import Health, Instance, Readiness
 from fd_router.instances.registry import Registry
 
 _NAMED = 5
@@ -35,6 +35,10 @@ def why_excluded(instance: Instance) -> str:
     """Tell in a few words why an instance may not be chosen."""
     if instance.is_draining:
         return "drains"
+    if instance.readiness is Readiness.TERMINATING:
+        return "terminates"
+    if instance.health is Health.HEALTHY and instance.readiness is Readiness.UNREADY:
+        return "is not ready"
     if instance.health is Health.HEALTHY and instance.registration.is_paused:
         return "is paused"
     return f"is {instance.health.value}" + (

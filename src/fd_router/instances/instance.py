@@ -25,6 +25,14 @@ class Health(Enum):
     UNHEALTHY = "unhealthy"  # probes failed, or none has succeeded yet
 
 
+class Readiness(Enum):
+    """What an instance's source says of it: whether it wants it to be given requests."""
+
+    READY = "ready"
+    UNREADY = "unready"  # chosen only where nobody else is left, if its own health is good
+    TERMINATING = "terminating"  # what runs there goes on to its end
+
+
 def _no_headroom(instance: Instance, is_saturated: bool, /) -> None:
     """Without a ``Headroom`` an instance has no limit to reach."""
 
@@ -84,7 +92,8 @@ class Instance:
     __slots__ = (
         "access", "answered_at", "breaker", "dialect", "doubt", "groups", "health", "host", "is_cooling", "is_draining",
         "is_ejected", "is_proven", "is_stuck", "key", "limit", "load_table", "models", "on_busy", "on_limit", "port",
-        "registration", "row", "running", "running_elsewhere", "source", "tokens", "tokens_elsewhere", "url",
+        "readiness", "registration", "row", "running", "running_elsewhere", "source", "tokens", "tokens_elsewhere",
+        "url",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +114,7 @@ class Instance:
         self.doubt = Doubt.NONE  # why it isn't healthy
         self.is_proven = False  # it has been healthy since it is a member
         self.answered_at = 0.0  # when it last began to answer a request, in monotonic seconds
+        self.readiness = Readiness.READY  # by its source's word
         self.is_draining = False  # by an admin's word: nothing new, until it is taken back
         self.is_ejected = False  # its circuit is open
         self.is_cooling = False  # it said that it has no room
@@ -149,7 +159,12 @@ class Instance:
     def takes_new(self) -> bool:
         """Whether it may be given a request: it is healthy, and nothing else speaks against it."""
         return self.health is Health.HEALTHY and not (
-            self.registration.is_paused or self.is_draining or self.is_ejected or self.is_cooling or self.is_stuck
+            self.registration.is_paused
+            or self.is_draining
+            or self.is_ejected
+            or self.is_cooling
+            or self.is_stuck
+            or self.readiness is not Readiness.READY
         )
 
     @property

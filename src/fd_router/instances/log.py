@@ -59,6 +59,16 @@ _LINES: MappingProxyType[ChangeKind, WriteLine] = MappingProxyType({
         f"Server {change.instance.url} drains: no new requests, {change.instance.running} running"
     ),
     ChangeKind.UNDRAINED: lambda log, change: log.info(f"Server {change.instance.url} no longer drains"),
+    ChangeKind.READY: lambda log, change: log.info(
+        f"Server {change.instance.url} is ready again, says {change.instance.source.name}"
+    ),
+    ChangeKind.UNREADY: lambda log, change: log.info(
+        f"Server {change.instance.url} is not ready, says {change.instance.source.name}: no new requests "
+        "while others serve"
+    ),
+    ChangeKind.TERMINATING: lambda log, change: log.info(
+        f"Server {change.instance.url} terminates: no new requests, {change.instance.running} running"
+    ),
     ChangeKind.CIRCUIT_OPEN: lambda log, change: log.warn(f"Circuit of {change.instance.url} opened: {change.detail}"),
     ChangeKind.CIRCUIT_HALF_OPEN: lambda log, change: log.info(
         f"Circuit of {change.instance.url} half-open {change.detail}: one request on trial"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 
 import msgspec
 
@@ -20,6 +21,14 @@ class ServedModels(msgspec.Struct, frozen=True):
     families: tuple[ModelSet, ...] = ()  # in the order of their first names
     are_several: bool = False  # two instances or more serve different sets
     has_unknown: bool = False  # of an instance at least it isn't known what it serves
+
+    def cache_seed(self, model: str) -> int:
+        """Return what tells an adapter's prefixes from its base model's; 0: it isn't known as an adapter."""
+        base = self.adapters.get(model, "")
+        if not base:
+            return 0
+        digest = blake2b(f"{base}\0{model}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(digest, "big") or 1
 
 
 class ModelSets:

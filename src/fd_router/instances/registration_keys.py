@@ -25,7 +25,7 @@ _ZMQ_ENDPOINT = re.compile(r"tcp://[0-9A-Za-z_.:*\[\]-]{1,253}:[0-9]{1,5}")
 
 _MAX_REQUESTS = 1_000_000
 _MAX_LABELS = 32
-_MAX_LABEL = 100  # characters of a name, and of a text
+MAX_LABEL = 100  # characters of a label's name, and of its text
 _MAX_TEXT = 253
 _MAX_MODELS = 1000  # of an instance, adapters included
 
@@ -209,8 +209,8 @@ def _labels(value: object) -> dict[str, str]:
         raise RegistrationError(f"labels: {len(value)} are too many, {_MAX_LABELS} are taken at most")
     labels = {shown(name): _label(shown(name), text) for name, text in value.items()}
     for name, text in labels.items():
-        if not 0 < len(name) <= _MAX_LABEL or len(text) > _MAX_LABEL:
-            sizes = f"1 to {_MAX_LABEL} and at most {_MAX_LABEL} characters"
+        if not 0 < len(name) <= MAX_LABEL or len(text) > MAX_LABEL:
+            sizes = f"1 to {MAX_LABEL} and at most {MAX_LABEL} characters"
             raise RegistrationError(f"labels.{name}: a name and its text have {sizes}")
     return labels
 

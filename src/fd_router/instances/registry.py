@@ -16,7 +16,7 @@ from fd_router.instances.group_key import ANY_MODEL, GroupKey
 from fd_router.instances.grouping import Grouping
 from fd_router.instances.groups import Group
 from fd_router.instances.health import Event, Status, Thresholds, advance
-from fd_router.instances.instance import Health, Instance
+from fd_router.instances.instance import Health, Instance, Readiness
 from fd_router.instances.log import log_change
 from fd_router.instances.model_sets import ServedModels
 from fd_router.instances.registration import Registration
@@ -26,6 +26,12 @@ from fd_router.telemetry.contracts import Log
 
 CERTAIN_PROBES = 3
 """Probes in a row that make it certain: one may be refused by an instance that is about to end what it has."""
+
+_READINESS = {
+    Readiness.READY: ChangeKind.READY,
+    Readiness.UNREADY: ChangeKind.UNREADY,
+    Readiness.TERMINATING: ChangeKind.TERMINATING,
+}
 
 Listener = Callable[[Change], None]
 
@@ -104,7 +110,10 @@ class Registry:
             member = self._admit(registration)
             member.instance.source, member.index = source, index
         elif source == member.instance.source or source.rank > member.instance.source.rank:
+            is_taken_over = source != member.instance.source
             member.instance.source, member.index = source, index
+            if is_taken_over:
+                self.set_readiness(member.instance, Readiness.READY)  # what the other source said of it is over
             self._replace(member, registration)
         elif source.is_probed:
             self._replace(member, registration)
@@ -208,10 +217,11 @@ class Registry:
         self._grouping.forget(models)
 
     def proven(self, key: GroupKey) -> tuple[Instance, ...]:
-        """Return the members of the group that have been up and aren't paused or draining."""
+        """Return the members of the group that have been up, and that nobody's word keeps from requests."""
         proven = (member.instance for member in self._members.values() if member.instance.is_proven)
         wanted = (x for x in proven if any(group.key == key for group in x.groups))
-        return tuple(x for x in wanted if not (x.registration.is_paused or x.is_draining))
+        serving = (x for x in wanted if x.readiness is Readiness.READY)
+        return tuple(x for x in serving if not (x.registration.is_paused or x.is_draining))
 
     def set_ejected(self, instance: Instance, ejected: bool, kind: ChangeKind, detail: str) -> None:
         """Let a healthy instance not be chosen, or be chosen again, and tell of it as ``kind``."""
@@ -220,6 +230,14 @@ class Registry:
             instance.is_ejected = ejected
             self._refresh(instance)
             self._notify(kind, member, detail)
+
+    def set_readiness(self, instance: Instance, readiness: Readiness) -> None:
+        """Learn what an instance's source says of it, whatever its health."""
+        member = self._member_of(instance)
+        if member is not None and instance.readiness is not readiness:
+            instance.readiness = readiness
+            self._refresh(instance)
+            self._notify(_READINESS[readiness], member)
 
     def dialect_of(self, registration: Registration) -> Dialect:
         """Return the dialect that an instance tells, or was found to speak."""
@@ -284,6 +302,7 @@ class Registry:
         instance.dialect = self.dialects.named(registration.dialect)
         instance.access = self.access.of(registration)
         instance.is_draining = instance.is_proven = instance.is_stuck = False
+        instance.readiness = Readiness.READY
         instance.doubt = Doubt.NONE
         self._grouping.join(instance)
         member = _Member(instance, self._clock())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fd_router.instances.doubt import Doubt
-from fd_router.instances.instance import Health, Instance
+from fd_router.instances.instance import Health, Instance, Readiness
 
 
 def reserve_of(members: Iterable[Instance], serving: int, min_share: float) -> list[Instance]:
@@ -26,7 +26,8 @@ def reserve_of(members: Iterable[Instance], serving: int, min_share: float) -> l
 
 def _is_held_back(instance: Instance) -> bool:
     """Whether somebody's word keeps it from new requests."""
-    return instance.registration.is_paused or instance.is_draining
+    is_ending = instance.readiness is Readiness.TERMINATING
+    return instance.registration.is_paused or instance.is_draining or is_ending
 
 
 def _is_late(instance: Instance) -> bool:

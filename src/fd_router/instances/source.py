@@ -17,6 +17,7 @@ class Source(msgspec.Struct, frozen=True):
     is_list: bool = True
     is_probed: bool = False  # it has probed what it names, which may be chosen at once
     heeds_bans: bool = True  # what an admin banned can't become a member
+    heeds_networks: bool = False  # nor what is in none of access.register-networks
 
 
 STATE_FILE = Source("state file", 0, is_list=False)
@@ -35,6 +36,6 @@ REGISTER_YAML = Source("register.yaml", 1_000, heeds_bans=False)
 """The operator's own list: read at the start, and when somebody asks for a reload."""
 
 
-def discovery(name: str, position: int) -> Source:
+def discovery(name: str, position: int, *, heeds_networks: bool = False) -> Source:
     """Return the source of a configured discovery, the first of which (position 0) is the highest."""
-    return Source(name, REGISTER_YAML.rank - 1 - position)
+    return Source(name, REGISTER_YAML.rank - 1 - position, heeds_networks=heeds_networks)

@@ -44,4 +44,5 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     streams: Mapping[str, StreamKeeper] = MappingProxyType({})  # by path: of streams that survive their instance
     gate: ApiKeyGate | None = None  # where requests show their API keys
     models: ModelSwitch = msgspec.field(default_factory=ModelSwitch)  # whether several models have to be told apart
+    tells_totals: bool = False  # whether policies are told how many tokens prompt and answer have: it is recorded
     explain_header: str = "off"  # "off", to those that ask ("request"), or "always"

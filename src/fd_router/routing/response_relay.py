@@ -103,9 +103,12 @@ class ResponseRelay:
         """Tell the policy what the whole answer says of the prompt, if it does."""
         if self._usage is None:
             return
+        context, tail = self._context, self._usage.tail()
         try:
-            if (usage := self._context.endpoint.find_usage(self._usage.tail())) is not None:
+            if (usage := context.endpoint.find_usage(tail)) is not None:
                 reservation.usage(*usage)
+            if context.tells_totals and (total := context.endpoint.find_total_tokens(tail)) is not None:
+                reservation.total_tokens(total)
         except Exception as error:  # noqa: BLE001  a third party's: the answer is whole all the same
             self._on_usage_bug(error)
 

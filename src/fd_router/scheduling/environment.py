@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -13,6 +13,9 @@ from fd_router.scheduling.load_table import LoadTable
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.prefix.index import PrefixIndex
 from fd_router.scheduling.request_view import RequestView
+
+if TYPE_CHECKING:  # it needs NumPy, and most policies don't
+    from fd_router.scheduling.prefix.lookup import PrefixLookup
 
 LOAD_MAX_AGE_SECS = 2.0
 """How long an instance's own figures hold where nobody says otherwise."""
@@ -32,6 +35,10 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 OnChoice = Callable[[RequestView, Choice], None]
+
+
+MakeLookup = Callable[[PrefixIndex, int], "PrefixLookup"]
+"""(index, tokens of its blocks) → what finds prompts there."""
 
 
 class Timer(Protocol):
@@ -78,7 +85,8 @@ class Environment:
     any, calls what is to be done after a time: then a policy's trackers may hold requests (``RequestTracker.hold``).
     ``index`` and ``reported_loads`` are kept up to date where a policy of the router ``needs`` them, and may
     be shared by roles: no instance has two at a time. ``learning``: by whom policies of several routers tell each other
-    of their work and what they learn; None: this router is alone.
+    of their work and what they learn; None: this router is alone. ``lookup``
+    makes what finds prompts in the index; None: what goes by that alone.
     """
 
     __slots__ = (
@@ -87,6 +95,7 @@ class Environment:
         "later",
         "learning",
         "load_table",
+        "lookup",
         "on_choice",
         "predictions",
         "random",
@@ -107,6 +116,7 @@ class Environment:
         reported_loads: ReportedLoads | None = None,
         load_table: LoadTable | None = None,
         learning: Learning | None = None,
+        lookup: MakeLookup | None = None,
     ) -> None:
         self.load_table = LoadTable(is_told=False) if load_table is None else load_table
         self.clock = clock
@@ -116,5 +126,12 @@ class Environment:
         self.predictions = predictions
         self.later = later
         self.learning = learning
+        self.lookup = _plain_lookup if lookup is None else lookup
         self.index = PrefixIndex(clock) if index is None else index
         self.reported_loads = ReportedLoads(clock, LOAD_MAX_AGE_SECS) if reported_loads is None else reported_loads
+
+
+def _plain_lookup(index: PrefixIndex, block_size: int) -> PrefixLookup:
+    from fd_router.scheduling.prefix.lookup import PrefixLookup  # noqa: PLC0415
+
+    return PrefixLookup(index, block_size)

@@ -18,6 +18,7 @@ class Standing(msgspec.Struct, frozen=True):
     hit: int | None = None  # percent of the prompt's blocks known there
     load: float | None = None
     score: float | None = None  # of all candidates' the lowest wins
+    is_told: bool = False  # whether the engine told what it holds, so that ``hit`` isn't guessed
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -26,6 +27,14 @@ class Explanation(msgspec.Struct, frozen=True):
     reason: str  # one sentence without anything of the prompt
     standings: Sequence[Standing]  # of the candidates, in their order
     best: Sequence[int]  # places of those that may be chosen: several when chance decides among them
+    shadow: Shadowed | None = None  # what the shadow policy, if there is one, would choose of the same candidates
+
+
+class Shadowed(msgspec.Struct, frozen=True):
+    """A shadow policy's explanation."""
+
+    policy: str
+    explanation: Explanation
 
 
 def by_chance(candidates: Sequence[Candidate], reason: str) -> Explanation:

@@ -63,6 +63,11 @@ class Reservation(Generic[InstanceT]):
             self.wants_usage = False
             self.tracker.on_usage(prompt_tokens, cached_tokens)
 
+    def total_tokens(self, tokens: int) -> None:
+        """Tell the policy how many tokens prompt and answer have."""
+        if self.tracker is not None:
+            self.tracker.on_total_tokens(tokens)
+
     def prefill_done(self) -> bool:
         """Give the tokens back. Returns whether they were still held."""
         if not self.holds_tokens:

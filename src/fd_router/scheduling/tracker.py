@@ -26,5 +26,8 @@ class RequestTracker:
     def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
         """The engine told how long the prompt was, and how much of it was cached; perhaps after ``on_end``."""
 
+    def on_total_tokens(self, tokens: int) -> None:
+        """The engine told how many tokens prompt and answer have together. Asked for by recordings only."""
+
     def on_end(self) -> None:
         """The request is over here, however it ended."""

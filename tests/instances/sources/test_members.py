@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import pytest
 
 from fd_router.engines.dialects import Dialects
-from fd_router.instances.instance import Health
+from fd_router.instances.instance import Health, Readiness
 from fd_router.instances.registration import require_served
 from fd_router.instances.source import REGISTER_API, REGISTER_YAML, STATE_FILE, discovery
 from fd_router.instances.sources.members import Diff, FleetSources
@@ -129,6 +130,26 @@ def test_a_new_list_takes_the_place_of_the_old_one(registry, members, describe) 
     assert members["first"].replace([]) == Diff((), ("10.0.0.1:2", "10.0.0.1:3"))
 
 
+async def test_thousands_are_named_in_slices_between_which_others_have_a_turn(registry, members, describe) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    listed = [describe(port) for port in range(1, 5001)]
+    task = asyncio.create_task(others())
+    diff = await members["first"].replace_in_slices(listed)
+    assert (len(diff.added), diff.removed) == (5000, ())
+    assert len(registry.all()) == 5000
+    diff = await members["first"].replace_in_slices([])
+    assert (diff.added, len(diff.removed)) == ((), 5000)
+    task.cancel()
+    assert turns > 2
+
+
 def test_what_cannot_be_a_member_is_left_out_and_told_once(registry, members, describe, log) -> None:
     members["first"].upsert(describe(1))
     for _ in range(3):
@@ -179,3 +200,29 @@ def test_log_lines_tell_the_source(registry, members, describe, log) -> None:
 
 def test_what_it_shows(fleet, members) -> None:
     assert repr(fleet) == "<FleetSources, lists: register.yaml, first, second>"
+
+
+def test_what_a_source_says_of_its_member_holds_until_it_is_another_ones(registry, members, describe, log) -> None:
+    """The instance itself can't take it back, nor can a source that it isn't a member of."""
+    instance = members["second"].upsert(describe(1))
+    members["second"].set_readiness(KEY, Readiness.TERMINATING)
+    members["register"].upsert(describe(1, tp_size=4))
+    members["first"].set_readiness(KEY, Readiness.UNREADY)
+    assert instance.readiness is Readiness.TERMINATING
+    members["first"].upsert(describe(1))
+    assert instance.readiness is Readiness.READY
+    members["first"].set_readiness(KEY, Readiness.UNREADY)
+    members["second"].upsert(describe(1, tp_size=2))
+    members["first"].remove(KEY)
+    assert (instance.source.name, instance.readiness) == ("second", Readiness.READY)
+    members["second"].set_readiness(KEY, Readiness.UNREADY)
+    members["second"].remove(KEY)
+    assert members["second"].upsert(describe(1)).readiness is Readiness.READY
+    members["second"].set_readiness("10.0.0.9:1", Readiness.UNREADY)  # nobody
+    assert [line for _, line in log.lines if line.startswith("Server")] == [
+        "Server http://10.0.0.1:1 terminates: no new requests, 0 running",
+        "Server http://10.0.0.1:1 is ready again, says first",
+        "Server http://10.0.0.1:1 is not ready, says first: no new requests while others serve",
+        "Server http://10.0.0.1:1 is ready again, says second",
+        "Server http://10.0.0.1:1 is not ready, says second: no new requests while others serve",
+    ]

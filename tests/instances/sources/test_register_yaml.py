@@ -148,9 +148,9 @@ def test_a_file_read_anew_changes_nothing_until_it_is_put_in_force(tmp_path: Pat
     name = source.prepare(str(other))
     assert repr(source) == f"<RegisterYaml {path}>"
     assert [x.port for x in registry.all()] == [1, 2]
-    assert name(members) == Diff(("10.0.0.1:3",), ("10.0.0.1:1",))
+    assert asyncio.run(name(members)) == Diff(("10.0.0.1:3",), ("10.0.0.1:1",))
     assert [x.port for x in registry.all()] == [2, 3]
     assert registry.get("10.0.0.1:2").registration.max_requests == 7, "what it said of itself since stays"
     assert ("info", f"Forgot mixed instance: http://10.0.0.1:1 (no longer in {other})") in log.lines
-    assert source.prepare("")(members) == Diff((), ("10.0.0.1:2", "10.0.0.1:3"))
+    assert asyncio.run(source.prepare("")(members)) == Diff((), ("10.0.0.1:2", "10.0.0.1:3"))
     assert log.lines[-1] == ("info", "Forgot mixed instance: http://10.0.0.1:3 (no register.yaml)")

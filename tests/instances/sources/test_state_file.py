@@ -39,7 +39,7 @@ def test_instances_that_registered_themselves_come_back_to_be_probed(path, make_
     before.register(describe(2, host_ip="::1"))
     before.register(describe(3), REGISTER_YAML, index=0)
     before.set_draining("[::1]:2", True)
-    make(path, before, log).finish()
+    asyncio.run(make(path, before, log).finish())
     assert restore(path, after, log) == 2
     assert [x.registration for x in after.all()] == [
         describe(1, tp_size=2, something="else"),
@@ -58,7 +58,7 @@ def test_a_kept_instance_drains_on(path, make_registry, describe, log) -> None:
     for registry in (before, after):
         registry.register(describe(1), REGISTER_YAML, index=0)
     before.set_draining("10.0.0.1:1", True)
-    make(path, before, log).finish()
+    asyncio.run(make(path, before, log).finish())
     assert restore(path, after, log) == 0
     assert after.get("10.0.0.1:1").is_draining
     assert after.get("10.0.0.1:1").source is REGISTER_YAML
@@ -67,7 +67,7 @@ def test_a_kept_instance_drains_on(path, make_registry, describe, log) -> None:
 def test_a_restored_one_that_never_comes_up_is_forgotten(path, make_registry, describe, log, clock) -> None:
     before, after = make_registry(), make_registry(expiry_secs=60)
     before.register(describe(1))
-    make(path, before, log).finish()
+    asyncio.run(make(path, before, log).finish())
     restore(path, after, log)
     clock.now += 61
     assert [x.key for x in after.expire()] == ["10.0.0.1:1"]
@@ -103,7 +103,7 @@ def test_what_may_not_register_any_more_does_not_come_back(path, make_registry, 
     before, after = make_registry(), make_registry()
     before.register(describe(1))
     before.register(describe(1, host_ip="10.9.0.1"))
-    make(path, before, log).finish()
+    asyncio.run(make(path, before, log).finish())
     assert restore(path, after, log, networks={"10.9.0.1"}) == 1
     assert [x.key for x in after.all()] == ["10.9.0.1:1"]
     assert any("10.0.0.1 is in none of access.register-networks" in line for _, line in log.lines)
@@ -132,18 +132,18 @@ async def test_the_last_write_is_the_last(path, registry, describe, log, monkeyp
     task = asyncio.create_task(file.run(FleetSources(registry, accept, log=log).members_of(STATE_FILE)))
     registry.register(describe(1))
     await until(path.exists)
-    file.finish()
+    await file.finish()
     path.unlink()  # another router's now
     registry.register(describe(2))
     await asyncio.wait_for(task, 5)
     assert not path.exists()
 
 
-def test_a_file_that_cannot_be_written_is_told_once(tmp_path: Path, registry, describe, log) -> None:
+async def test_a_file_that_cannot_be_written_is_told_once(tmp_path: Path, registry, describe, log) -> None:
     (tmp_path / "file").write_text("")
     file = make(tmp_path / "file" / "state.json", registry, log)
     for port in (1, 2):
         registry.register(describe(port))
-        file.finish()
+        await file.finish()
     assert len([line for level, line in log.lines if level == "error"]) == 1
     assert "Failed to write state file" in next(line for level, line in log.lines if level == "error")

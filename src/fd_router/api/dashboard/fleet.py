@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fd_router.admission.allowance import Allowance
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Instance, Readiness
 
 MAX_MODELS = 20
 """Names of models that an entry lists."""
@@ -38,6 +38,7 @@ def _flags(instance: Instance) -> list[str]:
     flags = (
         ("draining", instance.is_draining),
         ("paused", instance.registration.is_paused),
+        (instance.readiness.value, instance.readiness is not Readiness.READY),
         ("circuit open", instance.is_ejected),
         ("stuck", instance.is_stuck),
         ("cooling", instance.is_cooling),

@@ -40,7 +40,17 @@ class PrefixCache:
                 self._blocks[block] = block_tokens
                 self.used_tokens += block_tokens
         while self.used_tokens > self._capacity:
-            self.used_tokens -= self._blocks.popitem(last=False)[1]
+            block, tokens = self._blocks.popitem(last=False)
+            self.used_tokens -= tokens
+            self.on_evicted(block)
+
+    def on_evicted(self, block: int) -> None:
+        """A block is held no more."""
+
+    def clear(self) -> None:
+        """Hold nothing any more."""
+        self._blocks.clear()
+        self.used_tokens = 0
 
     def __len__(self) -> int:
         return len(self._blocks)

@@ -6,6 +6,7 @@ There is no tokenizer here: one token stands for four characters of text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from zlib import crc32
 
 import msgspec
 
@@ -33,6 +34,13 @@ def prompt_from_text(text: str, block_tokens: int) -> Prompt:
         chain = hash((chain, text[start : start + width]))
         blocks.append(chain)
     return Prompt(tokens, blocks, block_tokens)
+
+
+def text_ids(text: str) -> list[int]:
+    """Return numbers for the tokens of ``text``: equal tokens have equal ones, in every process."""
+    width = CHARACTERS_PER_TOKEN
+    pieces = (text[start : start + width] for start in range(0, len(text), width))
+    return [crc32(piece.encode("utf-8", "surrogatepass")) >> 1 for piece in pieces]
 
 
 def prompt_from_token_ids(ids: Sequence[int], block_tokens: int) -> Prompt:

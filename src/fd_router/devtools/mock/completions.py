@@ -13,6 +13,7 @@ from fd_router.devtools.engine_model.prompts import (
     prompt_from_hash_ids,
     prompt_from_text,
     prompt_from_token_ids,
+    text_ids,
 )
 from fd_router.errors import BadRequestError
 
@@ -131,6 +132,11 @@ def own_ids(body: Body) -> list[int]:
     if body.messages is None and isinstance(body.prompt, list):
         return [item for item in body.prompt if isinstance(item, int)]
     return []
+
+
+def ids_of(body: Body) -> list[int]:
+    """Return the prompt's ids, of text too: those by which its blocks are known to others."""
+    return own_ids(body) or text_ids(prompt_text(body))
 
 
 def prompt_text(body: Body) -> str:

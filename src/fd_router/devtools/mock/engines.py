@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -26,6 +27,10 @@ ADMIN_PATHS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
 })  # fmt: skip
 
 
+FLUSH_PATHS: Final[Mapping[str, str]] = MappingProxyType({"vllm": "/reset_prefix_cache", "sglang": "/flush_cache"})
+"""The one of them that empties the prefix cache."""
+
+
 class Load(msgspec.Struct, frozen=True):
     """What there is to do."""
 
@@ -44,6 +49,12 @@ class Engine(Protocol):
 
     def is_healthy(self) -> bool:
         """Whether it says so."""
+
+    def kv_events_port(self) -> int:
+        """Tell where its KV events are published, 0: nowhere."""
+
+    def flush_cache(self) -> None:
+        """Forget all prefixes."""
 
     def abort_named(self, names: list[str] | None) -> object:
         """Abort the requests with these ids, None: all."""
@@ -66,7 +77,14 @@ def engine_routes(dialect: str, engine: Engine) -> Routes:
     routes: Routes = _ROUTES[dialect](engine)
     for path in ADMIN_PATHS[dialect]:
         routes[path] = {"POST": lambda call: respond(call, {"status": "ok"}), "GET": lambda call: respond(call, {})}
+    if dialect in FLUSH_PATHS:
+        routes[FLUSH_PATHS[dialect]] = dict.fromkeys(("POST", "GET"), partial(_flush, engine))
     return routes
+
+
+def _flush(engine: Engine, call: Call) -> None:
+    engine.flush_cache()
+    respond(call, {"status": "ok"})
 
 
 def _fastdeploy_routes(engine: Engine) -> Routes:
@@ -105,6 +123,7 @@ def _vllm_routes(engine: Engine) -> Routes:
         "/ping": {"GET": lambda call: call.respond(200, b""), "POST": lambda call: call.respond(200, b"")},
         "/metrics": {"GET": lambda call: _metrics(call, gauges())},
         "/inference/v1/abort_requests": {"POST": abort},
+        "/kv_event_sources": {"GET": lambda call: respond(call, _vllm_sources(engine.kv_events_port()))},
     }
 
 
@@ -126,12 +145,28 @@ def _sglang_routes(engine: Engine) -> Routes:
 
     info: dict[str, Any] = {"disaggregation_mode": "null", "version": SGLANG_VERSION, "internal_states": []}
     return {
-        "/server_info": {"GET": lambda call: respond(call, info)},
+        "/server_info": {
+            "GET": lambda call: respond(call, info | {"kv_events": _sglang_sources(engine.kv_events_port())})
+        },
         "/model_info": {"GET": lambda call: respond(call, {"model_path": "mock-model", "is_generation": True})},
         "/ready": {"GET": ready},
         "/v1/loads": {"GET": loads},
         "/abort_request": {"POST": abort},
     }
+
+
+def _vllm_sources(port: int) -> dict[str, Any]:
+    if not port:
+        return {}
+    endpoints = {"endpoint": f"tcp://*:{port}", "replay_endpoint": f"tcp://*:{port + 1}"}
+    return {"0": {"enable_kv_cache_events": True, "publisher": "zmq", "topic": "", **endpoints}}
+
+
+def _sglang_sources(port: int) -> dict[str, Any] | None:
+    if not port:
+        return None
+    ports = {"endpoint_port_base": port, "replay_endpoint_port_base": port + 1}
+    return {"publisher": "zmq", "endpoint_host": "*", "topic": "", "dp_size": 1, **ports}
 
 
 _ROUTES: Final[Mapping[str, Callable[[Engine], Routes]]] = MappingProxyType({

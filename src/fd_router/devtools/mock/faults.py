@@ -53,6 +53,8 @@ KINDS = {
         "form",
     ),
     "kv_lost": Kind.per_request("a prefill instance of vLLM or SGLang answers well, but has no cache for decode"),
+    "kv_drop": Kind("a share of the batches of KV events is lost on the way; replays have them", ("probability",)),
+    "kv_restart": Kind("once: the engine begins anew, with an empty cache and KV events from number 0", ()),
     "error_event": Kind.per_request("an error object in the middle of a stream (else status 500)", "after_tokens"),
 }
 
@@ -80,7 +82,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     kind: Literal[
         "refuse", "unhealthy", "reset_before_head", "hang_before_head", "cut_mid_body", "slow", "status", "garbage",
-        "close_idle", "reschedule", "kv_lost", "error_event",
+        "close_idle", "reschedule", "kv_lost", "kv_drop", "kv_restart", "error_event",
     ]  # fmt: skip
     probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     count: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: no limit
@@ -98,12 +100,18 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     @property
     def is_per_request(self) -> bool:
         """Whether it strikes single requests, rather than the instance as a whole."""
-        return self.kind not in {"refuse", "unhealthy"}
+        return self.kind not in {"refuse", "unhealthy", "kv_drop", "kv_restart"}
 
     def fits(self, path: str, stream: bool) -> bool:
         """Tell whether a request to ``path`` may be struck."""
         at_path = path == self.path if self.path else path in COMPLETION_PATHS
         return at_path and (self.match == "all" or (self.match == "stream") == stream)
+
+
+class FaultsBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Faults that replace those which are on."""
+
+    faults: list[str | dict[str, Any]]
 
 
 def parse_fault(spec: str | dict[str, Any]) -> Fault:
@@ -159,6 +167,11 @@ class FaultInjector:
                 self.struck += 1
                 return fault  # type: ignore[no-any-return]
         return None
+
+    def loses_kv_events(self) -> bool:
+        """Tell whether the next batch of KV events is lost."""
+        fault = self.find("kv_drop")
+        return fault is not None and self._dice(fault.probability)
 
     def turn_off(self, kind: str) -> None:
         """Forget the faults of this kind."""

@@ -14,20 +14,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from fd_router.devtools.engine_model.engine import Engine
+from fd_router.devtools.mock.abort_answer import AbortOrder, aborted_answer
 from fd_router.devtools.mock.answers import Handle, decoded, injected, not_allowed, respond, respond_error, try_handle
-from fd_router.devtools.mock.completions import DEFAULT_MAX_TOKENS, Body, Ids, Words, given_tokens, prompt_of
+from fd_router.devtools.mock.completions import DEFAULT_MAX_TOKENS, Body, Ids, Words, given_tokens, ids_of, prompt_of
 from fd_router.devtools.mock.continuation import beginning_of, told_ids
 from fd_router.devtools.mock.engines import Load, engine_routes
-from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultInjector, parse_fault
+from fd_router.devtools.mock.faults import COMPLETION_PATHS, Fault, FaultInjector, FaultsBody, parse_fault
 from fd_router.devtools.mock.generation import EngineDriver, Generation, GenerationStats
 from fd_router.devtools.mock.heartbeat import Heartbeat, registration
 from fd_router.devtools.mock.http_server import Call, MockServer
 from fd_router.devtools.mock.kinds import reading
 from fd_router.devtools.mock.kinds.generating import KINDS, GeneratingKind
 from fd_router.devtools.mock.kinds.responses import KeptResponses
+from fd_router.devtools.mock.kv_publisher import KvPublisher
 from fd_router.devtools.mock.options import MockOptions
 from fd_router.devtools.mock.pd.roles import PairRole, PairTicket, make_role
 from fd_router.devtools.mock.request_log import RequestLog
@@ -44,15 +44,6 @@ DUPLICATE_TURNS = 5
 successor, on another connection, and a busy loop may read that one first. Between two looks it reads them all."""
 
 _TURN_SECS = 0.01
-
-
-class _AbortBody(msgspec.Struct):
-    req_ids: list[str] | None = None
-    abort_all: bool = False
-
-
-class _FaultsBody(msgspec.Struct, forbid_unknown_fields=True):
-    faults: list[str | dict[str, Any]]
 
 
 class MockInstance:
@@ -75,6 +66,7 @@ class MockInstance:
         self._heartbeat: Heartbeat | None = None
         self._pd: PairRole | None = None
         self._connector: MockServer | None = None  # when KV caches are handed over at a port of their own
+        self._kv: KvPublisher | None = None
         self._driver: EngineDriver
         self.name = options.name
         self._words: Words
@@ -94,6 +86,9 @@ class MockInstance:
     async def start(self) -> None:
         """Listen, apply the first faults, begin to register. Raises OSError when the port is taken."""
         self._driver = EngineDriver(Engine(self._options.engine))
+        if self._options.kv_events_port:
+            self._kv = KvPublisher(self._options, self._faults.loses_kv_events)
+            self._driver.engine.cache = self._kv.new_cache()
         await self._server.open(self._options.host, self._options.port)
         self.name = self._options.name or f"mock-{self.port}"
         self._words = Words(self.name)
@@ -126,6 +121,8 @@ class MockInstance:
         if self._pd is not None:
             self._pd.close()
         self._driver.close()
+        if self._kv is not None:
+            self._kv.close()
         await asyncio.sleep(0)  # for the connections' last callbacks
 
     # Serving.
@@ -242,6 +239,8 @@ class MockInstance:
             self._log(f"continuation: {beginning.flaw}")
         limit = given + 1 if options.role == "prefill" else body.limit or max(1, DEFAULT_MAX_TOKENS - beginning.tokens)
         model, prompt = body.model or options.model, prompt_of(body, options.block_size, options.hash_id_tokens)
+        if self._kv is not None and body.mock_hash_ids is None:
+            self._kv.learn(prompt.blocks, ids_of(body))
         if kind is KINDS["/v1/responses"]:
             self._responses.keep(response_id, model)
         arguments = (call, kind.make_answer(response_id, model, prompt), self._words, self._driver, self._stats)
@@ -264,19 +263,12 @@ class MockInstance:
     # An instance's other endpoints.
 
     def _abort(self, call: Call) -> None:
-        wanted = decoded(call, _AbortBody)
+        wanted = decoded(call, AbortOrder)
         if not wanted.abort_all and not wanted.req_ids:
             raise BadRequestError("either req_ids or abort_all is required")
         names = None if wanted.abort_all else wanted.req_ids or []
         chosen = self.abort_named(names)
-        not_found = [name for name in names or () if not any(each.is_named(name) for each in chosen)]
-        aborted = [{"request_id": each.engine_id, "output_token_count": each.produced} for each in chosen]
-        respond(call, {
-            "request_id": self._ids.response_id("", "control-"),
-            "status": "success",
-            "error_msg": None,
-            "result": {"aborted": aborted, "not_found": not_found},
-        })  # fmt: skip
+        respond(call, aborted_answer(self._ids.response_id("", "control-"), names, chosen))
 
     def _models(self, call: Call) -> None:
         model = {
@@ -300,6 +292,14 @@ class MockInstance:
         return Load(
             engine.running, engine.waiting, free, options.cache_tokens // options.block_size, options.block_size
         )
+
+    def kv_events_port(self) -> int:
+        """Tell where its KV events are published, 0: nowhere."""
+        return self._options.kv_events_port
+
+    def flush_cache(self) -> None:
+        """Forget all prefixes."""
+        self._driver.engine.cache.clear()
 
     def abort_named(self, names: list[str] | None) -> list[Generation]:
         """Abort the requests with these ids, None: all. Returns them."""
@@ -355,7 +355,7 @@ class MockInstance:
         respond(call, {"faults": self._faults.describe(), "struck": self._faults.struck})
 
     def _change_faults(self, call: Call) -> None:
-        self.set_faults(*decoded(call, _FaultsBody).faults)
+        self.set_faults(*decoded(call, FaultsBody).faults)
         self._show_faults(call)
 
     # Faults that stand for a time.
@@ -369,6 +369,9 @@ class MockInstance:
             timer.cancel()
         self._fault_timers.clear()
         refuse, unhealthy = self._faults.find("refuse"), self._faults.find("unhealthy")
+        if self._faults.find("kv_restart") is not None and self._kv is not None:
+            self._faults.turn_off("kv_restart")
+            self._driver.engine.cache = self._kv.restart()
         loop = asyncio.get_running_loop()
         if refuse is None:
             self._listen_again()

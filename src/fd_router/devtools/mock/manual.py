@@ -37,6 +37,7 @@ OF_DIALECTS = {
     "GET /ping": "vllm: 200",
     "POST /ping": "vllm: the same",
     "POST /inference/v1/abort_requests": "vllm: end requests by id",
+    "GET /kv_event_sources": "vllm: where KV events are published (--kv-events-port)",
     "GET /server_info": "sglang: by which it is detected",
     "GET /model_info": "sglang: a few settings",
     "GET /ready": "sglang: 200, or 503 while unhealthy",

@@ -79,6 +79,15 @@ class MockOptions(msgspec.Struct, frozen=True):
     decode_ms_per_running: engine_options.DecodeTimeMore = engine_options.DECODE_MS_PER_RUNNING
     cache_tokens: engine_options.CacheSize = engine_options.CACHE_TOKENS
     block_size: Annotated[int, Option(help="Tokens in a block of the prefix cache.", unit="tokens", minimum=1)] = 64
+    kv_events_port: Annotated[
+        int,
+        Option(
+            help="Publish KV events at this port over ZeroMQ, as vLLM and SGLang do, and replay them at the next one; "
+            "needs the package pyzmq. 0: don't.",
+            minimum=0,
+            maximum=65534,
+        ),
+    ] = 0
     hash_id_tokens: Annotated[
         int, Option(help="Tokens that each of a request's mock_hash_ids stands for.", unit="tokens", minimum=1)
     ] = 512

@@ -13,12 +13,13 @@ import msgspec
 import uvloop
 
 from fd_router.devtools.exit_codes import INTERRUPTED
+from fd_router.devtools.recordings.any_trace import read_any_trace
 from fd_router.devtools.replay.options import ReplayOptions
 from fd_router.devtools.replay.replay import Replay, Target
 from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.router_address import RouterAddress
 from fd_router.devtools.simulate.run import progress_bar, show
-from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace
+from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped
 from fd_router.errors import ConfigError
 
 _LATE_SECS = 0.1
@@ -39,7 +40,7 @@ def run(options: ReplayOptions) -> int:
         _extra(options.extra_body),
         options.prompts == "ids",
     )
-    requests = read_trace(options.trace, limit=options.limit, block_tokens=options.block_tokens)
+    requests = read_any_trace(options.trace, limit=options.limit, block_tokens=options.block_tokens)
     requests = at_speed(capped(requests, options.max_output), options.speed)
     replay, result = uvloop.run(_replay(options, requests, target))
     late = replay.late_secs

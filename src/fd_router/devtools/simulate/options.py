@@ -11,6 +11,7 @@ from fd_router.devtools.engine_model import options as engine_options
 from fd_router.devtools.engine_model.runs import EngineSettings
 from fd_router.devtools.report.options import RunOptions
 from fd_router.devtools.simulate.simulator import Fleet, Routers
+from fd_router.devtools.simulate.tuning import SPACES
 from fd_router.errors import ConfigError
 
 
@@ -90,6 +91,23 @@ class SimulateOptions(RunOptions, frozen=True):
         float,
         Option(help="How often several routers tell each other what they know; 0: never.", unit="ms", minimum=0),
     ] = 20.0
+    what_if: Annotated[
+        bool,
+        Option(
+            help="The trace is a recording of a running router (telemetry.recording-folder): show how true the "
+            "simulation of it is, its fleet measured from it, and then what other policies would have made of it."
+        ),
+    ] = False
+    tune: Annotated[
+        str,
+        Option(
+            help="Search the weights of this policy that suit the trace, and print them as YAML; --policy is left "
+            "aside. Needs one more package: pip install 'cma>=4.0'.",
+            pattern=rf"({'|'.join(SPACES)})?",
+            form=" or ".join(SPACES),
+        ),
+    ] = ""
+    tune_runs: Annotated[int, Option(help="How many simulations --tune may take for its search.", minimum=10)] = 80
     seed: Annotated[int, Option(help="Seed of what a policy leaves to chance.")] = 0
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,22 +11,89 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from fd_router.devtools.recordings.any_trace import read_any_trace
 from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.report.plots import MISSING, can_plot, write_plots
 from fd_router.devtools.report.tables import LEGEND, json_of, tables_of
 from fd_router.devtools.simulate.options import SimulateOptions
-from fd_router.devtools.simulate.simulator import simulate
-from fd_router.devtools.simulate.variants import variants_of
-from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, read_trace, speed_for_load
+from fd_router.devtools.simulate.simulator import Fleet, simulate
+from fd_router.devtools.simulate.tune import show_tuned
+from fd_router.devtools.simulate.tuning import tune
+from fd_router.devtools.simulate.variants import Variant, variants_of
+from fd_router.devtools.simulate.what_if import prepare
+from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped, speed_for_load
 
 _WIDE = 160  # columns of a page that no terminal limits
 
 
 def run(options: SimulateOptions) -> int:
     """Simulate, print, write; return the exit code. Raises TraceError, ConfigError, OSError."""
-    variants = variants_of(options.policy, options.set, options.config_path)
+    if options.tune:
+        return _run_tune(options)
+    if options.what_if:
+        return _run_what_if(options)
     requests, speed = _arrivals(options)
     fleet = options.fleet
+    results = _simulate(options, requests, fleet, variants_of(options.policy, options.set, options.config_path))
+    load = _offered(requests, fleet)
+    conditions: dict[str, object] = {
+        **msgspec.to_builtins(options),
+        "requests": len(requests),
+        "speed": speed,
+        "offered_load": load,
+    }
+    show(results, _title(options, requests, fleet), conditions, as_json=options.json, out=options.out)
+    return 0
+
+
+def _run_what_if(options: SimulateOptions) -> int:
+    what_if = prepare(options.trace, options.policy, options.set, options.config_path, options.fleet, options.limit)
+    requests, fleet = what_if.arrivals.requests, what_if.fleet
+    results = _simulate(options, requests, fleet, what_if.variants)
+    truth = what_if.truth(results[0])
+    recorded = msgspec.structs.replace(what_if.recorded, limits=options.limits)
+    engine = fleet.engine
+    conditions: dict[str, object] = {
+        **msgspec.to_builtins(options),
+        "requests": len(requests),
+        "instances": fleet.instances,
+        "engine": msgspec.to_builtins(engine),
+        "truth": truth,
+    }
+    measured = (
+        f"a token in {engine.decode_secs * 1e3:.3g} ms and {engine.decode_secs_per_running * 1e3:.3g} ms for each "
+        f"running request, {engine.cache_tokens:,} tokens of cache"
+    )
+    title = "\n".join((f"{_title(options, requests, fleet)}; {measured}", *truth))
+    show([recorded, *results], title, conditions, as_json=options.json, out=options.out)
+    return 0
+
+
+def _run_tune(options: SimulateOptions) -> int:
+    if options.what_if:
+        what_if = prepare(options.trace, options.tune, options.set, options.config_path, options.fleet, options.limit)
+        requests, fleet, variant = what_if.arrivals.requests, what_if.fleet, what_if.variants[-1]
+    else:
+        requests, fleet = _arrivals(options)[0], options.fleet
+        (variant,) = variants_of(options.tune, options.set, options.config_path)
+    with progress_bar() as progress:
+        task = progress.add_task(f"tuning {options.tune}", total=options.tune_runs)
+        tuned = tune(
+            requests,
+            fleet,
+            options.tune,
+            variant.options,
+            runs=options.tune_runs,
+            seed=options.seed,
+            on_run=lambda done: progress.update(task, completed=done),
+        )
+    show_tuned(tuned, as_json=options.json)
+    return 0
+
+
+def _simulate(
+    options: SimulateOptions, requests: Sequence[TraceRequest], fleet: Fleet, variants: Sequence[Variant]
+) -> list[Result]:
     results = []
     with progress_bar() as progress:
         for variant in variants:
@@ -42,24 +109,25 @@ def run(options: SimulateOptions) -> int:
                 on_progress=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
             )
             results.append(msgspec.structs.replace(result, limits=options.limits))
-    offered = sum(request.input_tokens for request in requests) / (requests[-1].at or 1.0)
-    load = offered / fleet.prefill_tokens_per_sec
-    conditions: dict[str, object] = {
-        **msgspec.to_builtins(options),
-        "requests": len(requests),
-        "speed": speed,
-        "offered_load": load,
-    }
-    title = (
+    return results
+
+
+def _title(options: SimulateOptions, requests: Sequence[TraceRequest], fleet: Fleet) -> str:
+    return (
         f"{Path(options.trace).name}: {len(requests):,} requests in {requests[-1].at:,.0f} s to {fleet.instances} "
-        f"instances of {fleet.engine.prefill_tokens_per_sec:,.0f} tokens/s, which without cache is a load of {load:.2f}"
+        f"instances of {fleet.engine.prefill_tokens_per_sec:,.0f} tokens/s, which without cache is a load of "
+        f"{_offered(requests, fleet):.2f}"
     )
-    show(results, title, conditions, as_json=options.json, out=options.out)
-    return 0
+
+
+def _offered(requests: Sequence[TraceRequest], fleet: Fleet) -> float:
+    """Return what the prompts, computed without any cache, are of what the fleet can prefill."""
+    offered = sum(request.input_tokens for request in requests) / (requests[-1].at or 1.0)
+    return offered / fleet.prefill_tokens_per_sec
 
 
 def _arrivals(options: SimulateOptions) -> tuple[list[TraceRequest], float]:
-    requests = read_trace(options.trace, limit=options.limit, block_tokens=options.block_tokens)
+    requests = read_any_trace(options.trace, limit=options.limit, block_tokens=options.block_tokens)
     requests = capped(requests, options.max_output)
     speed = options.speed
     if options.load:

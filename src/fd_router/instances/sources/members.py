@@ -10,16 +10,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
-from fd_router.instances.instance import Instance
+from fd_router.config.host_names import is_name
+from fd_router.http.pace import Pace
+from fd_router.instances.instance import Instance, Readiness
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import Source
 from fd_router.instances.sources.source_health import SourceHealth
 from fd_router.telemetry.contracts import Log
+
+
+class Hosts(Protocol):
+    """Networks."""
+
+    def __contains__(self, host: str) -> bool:
+        """Tell whether the address ``host`` is in one of them."""
+
 
 Accept = Callable[[Registration], None]
 """Raises RegistrationError for an instance that can't be a member here: its role isn't one of the router's mode."""
@@ -57,22 +68,49 @@ class SourceMembers:
         """Name the instance with ``key`` no more; requests that run there go on. Returns whether it was a member."""
         return self._fleet.remove(self, key, reason or f"no longer in {self.source.name}")
 
+    def set_readiness(self, key: str, readiness: Readiness) -> None:
+        """Say whether the instance with ``key`` is to be given requests, if it is the source's member."""
+        self._fleet.set_readiness(self, key, readiness)
+
     def replace(self, registrations: Iterable[Registration], *, indices: Iterable[int] = (), reason: str = "") -> Diff:
         """Make these the source's instances: name them, and no more those that it named before.
 
         ``indices`` are their positions in a list, for the log; ``reason`` tells why the others go.
         """
-        self.health.worked()
         before = self._own()
+        for _ in self._replace(registrations, indices, reason):
+            pass
+        return self._since(before)
+
+    async def replace_in_slices(
+        self, registrations: Iterable[Registration], *, indices: Iterable[int] = (), reason: str = ""
+    ) -> Diff:
+        """Do the same for thousands, while others have a turn: the fleet has some of the old and some of the new."""
+        before, pace = self._own(), Pace()
+        for _ in self._replace(registrations, indices, reason):
+            await pace.breathe()
+        return self._since(before)
+
+    def _replace(self, registrations: Iterable[Registration], indices: Iterable[int], reason: str) -> Iterator[None]:
+        """Replace them one by one."""
+        self.health.worked()
         wanted = {registration.key: registration for registration in registrations}
-        for key in sorted({*self.listed, *before} - wanted.keys()):
+        for key in sorted({*self.listed, *self._own()} - wanted.keys()):
             self.remove(key, reason)
+            yield
         self.warned = {key: why for key, why in self.warned.items() if key in wanted}
         numbers = dict(zip(wanted, indices, strict=False))
         for key, registration in wanted.items():
             self.upsert(registration, index=numbers.get(key))
+            yield
+
+    def _since(self, before: set[str]) -> Diff:
         after = self._own()
         return Diff(tuple(sorted(after - before)), tuple(sorted(before - after)))
+
+    def warn(self, text: str) -> None:
+        """Write a warning to the router's log."""
+        self._fleet.warn(text)
 
     def _own(self) -> set[str]:
         return self._fleet.keys_of(self.source)
@@ -84,9 +122,11 @@ class SourceMembers:
 class FleetSources:
     """All sources of one fleet, and what happens where they name the same instance."""
 
-    def __init__(self, registry: Registry, accept: Accept, *, log: Log) -> None:
+    def __init__(self, registry: Registry, accept: Accept, *, log: Log, networks: Hosts | None = None) -> None:
+        """``networks``: those in which instances must be that a source which heeds them names; None: any."""
         self._registry = registry
         self._accept = accept
+        self._networks = networks
         self._log = log
         self._lists: list[SourceMembers] = []
 
@@ -135,10 +175,21 @@ class FleetSources:
         for other in self._lists:
             if (registration := other.listed.get(key)) is not None:
                 instance.source = other.source
+                self._registry.set_readiness(instance, Readiness.READY)
                 other.warned.pop(key, None)
                 self._registry.register(registration, other.source)
                 return True
         return self._registry.remove(key, reason) is not None
+
+    def set_readiness(self, members: SourceMembers, key: str, readiness: Readiness) -> None:
+        """See ``SourceMembers.set_readiness``."""
+        instance = self._registry.get(key)
+        if instance is not None and instance.source == members.source:
+            self._registry.set_readiness(instance, readiness)
+
+    def warn(self, text: str) -> None:
+        """See ``SourceMembers.warn``."""
+        self._log.warn(text)
 
     def _why_not(self, source: Source, registration: Registration) -> str:
         """Say why an instance can't be a member, or nothing."""
@@ -146,6 +197,9 @@ class FleetSources:
             self._accept(registration)
         except RegistrationError as error:
             return error.message
+        host = registration.host_ip  # where a name leads to is looked at with each connection
+        if source.heeds_networks and self._networks is not None and not is_name(host) and host not in self._networks:
+            return f"{host} is in none of access.register-networks"
         banned = source.heeds_bans and self._registry.banned_secs(registration.key) > 0
         return "removed by an admin, and banned" if banned else ""
 

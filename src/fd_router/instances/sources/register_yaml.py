@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -83,9 +83,9 @@ class RegisterYaml:
             self._log.error(problem.text)
         for note in file.notes:
             self._log.info(note)
-        self._name(file, members, self._path)
+        members.replace(file.entries.values(), indices=file.entries)  # at once: nobody is served yet
 
-    def prepare(self, path: str) -> Callable[[SourceMembers], Diff]:
+    def prepare(self, path: str) -> Callable[[SourceMembers], Awaitable[Diff]]:
         """Read the file at ``path``; what is returned names what it has. Raises ConfigError for any problem."""
         file = self._read(path)
         if file.problems:
@@ -95,10 +95,10 @@ class RegisterYaml:
     def _read(self, path: str) -> RegisterFile:
         return read_register_file(Path(path), self._accept) if path else RegisterFile()
 
-    def _name(self, file: RegisterFile, members: SourceMembers, path: str) -> Diff:
+    async def _name(self, file: RegisterFile, members: SourceMembers, path: str) -> Diff:
         self._path = path
         reason = f"no longer in {path}" if path else "no register.yaml"
-        return members.replace(file.entries.values(), indices=file.entries, reason=reason)
+        return await members.replace_in_slices(file.entries.values(), indices=file.entries, reason=reason)
 
     def __repr__(self) -> str:
         return f"<RegisterYaml {self._path or 'without a file'}>"

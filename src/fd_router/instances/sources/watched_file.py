@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from fd_router.instances.sources.members import Accept, SourceMembers
-from fd_router.instances.sources.register_yaml import RegisterFile, read_register_file
+from fd_router.instances.sources.register_yaml import read_register_file
 
 Signature = tuple[int, int, int]
 """What tells one state of a file from another: time of the last change, size, inode."""
@@ -34,8 +34,8 @@ class WatchedFile:
         seen = _signature(self._path)
         while True:
             if seen != self._read_of:
+                await self._follow(members)
                 self._read_of = seen
-                self._name(await asyncio.to_thread(read_register_file, self._path, self._accept), members)
             before = seen
             await self._pause()
             seen = _signature(self._path)
@@ -44,14 +44,20 @@ class WatchedFile:
                 await self._pause()
                 seen = _signature(self._path)
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._check_secs)
-
-    def _name(self, file: RegisterFile, members: SourceMembers) -> None:
+    async def _follow(self, members: SourceMembers) -> None:
+        if self._read_of is None:  # at the start, at once: its instances are probed before clients come
+            file = read_register_file(self._path, self._accept)
+            if not file.problems:
+                members.replace(file.entries.values(), indices=file.entries)
+        else:
+            file = await asyncio.to_thread(read_register_file, self._path, self._accept)
+            if not file.problems:
+                await members.replace_in_slices(file.entries.values(), indices=file.entries)
         if file.problems:
             members.health.failed("; ".join(map(str, file.problems)))
-        else:
-            members.replace(file.entries.values(), indices=file.entries)
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._check_secs)
 
     def __repr__(self) -> str:
         return f"<WatchedFile {self._path}>"

@@ -153,8 +153,7 @@ class ModelTable:
         group = self._group_of(model)
         if group is None:
             return None
-        base = self._served.adapters.get(model, "")
-        return Destination(model, group, _seed_of(base, model) if base else 0)
+        return Destination(model, group, self._served.cache_seed(model))
 
     def _group_of(self, model: str) -> str | None:
         """Return the model of the group that serves ``model``, None where nobody does."""
@@ -171,9 +170,3 @@ def _point_of(name: str, session_id: str) -> float:
     """Return the same number from 0 to 1 for the same session, in every process."""
     digest = blake2b(f"{name}\0{session_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / (1 << 64)
-
-
-def _seed_of(base: str, adapter: str) -> int:
-    """Return what tells an adapter's prefixes from its base model's: never 0."""
-    digest = blake2b(f"{base}\0{adapter}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") or 1

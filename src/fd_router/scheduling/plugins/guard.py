@@ -125,6 +125,10 @@ class GuardedTracker(RequestTracker):
         except BaseException as error:  # noqa: BLE001
             self._on_error("on_usage", "raised", place_of(error))
 
+    def on_total_tokens(self, tokens: int) -> None:
+        """See ``RequestTracker``. A recording asks for it, not the policy."""
+        self._tracker.on_total_tokens(tokens)
+
     def on_end(self) -> None:
         """See ``RequestTracker``."""
         try:

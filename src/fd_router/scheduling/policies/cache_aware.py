@@ -15,7 +15,6 @@ from fd_router.scheduling.load_table import VECTORIZE_ABOVE
 from fd_router.scheduling.loads import Loads, lowest_places
 from fd_router.scheduling.policies.least import ProcessTokensPolicy
 from fd_router.scheduling.policy import Need, Policy
-from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.prefix.index import Group, Match
 from fd_router.scheduling.request_view import RequestView
@@ -61,7 +60,7 @@ class CacheAwarePolicy(Policy):
         self._random = environment.random
         self._on_choice = environment.on_choice
         self._index = index = environment.index
-        self._hasher = BlockHasher(options.block_size)
+        self._lookup = environment.lookup(index, options.block_size)
         self._loads = self._make_loads(environment)
         self._options = options
         self._fallback = ProcessTokensPolicy(environment)
@@ -74,7 +73,7 @@ class CacheAwarePolicy(Policy):
         """Return the candidate with the lowest score, or ``process_tokens``' when the loads are imbalanced."""
         loads = self._loads(candidates)
         low, high = _extremes(loads)
-        match = self._index.match(self._keys(request))
+        match = self._lookup.find(request)
         hits: Mapping[str, int] = {}
         reason = self._why_not(request, low, high)
         if reason:
@@ -85,7 +84,7 @@ class CacheAwarePolicy(Policy):
             chosen, hits = self._choose_among_many(match, candidates, loads, low, high)
         on_choice = self._on_choice
         hit = (hits.get(chosen.url, 0) if not reason else self._hit(match, chosen)) if on_choice is not None else 0
-        self._index.insert(match, chosen.url)
+        self._lookup.insert(match, chosen.url)
         if on_choice is not None:
             on_choice(request, Choice(chosen.url, reason, candidates, loads, hits, hit=hit, blocks=match.blocks))
         return chosen
@@ -111,7 +110,7 @@ class CacheAwarePolicy(Policy):
 
     def _hit(self, match: Match, candidate: Candidate) -> int:
         """Return how many percent of the prompt ``candidate`` knows."""
-        holder = self._index.id_of(candidate.url) if match.depth else 0
+        holder = self._index.id_of(candidate.url) if match.known else 0
         depth = next((group.depth for group in match.groups() if holder in group.holders), 0) if holder else 0
         return depth * 100 // match.blocks if depth else 0
 
@@ -119,16 +118,19 @@ class CacheAwarePolicy(Policy):
         """Explain what the prefix and the loads say. Nothing is remembered."""
         loads = self._loads(candidates)
         low, high = _extremes(loads)
-        hits = self._hits(self._index.match(self._keys(request)), candidates)
+        match = self._lookup.find(request)
+        hits = self._hits(match, candidates)
         if why_not := self._why_not(request, low, high):
             other = self._fallback.explain(request, candidates)
             standings = [
-                Standing(candidate, hit, float(load), candidate.tokens)
+                Standing(candidate, hit, float(load), candidate.tokens, match.is_told(candidate.url))
                 for candidate, hit, load in zip(candidates, hits, loads, strict=True)
             ]
             return Explanation(f"process_tokens, since {why_not}: {other.reason}", standings, other.best)
         standings = [
-            Standing(candidate, hit, float(load), self._options.score(hit, float(load), high))
+            Standing(
+                candidate, hit, float(load), self._options.score(hit, float(load), high), match.is_told(candidate.url)
+            )
             for candidate, hit, load in zip(candidates, hits, loads, strict=True)
         ]
         best = _lowest(self._options, candidates, loads, hits, high)
@@ -139,7 +141,7 @@ class CacheAwarePolicy(Policy):
     def _hits(self, match: Match, candidates: Sequence[Candidate]) -> list[int]:
         """Return how many percent of the prompt each candidate knows."""
         hits = [0] * len(candidates)
-        if match.depth:
+        if match.known:
             places = self._places.refresh(candidates).index_of_holder
             for group in match.groups():  # the deepest first
                 percent = group.depth * 100 // match.blocks
@@ -153,11 +155,6 @@ class CacheAwarePolicy(Policy):
         if self._is_imbalanced(low, high):
             return IMBALANCED
         return EMPTY if request.token_ids is None and not request.prompt else ""
-
-    def _keys(self, request: RequestView) -> bytes:
-        if (ids := request.token_ids) is not None:
-            return self._hasher.of_tokens(ids, request.cache_seed)
-        return self._hasher.of_text(request.prompt, request.cache_seed)
 
     def _is_imbalanced(self, low: float, high: float) -> bool:
         spread, options = high - low, self._options

@@ -39,6 +39,15 @@ def policies_of(config: Config) -> Mapping[str, NamedPolicy]:
     }
 
 
+def shadow_of(config: Config) -> Mapping[str, NamedPolicy]:
+    """Return the policy that decides beside the one of a role, by that role; nothing where there is none."""
+    options = config.scheduler
+    if not options.shadow_policy:
+        return {}
+    role = "prefill" if config.server.splitwise else "mixed"
+    return {role: NamedPolicy("scheduler.shadow-policy", options.shadow_policy, options.shadow_policy_options)}
+
+
 def needs_of(policies: Mapping[str, NamedPolicy], folder: str = "") -> frozenset[Need]:
     """Return what the policies of all roles need together. Raises ConfigError for one that can't be found."""
     found = (find_policy(named.name, folder, role=role, key=named.key).needs for role, named in policies.items())

@@ -142,11 +142,11 @@ class _Numbers:
     def first(self, count: int) -> Words:
         """Return the first ``count`` of them."""
         if count > len(self._known):
-            self._known = _odd_numbers(self._stream, 1 << count.bit_length())
+            self._known = odd_numbers(self._stream, 1 << count.bit_length())
         return self._known[:count]
 
 
-def _odd_numbers(stream: int, count: int) -> Words:
+def odd_numbers(stream: int, count: int) -> Words:
     """Make the first ``count`` numbers of a stream, by SplitMix64."""
     start = (stream << 56) | 1
     x = np.arange(start, start + count, dtype=np.uint64) * np.uint64(_GOLDEN)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from fd_router.scheduling.prefix.nodes import KEY_BYTES, Edge, Holder, Tag, link_after, tag_of, tags_of, unlink
@@ -42,12 +42,12 @@ class Group(NamedTuple):
 class Match:
     """How far a prompt is known. Good for one ``insert``, as long as the index wasn't changed otherwise."""
 
-    __slots__ = ("_path", "blocks", "depth", "keys")
+    __slots__ = ("_path", "blocks", "depth", "keys", "known")
 
     def __init__(self, keys: bytes, path: list[Edge], depth: int) -> None:
         self.keys = keys
         self.blocks = len(keys) // KEY_BYTES  # of the prompt
-        self.depth = depth  # known ones
+        self.depth = self.known = depth  # of these, those in the tree; and those that anybody holds
         self._path = path
 
     def groups(self) -> Iterator[Group]:
@@ -60,10 +60,28 @@ class Match:
                 yield Group(depth, holders)
             depth = edge.start
 
+    def is_told(self, name: str) -> bool:  # noqa: ARG002
+        """Whether what ``name`` holds was told by its engine."""
+        return False
+
     @property
     def last(self) -> Edge | None:
         """The edge where what is known ends."""
         return self._path[-1] if self._path else None
+
+    @property
+    def path(self) -> Sequence[Edge]:
+        """The edges that the prompt goes along, from the root on."""
+        return self._path
+
+    def sent_to(self, holder: int) -> int:
+        """Return how many of the prompt's blocks the holder of this number is tagged with."""
+        depth = self.depth
+        for edge in reversed(self._path):
+            if any(tag.holder.id == holder for tag in tags_of(edge)):
+                return depth
+            depth = edge.start
+        return 0
 
     def take_path(self) -> list[Edge]:
         """Hand the path over to the index."""
@@ -124,6 +142,10 @@ class PrefixIndex:
         """Return the number by which groups name an instance, 0 when it holds nothing."""
         holder = self._holders.get(name)
         return holder.id if holder is not None else 0
+
+    def holder_id(self, name: str) -> int:
+        """Return the same, and never 0: from now on it is known."""
+        return self._holder(name).id
 
     def blocks_of(self, name: str) -> int:
         """Return how many blocks an instance is tagged with."""

@@ -12,7 +12,6 @@ from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.explanation import Explanation, Standing, among
 from fd_router.scheduling.policy import Need, Policy
-from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.tracker import RequestTracker
@@ -95,8 +94,8 @@ class TtftAwarePolicy(Policy):
         self._on_choice = environment.on_choice
         self._predictions = environment.predictions
         self._is_prefill = environment.role == "prefill"
-        self._index = index = environment.index
-        self._hasher = BlockHasher(options.block_size)
+        index = environment.index
+        self._lookup = environment.lookup(index, options.block_size)
         self._options = options
         self._sizes = None if index.has_instance_limit else CacheSizes(index)
         self._places = HolderPositions(index)
@@ -112,7 +111,7 @@ class TtftAwarePolicy(Policy):
         self._fleet = PrefillSpeed(float(options.prefill_tokens_per_sec))
         self._published = self._fleet.tokens_per_sec  # what the columns were made with
         self._ratio = TokenRatio()
-        self._chosen: Prompt | None = None  # until it is placed
+        self._chosen: Scoring | None = None  # until the prompt is placed
         self._learning = environment.learning
         self._learner = None  # what other routers tell, and are told
         if self._learning is not None:
@@ -127,15 +126,15 @@ class TtftAwarePolicy(Policy):
         prompt = self._measure(request)
         scoring = self._score(prompt, candidates, now)
         place = self._pick(scoring.best(), candidates)
-        chosen = candidates[place]
+        scoring.choice = chosen = candidates[place]
         backlog = self._backlogs[chosen.url]
         prompt.cached = scoring.cached(place)
         prompt.predicted = backlog.seconds(now) + scoring.before(place) + prompt.own / backlog.speed.tokens_per_sec
-        self._chosen = prompt
+        self._chosen = scoring
         scoring.settle(place, self._rent)
         self._choices += 1
         self._columns.chosen[self._columns.slot(chosen.url)] = self._choices
-        self._index.insert(prompt.match, chosen.url)
+        self._lookup.insert(prompt.match, chosen.url)
         if self._sizes is not None:
             self._sizes.keep(chosen.url)
         if self._on_choice is not None:
@@ -149,8 +148,11 @@ class TtftAwarePolicy(Policy):
 
     def on_dispatch(self, request: RequestView, candidate: Candidate) -> Placed:
         """Count the prompt among those that ``candidate`` has to prefill."""
-        prompt, self._chosen = self._chosen, None
-        assert prompt is not None, "nothing was chosen"
+        scoring, self._chosen = self._chosen, None
+        assert scoring is not None, "nothing was chosen"
+        prompt = scoring.prompt
+        if candidate is not scoring.choice:  # another policy's, beside which this one decides
+            prompt.cached = scoring.cached_at(candidate)
         backlog = self._backlogs[candidate.url]
         is_heard = request.stream or self._is_prefill  # whose whole answer is its first token
         hold_queue = self._hold_queues[candidate.url]
@@ -170,6 +172,7 @@ class TtftAwarePolicy(Policy):
                 int(scoring.cached(place) * 100 / prompt.tokens),
                 self._backlogs[candidate.url].seconds(now) + scoring.before(place),
                 float(scores[place]),
+                prompt.match.is_told(candidate.url),
             )
             for place, candidate in enumerate(candidates)
         ]
@@ -185,13 +188,10 @@ class TtftAwarePolicy(Policy):
     # steps of a decision
 
     def _measure(self, request: RequestView) -> Prompt:
+        match = self._lookup.find(request)
         if (ids := request.token_ids) is not None:
-            return Prompt(
-                self._index.match(self._hasher.of_tokens(ids, request.cache_seed)), len(ids), 1.0, is_estimate=False
-            )
-        text = request.prompt
-        match = self._index.match(self._hasher.of_text(text, request.cache_seed))
-        return Prompt(match, len(text), self._ratio.tokens_per_character, is_estimate=True)
+            return Prompt(match, len(ids), 1.0, is_estimate=False)
+        return Prompt(match, len(request.prompt), self._ratio.tokens_per_character, is_estimate=True)
 
     def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:
         if candidates is not self._candidates:
@@ -214,7 +214,7 @@ class TtftAwarePolicy(Policy):
         weight = self._options.recompute_weight * busy * busy / speed
         price += weight
         near = NEAR * prompt.tokens / speed
-        fleet, size = self._places.refresh(candidates), self._hasher.block_size
+        fleet, size = self._places.refresh(candidates), self._lookup.block_size
         scoring = Scoring(prompt, scores, crowding, pace, price, weight, candidates, fleet, size, near, self._rent)
         if self._waiting:
             scoring.weigh(self._waiting, now)

@@ -61,12 +61,13 @@ class Scoring:
         "_candidates",
         "_fleet",
         "_pace",
-        "_prompt",
         "_rent",
+        "choice",
         "crowding",
         "most",
         "near",
         "price",
+        "prompt",
         "scores",
         "shared",
         "weight",
@@ -92,7 +93,8 @@ class Scoring:
         self._rent = 0.0
         self.near = near
         self.most = 0.0  # tokens cached where most are
-        self._prompt = prompt
+        self.prompt = prompt
+        self.choice: Candidate | None = None  # where it is to go
         self._pace = pace
         self.weight = weight  # the part of it that isn't the time to compute it
         self.price = price  # what a token cached there is worth
@@ -110,7 +112,7 @@ class Scoring:
 
     def weigh(self, waiting: HeldPrompts, now: float) -> None:
         """Count the prompts that wait in the router: those that go before this one, and those that it holds up."""
-        own = self._pace * self._prompt.tokens
+        own = self._pace * self.prompt.tokens
         for place, tokens in self._cached.items():
             own[place] -= tokens * self._pace[place]
         self._before, behind = waiting.weigh(own, self._pace, now)
@@ -130,9 +132,14 @@ class Scoring:
         """Return how many tokens are cached at a candidate."""
         return self._cached.get(place, 0.0)
 
+    def cached_at(self, candidate: Candidate) -> float:
+        """Return the same for a candidate whose place isn't known."""
+        places = (place for place, one in enumerate(self._candidates) if one is candidate)
+        return self.cached(next(places, -1))
+
     def hit_ratios(self) -> dict[str, int]:
         """Return URL → percent of the candidates with a hit."""
-        whole = self._prompt.tokens
+        whole = self.prompt.tokens
         return {self._candidates[place].url: int(self._cached[place] * 100 / whole) for place in sorted(self._cached)}
 
     def _credit(self, places: Sequence[int], tokens: float) -> None:

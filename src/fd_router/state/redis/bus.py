@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fd_router.bus import Ask, BusError, Grant
@@ -63,6 +63,14 @@ class RedisBus:
         async with self._errors():
             last = await self._client.xrevrange(self._frames, count=1)
             self._positions = {self._frames: last[0][0] if last else "0-0", self._own: "0-0"}
+        await self._load_scripts()
+
+    async def _load_scripts(self) -> None:
+        """Have the server know them before the first request waits for one. Where it can't, each brings itself."""
+        with suppress(BusError):
+            async with self._errors():
+                for text in (RESERVE, SETTLE):
+                    await self._client.script_load(text)
 
     async def send(self, data: bytes, to: str = "") -> None:
         """See ``Bus``."""

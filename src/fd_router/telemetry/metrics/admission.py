@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Protocol, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -99,20 +100,25 @@ class AdmissionMetrics:
             yield from _of_keys(holders)
 
 
-def _of_keys(holders: Iterable[Holder]) -> Iterable[Metric]:
-    requests = CounterMetricFamily("fd_router_key_requests", "Requests let in, by API key.", labels=("key",))
+def _of_keys(holders: Sequence[Holder]) -> Iterable[Metric]:
+    """Give a family at a time: those of 10,000 keys together would hold the loop for 70 ms."""
+    labels = ("key",)
+    requests = CounterMetricFamily("fd_router_key_requests", "Requests let in, by API key.", labels=labels)
+    yield _filled(requests, holders, attrgetter("requests"))
     refused = CounterMetricFamily(
-        "fd_router_key_rejected_requests", "Requests beyond what their API key allows.", labels=("key",)
+        "fd_router_key_rejected_requests", "Requests beyond what their API key allows.", labels=labels
     )
-    tokens = CounterMetricFamily(
-        "fd_router_key_tokens", "Tokens counted against an API key: estimates, corrected where usage is told.",
-        labels=("key",),
-    )  # fmt: skip
-    running = GaugeMetricFamily("fd_router_key_running_requests", "Requests under way, by API key.", labels=("key",))
+    yield _filled(refused, holders, attrgetter("refused"))
+    about = "Tokens counted against an API key: estimates, corrected where usage is told."
+    yield _filled(CounterMetricFamily("fd_router_key_tokens", about, labels=labels), holders, attrgetter("tokens"))
+    running = GaugeMetricFamily("fd_router_key_running_requests", "Requests under way, by API key.", labels=labels)
+    yield _filled(running, holders, attrgetter("running"))
+
+
+Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily)
+
+
+def _filled(family: Family, holders: Sequence[Holder], value: Callable[[Holder], float]) -> Family:
     for holder in holders:
-        name = (holder.key.name,)
-        requests.add_metric(name, holder.requests)
-        refused.add_metric(name, holder.refused)
-        tokens.add_metric(name, holder.tokens)
-        running.add_metric(name, holder.running)
-    return requests, refused, tokens, running
+        family.add_metric((holder.key.name,), value(holder))
+    return family

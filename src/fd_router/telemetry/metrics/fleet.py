@@ -48,28 +48,33 @@ class FleetCollector:
         self.watch: Callable[[], Iterable[InstanceLike]] = tuple
 
     def collect(self) -> Iterable[Metric]:
-        """Give the gauges as Prometheus' client writes them."""
+        """Give the gauges as Prometheus' client writes them, one at a time: each of a large fleet takes some ms."""
         labels = ("instance", "role")
+        instances = tuple(self.watch())
         running = GaugeMetricFamily(
             "fd_router_instance_running_requests", "Requests sent to the instance and not yet finished.", labels=labels
         )
+        for instance in instances:
+            running.add_metric((instance.url, instance.registration.role), instance.own_running)
+        yield running
         tokens = GaugeMetricFamily(
             "fd_router_instance_tokens",
             "Estimated prompt tokens at the instance whose prefill isn't done.",
             labels=labels,
         )
+        for instance in instances:
+            tokens.add_metric((instance.url, instance.registration.role), instance.own_tokens)
+        yield tokens
         healthy = GaugeMetricFamily(
             "fd_router_instance_healthy", "1 while the instance may be chosen, else 0.", labels=labels
         )
-        instances = GaugeMetricFamily("fd_router_instances", "Known instances.", labels=("role", "health"))
         tally: Tally[tuple[str, str]] = Tally()
-        for instance in self.watch():
+        for instance in instances:
             role, health = instance.registration.role, instance.health.value
-            values = (instance.url, role)
-            running.add_metric(values, instance.own_running)
-            tokens.add_metric(values, instance.own_tokens)
-            healthy.add_metric(values, health == "healthy")
+            healthy.add_metric((instance.url, role), health == "healthy")
             tally[role, health] += 1
+        yield healthy
+        known = GaugeMetricFamily("fd_router_instances", "Known instances.", labels=("role", "health"))
         for pair, number in sorted(tally.items()):
-            instances.add_metric(pair, number)
-        return (running, tokens, healthy, instances)
+            known.add_metric(pair, number)
+        yield known

@@ -16,6 +16,7 @@ from fd_router import __version__
 from fd_router.telemetry.metrics.continuation import ContinuationMetrics
 from fd_router.telemetry.metrics.fleet import FleetCollector, InstanceLike
 from fd_router.telemetry.metrics.instruments import Counter, CounterFamily, Histogram, HistogramFamily
+from fd_router.telemetry.metrics.kv_events import KvEventMetrics
 from fd_router.telemetry.metrics.models import ModelMetrics
 from fd_router.telemetry.metrics.prediction import PredictionMetrics
 from fd_router.telemetry.metrics.scheduling import SchedulingMetrics
@@ -151,6 +152,7 @@ class Metrics:
         self._lookups = self._cache_requests.child()
         self.predictions = PredictionMetrics(SECONDS_BOUNDS)
         self.scheduling = SchedulingMetrics()
+        self.kv_events = KvEventMetrics()
         self.models = ModelMetrics(SECONDS_BOUNDS)
         self.continuations = ContinuationMetrics()
         self._router = _RouterCollector()
@@ -167,7 +169,7 @@ class Metrics:
             self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
             self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._leg_failures,
             self._leg_first_byte, self._decode_alone, self._sink_failures, self._fleet, self._router, self.predictions,
-            self.models,
+            self.models, self.kv_events,
         ):  # fmt: skip
             registry.register(family)
         self.scheduling.register(registry)

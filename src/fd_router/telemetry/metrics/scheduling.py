@@ -8,7 +8,8 @@ from typing import Final, Protocol
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from fd_router.telemetry.metrics.instruments import CounterFamily, Histogram, HistogramFamily
+from fd_router.telemetry.contracts import InstanceLoad
+from fd_router.telemetry.metrics.instruments import Counter, CounterFamily, Histogram, HistogramFamily
 
 DECISION_BOUNDS: Final = (
     1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1, 1.0,
@@ -55,11 +56,27 @@ class SchedulingMetrics:
         self._errors = CounterFamily(
             "fd_router_policy_errors_total", "Choices of a policy of one's own that failed.", ("policy", "kind")
         )
+        self._shadow_decisions = CounterFamily(
+            "fd_router_shadow_decisions_total",
+            "Decisions that a shadow policy made too: the same one, or another.",
+            ("role", "policy", "decision"),
+        )
+        self._shadow_running = CounterFamily(
+            "fd_router_shadow_running_requests_total",
+            "Requests that ran where a request went, and where the shadow policy would have sent it, in sum.",
+            ("role", "policy", "choice"),
+        )
+        self._shadow_seconds = CounterFamily(
+            "fd_router_shadow_seconds_total", "Time that a shadow policy took.", ("role", "policy")
+        )
         self._index = _IndexCollector()
 
     def register(self, registry: CollectorRegistry) -> None:
         """Show all on ``registry``."""
-        for family in (self._decisions, self._hits, self._errors, self._index):
+        for family in (
+            self._decisions, self._hits, self._errors, self._index, self._shadow_decisions, self._shadow_running,
+            self._shadow_seconds,
+        ):  # fmt: skip
             registry.register(family)
 
     def decisions(self, role: str) -> Histogram:
@@ -74,9 +91,39 @@ class SchedulingMetrics:
         """Count what the plug-in ``policy`` did wrong: a hook ``raised``, or it made a ``wrong_choice``."""
         self._errors.child(policy, kind).value += 1
 
+    def shadow(self, role: str, policy: str) -> ShadowCounts:
+        """Return what counts the decisions of the shadow ``policy`` of a role."""
+        decisions, running = self._shadow_decisions, self._shadow_running
+        return ShadowCounts(
+            decisions.child(role, policy, "same"),
+            decisions.child(role, policy, "other"),
+            running.child(role, policy, "in_force"),
+            running.child(role, policy, "shadow"),
+            self._shadow_seconds.child(role, policy),
+        )
+
     def watch_index(self, index: IndexLike) -> None:
         """Show the size of ``index`` at each scrape."""
         self._index.index = index
+
+
+class ShadowCounts:
+    """Counts where a shadow policy decides otherwise; see ``scheduling.shadow.ShadowTally``."""
+
+    __slots__ = ("_chosen", "_other", "_same", "_seconds", "_wished")
+
+    def __init__(self, same: Counter, other: Counter, chosen: Counter, wished: Counter, seconds: Counter) -> None:
+        self._same, self._other, self._chosen, self._wished, self._seconds = same, other, chosen, wished, seconds
+
+    def decided(self, chosen: InstanceLoad, wished: InstanceLoad) -> None:
+        """Count a decision."""
+        (self._same if chosen is wished else self._other).value += 1
+        self._chosen.value += chosen.running
+        self._wished.value += wished.running
+
+    def took(self, seconds: float) -> None:
+        """Show what all of it has taken."""
+        self._seconds.value = seconds  # type: ignore[assignment]  # the only counter of what isn't whole
 
 
 def observe_hit(histogram: Histogram, percent: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fd_router.devtools.engine_model.prompts import prompt_from_text
 from fd_router.devtools.mock.answers import respond
+from fd_router.devtools.mock.completions import ids_of, parse_body
 from fd_router.devtools.mock.generation import request_headers
 from fd_router.devtools.mock.http_server import Call
 from fd_router.devtools.mock.kinds.bodies import read_asked
@@ -23,8 +24,6 @@ from fd_router.openai.form_body import boundary_of, read_form
 from fd_router.openai.json_body import texts_of
 
 DIMENSIONS: Final = 8
-
-FIRST_TOKEN: Final = 1000
 
 Read = Callable[[MockRequest, str], Any]
 """(request, model) → the answer's JSON value, or bytes. Raises BadRequestError."""
@@ -75,8 +74,7 @@ def _rerank(request: MockRequest, model: str) -> Any:
 
 
 def _tokenize(request: MockRequest, model: str) -> Any:  # noqa: ARG001
-    asked = read_asked(request.body)
-    ids = _tokens(" ".join(_inputs(asked, "prompt", "messages", "text")))
+    ids = ids_of(parse_body(request.body, chat=b'"messages"' in request.body))
     return {"count": len(ids), "max_model_len": 1 << 20, "tokens": ids, "token_strs": None, "input_ids": ids}
 
 
@@ -130,10 +128,6 @@ def _vector(text: str) -> list[float]:
 def _likeness(query: str, text: str) -> float:
     wanted, there = set(query.lower().split()), set(text.lower().split())
     return len(wanted & there) / max(1, len(wanted))
-
-
-def _tokens(text: str) -> list[int]:
-    return list(range(FIRST_TOKEN, FIRST_TOKEN + _count([text])))
 
 
 def _count(texts: Sequence[str]) -> int:

@@ -1,0 +1,1 @@
+"""Recordings of a running router: read, recomputed, and made traces of."""

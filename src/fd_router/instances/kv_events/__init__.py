@@ -1,0 +1,1 @@
+"""KV events: what engines publish of their prefix caches, followed over ZeroMQ."""

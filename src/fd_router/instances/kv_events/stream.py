@@ -1,0 +1,227 @@
+"""One engine's stream of KV events: in order, without gaps, and noticed when it begins anew. No I/O.
+
+Batches are numbered from 0. One that is missing is asked for again, as the engine keeps the last ones (``ask``); what
+comes meanwhile waits. What can't be had is lost: then all that is known of the cache is given up. An engine that
+began anew numbers from 0 again; a number that came before is an echo if its batch isn't younger than the last one.
+
+When nothing has come for a while the last batch is asked for: an engine that has it has told all, one that began anew
+doesn't.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from fd_router.engines.kv_events import KvEvent, KvEventBatch, KvEventDecoder
+
+CHECK_SECS: Final = 3.0
+"""After so long without a batch the engine is asked whether there was one; and as often again."""
+
+REPLAY_SECS: Final = 3.0
+"""How long an engine may take to answer; it does so between two steps."""
+
+MOST_PATIENCE_SECS: Final = 600.0
+"""How long one that doesn't answer is left alone at most: its replay port may be closed to us."""
+
+WAITING: Final = 20_000
+"""Batches that may come while others are replayed."""
+
+
+NOTHING: Final = -1
+
+_Numbered = tuple[int, KvEventBatch]
+
+
+class Cache(Protocol):
+    """Takes in what the engine tells; see ``scheduling.prefix.engine_blocks``."""
+
+    def apply(self, events: Sequence[KvEvent], unknown: int = 0) -> None:
+        """Take in what happened."""
+
+    def forget(self) -> None:
+        """Nothing is known any more."""
+
+    def begin(self) -> None:
+        """Nothing is held but what will be told from now on."""
+
+
+class EventStream:
+    """Brings batches into order. ``ask(number)`` asks for those from ``number`` on; None: the engine keeps none."""
+
+    __slots__ = (
+        "_again_at", "_ask", "_asked", "_asked_at", "_cache", "_decode", "_expected", "_heard_at", "_is_anew",
+        "_is_behind", "_is_known", "_is_other", "_last_time", "_patience", "_waiting", "counts",
+    )  # fmt: skip
+
+    def __init__(self, cache: Cache, ask: Callable[[int], None] | None) -> None:
+        self._cache = cache
+        self._ask = ask
+        self._decode = KvEventDecoder().decode
+        self._expected = 0  # the number of the next batch
+        self._last_time = 0.0  # of the last batch, by the engine's clock
+        self._asked = NOTHING  # which batch was the next one when batches were asked for
+        self._asked_at = 0.0
+        self._is_known = False  # whether the answer is of the engine that told the last batch …
+        self._is_other = False  # … or of another one
+        self._is_anew = False  # whether it was asked for all, in the place of what is known
+        self._is_behind = False  # whether something is lost since it didn't answer
+        self._again_at = math.inf  # when it is asked for that again
+        self._patience = CHECK_SECS
+        self._heard_at = 0.0
+        self._waiting: deque[_Numbered] = deque(maxlen=WAITING)
+        self.counts = {"replayed": 0, "lost": 0, "restarted": 0, "broken": 0}  # gaps by what became of them
+
+    def begin(self, now: float) -> None:
+        """The engine is listened to from now on: ask for all that it told before."""
+        self._heard_at = now
+        self._cache.forget()
+        if self._ask is not None:
+            self._request(now)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._asked != NOTHING
+
+    def on_batch(self, number: int, payload: bytes, now: float) -> None:
+        """Take a batch as it is published."""
+        self._heard_at = now
+        batch = self._decoded(payload)
+        if batch is None:
+            return
+        if self.is_asking:
+            self._waiting.append((number, batch))
+        else:
+            self._take((number, batch), now, may_ask=True)
+
+    def on_replayed(self, number: int, payload: bytes, now: float) -> None:
+        """Take a batch that was asked for."""
+        if not self.is_asking or self._is_other:
+            return
+        self._asked_at = now  # it is at it
+        batch = self._decoded(payload)
+        if batch is None:
+            return
+        if self._is_anew:
+            self._is_anew = self._is_behind = False
+            self._expected, self._last_time = 0, 0.0
+            self._cache.forget()
+        if number >= self._expected:
+            self._is_known = True
+            if number > self._expected:
+                self._lose()
+            self._apply(number, batch)
+        elif number == self._expected - 1 and not self._is_known:
+            self._is_known = batch.time == self._last_time
+            self._is_other = not self._is_known
+
+    def on_replay_end(self, now: float) -> None:
+        """All that was asked for has come."""
+        if not self.is_asking:
+            return
+        asked, self._asked = self._asked, NOTHING
+        self._again_at, self._patience = (now if self._is_behind else math.inf), CHECK_SECS
+        if self._expected and not self._is_known:  # it doesn't know what we know
+            self._restart(now, None)
+            return
+        if not self._expected:  # nothing was ever published
+            self._cache.begin()
+        has_come = self._expected > asked
+        if has_come and self._waiting:
+            self.counts["replayed"] += 1
+        self._flush(now, may_ask=has_come)
+
+    def tick(self, now: float) -> None:
+        """Look at the time."""
+        if self._ask is None:
+            return
+        if self.is_asking:
+            if now - self._asked_at > REPLAY_SECS:
+                self._give_up(now)
+        elif now >= self._again_at:
+            self._request(now, is_anew=True)
+        elif now - self._heard_at > CHECK_SECS:
+            self._heard_at = now
+            self._request(now)
+
+    def _give_up(self, now: float) -> None:
+        """It doesn't answer: what waits goes on without, and it is asked again later, and ever later."""
+        self._asked = NOTHING
+        self._heard_at = now
+        self._is_behind = True
+        self._again_at = now + self._patience
+        self._patience = min(self._patience * 2, MOST_PATIENCE_SECS)
+        self._flush(now, may_ask=False)
+
+    def _take(self, numbered: _Numbered, now: float, *, may_ask: bool) -> None:
+        number, batch = numbered
+        if number == self._expected:
+            self._apply(number, batch)
+        elif number < self._expected:
+            if batch.time > self._last_time:
+                self._restart(now, numbered)
+        elif may_ask and self._ask is not None:
+            self._waiting.append(numbered)
+            self._request(now)
+        else:
+            self._lose()
+            self._apply(number, batch)
+
+    def _apply(self, number: int, batch: KvEventBatch) -> None:
+        if not number:
+            self._cache.begin()
+        self._cache.apply(batch.events, batch.unknown)
+        self._expected, self._last_time = number + 1, batch.time
+
+    def _lose(self) -> None:
+        """What came before isn't known."""
+        self.counts["lost"] += 1
+        self._cache.forget()
+
+    def _restart(self, now: float, first: _Numbered | None) -> None:
+        """The engine began anew: with an empty cache, at number 0. ``first``: what showed it."""
+        self.counts["restarted"] += 1
+        self._is_behind, self._again_at = False, math.inf
+        self._expected, self._last_time = 0, 0.0
+        self._cache.forget()
+        if first is not None:
+            self._waiting.appendleft(first)
+        if first is None or (first[0] and self._ask is not None):
+            self._request(now)
+        else:
+            self._flush(now, may_ask=False)
+
+    def _request(self, now: float, *, is_anew: bool = False) -> None:
+        """Ask for all from the last known batch on, which shows that the engine is still the same.
+
+        ``is_anew``: from the first one on, in the place of what is known.
+        """
+        assert self._ask is not None
+        self._is_anew = is_anew
+        self._asked, self._asked_at = self._expected, now
+        self._is_known = self._is_other = False
+        self._ask(0 if is_anew else max(0, self._expected - 1))
+
+    def _flush(self, now: float, *, may_ask: bool) -> None:
+        """Take what waited; ``may_ask``: a gap that is there now is another one than was asked for."""
+        waiting, self._waiting = self._waiting, deque(maxlen=WAITING)
+        while waiting:
+            self._take(waiting.popleft(), now, may_ask=may_ask)
+            if self.is_asking:
+                self._waiting.extend(waiting)
+                return
+
+    def _decoded(self, payload: bytes) -> KvEventBatch | None:
+        try:
+            return self._decode(payload)
+        except msgspec.DecodeError:
+            self.counts["broken"] += 1
+            return None
+
+    def __repr__(self) -> str:
+        return f"<EventStream at {self._expected}, asking={self.is_asking}>"

@@ -1,0 +1,106 @@
+"""The API server's objects, as far as they matter here: JSON, decoded without what is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
+    """What every object has. ``resource_version`` is that of the list in a list's."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    labels: Mapping[str, str] | None = None
+    annotations: Mapping[str, str] | None = None
+    continue_: str | None = msgspec.field(default=None, name="continue")
+
+
+class ContainerPort(msgspec.Struct, frozen=True, rename="camel"):
+    """A port that a container says it listens on."""
+
+    container_port: int
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class Container(msgspec.Struct, frozen=True):
+    """One container of a Pod."""
+
+    ports: Sequence[ContainerPort] | None = None
+
+
+class Spec(msgspec.Struct, frozen=True, rename="camel"):
+    """What a Pod is to be."""
+
+    containers: Sequence[Container] = ()
+    node_name: str = ""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One thing that holds for a Pod, or doesn't: ``status`` is True, False or Unknown."""
+
+    type: str
+    status: str
+
+
+class Status(msgspec.Struct, frozen=True, rename="camel"):
+    """What a Pod is."""
+
+    phase: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    conditions: Sequence[Condition] | None = None
+
+
+class Pod(msgspec.Struct, frozen=True):
+    """A Pod."""
+
+    metadata: Meta
+    spec: Spec = Spec()
+    status: Status = Status()
+
+    @property
+    def name(self) -> str:
+        """``namespace/name``."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its readiness probes say that it may be given work."""
+        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions or ())
+
+    @property
+    def is_terminating(self) -> bool:
+        """Whether somebody has deleted it: it has its grace period to end what it does."""
+        return self.metadata.deletion_timestamp is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its containers have ended for good."""
+        return self.status.phase in ("Succeeded", "Failed")
+
+
+class PodList(msgspec.Struct, frozen=True):
+    """A part of a list."""
+
+    metadata: Meta
+    items: Sequence[Pod] | None = None
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A line of a watch: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why the API server refuses something (its ``Status``), also in the middle of a watch."""
+
+    code: int = 0
+    message: str = ""
+    reason: str = ""

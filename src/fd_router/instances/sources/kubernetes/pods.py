@@ -1,0 +1,133 @@
+"""What a Pod says of the instances in it: address and ports, what its labels and annotations tell, and readiness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from fd_router.config.discovery import KubernetesPods
+from fd_router.config.options import did_you_mean, kebab
+from fd_router.errors import ConfigError
+from fd_router.instances.instance import Readiness
+from fd_router.instances.registration import Registration
+from fd_router.instances.registration_errors import RegistrationError, shown
+from fd_router.instances.registration_keys import MAX_LABEL, READERS
+from fd_router.instances.sources.kubernetes.objects import ContainerPort, Pod
+from fd_router.instances.sources.template import Template
+
+PREFIX: Final = "fd-router/"
+"""What labels and annotations for the router begin with: ``fd-router/role: prefill``. Annotations win."""
+
+NOT_TOLD: Final = frozenset({"host_ip", "port", "is_paused", "connected_decodes"})
+"""Keys of a registration that a Pod can't tell so: where it is, it can't say of another place, and it has readiness."""
+
+HTTP: Final = "http"
+"""The name of the port that is meant where a container has several and nothing says which."""
+
+
+class Found(NamedTuple):
+    """An instance in a Pod, and whether it is to be given requests."""
+
+    registration: Registration
+    readiness: Readiness
+
+
+class PodReader:
+    """Reads Pods by the options of one entry."""
+
+    def __init__(self, option: str, options: KubernetesPods, template: Template) -> None:
+        """Raise ConfigError, which begins with ``option``, for a key that no Pod can tell."""
+        self._options = options
+        self._template = template
+        for key in options.from_labels:
+            if (name := _attribute(key)) not in READERS or name in NOT_TOLD:
+                near = did_you_mean(key, map(kebab, READERS.keys() - NOT_TOLD))
+                raise ConfigError(f"{option}.from-labels.{key}: a Pod can't tell that{near}")
+
+    def read(self, pod: Pod) -> Sequence[Found]:
+        """Return the instances in ``pod``; none as long as it has no address, and when its containers have ended.
+
+        Raises RegistrationError for what can't be one.
+        """
+        if pod.is_over or not pod.status.pod_ip:
+            return ()
+        told = dict(self._told(pod))
+        ports = tuple(dict.fromkeys(self._ports(pod, told.pop("port", None))))
+        labels = {"pod": pod.metadata.name, "namespace": pod.metadata.namespace, "node": pod.spec.node_name}
+        own = {name: text[:MAX_LABEL] for name, text in labels.items() if text}
+        readiness = _readiness(pod)
+        return [Found(self._template.fill(pod.status.pod_ip, port, told, own), readiness) for port in ports]
+
+    def _told(self, pod: Pod) -> Iterator[tuple[str, Any]]:
+        """Give the keys of the registration that labels and annotations tell; what comes later wins."""
+        labels, annotations = pod.metadata.labels or {}, pod.metadata.annotations or {}
+        for key, name in self._options.from_labels.items():
+            text = labels.get(name, annotations.get(name))
+            if text is not None:
+                yield _attribute(key), _value(name, text)
+        for name, text in (*labels.items(), *annotations.items()):
+            if name.startswith(PREFIX):
+                yield _key(name), text if name == f"{PREFIX}port" else _value(name, text)
+
+    def _ports(self, pod: Pod, told: str | None) -> Iterator[int]:
+        """Give the ports that an annotation names (several: an instance each), or the options, or a container."""
+        known = [port for container in pod.spec.containers for port in container.ports or ()]
+        wanted = told if told is not None else self._options.port
+        if wanted is None:
+            yield _only(known)
+            return
+        for word in str(wanted).split(","):
+            yield _port(word.strip(), known)
+
+    def __repr__(self) -> str:
+        return f"<PodReader {self._options.label_selector}>"
+
+
+def _readiness(pod: Pod) -> Readiness:
+    if pod.is_terminating:
+        return Readiness.TERMINATING
+    return Readiness.READY if pod.is_ready else Readiness.UNREADY
+
+
+def _attribute(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _key(name: str) -> str:
+    """Return the key of the registration that a label or annotation of the router's tells."""
+    key = _attribute(name.removeprefix(PREFIX))
+    if key == "port" or (key in READERS and key not in NOT_TOLD):
+        return key
+    near = did_you_mean(kebab(key), map(kebab, READERS.keys() - NOT_TOLD))
+    raise RegistrationError(f"{shown(name)}: a Pod can't tell that{near}")
+
+
+def _value(name: str, text: str) -> object:
+    """Read lists and objects, which stand there as JSON."""
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise RegistrationError(f"{shown(name)}: not JSON: {error}") from None
+
+
+def _only(known: Sequence[ContainerPort]) -> int:
+    tcp = [port for port in known if port.protocol == "TCP"]
+    named = [port for port in tcp if port.name == HTTP] or tcp
+    if len(named) == 1:
+        return named[0].container_port
+    raise RegistrationError(f"which port: its containers have {len(tcp)}, and neither the options nor {PREFIX}port say")
+
+
+def _port(word: str, known: Sequence[ContainerPort]) -> int:
+    if word.isascii() and word.isdigit() and len(word) <= 5 and 1 <= int(word) <= 65535:
+        return int(word)
+    for port in known:
+        if port.name == word:
+            return port.container_port
+    names: Mapping[str, int] = {port.name: port.container_port for port in known if port.name}
+    has = f"has {', '.join(names)}" if names else "names none"
+    raise RegistrationError(f"no container has a port {shown(word)!r}: it {has}")

@@ -1,0 +1,229 @@
+"""A stream of KV events in order: gaps, restarts, echoes, an engine that doesn't answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fd_router.engines.kv_events import BlockRemoved, KvEvent
+from fd_router.instances.kv_events.stream import CHECK_SECS, REPLAY_SECS, EventStream
+
+
+class Engine:
+    """Publishes numbered batches, each with one number that is never told twice, and keeps the last ``kept``."""
+
+    def __init__(self, kept: int = 1000) -> None:
+        self.kept = kept
+        self.time = 0.0
+        self.told: list[int] = []  # since it began
+        self.buffer: list[tuple[int, bytes]] = []
+        self.last = 0
+
+    def publish(self) -> tuple[int, bytes]:
+        self.time += 1
+        self.last += 1
+        payload = msgspec.msgpack.encode([self.time, [{"type": "BlockRemoved", "block_hashes": [self.last]}], 0])
+        batch = (len(self.told), payload)
+        self.told.append(self.last)
+        self.buffer = [*self.buffer, batch][-self.kept :]
+        return batch
+
+    def restart(self) -> None:
+        self.told, self.buffer = [], []
+
+
+class Cache:
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.is_whole = False
+
+    def apply(self, events: Sequence[KvEvent], unknown: int = 0) -> None:
+        for event in events:
+            assert isinstance(event, BlockRemoved)
+            self.seen += [int(block) for block in event.block_hashes]
+
+    def forget(self) -> None:
+        self.seen, self.is_whole = [], False
+
+    def begin(self) -> None:
+        self.is_whole = True
+
+
+class Rig:
+    def __init__(self, kept: int = 1000, *, replays: bool = True) -> None:
+        self.now = 0.0
+        self.engine, self.cache = Engine(kept), Cache()
+        self.asked: list[int] = []
+        self.stream = EventStream(self.cache, self.asked.append if replays else None)
+        self.stream.begin(self.now)
+
+    def answer(self) -> None:
+        """Let the engine answer what it was asked, until nothing is asked any more."""
+        for _ in range(10):
+            if not self.stream.is_asking:
+                return
+            first = self.asked[-1]
+            for number, payload in self.engine.buffer:
+                if number >= first:
+                    self.stream.on_replayed(number, payload, self.now)
+            self.stream.on_replay_end(self.now)
+        raise AssertionError("it asks for ever")
+
+    def publish(self, *, arrives: bool = True) -> None:
+        batch = self.engine.publish()
+        if arrives:
+            self.stream.on_batch(*batch, self.now)
+
+    def wait(self, secs: float) -> None:
+        self.now += secs
+        self.stream.tick(self.now)
+
+
+def test_what_was_told_before_is_asked_for() -> None:
+    rig = Rig()
+    rig.engine.publish()
+    rig.publish()
+    assert rig.cache.seen == []
+    rig.answer()
+    assert (rig.cache.seen, rig.cache.is_whole) == ([1, 2], True)
+
+
+def test_an_engine_that_told_nothing_holds_nothing() -> None:
+    rig = Rig()
+    rig.answer()
+    assert rig.cache.is_whole
+
+
+def test_a_gap_is_replayed_and_what_comes_meanwhile_waits() -> None:
+    rig = Rig()
+    rig.answer()
+    rig.publish()
+    rig.publish(arrives=False)
+    rig.publish()
+    rig.publish()
+    assert rig.cache.seen == [1]
+    rig.answer()
+    assert (rig.cache.seen, rig.stream.counts["replayed"], rig.stream.counts["lost"]) == ([1, 2, 3, 4], 1, 0)
+
+
+def test_what_the_engine_keeps_no_more_is_lost() -> None:
+    rig = Rig(kept=2)
+    rig.answer()
+    rig.publish()
+    for _ in range(5):
+        rig.publish(arrives=False)
+    rig.publish()
+    rig.answer()
+    assert (rig.cache.seen, rig.cache.is_whole, rig.stream.counts["lost"]) == ([6, 7], False, 1)
+
+
+def test_without_replays_a_gap_is_a_loss_and_the_first_batch_a_beginning() -> None:
+    rig = Rig(replays=False)
+    assert not rig.cache.is_whole
+    rig.publish()
+    assert rig.cache.is_whole
+    rig.publish(arrives=False)
+    rig.publish()
+    assert (rig.cache.seen, rig.cache.is_whole) == ([3], False)
+    rig.engine.restart()
+    rig.publish()
+    assert (rig.cache.seen, rig.cache.is_whole) == ([4], True)
+
+
+def test_an_engine_that_does_not_answer_is_not_waited_for() -> None:
+    rig = Rig()
+    rig.publish()
+    rig.wait(REPLAY_SECS + 0.1)
+    assert rig.cache.seen == [1]
+    rig.publish(arrives=False)
+    rig.publish()
+    rig.wait(REPLAY_SECS + 0.1)
+    assert (rig.cache.seen, rig.cache.is_whole) == ([3], False)
+
+
+def test_a_restart_shows_by_the_next_batch_or_by_a_look() -> None:
+    rig = Rig()
+    rig.answer()
+    for _ in range(3):
+        rig.publish()
+    rig.engine.restart()
+    rig.publish()
+    rig.answer()
+    assert (rig.cache.seen, rig.cache.is_whole, rig.stream.counts["restarted"]) == ([4], True, 1)
+    rig.engine.restart()
+    rig.wait(CHECK_SECS + 0.1)
+    rig.answer()
+    assert (rig.cache.seen, rig.cache.is_whole, rig.stream.counts["restarted"]) == ([], True, 2)
+
+
+def test_a_restart_shows_though_its_numbers_have_caught_up() -> None:
+    rig = Rig()
+    rig.answer()
+    rig.publish()
+    rig.publish()
+    rig.engine.restart()
+    for _ in range(4):
+        rig.publish(arrives=False)
+    rig.publish()
+    rig.answer()
+    assert (rig.cache.seen, rig.cache.is_whole) == ([3, 4, 5, 6, 7], True)
+
+
+def test_the_last_batch_is_missed_too() -> None:
+    rig = Rig()
+    rig.answer()
+    rig.publish()
+    rig.publish(arrives=False)
+    rig.wait(CHECK_SECS + 0.1)
+    rig.answer()
+    assert rig.cache.seen == [1, 2]
+
+
+def test_an_echo_is_no_restart() -> None:
+    rig = Rig()
+    rig.answer()
+    batch = rig.engine.publish()
+    rig.wait(CHECK_SECS + 0.1)
+    rig.answer()
+    rig.stream.on_batch(*batch, rig.now)
+    assert (rig.cache.seen, rig.stream.counts["restarted"]) == ([1], 0)
+
+
+def test_what_can_not_be_read_is_a_gap() -> None:
+    rig = Rig()
+    rig.answer()
+    number, _ = rig.engine.publish()
+    rig.stream.on_batch(number, b"\xc1", rig.now)
+    rig.publish()
+    rig.answer()
+    assert (rig.cache.seen, rig.stream.counts["broken"]) == ([1, 2], 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(["publish"] * 6 + ["lose"] * 2 + ["restart", "answer", "look"]), max_size=60),
+    st.integers(1, 8) | st.just(1000),
+)
+def test_whatever_happens_what_is_seen_is_the_end_of_what_was_told(steps: list[str], kept: int) -> None:
+    rig = Rig(kept)
+    for step in steps:
+        if step in ("publish", "lose"):
+            rig.publish(arrives=step == "publish")
+        elif step == "restart":
+            rig.answer()  # two of them before an answer can't be told apart, but take longer
+            rig.engine.restart()
+        elif step == "answer":
+            rig.answer()
+        else:
+            rig.wait(CHECK_SECS + 0.1)
+    for _ in range(2):
+        rig.answer()
+        rig.wait(700)
+    rig.answer()
+    told, seen = rig.engine.told, rig.cache.seen
+    assert seen == told[len(told) - len(seen) :]
+    assert not rig.cache.is_whole or seen == told
+    assert kept < 1000 or rig.cache.is_whole

@@ -1,0 +1,207 @@
+"""What engines hold, by their events: against a model that keeps whole prefixes."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fd_router.engines.kv_events import AllBlocksCleared, BlockRemoved, BlockStored
+from fd_router.scheduling.prefix.chain_hashes import FACTOR, MASK, ChainHasher
+from fd_router.scheduling.prefix.engine_blocks import EngineBlocks, Held
+
+SIZE = 2
+TOKENS = st.lists(st.integers(0, 2), min_size=SIZE, max_size=5 * SIZE)
+
+
+def stored(tokens: list[int], first: int = 0, last: int | None = None, **more: Any) -> BlockStored:
+    """Tell that blocks ``first`` to ``last`` of a prompt were stored; an engine's hash here is the prefix itself."""
+    blocks = len(tokens) // SIZE
+    last = blocks if last is None else last
+    hashes = [name(tokens, at) for at in range(first + 1, last + 1)]
+    parent = name(tokens, first) if first else None
+    return BlockStored(list(hashes), parent, tokens[first * SIZE : last * SIZE], SIZE, **more)
+
+
+def name(tokens: list[int], blocks: int) -> bytes:
+    return bytes(tokens[: blocks * SIZE])
+
+
+def held(blocks: EngineBlocks, tokens: list[int], seed: int = 0) -> dict[str, Held]:
+    return blocks.held(blocks.hasher(SIZE).of_prompt(array("I", tokens), seed))
+
+
+def make(*names: str) -> EngineBlocks:
+    blocks = EngineBlocks(lambda: 0.0)
+    for each in names:
+        blocks.cache(each)
+    return blocks
+
+
+@given(TOKENS, st.integers(0, 2**64 - 1), st.integers(1, 7))
+def test_a_prefix_has_one_name_whoever_cuts_it(tokens: list[int], seed: int, size: int) -> None:
+    hasher = ChainHasher(size)
+    whole = len(tokens) // size * size
+    chain, at = [], seed
+    for each in hasher.of_blocks(array("I", tokens[:whole])):
+        at = (at * FACTOR + each) & MASK
+        chain.append(at)
+    assert hasher.of_prompt(array("I", tokens), seed) == chain
+
+
+def test_zeros_are_tokens_too() -> None:
+    names = ChainHasher(SIZE).of_prompt(array("I", [0] * 40))
+    assert len(set(names)) == 20
+    assert 0 not in names
+
+
+def test_adapters_and_block_sizes_have_names_of_their_own() -> None:
+    tokens = array("I", range(8))
+    names = [ChainHasher(size).of_prompt(tokens, seed)[-1] for size in (2, 4) for seed in (0, 7)]
+    assert len(set(names)) == 4
+
+
+class Model:
+    """One cache as an engine has it: copies of blocks on the device, by the prefix that they end."""
+
+    def __init__(self) -> None:
+        self.copies: dict[bytes, int] = {}
+
+    def depth(self, tokens: list[int]) -> int:
+        depth = 0
+        while (depth + 1) * SIZE <= len(tokens) and self.copies.get(name(tokens, depth + 1)):
+            depth += 1
+        return depth
+
+
+class Fleet:
+    """Caches that are told of what happens to their models."""
+
+    def __init__(self, prompts: list[list[int]]) -> None:
+        self.names = ["a", "b", "c"]
+        self.prompts = prompts
+        self.blocks, self.models = make(*self.names), {each: Model() for each in self.names}
+
+    def store(self, draw: Any, which: str) -> None:
+        model, tokens = self.models[which], draw(st.sampled_from(self.prompts))
+        first = draw(st.integers(0, model.depth(tokens)))
+        self.blocks.cache(which).apply([stored(tokens, first)])
+        for at in range(first + 1, len(tokens) // SIZE + 1):
+            model.copies[name(tokens, at)] = model.copies.get(name(tokens, at), 0) + 1
+
+    def remove(self, draw: Any, which: str) -> None:
+        copies = self.models[which].copies
+        if copies:
+            block = draw(st.sampled_from(sorted(copies)))
+            self.blocks.cache(which).apply([BlockRemoved([block])])
+            copies[block] -= 1
+            if not copies[block]:
+                del copies[block]
+
+    def clear(self, draw: Any, which: str) -> None:
+        self.blocks.cache(which).apply([AllBlocksCleared()])
+        self.models[which].copies.clear()
+        self.blocks.purge(draw(st.integers(0, 5)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_is_held_is_what_the_engine_holds(data: st.DataObject) -> None:
+    fleet = Fleet(data.draw(st.lists(TOKENS, min_size=1, max_size=4)))
+    steps = st.sampled_from([fleet.store, fleet.store, fleet.store, fleet.remove, fleet.remove, fleet.clear])
+    for step, which in data.draw(st.lists(st.tuples(steps, st.sampled_from(fleet.names)), max_size=25)):
+        step(data.draw, which)
+    for tokens in fleet.prompts:
+        found = held(fleet.blocks, tokens)
+        for each, model in fleet.models.items():
+            depth = model.depth(tokens)
+            assert found.get(each, Held(0, 0)) == Held(depth, depth)
+    for each in fleet.names:
+        fleet.blocks.remove(each)
+    while fleet.blocks.purge():
+        pass
+    assert not fleet.blocks.table
+
+
+def test_media_are_told_apart() -> None:
+    blocks, tokens = make("a"), list(range(8))
+    cache = blocks.cache("a")
+    cache.apply(
+        [stored(tokens, medium="GPU"), stored(tokens, 0, 3, medium="CPU"), BlockRemoved([name(tokens, 4)], "GPU")]
+    )
+    assert held(blocks, tokens) == {"a": Held(3, 3)}
+    cache.apply([BlockRemoved([name(tokens, at) for at in (2, 3)], "GPU")])
+    assert held(blocks, tokens) == {"a": Held(3, 1)}
+    cache.apply([BlockRemoved([name(tokens, 2)], "CPU")])
+    assert held(blocks, tokens) == {"a": Held(1, 1)}
+    cache.apply([BlockRemoved([name(tokens, 1)], "CPU"), BlockRemoved([name(tokens, 1)], None)])
+    assert held(blocks, tokens) == {}
+
+
+def test_blocks_of_a_window_tell_nothing_of_a_hit() -> None:
+    blocks, tokens = make("a"), list(range(8))
+    cache = blocks.cache("a")
+    cache.apply([stored(tokens, group_idx=0, kv_cache_spec_kind="full_attention")])
+    cache.apply([stored(tokens, group_idx=1, kv_cache_spec_kind="sliding_window")])
+    cache.apply([BlockRemoved([name(tokens, 1)], group_idx=1)])
+    assert held(blocks, tokens) == {"a": Held(4, 4)}
+
+
+def test_an_image_or_a_salt_makes_another_prompt() -> None:
+    blocks, tokens = make("a", "b", "c"), list(range(8))
+    blocks.cache("a").apply([stored(tokens, extra_keys=[None, ["image", 3], None, None])])
+    blocks.cache("b").apply([stored(tokens, extra_keys=[["salt"], None, None, None])])
+    blocks.cache("c").apply([stored(tokens, 0, 2, cache_salt="salt"), stored(tokens, 2, cache_salt="salt")])
+    assert held(blocks, tokens) == {"a": Held(1, 1)}
+
+
+def test_an_adapters_blocks_are_found_by_its_requests_only() -> None:
+    blocks = EngineBlocks(lambda: 0.0, {"adapter": 77}.__getitem__)
+    tokens = list(range(8))
+    blocks.cache("a").apply([stored(tokens, lora_name="adapter", extra_keys=[["adapter"]] * 4)])
+    assert held(blocks, tokens) == {}
+    assert held(blocks, tokens, 77) == {"a": Held(4, 4)}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        BlockStored([1], None, [1, 2, 3], SIZE),  # blocks are missing
+        BlockStored([1], None, [-1, 2], SIZE),
+        BlockStored([1], None, [2**40, 2], SIZE),
+        BlockStored([1], 5, [1, 2], SIZE),  # of an unknown parent
+        BlockStored([], None, [], 0),
+        BlockStored([1], None, [1, 2], 0),
+        BlockStored([1], None, [1, 2], -7),
+        BlockStored([1], None, [1, 2], 10**9),
+    ],
+)
+def test_what_can_not_be_placed_is_left_out(event: BlockStored) -> None:
+    blocks, tokens = make("a"), list(range(8))
+    cache = blocks.cache("a")
+    cache.apply([stored(tokens, 0, 2), event, stored(tokens, 2)])
+    assert held(blocks, tokens) == {"a": Held(4, 4)}
+
+
+def test_another_block_size_begins_anew() -> None:
+    blocks, tokens = make("a"), list(range(8))
+    cache = blocks.cache("a")
+    cache.apply([stored(tokens)])
+    cache.apply([BlockStored([9], None, tokens[:4], 4)])
+    assert held(blocks, tokens) == {}
+    assert blocks.held(blocks.hasher(4).of_prompt(array("I", tokens))) == {"a": Held(1, 1)}
+
+
+def test_a_prompt_that_was_sent_is_settled_by_the_word_of_its_last_block() -> None:
+    blocks, tokens = make("a"), list(range(8))
+    cache = blocks.cache("a")
+    cache.apply([stored([9, 9])])
+    last = blocks.hasher(SIZE).of_prompt(array("I", tokens))[-1]
+    cache.sent(last, 5.0)
+    cache.apply([stored(tokens, 0, 3)])
+    assert cache.settled == 0.0
+    cache.apply([stored(tokens, 3)])
+    assert (cache.settled, cache.pending) == (5.0, {})
