@@ -281,6 +281,16 @@ async def waiting_ends(router: LiveRouter) -> None:
     assert b'"queue_timeout"' in await router.ask()
 
 
+async def what_would_be_late_is_refused(router: LiveRouter) -> None:
+    instance = await router.add()
+    hurried = "X-TTFT-Deadline-Ms: 1\r\n"
+    long = b'{"prompt": "%b", "stream": true}' % (b"x" * 4000)
+    assert int((await router.ask(long, hurried)).split()[1]) == 200
+    assert instance.connections == 1
+    await router.reload()
+    assert b'"deadline_unmeetable"' in await router.ask(long.replace(b"x", b"y"), hurried)
+
+
 async def status_for(router: LiveRouter, body: bytes) -> int:
     return int((await router.ask(body)).split()[1])
 
@@ -464,6 +474,11 @@ CASES: Mapping[str, Case] = {
     "proxy.client-request-timeout-secs": slow("proxy.client-request-timeout-secs", a_slow_body_is_refused),
     "proxy.client-idle-timeout-secs": slow("proxy.client-idle-timeout-secs", an_idle_client_goes),
     "admission.max-queued": Case(0, no_more_may_wait, {"protection": ONE}),
+    "admission.refuse-late": Case(
+        True,
+        what_would_be_late_is_refused,
+        {"scheduler": {"policy": "ttft_aware", "ttft_prefill_tokens_per_sec": 100.0}},
+    ),
     "admission.queue-timeout-secs": slow("admission.queue-timeout-secs", waiting_ends, protection=ONE),
 }
 """Every live option. One that is declared and missing here makes its test fail."""

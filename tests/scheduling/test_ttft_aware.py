@@ -37,6 +37,9 @@ class Log:
     def first_token(self, predicted: float, observed: float) -> None:
         self.first_tokens.append((pytest.approx(predicted), pytest.approx(observed)))
 
+    def held(self, priority: str, seconds: float) -> None:
+        pass
+
     def cached_tokens(self, predicted: int, told: int) -> None:
         self.cached.append((predicted, told))
 

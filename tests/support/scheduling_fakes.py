@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from fd_router.openai.precedence import Precedence
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.policy import Policy
@@ -52,6 +53,7 @@ class FakeRequest:
         self.max_tokens = 0
         self.headers: dict[str, str] = {}
         self.cache_seed = 0
+        self.precedence: Precedence | None = None
         self.decisions: dict[str, str] | None = None
 
     def header(self, name: str) -> str | None:

@@ -37,6 +37,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_concurrent: Limit = 0
     requests_per_minute: Limit = 0
     tokens_per_minute: Limit = 0
+    ttft_deadline_ms: Limit = 0  # for the first tokens of its requests, unless they name another deadline
 
     @property
     def digest(self) -> bytes:

@@ -22,6 +22,7 @@ from fd_router.app.runtime import Run, Runtime
 from fd_router.config.sections import Config
 from fd_router.http.body_budget import BodyBudget
 from fd_router.http.messages import Request
+from fd_router.routing.precedence import PrecedenceReader
 from fd_router.routing.request_queue import QueueObserver, RequestQueue
 from fd_router.routing.request_queues import RequestQueues
 from fd_router.telemetry.metrics.admission import AdmissionCounters, AdmissionMetrics
@@ -32,6 +33,7 @@ class Admission(msgspec.Struct, frozen=True):
 
     gate: ApiKeyGate | None  # where requests show their API keys; None: none is needed
     queues: RequestQueues
+    precedence: PrecedenceReader  # for policies that let requests wait
     guard: Guard  # of the router's own endpoints
     rules: Rules  # that the guard began with
     sessions: Sessions  # of browsers that have shown the admin token
@@ -79,6 +81,7 @@ def build_admission(runtime: Runtime, budget: BodyBudget, shared: SharedLimits |
     return Admission(
         gate=ApiKeyGate(store, runtime.clock, counters.refused, shared) if store is not None else None,
         queues=queues,
+        precedence=PrecedenceReader(runtime.live, priorities.weights, runtime.clock),
         guard=Guard(rules, log, sessions),
         rules=rules,
         sessions=sessions,

@@ -95,6 +95,7 @@ def build_routing(
         "gate": admission.gate,
         "models": switch,
         "streams": build_streams(runtime),
+        "precedence": admission.precedence if scheduling.needs_precedence else None,
         "tells_totals": scheduling.recorder is not None,
         "explain_header": config.proxy.explain_header,
     }

@@ -80,6 +80,7 @@ class Scheduling(msgspec.Struct, frozen=True):
     close: Callable[[], None]  # lets go of what the parts work with
     index: PrefixIndex | None  # where prefixes are known, if a policy needs that
     ranks: Ranks[Instance] | None = None  # those that are candidates of mixed instances' policy; None: none are
+    needs_precedence: bool = False  # whether policies want to know who goes before whom
     recorder: Recorder | None = None  # of what policies do; None: nothing is recorded
 
     def tasks(self) -> Sequence[Coroutine[Any, Any, None]]:
@@ -173,6 +174,7 @@ def build_scheduling(
         close=partial(_close, *(part for part in (tokenizer, recording, kv_events) if part is not None)),
         index=shared.index if Need.PREFIX_INDEX in needs else None,
         ranks=ranks,
+        needs_precedence=Need.PRECEDENCE in in_force,
         recorder=recorder,
     )
 

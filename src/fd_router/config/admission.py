@@ -109,6 +109,14 @@ class AdmissionConfig(msgspec.Struct, frozen=True):
         float,
         Option(live=True, help="How long a request may wait; then it is refused with 503.", unit="s", minimum=0.001),
     ] = 30.0
+    refuse_late: Annotated[
+        bool,
+        Option(
+            live=True,
+            help="ttft_aware: refuse a request at once (503) whose first token is predicted to come after its deadline "
+            "(x-ttft-deadline-ms, or its key's); else it is served when nobody suffers.",
+        ),
+    ] = False
     priority_header: Annotated[
         str,
         Option(

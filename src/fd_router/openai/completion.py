@@ -14,6 +14,7 @@ import msgspec
 from fd_router.errors import BadRequestError
 from fd_router.openai.large_bodies import LARGE, as_json
 from fd_router.openai.large_prompts import READ_IN_PART, read_in_part
+from fd_router.openai.precedence import Precedence
 from fd_router.openai.request_fields import (
     TRANSFER_MEMBERS,
     ExtraBody,
@@ -54,7 +55,7 @@ class Completion:
 
     __slots__ = (
         "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "cache_seed", "decisions",
-        "notes", "req_id", "request_id", "served_as", "session_id", "stream", "tags", "token_ids",
+        "notes", "precedence", "req_id", "request_id", "served_as", "session_id", "stream", "tags", "token_ids",
         "tokens", "transfer_member",
     )  # fmt: skip
 
@@ -89,6 +90,7 @@ class Completion:
         if not texts and (ids := _token_ids(fields)):
             self.token_ids, self.tokens = ids, len(ids) * ESTIMATE_PER_ID
         self.decisions: dict[str, str] | None = None  # by role, where it wants to know how it was scheduled
+        self.precedence: Precedence | None = None  # among those that wait, where a policy wants to know
         self.tags = ""  # of its log lines
         self.notes: list[str] | None = None  # its request's lines that are yet to be logged; None: nobody logs them
         self.cache_seed = 0  # what tells its prefix from the same text under another adapter

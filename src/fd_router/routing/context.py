@@ -16,6 +16,7 @@ from fd_router.openai.endpoints import Endpoint
 from fd_router.routing.continuation.keeper import StreamKeeper
 from fd_router.routing.in_flight import InFlight
 from fd_router.routing.model_route import ModelSwitch
+from fd_router.routing.precedence import PrecedenceReader
 from fd_router.routing.request_queue import RequestQueue
 from fd_router.telemetry.telemetry import Telemetry
 
@@ -44,5 +45,6 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     streams: Mapping[str, StreamKeeper] = MappingProxyType({})  # by path: of streams that survive their instance
     gate: ApiKeyGate | None = None  # where requests show their API keys
     models: ModelSwitch = msgspec.field(default_factory=ModelSwitch)  # whether several models have to be told apart
+    precedence: PrecedenceReader | None = None  # where a policy lets requests wait by it
     tells_totals: bool = False  # whether policies are told how many tokens prompt and answer have: it is recorded
     explain_header: str = "off"  # "off", to those that ask ("request"), or "always"

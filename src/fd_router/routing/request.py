@@ -116,6 +116,8 @@ class RoutedRequest(ContinuableRequest):
             completion.decisions = {}
         if context.models.choice is not None and not self._finds_route():
             return
+        if context.precedence is not None and not self._has_precedence(context.precedence, completion):
+            return
         self._notes.append("Parsing completed; starting worker selection.")
         if context.prepare is not None and (preparation := context.prepare(completion)) is not None:
             self._log_notes()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fd_router.errors import HttpError, LimitError, NoInstanceError, SaturatedError
+from fd_router.errors import BadRequestError, HttpError, LimitError, NoInstanceError, SaturatedError
 from fd_router.instances.doubt import Doubt
 from fd_router.instances.instance import Health, Instance
-from fd_router.openai.completion import KEPT_TEXT
+from fd_router.openai.completion import KEPT_TEXT, Completion
 from fd_router.routing.by_model import RequestByModel
 from fd_router.routing.phase import QUEUED
+from fd_router.routing.precedence import PrecedenceReader
 from fd_router.routing.request_queue import RequestQueue
 
 
@@ -52,6 +53,19 @@ class WaitingRequest(RequestByModel):
         what = "a probe that may bring an instance back" if ticket.hopes else "room at an instance"
         self._notes.append(f"Waiting for {what} (priority {priority}, {queue.waiting - 1} others wait)")
         self._log_notes()
+
+    def _has_precedence(self, reader: PrecedenceReader, completion: Completion) -> bool:
+        """Read who goes before whom where requests wait for an instance. Returns False when it has ended so."""
+        queue, grant = self._queue, self._grant
+        if queue is None:
+            return True
+        key = grant.allowance.key if grant is not None else None
+        try:
+            completion.precedence = reader.read(self._request, self._priority(queue), self._party(), key)
+        except BadRequestError as error:
+            self._fail_locally(error)
+            return False
+        return True
 
     def _priority(self, queue: RequestQueue) -> str:
         completion, grant = self._completion, self._grant

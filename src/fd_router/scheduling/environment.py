@@ -58,6 +58,12 @@ class Predictions(Protocol):
     def first_token(self, predicted: float, observed: float) -> None:
         """A first token came ``observed`` seconds after the request was sent; ``predicted`` were said."""
 
+    def held(self, priority: str, seconds: float) -> None:
+        """A prompt of ``priority`` was sent, for which it has waited in the router."""
+
+    def deadline(self, *, is_met: bool) -> None:
+        """A first token came before the request's deadline, or after it."""
+
     def cached_tokens(self, predicted: int, told: int) -> None:
         """The engine told that so many tokens of a prompt were cached; ``predicted`` were thought to be."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from typing import Protocol
 
+from fd_router.openai.precedence import Precedence
+
 
 class RequestView(Protocol):
     """A request as a policy sees it. What isn't asked for costs nothing: texts and numbers are made when they are."""
@@ -47,6 +49,10 @@ class RequestView(Protocol):
     @property
     def cache_seed(self) -> int:
         """What tells its prompt's prefix from the same text under another adapter of the same model; 0: no adapter."""
+
+    @property
+    def precedence(self) -> Precedence | None:
+        """Who goes before whom, where a policy needs that; None: nothing was read of it."""
 
     @property
     def decisions(self) -> dict[str, str] | None:

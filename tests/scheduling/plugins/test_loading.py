@@ -112,8 +112,8 @@ def test_what_the_routers_own_policies_need() -> None:
     assert find_policy("random").needs == set()
     assert find_policy("cache_aware").needs == {Need.PREFIX_INDEX, Need.TOKEN_IDS}
     assert find_policy("fd_remote_metrics_score").needs == {Need.REPORTED_LOADS}
-    assert find_policy("remote_cache_aware").needs == set(Need)
-    assert find_policy("ttft_aware").needs == {Need.PREFIX_INDEX, Need.TOKEN_IDS}
+    assert find_policy("remote_cache_aware").needs == {Need.PREFIX_INDEX, Need.REPORTED_LOADS, Need.TOKEN_IDS}
+    assert find_policy("ttft_aware").needs == {Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE}
     assert find_policy("ttft_aware", role="decode").needs == {Need.TOKEN_IDS}  # nothing is prefilled there
     config = Config(
         server=ServerConfig(port=1, splitwise=True),

@@ -65,8 +65,8 @@ class RecordedRequest:
     """``RequestView`` of a recorded request: text, or tokens, made of its numbers: equal beginnings are equal."""
 
     __slots__ = (
-        "_decision", "_prompt", "_size", "cache_seed", "decisions", "max_tokens", "model", "session_id", "stream",
-        "token_ids", "tokens", "user",
+        "_decision", "_prompt", "_size", "cache_seed", "decisions", "max_tokens", "model", "precedence", "session_id",
+        "stream", "token_ids", "tokens", "user",
     )  # fmt: skip
 
     def __init__(self, decision: events.Decision, block_size: int) -> None:
@@ -78,6 +78,7 @@ class RecordedRequest:
         self.stream = decision.stream
         self.max_tokens = decision.max_tokens
         self.session_id = decision.session
+        self.precedence = decision.precedence
         self.model = self.user = ""
         self.cache_seed = 0  # the numbers have it in them
         self.decisions: dict[str, str] | None = None

@@ -8,14 +8,15 @@ from fd_router.devtools.engine_model.prompts import CHARACTERS_PER_TOKEN
 from fd_router.devtools.traces.trace import TraceRequest
 from fd_router.devtools.traces.trace_text import text_of
 from fd_router.openai.completion import TOKENS_PER_CHARACTER
+from fd_router.openai.precedence import Precedence
 
 
 class TraceView:
     """``RequestView`` of a trace's request; a tokenizer has not seen it."""
 
     __slots__ = (
-        "_prompt", "_request", "cache_seed", "decisions", "max_tokens", "model", "session_id", "stream", "token_ids",
-        "tokens", "user",
+        "_prompt", "_request", "cache_seed", "decisions", "max_tokens", "model", "precedence", "session_id", "stream",
+        "token_ids", "tokens", "user",
     )  # fmt: skip
 
     def __init__(self, request: TraceRequest) -> None:
@@ -27,6 +28,7 @@ class TraceView:
         self.max_tokens = request.output_tokens  # a replay asks for so many
         self.model = self.session_id = self.user = ""  # a trace tells none
         self.cache_seed = 0
+        self.precedence = Precedence(party=request.session) if request.session else None
         self.decisions: dict[str, str] | None = None
 
     def header(self, name: str) -> str | None:  # noqa: ARG002

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from fd_router.openai.precedence import Precedence
+
 VERSION = 1
 """Changes when an older program couldn't read what a newer one writes."""
 
@@ -49,6 +51,7 @@ class Decision(Event, frozen=True):
     stream: bool = False
     max_tokens: int = 0
     session: str = ""  # a keyed hash
+    precedence: Precedence | None = None  # its party is a keyed hash, too
     candidates: list[int] | None = None  # instances, in their order; None: those of the policy's last decision
     counts: list[tuple[int, int, int]] = []  # (place, running requests, tokens) that changed since then
     draws: list[float] = []  # by chance, in [0, 1)

@@ -49,6 +49,7 @@ class RecordedPolicy(PolicyDecorator):
                 request.stream,
                 request.max_tokens,
                 recorder.session(request.session_id),
+                recorder.precedence(request.precedence),
                 members,
                 counts,
                 draws,

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.openai.precedence import Precedence
 from fd_router.scheduling.environment import Later, Timer
 from fd_router.scheduling.prefix.block_hashes import BlockHasher
 from fd_router.scheduling.recording import events
@@ -108,6 +109,10 @@ class Recorder:
             if name
             else ""
         )
+
+    def precedence(self, precedence: Precedence | None) -> Precedence | None:
+        """Return a precedence as it is recorded: its party is as nameless as a session."""
+        return precedence and msgspec.structs.replace(precedence, party=self.session(precedence.party))
 
     def prompt(self, request: RequestView) -> tuple[int, list[int], bool]:
         """Return a prompt's length, the numbers of its blocks, and whether they are of tokens."""

@@ -8,9 +8,11 @@ from operator import attrgetter
 
 import numpy as np
 
+from fd_router.openai.precedence import Precedence
 from fd_router.scheduling.environment import Later, Timer
 from fd_router.scheduling.ttft.columns import Column, FleetColumns
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
+from fd_router.scheduling.ttft.turns import Turns, offset_of
 
 LEAD = 0.01
 """Seconds before an instance is done in which the next prompt is sent: the way there must not leave it idle."""
@@ -54,17 +56,17 @@ class HeldPrompts:
             for column in (self._slot, self._rank, self._tokens):
                 column[row] = column[end]
 
-    def weigh(self, own: Column, pace: Column, now: float) -> tuple[Column, Column]:
+    def weigh(self, own: Column, pace: Column, now: float, offset: float = 0.0) -> tuple[Column, Column]:
         """Return, by place, how many seconds would go before a prompt that takes ``own`` seconds, and how many behind.
 
         Those before are in seconds of work, those behind a number of prompts. For candidates that ``FleetColumns`` was
-        asked for last.
+        asked for last. ``offset``: see ``offset_of``.
         """
         count, order = len(self._pending), self._columns.order
         slot = self._slot[:count]
         by_slot = np.zeros((2, self._columns.size))
         by_slot[0, order], by_slot[1, order] = own, pace
-        is_before = self._rank[:count] <= by_slot[0, slot] + AGEING * now
+        is_before = self._rank[:count] <= by_slot[0, slot] + (AGEING * now + offset)
         seconds = self._tokens[:count] * by_slot[1, slot] * is_before
         size = self._columns.size
         before = np.bincount(slot, seconds, size)[order]
@@ -88,10 +90,14 @@ class HoldQueue:
     * that and the prompt are no more than ``feed_tokens``: prompts so short an engine may prefill in one batch, or
     * no first token will tell when it is done: nobody is to wait for a guess.
 
-    Of those that wait, the lowest of ``seconds of work + AGEING × when it came`` goes first.
+    Of those that wait, the lowest of ``seconds of work + AGEING × when it came`` goes first. Where prompts have a
+    precedence, ``Turns`` say which; and to a prompt's seconds of work it adds those of its party's that wait already.
     """
 
-    __slots__ = ("_backlog", "_clock", "_feed_tokens", "_later", "_slot", "_timer", "_waiting", "_waits_here")
+    __slots__ = (
+        "_backlog", "_clock", "_feed_tokens", "_later", "_on_sent", "_slot", "_timer", "_turns",
+        "_waiting", "_waits_here",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -101,7 +107,12 @@ class HoldQueue:
         clock: Callable[[], float],
         later: Later | None,
         feed_tokens: float,
+        turns: Turns | None = None,
+        on_sent: Callable[[PromptWork, float], None] = lambda _pending, _now: None,
     ) -> None:
+        """``on_sent``: who is told of a prompt that has waited, and of the time."""
+        self._turns = Turns() if turns is None else turns
+        self._on_sent = on_sent
         self._backlog = backlog
         self._slot = slot
         self._waiting = waiting
@@ -111,14 +122,16 @@ class HoldQueue:
         self._feed_tokens = feed_tokens
         self._timer: Timer | None = None
 
-    def add(self, tokens: float, now: float, *, is_heard: bool) -> PromptWork:
+    def add(self, tokens: float, now: float, *, is_heard: bool, precedence: Precedence | None = None) -> PromptWork:
         """A prompt is to be sent: at once, or when its turn has come (its ``row`` tells)."""
         backlog = self._backlog
         pending = backlog.announce(tokens, now, is_heard=is_heard)
         if self._later is None or (not self._waits_here and self._can_take(pending, now)):
             backlog.take(pending, now)
             return pending
-        pending.rank = tokens / backlog.speed.tokens_per_sec + AGEING * now
+        pending.precedence = precedence
+        work = tokens + (self._tokens_of(precedence.party) if precedence is not None and precedence.party else 0.0)
+        pending.rank = work / backlog.speed.tokens_per_sec + AGEING * now + offset_of(precedence)
         insort(self._waits_here, pending, key=_rank)
         self._waiting.add(pending, self._slot)
         backlog.publish()
@@ -136,8 +149,12 @@ class HoldQueue:
         """Send what the instance can take."""
         if not self._waits_here and self._timer is None:
             return
-        while self._waits_here and (self._can_take(self._waits_here[0], now) or len(self._waiting) > MOST):
-            self._send(self._waits_here[0], now)
+        while self._waits_here:
+            first = self._turns.first(self._waits_here, now, self._backlog.speed.tokens_per_sec)
+            if not self._can_take(first, now) and len(self._waiting) <= MOST:
+                break
+            self._turns.took(first)
+            self._send(first, now)
         self._stop_timer()
         if self._waits_here and self._later is not None:
             self._timer = self._later(max(SOON, self._backlog.prefill_seconds(now) - LEAD), self._on_time)
@@ -165,8 +182,13 @@ class HoldQueue:
             if other.came_at <= pending.came_at:
                 other.is_reordered = pending.is_reordered = True
         self._backlog.take(pending, now)
+        self._on_sent(pending, now)
         if pending.send is not None:
             pending.send()
+
+    def _tokens_of(self, party: str) -> float:
+        """Return the tokens of a party's prompts that wait here."""
+        return sum(each.tokens for each in self._waits_here if each.precedence and each.precedence.party == party)
 
     def _take_out(self, pending: PromptWork) -> None:
         self._waits_here.remove(pending)

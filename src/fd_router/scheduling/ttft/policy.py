@@ -14,17 +14,18 @@ from fd_router.scheduling.explanation import Explanation, Standing, among
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.request_view import RequestView
-from fd_router.scheduling.tracker import RequestTracker
 from fd_router.scheduling.ttft.cache_sizes import CacheSizes
 from fd_router.scheduling.ttft.columns import Column, FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
 from fd_router.scheduling.ttft.learner import TtftLearner
+from fd_router.scheduling.ttft.placed import Placed
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
 from fd_router.scheduling.ttft.rent import Rent
 from fd_router.scheduling.ttft.scoring import PlaceArray, Prompt, Scoring
 from fd_router.scheduling.ttft.slot_limit import SlotLimit
 from fd_router.scheduling.ttft.token_ratio import TokenRatio
+from fd_router.scheduling.ttft.turns import Turns, check_deadline
 
 STRATEGY = "ttft_aware"
 """The name in the log line of a choice."""
@@ -40,6 +41,9 @@ INTERFERENCE = 0.1
 
 CROWDING = 0.008
 """Seconds that one request more than at the idlest candidate counts as rent for a cache (``Rent``); n of them: n²."""
+
+NORMAL = "normal"
+"""The priority of who asks for none."""
 
 MARGIN = 512
 """Tokens by which a prediction may be wrong without saying anything: engines cache in blocks of up to so many."""
@@ -84,7 +88,7 @@ class TtftAwarePolicy(Policy):
     equal but for ``NEAR``, the one with the fewest running requests, then the one that was chosen longest ago.
     """
 
-    needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS})
+    needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE})
     Options = TtftAwareOptions
 
     def __init__(self, environment: Environment, options: TtftAwareOptions) -> None:
@@ -101,6 +105,7 @@ class TtftAwarePolicy(Policy):
         self._places = HolderPositions(index)
         self._columns = FleetColumns()
         self._waiting = HeldPrompts(self._columns)
+        self._turns = Turns()
         self._rent = Rent()
         self._choices = 0
         self._slots = SlotLimit()  # the fleet's
@@ -124,12 +129,15 @@ class TtftAwarePolicy(Policy):
         """Return the candidate with the lowest score."""
         now = self._clock()
         prompt = self._measure(request)
+        prompt.precedence = precedence = request.precedence
         scoring = self._score(prompt, candidates, now)
         place = self._pick(scoring.best(), candidates)
         scoring.choice = chosen = candidates[place]
         backlog = self._backlogs[chosen.url]
         prompt.cached = scoring.cached(place)
         prompt.predicted = backlog.seconds(now) + scoring.before(place) + prompt.own / backlog.speed.tokens_per_sec
+        if precedence is not None and precedence.deadline:
+            check_deadline(precedence, now, prompt.predicted)
         self._chosen = scoring
         scoring.settle(place, self._rent)
         self._choices += 1
@@ -156,9 +164,8 @@ class TtftAwarePolicy(Policy):
         backlog = self._backlogs[candidate.url]
         is_heard = request.stream or self._is_prefill  # whose whole answer is its first token
         hold_queue = self._hold_queues[candidate.url]
-        return Placed(
-            self, candidate.url, prompt, backlog, hold_queue.add(prompt.own, self._clock(), is_heard=is_heard)
-        )
+        pending = hold_queue.add(prompt.own, self._clock(), is_heard=is_heard, precedence=prompt.precedence)
+        return Placed(self, candidate.url, prompt, backlog, pending)
 
     def explain(self, request: RequestView, candidates: Sequence[Candidate]) -> Explanation:
         """Explain the predictions. Nothing is remembered."""
@@ -273,7 +280,13 @@ class TtftAwarePolicy(Policy):
         return self._clock
 
     def _make_hold_queue(self, backlog: PrefillQueue, slot: int) -> HoldQueue:
-        return HoldQueue(backlog, slot, self._waiting, self._clock, self._later, self._options.feed_tokens)
+        feed = self._options.feed_tokens
+        return HoldQueue(backlog, slot, self._waiting, self._clock, self._later, feed, self._turns, self._on_held_sent)
+
+    def _on_held_sent(self, pending: PromptWork, now: float) -> None:
+        if self._predictions is not None:
+            priority = pending.precedence.priority if pending.precedence is not None else NORMAL
+            self._predictions.held(priority, now - pending.came_at)
 
     def on_instance_unavailable(self, url: str) -> None:
         """An instance has left, or is down: nothing is to wait for it."""
@@ -293,6 +306,8 @@ class TtftAwarePolicy(Policy):
         observed = now - placed.pending.came_at
         if self._predictions is not None:
             self._predictions.first_token(prompt.predicted, observed)
+            if (precedence := prompt.precedence) is not None and precedence.deadline:
+                self._predictions.deadline(is_met=now <= precedence.deadline)
         backlog, pending = placed.backlog, placed.pending
         secs = backlog.first_token(pending, now)
         if secs < 0.0:
@@ -353,42 +368,3 @@ class TtftAwarePolicy(Policy):
 
     def __repr__(self) -> str:
         return f"<TtftAwarePolicy {len(self._backlogs)} instances, {self._fleet!r}>"
-
-
-class Placed(RequestTracker):
-    """A request that was sent: what was predicted of it, and where it is counted."""
-
-    __slots__ = ("_policy", "backlog", "is_observed", "pending", "prompt", "url")
-
-    def __init__(
-        self, policy: TtftAwarePolicy, url: str, prompt: Prompt, backlog: PrefillQueue, pending: PromptWork
-    ) -> None:
-        self._policy = policy
-        self.url = url
-        self.prompt = prompt
-        self.backlog = backlog
-        self.pending = pending
-        self.is_observed = False  # whether its prefill counts among those that the speed is learnt from
-
-    def hold(self, send: Callable[[], None]) -> bool:
-        """See ``RequestTracker``."""
-        pending = self.pending
-        if pending.row < 0:
-            return False
-        pending.send = send
-        return True
-
-    def on_first_token(self) -> None:
-        """See ``RequestTracker``."""
-        self._policy.on_first_token(self)
-
-    def on_usage(self, prompt_tokens: int, cached_tokens: int) -> None:
-        """See ``RequestTracker``."""
-        self._policy.on_usage(self, prompt_tokens, cached_tokens)
-
-    def on_end(self) -> None:
-        """See ``RequestTracker``."""
-        self._policy.on_end(self)
-
-    def __repr__(self) -> str:
-        return f"<Placed {self.pending.tokens:.0f} tokens at {self.url}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from fd_router.openai.precedence import Precedence
 from fd_router.scheduling.ttft.columns import FleetColumns
 from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
 from fd_router.scheduling.ttft.slot_limit import GRACE, SlotLimit
@@ -23,8 +24,8 @@ class PromptWork:
     """A prompt that was given to an instance, of which ``tokens`` are to be computed."""
 
     __slots__ = (
-        "came_at", "first_at", "is_heard", "is_reordered", "others", "rank", "row", "send", "sent_at", "tells",
-        "tokens",
+        "came_at", "first_at", "is_heard", "is_reordered", "others", "precedence", "rank", "row", "send", "sent_at",
+        "tells", "tokens",
     )  # fmt: skip
 
     def __init__(self, tokens: float, came_at: float, *, is_heard: bool) -> None:
@@ -36,6 +37,7 @@ class PromptWork:
         self.is_heard = is_heard  # its first token will be heard of; else when its prefill ends is only reckoned
         self.others = 0.0  # tokens that other routers had there when it was sent: they go before it
         self.rank = 0.0  # of those that wait the lowest goes first
+        self.precedence: Precedence | None = None  # None: as anybody's
         self.row = -1  # among those that wait; -1: it has been sent
         self.send: Callable[[], None] | None = None  # to be called when it has waited
         self.is_reordered = False  # it went before one that came earlier, or the other way round

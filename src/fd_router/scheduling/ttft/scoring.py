@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from fd_router.openai.precedence import Precedence
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.load_table import VECTORIZE_ABOVE
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
@@ -16,6 +17,7 @@ from fd_router.scheduling.prefix.nodes import KEY_BYTES
 from fd_router.scheduling.ttft.columns import Column
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts
 from fd_router.scheduling.ttft.rent import Rent
+from fd_router.scheduling.ttft.turns import offset_of
 
 PlaceArray = npt.NDArray[np.intp]
 
@@ -26,7 +28,7 @@ MANY = 8
 class Prompt:
     """A prompt, measured. ``units``: its characters or, from a tokenizer, tokens, each of them ``per_unit`` tokens."""
 
-    __slots__ = ("cached", "is_estimate", "match", "per_unit", "predicted", "tokens", "units")
+    __slots__ = ("cached", "is_estimate", "match", "per_unit", "precedence", "predicted", "tokens", "units")
 
     def __init__(self, match: Match, units: int, per_unit: float, *, is_estimate: bool) -> None:
         self.match = match
@@ -35,6 +37,7 @@ class Prompt:
         self.is_estimate = is_estimate  # whether ``per_unit`` is
         self.tokens = max(1.0, units * per_unit)
         self.cached = 0.0  # tokens, at the chosen candidate
+        self.precedence: Precedence | None = None
         self.predicted = 0.0  # seconds to the first token there
 
     @property
@@ -115,7 +118,7 @@ class Scoring:
         own = self._pace * self.prompt.tokens
         for place, tokens in self._cached.items():
             own[place] -= tokens * self._pace[place]
-        self._before, behind = waiting.weigh(own, self._pace, now)
+        self._before, behind = waiting.weigh(own, self._pace, now, offset_of(self.prompt.precedence))
         self.scores += self._before + own * behind
 
     def before(self, place: int) -> float:

@@ -32,6 +32,17 @@ class PredictionMetrics:
         self.wrong = CounterFamily(
             "fd_router_cached_tokens_error_total", "Prompt tokens by which predictions differed from that.", ("role",)
         )
+        self.held = HistogramFamily(
+            "fd_router_held_seconds",
+            "Time that prompts waited in the router, of those that did.",
+            ("role", "priority"),
+            bounds,
+        )
+        self.deadlines = CounterFamily(
+            "fd_router_ttft_deadlines_total",
+            "Requests with a deadline for their first token that had one, by whether it came in time.",
+            ("role", "result"),
+        )
 
     def of(self, role: str) -> RolePredictions:
         """Return whom to tell of the predictions for ``role``."""
@@ -39,7 +50,7 @@ class PredictionMetrics:
 
     def collect(self) -> Iterable[Metric]:
         """Give all families."""
-        for family in (self.error, self.predicted, self.told, self.wrong):
+        for family in (self.error, self.predicted, self.told, self.wrong, self.held, self.deadlines):
             yield from family.collect()
 
 
@@ -58,6 +69,17 @@ class RolePredictions:
         histogram = metrics.error.child(self._role, "late" if error >= 0 else "early")
         histogram.counts[bisect_left(metrics.bounds, abs(error))] += 1
         histogram.sum += abs(error)
+
+    def held(self, priority: str, seconds: float) -> None:
+        """Note a prompt that has waited."""
+        metrics = self._metrics
+        histogram = metrics.held.child(self._role, priority)
+        histogram.counts[bisect_left(metrics.bounds, seconds)] += 1
+        histogram.sum += seconds
+
+    def deadline(self, *, is_met: bool) -> None:
+        """Note whether a deadline was met."""
+        self._metrics.deadlines.child(self._role, "met" if is_met else "missed").value += 1
 
     def cached_tokens(self, predicted: int, told: int) -> None:
         """Note how many tokens of a prompt an engine told to be cached."""
