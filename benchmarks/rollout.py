@@ -2,8 +2,8 @@
 
 ``python benchmarks/rollout.py [times [workers]]`` (20, 1; it needs redis-server): four replicas of so many workers
 before three instances are restarted in order, then killed, so many times; then their state engine is killed, stopped
-(SIGSTOP) and restarted in order as often. Clients follow ``/ready``, and half of them stream. Exits with 1 if a request
-failed, or a count isn't zero at the end.
+(SIGSTOP) and restarted in order as often, and replicas are restarted while it is gone. Clients follow ``/ready``, and
+half of them stream. Exits with 1 if a request failed, or a count isn't zero at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.rollout import Plan, Report, run_rollout  # noqa: E402
 
 EVENTS = (
     rollout.REPLICA_RESTARTED, rollout.REPLICA_KILLED, rollout.ENGINE_KILLED, rollout.ENGINE_STOPPED,
-    rollout.ENGINE_RESTARTED,
+    rollout.ENGINE_RESTARTED, rollout.RESTARTED_WITHOUT_ENGINE,
 )  # fmt: skip
 SHOWN = 5  # failures
 

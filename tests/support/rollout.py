@@ -34,6 +34,7 @@ REPLICA_KILLED = "replica killed"
 ENGINE_KILLED = "engine killed"
 ENGINE_STOPPED = "engine stopped"
 ENGINE_RESTARTED = "engine restarted"
+RESTARTED_WITHOUT_ENGINE = "replica restarted, engine killed"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -209,9 +210,13 @@ class Rollout:
         turn = itertools.cycle(self.replicas)
         for event in self.plan.events:
             await asyncio.sleep(self.plan.apart_secs)
-            if event in {REPLICA_RESTARTED, REPLICA_KILLED}:
+            if event in {REPLICA_RESTARTED, REPLICA_KILLED, RESTARTED_WITHOUT_ENGINE}:
+                if event == RESTARTED_WITHOUT_ENGINE:
+                    await asyncio.to_thread(self._engine.kill)
                 wrong = await asyncio.to_thread(next(turn).restart, kill=event == REPLICA_KILLED)
                 self.report.problems += wrong
+                if event == RESTARTED_WITHOUT_ENGINE:
+                    await asyncio.to_thread(self._engine.start)
             else:
                 await self._hurt_engine(event)
             self.report.done[event] += 1

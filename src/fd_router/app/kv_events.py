@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -24,8 +23,6 @@ from fd_router.scheduling.prefix.told_lookup import OnTruth, ToldLookup
 from fd_router.scheduling.ranks import rank_url
 from fd_router.telemetry.metrics.kv_events import FollowedCache
 from fd_router.telemetry.telemetry import Telemetry
-
-PURGE_SECS = 0.05
 
 
 class KvEvents(msgspec.Struct, frozen=True):
@@ -73,7 +70,7 @@ class _EngineCaches:
 def build_kv_events(registry: Registry, pools: Pools, caches: Caches, telemetry: Telemetry) -> KvEvents:
     """Build what follows the events of all instances that publish some."""
     blocks = EngineBlocks(time.monotonic, partial(_seed_of, registry))
-    subscriptions = Subscriptions(time.monotonic)
+    subscriptions = Subscriptions(time.monotonic, blocks.flush)
 
     async def get(instance: Instance, path: str, time_limit: float) -> tuple[int, bytes]:
         return await fetch(pools.of(instance), "GET", path, time_limit=time_limit)
@@ -83,7 +80,7 @@ def build_kv_events(registry: Registry, pools: Pools, caches: Caches, telemetry:
     )
     metrics = telemetry.metrics.kv_events
     metrics.watch(partial(_followed, subscriptions))
-    return KvEvents(blocks, follower, [follower.run, partial(_purge, blocks)], subscriptions.close, metrics.truth)
+    return KvEvents(blocks, follower, [follower.run], subscriptions.close, metrics.truth)
 
 
 def _followed(subscriptions: Subscriptions) -> Sequence[FollowedCache]:
@@ -94,13 +91,6 @@ def _followed(subscriptions: Subscriptions) -> Sequence[FollowedCache]:
         for cache, stream in pairs
         if isinstance(cache, EngineCache)
     ]
-
-
-async def _purge(blocks: EngineBlocks) -> None:
-    """Clean up behind caches that were forgotten, a little at a time."""
-    while True:
-        await asyncio.sleep(PURGE_SECS)
-        blocks.purge()
 
 
 def _seed_of(registry: Registry, adapter: str) -> int:

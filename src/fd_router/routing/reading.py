@@ -9,7 +9,7 @@ from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.pace import Pace
 from fd_router.openai.body_check import check_body
 from fd_router.openai.completion import Completion
-from fd_router.openai.large_bodies import LARGE, UnusualBodyError, as_json_in_slices
+from fd_router.openai.large_bodies import READ_AT_ONCE, UnusualBodyError, as_json_in_slices
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.phase import PREPARING
 from fd_router.routing.waiting_request import WaitingRequest
@@ -25,7 +25,7 @@ class RequestThatIsRead(WaitingRequest):
     def start(self) -> None:
         """Read the request and send it where scheduling chooses."""
         body = self._request.body
-        if len(body) > LARGE and len(body) > self._context.endpoint.read_at_once:
+        if len(body) > READ_AT_ONCE and len(body) > self._context.endpoint.read_at_once:
             self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
         elif (completion := self._read(body)) is not None:
             if self._grant is None:  # nearly always

@@ -7,15 +7,16 @@ each. An engine's publisher is a PUB socket, its replays come from a ROUTER sock
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fd_router.engines.kv_sources import KvEventSource
 from fd_router.instances.kv_events.stream import Cache, EventStream
 
-INTERVAL_SECS: Final = 0.02
+INTERVAL_SECS: Final = 0.05
+"""A look at a socket costs some 3 us, whether there is something or not."""
 
-AT_ONCE_SECS: Final = 0.004
+AT_ONCE_SECS: Final = 0.002
 """How long messages are taken at a stretch: requests have their turn in between."""
 
 AGAIN_SECS: Final = 0.002
@@ -29,8 +30,14 @@ QUEUED: Final = 100_000
 
 KEEPALIVE_SECS: Final = 30
 
+NUMBER_BYTES: Final = 8
+
 END: Final = b"\xff" * 8
 """The number that ends a replay."""
+
+
+Take = Callable[[bytes, bytes, float], None]
+"""(number, payload, monotonic seconds)."""
 
 
 def zmq_problem() -> str:
@@ -45,38 +52,15 @@ def zmq_problem() -> str:
 class Subscription:
     """Follows one rank's events."""
 
-    def __init__(
-        self,
-        context: Any,
-        host: str,
-        source: KvEventSource,
-        cache: Cache,
-        on_close: Callable[[Subscription], None],
-    ) -> None:
-        import zmq  # noqa: PLC0415
-
-        self._zmq = zmq
-        self._context = context
-        self._on_close = on_close
+    def __init__(self, sockets: Sockets, host: str, source: KvEventSource, cache: Cache) -> None:
+        self._sockets = sockets
         self._host = source.host or host
         self._source = source
-        self._events = self._socket(zmq.SUB)
+        self._events = sockets.open(sockets.zmq.SUB, self._place(source.port), self._on_batch)
         self._events.subscribe(source.topic.encode())
-        self._events.connect(self._place(source.port))
         self._replay: Any = None
         self.cache = cache
         self.stream = EventStream(cache, self._ask if source.replay_port else None)
-
-    def _socket(self, kind: int) -> Any:
-        zmq = self._zmq
-        socket = self._context.socket(kind)
-        for option, value in (
-            (zmq.LINGER, 0), (zmq.RCVHWM, QUEUED), (zmq.MAXMSGSIZE, MAX_MESSAGE), (zmq.RECONNECT_IVL, 100),
-            (zmq.RECONNECT_IVL_MAX, 2000), (zmq.IPV6, 1), (zmq.TCP_KEEPALIVE, 1),
-            (zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_SECS),
-        ):  # fmt: skip
-            socket.setsockopt(option, value)
-        return socket
 
     def _place(self, port: int) -> str:
         host = self._host
@@ -85,122 +69,153 @@ class Subscription:
     def _ask(self, number: int) -> None:
         """Ask on a connection of its own, so that no late answer to another question comes on it."""
         self._hang_up()
-        zmq = self._zmq
-        self._replay = self._socket(zmq.DEALER)
-        self._replay.connect(self._place(self._source.replay_port))
-        self._replay.send_multipart((b"", number.to_bytes(8, "big")), zmq.NOBLOCK)
+        zmq = self._sockets.zmq
+        self._replay = self._sockets.open(zmq.DEALER, self._place(self._source.replay_port), self._on_replayed)
+        self._replay.send_multipart((b"", number.to_bytes(NUMBER_BYTES, "big")), zmq.NOBLOCK)
 
     def _hang_up(self) -> None:
         if self._replay is not None:
-            self._replay.close()
+            self._sockets.shut(self._replay)
             self._replay = None
 
-    def look(self, now: float, is_over: Callable[[], bool]) -> bool:
-        """Take what has come. Returns whether there is more."""
-        stream = self.stream
-        if self._replay is not None:
-            for frames in self._messages(self._replay, is_over):
-                if frames is None:
-                    return True
-                number, payload = frames
-                if number == END:
-                    self._hang_up()
-                    stream.on_replay_end(now)
-                    break
-                stream.on_replayed(int.from_bytes(number, "big"), payload, now)
-        for frames in self._messages(self._events, is_over):
-            if frames is None:
-                return True
-            stream.on_batch(int.from_bytes(frames[0], "big"), frames[1], now)
-        stream.tick(now)
-        return False
+    def _on_batch(self, number: bytes, payload: bytes, now: float) -> None:
+        self.stream.on_batch(int.from_bytes(number, "big"), payload, now)
 
-    def _messages(self, socket: Any, is_over: Callable[[], bool]) -> Iterator[tuple[bytes, bytes] | None]:
-        """Give (number, payload) of what has come; None when the time is over. Other frames are passed over."""
-        zmq = self._zmq
-        while socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            frames = socket.recv_multipart(zmq.NOBLOCK)
-            if len(frames) >= 3 and len(frames[-2]) == 8:
-                yield frames[-2], frames[-1]
-            if is_over():
-                yield None
-                return
+    def _on_replayed(self, number: bytes, payload: bytes, now: float) -> None:
+        if number != END:
+            self.stream.on_replayed(int.from_bytes(number, "big"), payload, now)
+            return
+        self._hang_up()
+        self.stream.on_replay_end(now)
 
     def close(self) -> None:
         """Listen no more."""
         self._hang_up()
-        self._events.close()
-        self._on_close(self)
+        self._sockets.shut(self._events)
+        self._sockets.subscriptions.remove(self)
 
     def __repr__(self) -> str:
         return f"<Subscription {self._place(self._source.port)} {self.stream!r}>"
 
 
-class Subscriptions:
-    """All of them, and the timer. Nothing is imported or opened before the first one."""
+class Sockets:
+    """All sockets, and the timer by which they are looked at. Raises ImportError where there is no ZeroMQ."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], on_looked: Callable[[], None]) -> None:
+        import zmq  # noqa: PLC0415
+
+        self.zmq: Any = zmq
+        self.subscriptions: list[Subscription] = []
         self._clock = clock
-        self._context: Any = None
-        self._error: type[Exception] = OSError
-        self._timer: asyncio.TimerHandle | None = None
-        self._open: list[Subscription] = []
-        self._next = 0  # whose turn it is
+        self._on_looked = on_looked
+        self._context = zmq.Context()
+        self._poller: Any = zmq.Poller()
+        self._takers: dict[Any, Take] = {}  # by socket
+        self._timer = self._later(INTERVAL_SECS)
+
+    def open(self, kind: int, place: str, take: Take) -> Any:
+        """Connect a socket to ``place``; ``take`` is given what comes. Raises zmq.ZMQError."""
+        zmq = self.zmq
+        socket = self._context.socket(kind)
+        for option, value in (
+            (zmq.LINGER, 0), (zmq.RCVHWM, QUEUED), (zmq.MAXMSGSIZE, MAX_MESSAGE), (zmq.RECONNECT_IVL, 100),
+            (zmq.RECONNECT_IVL_MAX, 2000), (zmq.IPV6, 1), (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_SECS),
+        ):  # fmt: skip
+            socket.setsockopt(option, value)
+        try:
+            socket.connect(place)
+        except zmq.ZMQError:
+            socket.close()
+            raise
+        self._poller.register(socket, zmq.POLLIN)
+        self._takers[socket] = take
+        return socket
+
+    def shut(self, socket: Any) -> None:
+        """Close a socket."""
+        self._poller.unregister(socket)
+        del self._takers[socket]
+        socket.close()
+
+    def close(self) -> None:
+        """End all."""
+        self._timer.cancel()
+        for subscription in tuple(self.subscriptions):
+            subscription.close()
+        self._context.term()
+
+    def _later(self, seconds: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Take what has come, a message of each socket by turns, or as many as there is time for."""
+        clock, poll = self._clock, self._poller.poll
+        now = clock()
+        limit, has_more = now + AT_ONCE_SECS, True
+        while has_more and clock() < limit:
+            ready = poll(0)
+            has_more = bool(ready)
+            for socket, _ in ready:
+                self._receive(socket, now)
+        for subscription in self.subscriptions:
+            subscription.stream.tick(now)
+        self._on_looked()
+        self._timer = self._later(AGAIN_SECS if has_more else INTERVAL_SECS)
+
+    def _receive(self, socket: Any, now: float) -> None:
+        """Take a message of three frames: something, a number, a payload.
+
+        Whether there are more frames isn't asked before the third, since asking costs more than a frame. Where a
+        message has fewer, the next one is lost with it: that is a gap as any other.
+        """
+        zmq, take = self.zmq, self._takers.get(socket)
+        if take is None:  # closed meanwhile
+            return
+        try:
+            socket.recv(zmq.NOBLOCK)
+            number, payload = socket.recv(zmq.NOBLOCK), socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+        while socket.getsockopt(zmq.RCVMORE):
+            number, payload = payload, socket.recv(zmq.NOBLOCK)
+        if len(number) == NUMBER_BYTES:
+            take(number, payload, now)
+
+    def __repr__(self) -> str:
+        return f"<Sockets of {len(self.subscriptions)} subscriptions>"
+
+
+class Subscriptions:
+    """Opens subscriptions. Nothing is imported, and no timer runs, before the first one."""
+
+    def __init__(self, clock: Callable[[], float], on_looked: Callable[[], None]) -> None:
+        """``on_looked`` is called when all that has come was given to the caches."""
+        self._clock = clock
+        self._on_looked = on_looked
+        self._sockets: Sockets | None = None
 
     def add(self, host: str, source: KvEventSource, cache: Cache) -> Subscription:
-        """Follow a source at ``host``. Raises OSError for an address that is none."""
-        if self._context is None:
-            import zmq  # noqa: PLC0415
-
-            self._context, self._error = zmq.Context(), zmq.ZMQError
+        """Follow a source at ``host``. Raises OSError where it can't be."""
+        if self._sockets is None:
+            self._sockets = Sockets(self._clock, self._on_looked)
         try:
-            subscription = Subscription(self._context, host, source, cache, self._open.remove)
-        except self._error as error:
+            subscription = Subscription(self._sockets, host, source, cache)
+            subscription.stream.begin(self._clock())
+        except self._sockets.zmq.ZMQError as error:
             raise OSError(str(error)) from None
-        self._open.append(subscription)
-        subscription.stream.begin(self._clock())
-        if self._timer is None:
-            self._later(INTERVAL_SECS)
+        self._sockets.subscriptions.append(subscription)
         return subscription
 
     def all(self) -> Sequence[Subscription]:
         """Return all."""
-        return tuple(self._open)
+        return () if self._sockets is None else tuple(self._sockets.subscriptions)
 
     def close(self) -> None:
         """End all."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for subscription in tuple(self._open):
-            subscription.close()
-        if self._context is not None:
-            self._context.term()
-            self._context = None
-
-    def _later(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        """Look at each once, or until the time is over; who had no turn is first the next time."""
-        self._timer = None
-        if not self._open:
-            return
-        clock = self._clock
-        now = clock()
-        limit = now + AT_ONCE_SECS
-
-        def is_over() -> bool:
-            return clock() > limit
-
-        has_more = False
-        for _ in range(len(self._open)):
-            self._next = (self._next + 1) % len(self._open)
-            has_more = self._open[self._next].look(now, is_over) or has_more
-            if is_over():
-                has_more = True
-                break
-        self._later(AGAIN_SECS if has_more else INTERVAL_SECS)
+        if self._sockets is not None:
+            self._sockets.close()
+            self._sockets = None
 
     def __repr__(self) -> str:
-        return f"<Subscriptions {len(self._open)} open>"
+        return f"<Subscriptions {len(self.all())} open>"

@@ -14,6 +14,9 @@ from fd_router.telemetry.metrics.continuation import ContinuationMetrics
 HEADER = b"x-router-continue"
 """By which a request asks for less than the option allows: ``exact``, or ``off``."""
 
+MOST_READ = 4 * 1024 * 1024
+"""Bytes of a request that is read once more when its stream goes on: more than prompts have; it takes 50 ms at most."""
+
 
 class StreamKeeper:
     """One for each endpoint whose streams can go on; ``chat`` tells its protocol. All share one ``budget``."""
@@ -47,7 +50,7 @@ class StreamKeeper:
     def asks(self, request: Request) -> bool:
         """Return whether the stream is to go on by token ids only, for which its client doesn't ask itself."""
         option = self.live.current.proxy.continue_streams
-        if option == "off" or not self.is_exact(request):
+        if option == "off" or not self.is_exact(request) or len(request.body) > MOST_READ:
             return False
         try:
             wants = SourceRequest(request.body, chat=self.chat).wants_ids

@@ -1,15 +1,16 @@
 """Engine blocks: what the prefix caches of engines hold, as they tell by events.
 
-One table has, by the name of a prefix (``chain_hashes``), two bits for each cache that holds its last block: one for
-anywhere, one for the device's own memory. A cache keeps, by the engine's hash of a block, under which name it stands
-there, which removals and children ask for. An engine may store a block twice (two prompts computed at once) and tells
-each removal, so copies are counted.
+A cache knows its blocks by the engine's hashes, which removals and children name, and by the names of the prefixes that
+they end (``chain_hashes``), which prompts are looked up by. An engine may store a block twice (two prompts computed at
+once) and tells each removal, so copies are counted. Engines evict the end of a prefix before its beginning, so how much
+of a prompt is held is found by halving.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,8 +24,8 @@ MAX_BLOCKS_OF_ONE: Final = 4_000_000
 MAX_BLOCK_SIZE: Final = 4096
 """Tokens; the same."""
 
-PURGED_AT_ONCE: Final = 2000
-"""Blocks of caches that were given up which are freed at once, in about 0.5 ms."""
+TOGETHER: Final = 16
+"""Batches that are taken in together at most: of more, what was decoded first is out of the processor's caches."""
 
 PENDING: Final = 4096
 """Prompts on their way to one cache that are remembered."""
@@ -43,39 +44,50 @@ class Held(NamedTuple):
 class _Tier:
     """What one medium of a cache holds."""
 
-    __slots__ = ("copies", "names")
+    __slots__ = ("copies", "held", "names")
 
     def __init__(self) -> None:
         self.names: dict[BlockHash, int] = {}
+        self.held: set[int] = set()  # those names
         self.copies: dict[BlockHash, int] = {}  # beyond the first
+
+    def store(self, blocks: Sequence[BlockHash], chain: Sequence[int]) -> None:
+        """Hold ``blocks``, named ``chain``."""
+        names = self.names
+        if not names.keys().isdisjoint(blocks):
+            for block in blocks:
+                if block in names:
+                    self.copies[block] = self.copies.get(block, 0) + 1
+        names.update(zip(blocks, chain, strict=True))
+        self.held.update(chain)
+
+    def remove(self, blocks: Sequence[BlockHash]) -> None:
+        """Hold ``blocks``, or one copy of each, no more."""
+        if self.copies:
+            blocks = [block for block in blocks if not self._remove_copy(block)]
+        pop = self.names.pop
+        self.held.difference_update([pop(block, None) for block in blocks])
+
+    def _remove_copy(self, block: BlockHash) -> bool:
+        left = self.copies.get(block, 0) - 1
+        if left > 0:
+            self.copies[block] = left
+        elif not left:
+            del self.copies[block]
+        return left >= 0
 
 
 class EngineCache:
     """One cache: an instance's, or one of its ranks'. Changes by events; ``EngineBlocks`` makes it."""
 
     __slots__ = (
-        "_blocks",
-        "_device",
-        "_lower",
-        "_useless_groups",
-        "anywhere_bit",
-        "block_size",
-        "both",
-        "counts",
-        "device_bit",
-        "is_whole",
-        "name",
-        "number",
-        "orphans",
-        "pending",
-        "settled",
+        "_blocks", "_device", "_lower", "_useless_groups", "block_size", "counts", "is_whole", "name", "orphans",
+        "pending", "settled",
     )  # fmt: skip
 
-    def __init__(self, blocks: EngineBlocks, name: str, number: int) -> None:
+    def __init__(self, blocks: EngineBlocks, name: str) -> None:
         self._blocks = blocks
         self.name = name
-        self.number = number
-        self.device_bit, self.anywhere_bit, self.both = _bits(number)
         self.block_size = 0  # tokens; 0 until something was stored
         self.is_whole = False  # whether nothing is there that wasn't told
         self._device = _Tier()
@@ -92,27 +104,66 @@ class EngineCache:
         return len(self._device.names)
 
     def apply(self, events: Sequence[KvEvent], unknown: int = 0) -> None:
-        """Take in what happened."""
-        counts = self.counts
-        counts["unknown"] += unknown
-        stored = [event for event in events if isinstance(event, BlockStored)]
-        sizes, hashes = self._hash(stored)
+        """Take in what happened, with the next ``EngineBlocks.flush``."""
+        self.counts["unknown"] += unknown
+        first = next((event for event in events if isinstance(event, BlockStored)), None)
+        if first is not None and first.block_size != self.block_size:
+            self._blocks.flush()
+            self._begin(first.block_size)
+        self._blocks.queue(self, events)
+
+    def gather(self, events: Sequence[KvEvent], ids: array[int]) -> list[int]:
+        """Move the tokens of all stored blocks into ``ids``; return how many blocks of each such event are good.
+
+        What is left in the events is small: tokens would be out of the processor's caches when they are freed later.
+        """
+        size, counts = self.block_size, []
+        for event in events:
+            if not isinstance(event, BlockStored):
+                continue
+            count, tokens = len(event.block_hashes), event.token_ids
+            if event.block_size == size and len(tokens) == size * count:
+                try:
+                    ids += array("I", tokens)
+                except (OverflowError, TypeError):  # tokens without a number that a prompt could have
+                    count = 0
+            else:  # of a window, say, of which some blocks aren't kept
+                count = 0
+            tokens.clear()
+            counts.append(count)
+        return counts
+
+    def take(self, events: Sequence[KvEvent], counts: Sequence[int], hashes: Iterator[int]) -> None:
+        """Take in what happened. ``hashes`` gives those of all good blocks, in order."""
         told: list[int] | None = [] if self.pending else None
-        index = at = 0
+        of_event = iter(counts)
+        removed: list[BlockHash] = []
+        medium: str | None = None
         for event in events:
             if isinstance(event, BlockRemoved):
-                self._remove(event)
-            elif isinstance(event, BlockStored):
-                end = at + sizes[index]
-                self._store(event, hashes[at:end], told)
-                index, at = index + 1, end
+                if event.medium != medium or (self._useless_groups and event.group_idx in self._useless_groups):
+                    self._remove(removed, medium)
+                    removed, medium = [], event.medium
+                    if event.group_idx in self._useless_groups:
+                        self.counts["removed"] += 1
+                        continue
+                removed += event.block_hashes
+                continue
+            if removed:
+                self._remove(removed, medium)
+                removed = []
+            if isinstance(event, BlockStored):
+                self._store(event, list(islice(hashes, next(of_event))), told)
             else:
                 self.clear()
+        if removed:
+            self._remove(removed, medium)
         if told:
             self._settle(told)
 
     def forget(self) -> None:
         """Nothing is known any more, and what was sent up to now isn't awaited."""
+        self._blocks.flush()
         self._forget_blocks()
         self._useless_groups.clear()
         self.pending.clear()
@@ -131,26 +182,6 @@ class EngineCache:
 
     # storing
 
-    def _hash(self, stored: Sequence[BlockStored]) -> tuple[Sequence[int], list[int]]:
-        """Hash the tokens of all stored blocks at once. Returns how many blocks of each event are good, and hashes."""
-        if not stored:
-            return (), []
-        self.counts["stored"] += len(stored)
-        self._begin(stored[0].block_size)
-        size, ids = self.block_size, array("I")
-        sizes = []
-        for event in stored:
-            blocks = len(event.block_hashes)
-            if event.block_size == size and len(event.token_ids) == size * blocks:
-                try:
-                    ids += array("I", event.token_ids)
-                except (OverflowError, TypeError):  # tokens without a number that a prompt could have
-                    blocks = 0
-            else:  # of a window, say, of which some blocks aren't kept
-                blocks = 0
-            sizes.append(blocks)
-        return sizes, self._blocks.hasher(size).of_blocks(ids) if ids else []
-
     def _begin(self, size: int) -> None:
         """Go on with another block size, if it is one."""
         if size != self.block_size and 1 <= size <= MAX_BLOCK_SIZE:
@@ -161,6 +192,7 @@ class EngineCache:
 
     def _store(self, event: BlockStored, hashes: list[int], told: list[int] | None) -> None:
         """Take stored blocks in, each named by ``hashes`` and what it follows on."""
+        self.counts["stored"] += 1
         if event.group_idx is not None and (event.kv_cache_spec_kind or "") not in USABLE_KINDS:
             self._useless_groups.add(event.group_idx)
             return
@@ -171,19 +203,11 @@ class EngineCache:
             return
         if event.extra_keys is not None or event.cache_salt:
             _salt(hashes, event)
-        table = self._blocks.table
-        get, bits = table.get, self.both if tier is self._device else self.anywhere_bit
         chain = []
         for each in hashes:
             name = (name * FACTOR + each) & MASK
-            table[name] = get(name, 0) | bits
             chain.append(name)
-        names = tier.names
-        if not names.keys().isdisjoint(event.block_hashes):
-            for block in event.block_hashes:
-                if block in names:
-                    tier.copies[block] = tier.copies.get(block, 0) + 1
-        names.update(zip(event.block_hashes, chain, strict=True))
+        tier.store(event.block_hashes, chain)
         if told is not None:
             told += chain
 
@@ -211,44 +235,26 @@ class EngineCache:
 
     # removing
 
-    def _remove(self, event: BlockRemoved) -> None:
-        self.counts["removed"] += 1
-        if event.group_idx in self._useless_groups:
-            return
-        tier = self._tier(event.medium)
-        table = self._blocks.table
-        for block in event.block_hashes:
-            if tier.copies and block in tier.copies:
-                self._remove_copy(tier, block)
-                continue
-            name = tier.names.pop(block, None)
-            if name is None:
-                continue
-            bits = self.both
-            if self._lower and self._is_elsewhere(tier, block):
-                if tier is not self._device:
-                    continue
-                bits = self.device_bit
-            mask = table.get(name, 0) & ~bits
-            if mask:
-                table[name] = mask
-            else:
-                table.pop(name, None)
-
-    @staticmethod
-    def _remove_copy(tier: _Tier, block: BlockHash) -> None:
-        tier.copies[block] -= 1
-        if not tier.copies[block]:
-            del tier.copies[block]
-
-    def _is_elsewhere(self, tier: _Tier, block: BlockHash) -> bool:
-        return any(block in other.names for other in (self._device, *self._lower.values()) if other is not tier)
+    def _remove(self, blocks: Sequence[BlockHash], medium: str | None) -> None:
+        """Let a medium hold these no more. An engine tells each by an event of its own, so they are counted as such."""
+        self.counts["removed"] += len(blocks)
+        self._tier(medium).remove(blocks)
 
     def _forget_blocks(self) -> None:
-        """Hold nothing; the table is cleaned later, under another number."""
-        tiers = (self._device, *self._lower.values())
         self._device, self._lower = _Tier(), {}
-        self._blocks.renumber(self, [tier.names for tier in tiers if tier.names])
+
+    # looking up
+
+    def held(self, names: Sequence[int]) -> Held:
+        """Return how many blocks of a prompt's beginning it holds, whose prefixes have these ``names``."""
+        on_device = _depth(names, self._device.held)
+        return Held(self._anywhere(names, on_device) if self._lower else on_device, on_device)
+
+    def _anywhere(self, names: Sequence[int], depth: int) -> int:
+        held = [self._device.held, *(tier.held for tier in self._lower.values())]
+        while depth < len(names) and any(names[depth] in each for each in held):
+            depth += 1
+        return depth
 
     # prompts on their way
 
@@ -267,31 +273,44 @@ class EngineCache:
 
 
 class EngineBlocks:
-    """The table, and the caches in it."""
+    """All caches whose engines tell."""
 
     def __init__(self, clock: Callable[[], float], seed_of: SeedOf = lambda name: salt_of(name.encode())) -> None:
-        self.table: dict[int, int] = {}
         self.clock = clock
         self.seed_of = seed_of
         self.caches: dict[str, EngineCache] = {}  # by name; changed here only
-        self._by_number: dict[int, EngineCache] = {}
-        self._given_up: list[tuple[int, list[dict[BlockHash, int]]]] = []  # number, names that still stand in the table
         self._hashers: dict[int, ChainHasher] = {}
+        self._queue: list[tuple[EngineCache, Sequence[KvEvent], Sequence[int]]] = []  # what caches didn't take in yet
+        self._ids: dict[int, array[int]] = {}  # the tokens of its blocks, by their size
 
     def cache(self, name: str) -> EngineCache:
         """Return the cache called ``name``, a new one if there is none."""
         cache = self.caches.get(name)
         if cache is None:
-            cache = self.caches[name] = EngineCache(self, name, self._free_number())
-            self._by_number[cache.number] = cache
+            cache = self.caches[name] = EngineCache(self, name)
         return cache
 
     def remove(self, name: str) -> None:
         """Nothing will be told of a cache any more."""
-        cache = self.caches.pop(name, None)
-        if cache is not None:
-            cache.forget()
-            del self._by_number[cache.number]
+        self.flush()
+        self.caches.pop(name, None)
+
+    def queue(self, cache: EngineCache, events: Sequence[KvEvent]) -> None:
+        """Let ``cache`` take in what it was told, with others: hashing costs by the call more than by the block."""
+        ids = self._ids.get(cache.block_size)
+        if ids is None:
+            ids = self._ids[cache.block_size] = array("I")
+        self._queue.append((cache, events, cache.gather(events, ids)))
+        if len(self._queue) >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Let caches take in what they were told."""
+        queue, self._queue = self._queue, []
+        ids, self._ids = self._ids, {}
+        hashes = {size: iter(self.hasher(size).of_blocks(each) if each else ()) for size, each in ids.items()}
+        for cache, events, counts in queue:
+            cache.take(events, counts, hashes[cache.block_size])
 
     def hasher(self, block_size: int) -> ChainHasher:
         """Return what hashes blocks of that size."""
@@ -300,83 +319,24 @@ class EngineBlocks:
             hasher = self._hashers[block_size] = ChainHasher(block_size)
         return hasher
 
-    def held(self, names: Sequence[int]) -> dict[str, Held]:
-        """Return which caches hold how many blocks of a prompt's beginning, whose prefixes have these ``names``."""
-        found: dict[str, Held] = {}
-        on_device: dict[int, int] = {}  # number → blocks
-        for depth, bits in self._drops(names):
-            left = bits
-            while left:
-                bit = left & -left
-                left ^= bit
-                number, is_last = divmod(bit.bit_length() - 1, 2)
-                if not is_last:  # the device's bit, which ends before the other, or comes before it
-                    on_device[number] = depth
-                elif (cache := self._by_number.get(number)) is not None:
-                    found[cache.name] = Held(depth, on_device.get(number, 0))
-        return found
-
-    def _drops(self, names: Sequence[int]) -> list[tuple[int, int]]:
-        """Return (blocks held, bits that end there), the fewest first."""
-        drops: list[tuple[int, int]] = []
-        alive = self.table.get(names[0], 0) if names else 0
-        if not alive:
-            return drops
-        depth = 0
-        for depth, mask in enumerate(map(self.table.get, names)):
-            if mask == alive:
-                continue
-            kept = alive & mask if mask is not None else 0
-            if kept != alive:
-                drops.append((depth, alive & ~kept))
-                alive = kept
-                if not alive:
-                    return drops
-        drops.append((len(names), alive))
-        return drops
-
-    # numbers
-
-    def renumber(self, cache: EngineCache, names: list[dict[BlockHash, int]]) -> None:
-        """Give ``cache`` another number: what stands in the table under its old one is no word of it any more."""
-        if not names:
-            return
-        self._given_up.append((cache.number, names))
-        del self._by_number[cache.number]
-        number = self._free_number()
-        cache.number = number
-        cache.device_bit, cache.anywhere_bit, cache.both = _bits(number)
-        self._by_number[number] = cache
-
-    def purge(self, most: int = PURGED_AT_ONCE) -> bool:
-        """Clean the table of caches that were given up, ``most`` blocks at a time. Returns whether there is more."""
-        while self._given_up and most > 0:
-            number, left = self._given_up[-1]
-            bits = 3 << 2 * number
-            names = left[-1]
-            while names and most > 0:
-                _, name = names.popitem()
-                mask = self.table.get(name, 0) & ~bits
-                if mask:
-                    self.table[name] = mask
-                else:
-                    self.table.pop(name, None)
-                most -= 1
-            if not names:
-                left.pop()
-                if not left:
-                    self._given_up.pop()
-        return bool(self._given_up)
-
-    def _free_number(self) -> int:
-        taken = self._by_number.keys() | {number for number, _ in self._given_up}
-        number = 0
-        while number in taken:
-            number += 1
-        return number
-
     def __repr__(self) -> str:
-        return f"<EngineBlocks {len(self.table)} prefixes of {len(self.caches)} caches>"
+        return f"<EngineBlocks of {len(self.caches)} caches>"
+
+
+def _depth(names: Sequence[int], held: Set[int]) -> int:
+    """Return how many of ``names`` are held: all, or those before the first that isn't."""
+    if not names or names[0] not in held:
+        return 0
+    if names[-1] in held:
+        return len(names)
+    low, high = 1, len(names)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if names[middle - 1] in held:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _salt(hashes: list[int], event: BlockStored) -> None:
@@ -387,8 +347,3 @@ def _salt(hashes: list[int], event: BlockStored) -> None:
             hashes[at] = (hashes[at] + (salt_of(msgspec.msgpack.encode(extra)) | 1)) & MASK
     if event.cache_salt and event.parent_block_hash is None:
         hashes[0] = (hashes[0] + (salt_of(event.cache_salt.encode()) | 1)) & MASK
-
-
-def _bits(number: int) -> tuple[int, int, int]:
-    """Return the bits of the cache with this number: on the device, anywhere, both."""
-    return 1 << 2 * number, 2 << 2 * number, 3 << 2 * number

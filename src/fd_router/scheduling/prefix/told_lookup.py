@@ -101,10 +101,14 @@ class ToldLookup(PrefixLookup):
         names: dict[int, list[int]] = {}
         held: dict[str, Held] = {}
         caches = self._blocks.caches
-        for size in {cache.block_size for cache in caches.values() if cache.block_size}:
-            names[size] = self._blocks.hasher(size).of_prompt(ids, seed)
-            found = self._blocks.held(names[size])
-            held |= {name: each for name, each in found.items() if caches[name].block_size == size}
+        for cache in caches.values():
+            if not (size := cache.block_size):
+                continue
+            if size not in names:
+                names[size] = self._blocks.hasher(size).of_prompt(ids, seed)
+            found = cache.held(names[size])
+            if found.anywhere:
+                held[cache.name] = found
         refined = ToldMatch(match, len(ids), names, held, caches)
         depths = {}
         for name, each in held.items():

@@ -13,7 +13,7 @@ import pytest
 from fd_router.config.discovery import KubernetesPods
 from fd_router.errors import ConfigError
 from fd_router.instances.sources.kubernetes import api as api_module
-from fd_router.instances.sources.kubernetes.api import MISSING, ApiFailedError, PodApi
+from fd_router.instances.sources.kubernetes.api import MISSING, ApiFailedError, NotTrustedError, PodApi
 from tests.support.certificates import Certificates
 from tests.support.kubernetes_server import KubernetesServer, pod
 from tests.support.ports import free_port
@@ -87,9 +87,9 @@ async def test_as_a_pod_with_a_token_that_changes(
     api = make()
     assert await names(api) == ["llm/a"]
     server.token = write(account / "token", "another") and "another"
-    with pytest.raises(ApiFailedError, match="401"):
+    with pytest.raises(NotTrustedError, match="401"):
         await api.list()
-    await api.close()  # as the source does after each failure
+    await api.close()  # as the source does then
     assert await names(api) == ["llm/a"]
 
 
@@ -105,7 +105,7 @@ async def test_a_certificate_of_somebody_else_is_not_believed(
 ) -> None:
     other = Certificates(tmp_path, "other")
     api = make(kubeconfig=write(tmp_path / "kubeconfig", server.kubeconfig(str(other.authority_path))))
-    with pytest.raises(ApiFailedError, match="can't be reached: .*certificate verify failed"):
+    with pytest.raises(NotTrustedError, match="can't be reached: .*certificate verify failed"):
         await api.list()
     assert server.requests == []
 

@@ -280,3 +280,21 @@ async def test_what_an_admin_removed_is_named_again_with_the_next_watch_unless_b
         registry.ban("10.0.0.1:8000", 0)
         server.end_watches()
         await until(lambda: len(state()) == 2)
+
+
+async def test_a_token_that_was_replaced_is_read_anew(
+    server: KubernetesServer, follow: Follow, state, tmp_path: Path
+) -> None:
+    server.put(pod("a"))
+    async with follow() as members:
+        await until(lambda: server.watching == 1)
+        server.token = "another"
+        server.end_watches()
+        await until(lambda: members.health.failures >= 2)
+        write(tmp_path / "kubeconfig", server.kubeconfig())
+        server.put(pod("b", "10.0.0.2"))
+        await until(lambda: len(state()) == 2)
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
@@ -41,6 +40,10 @@ MAX_LINE: Final = 16 << 20
 
 class ApiFailedError(Exception):
     """The API server can't be reached, or refuses."""
+
+
+class NotTrustedError(ApiFailedError):
+    """One of the two doesn't trust the other: by credentials or certificates that may have been replaced."""
 
 
 class ExpiredError(Exception):
@@ -135,14 +138,14 @@ class PodApi:
             if answer.status != 200:
                 _refuse(answer.status, await answer.read())
         except (self._http.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from None
+            raise self._unreachable(error) from None
         return answer
 
     async def _read(self, answer: Any) -> bytes:
         try:
             body: bytes = await answer.read()
         except (self._http.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from None
+            raise self._unreachable(error) from None
         return body
 
     async def _lines(self, answer: Any) -> AsyncIterator[bytes]:
@@ -183,6 +186,11 @@ class PodApi:
         self._api = self._client.ApiClient(configuration=settings)
         self._pods = self._client.CoreV1Api(self._api)
 
+    def _unreachable(self, error: BaseException) -> ApiFailedError:
+        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        kind = NotTrustedError if isinstance(error, self._http.ClientSSLError) else ApiFailedError
+        return kind(f"the API server can't be reached: {' '.join(why.split())[:300] or type(error).__name__}")
+
     def __repr__(self) -> str:
         return f"<PodApi {self._options.label_selector} in {self._namespace or 'its own namespace'}>"
 
@@ -218,9 +226,5 @@ def _refuse(status: int, body: bytes) -> None:
         told = ""
     if status == 410:
         raise ExpiredError(told)
-    raise ApiFailedError(f"the API server refuses ({status}): {' '.join(told.split())[:300] or 'no reason told'}")
-
-
-def _unreachable(error: BaseException) -> ApiFailedError:
-    why = "no answer in time" if isinstance(error, TimeoutError | asyncio.TimeoutError) else str(error)
-    return ApiFailedError(f"the API server can't be reached: {' '.join(why.split())[:300] or type(error).__name__}")
+    kind = NotTrustedError if status == 401 else ApiFailedError
+    raise kind(f"the API server refuses ({status}): {' '.join(told.split())[:300] or 'no reason told'}")

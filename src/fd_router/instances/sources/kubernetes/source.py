@@ -7,9 +7,10 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
+from fd_router.http.pace import Pace
 from fd_router.instances.instance import Readiness
 from fd_router.instances.registration_errors import RegistrationError
-from fd_router.instances.sources.kubernetes.api import ApiFailedError, Change, ExpiredError
+from fd_router.instances.sources.kubernetes.api import ApiFailedError, Change, ExpiredError, NotTrustedError
 from fd_router.instances.sources.kubernetes.objects import Pod
 from fd_router.instances.sources.kubernetes.pods import Found, PodReader
 from fd_router.instances.sources.members import SourceMembers
@@ -86,7 +87,8 @@ class KubernetesInstances:
             return ""
         except ApiFailedError as error:
             members.health.failed(str(error))
-            await self._api.close()  # the token, or the way in, may be another one by now
+            if isinstance(error, NotTrustedError):
+                await self._api.close()  # what is read anew may be trusted
             await self._pause()
         return reached
 
@@ -97,8 +99,10 @@ class KubernetesInstances:
     async def _take_all(self, pods: Iterable[Pod], members: SourceMembers) -> None:
         """Make these the Pods that there are."""
         self._pods, self._holders = {}, {}
+        pace = Pace()
         for pod in pods:
             self._hold(pod, members)
+            await pace.breathe()
         self._left_out = {uid: why for uid, why in self._left_out.items() if uid in self._pods}
         await self._name_all(members)
 
