@@ -61,7 +61,7 @@ class ContinuableRequest(RequestThatIsRead):
         streams = self._streams
         if streams is None or not head.chunked or head.status != 200:
             return None
-        self._journal = streams.open(self._request, self.record, self.on_stream_broken, aligned=self._has_asked)
+        self._journal = streams.open(self._request, self.on_stream_broken, aligned=self._has_asked)
         return self._journal
 
     def _id_filter(self, head: ResponseHead) -> IdFilter:
@@ -247,6 +247,11 @@ class ContinuableRequest(RequestThatIsRead):
         self._log_notes()
         self._telemetry.log.info_all([line], self.record.tags)
 
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the answer handed to the client's connection so far."""
+        return self.record.bytes_out + (self._journal.size if self._journal is not None else 0)
+
     # the end
 
     def _close_stream(self, outcome: str) -> None:
@@ -258,4 +263,5 @@ class ContinuableRequest(RequestThatIsRead):
                 continuation.cancel()
         finally:
             if journal is not None:
+                self.record.bytes_out += journal.size
                 journal.end(whole=outcome == "completed" and continuation is None)

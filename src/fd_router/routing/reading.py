@@ -28,7 +28,10 @@ class RequestThatIsRead(WaitingRequest):
         if len(body) > READ_AT_ONCE and len(body) > self._context.endpoint.read_at_once:
             self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
         elif (completion := self._read(body)) is not None:
-            self._let_in(completion)
+            if self._grant is None:  # nearly always
+                self._go_on(completion)
+            else:
+                self._let_in(completion, self._grant)
 
     async def _start_slowly(self, body: bytes) -> None:
         """Do the same with a very large body, in steps between which others have a turn."""
@@ -44,7 +47,7 @@ class RequestThatIsRead(WaitingRequest):
             self.on_bug(error)
         self._preparing = None
         if self._phase is PREPARING and self._completion is not None:
-            self._let_in(self._completion)
+            self._let_in(self._completion, self._grant)
 
     async def _read_slowly(self, body: bytes, unread: int) -> None:
         """Read ``body``, which lacks ``unread`` characters of text."""
@@ -101,9 +104,8 @@ class RequestThatIsRead(WaitingRequest):
         self.record.key = grant.name
         return grant
 
-    def _let_in(self, completion: Completion) -> None:
+    def _let_in(self, completion: Completion, grant: KeyGrant | None) -> None:
         """Go on with what has been read, once other routers have been asked where its key's limits are theirs too."""
-        grant = self._grant
         if grant is not None and grant.must_ask:
             self._preparing = asyncio.get_running_loop().create_task(self._go_on_if_let_in(grant, completion))
         else:

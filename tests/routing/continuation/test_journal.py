@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget
-from fd_router.telemetry.record import RequestRecord
 
 
 def event(text: str, finish: str = "null") -> bytes:
@@ -27,8 +26,7 @@ class Stream:
         self.sent: list[bytes] = []
         self.broken = 0
         self.budget = budget or JournalBudget(1 << 20)
-        self.record = RequestRecord("POST", "/v1/chat/completions", "", 0.0)
-        self.journal = Journal(self.budget, limit, self.record, self.on_broken)
+        self.journal = Journal(self.budget, limit, self.on_broken)
 
     def on_broken(self) -> None:
         self.broken += 1
@@ -230,7 +228,7 @@ def test_no_byte_is_lost_however_the_stream_is_cut_and_whenever_its_journal_is_g
     for size in sizes[1:]:
         stream.journal.feed(whole[at : at + size])
         at += size
-    assert stream.record.bytes_out == len(whole[:at])
+    assert stream.journal.size == len(whole[:at])
     assert whole[:at].endswith(stream.journal.recent())
     stream.journal.end(whole=True)
     assert stream.out == whole[:at]
