@@ -34,7 +34,7 @@ _LOOK_OF_EVENTS: Final = re.compile(rb"(?:\r\n)?(?:[0-9A-Fa-f]+\r\n)?(?:data|eve
 """How a stream of events begins, behind the length of a chunk."""
 
 STEP: Final = 4 * 1024
-"""By so many bytes a journal takes of the budget. Its pieces are joined then: an object for each takes 50 bytes more."""
+"""By so many bytes a journal takes of the budget. Its pieces are joined then: an object for each takes 50 bytes."""
 
 TAIL: Final = 8 * 1024
 """Bytes at the end of what was joined in which the last events are."""
