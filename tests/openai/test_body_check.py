@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fd_router.errors import BadRequestError
 from fd_router.http.pace import Pace
 from fd_router.openai import body_check
-from fd_router.openai.body_check import CONTAINER, MAX_ESCAPES, MAX_WEIGHT, MEMBER, STRING, check_body
+from fd_router.openai.body_check import CONTAINER, MAX_ESCAPES, MAX_WEIGHT, STRING, check_body
 
 MB = 1 << 20
 
@@ -65,7 +65,7 @@ def weight(value: object, *, text: int = STRING) -> int:
     if isinstance(value, str):
         return text
     if isinstance(value, dict):
-        return CONTAINER + max(0, len(value) - 1) + sum(text + MEMBER + weight(item) for item in value.values())
+        return CONTAINER + max(0, len(value) - 1) + sum(text + weight(item) for item in value.values())
     if isinstance(value, list):
         return CONTAINER + max(0, len(value) - 1) + sum(weight(item) for item in value)
     return 0

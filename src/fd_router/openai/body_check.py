@@ -15,16 +15,13 @@ from fd_router.openai.large_prompts import READ_IN_PART
 from fd_router.openai.shortening import Shortening
 
 MAX_WEIGHT = 400_000
-"""What a large body may weigh: a value weighs 1, a string ``STRING`` more, a member ``MEMBER`` more, an object or
-a list ``CONTAINER``. That is enough for the tokens of any prompt."""
+"""What a large body may weigh: a value weighs 1, a string ``STRING`` more, an object or a list
+``CONTAINER``. That is enough for the tokens of any prompt."""
 
-STRING = 2
-"""How much longer a string takes than a number: it is stripped, counted and joined, too."""
+STRING = 3
+"""How much longer a string takes than a number: it is stripped, counted and joined, too. A member's name is one."""
 
-MEMBER = 1
-"""How much longer a member takes than an item of a list."""
-
-CONTAINER = 7
+CONTAINER = 6
 """How much longer an object takes than a number."""
 
 MAX_ESCAPES = 4_000_000
@@ -91,8 +88,8 @@ class _Scan:
         if self._weight > MAX_WEIGHT or self._escapes > MAX_ESCAPES:
             raise BadRequestError(
                 f"The request's body is too complex: one of {len(self._body) >> 10} KB may have {MAX_WEIGHT:,} values "
-                f"(an object or a list counts as {CONTAINER}, a string as {STRING} more, a "
-                f"member as {MEMBER} more) and "
+                f"(an object or a list counts as {CONTAINER}, a string, or a "
+                f"member's name, as {STRING} more) and "
                 f"{MAX_ESCAPES:,} escapes in its strings",
                 status=413,
                 code="body_too_complex",
@@ -104,8 +101,7 @@ class _Scan:
         until = end if quote < 0 else quote
         containers = body.count(b"[", at, until) + body.count(b"{", at, until)
         self._in_string = quote >= 0
-        members = body.count(b":", at, until)
-        self._weight += body.count(b",", at, until) + MEMBER * members + CONTAINER * containers
+        self._weight += body.count(b",", at, until) + CONTAINER * containers
         self._weight += STRING * self._in_string
         self._started, self._at = until, until + self._in_string
 
