@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fd_router.errors import BadRequestError
 from fd_router.http.pace import Pace
 from fd_router.openai import body_check
-from fd_router.openai.body_check import CONTAINER, MAX_ESCAPES, MAX_WEIGHT, MEMBER, check_body
+from fd_router.openai.body_check import CONTAINER, MAX_ESCAPES, MAX_WEIGHT, MEMBER, STRING, check_body
 
 MB = 1 << 20
 
@@ -60,7 +60,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-def weight(value: object, *, text: int = 1) -> int:
+def weight(value: object, *, text: int = STRING) -> int:
     """Weigh as the check does, but by what a decoder found."""
     if isinstance(value, str):
         return text

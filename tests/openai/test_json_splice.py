@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.openai import json_splice
-from fd_router.openai.json_splice import _drop_any, _drop_plain, add_members, drop_members, set_member
+from fd_router.openai.json_splice import _drop_any, _plain, add_members, drop_members, set_member
+from fd_router.spliced_body import changed
 
 NAMES = ("disaggregate_info", "request_id", "a", "b", "é", "")
 values = st.recursive(
@@ -54,8 +55,8 @@ def test_both_ways_agree_to_the_byte(generated, names):
         body = text.encode()
     except UnicodeEncodeError:
         return
-    quickly = _drop_plain(body, names)
-    assert quickly is None or quickly == _drop_any(body, names)
+    cuts = _plain(body, names)
+    assert cuts is None or changed(body, cuts) == _drop_any(body, names)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), values, min_size=1), st.sets(st.sampled_from(NAMES)), st.booleans())
@@ -64,7 +65,7 @@ def test_what_clients_libraries_write_goes_the_quick_way(members, names, compact
     body = json.dumps(members, ensure_ascii=False, separators=separators).encode("utf-8", "surrogatepass")
     if b"\xed" in body or "\\ud" in json.dumps(members):
         return  # lone surrogates, which only the standard library takes, or characters that need two
-    assert _drop_plain(body, names) == _drop_any(body, names)
+    assert changed(body, _plain(body, names)) == _drop_any(body, names)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_what_clients_libraries_write_goes_the_quick_way(members, names, compact
     ],
 )
 def test_what_is_written_oddly_goes_the_slow_way(body):
-    assert _drop_plain(body, ("a",)) is None
+    assert _plain(body, ("a",)) is None
     assert "a" not in json.loads(drop_members(body, ("a",)))
 
 
@@ -211,3 +212,26 @@ def test_an_object_of_too_many_members_is_refused(space):
     body = b'{%b"z":1}' % b"".join(b'"k%d":%b1,' % (number, space) for number in range(json_splice.MAX_MEMBERS + 1))
     with pytest.raises(ValueError, match="more than 1000 members"):
         drop_members(body, ("z",))
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), values, min_size=1),
+    st.lists(st.sets(st.sampled_from(NAMES)), min_size=1, max_size=3),
+    st.sampled_from([(",", ":"), None, (" , ", " : ")]),
+    st.booleans(),
+)
+def test_what_is_spliced_says_what_a_copy_would(members, rounds, separators, sets_one):
+    """One change after the other, of a long body (of this length) and of a short one."""
+    body = json.dumps(members, separators=separators).encode()
+    if "\\ud" in json.dumps(members):
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fd_router.spliced_body.LONG", 0)
+        spliced = set_member(body, "a", b'"set"') if sets_one else add_members(body, b'"z":1')
+        for names in rounds:
+            spliced = add_members(drop_members(spliced, names - {"a"}), b'"y":[2]')
+    whole = set_member(body, "a", b'"set"') if sets_one else add_members(body, b'"z":1')
+    for names in rounds:
+        whole = add_members(drop_members(whole, names - {"a"}), b'"y":[2]')
+    assert pairs(bytes(spliced)) == pairs(whole)
+    assert len(spliced) == len(bytes(spliced))

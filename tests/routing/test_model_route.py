@@ -72,20 +72,20 @@ def test_the_body_asks_for_what_was_chosen() -> None:
     choice = Choice("big", "small")
     way, completion = route(choice)
     way.select(())
-    assert (json.loads(way.request.body)["model"], completion.served_as, completion.cache_seed) == ("big", "big", 3)
-    first = way.request
+    assert (json.loads(way.body)["model"], completion.served_as, completion.cache_seed) == ("big", "big", 3)
+    first = way.body
     way.select(())
-    assert way.request is first, "nothing is written anew for another attempt at the same model"
+    assert way.body is first, "nothing is written anew for another attempt at the same model"
     choice.down = {"big"}
     way.select_pair(completion, ())
-    assert (json.loads(way.request.body), completion.served_as) == ({"model": "small", "prompt": "hello"}, "small")
+    assert (json.loads(way.body), completion.served_as) == ({"model": "small", "prompt": "hello"}, "small")
 
 
 @pytest.mark.parametrize("model", ["gpt", ""])
 def test_a_name_that_fits_stays_as_it_came(model: str) -> None:
     way, _ = route(Choice(model))
     way.select(())
-    assert way.request.body is BODY
+    assert way.body is BODY
 
 
 @pytest.mark.parametrize("is_pair", [False, True])
@@ -116,10 +116,10 @@ def test_it_follows_a_fleet_that_changes_unless_something_was_generated() -> Non
 def test_an_instance_found_in_another_way_is_asked_for_what_it_serves() -> None:
     way, completion = route(Choice("big", "small"))
     way.go_to(["small", "small-lora"])
-    assert (completion.served_as, json.loads(way.request.body)["model"]) == ("small", "small")
+    assert (completion.served_as, json.loads(way.body)["model"]) == ("small", "small")
     unknown, completion = route(Choice("big", "small"))
     unknown.go_to([])
     assert completion.served_as == "big"
     stranger, completion = route(Choice("big"))
     stranger.go_to(["another"])
-    assert (completion.served_as, stranger.request.body) == ("", BODY)
+    assert (completion.served_as, stranger.body) == ("", BODY)

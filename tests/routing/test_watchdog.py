@@ -18,6 +18,7 @@ class Request:
         self.record = RequestRecord("POST", "/", "", 0.0)
         self.overdue: list[float] = []
         self.waits_until = 0.0
+        self.bytes_sent = 0
 
     def on_overdue(self, seconds: float) -> None:
         self.overdue.append(seconds)
@@ -58,7 +59,7 @@ def test_bytes_are_a_sign_of_life(seconds: int) -> None:
     world = World()
     world.requests[0].record.first_byte_at = 1.0
     for _ in range(30):
-        world.requests[0].record.bytes_out += 1
+        world.requests[0].bytes_sent += 1
         assert world.wait(seconds) == []
 
 

@@ -13,7 +13,6 @@ from fd_router.openai.continuation.plan import Continuation, Finished, Impossibl
 from fd_router.openai.continuation.seam import Seam, last_events
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.journal import Journal, JournalBudget
-from fd_router.telemetry.record import RequestRecord
 from tests.support.exact_engine import ExactEngine
 
 
@@ -36,8 +35,7 @@ class BrokenStream:
     def receive(self, framed: bytes, size: int) -> None:
         """The first instance sends so much, and dies."""
         sent: list[bytes] = []
-        record = RequestRecord("POST", "/v1/chat/completions", "", 0.0)
-        journal = Journal(JournalBudget(1 << 30), 1 << 24, record, lambda: None)
+        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None)
         first, *more = pieces_of(framed, size) if framed else [b""]
         sent.append(journal.begin(first))
         journal.write_to(sent.append)

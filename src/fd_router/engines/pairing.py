@@ -12,8 +12,8 @@ import msgspec
 
 from fd_router.http.heads import LONG_BODY
 from fd_router.http.messages import Request
-from fd_router.http.spliced_body import Body, SplicedBody
 from fd_router.openai.json_splice import place_of_members
+from fd_router.spliced_body import Body, SplicedBody, changed
 
 Order = Literal["together", "prefill_first"]
 """When decode gets its request: with prefill's, or when prefill's answer is whole."""
@@ -55,14 +55,14 @@ class PairedRequest(msgspec.Struct, gc=False):
     to be put in must be taken out first.
     """
 
-    body: bytes  # the client's
+    body: Body  # the client's
     request_id: str  # the client's own, or one made here
     has_own_id: bool  # the client's body has it
     has_router_fields: bool
     stream: bool
     reschedules: int = 0  # how often decode gave it back
     token_ids: Sequence[int] = ()  # generated before it did
-    prepared: bytes = b""  # the dialect's: what it made of the body and needs again for another attempt
+    prepared: Body = b""  # the dialect's: what it made of the body and needs again for another attempt
     asked: Any = None  # … and what it read there
     http_id: str = ""  # the X-Request-Id that both are sent, "": the same id
 
@@ -71,7 +71,7 @@ class PairedRequest(msgspec.Struct, gc=False):
         """The X-Request-Id that both are sent."""
         return self.http_id or self.request_id
 
-    def use_body(self, body: bytes) -> None:
+    def use_body(self, body: Body) -> None:
         """Make the bodies of what follows from ``body``, which asks for another model perhaps."""
         if self.body is not body:
             self.body, self.prepared, self.asked = body, b"", None
@@ -175,12 +175,14 @@ class Pairing:
         return f"<Pairing {self.name}>"
 
 
-def with_members(body: bytes, members: bytes) -> Body:
+def with_members(body: Body, members: bytes) -> Body:
     """Return the JSON object ``body`` with ``members`` put first.
 
     A long one isn't copied: what is sent is held as long as its request lasts, and so is the body.
     """
     start, comma = place_of_members(body)
+    if not isinstance(body, bytes):
+        return changed(body, ((start, start, members + comma),))
     if len(body) < LONG_BODY:
         return b"".join((body[:start], members, comma, body[start:]))
-    return SplicedBody(body, start, members + comma)
+    return SplicedBody(body, ((start, start, members + comma),))

@@ -57,6 +57,10 @@ class ProxiedRequest(Responder, Protocol):
     record: RequestRecord
 
     @property
+    def bytes_sent(self) -> int:
+        """Bytes of the answer handed to the client's connection so far."""
+
+    @property
     def waits_until(self) -> float:
         """Until when it may wait in the queue, in monotonic seconds; 0.0: it doesn't wait there."""
 

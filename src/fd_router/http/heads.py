@@ -10,7 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from fd_router.http.messages import REASONS, Headers, Request, Response
-from fd_router.http.spliced_body import Body
+from fd_router.spliced_body import Body
 
 END_OF_HEAD = b"\r\n\r\n"
 

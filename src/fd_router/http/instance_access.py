@@ -12,8 +12,8 @@ from fd_router.errors import ConfigError
 from fd_router.http.heads import LONG_BODY, header_lines, request_message, without
 from fd_router.http.messages import Request, RequestHead
 from fd_router.http.request_fields import CREDENTIALS
-from fd_router.http.spliced_body import Body
 from fd_router.http.tls import SHUTDOWN_SECONDS, client_context
+from fd_router.spliced_body import Body
 
 _NO_HEAD: Final = RequestHead("", "")
 

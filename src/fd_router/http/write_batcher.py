@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from fd_router.http.spliced_body import Body, pieces_of
+from fd_router.spliced_body import Body, pieces_of
 
 Buffers = tuple[Body, ...]
 

@@ -15,13 +15,16 @@ from fd_router.openai.large_prompts import READ_IN_PART
 from fd_router.openai.shortening import Shortening
 
 MAX_WEIGHT = 400_000
-"""What a large body may weigh: a value weighs 1, a string one more, a member ``MEMBER`` more, an object or a list
-``CONTAINER``. That is enough for the tokens of any prompt."""
+"""What a large body may weigh: a value weighs 1, a string ``STRING`` more, a member ``MEMBER`` more, an object or
+a list ``CONTAINER``. That is enough for the tokens of any prompt."""
 
-MEMBER = 2
+STRING = 2
+"""How much longer a string takes than a number: it is stripped, counted and joined, too."""
+
+MEMBER = 1
 """How much longer a member takes than an item of a list."""
 
-CONTAINER = 8
+CONTAINER = 7
 """How much longer an object takes than a number."""
 
 MAX_ESCAPES = 4_000_000
@@ -88,7 +91,8 @@ class _Scan:
         if self._weight > MAX_WEIGHT or self._escapes > MAX_ESCAPES:
             raise BadRequestError(
                 f"The request's body is too complex: one of {len(self._body) >> 10} KB may have {MAX_WEIGHT:,} values "
-                f"(an object or a list counts as {CONTAINER}, a member as {MEMBER} more) and "
+                f"(an object or a list counts as {CONTAINER}, a string as {STRING} more, a "
+                f"member as {MEMBER} more) and "
                 f"{MAX_ESCAPES:,} escapes in its strings",
                 status=413,
                 code="body_too_complex",
@@ -101,7 +105,8 @@ class _Scan:
         containers = body.count(b"[", at, until) + body.count(b"{", at, until)
         self._in_string = quote >= 0
         members = body.count(b":", at, until)
-        self._weight += body.count(b",", at, until) + MEMBER * members + CONTAINER * containers + self._in_string
+        self._weight += body.count(b",", at, until) + MEMBER * members + CONTAINER * containers
+        self._weight += STRING * self._in_string
         self._started, self._at = until, until + self._in_string
 
     def _look_at_string(self, end: int) -> None:

@@ -50,14 +50,13 @@ class Completion:
     """A completion request as the scheduler and its policies see it (``scheduling.request_view``).
 
     Raises BadRequestError when the body isn't a JSON object. Values of unexpected types are left for the
-    instance to judge: they count as absent here. ``has_router_fields``: it has a ``disaggregate_info``, or a
-    ``request_id`` that is none.
+    instance to judge: they count as absent here.
     """
 
     __slots__ = (
         "_body", "_fields", "_headers", "_prompt", "_texts", "cache_lookups", "cache_seed", "decisions",
-        "has_router_fields", "notes", "precedence", "req_id", "request_id", "served_as", "session_id", "stream",
-        "tags", "token_ids", "tokens", "transfer_member",
+        "notes", "precedence", "req_id", "request_id", "served_as", "session_id", "stream", "tags", "token_ids",
+        "tokens", "transfer_member",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
@@ -84,14 +83,9 @@ class Completion:
         """By the body: a header that names one goes before it."""
         req_id = fields.req_id
         self.req_id = "" if req_id is None else str(req_id)  # FastDeploy's, which log lines show
-        self.has_router_fields = fields.disaggregate_info is not _UNSET
         self.transfer_member = fields.transfer_member  # what only a router tells an engine, "" for nothing
         given = fields.request_id
-        if given is _UNSET:
-            self.request_id = ""
-        else:
-            self.request_id = "" if given is None else str(given)
-            self.has_router_fields |= not self.request_id
+        self.request_id = "" if given is _UNSET or given is None else str(given)
         self.token_ids: array[int] | None = None  # the client's, or from a tokenizer, before the selection
         if not texts and (ids := _token_ids(fields)):
             self.token_ids, self.tokens = ids, len(ids) * ESTIMATE_PER_ID
@@ -107,6 +101,13 @@ class Completion:
     def model(self) -> str:
         """The model asked for, "" if none is."""
         return self._fields.model or ""
+
+    @property
+    def has_router_fields(self) -> bool:
+        """Whether the body has a ``disaggregate_info``, or a ``request_id`` that is none."""
+        fields = self._fields
+        has_bad_id = fields.request_id is not _UNSET and not self.request_id
+        return has_bad_id or fields.disaggregate_info is not _UNSET
 
     @property
     def user(self) -> str:

@@ -14,8 +14,9 @@ import msgspec
 from fd_router.errors import ErrorBody, HttpError, openai_error
 from fd_router.openai.completion import Completion, Headers
 from fd_router.openai.json_splice import set_member
-from fd_router.openai.large_bodies import LARGE
+from fd_router.openai.large_bodies import READ_AT_ONCE
 from fd_router.openai.usage import FindTotal, FindUsage, find_total_tokens, find_usage
+from fd_router.spliced_body import Body
 
 Mode = Literal["generate", "stateful", "stored", "any_instance"]
 """Where its requests go.
@@ -30,11 +31,11 @@ Read = Callable[[bytes, Headers], Completion]
 """(body, headers) → what scheduling needs to know. Raises BadRequestError for what no instance could read."""
 
 
-WithModel = Callable[[bytes, Headers, str], bytes]
+WithModel = Callable[[bytes, Headers, str], Body]
 """(body, headers, name) → the body as it asks for the model called so. Raises ValueError for what isn't such a body."""
 
 
-def with_model(body: bytes, _headers: Headers, model: str) -> bytes:
+def with_model(body: bytes, _headers: Headers, model: str) -> Body:
     """Return a JSON object with ``model`` as its member of this name; the rest stays as it came."""
     return set_member(body, "model", msgspec.json.encode(model))
 
@@ -78,4 +79,4 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     with_model: WithModel = with_model
     error_body: ErrorBody = openai_error
     error_event: ErrorEvent = openai_error_event
-    read_at_once: int = LARGE
+    read_at_once: int = READ_AT_ONCE

@@ -13,7 +13,7 @@ import msgspec
 
 from fd_router.errors import BadRequestError
 from fd_router.openai.completion import Headers
-from fd_router.openai.json_splice import replaced
+from fd_router.spliced_body import Body, changed
 
 MAX_FIELD: Final = 64 * 1024
 """Bytes of a field's value; a longer one counts as absent."""
@@ -71,7 +71,7 @@ def _parts(body: bytes, separator: bytes) -> Iterator[tuple[int, int]]:
         start = end + len(line)
 
 
-def set_field(body: bytes, boundary: bytes, name: str, value: str) -> bytes:
+def set_field(body: bytes, boundary: bytes, name: str, value: str) -> Body:
     """Return the form ``body`` with ``value`` in its field ``name``, as a first part if it has no such field.
 
     All else stays as it came. Raises ValueError for what is no form.
@@ -85,9 +85,9 @@ def set_field(body: bytes, boundary: bytes, name: str, value: str) -> bytes:
         head = body[start:head_end] if head_end >= 0 else b""
         found = _NAME.search(head)
         if found is not None and found[1] == wanted and _FILE.search(head) is None:
-            return replaced(body, head_end + 4, end, text)
+            return changed(body, ((head_end + 4, end, text),))
     part = b'%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (separator, wanted, text)
-    return replaced(body, first, first, part)
+    return changed(body, ((first, first, part),))
 
 
 def _read_part(form: Form, body: bytes, start: int, end: int) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
+
+from fd_router.spliced_body import Body, Change, SplicedBody, base_of, changed, changes_of
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SPACES = re.compile(rb"[ \t\n\r]*")
@@ -28,6 +30,9 @@ MAX_MEMBERS = 1000
 WALKED = 2 * 1024 * 1024
 """Bytes of an object that is read in the slow way, if need be, to find its members."""
 
+Places = Sequence[tuple[int, int]]
+"""From where to where, in order."""
+
 _decoder = json.JSONDecoder()
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -40,26 +45,28 @@ class _Member(NamedTuple):
     end: int
 
 
-def add_members(body: bytes, members: bytes) -> bytes:
+def add_members(body: Body, members: bytes) -> Body:
     """Return the JSON object ``body`` with ``members`` (``"a":1,"b":2``) put first."""
     start, comma = place_of_members(body)
-    return replaced(body, start, start, members + comma)
+    return changed(body, ((start, start, members + comma),))
 
 
-def replaced(body: bytes, start: int, end: int, piece: bytes) -> bytes:
-    """Return ``body`` with ``piece`` from ``start`` to ``end``. What stays is copied once: 60 MB take some 10 ms."""
-    whole = memoryview(body)
-    return b"".join((whole[:start], piece, whole[end:]))
+def place_of_members(body: Body) -> tuple[int, bytes]:
+    """Return where members are to be put first in the JSON object ``body``, and what is to stand behind them there.
 
-
-def place_of_members(body: bytes) -> tuple[int, bytes]:
-    """Return where members are to be put first in the JSON object ``body``, and what is to stand behind them there."""
-    start = body.index(b"{") + 1
-    first = _FIRST.search(body, start)
+    The place is one in its base.
+    """
+    base = base_of(body)
+    at = start = base.index(b"{") + 1
+    for begins, ends, piece in changes_of(body):
+        if _FIRST.search(base, at, begins) or _FIRST.search(piece):
+            return start, b","  # what was put in is a member, or before one
+        at = ends
+    first = _FIRST.search(base, at)
     return start, b"" if first is not None and first[0] == b"}" else b","
 
 
-def set_member(body: bytes, name: str, value: bytes) -> bytes:
+def set_member(body: bytes, name: str, value: bytes) -> Body:
     """Return the JSON object ``body`` with ``value`` (JSON) as its member ``name``, in the place of the one it has.
 
     Raises ValueError when ``body`` isn't a JSON object in UTF-8.
@@ -71,9 +78,9 @@ def set_member(body: bytes, name: str, value: bytes) -> bytes:
         return add_members(body, added)
     place = _place_of(body, members, name)
     if place is not None:  # as JSON libraries write it by default
-        return replaced(body, *place, value)
+        return changed(body, ((*place, value),))
     if len(body) > WALKED:
-        return _drop_spaced(body, members, (name,), added)
+        return add_members(changed(body, _spaced(body, members, (name,))), added)
     return add_members(_drop_any(body, (name,)), added)
 
 
@@ -109,17 +116,35 @@ def _address(data: bytes | memoryview) -> int:
     return address
 
 
-def drop_members(body: bytes, names: Collection[str]) -> bytes:
+def drop_members(body: Body, names: Collection[str]) -> Body:
     """Return the JSON object ``body`` without the members called one of ``names``, however escaped or repeated.
 
-    Raises ValueError when ``body`` isn't a JSON object in UTF-8.
+    What was put into a spliced one stays. Raises ValueError when ``body`` isn't a JSON object in UTF-8.
     """
-    spliced = _drop_plain(body, names)
-    return _drop_any(body, names) if spliced is None else spliced
+    if not isinstance(body, bytes):
+        return _drop_more(body, names)
+    if (cuts := _plain(body, names)) is None:
+        if len(body) <= WALKED:
+            return _drop_any(body, names)
+        cuts = _spaced(body, _plain_members(body), names)
+    return changed(body, cuts) if cuts else body
 
 
-def _drop_plain(body: bytes, names: Collection[str]) -> bytes | None:
-    """Do it for an object as JSON libraries write it by default; None for what is written in another way.
+def _drop_more(body: SplicedBody, names: Collection[str]) -> Body:
+    """Do it for what was spliced already."""
+    base, gone = body.base, [(start, end) for start, end, piece in body.changes if not piece]
+    cuts = _plain(base, names, gone)
+    if cuts is None:
+        if len(base) <= WALKED:
+            return _drop_any(bytes(body), names)
+        cuts = _spaced(base, _plain_members(base), names, gone)
+    if cuts and cuts[0][0] == base.index(b"{") + 1 and base.startswith(b"}", cuts[0][1]):
+        return drop_members(bytes(body), names)  # only what was put in is left, and a comma
+    return changed(body, cuts)
+
+
+def _plain(body: bytes, names: Collection[str], gone: Places = ()) -> Sequence[Change] | None:
+    """Find what to cut in an object as JSON libraries write it by default; None for what is written in another way.
 
     msgspec finds the members in a fraction of the time, and its ``Raw`` values are the bytes as they came. But a name
     that stands there twice it tells once, and escapes in names it undoes. So the body must be just what it told.
@@ -128,8 +153,8 @@ def _drop_plain(body: bytes, names: Collection[str]) -> bytes | None:
     if members is None:
         return None
     if not any(name in members for name in names):
-        return body
-    return _without(body, members, names)
+        return [(start, end, b"") for start, end in gone]
+    return _without(body, members, names, gone)
 
 
 def _plain_members(body: bytes) -> Mapping[str, msgspec.Raw] | None:
@@ -149,14 +174,15 @@ def _too_many() -> ValueError:
     return ValueError(f"the object has more than {MAX_MEMBERS} members")
 
 
-def _without(body: bytes, members: Mapping[str, msgspec.Raw], names: Collection[str]) -> bytes | None:
-    """Return ``body`` less ``names``, if it is ``members``, one after the other, in one of the two usual spacings."""
+def _without(
+    body: bytes, members: Mapping[str, msgspec.Raw], names: Collection[str], gone: Places
+) -> Sequence[Change] | None:
+    """Say what to cut, if ``body`` is ``members``, one after the other, in one of the two usual spacings."""
     first = next(iter(members)).encode("utf-8")
     space = b" " if body.startswith(b" ", len(first) + 4) else b""
     lead, more, colon = b'{"', space + b'"', b'":' + space
-    pieces: list[bytes | memoryview] = [b"{"]
-    whole = memoryview(body)  # a slice of it is no copy
-    at, start, left = 0, 1, len(members)  # where the next member begins (the first with its brace), and a run of kept
+    at, left = 0, len(members)  # where the next member begins (the first with its brace)
+    cuts = _Cuts(names, 1, gone)
     for name, value in members.items():
         left -= 1
         head = lead + name.encode("utf-8") + colon
@@ -165,23 +191,40 @@ def _without(body: bytes, members: Mapping[str, msgspec.Raw], names: Collection[
             return None
         if body[end] != (_COMMA if left else _BRACE):  # it is another value that only begins so, or a member too many
             return None
-        if name in names:
-            if at > start:
-                pieces.append(whole[start:at])  # with the comma behind it
-            start = end + 1
+        cuts.member(name, at or 1)
         at, lead = end + 1, more
-    if at > start:
-        pieces.append(whole[start : at - 1])
-    elif len(pieces) > 1:  # the last ones are dropped, and so is the comma before them
-        pieces[-1] = pieces[-1][:-1]
-    pieces.append(whole[at - 1 :])
-    return b"".join(pieces)
+    return cuts.end(at - 1)
+
+
+class _Cuts:
+    """Goes over the members of an object in their order, and finds what to cut so that ``names`` are gone."""
+
+    __slots__ = ("_begun", "_cuts", "_gone", "_names", "_start")
+
+    def __init__(self, names: Collection[str], start: int, gone: Places) -> None:
+        """``start``: where the first member begins, just behind the brace. ``gone``: what was cut before."""
+        self._names, self._start, self._gone = names, start, gone
+        self._begun = -1  # where a run of members begins that go
+        self._cuts: list[Change] = []
+
+    def member(self, name: str, start: int) -> None:
+        """Take the next member, which begins at ``start``, behind the comma before it."""
+        if name in self._names or any(begins <= start < ends for begins, ends in self._gone):
+            if self._begun < 0:
+                self._begun = start
+        elif self._begun >= 0:
+            self._cuts.append((self._begun, start, b""))
+            self._begun = -1
+
+    def end(self, end: int) -> Sequence[Change]:
+        """Return what to cut; the last member ends at ``end``. When it goes, so does the comma before it."""
+        if self._begun >= 0:
+            self._cuts.append((self._begun - (self._begun > self._start), end, b""))
+        return self._cuts
 
 
 def _drop_any(body: bytes, names: Collection[str]) -> bytes:
-    """Do it for whatever the standard library's decoder reads, but for large ones, which are to keep to RFC 8259."""
-    if len(body) > WALKED:
-        return _drop_spaced(body, _plain_members(body), names)
+    """Do it for whatever the standard library's decoder reads."""
     text = body.decode("utf-8")
     kept, found = [], False
     for member in (members := _members(text)):
@@ -195,16 +238,15 @@ def _drop_any(body: bytes, names: Collection[str]) -> bytes:
     return (text[:start] + ",".join(kept) + text[end:]).encode("utf-8")
 
 
-def _drop_spaced(
-    body: bytes, members: Mapping[str, msgspec.Raw] | None, names: Collection[str], added: bytes = b""
-) -> bytes:
-    """Do it in any spacing for an object that msgspec takes, and put ``added`` first. Raises ValueError for another."""
+def _spaced(
+    body: bytes, members: Mapping[str, msgspec.Raw] | None, names: Collection[str], gone: Places = ()
+) -> Sequence[Change]:
+    """Find what to cut in any spacing, of an object that msgspec takes. Raises ValueError for another."""
     if members is None:
         raise ValueError(f"beyond {WALKED >> 20} MB it must keep to RFC 8259")
     base, start = _address(body), body.index(b"{") + 1
-    kept: list[bytes | memoryview] = [added] if added else []
     at = end = start
-    whole = memoryview(body)
+    cuts = _Cuts(names, start, gone)
     for value in members.values():
         view = memoryview(value)
         begins = _address(view) - base if view.nbytes else -1
@@ -212,13 +254,11 @@ def _drop_spaced(
         end = _SPACES.match(body, begins + view.nbytes).end()  # type: ignore[union-attr]  # it matches nothing too
         if head is None:
             raise ValueError("a member stands there twice")
-        if json.loads(head[1]) not in names:
-            kept.append(whole[at:end])
+        cuts.member(json.loads(head[1]), at)
         at = end + 1
     if body[end : end + 1] != b"}" and members:
         raise ValueError("a member stands there twice")
-    pieces = [piece for one in kept for piece in (b",", one)][1:]
-    return b"".join((whole[:start], *pieces, whole[end:]))
+    return cuts.end(end)
 
 
 def _members(text: str) -> list[_Member]:

@@ -18,6 +18,9 @@ Breathe = Callable[[], Awaitable[None]]
 LARGE = 256 * 1024
 """Bytes from which on the tolerant decoder takes too long for the loop."""
 
+READ_AT_ONCE = 128 * 1024
+"""Bytes of a body of any kind that are read in one go: 25 ms at most, if it is all lists."""
+
 VERY_LARGE = 1024 * 1024
 """Bytes from which on these replacements do, too, in one go."""
 

@@ -36,8 +36,7 @@ class RequestByModel(RequestLife):
             if route is not None:
                 self._route, self._queue = route, route.queue
 
-    def _follow(self, route: ModelRoute) -> None:
-        """Send from now on what the route's last choice asks for."""
-        self._request = route.request
+    def _follow(self) -> None:
+        """Tell what the route's last choice asks for."""
         if self._completion is not None:
             self.record.model = self._completion.served_as

@@ -15,11 +15,12 @@ from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
 from fd_router.routing.continuation.id_filter import ChunkedIdFilter, IdFilter, PlainIdFilter
 from fd_router.routing.continuation.journal import HANDED_ON, LAST_CHUNK, WHOLE, Journal
-from fd_router.routing.continuation.keeper import StreamKeeper
+from fd_router.routing.continuation.keeper import MOST_READ, StreamKeeper
 from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.phase import ENDED, STREAMING
 from fd_router.routing.reading import RequestThatIsRead
 from fd_router.routing.request_queue import Queued, QueueTicket
+from fd_router.spliced_body import Body
 
 
 class ContinuableRequest(RequestThatIsRead):
@@ -41,11 +42,17 @@ class ContinuableRequest(RequestThatIsRead):
         if (streams := self._streams) is not None:
             self._asks = streams.asks(self._request)
 
-    def _body_for(self, dialect: Dialect) -> bytes:
+    def _body_for(self, dialect: Dialect) -> Body:
         """Return the body for an instance of ``dialect``: the client's, or one that asks for ids as well."""
         streams = self._streams
         self._has_asked = self._asks and streams is not None and dialect.ways.tells_ids(chat=streams.chat)
-        return asking_ids(self._request.body) if self._has_asked else self._request.body
+        body = self._asked_body
+        return asking_ids(body) if self._has_asked else body
+
+    @property
+    def _asked_body(self) -> Body:
+        """The client's body, as it asks for the model that was chosen."""
+        return self._request.body if self._route is None else self._route.body
 
     # the stream as long as its first instance sends it
 
@@ -54,7 +61,7 @@ class ContinuableRequest(RequestThatIsRead):
         streams = self._streams
         if streams is None or not head.chunked or head.status != 200:
             return None
-        self._journal = streams.open(self._request, self.record, self.on_stream_broken, aligned=self._has_asked)
+        self._journal = streams.open(self._request, self.on_stream_broken, aligned=self._has_asked)
         return self._journal
 
     def _id_filter(self, head: ResponseHead) -> IdFilter:
@@ -143,8 +150,11 @@ class ContinuableRequest(RequestThatIsRead):
         if journal.lost:
             self._cannot_go_on(streams, journal.lost)
             return None
+        if len(body := self._asked_body) > MOST_READ:
+            self._cannot_go_on(streams, "long_body")
+            return None
         try:
-            source = SourceRequest(self._request.body, chat=streams.chat)
+            source = SourceRequest(bytes(body), chat=streams.chat)
         except ValueError:
             self._cannot_go_on(streams, "body")
             return None
@@ -237,6 +247,11 @@ class ContinuableRequest(RequestThatIsRead):
         self._log_notes()
         self._telemetry.log.info_all([line], self.record.tags)
 
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the answer handed to the client's connection so far."""
+        return self.record.bytes_out + (self._journal.size if self._journal is not None else 0)
+
     # the end
 
     def _close_stream(self, outcome: str) -> None:
@@ -248,4 +263,5 @@ class ContinuableRequest(RequestThatIsRead):
                 continuation.cancel()
         finally:
             if journal is not None:
+                self.record.bytes_out += journal.size
                 journal.end(whole=outcome == "completed" and continuation is None)

@@ -38,8 +38,8 @@ class DecodeAlone(ReschedulablePair):
         instance = decode.instance
         try:
             if self._route is not None:
-                self._follow(self._route)
-                paired.use_body(self._request.body)
+                self._follow()
+                paired.use_body(self._route.body)
             self._drop_texts()
             self.record.attempts += 1
             self._tell_choice(None, instance)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
 from fd_router.errors import BadRequestError
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
@@ -15,6 +13,7 @@ from fd_router.openai.endpoint import WithModel
 from fd_router.routing.request_queue import RequestQueue
 from fd_router.scheduling.pair_seeker import PairSeeker
 from fd_router.scheduling.reservation import Reservation
+from fd_router.spliced_body import Body, base_of
 
 Pair = tuple[Reservation[Instance] | None, Reservation[Instance]]
 
@@ -75,11 +74,11 @@ class ModelSwitch:
 class ModelRoute:
     """Chooses an instance of the request's model, and makes the request ask for the model as that instance calls it.
 
-    ``request`` is what is to be sent after a choice, ``queue`` where the request waits for room.
+    ``body`` is what is to be sent after a choice, ``queue`` where the request waits for room.
     """
 
     __slots__ = (
-        "_allowed", "_asked", "_chain", "_choice", "_completion", "_table", "_with_model", "queue", "request",
+        "_allowed", "_asked", "_chain", "_choice", "_completion", "_request", "_table", "_with_model", "body", "queue",
     )  # fmt: skip
 
     def __init__(
@@ -99,7 +98,8 @@ class ModelRoute:
         self._completion = completion
         self._with_model = with_model
         self._asked = completion.model  # for which the body asks
-        self.request = request
+        self._request = request
+        self.body: Body = request.body
         self.queue = queue
 
     def select(self, tried: Collection[str], completion: Completion | None = None) -> Reservation[Instance]:
@@ -156,15 +156,16 @@ class ModelRoute:
         if not model or model == self._asked:  # "": whatever the client wrote
             return
         try:
-            body = self._with_model(self.request.body, self.request.head.headers, model)
+            body = self._with_model(base_of(self.body), self._request.head.headers, model)
         except (ValueError, RecursionError) as error:
             for reservation in held:
                 if reservation is not None:
                     reservation.release()
             raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
         self._asked = model
-        self.request = msgspec.structs.replace(self.request, body=body)
-        self._completion.replace_body(body)
+        self.body = body
+        if isinstance(body, bytes):
+            self._completion.replace_body(body)
 
     def __repr__(self) -> str:
         return f"<ModelRoute to {self._completion.served_as!r}>"

@@ -79,8 +79,8 @@ class PairRequest(SuspectedPair):
             if self._telemetry.log.info_on:
                 self._notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
             if self._route is not None:
-                self._follow(self._route)
-                paired.use_body(self._request.body)
+                self._follow()
+                paired.use_body(self._route.body)
             self._plan = plan = self._make_plan(paired, prefill, decode)
             is_first = plan.order == "prefill_first"
             self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)

@@ -18,13 +18,13 @@ from fd_router.http.connection_pool import InstancePool, Pools
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import forbids_retry, retry_after_secs
-from fd_router.http.spliced_body import Body
 from fd_router.http.upstream_connection import UpstreamConnection
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
 from fd_router.routing.request import report_failure
 from fd_router.scheduling.reservation import Reservation
+from fd_router.spliced_body import Body
 
 MAX_GATHERED = 8 * 1024 * 1024
 """Bytes of an answer that are held back to look at its end; a longer one goes to the client unseen."""

@@ -9,7 +9,7 @@ from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.pace import Pace
 from fd_router.openai.body_check import check_body
 from fd_router.openai.completion import Completion
-from fd_router.openai.large_bodies import LARGE, UnusualBodyError, as_json_in_slices
+from fd_router.openai.large_bodies import READ_AT_ONCE, UnusualBodyError, as_json_in_slices
 from fd_router.routing.log_tags import request_tags
 from fd_router.routing.phase import PREPARING
 from fd_router.routing.waiting_request import WaitingRequest
@@ -25,10 +25,13 @@ class RequestThatIsRead(WaitingRequest):
     def start(self) -> None:
         """Read the request and send it where scheduling chooses."""
         body = self._request.body
-        if len(body) > LARGE and len(body) > self._context.endpoint.read_at_once:
+        if len(body) > READ_AT_ONCE and len(body) > self._context.endpoint.read_at_once:
             self._preparing = asyncio.get_running_loop().create_task(self._start_slowly(body))
         elif (completion := self._read(body)) is not None:
-            self._let_in(completion)
+            if self._grant is None:  # nearly always
+                self._go_on(completion)
+            else:
+                self._let_in(completion, self._grant)
 
     async def _start_slowly(self, body: bytes) -> None:
         """Do the same with a very large body, in steps between which others have a turn."""
@@ -44,7 +47,7 @@ class RequestThatIsRead(WaitingRequest):
             self.on_bug(error)
         self._preparing = None
         if self._phase is PREPARING and self._completion is not None:
-            self._let_in(self._completion)
+            self._let_in(self._completion, self._grant)
 
     async def _read_slowly(self, body: bytes, unread: int) -> None:
         """Read ``body``, which lacks ``unread`` characters of text."""
@@ -101,9 +104,8 @@ class RequestThatIsRead(WaitingRequest):
         self.record.key = grant.name
         return grant
 
-    def _let_in(self, completion: Completion) -> None:
+    def _let_in(self, completion: Completion, grant: KeyGrant | None) -> None:
         """Go on with what has been read, once other routers have been asked where its key's limits are theirs too."""
-        grant = self._grant
         if grant is not None and grant.must_ask:
             self._preparing = asyncio.get_running_loop().create_task(self._go_on_if_let_in(grant, completion))
         else:

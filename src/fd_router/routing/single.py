@@ -81,7 +81,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         """Choose an instance of the request's model, not one of ``tried`` (keys) if there is another."""
         reservation = route.select(tried)
         try:
-            self._follow(route)
+            self._follow()
         except BaseException:
             reservation.release()
             raise
@@ -154,7 +154,8 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         else:
             self._move(AWAITING)
             record.sent_at = self._context.clock()
-        pool, reservation, body = self._pool, self._reservation, request.body
+        pool, reservation, route = self._pool, self._reservation, self._route
+        body = request.body if route is None else route.body
         message = pool.message
         if self._asks and reservation is not None:
             body = self._body_for(reservation.instance.dialect)

@@ -43,7 +43,7 @@ class StoredAnswerRequest(SingleInstanceRequest):
         if not self._excluded and (keeper := self._keeper()) is not None:
             if self._route is not None:
                 self._route.go_to([card.name for card in keeper.models])
-                self._follow(self._route)
+                self._follow()
             self._reservation = reservation = Reservation(keeper, completion.tokens)
             self._send_to(reservation)
         else:

@@ -23,6 +23,10 @@ class Watched(Protocol):
     record: RequestRecord
 
     @property
+    def bytes_sent(self) -> int:
+        """Bytes of the answer handed to the client's connection so far."""
+
+    @property
     def waits_until(self) -> float:
         """Until when it may wait in the queue, in seconds of the clock; 0.0: it doesn't wait there."""
 
@@ -103,7 +107,7 @@ class Watchdog:
         now = self._clock()
         for request in requests:
             record = request.record
-            state = (record.attempts, record.first_byte_at, record.bytes_out)
+            state = (record.attempts, record.first_byte_at, request.bytes_sent)
             seen = self._seen.get(id(record))
             if seen is None or seen.state != state:
                 self._seen[id(record)] = _Seen(record, state, now, patience)

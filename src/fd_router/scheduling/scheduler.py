@@ -58,11 +58,7 @@ class Scheduler(Generic[InstanceT]):
 
         Raises NoInstanceError when nothing is available, SaturatedError when nothing has headroom.
         """
-        candidates = self._group.candidates(tried)
-        if not candidates and not self._group.is_reserve:
-            candidates = self._group.candidates()
-        if not candidates:
-            raise self._none()
+        candidates = self._group.candidates(tried) or self._although_tried()
         if (expand := self._expand) is not None:
             candidates = expand(candidates)
         chosen = self._policy.choose(request, candidates)  # also among one: a policy may want to remember it
@@ -70,6 +66,13 @@ class Scheduler(Generic[InstanceT]):
         if expand is not None:
             return reserve(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
         return Reservation(chosen, request.tokens, tracker)  # type: ignore[arg-type]  # one of what it was given
+
+    def _although_tried(self) -> Sequence[InstanceT]:
+        """Return those that were tried, since no other is left; not again of the reserve. Raises NoInstanceError."""
+        candidates = () if self._group.is_reserve else self._group.candidates()
+        if not candidates:
+            raise self._none()
+        return candidates
 
     def explain(self, request: RequestView, draw: Draw, seeker: object = None) -> tuple[Verdict]:  # noqa: ARG002
         """Explain what ``select`` would choose now, without counting or changing anything. Raises NoInstanceError.

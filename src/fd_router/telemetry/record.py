@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -23,11 +22,10 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     status: int  # of the instance's answer, 0: there was none
 
 
-@dataclass(slots=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct, gc=False):
     """Filled by the request on the way, read by the sinks when it is over.
 
-    No Struct, although one is made sooner: to set what is set on the way, half of it, costs eight times as much there.
+    A Struct: what it gains when it is made, with thirty members, is more than what setting the dozen that change loses.
     Times are monotonic seconds; 0.0 means that it never came to that.
     """
 

@@ -36,7 +36,27 @@ class SimulateOptions(RunOptions, frozen=True):
             form="KEY=VALUE",
         ),
     ] = ()
-    instances: Annotated[int, Option(help="Instances in the fleet.", minimum=1, maximum=10_000)] = 8
+    instances: Annotated[
+        str,
+        Option(
+            help="Instances in the fleet; with --splitwise prefill and decode ones as 6+2, or several such to compare.",
+            pattern=r"[1-9]\d{0,4}(\+[1-9]\d{0,4})?(,[1-9]\d{0,4}\+[1-9]\d{0,4})*",
+            form="8 or, with --splitwise, 6+2,5+3",
+        ),
+    ] = "8"
+    splitwise: Annotated[
+        bool,
+        Option(
+            help="Prefill and decode instances: policies are PREFILL+DECODE, as process_tokens+request_num; without "
+            "the second one it is scheduler.decode-policy."
+        ),
+    ] = False
+    transfer_ms: Annotated[
+        float, Option(help="With --splitwise, how long any KV cache is on its way to decode, …", unit="ms", minimum=0)
+    ] = 0.0
+    transfer_ms_per_1k_tokens: Annotated[
+        float, Option(help="… and how much longer for each 1,000 tokens of the prompt.", unit="ms", minimum=0)
+    ] = 0.0
     load: Annotated[
         float,
         Option(
@@ -117,12 +137,30 @@ class SimulateOptions(RunOptions, frozen=True):
         return msgspec.structs.replace(engine, chunk_tokens=self.chunk_tokens, kv_tokens=self.kv_tokens)
 
     @property
+    def ratios(self) -> list[tuple[int, int]]:
+        """Prefill and decode instances of each fleet to compare. Raises ConfigError when these aren't told."""
+        halves = [each.partition("+") for each in self.instances.split(",")]
+        if not all(decodes for _, _, decodes in halves):
+            raise ConfigError(f"--instances {self.instances}: with --splitwise, give prefill and decode ones, as 6+2")
+        return [(int(prefills), int(decodes)) for prefills, _, decodes in halves]
+
+    @property
     def fleet(self) -> Fleet:
-        """The fleet. Raises ConfigError when more instances join than there are."""
+        """The fleet, the first one where several are compared. Raises ConfigError when more join than there are."""
+        if not self.splitwise and not self.instances.isdigit():
+            raise ConfigError(f"--instances {self.instances}: prefill and decode instances need --splitwise")
+        number = sum(self.ratios[0]) if self.splitwise else int(self.instances)
         joins = tuple(float(each) for each in self.join_at.split(",") if each)
-        if len(joins) >= self.instances:
-            raise ConfigError(f"--join-at {self.join_at}: one of {self.instances} instances must be there at the start")
-        return Fleet(self.instances, self.engine, tuple(float(each) for each in self.speeds.split(",") if each), joins)
+        if len(joins) >= number:
+            raise ConfigError(f"--join-at {self.join_at}: one of {number} instances must be there at the start")
+        return Fleet(number, self.engine, tuple(float(each) for each in self.speeds.split(",") if each), joins)
+
+    @property
+    def capacity(self) -> float:
+        """What all instances prefill, in tokens/s; with pairs, the prefill instances of the first fleet."""
+        if not self.splitwise:
+            return self.fleet.prefill_tokens_per_sec
+        return msgspec.structs.replace(self.fleet, instances=self.ratios[0][0]).prefill_tokens_per_sec
 
     @property
     def several(self) -> Routers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -61,7 +62,7 @@ class SimulatedRouter:
         )
         chooser = make_policy(policy, environment, options, own_options=options.policy_options)
         if ":" in policy:
-            chooser = _checked(chooser, policy, environment)
+            chooser = checked(chooser, policy, environment)
         self.group: UnlimitedGroup[Instance] = UnlimitedGroup(())
         self.scheduler = Scheduler(self.group, chooser, lambda: "")
         if learning is not None and isinstance(self.index, ToldPrefixIndex):
@@ -104,7 +105,7 @@ class _Members:
         """See ``Registry``."""
 
 
-def _checked(policy: Policy, name: str, environment: Environment) -> Policy:
+def checked(policy: Policy, name: str, environment: Environment) -> Policy:
     """Where the router would go on with another policy and log a line, the simulation ends: its figures would lie."""
 
     def fail(hook: str, kind: str, detail: str) -> None:
@@ -114,10 +115,13 @@ def _checked(policy: Policy, name: str, environment: Environment) -> Policy:
     return PluginGuard(policy, RequestNumPolicy(environment), fail)
 
 
-def make_instances(number: int) -> list[Instance]:
-    """Make the members of a fleet, ordered by URL, as a registry gives them."""
-    hosts = [f"10.{place >> 16 & 255}.{place >> 8 & 255}.{place & 255}" for place in range(1, number + 1)]
-    members = [Instance(Registration(role="mixed", host_ip=host, port=8000, metrics_port=8000)) for host in hosts]
+def make_instances(
+    number: int, role: Literal["mixed", "prefill", "decode"] = "mixed", after: int = 0
+) -> list[Instance]:
+    """Make the members of a fleet, ordered by URL, as a registry gives them. ``after``: so many have an address."""
+    places = range(after + 1, after + number + 1)
+    hosts = [f"10.{place >> 16 & 255}.{place >> 8 & 255}.{place & 255}" for place in places]
+    members = [Instance(Registration(role=role, host_ip=host, port=8000, metrics_port=8000)) for host in hosts]
     for member in members:
         member.health = Health.HEALTHY
     return sorted(members, key=lambda member: member.url)

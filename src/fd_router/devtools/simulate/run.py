@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fd_router.devtools.recordings.any_trace import read_any_trace
 from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.report.plots import MISSING, can_plot, write_plots
 from fd_router.devtools.report.tables import LEGEND, json_of, tables_of
 from fd_router.devtools.simulate.options import SimulateOptions
+from fd_router.devtools.simulate.pair_runs import pair_runs
 from fd_router.devtools.simulate.simulator import Fleet, simulate
 from fd_router.devtools.simulate.tune import show_tuned
 from fd_router.devtools.simulate.tuning import tune
@@ -28,6 +30,8 @@ _WIDE = 160  # columns of a page that no terminal limits
 
 def run(options: SimulateOptions) -> int:
     """Simulate, print, write; return the exit code. Raises TraceError, ConfigError, OSError."""
+    if options.splitwise:
+        return _run_pairs(options)
     if options.tune:
         return _run_tune(options)
     if options.what_if:
@@ -38,6 +42,7 @@ def run(options: SimulateOptions) -> int:
     load = _offered(requests, fleet)
     conditions: dict[str, object] = {
         **msgspec.to_builtins(options),
+        "instances": fleet.instances,
         "requests": len(requests),
         "speed": speed,
         "offered_load": load,
@@ -67,6 +72,28 @@ def _run_what_if(options: SimulateOptions) -> int:
     title = "\n".join((f"{_title(options, requests, fleet)}; {measured}", *truth))
     show([recorded, *results], title, conditions, as_json=options.json, out=options.out)
     return 0
+
+
+def _run_pairs(options: SimulateOptions) -> int:
+    runs = pair_runs(options)
+    requests, speed = _arrivals(options)
+    results = []
+    with progress_bar() as progress:
+        for each in runs:
+            task = progress.add_task(each.name, total=len(requests))
+            done = partial(_show_done, progress, task)
+            results.append(msgspec.structs.replace(each.result(requests, options.seed, done), limits=options.limits))
+    title = (
+        f"{Path(options.trace).name}: {len(requests):,} requests in {requests[-1].at:,.0f} s to pairs of instances of "
+        f"{options.fleet.engine.prefill_tokens_per_sec:,.0f} tokens/s"
+    )
+    conditions = {**msgspec.to_builtins(options), "requests": len(requests), "speed": speed}
+    show(results, title, conditions, as_json=options.json, out=options.out)
+    return 0
+
+
+def _show_done(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)
 
 
 def _run_tune(options: SimulateOptions) -> int:
@@ -131,7 +158,7 @@ def _arrivals(options: SimulateOptions) -> tuple[list[TraceRequest], float]:
     requests = capped(requests, options.max_output)
     speed = options.speed
     if options.load:
-        speed = speed_for_load(requests, options.load, options.fleet.prefill_tokens_per_sec)
+        speed = speed_for_load(requests, options.load, options.capacity)
     return at_speed(requests, speed), speed
 
 

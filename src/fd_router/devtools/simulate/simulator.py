@@ -117,13 +117,7 @@ class Simulator:
         self.now = 0.0
         self._options = options
         self._servers = [_Server(place, _engine(fleet.engine_of(place))) for place in range(fleet.instances)]
-        self._routers = [
-            SimulatedRouter(
-                f"router {number}", make_instances(fleet.instances), policy, options, seed + number,
-                clock=self._clock, later=self._later, is_shared=routers.interval > 0,
-            )
-            for number in range(routers.number)
-        ]  # fmt: skip
+        self._routers = self._make_routers(fleet, policy, seed, routers)
         self._by_key = {instance.key: place for place, instance in enumerate(self._routers[0].instances)}
         self._agenda: list[tuple[float, int]] = []  # when which server's engine has something; stale ones are skipped
         self._outcomes: list[Outcome] = []
@@ -132,12 +126,24 @@ class Simulator:
         for number, at in enumerate(sorted(fleet.joins), 1):
             self._later(at, partial(self._join, fleet.instances - len(fleet.joins) + number))
         self._periodic: list[tuple[float, Callable[[], None]]] = [(options.eviction_interval_secs, self._sweep)]
-        if Need.REPORTED_LOADS in find_policy(policy, options.policy_folder).needs:
+        if Need.REPORTED_LOADS in self._needs(policy):
             self._periodic.append((options.load_scrape_interval_secs, self._scrape))
             if not options.cache_instance_max_blocks:
                 self._limit_index(fleet.engine.cache_tokens)
         if routers.interval and routers.number > 1:
             self._periodic.append((routers.interval, self._share))
+
+    def _needs(self, policy: str) -> frozenset[Need]:
+        return find_policy(policy, self._options.policy_folder).needs
+
+    def _make_routers(self, fleet: Fleet, policy: str, seed: int, routers: Routers) -> Sequence[SimulatedRouter]:
+        return [
+            SimulatedRouter(
+                f"router {number}", make_instances(fleet.instances), policy, self._options, seed + number,
+                clock=self._clock, later=self._later, is_shared=routers.interval > 0,
+            )
+            for number in range(routers.number)
+        ]  # fmt: skip
 
     def run(
         self, requests: Sequence[TraceRequest], on_progress: Callable[[int], None] = lambda _: None

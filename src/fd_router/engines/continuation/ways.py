@@ -11,6 +11,7 @@ from fd_router.openai.continuation.event_json import encode
 from fd_router.openai.continuation.generated import Generated
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.openai.json_splice import add_members, drop_members
+from fd_router.spliced_body import Body
 
 ByTokens = Callable[[SourceRequest, list[int], list[int]], bytes]
 """(request, the prompt's ids, ids generated) → the body. Raises ValueError when it can't be made."""
@@ -91,6 +92,6 @@ PLAIN: Final = Ways(
 """What any engine does that speaks OpenAI's protocol. That has no way to go on with a chat."""
 
 
-def asking_ids(body: bytes) -> bytes:
+def asking_ids(body: Body) -> Body:
     """Return the body of a request whose answer shall tell its ids. Raises ValueError when it is no JSON object."""
     return add_members(drop_members(body, (TELLS_IDS,)), b'"%b":true' % TELLS_IDS.encode())

@@ -8,6 +8,7 @@ import msgspec
 
 from fd_router.engines.pairing import Order, PairedRequest, PairMember, PairPlan
 from fd_router.engines.pairings.vllm_bodies import TRANSFER, VllmPairing, bare_body, decode_body, prefill_body
+from fd_router.spliced_body import Body
 
 
 class _PrefillAnswer(msgspec.Struct):
@@ -32,11 +33,11 @@ class NixlPullPlan(PairPlan):
 
     paired: PairedRequest
 
-    def prefill_body(self) -> bytes:
+    def prefill_body(self) -> Body:
         """Ask for one token, and for the cache to be kept."""
         return prefill_body(self.paired)
 
-    def decode_body(self, prefill_answer: bytes | None) -> bytes:
+    def decode_body(self, prefill_answer: bytes | None) -> Body:
         """Put in what prefill says of its blocks. Raises ValueError when it says nothing: decode would compute anew."""
         told = _decode_answer(prefill_answer or b"").kv_transfer_params
         parameters = _decode_parameters(told)

@@ -13,6 +13,7 @@ import msgspec
 from fd_router.engines.pairing import PairedRequest, PairMember, PairPlan
 from fd_router.engines.pairings.vllm_bodies import VllmPairing, decode_body, engine_id_of, fresh_id, prefill_body
 from fd_router.http.messages import Request
+from fd_router.spliced_body import Body
 
 
 class TransferPlan(PairPlan):
@@ -20,14 +21,14 @@ class TransferPlan(PairPlan):
 
     blames_both: ClassVar[bool] = True
 
-    for_prefill: bytes
-    for_decode: bytes
+    for_prefill: Body
+    for_decode: Body
 
-    def prefill_body(self) -> bytes:
+    def prefill_body(self) -> Body:
         """Return the body."""
         return self.for_prefill
 
-    def decode_body(self, prefill_answer: bytes | None) -> bytes:  # noqa: ARG002
+    def decode_body(self, prefill_answer: bytes | None) -> Body:  # noqa: ARG002
         """Return the body."""
         return self.for_decode
 

@@ -14,6 +14,7 @@ from fd_router.engines.pairing import PairedRequest, Pairing, PairMember, PairPl
 from fd_router.engines.pairings.asked_shape import AskedShape, read_shape
 from fd_router.errors import BadRequestError
 from fd_router.openai.json_splice import add_members, drop_members
+from fd_router.spliced_body import base_of
 
 OWN_MEMBERS: Final = ("bootstrap_host", "bootstrap_port", "bootstrap_room", "bootstrap_pair_key")
 
@@ -38,7 +39,7 @@ class SglangPairing(Pairing):
         """Plan one attempt. Raises BadRequestError for what a decode instance can't answer."""
         if not request.prepared:
             request.prepared = drop_members(request.body, OWN_MEMBERS)
-            request.asked = _checked(read_shape(request.body))
+            request.asked = _checked(read_shape(base_of(request.body)))
         host, port = prefill.host_ip, prefill.bootstrap_port or None  # None: decode takes its own --disaggregation-…
         number = _sequences(request.asked)
         told: dict[str, Any]

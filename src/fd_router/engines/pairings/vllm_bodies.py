@@ -14,6 +14,7 @@ import msgspec
 from fd_router.engines.pairing import PairedRequest, Pairing, PairMember, PairPlan, SameBody
 from fd_router.engines.pairings.asked_shape import AskedShape, read_shape
 from fd_router.openai.json_splice import add_members, drop_members
+from fd_router.spliced_body import Body, base_of
 
 TRANSFER: Final = "kv_transfer_params"
 
@@ -32,12 +33,12 @@ PREFILL_PARAMETERS: Final[Mapping[str, Any]] = {"do_remote_decode": True, "do_re
 def shape_of(request: PairedRequest) -> AskedShape:
     """Return what the body asks for, read once."""
     if request.asked is None:
-        request.asked = read_shape(request.body)
+        request.asked = read_shape(base_of(request.body))
     shape: AskedShape = request.asked
     return shape
 
 
-def bare_body(request: PairedRequest) -> bytes:
+def bare_body(request: PairedRequest) -> Body:
     """Return the client's body without parameters of its own. Raises ValueError when it is no JSON object."""
     if not request.prepared:
         request.prepared = drop_members(request.body, (TRANSFER,))
@@ -51,7 +52,7 @@ def given_prompt(shape: AskedShape) -> dict[str, Any]:
     return {"prompt_token_ids": ids} if isinstance(ids, list) else {}
 
 
-def prefill_body(request: PairedRequest, **more: Any) -> bytes:
+def prefill_body(request: PairedRequest, **more: Any) -> Body:
     """Return the body by which the prefill instance computes the prompt and keeps its cache."""
     shape = shape_of(request)
     parameters = msgspec.json.encode({**PREFILL_PARAMETERS, **more, **given_prompt(shape)})
@@ -60,7 +61,7 @@ def prefill_body(request: PairedRequest, **more: Any) -> bytes:
     return add_members(drop_members(bare_body(request), NOT_FOR_PREFILL[1:]), members)
 
 
-def decode_body(request: PairedRequest, parameters: bytes) -> bytes:
+def decode_body(request: PairedRequest, parameters: bytes) -> Body:
     """Return the client's body with ``parameters`` (JSON), which tell the decode instance where the cache is."""
     if prompt := given_prompt(shape_of(request)):
         parameters = msgspec.json.encode({**msgspec.json.decode(parameters), **prompt})

@@ -96,7 +96,7 @@ class SourceRequest:
         names = {*changed, *dropped}
         members = b",".join([msgspec.json.encode(name) + b":" + _encode(value) for name, value in changed.items()])
         body = drop_members(self.body, names)
-        return add_members(body, members) if members else body
+        return bytes(add_members(body, members) if members else body)
 
     def raw(self, name: str) -> bytes:
         """Return the value of a member as it stands in the body. Raises ValueError when it isn't there."""

@@ -8,6 +8,7 @@ from fd_router.openai.completion import Completion, Headers, RequestFields, is_t
 from fd_router.openai.endpoint import Endpoint
 from fd_router.openai.form_body import boundary_of, read_form, set_field
 from fd_router.openai.json_body import fields_of, read_object
+from fd_router.spliced_body import Body
 
 BYTES_PER_TOKEN: Final = 320
 """Of a recording, about: Whisper makes 50 tokens of a second, which compressed has some 16 KB."""
@@ -27,7 +28,7 @@ def read_recording(body: bytes, headers: Headers) -> Completion:
     return completion
 
 
-def form_with_model(body: bytes, headers: Headers, model: str) -> bytes:
+def form_with_model(body: bytes, headers: Headers, model: str) -> Body:
     """Return a form that asks for ``model``; its other parts stay as they came."""
     return set_field(body, boundary_of(headers), "model", model)
 

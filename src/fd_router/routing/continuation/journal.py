@@ -12,7 +12,6 @@ from collections.abc import Callable, MutableSequence
 from typing import Final
 
 from fd_router.http.dechunk import dechunked
-from fd_router.telemetry.record import RequestRecord
 
 ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How a chunk ends whose last event is whole. No event has an empty line in it."""
@@ -34,8 +33,11 @@ may not.
 _LOOK_OF_EVENTS: Final = re.compile(rb"(?:\r\n)?(?:[0-9A-Fa-f]+\r\n)?(?:data|event|id|retry)?:")
 """How a stream of events begins, behind the length of a chunk."""
 
-STEP: Final = 8 * 1024
-"""By so many bytes a journal takes of the budget; its pieces are joined then, so that they take no more than that."""
+STEP: Final = 4 * 1024
+"""By so many bytes a journal takes of the budget. Its pieces are joined then: an object for each takes 50 bytes."""
+
+TAIL: Final = 8 * 1024
+"""Bytes at the end of what was joined in which the last events are."""
 
 _SUSPECT: Final = (b'"abort"', b'"error"', b'"pd_reschedule"', b'"recover_stop"')
 """Without one of these there is no such event."""
@@ -85,7 +87,6 @@ class JournalBudget:
 class Journal:
     """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep.
 
-    It counts them in its request's ``record``, and measures by that what it keeps.
     ``aligned``: whole events only are handed on, also when nothing is kept any more.
     ``on_broken`` hears of an event by which the instance gives up; it and what follows are held back until the one who
     hears of it either takes the stream away, or has it handed on (``hand_on``).
@@ -93,20 +94,18 @@ class Journal:
 
     __slots__ = (
         "_blocks", "_budget", "_end", "_held", "_is_aligned", "_is_broken", "_is_unlearnt", "_learnt", "_limit",
-        "_on_broken", "_pieces", "_record", "_taken", "_until", "_usual", "_write", "lost",
+        "_on_broken", "_pieces", "_taken", "_until", "_usual", "_write", "lost", "size",
     )  # fmt: skip
 
     def __init__(
         self,
         budget: JournalBudget,
         limit: int,
-        record: RequestRecord,
         on_broken: Callable[[], None],
         *,
         aligned: bool = False,
     ) -> None:
         self._budget = budget
-        self._record = record
         self._limit = limit
         self._on_broken = on_broken
         self._is_aligned = aligned
@@ -114,7 +113,9 @@ class Journal:
         self._blocks: list[bytes] = []  # many pieces joined: an object for each would take as much as they
         self._pieces: MutableSequence[bytes] = []  # once all is lost, the last few
         self._taken = 0  # of the budget …
-        self._until = record.bytes_out  # … which is enough until so many bytes were counted
+        self._until = 0  # … which is enough for so many bytes
+        self.size = 0
+        """The bytes that came. Here and not in the request's record, whose members cost four times as much to set."""
         self._held = b""
         self._usual = _NEVER  # how a piece ends that needs no other look …
         self._end = _NOTHING  # … and where that is
@@ -126,7 +127,9 @@ class Journal:
 
     def begin(self, first: bytes) -> bytes:
         """Begin with the first bytes of the body. Returns what of them is to be handed on, with the answer's head."""
-        self._count(first)
+        self.size = size = len(first)
+        if size > self._until:
+            self._grow(size)
         end = _end_of_events(first)
         if end and not self.lost and (broken := _broken_at(first, end)) >= 0:
             end, self._is_broken = _end_of_events(first, broken), True
@@ -147,8 +150,7 @@ class Journal:
 
     def feed(self, data: bytes) -> None:
         """Take more of the stream."""
-        record = self._record  # ``_count``, without a call
-        record.bytes_out = size = record.bytes_out + len(data)
+        self.size = size = self.size + len(data)
         if size > self._until:
             self._grow(size)
         if data[self._end] == self._usual:  # ``endswith`` costs half as much again
@@ -165,8 +167,8 @@ class Journal:
     def recent(self) -> bytes:
         """Return the last of what came."""
         pieces = self._pieces
-        before = self._blocks[-1:] if len(pieces) < RECENT else ()
-        return b"".join((*before, *list(pieces)[-RECENT:], self._held))
+        before = self._blocks[-1][-TAIL:] if self._blocks and len(pieces) < RECENT else b""
+        return b"".join((before, *list(pieces)[-RECENT:], self._held))
 
     @property
     def last_sent(self) -> bytes:
@@ -262,14 +264,8 @@ class Journal:
                 self._usual = self._learnt = usual[0]
                 self._end = slice(-len(usual[0]), None)
 
-    def _count(self, data: bytes) -> None:
-        record = self._record
-        record.bytes_out = size = record.bytes_out + len(data)
-        if size > self._until:
-            self._grow(size)
-
     def _grow(self, size: int) -> None:
-        """Take more of the budget, for ``size`` bytes counted; without it, nothing more is kept."""
+        """Take more of the budget, for ``size`` bytes; without it, nothing more is kept."""
         more = max(STEP, size - self._until)
         if self._taken + more > self._limit:
             self.close("too_long")
@@ -279,8 +275,15 @@ class Journal:
             self._taken += more
             self._until += more
             if self._pieces:
-                self._blocks.append(b"".join(self._pieces))
-                self._pieces.clear()
+                self._join()
+
+    def _join(self) -> None:
+        """Join the pieces, and with them the blocks that are no larger: some ten are left, however long the stream."""
+        block, blocks = b"".join(self._pieces), self._blocks
+        self._pieces.clear()
+        while blocks and len(blocks[-1]) < 2 * len(block):
+            block = blocks.pop() + block
+        blocks.append(block)
 
     def __repr__(self) -> str:
         state = self.lost or f"{sum(map(len, (*self._blocks, *self._pieces)))} bytes kept, {len(self._held)} held back"

@@ -10,10 +10,12 @@ from fd_router.http.messages import Request
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.journal import Journal, JournalBudget
 from fd_router.telemetry.metrics.continuation import ContinuationMetrics
-from fd_router.telemetry.record import RequestRecord
 
 HEADER = b"x-router-continue"
 """By which a request asks for less than the option allows: ``exact``, or ``off``."""
+
+MOST_READ = 4 * 1024 * 1024
+"""Bytes of a request that is read once more when its stream goes on: more than prompts have; it takes 50 ms at most."""
 
 
 class StreamKeeper:
@@ -34,9 +36,7 @@ class StreamKeeper:
         self.chat = chat
         self._budget = budget
 
-    def open(
-        self, request: Request, record: RequestRecord, on_broken: Callable[[], None], *, aligned: bool
-    ) -> Journal | None:
+    def open(self, request: Request, on_broken: Callable[[], None], *, aligned: bool) -> Journal | None:
         """Return a journal for the stream that answers ``request``; None if that shall break with its instance.
 
         ``aligned``: it hands on whole events only, also where it can't keep them.
@@ -45,12 +45,12 @@ class StreamKeeper:
         if options.continue_streams == "off" or request.header(HEADER) == b"off":
             return None
         self._budget.limit = options.journals_mb << 20
-        return Journal(self._budget, options.stream_journal_kb << 10, record, on_broken, aligned=aligned)
+        return Journal(self._budget, options.stream_journal_kb << 10, on_broken, aligned=aligned)
 
     def asks(self, request: Request) -> bool:
         """Return whether the stream is to go on by token ids only, for which its client doesn't ask itself."""
         option = self.live.current.proxy.continue_streams
-        if option == "off" or not self.is_exact(request):
+        if option == "off" or not self.is_exact(request) or len(request.body) > MOST_READ:
             return False
         try:
             wants = SourceRequest(request.body, chat=self.chat).wants_ids

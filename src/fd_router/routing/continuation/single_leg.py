@@ -8,7 +8,6 @@ from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import Pools
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
-from fd_router.http.spliced_body import Body
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
@@ -16,6 +15,7 @@ from fd_router.routing.continuation.contracts import LegListener
 from fd_router.routing.request import report_failure, tell_status
 from fd_router.scheduling.ranks import RankReservation
 from fd_router.scheduling.reservation import Reservation
+from fd_router.spliced_body import Body
 
 
 class SingleLeg(UpstreamRequest):

@@ -320,7 +320,7 @@ class StreamContinuation:
         self._attempts += 1
         body = plan.body
         if self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat):
-            body = asking_ids(body)
+            body = bytes(asking_ids(body))
         self._leg = leg = self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
         if self._why in LEFT_FOR_GOOD and leg.instances[-1].key in self._excluded:
             self._leg = None
