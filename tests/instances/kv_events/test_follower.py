@@ -82,7 +82,10 @@ async def test_a_healthy_instance_is_asked_once_and_followed_until_it_is_lost(in
     assert len(rig.added) == 2
 
 
-@pytest.mark.parametrize("answer", [(404, b""), (200, b"{}"), UpstreamError("refused", "gone", instance="10.0.0.1:8000")])
+NO_ANSWER = UpstreamError("refused", "gone", instance="10.0.0.1:8000")
+
+
+@pytest.mark.parametrize("answer", [(404, b""), (200, b"{}"), NO_ANSWER])
 async def test_one_that_tells_of_none_is_asked_again_later(instance: Instance, answer: Any) -> None:
     rig = Rig([instance])
     rig.answer = answer

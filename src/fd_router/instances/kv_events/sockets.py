@@ -17,7 +17,7 @@ INTERVAL_SECS: Final = 0.005
 """Between two looks. What an engine has evicted is thought to be there for so long."""
 
 MORE_SECS: Final = 0.0003
-"""What each socket adds to that: looking at one takes about 1 us, so that looking takes some 0.3 % of a core at most."""
+"""What each socket adds to that: looking at one takes about 1 us, so all looking takes some 0.3 % of a core."""
 
 AT_ONCE_SECS: Final = 0.002
 """How long messages are taken at a stretch: requests have their turn in between."""
