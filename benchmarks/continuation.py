@@ -1,7 +1,8 @@
 """Streams that survive their instances: one of eight is killed (SIGKILL) every 2 seconds and started again.
 
-``python benchmarks/continuation.py [streams [seconds]]``. Half are chats, half are completions, all with
-token ids. Exits with 1 if more than one in a thousand doesn't end, if one isn't what an unbroken run says, or if more
+``python benchmarks/continuation.py [--pairs] [streams [seconds]]``. Half are chats, half are completions, all with
+token ids; ``--pairs``: at pairs of prefill and decode instances, four of each. Exits with 1 if more than one in a
+thousand doesn't end, if one isn't what an unbroken run says, or if more
 than one in a hundred waited for longer than 300 ms, from an instance's end to the next one's first event.
 """
 
@@ -11,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ async def stream(port: int, path: str, expected: str, tally: Tally) -> None:
         tally.different += 1
 
 
-async def kill_in_turn(fleet: Fleet, stop: asyncio.Event) -> int:
+async def kill_in_turn(fleet: Fleet, roles: Sequence[str], stop: asyncio.Event) -> int:
     """Kill one after the other, and start it again at its port. Returns how many were killed."""
     kills = 0
     while not stop.is_set():
@@ -88,21 +90,25 @@ async def kill_in_turn(fleet: Fleet, stop: asyncio.Event) -> int:
             at = kills % INSTANCES
             port = fleet.mocks[at].port
             await asyncio.to_thread(fleet.mocks[at].kill)
-            fleet.mocks[at] = await asyncio.to_thread(fleet.add, MockProcess(port=port, **MOCK))
+            fleet.mocks[at] = await asyncio.to_thread(
+                fleet.add, MockProcess(port=port, role=roles[at % len(roles)], **MOCK)
+            )
             kills += 1
     return kills
 
 
-async def run(streams: int, seconds: float) -> int:
+async def run(streams: int, seconds: float, *, pairs: bool) -> int:
+    roles = ("prefill", "decode") if pairs else ("mixed",)
     tally, stop = Tally(), asyncio.Event()
-    with Fleet(INSTANCES, mock=MOCK) as fleet:
+    with Fleet(INSTANCES, mock=MOCK, roles=roles, config={"server": {"splitwise": pairs}}) as fleet:
         unbroken = {}
         for path in PATHS:
             body = json.dumps(request(path)).encode()
-            unbroken[path] = normal(
-                (await fetch("127.0.0.1", fleet.port, "POST", path, body=body, timeout_secs=60)).body
-            )
-        killing = asyncio.create_task(kill_in_turn(fleet, stop))
+            answer = await fetch("127.0.0.1", fleet.port, "POST", path, body=body, timeout_secs=60)
+            if answer.status != 200:
+                sys.exit(f"an unbroken run is answered with {answer.status}: {answer.body!r}")
+            unbroken[path] = normal(answer.body)
+        killing = asyncio.create_task(kill_in_turn(fleet, roles, stop))
         begun, tasks = time.monotonic(), []
         for number in range(streams):
             path = PATHS[number % 2]
@@ -126,9 +132,11 @@ async def run(streams: int, seconds: float) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run it with what the command line says."""
+    pairs = "--pairs" in arguments
+    arguments = [argument for argument in arguments if argument != "--pairs"]
     streams = int(arguments[0]) if arguments else 1000
     seconds = float(arguments[1]) if len(arguments) > 1 else 60.0
-    return uvloop.run(run(streams, seconds))
+    return uvloop.run(run(streams, seconds, pairs=pairs))
 
 
 if __name__ == "__main__":

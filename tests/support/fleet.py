@@ -46,11 +46,19 @@ def sample(text: str, name: str, **labels: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in wanted))
 
 
+def transfer(role: str, port: int) -> dict[str, Any]:
+    """Return what one of a pair registers of how its cache is handed over."""
+    if role == "mixed":
+        return {}
+    ways = {"transfer_protocol": ["rdma"], "rdma_ports": [str(port)], "device_ids": ["0"]}
+    return {"connector_port": port, "tp_size": 1, **ways}
+
+
 class Fleet:
     """A router that keeps ``instances`` mocks (from register.yaml), and what stands at ``ports`` beside them.
 
-    ``mock`` are the mocks' options, ``config`` the router's sections over ``CALM``. Leaving it checks that every
-    count is back at zero and that the router saw no bug of its own.
+    ``mock`` are the mocks' options, ``roles`` theirs in turn, ``config`` the router's sections over
+    ``CALM``. Leaving it checks that every count is back at zero and that the router saw no bug of its own.
     """
 
     def __init__(
@@ -60,13 +68,17 @@ class Fleet:
         config: Mapping[str, Mapping[str, Any]] | None = None,
         mock: Mapping[str, Any] = QUICK,
         ports: Sequence[int] = (),
+        roles: Sequence[str] = ("mixed",),
     ) -> None:
         sections = {name: {**CALM.get(name, {}), **(config or {}).get(name, {})} for name in {*CALM, *(config or {})}}
         with contextlib.ExitStack() as stack:
-            self.mocks = [self._own(stack, MockProcess(**mock)) for _ in range(instances)]
+            told = [roles[number % len(roles)] for number in range(instances)]
+            self.mocks = [self._own(stack, MockProcess(role=role, **mock)) for role in told]
             self.expected = instances + len(ports)
-            listed = [*ports, *(each.port for each in self.mocks)]
-            entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": port} for port in listed]
+            listed = [*(("mixed", port) for port in ports), *zip(told, (each.port for each in self.mocks), strict=True)]
+            entries = [
+                {"role": role, "host_ip": "127.0.0.1", "port": port, **transfer(role, port)} for role, port in listed
+            ]
             self.router = self._own(stack, RouterProcess(sections, instances=entries))
             self._stack = stack.pop_all()
 

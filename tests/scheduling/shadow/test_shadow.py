@@ -113,7 +113,7 @@ def test_it_rests_until_it_has_cost_no_more_than_its_share() -> None:
     assert ask(10 * LOOKED_AT) == 0
     machine.cpu_secs += tally.seconds * 20
     assert ask(2 * LOOKED_AT) == 0  # that would be a twentieth
-    machine.cpu_secs += tally.seconds * 40
+    machine.cpu_secs += tally.seconds * 60
     assert ask(2 * LOOKED_AT) > 0
 
 

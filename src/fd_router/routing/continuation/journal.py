@@ -33,8 +33,11 @@ may not.
 _LOOK_OF_EVENTS: Final = re.compile(rb"(?:\r\n)?(?:[0-9A-Fa-f]+\r\n)?(?:data|event|id|retry)?:")
 """How a stream of events begins, behind the length of a chunk."""
 
-STEP: Final = 8 * 1024
-"""By so many bytes a journal takes of the budget; its pieces are joined then, so that they take no more than that."""
+STEP: Final = 4 * 1024
+"""By so many bytes a journal takes of the budget. Its pieces are joined then: an object for each takes 50 bytes."""
+
+TAIL: Final = 8 * 1024
+"""Bytes at the end of what was joined in which the last events are."""
 
 _SUSPECT: Final = (b'"abort"', b'"error"', b'"pd_reschedule"', b'"recover_stop"')
 """Without one of these there is no such event."""
@@ -164,8 +167,8 @@ class Journal:
     def recent(self) -> bytes:
         """Return the last of what came."""
         pieces = self._pieces
-        before = self._blocks[-1:] if len(pieces) < RECENT else ()
-        return b"".join((*before, *list(pieces)[-RECENT:], self._held))
+        before = self._blocks[-1][-TAIL:] if self._blocks and len(pieces) < RECENT else b""
+        return b"".join((before, *list(pieces)[-RECENT:], self._held))
 
     @property
     def last_sent(self) -> bytes:
@@ -272,8 +275,15 @@ class Journal:
             self._taken += more
             self._until += more
             if self._pieces:
-                self._blocks.append(b"".join(self._pieces))
-                self._pieces.clear()
+                self._join()
+
+    def _join(self) -> None:
+        """Join the pieces, and with them the blocks that are no larger: some ten are left, however long the stream."""
+        block, blocks = b"".join(self._pieces), self._blocks
+        self._pieces.clear()
+        while blocks and len(blocks[-1]) < 2 * len(block):
+            block = blocks.pop() + block
+        blocks.append(block)
 
     def __repr__(self) -> str:
         state = self.lost or f"{sum(map(len, (*self._blocks, *self._pieces)))} bytes kept, {len(self._held)} held back"

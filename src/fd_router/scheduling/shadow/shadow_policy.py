@@ -49,20 +49,24 @@ class ShadowPolicy(PolicyDecorator):
         self._index = index
         self._watch = watch
         self._tally = tally
+        self._on_dispatch = policy.on_dispatch if policy.notes_dispatches else None
         self._learns = shadow.notes_dispatches
         self._uncounted = UNCOUNTED if self._learns else 0
         self._was_asked = False  # for the request that is being scheduled
 
     def choose(self, request: RequestView, candidates: Sequence[Candidate]) -> Candidate:
         """Let the policy in force choose, and note what the shadow would have."""
-        watch = self._watch
+        watch, choose = self._watch, self._choose
+        if watch.resting:
+            watch.resting -= 1
+            return choose(request, candidates)
         if watch.rests():
             self._was_asked = False
-            return self._choose(request, candidates)
+            return choose(request, candidates)
         self._was_asked = True
         with watch:  # before the other one remembers where the prompt goes
             wished = self._shadow.choose(request, candidates)
-        chosen = self._choose(request, candidates)
+        chosen = choose(request, candidates)
         with watch:
             self._index.sent_to(chosen.url)
         if watch.seen > self._uncounted:
@@ -72,7 +76,8 @@ class ShadowPolicy(PolicyDecorator):
 
     def on_dispatch(self, request: RequestView, candidate: Candidate) -> RequestTracker | None:
         """Let both note where the request goes."""
-        tracker = self._policy.on_dispatch(request, candidate) if self._policy.notes_dispatches else None
+        on_dispatch = self._on_dispatch
+        tracker = on_dispatch(request, candidate) if on_dispatch is not None else None
         if not (self._learns and self._was_asked):
             return tracker
         with self._watch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-SHARE = 0.025
+SHARE = 0.02
 """Of the process' CPU time that its decisions may take: what stands around them takes some too; 5 % are promised."""
 
 WATCHED = 512
@@ -20,7 +20,7 @@ LOOKED_AT = 32
 class Watch:
     """``cpu`` tells the process' CPU time in seconds; ``clock`` is a stop-watch for what the shadow takes of it."""
 
-    __slots__ = ("_began", "_clock", "_cpu", "_left", "_spent", "_started", "is_on", "seconds", "seen")
+    __slots__ = ("_began", "_clock", "_cpu", "_spent", "_started", "is_on", "resting", "seconds", "seen")
 
     def __init__(self, cpu: Callable[[], float], clock: Callable[[], float]) -> None:
         self._cpu = cpu
@@ -30,7 +30,8 @@ class Watch:
         self.seconds = 0.0  # that the shadow took, in all
         self._spent = 0.0  # of these, in this watch
         self._started = cpu()
-        self._left = 0
+        self.resting = 0
+        """So many requests pass by without ``rests`` being asked: who asks counts them down."""
         self._began = 0.0
 
     def rests(self) -> bool:
@@ -39,16 +40,12 @@ class Watch:
             self.seen += 1
             if self.seen <= WATCHED:
                 return False
-            self.is_on, self._left = False, LOOKED_AT
-            return True
-        self._left -= 1
-        if self._left > 0:
-            return True
-        self._left = LOOKED_AT
-        if self._spent > SHARE * (self._cpu() - self._started):
-            return True
-        self.is_on, self.seen, self._spent, self._started = True, 1, 0.0, self._cpu()
-        return False
+            self.is_on = False
+        elif self._spent <= SHARE * (self._cpu() - self._started):
+            self.is_on, self.seen, self._spent, self._started = True, 1, 0.0, self._cpu()
+            return False
+        self.resting = LOOKED_AT
+        return True
 
     def __enter__(self) -> None:
         """What follows is the shadow's work."""

@@ -42,7 +42,8 @@ class Turns:
         """Return who is next of those that wait, which are in the order of their ranks. ``speed`` in tokens/s."""
         if len(waiting) == 1 or waiting[0].precedence is None:
             return waiting[0]
-        lane = min({each.precedence.priority for each in waiting if each.precedence}, key=self._place)
+        weights = {each.precedence.priority: each.precedence.weight for each in waiting if each.precedence is not None}
+        lane = min(weights, key=lambda name: (self._place(name), -weights[name], name))
         ours = [each for each in waiting if each.precedence is not None and each.precedence.priority == lane]
         hurried = [each for each in ours if _can_be_met(each, now, speed)]
         if hurried:
