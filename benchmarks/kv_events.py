@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -113,7 +114,15 @@ def register(router: int, port: int) -> None:
     request = urllib.request.Request(
         f"http://127.0.0.1:{router}/register", json.dumps(value).encode(), {"content-type": "application/json"}
     )
-    urllib.request.urlopen(request, timeout=10).read()
+    for _ in range(50):  # at first the router has other things to do
+        try:
+            urllib.request.urlopen(request, timeout=10).read()
+        except urllib.error.HTTPError as error:
+            trouble = error.read()
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(trouble.decode())
 
 
 def metrics(router: int, name: str) -> float:

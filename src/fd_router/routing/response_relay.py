@@ -54,6 +54,19 @@ class ResponseRelay:
         record.status = head.status
         if self._completion is not None and (decisions := self._completion.decisions):
             extra += b"x-router-decision: %b\r\n" % ", ".join(decisions.values()).encode("ascii", "replace")
+        if not record.stream and len(body) == head.length:  # the answer is whole
+            record.bytes_out += head.length
+            self._recent = (body,)
+            client.send_head(head, body, extra)
+            self._relay = client.send_body
+        else:
+            self._write_beginning(head, body, extra)
+        if self._grant is not None and self._grant.counts_tokens:
+            self._watch_usage(body)
+
+    def _write_beginning(self, head: ResponseHead, body: bytes, extra: bytes) -> None:
+        """Pass on the head of an answer that goes on, or is a stream."""
+        record, client = self.record, self._client
         journal = self._open_journal(head) if record.stream else None
         ids = self._id_filter(head) if self._has_asked else None
         if journal is None:
@@ -74,8 +87,6 @@ class ResponseRelay:
             client.send_head(head, events, extra)
             journal.write_to(client.send_body if ids is None else ids.before(client.send_body))
             self._relay = journal.feed
-        if self._grant is not None and self._grant.counts_tokens:
-            self._watch_usage(body)
 
     def on_data(self, data: bytes) -> None:
         """Pass more of the body on, which no journal counts and keeps."""

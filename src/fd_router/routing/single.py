@@ -245,7 +245,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._move(STREAMING)
         record, clock = self.record, self._context.clock
         record.first_byte_at = clock()
-        if body and record.stream:
+        if record.stream and body:
             record.status = status
             self._on_first_data()
         self._write_head(head, body)
@@ -257,9 +257,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                     breaker.answered(status)
             if reservation.wants_usage:
                 self._watch_usage(body)
-        if (journal := self._journal) is not None:
+        if self._journal is not None:
             self._deliver_to(self._relay)
-            journal.begun()
+            self._journal.begun()
 
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on."""

@@ -31,7 +31,7 @@ def access_line(record: RequestRecord) -> str:
     if not record.inference:
         size = f" bytes={record.bytes_out}" if record.bytes_out else ""
         return f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}{size}{end}"
-    chosen = f" instance={record.mixed}" if record.mixed else _pair(record)
+    chosen = f" instance={mixed}" if (mixed := record.mixed) else _pair(record)
     first = ""
     if record.first_byte_at:
         tenths = str(floor((record.first_byte_at - started) * 1e4 + 0.5))  # of a ms: a third of what ``:.1f`` costs

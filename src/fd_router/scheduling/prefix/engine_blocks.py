@@ -201,7 +201,7 @@ class EngineCache:
         if name is None or not hashes or self.size >= MAX_BLOCKS_OF_ONE:
             self.orphans += len(event.block_hashes)
             return
-        if event.extra_keys is not None or event.cache_salt:
+        if event.cache_salt or (event.extra_keys is not None and any(event.extra_keys)):
             _salt(hashes, event)
         chain = []
         for each in hashes:
