@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No test asserts a speed: machines that run tests are often busy otherwise. Examples are the same in each run:
@@ -18,3 +20,17 @@ def pytest_collection_finish() -> None:
     """Leave what is there for good, modules and some thousand tests, out of every collection that a test asks for."""
     gc.collect()
     gc.freeze()
+
+
+MEASURED = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""By these, processes that a test starts measure their coverage."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unmeasured_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where a module's tests are marked ``no_cover``, the processes that they start run at full speed, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("no_cover") is not None:
+            for name in MEASURED:
+                patch.delenv(name, raising=False)
+        yield

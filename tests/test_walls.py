@@ -6,7 +6,11 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 import fd_router
+
+pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
 
 SOURCE = Path(fd_router.__file__).parent
 PACKAGE = SOURCE.name

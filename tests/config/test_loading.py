@@ -39,6 +39,7 @@ FITTING = {
     "health_check_endpoint": "/x",
     "priorities": "normal=2 low=1",
     "key_prefix": "x",
+    "shadow_policy": "random",
     "priority_header": "x-p",
     "url": "redis://x",
     "workers": "2",

@@ -5,6 +5,8 @@ import uvloop
 
 from tests.support.pd_chaos import Plan, run_chaos
 
+pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+
 
 @pytest.mark.slow
 def test_nothing_is_lost_or_left_while_instances_die():

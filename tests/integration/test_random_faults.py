@@ -1,8 +1,11 @@
 """A handful of random schedules of faults; ``make chaos-random`` plays hundreds."""
 
+import pytest
 import uvloop
 
 from tests.support.random_faults import Schedule, play
+
+pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
 
 SEEDS = (1, 3, 8, 11, 13)
 

@@ -21,6 +21,8 @@ from tests.support.exact_engine import (
     events_of,
 )
 
+pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+
 
 def body_of(*, chat: bool, **more: Any) -> bytes:
     prompt: dict[str, Any] = {"messages": [{"role": "user", "content": "Say it"}]} if chat else {"prompt": "Say it:"}
