@@ -9,6 +9,8 @@ INSTALLED := $(VENV)/.installed
 RUN := .venv-run
 RUNNABLE := $(RUN)/.installed
 COVERAGE := 90
+# Of tests: one more than processors, since many wait for what they have started.
+WORKERS := $(shell expr $$(nproc) + 1)
 
 # Routers and mocks that are started by the hundred would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +24,7 @@ demo: $(RUNNABLE) ## Start a router and three mock instances, send requests, kil
 	@PYTHONPATH=src $(RUN)/bin/python -m fd_router demo
 
 test: $(INSTALLED) ## Run the whole test suite, with branch coverage
-	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE) --numprocesses=logical --dist=worksteal
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE) --numprocesses=$(WORKERS) --dist=worksteal
 
 check: lint types walls ## Run all checks that need no running code
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,11 +27,24 @@ MEASURED = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 """By these, processes that a test starts measure their coverage."""
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Run tests that are marked ``unmeasured`` at full speed: what they go through is covered by others."""
+    if item.get_closest_marker("unmeasured") is None:
+        return (yield)
+    tracer = sys.gettrace()
+    sys.settrace(None)  # in xdist's workers, to pause pytest-cov alone would leave what has begun before it
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _unmeasured_processes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where a module's tests are marked ``no_cover``, the processes that they start run at full speed, too."""
+    """Where a module's tests are marked ``unmeasured``, the processes that they start run at full speed, too."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("no_cover") is not None:
+        if request.node.get_closest_marker("unmeasured") is not None:
             for name in MEASURED:
                 patch.delenv(name, raising=False)
         yield

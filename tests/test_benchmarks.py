@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.conversations import write_trace
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}

@@ -10,7 +10,7 @@ import pytest
 
 import fd_router
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 SOURCE = Path(fd_router.__file__).parent
 PACKAGE = SOURCE.name

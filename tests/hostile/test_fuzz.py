@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.hostile.corpus import answer_cases, request_cases
 from tests.hostile.properties import check_answers, check_body, check_requests, read, summary
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 SMALL = 2000
 REQUESTS = [case.send for case in request_cases() if len(case.send) < SMALL]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.tutorial import Block, Reader, blocks_of
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "first-half-hour.md"

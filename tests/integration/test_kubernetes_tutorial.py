@@ -9,7 +9,7 @@ import pytest
 from tests.support.little_cluster import LittleCluster
 from tests.support.tutorial import Reader, blocks_of
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorials" / "kubernetes.md"

@@ -5,7 +5,7 @@ import uvloop
 
 from tests.support.pd_chaos import Plan, run_chaos
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 
 @pytest.mark.slow

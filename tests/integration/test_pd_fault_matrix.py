@@ -5,7 +5,7 @@ import uvloop
 
 from tests.support.fault_matrix import CASES, run_all
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 
 @pytest.fixture(scope="module")

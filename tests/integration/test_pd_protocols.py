@@ -13,7 +13,7 @@ import uvloop
 
 from tests.support.pd_fleet import PdFleet, ask
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "pull": {"dialect": "vllm", "kv_connector": "NixlConnector"},

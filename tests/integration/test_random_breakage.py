@@ -9,7 +9,7 @@ import pytest
 from tests.support.fleet import QUICK, Fleet, chat, eventually
 from tests.support.raw_client import request
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 EXCHANGES = 1500
 AT_ONCE = 50

@@ -5,7 +5,7 @@ import uvloop
 
 from tests.support.random_faults import Schedule, play
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 SEEDS = (1, 3, 8, 11, 13)
 

@@ -11,7 +11,7 @@ from tests.support import rollout
 from tests.support.ports import free_port
 from tests.support.rollout import Plan, run_rollout
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 EVENTS = [rollout.REPLICA_RESTARTED, rollout.REPLICA_KILLED, rollout.ENGINE_KILLED, rollout.ENGINE_STOPPED]
 

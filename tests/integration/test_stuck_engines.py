@@ -16,7 +16,7 @@ import pytest
 from tests.support.fleet import QUICK, Fleet, chat, eventually
 from tests.support.scripted_instance import ScriptedInstance
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 HASTY = {"manager": {"health-check-interval-secs": 0.2, "health-check-timeout-secs": 0.5}}
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.conversations import write_trace
 from tests.support.fleet import Fleet
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 # Where chance breaks a tie, the run that follows is another one. So many instances and requests make the mean TTFT
 # differ by 3 % at most between seeds. A busy machine's delays are measured beside it, by the same trace at an

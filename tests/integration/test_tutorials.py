@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.tutorial import Reader, blocks_of
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 FOLDER = Path(__file__).parents[2] / "docs" / "tutorials"
 TUTORIALS = [page for page in sorted(FOLDER.glob("*.md")) if ".zh" not in page.name and page.stem != "kubernetes"]

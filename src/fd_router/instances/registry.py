@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from operator import attrgetter
 
 from fd_router.config.dotted_path import say
 from fd_router.config.live import LiveConfig
@@ -158,13 +159,13 @@ class Registry:
             return None
         if member.instance.is_draining is not draining:
             member.instance.is_draining = draining
-            self._refresh(member.instance)
+            self._grouping.refresh(member.instance)
             self._notify(ChangeKind.DRAINING if draining else ChangeKind.UNDRAINED, member)
         return member.instance
 
     def removed_in_use(self) -> tuple[Instance, ...]:
         """Return the instances that are no members any more, but where requests still run, ordered by URL."""
-        return tuple(sorted((x for x in self._removed_in_use.values() if _is_busy(x)), key=_by_url))
+        return tuple(sorted((x for x in self._removed_in_use.values() if _is_busy(x)), key=attrgetter("url")))
 
     def get(self, key: str) -> Instance | None:
         """Return the member with ``key`` (``10.0.0.1:8000``, ``[::1]:8000``), or None."""
@@ -173,7 +174,7 @@ class Registry:
 
     def all(self) -> tuple[Instance, ...]:
         """Return all members, whatever their health, ordered by URL."""
-        return tuple(sorted((member.instance for member in self._members.values()), key=_by_url))
+        return tuple(sorted((member.instance for member in self._members.values()), key=attrgetter("url")))
 
     def in_service(self, role: str) -> tuple[Instance, ...]:
         """Return the members of ``role`` that aren't unhealthy, ordered by URL: what ``/registered`` shows."""
@@ -228,7 +229,7 @@ class Registry:
         member = self._member_of(instance)
         if member is not None:
             instance.is_ejected = ejected
-            self._refresh(instance)
+            self._grouping.refresh(instance)
             self._notify(kind, member, detail)
 
     def set_readiness(self, instance: Instance, readiness: Readiness) -> None:
@@ -236,7 +237,7 @@ class Registry:
         member = self._member_of(instance)
         if member is not None and instance.readiness is not readiness:
             instance.readiness = readiness
-            self._refresh(instance)
+            self._grouping.refresh(instance)
             self._notify(_READINESS[readiness], member)
 
     def dialect_of(self, registration: Registration) -> Dialect:
@@ -250,21 +251,21 @@ class Registry:
         if member is not None and not instance.registration.dialect:
             member.detected = name
             instance.dialect = self.dialects.named(name)
-            self._refresh(instance)  # who can pair with whom may have changed
+            self._grouping.refresh(instance)  # who can pair with whom may have changed
 
     def match_anew(self, instance: Instance) -> None:
         """Let it be found out anew with whom an instance can pair: more is known of it."""
-        self._refresh(instance)
+        self._grouping.refresh(instance)
 
     def set_cooling(self, instance: Instance, *, cooling: bool) -> None:
         """Let an instance not be chosen for the moment that it asked for, or be chosen again."""
         instance.is_cooling = cooling
-        self._refresh(instance)
+        self._grouping.refresh(instance)
 
     def set_stuck(self, instance: Instance, *, stuck: bool) -> None:
         """Let an instance not be chosen whose streams are silent, or be chosen again."""
         instance.is_stuck = stuck
-        self._refresh(instance)
+        self._grouping.refresh(instance)
 
     def probe_succeeded(self, instance: Instance) -> None:
         """Learn that a probe of ``instance`` succeeded."""
@@ -320,21 +321,18 @@ class Registry:
             self._grouping.place(instance)
             self._notify(ChangeKind.ROLE, member, f"was {before.role}")
         elif before != registration and before.traits != registration.traits:
-            self._refresh(instance)  # who can pair with whom may have changed: what of it matters, its dialect knows
+            self._grouping.refresh(instance)  # who can pair with whom may have changed: its dialect knows
         if before.models != registration.models:
             self._set_models(member, told_cards(registration.models))
         if before.max_requests != registration.max_requests:
             self._notify(ChangeKind.LIMIT, member, f"was {before.max_requests}")
         if before.is_paused != registration.is_paused:
-            self._refresh(instance)
+            self._grouping.refresh(instance)
             self._notify(ChangeKind.PAUSED if registration.is_paused else ChangeKind.RESUMED, member)
 
     def _set_models(self, member: _Member, models: tuple[ModelCard, ...]) -> None:
         if self._grouping.serve(member.instance, models):
             self._notify(ChangeKind.MODELS, member)
-
-    def _refresh(self, instance: Instance) -> None:
-        self._grouping.refresh(instance)
 
     def _member_of(self, instance: Instance) -> _Member | None:
         """Find the member; None for an instance that was removed meanwhile: news of it come too late."""
@@ -351,15 +349,10 @@ class Registry:
         found = Doubt.NONE if after is Health.HEALTHY else instance.doubt if doubt is None else doubt
         if after is not before or found is not instance.doubt:
             instance.health, instance.doubt = after, found
-            self._refresh(instance)
+            self._grouping.refresh(instance)
         if after is not before:
             self._moved(member, after, detail)
-        elif (
-            event is Event.PROBE_FAILED
-            and instance.source.is_list
-            and not instance.is_proven
-            and not member.told_not_up
-        ):
+        elif event is Event.PROBE_FAILED and not (instance.is_proven or member.told_not_up) and instance.source.is_list:
             member.told_not_up = True
             self._notify(ChangeKind.NOT_UP, member, detail)
         if event is Event.PROBE_FAILED and after is Health.UNHEALTHY:
@@ -399,10 +392,6 @@ class Registry:
     def __repr__(self) -> str:
         available = ", ".join(f"{role}: {len(self.available(role))}" for role in ROLES)
         return f"<Registry {len(self._members)} members, available {available}>"
-
-
-def _by_url(instance: Instance) -> str:
-    return instance.url
 
 
 def _is_busy(instance: Instance) -> bool:

@@ -21,7 +21,7 @@ from tests.support.exact_engine import (
     events_of,
 )
 
-pytestmark = pytest.mark.no_cover  # all of it is covered elsewhere; here it would only take time
+pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it would only take time
 
 
 def body_of(*, chat: bool, **more: Any) -> bytes:
