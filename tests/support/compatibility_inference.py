@@ -28,10 +28,15 @@ def tagged(log: str, words: str) -> list[dict[str, str]]:
 def last_tags(stage: Stage, words: str, body: Any, mode: str = "mixed", **headers: str) -> dict[str, str]:
     """Send a request, and return the tags of its line with these words."""
     router = (stage.mixed if mode == "mixed" else stage.pair)[0]
-    before = len(tagged(router.log, words))
-    assert post(router, body, **headers).status == 200
-    eventually(lambda: len(tagged(router.log, words)) > before)
-    return tagged(router.log, words)[-1]
+    answer = post(router, body, **headers)
+    assert answer.status == 200
+    made = (body or {}).get("request_id") or answer.headers["x-request-id"]
+
+    def own() -> list[dict[str, str]]:
+        return [tags for tags in tagged(router.log, words) if tags.get("request_id") == made]
+
+    eventually(lambda: bool(own()))  # lines of other requests may be written later than its answer is here
+    return own()[-1]
 
 
 @check("path")
