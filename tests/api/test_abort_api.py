@@ -270,3 +270,9 @@ async def test_one_that_fails_to_read_the_answer_is_told(setting, ask, log):
     assert "failed in read_abort: ZeroDivisionError at test_abort_api.py" in json.dumps(value)
     assert [level for level, _ in log.lines].count("error") == 1
     assert not running.is_aborted
+
+
+async def test_an_order_that_is_nested_too_deeply_is_refused(setting, ask):
+    body = b'{"req_ids": ["a"], "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    with pytest.raises(BadRequestError, match="Invalid JSON format"):
+        await ask(setting.api.routes(), "POST", ABORT, body=body)

@@ -74,3 +74,29 @@ def test_a_decoder_goes_on_when_the_form_changes() -> None:
         events = [written("BlockRemoved", {"block_hashes": [5], "medium": None})]
         (event,) = decoder.decode(msgspec.msgpack.encode([1.0, events])).events
         assert isinstance(event, BlockRemoved)
+
+
+def deep(levels: int = 5000) -> bytes:
+    return b"\x91" * levels + b"\xc0"
+
+
+def event_with(field: str, raw: bytes) -> bytes:
+    """An event of one field more, written as ``raw``."""
+    fields = {"block_hashes": [1], "parent_block_hash": None, "token_ids": [1], "block_size": 1, field: "?"}
+    return msgspec.msgpack.encode({"type": "BlockStored", **fields}).replace(b"\xa1?", raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [deep(), event_with("medium", b"\xa2\xff\xff"), event_with("extra_keys", deep())],
+    ids=("event", "text", "keys"),
+)
+def test_what_cannot_be_read_costs_no_more_than_its_batch(raw: bytes) -> None:
+    """Whatever else a decoder raises than that it isn't one (text that is none, nesting) ends no stream."""
+    good = msgspec.msgpack.encode({"type": "AllBlocksCleared"})
+    try:
+        read = KvEventDecoder().decode(b"\x92" + msgspec.msgpack.encode(1.0) + b"\x92" + raw + good)
+    except ValueError as error:
+        assert "nested too deeply" in str(error)  # noqa: PT017  (either is right)
+    else:
+        assert (read.unknown, len(read.events)) == (1, 1)

@@ -242,7 +242,7 @@ class AbortApi:
 def _decode(body: bytes) -> _Order:
     try:
         order = msgspec.json.decode(body, type=_Order)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
     if len(order.req_ids or ()) > MAX_IDS:
         raise BadRequestError(

@@ -109,11 +109,17 @@ class KvEventDecoder:
         self._are_maps = True
 
     def decode(self, payload: bytes) -> KvEventBatch:
-        """Return the batch. Raises msgspec.DecodeError when it is none; single events that are none are counted."""
+        """Return the batch. Raises ValueError when it is none; single events that are none are counted."""
+        try:
+            return self._decode(payload)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    def _decode(self, payload: bytes) -> KvEventBatch:
         for are_maps in (self._are_maps, not self._are_maps):
             try:
                 batch = _decode_maps(payload) if are_maps else _decode_arrays(payload)
-            except msgspec.ValidationError:
+            except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
                 continue
             self._are_maps = are_maps
             return KvEventBatch(batch.time, batch.events, batch.rank)
@@ -130,6 +136,6 @@ def _decode_event(raw: msgspec.Raw) -> KvEvent | None:
     for decode in _decode_events:
         try:
             return decode(raw)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
     return None

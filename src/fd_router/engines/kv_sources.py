@@ -48,7 +48,7 @@ def read_vllm_sources(answer: bytes) -> Sequence[KvEventSource]:
     """Read ``GET /kv_event_sources``: a rank's configuration each, its ports counted on already."""
     try:
         told = msgspec.json.decode(answer, type=dict[str, _Told])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()
     ranks = sorted((int(rank), each) for rank, each in told.items() if rank.isascii() and rank.isdigit())
     return [source for rank, each in ranks[:MAX_RANKS] if (source := _source(each, rank)) is not None]
@@ -58,7 +58,7 @@ def read_sglang_sources(answer: bytes) -> Sequence[KvEventSource]:
     """Read ``GET /server_info``: the ports of the first rank; each other one is one more."""
     try:
         told = msgspec.json.decode(answer, type=_ServerInfo).kv_events
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()
     if told is None or told.publisher not in (None, "zmq"):
         return ()

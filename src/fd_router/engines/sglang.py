@@ -77,7 +77,7 @@ class SglangDialect(Dialect):
         """Tell by the server's settings, which all versions show."""
         try:
             msgspec.json.decode(answer, type=_ServerInfo)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         return True
 
@@ -122,7 +122,7 @@ def _loads(page: bytes) -> list[_RankLoad]:
     """Read ``/v1/loads``; nothing of what is no such page."""
     try:
         return msgspec.json.decode(page, type=_Loads).loads
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
 
 

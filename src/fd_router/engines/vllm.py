@@ -76,7 +76,7 @@ class VllmDialect(Dialect):
         """Tell by ``{"version": "0.32.0"}``, and nothing else in it."""
         try:
             msgspec.json.decode(answer, type=_Version)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         return True
 

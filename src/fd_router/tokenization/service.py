@@ -160,7 +160,7 @@ class Tokenizer:
         except _UnableError as error:
             self._pause()
             self._warn(completion, str(error))
-        except (ValueError, OverflowError) as error:  # an answer that is none; DecodeError is a ValueError
+        except (ValueError, OverflowError, RecursionError) as error:  # no answer; DecodeError is a ValueError
             self._warn(completion, str(error))
         else:
             self._learn(completion, digest, ids)

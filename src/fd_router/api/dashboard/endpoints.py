@@ -114,7 +114,7 @@ class DashboardApi:
             raise BadRequestError("The token is to come as application/json", status=415)
         try:
             token = msgspec.json.decode(request.body, type=_Login).token
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BadRequestError('The body is to be {"token": "…"}', code="invalid_json") from None
         shown = f"Bearer {token}".encode("utf-8", "surrogatepass")
         head = msgspec.structs.replace(request.head, authorization=shown)

@@ -27,7 +27,7 @@ def read_abort(answer: bytes) -> AbortReply:
         return AbortReply(is_silent=True)
     try:
         value = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return AbortReply(error="the answer isn't JSON")
     if not isinstance(value, dict):
         return AbortReply(error="the answer is no object")

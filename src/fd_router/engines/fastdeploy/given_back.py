@@ -43,7 +43,7 @@ def _choices(body: bytes) -> list[dict[str, Any]]:
     event = _FIRST_EVENT.match(body)
     try:
         answer = msgspec.json.decode(body if event is None else event[1])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     choices = answer.get("choices") if isinstance(answer, dict) else None
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []

@@ -70,10 +70,16 @@ class Subscription:
         return f"tcp://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"tcp://{host}:{port}"
 
     def _ask(self, number: int) -> None:
-        """Ask on a connection of its own, so that no late answer to another question comes on it."""
+        """Ask on a connection of its own, so that no late answer to another question comes on it.
+
+        Where there can be none (no descriptors are left), that is no answer: it is asked again later.
+        """
         self._hang_up()
         zmq = self._sockets.zmq
-        self._replay = self._sockets.open(zmq.DEALER, self._place(self._source.replay_port), self._on_replayed)
+        try:
+            self._replay = self._sockets.open(zmq.DEALER, self._place(self._source.replay_port), self._on_replayed)
+        except zmq.ZMQError:
+            return
         self._replay.send_multipart((b"", number.to_bytes(NUMBER_BYTES, "big")), zmq.NOBLOCK)
 
     def _hang_up(self) -> None:
@@ -112,6 +118,7 @@ class Sockets:
         self._clock = clock
         self._on_looked = on_looked
         self._context = zmq.Context()
+        self._context.max_sockets = self._context.get(zmq.SOCKET_LIMIT)  # 1023 else: 500 ranks and their replays
         self._poller: Any = zmq.Poller()
         self._takers: dict[Any, Take] = {}  # by socket
         self._timer = self._later(INTERVAL_SECS)
@@ -146,13 +153,20 @@ class Sockets:
         self._timer.cancel()
         for subscription in tuple(self.subscriptions):
             subscription.close()
-        self._context.term()
+        self._context.destroy(linger=0)  # ``term`` would wait for a socket that somebody forgot
 
     def _later(self, seconds: float) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Take what has come, a message of each socket by turns, or as many as there is time for."""
+        has_more = True
+        try:
+            has_more = self._take_what_came()
+        finally:  # a bug with what one engine tells must not end the others'
+            self._timer = self._later(AGAIN_SECS if has_more else INTERVAL_SECS + MORE_SECS * len(self._takers))
+
+    def _take_what_came(self) -> bool:
+        """Take a message of each socket by turns, or as many as there is time for. Returns whether there are more."""
         clock, poll = self._clock, self._poller.poll
         now = clock()
         limit, has_more = now + AT_ONCE_SECS, True
@@ -164,7 +178,7 @@ class Sockets:
         for subscription in self.subscriptions:
             subscription.stream.tick(now)
         self._on_looked()
-        self._timer = self._later(AGAIN_SECS if has_more else INTERVAL_SECS + MORE_SECS * len(self._takers))
+        return has_more
 
     def _receive(self, socket: Any, now: float) -> None:
         """Take a message of three frames: something, a number, a payload.

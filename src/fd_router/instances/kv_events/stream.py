@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-import msgspec
-
 from fd_router.engines.kv_events import KvEvent, KvEventBatch, KvEventDecoder
 
 CHECK_SECS: Final = 3.0
@@ -219,7 +217,7 @@ class EventStream:
     def _decoded(self, payload: bytes) -> KvEventBatch | None:
         try:
             return self._decode(payload)
-        except msgspec.DecodeError:
+        except ValueError:
             self.counts["broken"] += 1
             return None
 
