@@ -49,16 +49,16 @@ class Recording:
             await asyncio.sleep(FLUSH_SECS)
             data = self._take()
             try:
-                await asyncio.to_thread(self._file.write, data)
+                await asyncio.to_thread(self._write_all, data)
             except OSError as error:
-                self._end(f"can't be written: {error.strerror}")
+                self._fail(error)
 
     def close(self) -> None:
         """Write what is left; the last lines of a recording matter less than that the router ends."""
         try:
-            self._file.write(self._take())
+            self._write_all(self._take())
         except OSError as error:
-            self._end(f"can't be written: {error.strerror}")
+            self._fail(error)
         self.recorder.is_open = False
         self._file.close()
 
@@ -71,11 +71,22 @@ class Recording:
         elif self._size > MOST_WAITING:
             self._end("can't be written as fast as requests come")
 
+    def _write_all(self, data: bytes) -> None:
+        """Write ``data``. Raises OSError: a disk that gets full takes a part before it says so."""
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+
     def _take(self) -> bytes:
         data = b"".join(self._waiting)
         self._waiting.clear()
         self._size = 0
         return data
+
+    def _fail(self, error: OSError) -> None:
+        """Write nothing more, also if there is room again: it would go on in the middle of a line."""
+        self._end(f"can't be written: {error.strerror}")
+        self._take()
 
     def _end(self, why: str) -> None:
         if self.recorder.is_open:

@@ -32,8 +32,8 @@ class RecordedPolicy(PolicyDecorator):
             return self._policy.choose(request, candidates)
         with recorder as now:
             draws = recorder.draws = []
-            members, counts = self._changes(candidates)
             chosen = self._policy.choose(request, candidates)
+            members, counts = self._changes(candidates)  # not before: it may raise, and then no line tells of them
         self._request = recorder.next_request()
         length, hash_ids, is_tokens = recorder.prompt(request)
         recorder.write(
