@@ -129,6 +129,15 @@ async def test_a_mistake_changes_nothing_and_is_told_once(
     ]
 
 
+async def test_of_many_mistakes_the_log_names_ten(path: Path, log, follow: Start) -> None:
+    write(path, "instances: [" + "7, " * 1000 + "]")
+    async with follow() as members:
+        await until(lambda: not members.health.is_up)
+    ((_, line),) = log.lines
+    assert line.count(FAILED) == 10
+    assert line.endswith("; and 990 more")
+
+
 async def test_a_file_that_is_still_written_is_not_read(path: Path, registry, follow: Start, monkeypatch) -> None:
     """Half of a file may look like a whole one."""
     seen: list[list[int]] = []

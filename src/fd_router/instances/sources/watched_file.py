@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from fd_router.instances.sources.members import Accept, SourceMembers
-from fd_router.instances.sources.register_yaml import read_register_file
+from fd_router.instances.sources.register_yaml import Problem, read_register_file
 
 Signature = tuple[int, int, int]
 """What tells one state of a file from another: time of the last change, size, inode."""
 
 MISSING: Signature = (0, 0, 0)
+
+SAID: Final = 10
+"""Problems that the log names; ``fd-router check-config`` names all."""
 
 
 class WatchedFile:
@@ -54,13 +59,19 @@ class WatchedFile:
             if not file.problems:
                 await members.replace_in_slices(file.entries.values(), indices=file.entries)
         if file.problems:
-            members.health.failed("; ".join(map(str, file.problems)))
+            members.health.failed(_said(file.problems))
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._check_secs)
 
     def __repr__(self) -> str:
         return f"<WatchedFile {self._path}>"
+
+
+def _said(problems: Sequence[Problem]) -> str:
+    """Say what is wrong in one line, however much it is."""
+    more = len(problems) - SAID
+    return "; ".join([*map(str, problems[:SAID]), *([f"and {more:,} more"] if more > 0 else ())])
 
 
 def _signature(path: Path) -> Signature:
