@@ -107,5 +107,5 @@ def _place(endpoint: str | None) -> tuple[str, int]:
 
 
 def _host(text: str) -> str:
-    """Return the host, "" for one at which nobody can be reached."""
-    return "" if text in ANY_HOST else text
+    """Return the host without the brackets of an IPv6 address, "" for one at which nobody can be reached."""
+    return "" if text in ANY_HOST else text.removeprefix("[").removesuffix("]")
