@@ -78,7 +78,7 @@ class SourceMembers:
         ``indices`` are their positions in a list, for the log; ``reason`` tells why the others go.
         """
         before = self._own()
-        for _ in self._replace(registrations, indices, reason):
+        for _ in self._replace(before, registrations, indices, reason):
             pass
         return self._since(before)
 
@@ -87,15 +87,17 @@ class SourceMembers:
     ) -> Diff:
         """Do the same for thousands, while others have a turn: the fleet has some of the old and some of the new."""
         before, pace = self._own(), Pace()
-        for _ in self._replace(registrations, indices, reason):
+        for _ in self._replace(before, registrations, indices, reason):
             await pace.breathe()
         return self._since(before)
 
-    def _replace(self, registrations: Iterable[Registration], indices: Iterable[int], reason: str) -> Iterator[None]:
-        """Replace them one by one."""
+    def _replace(
+        self, before: set[str], registrations: Iterable[Registration], indices: Iterable[int], reason: str
+    ) -> Iterator[None]:
+        """Replace them one by one; ``before``: the keys of those that are the source's members."""
         self.health.worked()
         wanted = {registration.key: registration for registration in registrations}
-        for key in sorted({*self.listed, *self._own()} - wanted.keys()):
+        for key in sorted({*self.listed, *before} - wanted.keys()):
             self.remove(key, reason)
             yield
         self.warned = {key: why for key, why in self.warned.items() if key in wanted}
