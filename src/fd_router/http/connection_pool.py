@@ -163,7 +163,7 @@ class InstancePool:
         under_way = [(at, each.began_at) for each in self._connections if (at := each.delivered_at)]
         if not under_way:
             return 0, 0.0, 0.0
-        return len(under_way), max(under_way)[0], max(at - began for at, began in under_way)
+        return len(under_way), max(under_way)[0], max(0.0, *(at - began for at, began in under_way))
 
     def on_opened(self, connection: UpstreamConnection) -> None:
         """Keep a new connection in sight."""
