@@ -16,6 +16,7 @@ import yaml
 from fd_router.config.options import did_you_mean
 from fd_router.config.yaml_list import load_with_lines, place_of
 from fd_router.errors import ConfigError
+from fd_router.openai.precedence import NORMAL
 
 KEY_BYTES = 32
 """Random bytes of a key. So many can't be guessed, so that one plain SHA-256 of them is as good as a slow hash."""
@@ -33,7 +34,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: Name  # stands in logs and metrics
     sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-fA-F]{64}\Z")]  # of the key's bytes, as hex digits
     models: tuple[str, ...] | None = None  # those it may ask for; None: all
-    priority: str = "normal"  # the highest that its requests get, and what they get unless they ask for less
+    priority: str = NORMAL  # the highest that its requests get, and what they get unless they ask for less
     max_concurrent: Limit = 0
     requests_per_minute: Limit = 0
     tokens_per_minute: Limit = 0

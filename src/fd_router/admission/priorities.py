@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from fd_router.errors import ConfigError
+from fd_router.openai.precedence import NORMAL
 
-NORMAL = "normal"
 _PAIR = re.compile(r"([a-z][a-z0-9_-]*)=([1-9][0-9]{0,5})")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -49,11 +50,11 @@ def open_discoveries(config: Config, accept: Accept) -> Sequence[InstanceSource]
 def _openers(config: Config, accept: Accept) -> Iterator[Open]:
     options = config.discovery
     if options.file:
-        yield lambda: WatchedFile(options.file, accept, options.file_check_secs)
+        yield partial(WatchedFile, options.file, accept, options.file_check_secs)
     for name, given in options.dns.items():
-        yield lambda name=name, given=given: _dns(name, given, accept)  # type: ignore[misc]
+        yield partial(_dns, name, given, accept)
     for name, given in options.kubernetes.items():
-        yield lambda name=name, given=given: _kubernetes(name, given, accept)  # type: ignore[misc]
+        yield partial(_kubernetes, name, given, accept)
 
 
 def _dns(name: str, given: object, accept: Accept) -> DnsInstances:

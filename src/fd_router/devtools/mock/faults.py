@@ -2,7 +2,7 @@
 
 ``KINDS`` lists them, and ``fd-router mock --help`` what each does.
 
-All but the first two strike request by request and take ``probability`` (default 1), ``count`` (so many requests,
+Most strike request by request; these take ``probability`` (default 1), ``count`` (so many requests,
 then never again), ``match`` (``all``, ``stream``, ``whole``: answers that are streamed or not) and ``path`` (default:
 the completion endpoints).
 """
@@ -100,7 +100,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     @property
     def is_per_request(self) -> bool:
         """Whether it strikes single requests, rather than the instance as a whole."""
-        return self.kind not in {"refuse", "unhealthy", "kv_drop", "kv_restart"}
+        return "count" in KINDS[self.kind].parameters
 
     def fits(self, path: str, stream: bool) -> bool:
         """Tell whether a request to ``path`` may be struck."""

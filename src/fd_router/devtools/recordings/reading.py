@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -34,20 +34,23 @@ class Recording(msgspec.Struct, frozen=True):
     entries: Sequence[events.Event]
 
     @property
-    def policies(self) -> dict[int, events.Made]:
-        """The policies by their numbers."""
-        return {event.policy: event for event in self.entries if isinstance(event, events.Made)}
+    def prefilling(self) -> dict[int, events.Made]:
+        """The policies that choose where prompts are prefilled, by their numbers."""
+        made = (event for event in self.entries if isinstance(event, events.Made))
+        return {event.policy: event for event in made if event.role != "decode"}
 
     @property
     def instances(self) -> int:
         """How many instances were candidates of those who prefill."""
-        return len({number for event in self._decisions() for number in event.candidates or ()})
+        wanted = self.prefilling
+        decisions = (each for each in self.entries if isinstance(each, events.Decision) and each.policy in wanted)
+        return len({number for each in decisions for number in each.candidates or ()})
 
     def served(self) -> list[Served]:
         """Return the requests that had an answer, by the time that they came; only streams have a first token."""
         requests: dict[int, Served] = {}
         members: dict[int, list[int]] = {}
-        wanted = {number for number, made in self.policies.items() if made.role != "decode"}
+        wanted = self.prefilling
         for event in self.entries:
             if isinstance(event, events.Decision):
                 if event.policy not in wanted:
@@ -62,10 +65,6 @@ class Recording(msgspec.Struct, frozen=True):
             for served in requests.values()
             if served.ended_at and (served.first_at or served.total_tokens or served.prompt_tokens)
         ]
-
-    def _decisions(self) -> Iterator[events.Decision]:
-        wanted = {number for number, made in self.policies.items() if made.role != "decode"}
-        return (event for event in self.entries if isinstance(event, events.Decision) and event.policy in wanted)
 
 
 def _note(served: Served, event: events.Event) -> None:

@@ -18,7 +18,7 @@ from fd_router.devtools.replay.options import ReplayOptions
 from fd_router.devtools.replay.replay import Replay, Target
 from fd_router.devtools.report.outcomes import Result
 from fd_router.devtools.router_address import RouterAddress
-from fd_router.devtools.simulate.run import progress_bar, show
+from fd_router.devtools.simulate.run import bar_of, progress_bar, show
 from fd_router.devtools.traces.trace import TraceRequest, at_speed, capped
 from fd_router.errors import ConfigError
 
@@ -68,8 +68,7 @@ async def _replay(options: ReplayOptions, requests: list[TraceRequest], target: 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, replay.stop)
     name = options.name or target.router.url
     with progress_bar() as progress:
-        task = progress.add_task(name, total=len(requests))
-        result = await replay.run(name, lambda done: progress.update(task, completed=done))
+        result = await replay.run(name, bar_of(progress, name, len(requests)))
     return replay, result
 
 

@@ -11,7 +11,7 @@ import msgspec
 from fd_router.config.loading import SchedulerConfig
 from fd_router.devtools.engine_model.runs import Run, Token
 from fd_router.devtools.report.outcomes import Outcome
-from fd_router.devtools.simulate.router import SimulatedRouter, checked, make_instances
+from fd_router.devtools.simulate.router import SimulatedRouter, make_chooser, make_instances
 from fd_router.devtools.simulate.simulator import ONE_ROUTER, Fleet, Routers, Simulator
 from fd_router.devtools.simulate.trace_view import TraceView
 from fd_router.devtools.traces.trace import TraceRequest
@@ -21,8 +21,8 @@ from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.load_table import LoadTable
 from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.pairs import PairScheduler, Side
-from fd_router.scheduling.policies import find_policy, make_index, make_policy
-from fd_router.scheduling.policy import Need, Policy
+from fd_router.scheduling.policies import find_policy, make_index
+from fd_router.scheduling.policy import Need
 from fd_router.scheduling.reservation import Reservation
 
 
@@ -67,10 +67,7 @@ class SimulatedPairRouter(SimulatedRouter):
                 clock, rng, role=role, index=self.index, reported_loads=self.figures, load_table=LoadTable()
             )
             own = options.policy_options if ":" in name else {}
-            chooser: Policy = make_policy(name, environment, options, own_options=own)
-            if ":" in name:
-                chooser = checked(chooser, name, environment)
-            return Side(UnlimitedGroup(tuple(members)), chooser)
+            return Side(UnlimitedGroup(tuple(members)), make_chooser(name, environment, options, own))
 
         prefill, decode = side("prefill", names[0], prefills), side("decode", names[1], decodes)
         self.pairs: PairScheduler[Instance] = PairScheduler(prefill, decode, _fit)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
@@ -60,9 +60,7 @@ class SimulatedRouter:
             load_table=LoadTable(),
             learning=learning,
         )
-        chooser = make_policy(policy, environment, options, own_options=options.policy_options)
-        if ":" in policy:
-            chooser = checked(chooser, policy, environment)
+        chooser = make_chooser(policy, environment, options, options.policy_options)
         self.group: UnlimitedGroup[Instance] = UnlimitedGroup(())
         self.scheduler = Scheduler(self.group, chooser, lambda: "")
         if learning is not None and isinstance(self.index, ToldPrefixIndex):
@@ -105,14 +103,22 @@ class _Members:
         """See ``Registry``."""
 
 
-def checked(policy: Policy, name: str, environment: Environment) -> Policy:
-    """Where the router would go on with another policy and log a line, the simulation ends: its figures would lie."""
+def make_chooser(
+    policy: str, environment: Environment, options: SchedulerConfig, own_options: Mapping[str, Any]
+) -> Policy:
+    """Make a policy. Raises ConfigError.
+
+    Where the router would go on with another one and log a line, the simulation ends: its figures would lie.
+    """
+    chooser = make_policy(policy, environment, options, own_options=own_options)
+    if ":" not in policy:
+        return chooser
 
     def fail(hook: str, kind: str, detail: str) -> None:
         place = "" if hook == "choose" else f" in {hook}"
-        raise ConfigError(f"{name} {kind.replace('_', ' ')}{place}: {detail}")
+        raise ConfigError(f"{policy} {kind.replace('_', ' ')}{place}: {detail}")
 
-    return PluginGuard(policy, RequestNumPolicy(environment), fail)
+    return PluginGuard(chooser, RequestNumPolicy(environment), fail)
 
 
 def make_instances(

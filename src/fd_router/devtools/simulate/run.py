@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fd_router.devtools.recordings.any_trace import read_any_trace
 from fd_router.devtools.report.outcomes import Result
@@ -77,12 +77,7 @@ def _run_what_if(options: SimulateOptions) -> int:
 def _run_pairs(options: SimulateOptions) -> int:
     runs = pair_runs(options)
     requests, speed = _arrivals(options)
-    results = []
-    with progress_bar() as progress:
-        for each in runs:
-            task = progress.add_task(each.name, total=len(requests))
-            done = partial(_show_done, progress, task)
-            results.append(msgspec.structs.replace(each.result(requests, options.seed, done), limits=options.limits))
+    results = _run_all(options, requests, [(each.name, partial(each.result, seed=options.seed)) for each in runs])
     title = (
         f"{Path(options.trace).name}: {len(requests):,} requests in {requests[-1].at:,.0f} s to pairs of instances of "
         f"{options.fleet.engine.prefill_tokens_per_sec:,.0f} tokens/s"
@@ -90,10 +85,6 @@ def _run_pairs(options: SimulateOptions) -> int:
     conditions = {**msgspec.to_builtins(options), "requests": len(requests), "speed": speed}
     show(results, title, conditions, as_json=options.json, out=options.out)
     return 0
-
-
-def _show_done(progress: Progress, task: TaskID, done: int) -> None:
-    progress.update(task, completed=done)
 
 
 def _run_tune(options: SimulateOptions) -> int:
@@ -104,7 +95,6 @@ def _run_tune(options: SimulateOptions) -> int:
         requests, fleet = _arrivals(options)[0], options.fleet
         (variant,) = variants_of(options.tune, options.set, options.config_path)
     with progress_bar() as progress:
-        task = progress.add_task(f"tuning {options.tune}", total=options.tune_runs)
         tuned = tune(
             requests,
             fleet,
@@ -112,7 +102,7 @@ def _run_tune(options: SimulateOptions) -> int:
             variant.options,
             runs=options.tune_runs,
             seed=options.seed,
-            on_run=lambda done: progress.update(task, completed=done),
+            on_run=bar_of(progress, f"tuning {options.tune}", options.tune_runs),
         )
     show_tuned(tuned, as_json=options.json)
     return 0
@@ -121,20 +111,19 @@ def _run_tune(options: SimulateOptions) -> int:
 def _simulate(
     options: SimulateOptions, requests: Sequence[TraceRequest], fleet: Fleet, variants: Sequence[Variant]
 ) -> list[Result]:
+    once = partial(simulate, fleet=fleet, seed=options.seed, routers=options.several)
+    runs = [(each.name, partial(once, policy=each.policy, options=each.options, name=each.name)) for each in variants]
+    return _run_all(options, requests, runs)
+
+
+def _run_all(
+    options: SimulateOptions, requests: Sequence[TraceRequest], runs: Sequence[tuple[str, Callable[..., Result]]]
+) -> list[Result]:
+    """Let one run after the other, each with its name, simulate the requests."""
     results = []
     with progress_bar() as progress:
-        for variant in variants:
-            task = progress.add_task(variant.name, total=len(requests))
-            result = simulate(
-                requests,
-                fleet,
-                variant.policy,
-                variant.options,
-                seed=options.seed,
-                name=variant.name,
-                routers=options.several,
-                on_progress=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
-            )
+        for name, simulate_one in runs:
+            result = simulate_one(requests, on_progress=bar_of(progress, name, len(requests)))
             results.append(msgspec.structs.replace(result, limits=options.limits))
     return results
 
@@ -169,6 +158,12 @@ def progress_bar() -> Iterator[Progress]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield progress
+
+
+def bar_of(progress: Progress, name: str, total: int) -> Callable[[int], None]:
+    """Begin a bar; what is returned is told how much of ``total`` is done."""
+    task = progress.add_task(name, total=total)
+    return lambda done: progress.update(task, completed=done)
 
 
 def show(results: list[Result], title: str, conditions: dict[str, object], *, as_json: bool, out: str) -> None:

@@ -58,7 +58,7 @@ def prepare(path: str, policies: str, settings: tuple[str, ...], config_path: st
 
 def _variants(recording: Recording, policies: str, settings: tuple[str, ...], config_path: str) -> list[Variant]:
     """Return the recorded policy with the options that it had, and then the others with these, and theirs over them."""
-    made = next((made for made in recording.policies.values() if made.role != "decode"), None)
+    made = next(iter(recording.prefilling.values()), None)
     if made is None:
         raise ConfigError("the recording names no policy")
     had = recording.header.options

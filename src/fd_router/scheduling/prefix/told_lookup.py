@@ -72,7 +72,7 @@ class ToldMatch(Match):
 class ToldLookup(PrefixLookup):
     """``on_truth`` is told how far off the index was, of each prompt that goes to an instance which tells all."""
 
-    __slots__ = ("_blocks", "_clock", "_on_truth", "insert")
+    __slots__ = ("_blocks", "_clock", "_on_truth")
 
     def __init__(
         self,

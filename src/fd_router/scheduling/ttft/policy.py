@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from fd_router.openai.precedence import NORMAL
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.environment import Choice, Environment
 from fd_router.scheduling.explanation import Explanation, Standing, among
@@ -41,9 +42,6 @@ INTERFERENCE = 0.1
 
 CROWDING = 0.008
 """Seconds that one request more than at the idlest candidate counts as rent for a cache (``Rent``); n of them: n²."""
-
-NORMAL = "normal"
-"""The priority of who asks for none."""
 
 MARGIN = 512
 """Tokens by which a prediction may be wrong without saying anything: engines cache in blocks of up to so many."""
