@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
+from fd_router.openai.addresses import address_of
 from fd_router.spliced_body import Body, Change, SplicedBody, base_of, changed, changes_of
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -108,12 +108,7 @@ def _stands(value: msgspec.Raw, body: bytes, start: int) -> bool:
     view = memoryview(value)
     if view.nbytes <= _COMPARED:
         return body.startswith(view, start)
-    return _address(view) == _address(body) + start
-
-
-def _address(data: bytes | memoryview) -> int:
-    address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
-    return address
+    return address_of(view) == address_of(body) + start
 
 
 def drop_members(body: Body, names: Collection[str]) -> Body:
@@ -244,12 +239,12 @@ def _spaced(
     """Find what to cut in any spacing, of an object that msgspec takes. Raises ValueError for another."""
     if members is None:
         raise ValueError(f"beyond {WALKED >> 20} MB it must keep to RFC 8259")
-    base, start = _address(body), body.index(b"{") + 1
+    base, start = address_of(body), body.index(b"{") + 1
     at = end = start
     cuts = _Cuts(names, start, gone)
     for value in members.values():
         view = memoryview(value)
-        begins = _address(view) - base if view.nbytes else -1
+        begins = address_of(view) - base if view.nbytes else -1
         head = _HEAD.fullmatch(body, at, begins) if begins > at else None
         end = _SPACES.match(body, begins + view.nbytes).end()  # type: ignore[union-attr]  # it matches nothing too
         if head is None:
