@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,13 +27,13 @@ from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, polici
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import PrefixIndex
 from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
-from fd_router.scheduling.recording.recorded_policy import RecordedPolicy
-from fd_router.scheduling.recording.recorded_views import RecordedIndex, RecordedLoads, RecordedToldIndex
-from fd_router.scheduling.recording.recorder import Recorder
 from fd_router.scheduling.timing import TimedPolicy
 from fd_router.state.topics.learning import SharedLearning
 from fd_router.telemetry.metrics.scheduling import DECISION_BOUNDS
 from fd_router.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:  # it needs NumPy, and few routers record
+    from fd_router.scheduling.recording.recorder import Recorder
 
 TIMED_DECISIONS = 8
 """One decision of so many is timed: looking at a clock twice takes longer than most decisions."""
@@ -75,6 +76,12 @@ def share(options: SchedulerConfig, learning: SharedLearning | None, recorder: R
 
 
 def _share_recorded(options: SchedulerConfig, learning: SharedLearning | None, recorder: Recorder) -> SharedViews:
+    from fd_router.scheduling.recording.recorded_views import (  # noqa: PLC0415
+        RecordedIndex,
+        RecordedLoads,
+        RecordedToldIndex,
+    )
+
     kind = RecordedIndex if learning is None else RecordedToldIndex
     index, loads = make_index(recorder.clock, options, kind), RecordedLoads(recorder.clock, options.load_max_age_secs)
     assert isinstance(index, RecordedIndex)
@@ -123,6 +130,8 @@ class PolicyMaker:
         environment = self._environment(role, load_table)
         policy = make_policy(named.name, environment, self._config.scheduler, own_options=named.options, key=named.key)
         if recorder is not None:
+            from fd_router.scheduling.recording.recorded_policy import RecordedPolicy  # noqa: PLC0415
+
             policy = RecordedPolicy(policy, recorder, role, named.name)
         if named.is_plugin:
             count = partial(metrics.policy_failed, named.name)

@@ -15,7 +15,6 @@ from fd_router.api.explain import ExplainApi, Prepare
 from fd_router.app.caches import Caches
 from fd_router.app.kv_wanted import wants_kv_events
 from fd_router.app.policies import PolicyMaker, read_names, share
-from fd_router.app.recording import build_recording
 from fd_router.app.tokenizer import build_tokenizer
 from fd_router.config.loading import Config, SchedulerConfig
 from fd_router.http.connection_pool import Pools
@@ -32,13 +31,14 @@ from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN, PrefixIndex
 from fd_router.scheduling.ranks import Ranks
-from fd_router.scheduling.recording.recorder import Recorder
 from fd_router.state.topics.learning import SharedLearning
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.telemetry import Telemetry
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these need NumPy, and most routers don't
     from fd_router.app.kv_events import KvEvents
+    from fd_router.app.recording import Recording
+    from fd_router.scheduling.recording.recorder import Recorder
 
 Run = Callable[[], Coroutine[Any, Any, None]]
 """Begins what runs as long as the router does."""
@@ -87,7 +87,7 @@ def build_scheduling(
     ``learning``: by which what is learnt is told to other routers; None: this one is alone.
     """
     options, names = config.scheduler, read_names(config, rng)
-    recording = build_recording(config, telemetry.log)
+    recording = _recording(config, telemetry.log)
     recorder = recording.recorder if recording is not None else None
     views = share(options, learning, recorder)
     index = views.index if Need.PREFIX_INDEX in names.needs else None
@@ -184,6 +184,14 @@ def _has_lost_its_cache(change: Change) -> bool:
     if instance.health is Health.UNHEALTHY:
         return instance.doubt >= Doubt.SICK
     return change.kind is ChangeKind.SUSPECT and change.detail == "refused"
+
+
+def _recording(config: Config, log: RouterLog) -> Recording | None:
+    if not config.telemetry.recording_folder:
+        return None
+    from fd_router.app.recording import build_recording  # noqa: PLC0415  (NumPy)
+
+    return build_recording(config, log)
 
 
 def _make_scraper(
