@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from fastjsonschema import JsonSchemaException
 
+from fd_router.cli import run
+from fd_router.config.discovery import KubernetesPods
 from fd_router.config.loading import load
 from fd_router.config.sections import Config
+from fd_router.instances.sources.kubernetes.objects import Pod
+from fd_router.instances.sources.kubernetes.pods import PodReader
+from fd_router.instances.sources.template import Template
+from tests.support.discoveries import accept
 from tests.support.schemas import check_kubernetes
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +32,7 @@ def manifests(*names: str) -> list[dict[str, Any]]:
 def one(kind: str, name: str) -> dict[str, Any]:
     (found,) = [
         manifest
-        for manifest in manifests(*BASE, "autoscaling.yaml", "monitoring.yaml", "mocks.yaml")
+        for manifest in manifests(*BASE, "autoscaling.yaml", "monitoring.yaml", "mocks.yaml", "engines.yaml")
         if (manifest["kind"], manifest["metadata"]["name"]) == (kind, name)
     ]
     return found
@@ -40,7 +47,7 @@ def configuration() -> Config:
     return load(str(EXAMPLE / "config.yaml"), {}, {}).config
 
 
-@pytest.mark.parametrize("name", [*BASE, "autoscaling.yaml", "mocks.yaml"])
+@pytest.mark.parametrize("name", [*BASE, "autoscaling.yaml", "mocks.yaml", "engines.yaml"])
 def test_kubernetes_takes_it(name: str) -> None:
     for manifest in manifests(name):
         check_kubernetes(manifest)
@@ -117,12 +124,36 @@ def test_the_configuration_fits_the_pods() -> None:
     assert config.log.output == "stdout"  # the file system can't be written
 
 
-def test_the_routers_find_the_mocks_and_may_do_so() -> None:
+def test_the_configuration_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check-config", "--config_path", str(EXAMPLE / "config.yaml")]) == 0, capsys.readouterr()
+
+
+@pytest.mark.parametrize("instances", ["mocks", "vllm"])
+def test_the_routers_find_instances(instances: str) -> None:
     (entry,) = configuration().discovery.kubernetes.values()
     name, _, value = entry["label-selector"].partition("=")
-    template = pod("mocks")
+    template = pod(instances)
     assert template["metadata"]["labels"][name] == value
     assert [port["name"] for port in template["spec"]["containers"][0]["ports"]] == [entry["port"]]
+
+
+def test_what_the_engines_say_of_themselves_is_understood() -> None:
+    (entry,) = configuration().discovery.kubernetes.values()
+    template = pod("vllm")
+    told = {
+        "metadata": {"name": "x", **template["metadata"]},
+        "spec": template["spec"],
+        "status": {"podIP": "10.0.0.1"},
+    }
+    given = KubernetesPods(**{key.replace("-", "_"): value for key, value in entry.items()})
+    reader = PodReader("x", given, Template("x", given.registration, accept))
+    ((registration, _),) = reader.read(msgspec.convert(told, Pod))
+    accept(registration)
+    assert (registration.port, registration.dialect, registration.max_requests) == (8000, "vllm", 64)
+    assert registration.labels["pool"] == "general"
+
+
+def test_the_routers_may_look_for_them_and_do_no_more() -> None:
     (account,) = one("RoleBinding", "fd-router")["subjects"]
     assert (
         account["name"]

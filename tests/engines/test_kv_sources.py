@@ -49,6 +49,7 @@ def test_what_tells_of_none(answer: bytes) -> None:
     [
         ({"endpoint": "tcp://*:5557"}, 0, [KvEventSource(5557)]),
         ({"endpoint": "tcp://10.0.0.9:5557", "topic": "t"}, 1, [KvEventSource(5557, 0, "t", "10.0.0.9")]),
+        ({"endpoint": "tcp://[fd00::9]:5557"}, 1, [KvEventSource(5557, host="fd00::9")]),  # as instances' hosts are
         (
             {"endpoint": "tcp://0.0.0.0:5557", "replay_endpoint": "tcp://*:5558", "hwm": 5},
             2,

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from fd_router.config.host_names import authority
 from fd_router.errors import ConfigError, FdRouterError
 
 DEFAULT: Final = "http://127.0.0.1:30000"
@@ -53,8 +54,7 @@ class Address(msgspec.Struct, frozen=True):
     @property
     def url(self) -> str:
         """The address without the token."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.secure else 'http'}://{host}:{self.port}"
+        return f"{'https' if self.secure else 'http'}://{authority(self.host, self.port)}"
 
     def __repr__(self) -> str:
         return f"<Address {self.url}>"

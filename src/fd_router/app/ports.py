@@ -9,9 +9,10 @@ from fd_router.app.exposure import AnyListener
 from fd_router.app.runtime import Runtime
 from fd_router.app.serving import drain, handed_listener, make_listener, open_control
 from fd_router.app.workers.seat import Seat
+from fd_router.config.host_names import authority
 from fd_router.errors import FdRouterError
 from fd_router.http.dispatch import CONTROL, MAIN
-from fd_router.http.listener import place, why_not_listening
+from fd_router.http.listener import why_not_listening
 from fd_router.http.server_context import ServerContext, ServerState
 from fd_router.http.tls import ClientSide
 
@@ -58,7 +59,7 @@ class Ports:
         if self.main is not None and not self.main.takes_over:
             self.main.hold()
         server = self._runtime.live.current.server
-        self._runtime.log.info(f"Starting server on {place(server.host, server.port)}")
+        self._runtime.log.info(f"Starting server on {authority(server.host, server.port)}")
 
     async def open(self) -> None:
         """Let clients in. Raises FdRouterError."""

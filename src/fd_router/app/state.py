@@ -16,10 +16,10 @@ from fd_router.app.scheduling import Scheduling
 from fd_router.app.sources import Sources
 from fd_router.app.workers.seat import Seat
 from fd_router.bus import BusHealth
-from fd_router.config.host_names import is_name
 from fd_router.config.sections import Config
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
+from fd_router.instances.sources.networks import why_outside
 from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
 from fd_router.state.peers import Peers
 from fd_router.state.sync import LEASE_SECONDS, Sync
@@ -158,7 +158,4 @@ def _is_member(registry: Registry, url: str) -> bool:
 
 def _why_not(networks: Networks | None, registration: Registration) -> str:
     """Say why another's registration may not be taken in, as ``/register`` would."""
-    host = registration.host_ip
-    if networks is not None and not is_name(host) and host not in networks:
-        return f"{host} is in none of access.register-networks"
-    return ""
+    return why_outside(networks, registration.host_ip)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.config.host_names import authority
 from fd_router.config.instances import InstancesConfig
 from fd_router.config.options import did_you_mean, kebab
 from fd_router.config.tls import TlsConfig
@@ -71,11 +72,8 @@ class ConnectionRule(msgspec.Struct, frozen=True):
             return facts.labels.get(name) == text
         if "/" in self.match:
             return _is_in(facts.host, self.match)
-        host = f"[{facts.host}]" if ":" in facts.host else facts.host
-        wanted = self.match.lower()
-        return any(fnmatch.fnmatchcase(known, wanted) for known in (facts.host, f"{host}:{facts.port}")) or (
-            wanted == f"{host}:{facts.port}"
-        )
+        wanted, address = self.match.lower(), authority(facts.host, facts.port)
+        return wanted == address or any(fnmatch.fnmatchcase(known, wanted) for known in (facts.host, address))
 
 
 def read_connections(instances: InstancesConfig, tls: TlsConfig) -> tuple[ConnectionRule, ...]:

@@ -1,4 +1,4 @@
-"""Host names, told from addresses: what an instance may be called instead of its address."""
+"""Host names, told from addresses: what an instance may be called instead of its address; and how both are written."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?=[a-z0-9_-]*[a-z_])[a-z0-
 def is_name(host: str) -> bool:
     """Tell whether ``host``, in lower case, is a host name, and no address."""
     return _NAME.match(host) is not None
+
+
+def authority(host: str, port: int) -> str:
+    """Write a host, which has no brackets, and a port as URLs do (RFC 3986): ``10.0.0.1:80``, ``[::]:80``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

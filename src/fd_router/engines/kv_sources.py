@@ -62,13 +62,9 @@ def read_sglang_sources(answer: bytes) -> Sequence[KvEventSource]:
         return ()
     if told is None or told.publisher not in (None, "zmq"):
         return ()
-    base, replay = told.endpoint_port_base, told.replay_endpoint_port_base or 0
-    host = "" if (told.endpoint_host or "") in ANY_HOST else str(told.endpoint_host)
-    return [
-        KvEventSource(base + rank, replay + rank if replay else 0, told.topic or "", host, rank)
-        for rank in range(min(max(told.dp_size or 1, 1), MAX_RANKS))
-        if base + rank <= 65535
-    ]
+    host = _host(told.endpoint_host or "")
+    first = KvEventSource(told.endpoint_port_base, told.replay_endpoint_port_base or 0, told.topic or "", host)
+    return _of_ranks(first, told.dp_size or 1)
 
 
 def read_told_sources(told: Mapping[str, Any], ranks: int) -> Sequence[KvEventSource]:
@@ -77,13 +73,16 @@ def read_told_sources(told: Mapping[str, Any], ranks: int) -> Sequence[KvEventSo
         first = _source(msgspec.convert(told, _Told), 0)
     except msgspec.ValidationError:
         return ()
-    if first is None:
-        return ()
+    return () if first is None else _of_ranks(first, ranks)
+
+
+def _of_ranks(first: KvEventSource, ranks: int) -> Sequence[KvEventSource]:
+    """Return where each of so many ranks publishes, at least one: a port behind the one before it."""
     return [
-        KvEventSource(
-            first.port + rank, first.replay_port + rank if first.replay_port else 0, first.topic, first.host, rank
+        msgspec.structs.replace(
+            first, port=first.port + rank, replay_port=first.replay_port + rank if first.replay_port else 0, rank=rank
         )
-        for rank in range(max(ranks, 1))
+        for rank in range(min(max(ranks, 1), MAX_RANKS))
         if first.port + rank <= 65535
     ]
 
@@ -104,4 +103,9 @@ def _place(endpoint: str | None) -> tuple[str, int]:
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
         return "", 0
-    return "" if host in ANY_HOST else host, int(port)
+    return _host(host), int(port)
+
+
+def _host(text: str) -> str:
+    """Return the host without the brackets of an IPv6 address, "" for one at which nobody can be reached."""
+    return "" if text in ANY_HOST else text.removeprefix("[").removesuffix("]")

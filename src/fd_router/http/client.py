@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
+from fd_router.config.host_names import authority
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import Config, ProxyConfig
 from fd_router.errors import UpstreamError
@@ -35,7 +36,7 @@ class Origin(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """``host:port``, brackets around an IPv6 host."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -160,9 +160,10 @@ class InstancePool:
 
         And the longest time from the first to the last bytes of one, in seconds.
         """
-        under_way = [connection for connection in self._connections if connection.delivered_at]
-        last = max((connection.delivered_at for connection in under_way), default=0.0)
-        return len(under_way), last, max((connection.delivers_for for connection in under_way), default=0.0)
+        under_way = [(at, each.began_at) for each in self._connections if (at := each.delivered_at)]
+        if not under_way:
+            return 0, 0.0, 0.0
+        return len(under_way), max(under_way)[0], max(0.0, *(at - began for at, began in under_way))
 
     def on_opened(self, connection: UpstreamConnection) -> None:
         """Keep a new connection in sight."""

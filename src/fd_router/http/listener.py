@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Protocol
 
+from fd_router.config.host_names import authority
 from fd_router.errors import FdRouterError
 from fd_router.http.keepalive import keep_alive
 from fd_router.http.tls_greeting import accept_all
@@ -66,11 +67,6 @@ def handed_over(environ: MutableMapping[str, str], pid: int) -> list[socket.sock
     return [_take_over(descriptor) for descriptor in descriptors]
 
 
-def place(host: str, port: int) -> str:
-    """Write an address as URLs do: ``[::]:8080``."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def why_not_listening(host: str, port: int, error: OSError) -> str:
     """Say why ``port`` can't be listened on, and the remedy. It begins as FastDeploy's line does."""
     return f"Failed to start server: {_reason(host, port, error)}"
@@ -82,7 +78,7 @@ def _reason(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} on {host} may not be used by this user; choose one above 1023"
     reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error
-    return f"can't listen on {place(host, port)}: {reason}"
+    return f"can't listen on {authority(host, port)}: {reason}"
 
 
 class Greeter(Protocol):

@@ -44,9 +44,9 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_again", "_began_at", "_deliver", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last",
+        "_again", "_deliver", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last",
         "_left", "_listener", "_outlet", "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings",
-        "_time_limit", "_transport", "_unsent", "deadline",
+        "_time_limit", "_transport", "_unsent", "began_at", "deadline",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
@@ -60,7 +60,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = ResponseHead(0, b"")  # … and what it means
         self._served = 0  # answers completed
-        self._began_at = 0.0  # the body under way, in the sweeper's seconds
+        self.began_at = 0.0
+        """When the body under way began, in the sweeper's seconds."""
         self._is_over = False  # it was there, or will never be
         self._paused = False
         self._time_limit = 0.0
@@ -149,11 +150,6 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._in_body or self._listener is None or self._paused:
             return 0.0
         return self.deadline - self._settings.stall_timeout
-
-    @property
-    def delivers_for(self) -> float:
-        """How many seconds lie between the first bytes of the body under way and the last so far; 0.0: it has none."""
-        return max(0.0, self.delivered_at - self._began_at)
 
     @property
     def is_reused(self) -> bool:
@@ -316,7 +312,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes = data
             return
         self._head_bytes, self._in_body, self._in_chunks = b"", True, head.chunked
-        self._began_at = now = self._settings.sweeper.now
+        self.began_at = now = self._settings.sweeper.now
         self.deadline = now + self._settings.stall_timeout
         self._left, self._last = max(head.length, 0), b""
         if first and reader.is_complete and head.keep_alive and not head.chunked and head.status not in (204, 304):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fd_router.config.host_names import authority
 from fd_router.http.connection_pool import Pools
 from fd_router.http.fetch import fetch
 from fd_router.http.instance_access import InstanceAccess
@@ -31,7 +32,7 @@ def metrics_address(instance: Instance) -> MetricsAddress:
 def other_address(instance: Instance, port: int, access: InstanceAccess) -> MetricsAddress:
     """Return the address of another server on the host of ``instance``."""
     host = instance.host
-    return MetricsAddress(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, access)
+    return MetricsAddress(authority(host, port), host, port, access)
 
 
 class LoadPages:

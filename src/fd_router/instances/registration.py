@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.config.host_names import authority
 from fd_router.engines.dialects import Dialects, UnknownDialectError
 from fd_router.instances.registration_errors import (
     RegistrationError,
@@ -67,7 +68,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """``host_ip:port``, the identity: ``10.0.0.1:8000``, ``[::1]:8000``."""
-        return f"[{self.host_ip}]:{self.port}" if ":" in self.host_ip else f"{self.host_ip}:{self.port}"
+        return authority(self.host_ip, self.port)
 
     @property
     def url(self) -> str:

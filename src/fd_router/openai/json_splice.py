@@ -118,33 +118,35 @@ def drop_members(body: Body, names: Collection[str]) -> Body:
     """
     if not isinstance(body, bytes):
         return _drop_more(body, names)
-    if (cuts := _plain(body, names)) is None:
+    members = _plain_members(body)
+    if (cuts := _plain(body, members, names)) is None:
         if len(body) <= WALKED:
             return _drop_any(body, names)
-        cuts = _spaced(body, _plain_members(body), names)
+        cuts = _spaced(body, members, names)
     return changed(body, cuts) if cuts else body
 
 
 def _drop_more(body: SplicedBody, names: Collection[str]) -> Body:
     """Do it for what was spliced already."""
     base, gone = body.base, [(start, end) for start, end, piece in body.changes if not piece]
-    cuts = _plain(base, names, gone)
-    if cuts is None:
+    members = _plain_members(base)
+    if (cuts := _plain(base, members, names, gone)) is None:
         if len(base) <= WALKED:
             return _drop_any(bytes(body), names)
-        cuts = _spaced(base, _plain_members(base), names, gone)
+        cuts = _spaced(base, members, names, gone)
     if cuts and cuts[0][0] == base.index(b"{") + 1 and base.startswith(b"}", cuts[0][1]):
         return drop_members(bytes(body), names)  # only what was put in is left, and a comma
     return changed(body, cuts)
 
 
-def _plain(body: bytes, names: Collection[str], gone: Places = ()) -> Sequence[Change] | None:
+def _plain(
+    body: bytes, members: Mapping[str, msgspec.Raw] | None, names: Collection[str], gone: Places = ()
+) -> Sequence[Change] | None:
     """Find what to cut in an object as JSON libraries write it by default; None for what is written in another way.
 
     msgspec finds the members in a fraction of the time, and its ``Raw`` values are the bytes as they came. But a name
     that stands there twice it tells once, and escapes in names it undoes. So the body must be just what it told.
     """
-    members = _plain_members(body)
     if members is None:
         return None
     if not any(name in members for name in names):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from fd_router.config.host_names import authority
 from fd_router.errors import ConfigError, UpstreamError
 from fd_router.openai.tokenize_question import tokenize_question
 
@@ -52,7 +53,7 @@ def tokenizer_address(url: str) -> TokenizerAddress:
     path = parts.path if parts.path not in ("", "/") else "/tokenize"
     if parts.query:
         path += f"?{parts.query}"
-    return TokenizerAddress(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, path, is_encrypted)
+    return TokenizerAddress(authority(host, port), host, port, path, is_encrypted)
 
 
 class Prepared(Protocol):

@@ -13,7 +13,7 @@ from fd_router.engines.vllm import VllmDialect
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.kv_events.follower import AGAIN_SECS, KvEventFollower
-from fd_router.instances.registration import Registration
+from fd_router.instances.registration import Registration, parse_registration
 from tests.support.fake_log import FakeLog
 
 ANSWER = b'{"0": {"endpoint": "tcp://*:5557", "replay_endpoint": "tcp://*:5558", "publisher": "zmq"}}'
@@ -106,6 +106,15 @@ async def test_a_registration_is_taken_at_its_word_but_not_to_another_host(descr
     await rig.follower.look()
     assert (rig.asked, rig.added) == ([], [(told.host, KvEventSource(5557))])
     assert "tells KV events at another host, 10.9.9.9" in str(vars(rig.log))
+
+
+async def test_its_own_ipv6_address_is_no_other_host() -> None:
+    told = parse_registration({"role": "mixed", "host_ip": "fd00::1", "port": 1, "kv_events": "tcp://[fd00::1]:5557"})
+    instance = Instance(told, OpenAiDialect())
+    instance.health = Health.HEALTHY
+    rig = Rig([instance])
+    await rig.follower.look()
+    assert rig.added == [("fd00::1", KvEventSource(5557, host="fd00::1"))]
 
 
 async def test_what_can_not_be_opened_is_told(instance: Instance) -> None:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Any
 
 import pytest
 
-from fd_router.admission.networks import Networks
 from fd_router.config.discovery import DnsName
-from fd_router.engines.dialects import Dialects
 from fd_router.errors import ConfigError
-from fd_router.instances.registration import require_served
-from fd_router.instances.source import discovery
 from fd_router.instances.sources.dns_lookup import Found, LookupFailedError
 from fd_router.instances.sources.dns_name import DnsInstances
-from fd_router.instances.sources.members import FleetSources
 from fd_router.instances.sources.template import Template
-
-accept = partial(require_served, dialects=Dialects(), splitwise=False)
+from tests.support.discoveries import accept, members_of
 
 
 class ScriptedLookup:
@@ -45,9 +38,7 @@ class Run:
         given = DnsName(port=8000, **options)
         template = Template("discovery.dns.x.registration", given.registration, accept)
         self.source = DnsInstances("engines.example", given, self._lookup, template, self._pause)
-        allowed = Networks.parse(networks, "x") if networks else None
-        fleet = FleetSources(registry, accept, log=log, networks=allowed)
-        self._members = fleet.members_of(discovery(self.source.name, 0, heeds_networks=True))
+        self._members = members_of(self.source, registry, log, networks=networks)
 
     async def _pause(self, seconds: float) -> None:
         self.seen.append((seconds, [instance.key for instance in self._registry.all()]))

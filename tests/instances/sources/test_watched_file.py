@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from fd_router.engines.dialects import Dialects
-from fd_router.instances.registration import require_served
-from fd_router.instances.source import discovery
-from fd_router.instances.sources.members import FleetSources, SourceMembers
+from fd_router.instances.sources.members import SourceMembers
 from fd_router.instances.sources.watched_file import WatchedFile
+from tests.support.discoveries import accept, followed, members_of
 from tests.support.waiting import until
 
-Start = Callable[[], contextlib.AbstractAsyncContextManager[SourceMembers]]
+Following = AbstractAsyncContextManager[SourceMembers]
+Start = Callable[[], Following]
 
 
 FAILED = "Failed to register instance from index"
@@ -52,17 +50,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def follow(path: Path, registry, log) -> Start:
-    @contextlib.asynccontextmanager
-    async def follow() -> AsyncIterator[SourceMembers]:
-        accept = partial(require_served, dialects=Dialects(), splitwise=False)
+    def follow() -> Following:
         source = WatchedFile(str(path), accept, check_secs=0.01)
-        members = FleetSources(registry, accept, log=log).members_of(discovery(source.name, 0))
-        task = asyncio.create_task(source.run(members))
-        try:
-            yield members
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return followed(source, members_of(source, registry, log))
 
     return follow
 

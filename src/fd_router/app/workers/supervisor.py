@@ -13,9 +13,10 @@ from fd_router.app.notify import tell_supervisor
 from fd_router.app.process_name import process_name
 from fd_router.app.serving import HAND_OVER_SECONDS
 from fd_router.app.workers.child import Child
+from fd_router.config.host_names import authority
 from fd_router.config.loading import Config
 from fd_router.http.dispatch import CONTROL, MAIN, Dispatcher, Outlet
-from fd_router.http.listener import Listener, handed_over, open_sockets, place
+from fd_router.http.listener import Listener, handed_over, open_sockets
 from fd_router.state.local.hub import Hub
 from fd_router.telemetry.logging.text_log import RouterLog
 
@@ -102,7 +103,7 @@ class Supervisor:
         if self._ready.is_set() and not self._stopping.is_set():
             for listener in self._listeners:
                 await listener.start()
-            self._log.info(f"{server.worker_count} workers serve {place(server.host, server.port)}")
+            self._log.info(f"{server.worker_count} workers serve {authority(server.host, server.port)}")
             tell_supervisor("READY=1")
             await self._stopping.wait()
             tell_supervisor("STOPPING=1")

@@ -11,6 +11,7 @@ import click
 from fd_router.admin.router_client import DEFAULT, RouterClient
 from fd_router.app.config_checks import examine_with_files
 from fd_router.cli.commands.remote import client_of, connection_options
+from fd_router.config.host_names import authority
 from fd_router.config.loading import ADDRESS_VARIABLE, CONFIG_PATH_VARIABLE, Report
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,4 +50,4 @@ def _address(report: Report) -> str:
     scheme = "https" if report.config.tls.cert_path else "http"
     host = "127.0.0.1" if server.host in {"0.0.0.0", "::", "localhost"} else server.host  # noqa: S104
     port = access.control_port or server.port
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" if port else DEFAULT
+    return f"{scheme}://{authority(host, port)}" if port else DEFAULT

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fd_router.config.host_names import authority
 from fd_router.devtools.engine_model.engine import Engine
 from fd_router.devtools.mock.abort_answer import AbortOrder, aborted_answer
 from fd_router.devtools.mock.answers import Handle, decoded, injected, not_allowed, respond, respond_error, try_handle
@@ -80,8 +81,7 @@ class MockInstance:
     @property
     def url(self) -> str:
         """``http://HOST:PORT``."""
-        host = self._options.host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{authority(self._options.host, self.port)}"
 
     async def start(self) -> None:
         """Listen, apply the first faults, begin to register. Raises OSError when the port is taken."""

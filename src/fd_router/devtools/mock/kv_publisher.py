@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fd_router.config.host_names import authority
 from fd_router.devtools.engine_model.prefix_cache import PrefixCache
 from fd_router.devtools.mock.options import MockOptions
 from fd_router.engines.kv_events import AllBlocksCleared, BlockHash, BlockRemoved, BlockStored, KvEvent
@@ -50,15 +51,14 @@ class KvPublisher:
         self._live: Any = self._context.socket(zmq.PUB)
         self._replays: Any = self._context.socket(zmq.ROUTER)
         host, port = options.host, options.kv_events_port
-        place = f"[{host}]" if ":" in host else host
         try:
             for socket, at in ((self._live, port), (self._replays, port + 1)):
                 socket.setsockopt(zmq.LINGER, 0)
                 socket.setsockopt(zmq.IPV6, 1)
-                socket.bind(f"tcp://{place}:{at}")
+                socket.bind(f"tcp://{authority(host, at)}")
         except zmq.ZMQError as error:
             self._context.destroy(0)
-            raise OSError(f"{error}: tcp://{place}:{port} and {port + 1}") from None
+            raise OSError(f"{error}: tcp://{authority(host, port)} and {port + 1}") from None
         self._timer: asyncio.TimerHandle = asyncio.get_running_loop().call_later(REPLAY_SECS, self._look)
         self.lost = 0
 

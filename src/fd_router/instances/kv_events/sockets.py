@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from fd_router.config.host_names import authority
 from fd_router.engines.kv_sources import KvEventSource
 from fd_router.instances.kv_events.stream import Cache, EventStream
 
@@ -66,8 +67,7 @@ class Subscription:
         self.stream = EventStream(cache, self._ask if source.replay_port else None)
 
     def _place(self, port: int) -> str:
-        host = self._host
-        return f"tcp://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"tcp://{host}:{port}"
+        return f"tcp://{authority(self._host, port)}"
 
     def _ask(self, number: int) -> None:
         """Ask on a connection of its own, so that no late answer to another question comes on it."""

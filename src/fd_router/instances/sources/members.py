@@ -10,27 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
 
 import msgspec
 
-from fd_router.config.host_names import is_name
 from fd_router.http.pace import Pace
 from fd_router.instances.instance import Instance, Readiness
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import Source
+from fd_router.instances.sources.networks import Hosts, why_outside
 from fd_router.instances.sources.source_health import SourceHealth
 from fd_router.telemetry.contracts import Log
-
-
-class Hosts(Protocol):
-    """Networks."""
-
-    def __contains__(self, host: str) -> bool:
-        """Tell whether the address ``host`` is in one of them."""
-
 
 Accept = Callable[[Registration], None]
 """Raises RegistrationError for an instance that can't be a member here: its role isn't one of the router's mode."""
@@ -78,7 +69,7 @@ class SourceMembers:
         ``indices`` are their positions in a list, for the log; ``reason`` tells why the others go.
         """
         before = self._own()
-        for _ in self._replace(registrations, indices, reason):
+        for _ in self._replace(before, registrations, indices, reason):
             pass
         return self._since(before)
 
@@ -87,15 +78,17 @@ class SourceMembers:
     ) -> Diff:
         """Do the same for thousands, while others have a turn: the fleet has some of the old and some of the new."""
         before, pace = self._own(), Pace()
-        for _ in self._replace(registrations, indices, reason):
+        for _ in self._replace(before, registrations, indices, reason):
             await pace.breathe()
         return self._since(before)
 
-    def _replace(self, registrations: Iterable[Registration], indices: Iterable[int], reason: str) -> Iterator[None]:
-        """Replace them one by one."""
+    def _replace(
+        self, before: set[str], registrations: Iterable[Registration], indices: Iterable[int], reason: str
+    ) -> Iterator[None]:
+        """Replace them one by one; ``before``: the keys of those that are the source's members."""
         self.health.worked()
         wanted = {registration.key: registration for registration in registrations}
-        for key in sorted({*self.listed, *self._own()} - wanted.keys()):
+        for key in sorted({*self.listed, *before} - wanted.keys()):
             self.remove(key, reason)
             yield
         self.warned = {key: why for key, why in self.warned.items() if key in wanted}
@@ -197,9 +190,8 @@ class FleetSources:
             self._accept(registration)
         except RegistrationError as error:
             return error.message
-        host = registration.host_ip  # where a name leads to is looked at with each connection
-        if source.heeds_networks and self._networks is not None and not is_name(host) and host not in self._networks:
-            return f"{host} is in none of access.register-networks"
+        if source.heeds_networks and (why := why_outside(self._networks, registration.host_ip)):
+            return why
         banned = source.heeds_bans and self._registry.banned_secs(registration.key) > 0
         return "removed by an admin, and banned" if banned else ""
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from fd_router.config.host_names import is_name
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import STATE_FILE
-from fd_router.instances.sources.members import Accept, Hosts, SourceMembers
+from fd_router.instances.sources.members import Accept, SourceMembers
+from fd_router.instances.sources.networks import Hosts, why_outside
 from fd_router.telemetry.contracts import Log
 
 SAVE_SECS = 1.0
@@ -91,9 +91,8 @@ class StateFile:
         try:
             registration = parse_registration(entry)
             self._accept(registration)
-            host = registration.host_ip  # where a name leads to is looked at with each connection
-            if self._networks is not None and not is_name(host) and host not in self._networks:
-                raise RegistrationError(f"{registration.host_ip} is in none of access.register-networks")
+            if why := why_outside(self._networks, registration.host_ip):
+                raise RegistrationError(why)
         except RegistrationError as error:
             self._log.warn(f"An instance of state file {self._path} is left out: {error.message}")
             return False

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
 from fd_router.config.discovery import KubernetesPods
-from fd_router.engines.dialects import Dialects
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Readiness
-from fd_router.instances.registration import require_served
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.sources.kubernetes.objects import Pod
 from fd_router.instances.sources.kubernetes.pods import Found, PodReader
 from fd_router.instances.sources.template import Template
+from tests.support.discoveries import accept
 from tests.support.kubernetes_server import pod
-
-accept = partial(require_served, dialects=Dialects(), splitwise=False)
 
 
 def read(described: dict[str, Any], **options: Any) -> list[Found]:

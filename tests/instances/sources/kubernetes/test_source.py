@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fd_router.admission.networks import Networks
 from fd_router.config.discovery import KubernetesPods
-from fd_router.engines.dialects import Dialects
-from fd_router.instances.registration import require_served
-from fd_router.instances.source import discovery
 from fd_router.instances.sources.kubernetes import api as api_module
 from fd_router.instances.sources.kubernetes.api import PodApi
 from fd_router.instances.sources.kubernetes.pods import PodReader
 from fd_router.instances.sources.kubernetes.source import KubernetesInstances
-from fd_router.instances.sources.members import FleetSources, SourceMembers
+from fd_router.instances.sources.members import SourceMembers
 from fd_router.instances.sources.template import Template
+from tests.support.discoveries import accept, followed, members_of
 from tests.support.kubernetes_server import KubernetesServer, pod
 from tests.support.waiting import until
 
-accept = partial(require_served, dialects=Dialects(), splitwise=False)
-
-Follow = Callable[..., contextlib.AbstractAsyncContextManager[SourceMembers]]
+Following = AbstractAsyncContextManager[SourceMembers]
+Follow = Callable[..., Following]
 
 
 @pytest.fixture
@@ -38,23 +33,14 @@ def server() -> Iterator[KubernetesServer]:
 
 @pytest.fixture
 def follow(server: KubernetesServer, registry, log, tmp_path: Path) -> Follow:
-    @contextlib.asynccontextmanager
-    async def follow(networks: str = "", **options: Any) -> AsyncIterator[SourceMembers]:
+    def follow(networks: str = "", **options: Any) -> Following:
         path = tmp_path / "kubeconfig"
         path.write_text(server.kubeconfig())
         given = KubernetesPods(label_selector="app=engine", kubeconfig=str(path), **options)
         template = Template("x", given.registration, accept, is_whole=False)
         reader = PodReader("x", given, template)
         source = KubernetesInstances("engines", PodApi("x", given), reader, sleep=lambda _: asyncio.sleep(0.01))
-        allowed = Networks.parse(networks, "x") if networks else None
-        fleet = FleetSources(registry, accept, log=log, networks=allowed)
-        members = fleet.members_of(discovery(source.name, 0, heeds_networks=True))
-        task = asyncio.create_task(source.run(members))
-        try:
-            yield members
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return followed(source, members_of(source, registry, log, networks=networks))
 
     return follow
 

@@ -126,7 +126,6 @@ class KubernetesInstances:
         """Name the instance with ``key`` or no more, by the Pods that have it now."""
         found = self._chosen(key) if key in self._holders else None
         if found is None:
-            members.listed.pop(key, None)
             members.remove(key)
         elif self._is_named(key, found, members):
             members.upsert(found.registration)
