@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -30,13 +29,8 @@ class KvEvents(msgspec.Struct, frozen=True):
 
     blocks: EngineBlocks
     follower: KvEventFollower
-    runs: Sequence[Callable[[], Coroutine[Any, Any, None]]]
-    stop: Callable[[], None]
+    close: Callable[[], None]  # listens no more
     on_truth: Callable[[str], OnTruth]  # for a role
-
-    def close(self) -> None:
-        """Listen no more."""
-        self.stop()
 
     def lookup(self, role: str) -> MakeLookup:
         """Return how policies of ``role`` look prompts up."""
@@ -80,7 +74,7 @@ def build_kv_events(registry: Registry, pools: Pools, caches: Caches, telemetry:
     )
     metrics = telemetry.metrics.kv_events
     metrics.watch(partial(_followed, subscriptions))
-    return KvEvents(blocks, follower, [follower.run], subscriptions.close, metrics.truth)
+    return KvEvents(blocks, follower, subscriptions.close, metrics.truth)
 
 
 def _followed(subscriptions: Subscriptions) -> Sequence[FollowedCache]:

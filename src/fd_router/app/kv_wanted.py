@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fd_router.config.loading import SchedulerConfig
 from fd_router.errors import ConfigError
-from fd_router.instances.kv_events.sockets import zmq_problem
 from fd_router.telemetry.contracts import Log
 
 
@@ -15,6 +14,8 @@ def wants_kv_events(options: SchedulerConfig, log: Log, *, has_tokens: bool, is_
     """
     if options.kv_events == "off" or (options.kv_events == "auto" and not has_tokens):
         return False
+    from fd_router.instances.kv_events.sockets import zmq_problem  # noqa: PLC0415  it costs start-up time
+
     problem = zmq_problem()
     if problem and options.kv_events == "on":
         raise ConfigError(f"scheduler.kv-events: on: {problem}")

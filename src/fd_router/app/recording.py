@@ -94,11 +94,9 @@ class Recording:
             self._log.warn(f"The recording {self._path} {why}; it ends here")
 
 
-def build_recording(config: Config, log: RouterLog) -> Recording | None:
-    """Build what records; None where nothing is to be. Raises ConfigError when its file can't be made."""
+def build_recording(config: Config, log: RouterLog) -> Recording:
+    """Build what records. Raises ConfigError when its file can't be made."""
     options = config.telemetry
-    if not options.recording_folder:
-        return None
     name = f"recording-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.jsonl"
     path = Path(options.recording_folder) / name
     try:

@@ -15,8 +15,8 @@ from fd_router.openai.large_prompts import READ_IN_PART
 from fd_router.openai.shortening import Shortening
 
 MAX_WEIGHT = 400_000
-"""What a large body may weigh: a value weighs 1, a string ``STRING`` more, an object or a list
-``CONTAINER``. That is enough for the tokens of any prompt."""
+"""What a large body may weigh: a value weighs 1, a string ``STRING`` more, an object or a list ``CONTAINER``. That is
+enough for the tokens of any prompt."""
 
 STRING = 3
 """How much longer a string takes than a number: it is stripped, counted and joined, too. A member's name is one."""
@@ -88,8 +88,7 @@ class _Scan:
         if self._weight > MAX_WEIGHT or self._escapes > MAX_ESCAPES:
             raise BadRequestError(
                 f"The request's body is too complex: one of {len(self._body) >> 10} KB may have {MAX_WEIGHT:,} values "
-                f"(an object or a list counts as {CONTAINER}, a string, or a "
-                f"member's name, as {STRING} more) and "
+                f"(an object or a list counts as {CONTAINER}, a string, or a member's name, as {STRING} more) and "
                 f"{MAX_ESCAPES:,} escapes in its strings",
                 status=413,
                 code="body_too_complex",
@@ -101,8 +100,7 @@ class _Scan:
         until = end if quote < 0 else quote
         containers = body.count(b"[", at, until) + body.count(b"{", at, until)
         self._in_string = quote >= 0
-        self._weight += body.count(b",", at, until) + CONTAINER * containers
-        self._weight += STRING * self._in_string
+        self._weight += body.count(b",", at, until) + CONTAINER * containers + STRING * self._in_string
         self._started, self._at = until, until + self._in_string
 
     def _look_at_string(self, end: int) -> None:

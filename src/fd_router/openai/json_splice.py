@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
+from fd_router.openai.addresses import address_of
 from fd_router.spliced_body import Body, Change, SplicedBody, base_of, changed, changes_of
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -108,12 +108,7 @@ def _stands(value: msgspec.Raw, body: bytes, start: int) -> bool:
     view = memoryview(value)
     if view.nbytes <= _COMPARED:
         return body.startswith(view, start)
-    return _address(view) == _address(body) + start
-
-
-def _address(data: bytes | memoryview) -> int:
-    address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
-    return address
+    return address_of(view) == address_of(body) + start
 
 
 def drop_members(body: Body, names: Collection[str]) -> Body:
@@ -123,33 +118,35 @@ def drop_members(body: Body, names: Collection[str]) -> Body:
     """
     if not isinstance(body, bytes):
         return _drop_more(body, names)
-    if (cuts := _plain(body, names)) is None:
+    members = _plain_members(body)
+    if (cuts := _plain(body, members, names)) is None:
         if len(body) <= WALKED:
             return _drop_any(body, names)
-        cuts = _spaced(body, _plain_members(body), names)
+        cuts = _spaced(body, members, names)
     return changed(body, cuts) if cuts else body
 
 
 def _drop_more(body: SplicedBody, names: Collection[str]) -> Body:
     """Do it for what was spliced already."""
     base, gone = body.base, [(start, end) for start, end, piece in body.changes if not piece]
-    cuts = _plain(base, names, gone)
-    if cuts is None:
+    members = _plain_members(base)
+    if (cuts := _plain(base, members, names, gone)) is None:
         if len(base) <= WALKED:
             return _drop_any(bytes(body), names)
-        cuts = _spaced(base, _plain_members(base), names, gone)
+        cuts = _spaced(base, members, names, gone)
     if cuts and cuts[0][0] == base.index(b"{") + 1 and base.startswith(b"}", cuts[0][1]):
         return drop_members(bytes(body), names)  # only what was put in is left, and a comma
     return changed(body, cuts)
 
 
-def _plain(body: bytes, names: Collection[str], gone: Places = ()) -> Sequence[Change] | None:
+def _plain(
+    body: bytes, members: Mapping[str, msgspec.Raw] | None, names: Collection[str], gone: Places = ()
+) -> Sequence[Change] | None:
     """Find what to cut in an object as JSON libraries write it by default; None for what is written in another way.
 
     msgspec finds the members in a fraction of the time, and its ``Raw`` values are the bytes as they came. But a name
     that stands there twice it tells once, and escapes in names it undoes. So the body must be just what it told.
     """
-    members = _plain_members(body)
     if members is None:
         return None
     if not any(name in members for name in names):
@@ -244,12 +241,12 @@ def _spaced(
     """Find what to cut in any spacing, of an object that msgspec takes. Raises ValueError for another."""
     if members is None:
         raise ValueError(f"beyond {WALKED >> 20} MB it must keep to RFC 8259")
-    base, start = _address(body), body.index(b"{") + 1
+    base, start = address_of(body), body.index(b"{") + 1
     at = end = start
     cuts = _Cuts(names, start, gone)
     for value in members.values():
         view = memoryview(value)
-        begins = _address(view) - base if view.nbytes else -1
+        begins = address_of(view) - base if view.nbytes else -1
         head = _HEAD.fullmatch(body, at, begins) if begins > at else None
         end = _SPACES.match(body, begins + view.nbytes).end()  # type: ignore[union-attr]  # it matches nothing too
         if head is None:

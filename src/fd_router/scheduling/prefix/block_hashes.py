@@ -35,7 +35,9 @@ _KEPT_WORDS = 1 << 17
 _NARROW = 256
 """Blocks of code points below this are hashed as bytes."""
 
-_GOLDEN = 0x9E3779B97F4A7C15  # Steele et al., "Fast splittable pseudorandom number generators", 2014: SplitMix64
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""The step of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014)."""
+
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = (np.uint64(shift) for shift in (27, 30, 31, 32))
@@ -149,10 +151,15 @@ class _Numbers:
 def odd_numbers(stream: int, count: int) -> Words:
     """Make the first ``count`` numbers of a stream, by SplitMix64."""
     start = (stream << 56) | 1
-    x = np.arange(start, start + count, dtype=np.uint64) * np.uint64(_GOLDEN)
-    x ^= x >> _S30
-    x *= _MIX_1
-    x ^= x >> _S27
-    x *= _MIX_2
-    x ^= x >> _S31
+    x = np.arange(start, start + count, dtype=np.uint64) * GOLDEN
+    mix(x)
     return x | _ONE
+
+
+def mix(words: Words) -> None:
+    """Put each word through SplitMix64's finalizer, in its place."""
+    words ^= words >> _S30
+    words *= _MIX_1
+    words ^= words >> _S27
+    words *= _MIX_2
+    words ^= words >> _S31

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_S16, _S27, _S30, _S31 = (np.uint64(shift) for shift in (16, 27, 30, 31))
+from fd_router.scheduling.prefix.block_hashes import GOLDEN, mix
+
+_S16 = np.uint64(16)
 
 SECRET_BYTES = 32
 """Four keys of 64 bits."""
@@ -27,9 +27,8 @@ class KeyMask:
         """Return a number below 2^48 for each key."""
         x = np.frombuffer(keys, np.uint64) ^ self._first
         for secret in self._rounds:
-            x = x + _GOLDEN
-            x = (x ^ (x >> _S30)) * _MIX_1
-            x = (x ^ (x >> _S27)) * _MIX_2
-            x = x ^ (x >> _S31) ^ secret
+            x += GOLDEN
+            mix(x)
+            x ^= secret
         names: list[int] = (x >> _S16).tolist()
         return names

@@ -20,8 +20,8 @@ from fd_router.instances.sources.template import Template
 PREFIX: Final = "fd-router/"
 """What labels and annotations for the router begin with: ``fd-router/role: prefill``. Annotations win."""
 
-NOT_TOLD: Final = frozenset({"host_ip", "port", "is_paused", "connected_decodes"})
-"""Keys of a registration that a Pod can't tell so: where it is, it can't say of another place, and it has readiness."""
+TOLD: Final = READERS.keys() - {"host_ip", "port", "is_paused", "connected_decodes"}
+"""Keys of a registration that a Pod can tell so: where it is, it can't say of another place, and it has readiness."""
 
 HTTP: Final = "http"
 """The name of the port that is meant where a container has several and nothing says which."""
@@ -42,8 +42,8 @@ class PodReader:
         self._options = options
         self._template = template
         for key in options.from_labels:
-            if (name := _attribute(key)) not in READERS or name in NOT_TOLD:
-                near = did_you_mean(key, map(kebab, READERS.keys() - NOT_TOLD))
+            if _attribute(key) not in TOLD:
+                near = did_you_mean(key, map(kebab, TOLD))
                 raise ConfigError(f"{option}.from-labels.{key}: a Pod can't tell that{near}")
 
     def read(self, pod: Pod) -> Sequence[Found]:
@@ -98,9 +98,9 @@ def _attribute(key: str) -> str:
 def _key(name: str) -> str:
     """Return the key of the registration that a label or annotation of the router's tells."""
     key = _attribute(name.removeprefix(PREFIX))
-    if key == "port" or (key in READERS and key not in NOT_TOLD):
+    if key == "port" or key in TOLD:
         return key
-    near = did_you_mean(kebab(key), map(kebab, READERS.keys() - NOT_TOLD))
+    near = did_you_mean(kebab(key), map(kebab, TOLD))
     raise RegistrationError(f"{shown(name)}: a Pod can't tell that{near}")
 
 
