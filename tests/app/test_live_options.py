@@ -282,11 +282,10 @@ async def waiting_ends(router: LiveRouter) -> None:
 
 
 async def what_would_be_late_is_refused(router: LiveRouter) -> None:
-    instance = await router.add()
+    await router.add()
     hurried = "X-TTFT-Deadline-Ms: 1\r\n"
     long = b'{"prompt": "%b", "stream": true}' % (b"x" * 4000)
     assert int((await router.ask(long, hurried)).split()[1]) == 200
-    assert instance.last_head != ""
     await router.reload()
     assert b'"deadline_unmeetable"' in await router.ask(long.replace(b"x", b"y"), hurried)
 
