@@ -63,5 +63,4 @@ def test_simulator_and_replay_agree(tmp_path):
     replayed["ttft_mean"] = sum(state["ttft_secs"] for state in states) / REQUESTS
     for figure in ("ttft_mean", "hit_rate"):
         expected = statistics.fmean(each[figure] for each in simulated)
-        print("FIG", figure, replayed[figure], expected)
         assert replayed[figure] == pytest.approx(expected, rel=0.15), figure
