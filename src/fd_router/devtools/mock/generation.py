@@ -18,13 +18,19 @@ from fd_router.http.messages import error_response
 
 
 class EngineDriver:
-    """Runs an engine model in real time, with one timer: each token goes to its generation when it is due."""
+    """Runs an engine model in real time, with one timer: each token goes to its generation when it is due.
+
+    ``first_tokens`` came, ``ttft_secs`` after their requests in all, by the engine's time: what a busy machine adds to
+    the way to and from the engine isn't in it.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._due = math.inf
+        self.first_tokens = 0
+        self.ttft_secs = 0.0
 
     def submit(self, generation: Generation) -> Run:
         """Give a generation's prompt to the engine."""
@@ -47,6 +53,9 @@ class EngineDriver:
     def _pump(self) -> None:
         self._due = math.inf
         for token in self.engine.advance(time.monotonic()):
+            if token.number == 1:
+                self.first_tokens += 1
+                self.ttft_secs += token.at - token.run.submitted_at
             generation = token.run.owner
             if isinstance(generation, Generation):
                 generation.on_token(token)

@@ -335,6 +335,8 @@ class MockInstance:
             "waiting": engine.waiting,
             "live": len(stats.live),
             "finished": stats.finished,
+            "first_tokens": self._driver.first_tokens,
+            "ttft_secs": self._driver.ttft_secs,
             "disconnected": stats.disconnected,
             "aborted": stats.aborted,
             "misfits": stats.misfits,
