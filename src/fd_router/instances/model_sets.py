@@ -79,11 +79,14 @@ class ModelSets:
 
 
 def _families(sets: Iterable[ModelSet]) -> tuple[ModelSet, ...]:
-    """Join the sets that have a model in common."""
-    families: list[ModelSet] = []
+    """Join the sets that have a model in common, by one look at each name: a fleet may serve a thousand models."""
+    family_of: dict[str, set[str]] = {}
     for models in sets:
-        if models:
-            joined = [family for family in families if family & models]
-            families = [family for family in families if not family & models]
-            families.append(models.union(*joined))
-    return tuple(sorted(families, key=min))
+        known = {id(family): family for name in models if (family := family_of.get(name)) is not None}
+        largest = max(known.values(), key=len, default=set[str]())
+        for family in (models, *known.values()):
+            if family is not largest:
+                largest |= family
+                family_of |= dict.fromkeys(family, largest)
+    distinct = {id(family): family for family in family_of.values()}
+    return tuple(sorted(map(frozenset, distinct.values()), key=min))
