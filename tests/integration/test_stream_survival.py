@@ -167,3 +167,21 @@ def test_the_events_of_a_mock_are_whole() -> None:
     ):
         content = answer.read()
     assert events_of(b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content))[-1] == {}
+
+
+STREAMS = {
+    "/v1/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 30, "stream": True},
+    "/v1/responses": {"input": "hello", "max_output_tokens": 30, "stream": True},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_streams_of_other_endpoints_break_visibly(path: str) -> None:
+    async with PdFleet(mixed=2, mock=SAME) as fleet:
+        for mock in fleet.mocks.values():
+            mock.set_faults(f"{CUT},path={path}")
+        with pytest.raises(CutOffError):
+            await fleet.call("POST", path, STREAMS[path])
+        assert await fleet.metric("fd_router_stream_continuations_total", 'reason="endpoint"') == 1
+        assert "The stream can't go on at another instance: endpoint" in fleet.log
+        assert await fleet.leftovers() == []

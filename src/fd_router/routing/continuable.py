@@ -146,17 +146,18 @@ class ContinuableRequest(RequestThatIsRead):
         """Make what goes on behind what ``instance`` has sent; None, and told to log and metric, if nothing can."""
         journal, streams, completion = self._journal, self._streams, self._completion
         if journal is None or streams is None or completion is None:
+            self._was_not_kept(streams)
             return None
         if journal.lost:
-            self._cannot_go_on(streams, journal.lost)
+            self._cannot_go_on(journal.lost)
             return None
         if len(body := self._asked_body) > MOST_READ:
-            self._cannot_go_on(streams, "long_body")
+            self._cannot_go_on("long_body")
             return None
         try:
             source = SourceRequest(bytes(body), chat=streams.chat)
         except ValueError:
-            self._cannot_go_on(streams, "body")
+            self._cannot_go_on("body")
             return None
         if self._route is not None:
             self._route.pin()
@@ -165,9 +166,14 @@ class ContinuableRequest(RequestThatIsRead):
             self, streams, completion, source, journal.content(), exact=exact, ways=instance.dialect.ways
         )
 
-    def _cannot_go_on(self, streams: StreamKeeper, why: str) -> None:
+    def _was_not_kept(self, streams: StreamKeeper | None) -> None:
+        """Say why of a stream that nobody kept, unless that is somebody's wish."""
+        if self.record.stream and (streams is None or not streams.is_off(self._request)):
+            self._cannot_go_on("endpoint" if streams is None else "framing")
+
+    def _cannot_go_on(self, why: str) -> None:
         if why != HANDED_ON:  # else that was told, or it is being aborted
-            streams.metrics.count("impossible", why)
+            self._telemetry.metrics.continuations.count("impossible", why)
             self.note(f"The stream can't go on at another instance: {why}")
 
     def on_abort_asked(self) -> None:

@@ -30,6 +30,11 @@ The first events may be as long as the journal: they may have the ids of a long 
 may not.
 """
 
+_FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
+"""How the content of a stream of events begins; what is compressed, and JSON a line each, doesn't."""
+
+_LONGEST_FIELD: Final = len(b"event:")
+
 _LOOK_OF_EVENTS: Final = re.compile(rb"(?:\r\n)?(?:[0-9A-Fa-f]+\r\n)?(?:data|event|id|retry)?:")
 """How a stream of events begins, behind the length of a chunk."""
 
@@ -134,7 +139,12 @@ class Journal:
         if end and not self.lost and (broken := _broken_at(first, end)) >= 0:
             end, self._is_broken = _end_of_events(first, broken), True
         now = first[:end]
-        self._hold(first[end:])
+        if not end and _is_foreign(first):
+            self._is_aligned = False
+            self.close("no_events")
+            now = first
+        else:
+            self._hold(first[end:])
         if now:
             self._pieces.append(now)
         return now
@@ -230,11 +240,18 @@ class Journal:
         if end:
             self._hand(held[:end])
         if len(self._held) > HOLD_LIMIT and not self._may_be_long(self._held):
-            held, self._held = self._held, b""
-            self.close("event_too_long")
-            self._hand(held)
+            self._give_up("event_too_long")
+        elif len(self._held) == self.size and _is_foreign(self._held):
+            self._is_aligned = False
+            self._give_up("no_events")
         elif self._is_broken:
             self._is_told()
+
+    def _give_up(self, why: str) -> None:
+        """Hand on what is held back, and keep nothing any more."""
+        held, self._held = self._held, b""
+        self.close(why)
+        self._hand(held)
 
     def _may_be_long(self, held: bytes) -> bool:
         """Whether more than usual may be held back: a first event, with a long prompt's ids."""
@@ -307,6 +324,12 @@ def _end_of_events(data: bytes, before: int | None = None, *, after: int = 0) ->
         return len(data)
     start = max(0, after - len(ENDS[-1]))
     return max((at + len(end) for end in ENDS if (at := data.rfind(end, start, before)) >= 0), default=0)
+
+
+def _is_foreign(beginning: bytes) -> bool:
+    """Return whether a body in chunks that begins so is no stream of events, whatever comes."""
+    content = beginning.partition(b"\r\n")[2]
+    return len(content) >= _LONGEST_FIELD and _FIELD.match(content) is None
 
 
 def _is_harmless(data: bytes) -> bool:
