@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.engines.dialect import Dialect
 from fd_router.errors import Retry, UpstreamError
+from fd_router.http.fetch import fetch
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
@@ -21,6 +22,7 @@ from fd_router.routing.phase import ENDED, STREAMING
 from fd_router.routing.reading import RequestThatIsRead
 from fd_router.routing.request_queue import Queued, QueueTicket
 from fd_router.spliced_body import Body
+from fd_router.tokenization.text_count import PATH, TextCount
 
 
 class ContinuableRequest(RequestThatIsRead):
@@ -198,6 +200,13 @@ class ContinuableRequest(RequestThatIsRead):
     ) -> Leg:
         """Choose where the stream goes on. Raises NoInstanceError; then nothing has changed."""
         raise NotImplementedError
+
+    def count_text(self, instance: Instance, model: str, text: str) -> TextCount | None:
+        """Have the instance's tokenizer count a text; None: its engine has none that does."""
+        if not instance.dialect.ways.counts_text:
+            return None
+        pool = self._context.pools.of(instance)
+        return TextCount(lambda question: fetch(pool, "POST", PATH, question), model, text)
 
     def _end_attempt(self) -> None:
         """Give back what an attempt that came to nothing holds, connections and counts."""
