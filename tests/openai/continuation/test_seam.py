@@ -183,14 +183,14 @@ class TestLastEvents:
         assert b"\\ud83d" in out
 
 
-USAGE = {"stream_options": {"include_usage": True}}
+WANTED = {"stream_options": {"include_usage": True}}
 
 
 class TestUsageByText:
     def joined(self, counted: int | None) -> dict[str, Any]:
         generated = Generated(chat=False)
         generated.feed_event(event("Hello", name="first", created=1))
-        source = SourceRequest(json.dumps({"prompt": "p", **USAGE}).encode(), chat=False)
+        source = SourceRequest(json.dumps({"prompt": "p", **WANTED}).encode(), chat=False)
         seam = Seam(source, generated, Continuation(body=b"", by="text", tokens=1), lambda: counted)
         seam.feed(event(", you"))
         told = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
@@ -208,7 +208,7 @@ class TestUsageByText:
         generated = Generated(chat=False)
         for one in (event("Hello", created=1), event("", finish="stop")):
             generated.feed_event(one)
-        source = SourceRequest(json.dumps({"prompt": "p", **USAGE}).encode(), chat=False)
+        source = SourceRequest(json.dumps({"prompt": "p", **WANTED}).encode(), chat=False)
         (last,) = objects(last_events(source, generated, "stop", "", 4))
         counts = {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5}
         assert last["usage"] == {**counts, "estimated": True}
