@@ -128,7 +128,7 @@ def test_a_running_stream_is_in_flight_and_its_tokens_are_only_its_prefills():
 
 def test_metrics_are_what_prometheus_asks_for():
     with Fleet(0) as fleet:
-        answer = httpx.get(f"{fleet.url}/metrics")
+        answer = httpx.get(f"{fleet.url}/metrics", timeout=60)
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         for line in answer.text.splitlines():
             assert line.startswith("# ") or re.fullmatch(r'[a-zA-Z_:]\w*(\{(\w+="[^"]*",?)*\})? [-+.\deINFa]+', line), (
@@ -217,7 +217,7 @@ def test_selections_and_releases_balance_whatever_happens():
     with Fleet(
         2, mock={**QUICK, "fault": ["cut_mid_body:probability=0.3", "reset_before_head:probability=0.3"]}
     ) as fleet:
-        with httpx.Client() as client:
+        with httpx.Client(timeout=60) as client:
             for number in range(60):
                 with contextlib.suppress(httpx.TransportError):
                     client.post(f"{fleet.url}{CHAT}", json=chat(max_tokens=6, stream=number % 2 == 0))

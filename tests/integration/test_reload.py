@@ -70,7 +70,9 @@ def test_a_token_in_a_file_is_replaced_by_a_reload(tmp_path) -> None:  # type: i
         router.wait_until_up()
 
         def status(headers: dict[str, str], path: str = "/registered", method: str = "GET") -> int:
-            return httpx.request(method, f"http://127.0.0.1:{router.port}{path}", headers=headers).status_code
+            return httpx.request(
+                method, f"http://127.0.0.1:{router.port}{path}", headers=headers, timeout=60
+            ).status_code
 
         token.write_text("short")
         assert status(old, "/admin/reload", "POST") == 400
