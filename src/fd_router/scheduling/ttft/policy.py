@@ -86,7 +86,7 @@ class TtftAwarePolicy(Policy):
     equal but for ``NEAR``, the one with the fewest running requests, then the one that was chosen longest ago.
     """
 
-    needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE})
+    needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE, Need.ENGINE_PROMPT})
     Options = TtftAwareOptions
 
     def __init__(self, environment: Environment, options: TtftAwareOptions) -> None:
@@ -98,6 +98,7 @@ class TtftAwarePolicy(Policy):
         self._is_prefill = environment.role == "prefill"
         index = environment.index
         self._lookup = environment.lookup(index, options.block_size)
+        self._reads_engine_prompt = environment.reads_engine_prompt
         self._options = options
         self._sizes = None if index.has_instance_limit else CacheSizes(index)
         self._places = HolderPositions(index)
@@ -193,10 +194,11 @@ class TtftAwarePolicy(Policy):
     # steps of a decision
 
     def _measure(self, request: RequestView) -> Prompt:
-        match = self._lookup.find(request)
         if (ids := request.token_ids) is not None:
-            return Prompt(match, len(ids), 1.0, is_estimate=False)
-        return Prompt(match, len(request.prompt), self._ratio.tokens_per_character, is_estimate=True)
+            return Prompt(self._lookup.find(request), len(ids), 1.0, is_estimate=False)
+        text = request.engine_prompt if self._reads_engine_prompt else request.prompt
+        match = self._lookup.find_text(text, request.cache_seed)
+        return Prompt(match, len(text), self._ratio.tokens_per_character, is_estimate=True)
 
     def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:
         if candidates is not self._candidates:
