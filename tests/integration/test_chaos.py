@@ -15,4 +15,3 @@ CHOSEN = {
 async def test_a_fault_costs_no_more_than_it_must(trial):
     report = await run_trial(trial, SHORT)
     assert report.problems == []
-    assert report.endings["answered"] >= 10  # the others may be attempts while nobody listens

@@ -72,9 +72,9 @@ def connect(port):
 def test_a_router_told_to_stop_finishes_what_runs_and_takes_nothing_new(fleet):
     process = fleet.router.process
     with RawClient(fleet.port) as idle, begin(fleet, STREAM) as streaming, RawClient(fleet.port) as waiting:
+        fleet.mocks[0].pause()  # so that neither ends before it is told
         waiting.send(request("/v1/chat/completions", json.dumps(chat(max_tokens=50)).encode()))
         eventually(lambda: fleet.running(fleet.mocks[0]) == 2)
-        fleet.mocks[0].pause()
         process.terminate()
         eventually(lambda: refuses(fleet))
         assert idle.is_at_end()
@@ -134,11 +134,9 @@ def test_a_connection_kept_from_before_may_ask_once_more():
     with Fleet(1, mock=SLOW) as fleet, RawClient(fleet.port) as health, RawClient(fleet.port) as other:
         fleet.router.process.terminate()
         eventually(lambda: refuses(fleet))
-        for client, data in (
-            (health, request("/health", method="GET")),
-            (other, request("/v1/completions", b'{"prompt": "x", "max_tokens": 1}')),
-        ):
-            client.send(data)
+        health.send(request("/health", method="GET"))  # both at once: they are waited for during a second
+        other.send(request("/v1/completions", b'{"prompt": "x", "max_tokens": 1}'))
+        for client in (health, other):
             answer = client.read()
             assert answer.status == (503 if client is health else 200)
             assert answer.header("connection") == "close"

@@ -237,7 +237,7 @@ async def test_those_who_wait_follow_when_models_begin_to_matter(tmp_path: Path)
         big = await router.serve("big")
         big.answer_to = lambda _body: b""  # type: ignore[method-assign]
         stuck = asyncio.create_task(router.chat("big"))
-        await until(lambda: big.connections == 1)
+        await until(lambda: big.last_head != "")
         waiting = asyncio.create_task(router.chat("small"))
         await until(lambda: "room at an instance" in router.outlet.text)
         await router.serve("small")

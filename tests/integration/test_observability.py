@@ -184,7 +184,10 @@ def test_at_debug_a_choice_is_told_of_without_the_prompt():
         assert post(fleet, chat("the secret prompt " * 50, max_tokens=3)).status == 200
         wanted = ("Healthy instances: ", "cache-aware prefill: hashes=", "cache-aware score: worker=", "radix record: ")
         eventually(lambda: all("[DEBUG] " in fleet.router.log and line in fleet.router.log for line in wanted))
-        assert "secret" not in fleet.router.log
+        log = fleet.router.log
+        assert "secret" not in log
+        places = [log.index(line) for line in ("Parsing completed", *wanted[1:], "final strategy", "select worker")]
+        assert places == sorted(places)
 
 
 def test_start_membership_and_failures_have_their_lines():

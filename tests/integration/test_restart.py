@@ -40,14 +40,14 @@ class Load:
         finally:
             self._over.set()
             for thread in threads:
-                thread.join(20)
+                thread.join(100)
 
     def _ask_anew(self) -> None:
         while not self._over.is_set():
-            self._note(lambda: call(self._port, "POST", CHAT, chat(max_tokens=1))[0])
+            self._note(lambda: call(self._port, "POST", CHAT, chat(max_tokens=1), timeout=60)[0])
 
     def _ask_kept(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
 
         def ask() -> int:
             connection.request("POST", CHAT, json.dumps(chat(max_tokens=1)))
@@ -164,7 +164,7 @@ def test_a_descriptor_that_is_no_listening_socket_is_one_clear_line() -> None:
 
 def test_the_newer_of_two_routers_has_the_control_port() -> None:
     port, control = free_port(), free_port()
-    server = {"reuse-port": True, "drain-delay-secs": 5}
+    server = {"reuse-port": True, "drain-delay-secs": 600}
     config = {"server": server, "access": {"control-port": control}}
     with RouterProcess(config, port=port) as old:
         old.wait_until_up()

@@ -15,6 +15,7 @@ from tests.support.fleet import Fleet
 from tests.support.http_client import CutOffError
 from tests.support.mock_process import MockProcess
 from tests.support.pd_fleet import CHAT, PdFleet
+from tests.support.waiting import until
 
 SAME = {"decode_ms_per_token": 2, "name": "same"}
 CUT = "cut_mid_body:after_tokens=6,count=1"
@@ -110,8 +111,13 @@ async def test_streams_leave_an_instance_that_drains_at_its_deadline() -> None:
     async with PdFleet(mixed=2, mock={"decode_ms_per_token": 10, "name": "same"}) as fleet:
         whole = normal((await fleet.call("POST", CHAT, body)).body)
         asked = [asyncio.create_task(fleet.call("POST", CHAT, body)) for _ in range(4)]
-        await asyncio.sleep(0.15)  # of 0.8 s that they take
+
+        async def all_have_begun() -> bool:
+            counted = [await fleet.metric(f"fd_router_instance_{what}") for what in ("running_requests", "tokens")]
+            return counted == [4, 0]  # tokens are a prompt's until its answer begins
+
         leaving, other = fleet.of("mixed")
+        await until(all_have_begun)
         path = f"/instances/127.0.0.1:{leaving.port}/drain?deadline_secs=0"
         entry = json.loads((await fleet.call("POST", path)).body)
         assert (entry["running"], entry["draining"]) == (2, True)

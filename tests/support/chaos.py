@@ -34,7 +34,7 @@ LIMIT_SECS = 3.0
 ANSWER_SECS = 15.0
 """A request that takes longer is lost."""
 
-CALM_SECS = 10.0
+CALM_SECS = 40.0
 """How long everything may take to be as before."""
 
 SPARE_FILES = 40
@@ -42,13 +42,17 @@ SPARE_FILES = 40
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How much of it. The fault strikes after ``before`` seconds and is undone after ``fault`` more."""
+    """How much of it. The fault strikes after ``before`` seconds and is undone after ``fault`` more.
+
+    It is over ``after`` seconds later, and not before ``least`` requests were answered.
+    """
 
     before: float = 1.0
     fault: float = 3.0
     after: float = 2.0
     clients: int = 16
     instances: int = 4
+    least: int = 10
 
 
 class Report(msgspec.Struct):
@@ -252,6 +256,8 @@ async def run_trial(trial: Trial, plan: Plan) -> Report:
                 await asyncio.to_thread(undo)
             undone = time.monotonic()
             await asyncio.sleep(plan.after)
+            if not await _becomes(lambda: report.endings[ANSWERED] >= plan.least):
+                report.problems.append("nearly nothing was answered")
             load.is_over = True
         report.problems += [f"{number} {ending}" for ending, number in report.endings.items() if _is_bad(ending, trial)]
         is_well = await _becomes(partial(_is_well, fleet, len(fleet.mocks)))

@@ -23,6 +23,9 @@ QUICK = {"decode_ms_per_token": 1, "prefill_tokens_per_sec": 1_000_000}
 
 BUG = "A bug in the router"
 
+COUNTS = ("fd_router_instance_running_requests", "fd_router_instance_tokens")
+"""What is back at zero when nothing is under way."""
+
 
 def chat(text: str = "hello", **more: Any) -> dict[str, Any]:
     """Make the body of a chat request."""
@@ -140,25 +143,32 @@ class Fleet:
         return answer
 
     def reset(self) -> None:
-        """Turn off all faults, forget what the mocks were sent, and wait until all of them may be chosen."""
+        """Turn off all faults, forget what the mocks were sent, and wait until all of them may be chosen again.
+
+        What a test before has left running would be counted in the next one: that is waited for, too.
+        """
         alive = [each for each in self.mocks if each.process.poll() is None]
         for each in alive:
             each.set_faults()
             each.call("DELETE", "/mock/requests")
         if self.router.process.poll() is None:
-            eventually(lambda: all(map(self.is_healthy, alive)))
+            eventually(lambda: self._is_calm(alive))
+
+    def _is_calm(self, mocks: Sequence[Any]) -> bool:
+        page = self.metrics()
+        healthy = (sample(page, "fd_router_instance_healthy", instance=mock.url) for mock in mocks)
+        return all(healthy) and not any(sample(page, name) for name in COUNTS)
 
     def settle(self) -> None:
         """Wait until no request and no token is counted anywhere. Raises AssertionError with what is left."""
-        names = ("fd_router_instance_running_requests", "fd_router_instance_tokens")
         until = time.monotonic() + SETTLE_SECS
         while time.monotonic() < until:
             page = self.metrics()
-            left = {name: sample(page, name) for name in names}
+            left = {name: sample(page, name) for name in COUNTS}
             if not any(left.values()):
                 break
             time.sleep(0.02)
-        assert left == dict.fromkeys(names, 0), "given back too little, or too much"
+        assert left == dict.fromkeys(COUNTS, 0), "given back too little, or too much"
 
     def check(self) -> None:
         """Check what must hold after whatever a test did."""

@@ -25,7 +25,7 @@ STOP_SECS = 25.0  # less than a router would wait for requests that go on (serve
 _numbers = itertools.count(1)
 
 
-def call(port: int, method: str, path: str, value: Any = None, timeout: float = 10.0) -> tuple[int, bytes]:
+def call(port: int, method: str, path: str, value: Any = None, timeout: float = 60.0) -> tuple[int, bytes]:
     """Send one request (``value`` as JSON) to 127.0.0.1 and return the status and the body. Raises OSError."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -87,7 +87,7 @@ class ServerProcess:
         self.end()
         raise RuntimeError(f"port {self.port} never answered (exit code {code}): {output}")
 
-    def call(self, method: str, path: str, value: Any = None, timeout: float = 10.0) -> tuple[int, Any]:
+    def call(self, method: str, path: str, value: Any = None, timeout: float = 60.0) -> tuple[int, Any]:
         """Send one request and return the status and the JSON body."""
         status, body = call(self.port, method, path, value, timeout)
         return status, json.loads(body)

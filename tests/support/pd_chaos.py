@@ -114,7 +114,7 @@ class _Fleet:
         places = [(role, index) for role in ROLES for index in range(self._plan.instances)]
         for place in places:
             self.launch(*place)
-        self.router.wait_for_instances(len(places), 30)
+        self.router.wait_for_instances(len(places))
 
     def launch(self, role: str, index: int) -> None:
         """Start an instance; it registers itself."""

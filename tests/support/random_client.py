@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fd_router.http.reset import reset
 
 PATHS = ("/v1/chat/completions", "/v1/completions")
-LIMIT_SECS = 8.0
+LIMIT_SECS = 40.0
 """How long an answer may take at most: far more than all time limits of the router together."""
 
 MANNERS = {

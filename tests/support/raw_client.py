@@ -53,7 +53,7 @@ def request(path: str, body: bytes = b"", *headers: str, method: str = "POST", v
 class RawClient:
     """One connection to 127.0.0.1. ``receive_buffer``, in bytes, is the kernel's for a client that doesn't read."""
 
-    def __init__(self, port: int, *, timeout: float = 15.0, receive_buffer: int = 0) -> None:
+    def __init__(self, port: int, *, timeout: float = 60.0, receive_buffer: int = 0) -> None:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

@@ -30,14 +30,22 @@ class ChoiceReport:
         """See ``OnChoice``."""
         completion, log = cast("Completion", request), self._telemetry.log
         observe_hit(self._hits, choice.hit)
+        if log.debug_on:
+            self._debug(completion, choice)
         if log.info_on and completion.notes is not None:
             completion.notes.append(cache_line(choice, time.time()))
-        if log.debug_on:
-            tokens = None if completion.token_ids is None else len(completion.token_ids)
-            for line in choice_lines(choice, tokens, self._weights):
-                log.debug(line, completion.tags)
         if completion.session_id:
             is_hit = self._sessions.visit(completion.session_id, choice.selected)
             if not completion.cache_lookups:
                 self._telemetry.metrics.cache_request(is_hit)
         completion.cache_lookups += 1
+
+    def _debug(self, completion: Completion, choice: Choice) -> None:
+        """Tell what the choice went by, behind what was to be told of the request before it."""
+        log, tags = self._telemetry.log, completion.tags
+        if completion.notes:
+            log.info_all(completion.notes, tags)
+            completion.notes.clear()
+        tokens = None if completion.token_ids is None else len(completion.token_ids)
+        for line in choice_lines(choice, tokens, self._weights):
+            log.debug(line, tags)

@@ -41,8 +41,8 @@ async def test_all_are_served_and_measured():
 
 async def test_connections_are_used_again():
     async with mock() as instance:
-        await replayed(instance, requests(3, 0.5))
-        assert (await state(instance))["accepted"] == 3  # one beside the first, which only looks, and this one
+        await replayed(instance, requests(10, 0.05))
+        assert (await state(instance))["accepted"] < 10  # 3, or some more where a busy machine sends several at once
 
 
 async def test_an_open_loop_does_not_wait_for_answers():
