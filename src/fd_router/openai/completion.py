@@ -21,6 +21,7 @@ from fd_router.openai.request_fields import (
     BEYOND_TEXTS,
     NO_TOOLS,
     TRANSFER_MEMBERS,
+    ContinuedFields,
     ExtraBody,
     Message,
     Part,
@@ -48,10 +49,6 @@ ESTIMATE_PER_ID = 3 * TOKENS_PER_CHARACTER
 
 _UNSET = msgspec.UNSET
 _decode = msgspec.json.Decoder(RequestFields).decode
-
-
-class _ContinuedFields(RequestFields, gc=False):
-    engine_prompt: str = ""  # type: ignore[misc]  # of each one its own
 
 
 class Completion:
@@ -186,7 +183,7 @@ class Completion:
         """
         other, fields = copy(self), self._fields
         if fields.tools is not NO_TOOLS:
-            other._fields = _ContinuedFields(**asdict(fields), engine_prompt=self.engine_prompt + text)
+            other._fields = ContinuedFields(**asdict(fields), engine_prompt=self.engine_prompt + text)
         other._prompt = self.prompt + text  # noqa: SLF001
         other._texts = [other._prompt]  # noqa: SLF001
         other.tokens = self.tokens + (len(ids) * ESTIMATE_PER_ID if ids else len(text) * TOKENS_PER_CHARACTER)

@@ -73,6 +73,12 @@ class RequestFields(msgspec.Struct, gc=False):
     transfer_member: str = msgspec.field(default="", name=" transfer_member ")  # the first of those that has a value
 
 
+class ContinuedFields(RequestFields, gc=False):
+    """Those of a request that goes on behind what was generated, where its prompt is more than its texts."""
+
+    engine_prompt: str = ""  # type: ignore[misc]  # of each one its own
+
+
 TRANSFER_MEMBERS: Final = (
     "kv_transfer_params", "ec_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room",
     "data_parallel_rank", "routed_dp_rank", "disagg_prefill_dp_rank",
