@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from fd_router.capacity.count_audit import CERTAIN_AFTER, LASTING_SECS, CountAuditor
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import parse_registration
 from tests.support.fake_log import FakeLog
+from tests.support.turns import slice_finely
 
 
 class World:
@@ -148,3 +151,22 @@ def test_who_is_gone_is_forgotten() -> None:
     world.members.clear()
     world.audit(1)
     assert list(world.ledger.gaps()) == []
+
+
+async def test_others_have_turns_while_a_large_fleet_is_audited(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, looked = World(), [0]
+
+    def busy(_: Instance) -> int:
+        looked[-1] += 1
+        return 0
+
+    ledger = CountAuditor(
+        lambda: world.members * 50, busy, clock=lambda: world.now, log=world.log, counters=world, interval=0
+    )
+    slice_finely(monkeypatch)
+    auditing = asyncio.create_task(ledger.run())
+    while sum(looked) < 50:
+        await asyncio.sleep(0)
+        looked.append(0)
+    auditing.cancel()
+    assert max(looked) == 1

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from fd_router.engines.dialects import Dialects
 from fd_router.engines.openai import OpenAiDialect
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Health
-from fd_router.instances.prober import HealthMonitor
+from fd_router.instances.prober import BEGUN_A_TURN, HealthMonitor
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import REGISTER_YAML
@@ -268,6 +269,22 @@ async def test_no_more_probes_at_once_than_allowed(registry, fleet, make_monitor
     results = await make_monitor(max_concurrent=7).probe_all()
     assert len(results) == 100
     assert fleet.most_under_way == 7
+
+
+async def test_a_whole_fleet_begins_its_probes_a_few_a_turn(registry, fleet, make_monitor, describe) -> None:
+    for port in range(1, 101):
+        registry.register(describe(port), REGISTER_YAML)
+        fleet.answers[port] = asyncio.Event()  # so that none ends, and lets another one begin
+    monitor, begun = make_monitor(max_concurrent=100), [0]
+    asking = asyncio.create_task(monitor.probe_all())
+    while begun[-1] < 100:
+        await asyncio.sleep(0)
+        begun.append(sum(fleet.asked.values()))
+    assert max(after - before for before, after in pairwise(begun)) <= BEGUN_A_TURN
+    asking.cancel()
+    for answer in fleet.answers.values():
+        answer.set()
+    await asyncio.gather(asking, return_exceptions=True)
 
 
 async def test_strangers_that_do_not_answer_keep_no_member_from_being_probed(

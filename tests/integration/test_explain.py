@@ -26,7 +26,7 @@ def explain(router: RouterProcess, text: str = LONG) -> dict[str, Any]:
 
 
 def decision(router: RouterProcess, **headers: str) -> str | None:
-    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=60)
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(chat(LONG, max_tokens=1)), headers)
         response = connection.getresponse()

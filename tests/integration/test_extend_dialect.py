@@ -132,7 +132,7 @@ def test_a_client_that_leaves_while_prefill_works_costs_decode_nothing() -> None
 
         def prefill(head: bytes, body: bytes) -> Iterator[bytes]:
             begun.set()
-            may_answer.wait(10)
+            may_answer.wait(60)
             yield made.answers["prefill-1"]
 
         made.instances["prefill-1"].script = made.instances["prefill-2"].script = prefill
@@ -140,7 +140,7 @@ def test_a_client_that_leaves_while_prefill_works_costs_decode_nothing() -> None
         head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
         with socket.create_connection(("127.0.0.1", made.router.port)) as client:
             client.sendall(head + body)
-            assert begun.wait(10)
+            assert begun.wait(60)
             assert made.running() > 0
         eventually(lambda: made.running() == 0)
         may_answer.set()

@@ -41,7 +41,7 @@ def router(mocks: list[MockProcess]) -> Iterator[RouterProcess]:
 
 def ask(router: RouterProcess, team: str = "", max_tokens: int = 1) -> http.client.HTTPConnection:
     """Send a request; its answer is yet to be read."""
-    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=60)
     body = json.dumps({"prompt": "hello", "max_tokens": max_tokens})
     connection.request("POST", "/v1/completions", body, {"X-Team": team} if team else {})
     return connection

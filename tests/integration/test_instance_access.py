@@ -89,7 +89,7 @@ def engines(certificate: tuple[Path, Path]) -> Iterator[tuple[Engine, Engine]]:
 
 
 def ask(port: int, authorization: str = "", **more: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"content-type": "application/json"} | ({"authorization": authorization} if authorization else {})
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
     try:

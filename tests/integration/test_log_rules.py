@@ -78,7 +78,7 @@ def requests_of(client: int, port: int) -> Iterator[Sent]:
 
 
 def post(port: int, path: str, body: bytes) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("POST", path, body, {"content-type": "application/json"})
         response = connection.getresponse()

@@ -18,7 +18,7 @@ CHAT = "/v1/chat/completions"
 
 
 def ask(port: int, context: ssl.SSLContext, method: str = "GET", path: str = "/health", value=None):  # type: ignore[no-untyped-def]
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
     try:
         connection.request(method, path, None if value is None else json.dumps(value))
         response = connection.getresponse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from fd_router.engines.continuation.engines import WAYS
 from fd_router.engines.continuation.planning import plan_continuation
@@ -13,11 +14,42 @@ from fd_router.openai.continuation.plan import Continuation, Finished, Impossibl
 from fd_router.openai.continuation.seam import Seam, last_events
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.journal import Journal, JournalBudget
-from tests.support.exact_engine import ExactEngine
 
 
 def pieces_of(data: bytes, size: int) -> Iterable[bytes]:
     return (data[at : at + size] for at in range(0, len(data), size))
+
+
+class Engine(Protocol):
+    """One that can go on."""
+
+    def answer(self, body: bytes, *, chat: bool) -> bytes:
+        """Return the whole stream that answers ``body``."""
+
+
+def places_to_cut(framed: bytes) -> list[int]:
+    """Return where a stream is cut, at least, for what its client has to be all that it can have.
+
+    That is: cut at any byte, it has what it has at one of these. Also looks that pieces of other sizes change nothing.
+    """
+    handed: list[int] = []
+    for size in (1, 7, 64, 1000):
+        sent: list[bytes] = []
+        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None)
+        journal.write_to(sent.append)
+        lengths = []
+        for at in range(0, len(framed), size):
+            piece = framed[at : at + size]
+            if at:
+                journal.feed(piece)
+            else:
+                sent.append(journal.begin(piece))
+            lengths.append(sum(map(len, sent)))
+        assert b"".join(sent) == framed[: lengths[-1]]
+        handed = handed or lengths
+        assert lengths == [handed[min(at + size, len(framed)) - 1] for at in range(0, len(framed), size)]
+    firsts = dict(zip(reversed(handed), range(len(framed), 0, -1), strict=True))
+    return [0, *sorted(firsts.values())]
 
 
 class BrokenStream:
@@ -33,7 +65,7 @@ class BrokenStream:
         self.seam: Seam | None = None
 
     def receive(self, framed: bytes, size: int) -> None:
-        """The first instance sends so much, and dies."""
+        """The first instance sends so much, in pieces of ``size`` bytes, and dies."""
         sent: list[bytes] = []
         journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None)
         first, *more = pieces_of(framed, size) if framed else [b""]
@@ -48,7 +80,7 @@ class BrokenStream:
     def plan(self) -> Plan:
         return plan_continuation(self.source, self.generated, WAYS[self.dialect], exact=self.exact)
 
-    def go_on(self, engine: ExactEngine, *, size: int = 1 << 20, upto: int | None = None) -> str:
+    def go_on(self, engine: Engine, *, size: int = 1 << 20, upto: int | None = None) -> str:
         """Continue at ``engine``, which breaks behind ``upto`` bytes. Returns how: a way, or why not."""
         plan = self.plan()
         if isinstance(plan, Impossible):

@@ -217,7 +217,14 @@ class ExactEngine:
         last["finish_reason"] = "stop" if len(made) == len(steps) else "length"
         if (fields.get("stream_options") or {}).get("include_usage"):
             count = sum(len(step.ids) for step in made)
-            usage = {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}
+            usage: dict[str, Any] = {
+                "prompt_tokens": len(prompt),
+                "completion_tokens": count,
+                "total_tokens": len(prompt) + count,
+            }
+            if any(step.reasoning for step in self.steps):
+                thoughts = sum(len(step.ids) for step in made if step.reasoning)
+                usage["completion_tokens_details"] = {"reasoning_tokens": thoughts}
             events.append({**head, "choices": [], "usage": usage})
         return events
 

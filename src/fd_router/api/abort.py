@@ -12,7 +12,7 @@ import msgspec
 from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.errors import BadRequestError, UpstreamError, place_of
 from fd_router.http.messages import Request, Response, Routes, json_response
-from fd_router.http.pace import Pace
+from fd_router.http.pace import Pace, gather_few
 from fd_router.instances.instance import Instance
 from fd_router.telemetry.contracts import Log
 
@@ -155,7 +155,9 @@ class AbortApi:
             one.on_aborted()
         for one in running:  # what their instances say from now on is no reason to go on elsewhere
             one.on_abort_asked()
-        told = await asyncio.gather(*(self._tell(instance, todo, shown) for instance, todo in messages if todo))
+        told = await gather_few(
+            lambda one: self._tell(*one, shown), ((instance, todo) for instance, todo in messages if todo), MAX_AT_ONCE
+        )
         left = frozenset(self._in_flight.all()).difference(ended)
         running = tuple(one for one in running if one in left)
         ended += await self._end(running, told, all_are_meant=order.abort_all)

@@ -10,6 +10,7 @@ import msgspec
 
 from fd_router.errors import NoInstanceError, UpstreamError
 from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.http.pace import gather_few
 from fd_router.instances.instance import Instance
 from fd_router.openai.kinds.engine_admin import FAN_OUT
 from fd_router.telemetry.contracts import Log
@@ -41,7 +42,7 @@ class EngineAdminApi:
         members = tuple(self._members())
         if not members:
             raise NoInstanceError("There is no instance to be told: none is registered")
-        told = await asyncio.gather(*(self._ask(instance, request) for instance in members))
+        told = await gather_few(lambda instance: self._ask(instance, request), members, MAX_AT_ONCE)
         failed = sum(not 200 <= entry["status"] < 300 for entry in told)
         head = request.head
         self._log.info(f"{head.method} {head.path} told to {len(told)} instances, {failed} failed")

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from fd_router.errors import BadRequestError, NoInstanceError
-from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.instances.instance import Health, Instance, Readiness
 from fd_router.openai.completion import Completion
 from fd_router.openai.endpoints import BUILT_IN, CHAT, COMPLETIONS, Endpoint
@@ -69,7 +69,7 @@ class ExplainApi:
             verdicts = [error.message] * len(self._policies)
         members = [member for member in self._members() if _serves(member, completion.served_as)]
         roles = [
-            _role(role, policy, verdict, [x for x in members if x.registration.role == role])
+            await _role(role, policy, verdict, [x for x in members if x.registration.role == role])
             for (role, policy), verdict in zip(self._policies.items(), verdicts, strict=True)
         ]
         answer = {"path": endpoint.path, "prompt": _prompt(completion), "roles": roles}
@@ -109,9 +109,9 @@ def _prompt(completion: Completion) -> dict[str, Any]:
     }
 
 
-def _role(role: str, policy: str, verdict: Verdict | str, members: Sequence[Instance]) -> dict[str, Any]:
+async def _role(role: str, policy: str, verdict: Verdict | str, members: Sequence[Instance]) -> dict[str, Any]:
     if isinstance(verdict, str):
-        candidates = [_entry(member, None, best=False) for member in members]
+        candidates = await json_entries(_entry(member, None, best=False) for member in members)
         return {"role": role, "policy": policy, "choice": None, "reason": verdict, "candidates": candidates}
     explanation = verdict.explanation
     best = {explanation.standings[place].candidate.url for place in explanation.best}
@@ -121,7 +121,9 @@ def _role(role: str, policy: str, verdict: Verdict | str, members: Sequence[Inst
         "policy": policy,
         "choice": explanation.standings[verdict.place].candidate.url,
         "reason": explanation.reason,
-        "candidates": [_entry(member, standings.get(member.url), best=member.url in best) for member in members],
+        "candidates": await json_entries(
+            _entry(member, standings.get(member.url), best=member.url in best) for member in members
+        ),
     }
     return answer if explanation.shadow is None else answer | {"shadow": _shadow(explanation.shadow, best)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.http.pace import Pace
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.groups import Group
@@ -75,24 +75,20 @@ class HealthApi:
 
     async def _health_generate(self, _request: Request) -> Response:
         results = await self._probe_all()
-        for instance, outcome in results:
-            self._log_result(instance, outcome)
-        instances = [_entry(instance, outcome) for instance, outcome in results]
+        instances = await json_entries(self._told(instance, outcome) for instance, outcome in results)
         return json_response(200, {"code": 200, "msg": "Health check complete", "instances": instances})
 
-    def _log_result(self, instance: Instance, outcome: Outcome) -> None:
+    def _told(self, instance: Instance, outcome: Outcome) -> dict[str, Any]:
+        """Tell the log, and return what the answer has of it."""
         if outcome.healthy:
             self._log.info(f"Server {instance.url} is healthy")
         else:
             self._log.warn(f"Server {instance.url} is not healthy ({outcome.detail})")
-
-
-def _entry(instance: Instance, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "url": instance.url,
-        "role": instance.registration.role,
-        "healthy": outcome.healthy,  # what this probe found
-        "state": instance.health.value,  # what the router makes of it, thresholds considered
-        "detail": outcome.detail,
-        "seconds": round(outcome.seconds, 6),
-    }
+        return {
+            "url": instance.url,
+            "role": instance.registration.role,
+            "healthy": outcome.healthy,  # what this probe found
+            "state": instance.health.value,  # what the router makes of it, thresholds considered
+            "detail": outcome.detail,
+            "seconds": round(outcome.seconds, 6),
+        }

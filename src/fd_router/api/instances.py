@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 from fd_router.errors import BadRequestError
-from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
@@ -62,9 +63,9 @@ class InstancesApi:
         }
 
     async def _list(self, _request: Request) -> Response:
-        members = [self._entry(instance) for instance in self._registry.all()]
-        removed_in_use = [self._entry(instance, removed=True) for instance in self._registry.removed_in_use()]
-        return json_response(200, {"instances": members + removed_in_use})
+        members = map(self._entry, self._registry.all())
+        removed_in_use = (self._entry(instance, removed=True) for instance in self._registry.removed_in_use())
+        return json_response(200, {"instances": await json_entries(chain(members, removed_in_use))})
 
     async def _get(self, request: Request) -> Response:
         key = _key(request)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from fd_router.admission.networks import Networks
-from fd_router.http.messages import Request, Response, Routes, json_response
+from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.http.resolver import ForbiddenAddressError
 from fd_router.instances.prober import Outcome
 from fd_router.instances.registration import Registration, decode_registration, require_served
@@ -113,7 +113,8 @@ class RegistrationApi:
         return json_response(status, {"code": status, "msg": message})
 
     async def _registered(self, _request: Request) -> Response:
-        entries = {role: [x.registration.as_registered() for x in self._registry.in_service(role)] for role in ROLES}
+        registered = {role: (x.registration for x in self._registry.in_service(role)) for role in ROLES}
+        entries = {role: await json_entries(x.as_registered() for x in of_role) for role, of_role in registered.items()}
         return json_response(200, {"code": 200, "msg": "success"} | entries)
 
     async def _registered_number(self, _request: Request) -> Response:
@@ -122,7 +123,7 @@ class RegistrationApi:
     async def _decode_instances(self, request: Request) -> Response:
         version = parse_qs(request.head.query).get("version", [""])[-1]
         registrations = [x.registration for x in self._registry.available("decode")]
-        return json_response(200, [x.as_json() for x in registrations if _fits(x, version)])
+        return json_response(200, await json_entries(x.as_json() for x in registrations if _fits(x, version)))
 
 
 def _fits(registration: Registration, version: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from fd_router.errors import ErrorBody, HttpError, openai_error
+from fd_router.http.pace import Pace
 
 Headers = Sequence[tuple[bytes, bytes]]
 """(name, value) pairs in the order received; names keep the sender's case."""
@@ -112,11 +113,28 @@ Routes = Mapping[str, Mapping[str, Handler]]
 
 def json_response(status: int, value: Any, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """Make an answer with ``value`` as its JSON body. Text that UTF-8 can't hold (a lone surrogate) is escaped."""
+    return Response(status, _as_json(value), headers=headers)
+
+
+async def json_entries(entries: Iterable[Any]) -> list[msgspec.Raw]:
+    """Write the entries of a long list as JSON, to be put into a ``json_response``, while others have a turn."""
+    written, pace = [], Pace()
+    for entry in entries:
+        written.append(msgspec.Raw(_as_json(entry)))
+        await pace.breathe()
+    return written
+
+
+def _as_json(value: Any) -> bytes:
     try:
-        body = msgspec.json.encode(value)
+        return msgspec.json.encode(value)
     except (UnicodeEncodeError, OverflowError):
-        body = json.dumps(value, separators=(",", ":")).encode("ascii")
-    return Response(status, body, headers=headers)
+        return json.dumps(value, separators=(",", ":"), default=_read_again).encode("ascii")
+
+
+def _read_again(entry: msgspec.Raw) -> Any:
+    """Read one that ``json_entries`` has written: the standard library can't take it as it is."""
+    return json.loads(bytes(entry))
 
 
 def error_response(error: HttpError, error_body: ErrorBody = openai_error) -> Response:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from fd_router.engines.cache_facts import CacheFacts
 from fd_router.errors import UpstreamError
+from fd_router.http.pace import gather_few
 from fd_router.instances.instance import Health, Instance
 
 INTERVAL_SECS = 30.0
@@ -52,8 +53,7 @@ class CacheProber:
         self._due = {each.key: self._due.get(each.key, now) for each in healthy}
         turns = [each for each in healthy if self._due[each.key] <= now]
         self._due |= {each.key: now + INTERVAL_SECS for each in turns}
-        for start in range(0, len(turns), AT_ONCE):
-            await asyncio.gather(*map(self._ask_one, turns[start : start + AT_ONCE]))
+        await gather_few(self._ask_one, turns, AT_ONCE)
 
     async def _ask_one(self, instance: Instance) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable
+from operator import attrgetter
 
 from fd_router.engines.model_cards import ModelCard, told_cards
 from fd_router.instances.group_key import ANY_MODEL, GroupKey, group_keys
@@ -24,6 +25,7 @@ class Grouping:
         self._min_share = min_share
         self._groups: dict[GroupKey, Group] = {}
         self._members: dict[str, Instance] = {}  # by key
+        self._ordered: tuple[Instance, ...] | None = None
         self._models = ModelSets()
         self._are_several = False  # what the members were grouped by
         self._learnt: OrderedDict[str, tuple[ModelCard, ...]] = OrderedDict()  # of those that aren't members yet
@@ -32,6 +34,13 @@ class Grouping:
     def served(self) -> ServedModels:
         """What the members serve, the same object until that changes."""
         return self._models.served
+
+    @property
+    def members(self) -> tuple[Instance, ...]:
+        """All members, ordered by URL; sorted again only when some have come or gone."""
+        if self._ordered is None:
+            self._ordered = tuple(sorted(self._members.values(), key=attrgetter("url")))
+        return self._ordered
 
     def group(self, role: Role, model: str = ANY_MODEL) -> Group:
         """Return the group of ``role`` and ``model``, the same one each time."""
@@ -56,6 +65,7 @@ class Grouping:
         learnt, told = self._learnt.pop(instance.key, ()), instance.registration.models
         instance.models = told_cards(told) if told else learnt
         self._members[instance.key] = instance
+        self._ordered = None
         self._models.add(instance.models)
         self.place(instance)
         self._regroup()
@@ -63,6 +73,7 @@ class Grouping:
     def leave(self, instance: Instance) -> None:
         """Let go of one that is no member any more."""
         del self._members[instance.key]
+        self._ordered = None
         self._models.remove(instance.models)
         self._set_groups(instance, ())
         self._regroup()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fd_router.engines.engine_load import EngineLoad
 from fd_router.errors import UpstreamError, place_of
+from fd_router.http.pace import Pace
 from fd_router.instances.instance import Instance
 from fd_router.telemetry.contracts import Log
 
@@ -67,7 +68,7 @@ class LoadScraper:
         """Scrape until cancelled; no request outlives it."""
         try:
             while True:
-                self._start_round()
+                await self._start_round()
                 await asyncio.sleep(self._interval)
         finally:
             tasks = tuple(self._under_way.values())
@@ -81,9 +82,10 @@ class LoadScraper:
         self._capacity.pop(instance.url, None)
         self._silent.discard(instance.url)
 
-    def _start_round(self) -> None:
-        now = self._clock()
-        for instance in self._instances():
+    async def _start_round(self) -> None:
+        now, pace = self._clock(), Pace()
+        for instance in tuple(self._instances()):
+            await pace.breathe()
             answered = self._answered.setdefault(instance.url, now)
             if now - answered > self._max_age and instance.url not in self._silent:
                 self._silent.add(instance.url)

@@ -9,6 +9,7 @@ from fd_router.config.live import LiveConfig
 from fd_router.config.models import ModelsConfig
 from fd_router.engines.model_cards import ModelCard, read_model_cards
 from fd_router.errors import UpstreamError
+from fd_router.http.pace import gather_few
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
@@ -99,7 +100,7 @@ class ModelProber:
 
     async def _learn_all(self, instances: Iterable[Instance]) -> None:
         healthy = [instance for instance in instances if instance.health is Health.HEALTHY]
-        await asyncio.gather(*(self._learn_in_turn(instance.registration) for instance in healthy))
+        await gather_few(self._learn_in_turn, (instance.registration for instance in healthy), MAX_CONCURRENT)
 
     async def _learn_in_turn(self, registration: Registration) -> None:
         async with self._slots:

@@ -11,6 +11,7 @@ import msgspec
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ManagerConfig
 from fd_router.errors import UpstreamError
+from fd_router.http.pace import gather_few
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.instance import Health, Instance
@@ -19,6 +20,12 @@ from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
 
 NOT_FOUND = 404
+
+BEGUN_A_TURN = 16
+"""Probes that begin in one turn of the loop: each opens a connection, and 500 at once would hold it for 0.2 s."""
+
+BETWEEN_FIRST_SECS = 0.00005
+"""From the first probe of one instance to that of the next, where a whole fleet begins to be watched."""
 
 Get = Callable[[Registration, str, float], Awaitable[int]]
 """(whom to ask, path, timeout in seconds) → HTTP status of a GET. Raises UpstreamError."""
@@ -90,7 +97,9 @@ class HealthMonitor:
         self._delivered_at = delivered_at
         self._is_mine: Callable[[str], bool] = _always
         self._listeners: list[Callable[[], None]] = []
+        self._max_concurrent = max_concurrent
         self._slots = asyncio.Semaphore(max_concurrent)
+        self._beginning = asyncio.Semaphore(BEGUN_A_TURN)
         self._most_unregistered = max(1, max_concurrent // 2)
         self._unregistered: set[str] = set()  # keys that are probed, and aren't members
         self._loop: asyncio.AbstractEventLoop | None = None  # set while running
@@ -140,7 +149,7 @@ class HealthMonitor:
     async def probe_all(self) -> list[tuple[Instance, Outcome]]:
         """Probe all members now, concurrently. The results are ordered by URL."""
         instances = self._registry.all()
-        outcomes = await asyncio.gather(*map(self.probe, instances))
+        outcomes = await gather_few(self.probe, instances, self._max_concurrent)
         return list(zip(instances, outcomes, strict=True))
 
     async def check(self, registration: Registration) -> Outcome:
@@ -180,14 +189,14 @@ class HealthMonitor:
                 self._watch_all()
 
     def _watch_all(self) -> None:
-        for instance in self._registry.all():
-            self._watch(instance)
+        for number, instance in enumerate(self._registry.all()):
+            self._watch(instance, number * BETWEEN_FIRST_SECS)
 
-    def _watch(self, instance: Instance) -> None:
-        # One that isn't known to be healthy is probed at once. The second probe comes at a random moment of the
+    def _watch(self, instance: Instance, soon: float = 0.0) -> None:
+        # One that isn't known to be healthy is probed ``soon``. The second probe comes at a random moment of the
         # interval, so that a fleet which registered or was started at one time isn't probed at one time for ever.
         phase = self._interval * self._random.random()
-        first, second = (phase, self._interval) if instance.health is Health.HEALTHY else (0.0, phase)
+        first, second = (phase, self._interval) if instance.health is Health.HEALTHY else (soon, phase)
         self._set_timer(first, instance, second)
 
     def _unwatch(self, key: str) -> None:
@@ -292,6 +301,8 @@ class HealthMonitor:
 
     async def _ask(self, registration: Registration, path: str) -> Outcome:
         async with self._slots:
+            async with self._beginning:
+                await asyncio.sleep(0)
             timeout = self._live.current.manager.health_check_timeout_secs
             started, is_inconclusive, is_unanswered, status = self._clock(), False, True, 0
             healthy, doubt = False, Doubt.SICK

@@ -174,7 +174,7 @@ class Registry:
 
     def all(self) -> tuple[Instance, ...]:
         """Return all members, whatever their health, ordered by URL."""
-        return tuple(sorted((member.instance for member in self._members.values()), key=attrgetter("url")))
+        return self._grouping.members
 
     def in_service(self, role: str) -> tuple[Instance, ...]:
         """Return the members of ``role`` that aren't unhealthy, ordered by URL: what ``/registered`` shows."""

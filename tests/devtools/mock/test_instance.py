@@ -127,6 +127,23 @@ async def test_errors_have_openais_shape():
         assert answer.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 1, "request_id": "\\ud800"}'),
+        ("/v1/embeddings", b'{"model": "\\ud800", "input": "x"}'),
+        ("/v1/embeddings", b'{"messages": -1}'),
+        ("/score", b'{"text_1": 5}'),
+    ],
+)
+async def test_what_can_not_be_answered_is_refused(path, body):
+    """A connection that is closed would look like an engine that dies."""
+    async with mock() as instance:
+        answer = await post(instance, path, body)
+        assert answer.status == 400
+        assert b"Invalid request: " in answer.body
+
+
 async def test_models_and_metrics():
     async with mock(model="big", max_running=2, cache_tokens=1000, block_size=10, **SLOW) as instance:
         assert json.loads((await get(instance, "/v1/models")).body)["data"][0]["id"] == "big"

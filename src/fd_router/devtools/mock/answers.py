@@ -20,11 +20,13 @@ T = TypeVar("T")
 
 
 def try_handle(handle: Handle, call: Call) -> None:
-    """Let ``handle`` answer; an HttpError becomes the answer."""
+    """Let ``handle`` answer; an HttpError becomes the answer, and so do values of the request that can't be used."""
     try:
         handle(call)
     except HttpError as error:
         respond_error(call, error)
+    except (TypeError, ValueError) as error:
+        respond_error(call, BadRequestError(f"Invalid request: {error}"))
 
 
 def decoded(call: Call, shape: type[T]) -> T:

@@ -15,6 +15,7 @@ from fd_router.devtools.engine_model.prompts import (
     prompt_from_token_ids,
     text_ids,
 )
+from fd_router.devtools.mock.told_ids import NO_MEMBERS, Members
 from fd_router.errors import BadRequestError
 
 DEFAULT_MAX_TOKENS = 16
@@ -65,8 +66,17 @@ class Body(msgspec.Struct):
     prompt_token_ids: list[int] | None = None  # the prompt, in the place of text
     return_token_ids: bool | None = None
     continue_final_message: bool | None = None
+    kv_transfer_params: dict[str, Any] | None = None  # vLLM's chats take the prompt's ids in it
+    enable_thinking: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     mock_hash_ids: list[int] | None = None  # the prompt's chained block hashes, from a trace
     mock_input_length: int | None = None  # … and its length in tokens
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a chat is to begin with thoughts: FastDeploy's own member, or what most templates read."""
+        wish = (self.chat_template_kwargs or {}).get("enable_thinking")
+        return self.enable_thinking is True or wish is True
 
     @property
     def limit(self) -> int | None:
@@ -86,7 +96,7 @@ def parse_body(data: bytes, *, chat: bool) -> Body:
         raise BadRequestError(f"Invalid request: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequestError(f"Invalid JSON format: {error}") from None
-    if chat and not body.messages and not body.prompt_token_ids:
+    if chat and not body.messages and not own_ids(body):
         raise BadRequestError("Invalid request: messages is required")
     if not chat and body.prompt is None and not body.prompt_token_ids:
         raise BadRequestError("Invalid request: prompt is required")
@@ -129,6 +139,8 @@ def own_ids(body: Body) -> list[int]:
     """Return the prompt's ids as they came, none if it is text."""
     if body.prompt_token_ids:
         return body.prompt_token_ids
+    if isinstance(ids := (body.kv_transfer_params or {}).get("prompt_token_ids"), list):
+        return ids
     if body.messages is None and isinstance(body.prompt, list):
         return [item for item in body.prompt if isinstance(item, int)]
     return []
@@ -199,12 +211,13 @@ class Made(msgspec.Struct, frozen=True):
     finish_reason: str
     usage: dict[str, Any]
     token_ids: list[int] | None = None  # where they are to be told
+    thoughts: bytes = b""
 
 
 class Answer:
     """Writes one completion: as a whole, or as stream events around the words. ``chat`` tells the endpoint."""
 
-    __slots__ = ("_before", "_created", "_start", "_tail", "chat", "id", "model")
+    __slots__ = ("_before", "_created", "_end", "_start", "_tail", "chat", "id", "model")
 
     def __init__(self, response_id: str, model: str, *, chat: bool) -> None:
         self.id = response_id
@@ -216,24 +229,31 @@ class Answer:
             _encode(response_id), kind.encode(), self._created, _encode(model),
         )  # fmt: skip
         self._before = self._start + (b'[{"index":0,"delta":{"content":"' if chat else b'[{"index":0,"text":"')
-        self._tail = b'"},"finish_reason":null}]}\n\n' if chat else b'","finish_reason":null}]}\n\n'
+        self._end = b"}" if chat else b""  # of the delta
+        self._tail = b'"' + self._end + b',"finish_reason":null}]}\n\n'
 
     def opening(self) -> bytes:
         """Return the event that names the role (chat only)."""
-        return self.opening_with(b"")
+        return self.opening_with(NO_MEMBERS)
 
-    def opening_with(self, ids: bytes) -> bytes:
-        """Return the same with the prompt's ids as a further member."""
-        delta = b'{"role":"assistant","content":""' + ids + b"}"
-        return self._start + b'[{"index":0,"delta":' + delta + b',"finish_reason":null}]}\n\n'
+    def opening_with(self, told: Members) -> bytes:
+        """Return the same with the prompt's ids."""
+        choice = b'{"role":"assistant","content":""%b},"finish_reason":null' % told.delta
+        return self._start + b'[{"index":0,"delta":' + choice + b"}]" + told.top + b"}\n\n"
 
     def event(self, word: bytes) -> bytes:
         """Return the event for one token, ``word`` being the inside of a JSON string."""
         return self._before + word + self._tail
 
-    def event_with(self, word: bytes, ids: bytes) -> bytes:
-        """Return the same with ids as further members."""
-        return self._before + word + b'"' + ids + self._tail[1:]
+    def event_with(self, word: bytes, told: Members) -> bytes:
+        """Return the same with its id."""
+        members = told.delta + self._end + told.choice
+        return self._before + word + b'"' + members + b',"finish_reason":null}]}\n\n'
+
+    def thought(self, word: bytes, told: Members = NO_MEMBERS) -> bytes:
+        """Return the event for a token of the thoughts (chat only)."""
+        delta = b'{"reasoning_content":"%b"%b}' % (word, told.delta)
+        return self._start + b'[{"index":0,"delta":' + delta + told.choice + b',"finish_reason":null}]}\n\n'
 
     def closing(self, finish_reason: str, usage: dict[str, Any] | None) -> bytes:
         """Return the last events: the reason, the usage if wanted, the end."""
@@ -252,6 +272,8 @@ class Answer:
         """Return the body of an answer that isn't streamed."""
         quoted = msgspec.Raw(b'"' + made.text + b'"')
         content: Any = {"role": "assistant", "content": quoted} if self.chat else quoted
+        if made.thoughts:
+            content["reasoning_content"] = msgspec.Raw(b'"' + made.thoughts + b'"')
         choice = _choice("message", content, made.finish_reason, chat=self.chat)
         if made.token_ids is not None:
             (content if self.chat else choice)["completion_token_ids"] = made.token_ids

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from fd_router.devtools.mock.completions import Body, Words, own_ids, prompt_text, token_id
+from fd_router.devtools.mock.told_ids import ToldIds, check_wish
 
 PROMPT_IDS = 1_000_000
 """From here on are the ids of prompts; those of answers are below."""
@@ -32,8 +33,7 @@ def beginning_of(body: Body, words: Words, protocol: Protocol) -> Beginning:
     if not protocol:
         return Beginning()
     chat = protocol == "chat"
-    ids = body.prompt_token_ids if body.prompt_token_ids is not None else _ids(body.prompt)
-    if ids:
+    if ids := own_ids(body):
         return _of_ids(ids)
     if chat and body.continue_final_message and body.messages:
         content = body.messages[-1].content
@@ -43,16 +43,16 @@ def beginning_of(body: Body, words: Words, protocol: Protocol) -> Beginning:
     return Beginning()
 
 
-def told_ids(body: Body, tokens: int) -> list[int] | None:
-    """Return the ids of the prompt, if they are to be told; of text any, but the same ones for the same text."""
-    if not body.return_token_ids:
+def told_ids(body: Body, dialect: str, tokens: int, *, chat: bool) -> ToldIds | None:
+    """Return how ids are told, if they shall be. Text has any, but the same ones for the same text.
+
+    Raises BadRequestError where the engine refuses.
+    """
+    if not body.return_token_ids or dialect == "openai":
         return None
+    check_wish(dialect, chat=chat, stream=body.stream is True)
     first = PROMPT_IDS + zlib.crc32(prompt_text(body).encode("utf-8", "replace"))
-    return own_ids(body) or [first + number for number in range(tokens)]
-
-
-def _ids(prompt: str | list[str | int] | None) -> list[int]:
-    return [item for item in prompt if isinstance(item, int)] if isinstance(prompt, list) else []
+    return ToldIds(own_ids(body) or [first + number for number in range(tokens)], dialect, chat=chat)
 
 
 def _of_ids(ids: Sequence[int]) -> Beginning:

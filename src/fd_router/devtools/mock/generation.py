@@ -6,26 +6,31 @@ import asyncio
 import math
 import time
 
-import msgspec
-
 from fd_router.devtools.engine_model.engine import Engine
 from fd_router.devtools.engine_model.prompts import Prompt
 from fd_router.devtools.engine_model.runs import Run, Token
 from fd_router.devtools.mock.completions import Answer, Made, Words, token_id, usage_of
 from fd_router.devtools.mock.faults import Fault
 from fd_router.devtools.mock.http_server import Call
+from fd_router.devtools.mock.told_ids import NO_MEMBERS, ToldIds
 from fd_router.errors import HttpError
 from fd_router.http.messages import error_response
 
 
 class EngineDriver:
-    """Runs an engine model in real time, with one timer: each token goes to its generation when it is due."""
+    """Runs an engine model in real time, with one timer: each token goes to its generation when it is due.
+
+    ``first_tokens`` came, ``ttft_secs`` after their requests in all, by the engine's time: what a busy machine adds to
+    the way to and from the engine isn't in it.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._due = math.inf
+        self.first_tokens = 0
+        self.ttft_secs = 0.0
 
     def submit(self, generation: Generation) -> Run:
         """Give a generation's prompt to the engine."""
@@ -48,6 +53,9 @@ class EngineDriver:
     def _pump(self) -> None:
         self._due = math.inf
         for token in self.engine.advance(time.monotonic()):
+            if token.number == 1:
+                self.first_tokens += 1
+                self.ttft_secs += token.at - token.run.submitted_at
             generation = token.run.owner
             if isinstance(generation, Generation):
                 generation.on_token(token)
@@ -84,19 +92,20 @@ class Generation:
     """One completion: its prompt, its client, and what of it has been written.
 
     ``fault`` is the one that strikes it, if any. ``given`` tokens were generated before, elsewhere: the answer
-    tells them too. ``behind`` so many tokens, which are in the prompt, it goes on. ``prompt_ids``: those of the prompt
-    where the answer shall tell ids, else None.
+    tells them too. ``behind`` so many tokens, which are in the prompt, it goes on. The answer's first ``thoughts``
+    tokens are these; the next one is the mark that ends them, which no client sees. ``told``: how ids are, if at all.
     """
 
     __slots__ = (
-        "_answer", "_call", "_driver", "_fault", "_lag", "_prompt_ids", "_reason", "_run", "_stats", "_usage_wanted",
+        "_answer", "_call", "_driver", "_fault", "_lag", "_reason", "_run", "_stats", "_told", "_usage_wanted",
         "_words", "behind", "engine_id", "given", "is_done", "max_tokens", "prefilled", "prompt", "stream",
+        "thoughts",
     )  # fmt: skip
 
     def __init__(
         self, call: Call, answer: Answer, words: Words, driver: EngineDriver, stats: GenerationStats, *, prompt: Prompt,
         max_tokens: int, reason: str, stream: bool, usage_wanted: bool, engine_id: str, fault: Fault | None,
-        given: int = 0, behind: int = 0, prompt_ids: list[int] | None = None,
+        given: int = 0, behind: int = 0, thoughts: int = 0, told: ToldIds | None = None,
     ) -> None:  # fmt: skip
         self.prompt = prompt
         self.max_tokens = max_tokens
@@ -104,7 +113,8 @@ class Generation:
         self.engine_id = engine_id
         self.given = given
         self.behind = behind
-        self._prompt_ids = prompt_ids
+        self.thoughts = thoughts
+        self._told = told
         self.prefilled: int | None = None  # another instance did the prefill, with so many cached tokens
         self.is_done = False
         self._call = call
@@ -226,39 +236,50 @@ class Generation:
             return
         number = self.given + produced
         ids = [token_id(self.behind + each) for each in range(1, number + 1)]
-        made = Made(self._words.text(number, self.behind), self._reason, self._usage(), ids)
-        body = self._answer.whole(made)
+        body = self._answer.whole(self._made(number, ids))
         self._end()
         self._call.respond(200, body, headers=request_headers(self._call))
 
     def _emit_event(self, token: Token) -> None:
         pieces = self._opening() if token.number == 1 else []
-        pieces.append(self._event(self.given + token.number))
+        if event := self._event(self.given + token.number):
+            pieces.append(event)
         if token.is_last:
             self._stats.finished += 1
             self._close_stream(pieces)
-        else:
+        elif pieces:
             self._call.send(*pieces)
 
     def _opening(self) -> list[bytes]:
         """Return what a stream begins with: the role (chat), and the tokens given."""
-        given = [self._event(number) for number in range(1, self.given + 1)]
+        given = [event for number in range(1, self.given + 1) if (event := self._event(number))]
         if not self._answer.chat:
             return given
-        return [self._answer.opening_with(ids) if (ids := self._prompt_member()) else self._answer.opening(), *given]
+        told = self._told
+        opening = self._answer.opening() if told is None else self._answer.opening_with(told.opening())
+        return [opening, *given]
 
     def _event(self, number: int) -> bytes:
-        number += self.behind
+        """Return the event of a token; b"" for one that isn't told at all."""
+        is_first, number = number == 1, number + self.behind
+        told = None if self._told is None else self._told.token(token_id(number), is_first=is_first)
         word = self._words.token(number)
-        if self._prompt_ids is None:
-            return self._answer.event(word)
-        ids = b',"completion_token_ids":[%d]' % token_id(number)
-        if number == self.behind + 1 and not self._answer.chat:
-            ids += self._prompt_member()
-        return self._answer.event_with(word, ids)
+        if number <= self.thoughts:
+            return self._answer.thought(word, told or NO_MEMBERS)
+        if number == self.thoughts + 1 and self.thoughts:  # the mark behind the thoughts
+            return b"" if told is None else self._answer.event_with(b"", told)
+        return self._answer.event(word) if told is None else self._answer.event_with(word, told)
 
-    def _prompt_member(self) -> bytes:
-        return b',"prompt_token_ids":' + msgspec.json.encode(self._prompt_ids) if self._prompt_ids is not None else b""
+    def _made(self, tokens: int, ids: list[int] | None = None) -> Made:
+        """Return so many tokens behind the prompt as an answer that isn't streamed has them."""
+        thought = self._thought(tokens)
+        shown = max(self.behind, self.thoughts + 1) if self.thoughts else self.behind
+        text = self._words.text(self.behind + tokens - shown, shown)
+        return Made(text, self._reason, self._usage(), ids, self._words.text(thought, self.behind))
+
+    def _thought(self, tokens: int) -> int:
+        """Return how many of so many tokens behind the prompt are thoughts."""
+        return max(0, min(self.thoughts - self.behind, tokens))
 
     def _close_stream(self, pieces: list[bytes]) -> None:
         usage = self._usage() if self._usage_wanted else None
@@ -279,7 +300,7 @@ class Generation:
             self._call.respond(200, body, headers=headers)
 
     def _whole_answer(self) -> bytes:
-        return self._answer.whole(Made(self._words.text(self.produced, self.behind), self._reason, self._usage()))
+        return self._answer.whole(self._made(self.produced))
 
     def _cut(self, fault: Fault) -> None:
         self._end()
@@ -292,7 +313,10 @@ class Generation:
 
     def _usage(self) -> dict[str, object]:
         cached = self._run.cached_tokens if self._run is not None else 0
-        return usage_of(self.prompt.tokens, self.produced, cached)
+        usage = usage_of(self.prompt.tokens, self.produced, cached)
+        if self.thoughts:
+            usage["completion_tokens_details"] = {"reasoning_tokens": self._thought(self.produced)}
+        return usage
 
     def _end(self) -> None:
         self.is_done = True

@@ -254,7 +254,10 @@ class MockInstance:
             "fault": fault,
             "given": given,
             "behind": beginning.tokens,
-            "prompt_ids": told_ids(body, prompt.tokens) if kind.protocol else None,
+            "thoughts": options.thinking_tokens if kind.protocol == "chat" and body.thinks else 0,
+            "told": told_ids(body, options.dialect, prompt.tokens, chat=kind.protocol == "chat")
+            if kind.protocol
+            else None,
         }
         if self._pd is not None and pairing is not None:
             return self._pd.generation(pairing, *arguments, **details)
@@ -332,6 +335,8 @@ class MockInstance:
             "waiting": engine.waiting,
             "live": len(stats.live),
             "finished": stats.finished,
+            "first_tokens": self._driver.first_tokens,
+            "ttft_secs": self._driver.ttft_secs,
             "disconnected": stats.disconnected,
             "aborted": stats.aborted,
             "misfits": stats.misfits,

@@ -91,6 +91,15 @@ class MockOptions(msgspec.Struct, frozen=True):
     hash_id_tokens: Annotated[
         int, Option(help="Tokens that each of a request's mock_hash_ids stands for.", unit="tokens", minimum=1)
     ] = 512
+    thinking_tokens: Annotated[
+        int,
+        Option(
+            help="Tokens of thoughts with which the answer begins of a chat that asks for them (enable_thinking, also "
+            "in chat_template_kwargs).",
+            unit="tokens",
+            minimum=1,
+        ),
+    ] = 16
     max_running: engine_options.MaxRunning = engine_options.MAX_RUNNING
     keep_alive_secs: Annotated[
         float,

@@ -49,7 +49,7 @@ def _plan(source: SourceRequest, generated: Generated, ways: Ways, *, exact: boo
     if make is not None and prompt and generated.has_all_ids and not _lags(source, generated):
         ids = generated.ids[: generated.known]
         body = make(source, prompt, ids)
-        return Continuation(body=body, by="tokens", tokens=len(ids), expected=prompt + ids)
+        return Continuation(body=body, by="tokens", tokens=len(ids), thoughts=generated.thoughts, expected=prompt + ids)
     if exact:
         return Impossible("no_tokens")
     return _plan_by_text(source, generated, ways)

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from fd_router.engines.kv_sources import KvEventSource, read_told_sources
 from fd_router.errors import UpstreamError, place_of
+from fd_router.http.pace import gather_few
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.kv_events.stream import Cache
 from fd_router.telemetry.contracts import Log
@@ -85,8 +86,7 @@ class KvEventFollower:
         self._due = {each.key: self._due.get(each.key, now) for each in wanted}
         turns = [each for each in wanted if self._due[each.key] <= now]
         self._due |= {each.key: now + AGAIN_SECS for each in turns}
-        for start in range(0, len(turns), AT_ONCE):
-            await asyncio.gather(*map(self._ask, turns[start : start + AT_ONCE]))
+        await gather_few(self._ask, turns, AT_ONCE)
 
     def _is_wanted(self, instance: Instance) -> bool:
         may_tell = bool(instance.registration.kv_events or instance.dialect.kv_sources_path)

@@ -14,6 +14,12 @@ HEAD: Final = ("id", "object", "created", "model", "system_fingerprint")
 PROMPT_IDS: Final = "prompt_token_ids"
 """Where engines tell the prompt's ids, in the first event: at its top, in the choice or in the delta."""
 
+PROMPT_TEXTS: Final = ("prompt_text", "prompt_tokens")
+"""What vLLM, and FastDeploy beside the ids, call the prompt's text; in usage, the latter is a number."""
+
+IDS_AS_TEXT: Final = "completion_tokens"
+"""What FastDeploy calls the text of an event's tokens, beside their ids; in usage, it is a number."""
+
 TOKEN_IDS: Final = ("token_ids", "completion_token_ids", "output_ids")
 """What vLLM and SGLang, FastDeploy, and SGLang's own protocol call the ids generated."""
 
@@ -32,9 +38,9 @@ class Generated:
     """
 
     __slots__ = (
-        "chat", "ends_within", "finish", "has_all_ids", "has_last_usage", "has_logprobs", "has_tool_calls",
-        "head", "hidden", "ids", "is_done", "is_foreign", "known", "prompt_ids", "reasoning", "several", "shown",
-        "text",
+        "_may_be_thought", "chat", "ends_within", "finish", "has_all_ids", "has_last_usage", "has_logprobs",
+        "has_tool_calls", "head", "hidden", "ids", "is_done", "is_foreign", "known", "prompt_ids", "reasoning",
+        "several", "shown", "text", "thoughts",
     )  # fmt: skip
 
     def __init__(self, *, chat: bool) -> None:
@@ -48,6 +54,8 @@ class Generated:
         self.has_all_ids = True  # nothing was shown without its ids
         self.text: list[str] = []
         self.reasoning: list[str] = []
+        self.thoughts = 0  # tokens of it, without the marks around it, as far as ids are told
+        self._may_be_thought = 0  # tokens behind these: thoughts, if the next text is one
         self.shown = 0  # events that show something: about as many tokens
         self.has_tool_calls = False
         self.has_logprobs = False
@@ -100,6 +108,20 @@ class Generated:
         self.hidden = self.ids[self.known :] + self.hidden
         self.ids = self.ids[: self.known]
 
+    def take_again(self, ids: list[int]) -> int:
+        """Take ids of the stream that goes on. Returns how many of them came before, and are hidden."""
+        hidden = self.hidden
+        at = 0
+        while at < min(len(ids), len(hidden)) and ids[at] == hidden[at]:
+            at += 1
+        self.ids += ids[:at]
+        if at == len(ids):
+            self.hidden = hidden[at:]
+        else:
+            self.hidden = []
+            self._may_be_thought = self._may_be_thought if at == len(hidden) else 0  # else it says something else
+        return at
+
     def lose_ids(self) -> None:
         """What follows goes on from the text: its ids aren't those behind the ones so far."""
         self.shown = self.tokens
@@ -121,8 +143,18 @@ class Generated:
             self.has_all_ids = self.has_all_ids and bool(ids)
             self.known = len(self.ids)
             self.ends_within = len(ids or ()) > 1
+        self._count_thoughts(content, len(ids or ()))
         self.has_logprobs = self.has_logprobs or bool(choice.get("logprobs"))
         self.finish = text_of(choice, "finish_reason") or self.finish
+
+    def _count_thoughts(self, content: Fields, tokens: int) -> None:
+        """Half a character has the member of the thoughts with nothing in it; a mark doesn't have it."""
+        if reasoning_of(content):
+            self.thoughts += self._may_be_thought + tokens
+        if self.known == len(self.ids):
+            self._may_be_thought = 0
+        elif any(isinstance(content.get(name), str) for name in REASONING):
+            self._may_be_thought += tokens
 
     def _shows(self, content: Fields) -> bool:
         """Take what an event shows. Returns whether it is anything at all."""

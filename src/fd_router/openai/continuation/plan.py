@@ -16,6 +16,7 @@ class Continuation(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     by: By
     tokens: int = 0  # that it is given beside the prompt, as far as they can be counted
+    thoughts: int = 0  # tokens of these that are thoughts
     expected: list[int] | None = None  # the prompt's ids as its answer must tell them; None: that can't be known
     repeats: str = ""  # white space at the text's end that it isn't given and so will generate again
     beginning: str = ""  # of what it is given: an answer that begins so has started over

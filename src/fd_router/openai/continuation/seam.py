@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from fd_router.openai.continuation.event_json import Fields, decode_object, encode, ids_of, objects, text_of
 from fd_router.openai.continuation.event_splitter import DONE, EventSplitter, payload
 from fd_router.openai.continuation.generated import (
     BROKEN_FINISHES,
+    IDS_AS_TEXT,
     PROMPT_IDS,
+    PROMPT_TEXTS,
     TOKEN_IDS,
     Generated,
     content_of,
@@ -21,7 +24,7 @@ from fd_router.openai.continuation.plan import Continuation
 from fd_router.openai.continuation.prompt_leak import PromptLeak
 from fd_router.openai.continuation.seam_text import SeamText
 from fd_router.openai.continuation.source_request import SourceRequest
-from fd_router.openai.continuation.token_usage import joined_usage
+from fd_router.openai.continuation.token_usage import REASONING_TOKENS, joined_usage
 
 LAST: Final = b"data: [DONE]\n\n"
 
@@ -37,8 +40,8 @@ class Seam:
     """
 
     __slots__ = (
-        "_generated", "_head", "_held", "_is_first", "_leak", "_plan", "_sent", "_source", "_splitter", "_text",
-        "broken", "is_done",
+        "_generated", "_head", "_held", "_hides_ids", "_is_first", "_leak", "_plan", "_sent", "_source", "_splitter",
+        "_text", "broken", "is_done",
     )  # fmt: skip
 
     def __init__(self, source: SourceRequest, generated: Generated, plan: Continuation) -> None:
@@ -58,6 +61,7 @@ class Seam:
         self._sent = len(generated.whole_text)  # characters
         self._held: list[Fields] = []  # events that the client may not see before more has come
         self._is_first = True
+        self._hides_ids = False  # they are told although the client didn't ask
         self.broken = ""
         """Why the second stream can't be used, a word."""
         self.is_done = False
@@ -98,13 +102,17 @@ class Seam:
     def _join(self, fields: Fields) -> bytes:
         """Write an event anew, and give it, or keep it until its text is beyond doubt."""
         fields.update(self._head)
-        self._drop_prompt_ids(fields)
+        self._drop_prompt(fields)
         if isinstance(usage := fields.get("usage"), dict):
-            fields["usage"] = joined_usage(usage, self._plan)
+            thoughts = self._generated.thoughts - self._plan.thoughts
+            fields["usage"] = joined_usage(usage, self._plan, thoughts)
         opens, self._is_first = self._is_first, False
-        said_before = [self._join_choice(choice, opens=opens) for choice in objects(fields.get("choices"))]
-        if any(said_before) and not fields.get("usage"):
-            return b""
+        choices = objects(fields.get("choices"))  # FastDeploy may put several of one answer's into an event
+        new = [choice for choice in choices if not self._join_choice(choice, opens=opens)]
+        if len(new) < len(choices):
+            if not new:
+                return b""
+            fields["choices"] = new
         self._held.append(fields)
         return self._judge_text()
 
@@ -123,14 +131,10 @@ class Seam:
 
     def _skip_hidden(self, choice: Fields) -> bool:
         """Take ids out that the client has seen. Returns whether there were some."""
-        ids, hidden = token_ids_of(choice), self._generated.hidden
-        if not ids or not hidden:
+        ids = token_ids_of(choice)
+        if not ids or not self._generated.hidden:
             return False
-        at = 0
-        while at < min(len(ids), len(hidden)) and ids[at] == hidden[at]:
-            at += 1
-        self._generated.hidden = hidden[at:] if at == len(ids) else []
-        self._generated.ids += ids[:at]
+        at = self._generated.take_again(ids)
         for place in id_places(choice):
             for name in TOKEN_IDS:
                 if place.get(name) == ids:
@@ -146,13 +150,15 @@ class Seam:
         content[name] = new = self._text.feed(text)
         return len(new) < len(text)
 
-    def _drop_prompt_ids(self, fields: Fields) -> None:
-        if self._source.wants_ids and not self._head:
+    def _drop_prompt(self, fields: Fields) -> None:
+        """Take the prompt out, which has some of the answer by now; the first event has told it."""
+        told = prompt_ids_of(fields) is not None
+        self._hides_ids = self._hides_ids or (told and not self._source.wants_ids)
+        if not told or (self._source.wants_ids and not self._head):
             return
-        fields.pop(PROMPT_IDS, None)
-        for choice in objects(fields.get("choices")):
-            for place in id_places(choice):
-                place.pop(PROMPT_IDS, None)
+        for place in (fields, *_places(fields)):
+            for name in (PROMPT_IDS, *PROMPT_TEXTS):
+                place.pop(name, None)
 
     def end(self) -> bytes:
         """The second stream is whole. Returns what is left of it, whether it said so itself or not."""
@@ -179,7 +185,7 @@ class Seam:
         held, self._held = self._held, []
         for fields in held:
             self._generated.feed(fields)
-            if not self._source.wants_ids:
+            if self._hides_ids:
                 _drop_ids(fields)
         return b"".join([b"data: %b\n\n" % encode(fields) for fields in held])
 
@@ -215,10 +221,14 @@ def _shows_more(fields: Fields) -> bool:
 
 
 def _drop_ids(fields: Fields) -> None:
-    for choice in objects(fields.get("choices")):
-        for place in id_places(choice):
-            for name in TOKEN_IDS:
-                place.pop(name, None)
+    for place in _places(fields):
+        for name in (PROMPT_IDS, *TOKEN_IDS, IDS_AS_TEXT):
+            place.pop(name, None)
+
+
+def _places(fields: Fields) -> Iterable[Fields]:
+    """Return the objects of an event's choices in which engines put token ids."""
+    return (place for choice in objects(fields.get("choices")) for place in id_places(choice))
 
 
 def last_events(source: SourceRequest, generated: Generated, reason: str, text: str = "") -> bytes:
@@ -243,4 +253,7 @@ def _own_usage(generated: Generated) -> dict[str, Any] | None:
     if generated.prompt_ids is None or not generated.has_all_ids or generated.has_last_usage:
         return None
     prompt, completion = len(generated.prompt_ids), len(generated.ids)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    usage: Fields = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    if generated.thoughts:
+        usage["completion_tokens_details"] = {REASONING_TOKENS: generated.thoughts}
+    return usage

@@ -9,8 +9,12 @@ ESTIMATED = "estimated"
 """The member that says that tokens were counted by events, since their ids aren't known."""
 
 
-def joined_usage(usage: Fields, plan: Continuation) -> Fields:
-    """Return the usage of the whole answer."""
+REASONING_TOKENS = "reasoning_tokens"
+"""The member of ``completion_tokens_details`` that counts thoughts."""
+
+
+def joined_usage(usage: Fields, plan: Continuation, thoughts: int) -> Fields:
+    """Return the usage of the whole answer. ``thoughts``: tokens of thoughts that the second part shows."""
     prompt, completion = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
     if not plan.tokens or prompt is None:
         return usage
@@ -21,6 +25,10 @@ def joined_usage(usage: Fields, plan: Continuation) -> Fields:
     details = usage.get("prompt_tokens_details")
     if isinstance(details, dict) and (cached := count_of(details, "cached_tokens")) is not None:
         joined["prompt_tokens_details"] = {**details, "cached_tokens": min(cached, prompt - moved)}
+    details = usage.get("completion_tokens_details")
+    if isinstance(details, dict) and (told := count_of(details, REASONING_TOKENS)) is not None:
+        # vLLM counts what is behind the mark that opens them: 0 if that is in the first part
+        joined["completion_tokens_details"] = {**details, REASONING_TOKENS: plan.thoughts + (told or thoughts)}
     if plan.by == "text":
         joined[ESTIMATED] = True
     return joined

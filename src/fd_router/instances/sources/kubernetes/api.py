@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -183,7 +185,13 @@ class PodApi:
         except self._config.ConfigException as error:
             raise ApiFailedError(f"no way into a cluster: {' '.join(str(error).split())}") from None
         self._namespace = options.namespace or own or "default"
-        self._api = self._client.ApiClient(configuration=settings)
+        make = partial(self._client.ApiClient, configuration=settings)
+        making = asyncio.create_task(asyncio.to_thread(_made_for, asyncio.get_running_loop(), make))
+        try:
+            self._api = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            self._api = await making  # to be closed
+            raise
         self._pods = self._client.CoreV1Api(self._api)
 
     def _unreachable(self, error: BaseException) -> ApiFailedError:
@@ -193,6 +201,18 @@ class PodApi:
 
     def __repr__(self) -> str:
         return f"<PodApi {self._options.label_selector} in {self._namespace or 'its own namespace'}>"
+
+
+def _made_for(loop: asyncio.AbstractEventLoop, make: Callable[[], Any]) -> Any:
+    """Call ``make`` in another thread than that of the ``loop`` which what it makes is for.
+
+    aiohttp takes the running loop's word for that; loading the system's authorities there would hold it for 0.15 s.
+    """
+    asyncio._set_running_loop(loop)  # noqa: SLF001  of this thread, which runs none
+    try:
+        return make()
+    finally:
+        asyncio._set_running_loop(None)  # noqa: SLF001
 
 
 def _in_cluster() -> bool:
