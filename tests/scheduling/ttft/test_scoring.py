@@ -1,4 +1,4 @@
-"""Scores of ``ttft_aware``: columns that are kept up give what its formula gives, worked out anew for each candidate."""
+"""Scores of ``ttft_aware``: columns that are kept up give what its formula gives for each candidate anew."""
 
 from __future__ import annotations
 
@@ -87,9 +87,7 @@ def test_they_are_those_of_the_formula(size: int, seed: int) -> None:
         if number % 30:
             continue
         for each in fleet.candidates:
-            fleet.queue(
-                each
-            ).publish()  # speeds and slots that follow the fleet's are told when something happens there
+            fleet.queue(each).publish()  # the fleet's speed and slots show only when something happens there
         new = fleet.text(1_600)
         scores = [standing.score for standing in fleet.policy.explain(new, fleet.candidates).standings]
         expected = [fleet.score(each, 400.0, 0.0, 0.0) for each in fleet.candidates]

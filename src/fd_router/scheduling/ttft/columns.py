@@ -23,11 +23,11 @@ class FleetColumns:
     """Figures of each instance by slot; see ``PrefillQueue``.
 
     ``until`` and ``behind`` in seconds, ``pace`` in seconds a token, ``running`` requests, ``chosen``: the number of
-    the choice that it was last, ``due``: when a first token that hasn't come is late, ``noted``: the last of these times
-    that was passed. ``others`` and ``others_running``: seconds of work, and requests, that other routers have there, if
-    ``has_others``. What follows from these alone is worked out when they change, which is for one instance at a time:
-    ``price`` of a token that it computes (its time, and what that costs its neighbours), ``neighbours``: what those cost
-    that run there, and ``slot_wait`` (``SlotLimit``), all in seconds.
+    the choice that it was last, ``due``: when a first token that hasn't come is late, ``noted``: the last of these
+    times that was passed. ``others`` and ``others_running``: seconds of work, and requests, that other routers have
+    there, if ``has_others``. What follows from these alone is worked out when they change, which is for one instance at
+    a time: ``price`` of a token that it computes (its time, and what that costs its neighbours), ``neighbours``: what
+    those cost that run there, and ``slot_wait`` (``SlotLimit``), all in seconds.
     """
 
     __slots__ = (
