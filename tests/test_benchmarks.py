@@ -37,7 +37,7 @@ def test_a_benchmark_runs(command: list[str], expected: str) -> None:
         [sys.executable, str(BENCHMARKS / command[0]), *command[1:]],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,  # less than that of a test; none takes a tenth where nothing else runs
         check=False,
         env=UNMEASURED,
     )
@@ -56,7 +56,7 @@ def test_the_trace_benchmark_runs(tmp_path: Path) -> None:
         [sys.executable, str(BENCHMARKS / command[0]), *command[1:], "--only", "fd-router"],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,  # less than that of a test; none takes a tenth where nothing else runs
         check=False,
         env=UNMEASURED,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fd_router.app import reload
 from fd_router.app.reload import Reloader, merged
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config, Loaded
@@ -142,6 +144,25 @@ async def test_one_invalid_file_and_nothing_changes(stand: Stand, fault: str) ->
     stand.register(7)
     assert not (await stand.reloader.reload()).problems  # mended, it works
     assert stand.kept == ["10.0.0.1:7"]
+
+
+async def test_a_file_that_can_not_be_read_to_its_end_does_not_end_reloading(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network mount that is away, for one."""
+    comes_back = threading.Event()
+    load = stand.load
+
+    def load_slowly() -> Loaded:
+        assert comes_back.wait(60)
+        return load()
+
+    monkeypatch.setattr(reload, "READ_SECS", 0.01)
+    monkeypatch.setattr(stand.reloader, "_load", load_slowly)
+    assert (await stand.reloader.reload()).problems == ("the files can't be read within 0.01 s",)
+    comes_back.set()
+    monkeypatch.setattr(reload, "READ_SECS", 60.0)
+    assert (await stand.reloader.reload()).problems == ()
 
 
 async def test_no_register_file_any_more(stand: Stand) -> None:

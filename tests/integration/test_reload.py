@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -100,3 +103,27 @@ def test_an_invalid_file_changes_nothing_and_says_so() -> None:
         fleet.router.process.send_signal(signal.SIGHUP)
         eventually(lambda: "Reloaded: proxy.max-body-mb changed" in fleet.router.log)
         assert fleet.ask(prompt="x" * (2 << 20))[0] == 413
+
+
+def test_a_file_that_never_ends_keeps_the_router_from_nothing() -> None:
+    """A pipe that nobody writes to, as a file of a network mount that is away."""
+    with Fleet(1) as fleet:
+        path = fleet.router.directory / "register.yaml"
+        path.unlink()
+        os.mkfifo(path)
+        writing = os.open(path, os.O_RDWR)
+        try:
+            fleet.router.process.send_signal(signal.SIGHUP)
+            eventually(lambda: _has_open(fleet.router.process.pid, path))
+            assert fleet.ask()[0] == 200
+            assert fleet.router.stop() == 0
+        finally:
+            os.close(writing)
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it may have been closed meanwhile
+            found.append(link.readlink())
+    return path in found

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from fd_router.admission.api_key_store import ApiKeyStore
+from fd_router.admission.keys import ApiKey
 from fd_router.errors import ConfigError
 from fd_router.telemetry.contracts import Log
+from fd_router.threads import in_thread
+
+READ_SECS = 30.0
+"""How long the file may take to be read: it may lie on a network mount that is away."""
 
 
 class KeyFile:
@@ -24,7 +30,7 @@ class KeyFile:
         store = self._store
         async with self._turn:
             try:
-                keys = await asyncio.get_running_loop().run_in_executor(None, store.read)
+                keys = await self._read()
             except ConfigError as error:
                 for problem in error.problems:
                     self._log.error(f"API keys not reloaded, those in force stay: {problem}")
@@ -33,9 +39,15 @@ class KeyFile:
         self._log.info(f"API keys loaded: {len(keys)} from {store.path}")
         return ()
 
+    async def _read(self) -> Sequence[ApiKey]:
+        try:
+            return await in_thread(self._store.read, limit_secs=READ_SECS)
+        except TimeoutError:
+            raise ConfigError(f"{self._store.path}: can't be read within {READ_SECS:g} s") from None
+
     async def watch(self) -> None:
         """Read the file again whenever it has changed, until cancelled."""
         while self._interval:
             await asyncio.sleep(self._interval)
-            if self._store.has_changed():
+            if await in_thread(self._store.has_changed):
                 await self.reload()

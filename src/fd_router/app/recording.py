@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from fd_router.errors import ConfigError
 from fd_router.scheduling.recording.key_mask import SECRET_BYTES
 from fd_router.scheduling.recording.recorder import Recorder
 from fd_router.telemetry.logging.text_log import RouterLog
+from fd_router.threads import in_thread
 
 FLUSH_SECS: Final = 0.5
 """How often what was recorded is written, by a thread: a disk that hangs holds nobody up."""
@@ -49,7 +51,7 @@ class Recording:
             await asyncio.sleep(FLUSH_SECS)
             data = self._take()
             try:
-                await asyncio.to_thread(self._write_all, data)
+                await in_thread(partial(self._write_all, data))
             except OSError as error:
                 self._fail(error)
 

@@ -15,6 +15,10 @@ from fd_router.config.origins import located
 from fd_router.errors import ConfigError
 from fd_router.instances.sources.members import Diff
 from fd_router.telemetry.logging.text_log import RouterLog
+from fd_router.threads import in_thread
+
+READ_SECS = 60.0
+"""How long the files may take to be read: one may lie on a network mount that is away, or be a pipe."""
 
 Load = Callable[[], Loaded]
 """Reads the configuration anew, from the same sources as at the start. Raises ConfigError."""
@@ -66,8 +70,10 @@ class Reloader:
         return outcome
 
     async def _reload(self) -> Outcome:
-        loop = asyncio.get_running_loop()
-        loaded, name_instances, commits = await loop.run_in_executor(None, self._prepare)
+        try:
+            loaded, name_instances, commits = await in_thread(self._prepare, limit_secs=READ_SECS)
+        except TimeoutError:
+            raise ConfigError(f"the files can't be read within {READ_SECS:g} s") from None
         if problems := await self._keys():  # changes nothing but the keys, and those last of all that may fail
             raise ConfigError(*problems)
         config, changed, waiting = merged(self._live.current, loaded.config)

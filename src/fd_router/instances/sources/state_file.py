@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ from fd_router.instances.source import STATE_FILE
 from fd_router.instances.sources.members import Accept, SourceMembers
 from fd_router.instances.sources.networks import Hosts, why_outside
 from fd_router.telemetry.contracts import Log
+from fd_router.threads import in_thread
 
 SAVE_SECS = 1.0
 """How long a change may wait to be written: what a crash may lose, until the next heartbeat."""
+
+LAST_SECS = 5.0
+"""How long a router that ends waits for the last write: the file may lie on a network mount that is away."""
 
 
 class _State(msgspec.Struct):
@@ -102,14 +107,18 @@ class StateFile:
     async def finish(self) -> None:
         """Write the file for the last time, if the state has changed: from now on it is the next router's."""
         self._is_finished = True
-        await self._write()
+        try:
+            async with asyncio.timeout(LAST_SECS):
+                await self._write()
+        except TimeoutError:
+            self._log.error(f"Failed to write state file {self._path}: it takes longer than {LAST_SECS:g} s")
 
     async def _write(self) -> None:
         """Write the file, if the state has changed: in a thread, since 10,000 instances take it 100 ms."""
         async with self._turn:
             snapshot = self._snapshot()
             if snapshot != self._written:
-                self._note(snapshot, await asyncio.get_running_loop().run_in_executor(None, self._save, snapshot))
+                self._note(snapshot, await in_thread(partial(self._save, snapshot)))
 
     def _snapshot(self) -> _Snapshot:
         members = self._registry.all()

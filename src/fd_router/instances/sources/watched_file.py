@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from fd_router.instances.sources.members import Accept, SourceMembers
 from fd_router.instances.sources.register_yaml import Problem, read_register_file
+from fd_router.threads import in_thread
 
 Signature = tuple[int, int, int]
 """What tells one state of a file from another: time of the last change, size, inode."""
@@ -43,11 +45,11 @@ class WatchedFile:
                 self._read_of = seen
             before = seen
             await self._pause()
-            seen = _signature(self._path)
+            seen = await in_thread(partial(_signature, self._path))
             while seen != before:  # somebody is writing: half a file may look like a whole one
                 before = seen
                 await self._pause()
-                seen = _signature(self._path)
+                seen = await in_thread(partial(_signature, self._path))
 
     async def _follow(self, members: SourceMembers) -> None:
         if self._read_of is None:  # at the start, at once: its instances are probed before clients come
@@ -55,7 +57,7 @@ class WatchedFile:
             if not file.problems:
                 members.replace(file.entries.values(), indices=file.entries)
         else:
-            file = await asyncio.to_thread(read_register_file, self._path, self._accept)
+            file = await in_thread(partial(read_register_file, self._path, self._accept))
             if not file.problems:
                 await members.replace_in_slices(file.entries.values(), indices=file.entries)
         if file.problems:
