@@ -17,6 +17,15 @@ from tests.support.ports import free_port
 START_SECS = 30.0
 
 
+def speaks_tls() -> bool:
+    """Tell whether the server was built with TLS, as the client that comes with it shows."""
+    program = shutil.which("redis-cli")
+    if program is None:
+        return False
+    shown = subprocess.run([program, "--help"], check=False, capture_output=True, timeout=START_SECS)
+    return b"--tls" in shown.stdout + shown.stderr
+
+
 class RedisServer:
     """Starts it when it is entered; ``stop`` and ``start`` again make it a server that has forgotten everything."""
 
@@ -24,6 +33,7 @@ class RedisServer:
         self.port = port or free_port()
         self._options = options
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")
+        self.configuration = ""  # a file's path, for what options can't say
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -45,8 +55,8 @@ class RedisServer:
         assert program, "redis-server isn't installed (Debian: apt-get install redis-server)"
         self.process = subprocess.Popen(
             [
-                program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-                "--dir", self._folder.name, *self._options,
+                program, *filter(None, [self.configuration]), "--port", str(self.port), "--bind", "127.0.0.1",
+                "--save", "", "--appendonly", "no", "--dir", self._folder.name, *self._options,
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -26,6 +26,7 @@ from fd_router.instances.registration import require_served
 from fd_router.instances.sources.loading import open_sources
 from fd_router.instances.sources.named import read_named
 from fd_router.scheduling.policies import per_role
+from fd_router.state.redis.checks import require_usable
 from fd_router.tokenization.local import tokenizer_problems
 
 
@@ -49,6 +50,7 @@ def find_problems(config: Config) -> Sequence[str]:
         *tls_problems(config.tls),
         *unwritable(config),
         *_access_problems(config),
+        *_raised(partial(require_usable, config.state)),
         *_raised(lambda: config.models.checked),
     )
     return tuple(found)

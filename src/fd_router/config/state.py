@@ -17,7 +17,7 @@ class StateConfig(msgspec.Struct, frozen=True):
         Option(
             help="The Redis or Valkey server by which routers of one fleet keep in step "
             "([replicas.md](replicas.md)): `redis://10.0.0.9:6379`, `rediss://` with TLS, `unix:///run/redis.sock`. "
-            "None: this router knows of itself alone.",
+            "Of sentinels and of a cluster's nodes several, by commas. None: this router knows of itself alone.",
             pattern=r"((redis|rediss)://[^\s]+|unix:///?[^\s]+)?",
             form="a URL beginning with redis://, rediss:// or unix://",
             secret=True,
@@ -31,6 +31,15 @@ class StateConfig(msgspec.Struct, frozen=True):
     ca_file: Annotated[
         str, Option(help="Certificates that the server's is checked with (rediss://). None: the system's.")
     ] = ""
+    cert_file: Annotated[
+        str,
+        Option(
+            help="PEM file with the certificate that the router shows to the server (rediss://), where it asks for one."
+        ),
+    ] = ""
+    key_file: Annotated[str, Option(help="PEM file with that certificate's private key. None: it is in cert-file.")] = (
+        ""
+    )
     sentinel_master: Annotated[
         str,
         Option(
@@ -38,7 +47,15 @@ class StateConfig(msgspec.Struct, frozen=True):
             "`url` is the server's own."
         ),
     ] = ""
-    cluster: Annotated[bool, Option(help="Whether the server at `url` is a node of a cluster.")] = False
+    sentinel_password: Annotated[
+        str,
+        Option(
+            help="The password at the sentinels, where they want one: `password` is the master's. Better in the "
+            "environment, as FD_ROUTER_STATE_SENTINEL_PASSWORD.",
+            secret=True,
+        ),
+    ] = ""
+    cluster: Annotated[bool, Option(help="Whether `url` names nodes of a cluster.")] = False
     key_prefix: Annotated[
         str,
         Option(

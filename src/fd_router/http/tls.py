@@ -35,7 +35,7 @@ def server_context(config: TlsConfig) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(_ALPN)
-    _load_chain(context, "tls.cert-path", "tls.key-path", config.cert_path, config.key_path)
+    load_chain(context, "tls.cert-path", "tls.key-path", config.cert_path, config.key_path)
     return context
 
 
@@ -48,12 +48,12 @@ def client_context(rule: ConnectionRule) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif settings.ca_path:
-        _load_authorities(context, rule.key_of("ca_path"), settings.ca_path)
+        load_authorities(context, rule.key_of("ca_path"), settings.ca_path)
     else:
         context.load_default_certs()
     if settings.cert_path:
         cert, key = rule.key_of("cert_path"), rule.key_of("key_path")
-        _load_chain(context, cert, key, settings.cert_path, settings.key_path)
+        load_chain(context, cert, key, settings.cert_path, settings.key_path)
     return context
 
 
@@ -81,7 +81,8 @@ class ClientSide:
             connection.context = self._current
 
 
-def _load_chain(context: ssl.SSLContext, cert_option: str, key_option: str, cert_path: str, key_path: str) -> None:
+def load_chain(context: ssl.SSLContext, cert_option: str, key_option: str, cert_path: str, key_path: str) -> None:
+    """Have ``context`` show a certificate. Raises ConfigError, which names the options of both files."""
     cert, key = f"{cert_option}: {cert_path}", f"{key_option}: {key_path or cert_path}"
     _require_readable(cert, cert_path)
     _require_readable(key, key_path or cert_path)
@@ -95,7 +96,8 @@ def _load_chain(context: ssl.SSLContext, cert_option: str, key_option: str, cert
         raise ConfigError(f"{cert}, {key}: no usable certificate and key ({_said(error)})") from None
 
 
-def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
+def load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
+    """Have ``context`` trust the authorities of a file. Raises ConfigError, which names its option."""
     _require_readable(f"{option}: {path}", path)
     try:
         context.load_verify_locations(path)

@@ -15,7 +15,8 @@ from typing import Any
 from fd_router.bus import Ask, BusError, Grant
 from fd_router.config.state import StateConfig
 from fd_router.errors import ConfigError
-from fd_router.state.redis.client import open_client, shown
+from fd_router.state.redis.client import close_client, open_client, open_cluster, shown
+from fd_router.state.redis.cluster import Place
 from fd_router.state.redis.scripts import LEASE, RESERVE, SETTLE
 
 KEPT_FRAMES = 4_000
@@ -39,9 +40,10 @@ class RedisBus:
 
     def __init__(self, options: StateConfig, process: str) -> None:
         """Raises ConfigError for a URL that names no server, and where the package is missing."""
-        self._timeout = options.timeout_secs
-        self._client: Any = open_client(options, read_secs=options.timeout_secs)
-        self._reader: Any = open_client(options, read_secs=READ_MS / 1000 + options.timeout_secs)
+        self._options = options
+        self._node: Place | None = None  # of a cluster
+        self._is_closed = False
+        self._open_clients()
         self._place = shown(options.url)
         self._process = process
         prefix = "{" + options.key_prefix + "}"
@@ -51,6 +53,12 @@ class RedisBus:
         self._buckets = f"{prefix}:limit:"
         self._positions: dict[str, str] = {}
         self._own = self._letters + process
+        self._cluster = open_cluster(options, self._frames) if options.cluster else None
+
+    def _open_clients(self) -> None:
+        options, at = self._options, self._node
+        self._client: Any = open_client(options, read_secs=options.timeout_secs, at=at)
+        self._reader: Any = open_client(options, read_secs=READ_MS / 1000 + options.timeout_secs, at=at)
         self._scripts = {text: self._client.register_script(text) for text in (RESERVE, SETTLE, LEASE)}
 
     @property
@@ -61,9 +69,18 @@ class RedisBus:
     async def open(self) -> None:
         """See ``Bus``. A place in the stream that was lost is begun anew."""
         async with self._errors():
+            if self._cluster is not None:
+                await self._go_to(await self._cluster.find_owner())
             last = await self._client.xrevrange(self._frames, count=1)
             self._positions = {self._frames: last[0][0] if last else "0-0", self._own: "0-0"}
         await self._load_scripts()
+
+    async def _go_to(self, node: Place) -> None:
+        """Speak to that node of the cluster from now on."""
+        if node != self._node:
+            await self._disconnect()
+            self._node = node
+            self._open_clients()
 
     async def _load_scripts(self) -> None:
         """Have the server know them before the first request waits for one. Where it can't, each brings itself."""
@@ -120,26 +137,33 @@ class RedisBus:
 
     async def close(self) -> None:
         """See ``Bus``."""
+        self._is_closed = True
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         for client in (self._client, self._reader):
             try:
-                await client.aclose()
+                await close_client(client)
             except Exception:  # noqa: BLE001, S112  (whatever it met, it is closed now)
                 continue
 
     @asynccontextmanager
     async def _errors(self) -> AsyncIterator[None]:
-        """Make one error of what the client raises."""
-        from redis.exceptions import RedisError  # noqa: PLC0415  only where it is installed
+        """Make one error of what the client raises. Who was under way at the end closes what was opened meanwhile."""
+        from redis.exceptions import RedisClusterException, RedisError  # noqa: PLC0415  only where it is installed
 
         try:
             yield
-        except (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        except (RedisError, RedisClusterException, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             raise BusError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
         except ConfigError:
             raise
-        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+        except (RuntimeError, ValueError, LookupError, AttributeError) as error:
             # The client meets connections that break in the middle of an answer with errors of other kinds.
             raise BusError(f"{type(error).__name__}: {error}") from None
+        finally:
+            if self._is_closed:
+                await self._disconnect()
 
     def __repr__(self) -> str:
         return f"<RedisBus {self._place}>"
