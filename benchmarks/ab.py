@@ -4,7 +4,8 @@
 the same instances, measures them A B, B A, A B, …, and prints the median of the ratios A/B with its 95 % interval.
 Both are started anew every few pairs: where a process happens to lie in memory makes it some per cent slower or faster
 for as long as it lives.
-``--with SECTION.KEY=VALUE`` sets an option for A alone: ``--with scheduler.shadow-policy=random`` tells its cost.
+``--with SECTION.KEY=VALUE`` sets an option for A alone: ``--with scheduler.shadow-policy=random`` tells its cost;
+``--log-level`` sets it for both; ``--viewers N`` has so many look at A's dashboard.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--with", dest="options", action="append", default=[], help="an option for A: SECTION.KEY=VALUE"
     )
+    parser.add_argument("--log-level", default="info", help="of both [info]")
+    parser.add_argument("--viewers", type=int, default=0, help="who look at A's dashboard [0]")
     return parser.parse_args()
 
 
@@ -102,13 +105,17 @@ def _measure(
     """Start both routers, and add what the pairs with these ``numbers`` cost."""
     trees = (SOURCES, arguments.against.resolve() / "src")
     with ExitStack() as stack:
+        level = f"log.level={arguments.log_level}"
         sides = [
-            stack.enter_context(_side(work, policy, tree, directory / name, instances, options))
+            stack.enter_context(_side(work, policy, tree, directory / name, instances, [level, *options]))
             for name, tree, options in zip("ab", trees, (arguments.options, []), strict=True)
         ]
         for side in sides:
             if not wait_until(lambda side=side: answers(side.port, PROBE), START_SECS):
                 raise RuntimeError(side.program.output.read_text(errors="replace").strip()[-500:])
+        for number in range(arguments.viewers):
+            events = ("curl", "-sN", f"http://127.0.0.1:{sides[0].port}/dashboard/events", "-o", "/dev/null")
+            stack.enter_context(Program(f"viewer-{number}", events, directory))
         for number in numbers:
             for which in (0, 1) if number % 2 == 0 else (1, 0):
                 side = sides[which]
