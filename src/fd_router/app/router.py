@@ -52,7 +52,7 @@ class Router:
         """
         self.runtime = runtime = build_runtime(config, log)
         live, telemetry = runtime.live, runtime.telemetry
-        self.state = state = build_server_state(live, seat)
+        self.state = state = build_server_state(live, runtime.sweeper, seat)
         self._client_tls = ClientSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
