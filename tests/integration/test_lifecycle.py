@@ -121,6 +121,8 @@ def test_its_health_says_draining_while_it_still_accepts():
     with Fleet(1, mock=SLOW, config={"server": {"drain-delay-secs": 600}}) as fleet, RawClient(fleet.port) as kept:
         fleet.router.process.terminate()
         eventually(lambda: fleet.router.call("GET", "/health") == (503, {"status": "draining"}))
+        assert fleet.router.call("GET", "/ready") == (503, {"status": "not ready", "reason": "draining"})
+        assert fleet.router.call("GET", "/live") == (200, {"status": "alive"})
         assert fleet.ask()[0] == 200
         kept.send(request("/health", method="GET"))
         answer = kept.read()
