@@ -2,7 +2,10 @@
 
 ``python benchmarks/ab.py --against ../other-tree`` starts the router of this tree (A) and of the other (B) in front of
 the same instances, measures them A B, B A, A B, …, and prints the median of the ratios A/B with its 95 % interval.
-``--with SECTION.KEY=VALUE`` sets an option for A alone: ``--with scheduler.shadow-policy=random`` tells its cost.
+Both are started anew every few pairs: where a process happens to lie in memory makes it some per cent slower or faster
+for as long as it lives.
+``--with SECTION.KEY=VALUE`` sets an option for A alone: ``--with scheduler.shadow-policy=random`` tells its cost;
+``--log-level`` sets it for both; ``--viewers N`` has so many look at A's dashboard.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 
 from compare import PROBE
@@ -33,8 +37,6 @@ from rich.table import Table
 from works import Work, all_works
 
 START_SECS = 60.0
-SIGN_TEST_RANK = {6: 1, 7: 1, 8: 1, 9: 2, 10: 2, 11: 2, 12: 3, 13: 3, 14: 3, 15: 4, 16: 4, 17: 5, 18: 5, 19: 5, 20: 6}
-"""Pairs → rank of the ratio that bounds the median's 95 % interval, from below and from above (sign test)."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +72,55 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--against", type=Path, required=True, help="the other tree: a checkout of this repository")
     parser.add_argument("--what", default="short,stream,long,pd-short,pd-long", help="works to measure [all five]")
     parser.add_argument("--pairs", type=int, default=15, help="measurements of each [15]")
+    parser.add_argument("--start-every", type=int, default=5, help="pairs by the same two processes [5]")
     parser.add_argument("--seconds", type=float, default=2, help="one measurement [2]")
     parser.add_argument(
         "--with", dest="options", action="append", default=[], help="an option for A: SECTION.KEY=VALUE"
     )
+    parser.add_argument("--log-level", default="info", help="of both [info]")
+    parser.add_argument("--viewers", type=int, default=0, help="who look at A's dashboard [0]")
     return parser.parse_args()
 
 
 def _compare(work: Work, policy: str, directory: Path, arguments: argparse.Namespace) -> tuple[str, ...]:
+    costs: list[list[float]] = [[], []]
+    with work.instances(directory) as instances:
+        while (done := len(costs[1])) < arguments.pairs:
+            pairs = min(arguments.start_every, arguments.pairs - done)
+            own = directory / f"from-{done}"
+            own.mkdir()
+            _measure(work, policy, own, instances, arguments, range(done, done + pairs), costs)
+    return _row(*costs)
+
+
+def _measure(
+    work: Work,
+    policy: str,
+    directory: Path,
+    instances: list[int],
+    arguments: argparse.Namespace,
+    numbers: range,
+    costs: list[list[float]],
+) -> None:
+    """Start both routers, and add what the pairs with these ``numbers`` cost."""
     trees = (SOURCES, arguments.against.resolve() / "src")
     with ExitStack() as stack:
-        instances = stack.enter_context(work.instances(directory))
+        level = f"log.level={arguments.log_level}"
         sides = [
-            stack.enter_context(_side(work, policy, tree, directory / name, instances, options))
+            stack.enter_context(_side(work, policy, tree, directory / name, instances, [level, *options]))
             for name, tree, options in zip("ab", trees, (arguments.options, []), strict=True)
         ]
         for side in sides:
             if not wait_until(lambda side=side: answers(side.port, PROBE), START_SECS):
                 raise RuntimeError(side.program.output.read_text(errors="replace").strip()[-500:])
-        costs: list[list[float]] = [[], []]
-        for number in range(arguments.pairs):
+        for number in range(arguments.viewers):
+            events = ("curl", "-sN", f"http://127.0.0.1:{sides[0].port}/dashboard/events", "-o", "/dev/null")
+            stack.enter_context(Program(f"viewer-{number}", events, directory))
+        for number in numbers:
             for which in (0, 1) if number % 2 == 0 else (1, 0):
                 side = sides[which]
                 figures = work.measure(side.program, side.port, side.directory, arguments.seconds, 1)
                 costs[which].append(figures.cpu_us)
-    return _row(*costs)
 
 
 @contextmanager
@@ -114,10 +140,19 @@ def _side(work: Work, policy: str, tree: Path, own: Path, instances: list[int], 
 
 def _row(ours: list[float], theirs: list[float]) -> tuple[str, ...]:
     ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    rank = SIGN_TEST_RANK.get(len(ratios), 1)
+    rank = _rank(len(ratios))
     medians = (statistics.median(ours), statistics.median(theirs))
     interval = f"{ratios[rank - 1]:.3f} to {ratios[-rank]:.3f}"
     return (*(f"{median:.1f}" for median in medians), f"{statistics.median(ratios):.3f}", interval)
+
+
+def _rank(pairs: int) -> int:
+    """Return the rank of the ratio that bounds the median's 95 % interval, from below and from above (sign test)."""
+    rank, beyond = 0, 1.0
+    while beyond <= 0.025 * 2**pairs and rank < pairs:
+        rank += 1
+        beyond += comb(pairs, rank)
+    return max(rank, 1)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def test_who_tells_none_speaks_fastdeploys():
 
 def test_one_of_a_third_party(folder):
     dialect = Dialects(("my_dialects:Mine",), folder).named("mine")
-    assert dialect.judge("mixed", 503, b"", whole=True) is Verdict.BUSY
-    assert dialect.judge("mixed", 500, b"", whole=True) is Verdict.ERROR
+    assert dialect.judge("mixed", 503, b"", True) is Verdict.BUSY
+    assert dialect.judge("mixed", 500, b"", True) is Verdict.ERROR
 
 
 def test_an_unknown_one_is_named_with_the_nearest():
@@ -75,6 +75,6 @@ def test_what_every_engine_does_alike():
     assert type(dialect).can_pair is Dialect.can_pair
     assert not dialect.can_pair(None, None)
     assert dialect.abort(["a"]) == ()
-    assert dialect.judge("mixed", 200, b'{"error":{}}', whole=True) is Verdict.ERROR
-    assert dialect.judge("mixed", 429, b"", whole=True) is Verdict.BUSY
+    assert dialect.judge("mixed", 200, b'{"error":{}}', True) is Verdict.ERROR
+    assert dialect.judge("mixed", 429, b"", True) is Verdict.BUSY
     assert dialect.read_load(b"vllm:num_requests_running 5\nvllm:num_requests_waiting 1\n").running == 5

@@ -138,7 +138,7 @@ def test_its_usage_is_found(engine: str, name: str) -> None:
 @pytest.mark.parametrize("fixture", params([each for each in ALL if each.endpoint is not None]))
 def test_what_it_means(fixture: Fixture) -> None:
     framed = fixture.raw.partition(b"\r\n\r\n")[2]
-    verdict = fixture.dialect.judge("mixed", fixture.status, framed, whole=True)
+    verdict = fixture.dialect.judge("mixed", fixture.status, framed, True)
     if fixture.status == 503:
         assert verdict is Verdict.BUSY
     elif fixture.status >= 500:

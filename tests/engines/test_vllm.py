@@ -59,4 +59,4 @@ def test_it_is_told_ids_as_it_may_know_them() -> None:
 )
 def test_its_statuses(status: int, verdict: Verdict) -> None:
     body = b'{"error":{"message":"m","type":"t","param":null,"code":%d}}' % status
-    assert VLLM.judge("mixed", status, body, whole=True) is verdict
+    assert VLLM.judge("mixed", status, body, True) is verdict

@@ -40,7 +40,7 @@ def make(kind: type[Http11Stream], *, keep_alive: bool = True) -> tuple[Http11St
     connection = Connection()
     head = RequestHead("POST", "/v1/completions", keep_alive=keep_alive, is_http_1_0=kind is Http10Stream)
     stream = kind(connection, connection.write)
-    stream.begin(Request(head, request_id="me"))
+    stream.request = Request(head, request_id="me")
     return stream, connection
 
 

@@ -174,8 +174,8 @@ class TestAnswers:
         states.append(repr(connection))
         found = [state.removeprefix("<UpstreamConnection http://10.0.0.1:8000 ") for state in states]
         assert found == [
-            "idle served=0>", "waiting served=0>", "head served=0>", "body served=0>", "idle served=1>",
-            "closed served=1>",
+            "idle>", "waiting>", "head>", "body>", "idle again>",
+            "closed again>",
         ]  # fmt: skip
 
 

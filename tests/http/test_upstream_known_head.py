@@ -69,7 +69,7 @@ def conversation(kind: type[UpstreamConnection], answers: list[bytes], step: int
             listener.ending,
         ]
     line.transport.lose()
-    return [*told, line.owner.events, line.transport.aborted, line.connection._served]
+    return [*told, line.owner.events, line.transport.aborted, line.connection.is_reused]
 
 
 @given(sequences, st.sampled_from([0, 0, 1, 17]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 from fd_router.engines.model_cards import ModelCard, told_cards
 from fd_router.instances.group_key import GroupKey
 from fd_router.instances.model_sets import ModelSets
@@ -37,6 +39,14 @@ def test_families_are_models_that_share_instances() -> None:
     served = sets_of(("base", "l1"), ("base", "l2"), ("embed",), ()).served
     assert served.families == (frozenset({"base", "l1", "l2"}), frozenset({"embed"}))
     assert served.adapters == {"l1": "base", "l2": "base"}
+
+
+def test_families_join_in_whatever_order_their_sets_came() -> None:
+    chain = [(f"m{number}", f"m{number + 1}") for number in range(6)]
+    apart = [("x",), ("y", "z")]
+    for order in permutations(range(6)):
+        served = sets_of(*(chain[at] for at in order), *apart).served
+        assert served.families == (frozenset(f"m{number}" for number in range(7)), {"x"}, {"y", "z"})
 
 
 class TestGroups:

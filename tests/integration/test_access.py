@@ -65,11 +65,13 @@ def bearer(secret):
 
 
 def get(router, path, token=""):
-    return httpx.get(router.url + path, headers=bearer(token))
+    return httpx.get(router.url + path, headers=bearer(token), timeout=60)
 
 
 def ask(router, key="", **more):
-    return httpx.post(f"{router.url}/v1/chat/completions", json=chat(max_tokens=1, **more), headers=bearer(key))
+    return httpx.post(
+        f"{router.url}/v1/chat/completions", json=chat(max_tokens=1, **more), headers=bearer(key), timeout=60
+    )
 
 
 def openai_client(router, key):
@@ -133,7 +135,7 @@ def test_what_reveals_the_fleet_is_for_administrators(router, path):
 def test_only_instances_register_and_only_in_their_networks(router, mock):
     def register(host, address, headers):
         entry = {"role": "mixed", "host_ip": host, "port": mock.port}
-        return httpx.post(f"{address}/register", json=entry, headers=headers).status_code
+        return httpx.post(f"{address}/register", json=entry, headers=headers, timeout=60).status_code
 
     assert register("127.0.0.1", router.url, {}) == 401
     assert register("127.0.0.1", router.url, bearer(REGISTER)) == 200
@@ -147,14 +149,14 @@ def test_a_control_port_takes_the_control_endpoints_from_the_main_one(mock):
     with RouterProcess({"access": access}) as router:
         control = f"http://127.0.0.1:{port}"
         entry = {"role": "mixed", "host_ip": "127.0.0.1", "port": mock.port}
-        assert httpx.post(f"{router.url}/register", json=entry).status_code == 404
-        assert httpx.post(f"{control}/register", json=entry).status_code == 200
+        assert httpx.post(f"{router.url}/register", json=entry, timeout=60).status_code == 404
+        assert httpx.post(f"{control}/register", json=entry, timeout=60).status_code == 200
         for path in ("/metrics", "/registered", "/instances", "/health_generate"):
-            assert (get(router, path).status_code, httpx.get(control + path).status_code) == (404, 200)
-        assert get(router, "/health").status_code == httpx.get(f"{control}/health").status_code == 200
+            assert (get(router, path).status_code, httpx.get(control + path, timeout=60).status_code) == (404, 200)
+        assert get(router, "/health").status_code == httpx.get(f"{control}/health", timeout=60).status_code == 200
         assert ask(router).status_code == 200
-        assert httpx.post(f"{control}/v1/chat/completions", json=chat()).status_code == 404
-        with httpx.Client() as kept:  # a connection that is kept doesn't keep the router
+        assert httpx.post(f"{control}/v1/chat/completions", json=chat(), timeout=60).status_code == 404
+        with httpx.Client(timeout=60) as kept:  # a connection that is kept doesn't keep the router
             assert kept.get(f"{control}/health").status_code == 200
             router.process.send_signal(signal.SIGTERM)
             assert router.process.wait(25) == 0

@@ -73,7 +73,7 @@ def test_a_chunked_body_is_put_together_unchanged(fleet, name):
     body = ODD_BODIES[name]
     step = max(1, len(body) // 7)
     pieces = [body[at : at + step] for at in range(0, len(body), step)]
-    answer = httpx.post(f"{fleet.url}/v1/chat/completions", content=iter(pieces))
+    answer = httpx.post(f"{fleet.url}/v1/chat/completions", content=iter(pieces), timeout=60)
     assert answer.status_code == 200
     assert received(fleet)["sha256"] == hashlib.sha256(body).hexdigest()
 

@@ -76,6 +76,7 @@ async def test_an_operator_watches_a_fleet_and_drains_an_instance(tmp_path: Path
         await browser.shows(f"127.0.0.1:{second}: is unhealthy")
         await _explain(browser)
         await keep_picture(browser, "wide")
+        assert await browser.violations() == []
         await browser.press(f"Remove 127.0.0.1:{third}")
         await browser.press("Remove")
         await browser.until(lambda driver: rows(driver) == INSTANCES - 1 or state_of(driver, third).endswith("removed"))

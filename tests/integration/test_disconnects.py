@@ -155,7 +155,7 @@ def test_a_client_that_does_not_read_holds_up_no_other(fleet):
 def test_a_stream_that_breaks_off_never_looks_whole(fleet, how):
     fleet.mocks[0].set_faults(f"cut_mid_body:how={how},after_tokens=5")
     body = chat(max_tokens=30, stream=True)
-    with httpx.stream("POST", f"{fleet.url}/v1/chat/completions", json=body) as answer:
+    with httpx.stream("POST", f"{fleet.url}/v1/chat/completions", json=body, timeout=60) as answer:
         assert answer.status_code == 200
         with pytest.raises(httpx.RemoteProtocolError, match=r"incomplete|peer closed"):
             answer.read()
@@ -215,6 +215,6 @@ def test_an_instance_broken_off_in_mid_answer_is_still_healthy(fleet):
     """One engine request may have failed; the instance goes on, and its other streams too."""
     fleet.mocks[0].set_faults("cut_mid_body:count=1,how=rst")
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.post(f"{fleet.url}/v1/chat/completions", json=chat(stream=True))
+        httpx.post(f"{fleet.url}/v1/chat/completions", json=chat(stream=True), timeout=60)
     assert fleet.is_healthy(fleet.mocks[0])
     assert fleet.ask()[0] == 200

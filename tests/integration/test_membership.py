@@ -219,7 +219,7 @@ def test_an_ipv6_instance_registers_and_serves(fleet, start):
     try:
         url = f"http://[::1]:{mock.port}"
         eventually(lambda: fleet.metric("fd_router_instance_healthy", instance=url) == 1)
-        answer = httpx.post(f"{fleet.url}/v1/chat/completions", json=chat(max_tokens=1))
+        answer = httpx.post(f"{fleet.url}/v1/chat/completions", json=chat(max_tokens=1), timeout=60)
         assert answer.status_code == 200
         assert answer.json()["id"].startswith(f"chatcmpl-mock-{mock.port}")
     finally:

@@ -34,7 +34,7 @@ async def test_it_stands_beside_the_clients_own_for_the_connection(extra):
     async with PdFleet(1, 1, mock=FAST, scheduler={"prefill_policy": "cache_aware"}) as fleet:
         body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, **extra}
         headers = {"x-request-id": "mine"}
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             response = await client.post(f"http://127.0.0.1:{fleet.port}{CHAT}", json=body, headers=headers)
         assert response.headers["x-request-id"] == "mine"
         made = response.json()["id"].removeprefix("chatcmpl-")

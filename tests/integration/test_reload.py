@@ -18,13 +18,6 @@ from tests.support.raw_client import RawClient, request
 ENDLESS = json.dumps(chat(max_tokens=1_000_000, stream=True)).encode()
 
 
-def rewrite(fleet: Fleet, name: str, change) -> None:  # type: ignore[no-untyped-def]
-    path = fleet.router.directory / name
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
 @pytest.mark.slow
 def test_a_fleet_and_its_limits_are_changed_while_requests_run() -> None:
     turns = {"scheduler": {"policy": "round_robin"}}
@@ -33,12 +26,12 @@ def test_a_fleet_and_its_limits_are_changed_while_requests_run() -> None:
         client.send(request("/v1/chat/completions", ENDLESS))
         client.read_head()
         old = next(each for each in fleet.mocks if fleet.running(each))
-        rewrite(fleet, "register.yaml", lambda value: value["instances"].pop(fleet.mocks.index(old)))
-        rewrite(fleet, "register.yaml", lambda value: value["instances"].append(
+        fleet.router.rewrite("register.yaml", lambda value: value["instances"].pop(fleet.mocks.index(old)))
+        fleet.router.rewrite("register.yaml", lambda value: value["instances"].append(
             {"role": "mixed", "host_ip": "127.0.0.1", "port": new.port}
         ))  # fmt: skip
-        rewrite(fleet, "config.yaml", lambda value: value.update(proxy={"max-body-mb": 1}))
-        rewrite(fleet, "config.yaml", lambda value: value["server"].update(splitwise=True))
+        fleet.router.rewrite("config.yaml", lambda value: value.update(proxy={"max-body-mb": 1}))
+        fleet.router.rewrite("config.yaml", lambda value: value["server"].update(splitwise=True))
         assert fleet.router.call("POST", "/admin/reload") == (
             200,
             {
@@ -70,7 +63,9 @@ def test_a_token_in_a_file_is_replaced_by_a_reload(tmp_path) -> None:  # type: i
         router.wait_until_up()
 
         def status(headers: dict[str, str], path: str = "/registered", method: str = "GET") -> int:
-            return httpx.request(method, f"http://127.0.0.1:{router.port}{path}", headers=headers).status_code
+            return httpx.request(
+                method, f"http://127.0.0.1:{router.port}{path}", headers=headers, timeout=60
+            ).status_code
 
         token.write_text("short")
         assert status(old, "/admin/reload", "POST") == 400
@@ -82,8 +77,9 @@ def test_a_token_in_a_file_is_replaced_by_a_reload(tmp_path) -> None:  # type: i
 
 def test_an_invalid_file_changes_nothing_and_says_so() -> None:
     with Fleet(1) as fleet:
-        rewrite(fleet, "config.yaml", lambda value: value.update(proxy={"max-body-mb": 1, "max-attempts": "many"}))
-        rewrite(fleet, "register.yaml", lambda value: value.update(instances=[{"role": "mixed"}]))
+        bad = {"max-body-mb": 1, "max-attempts": "many"}
+        fleet.router.rewrite("config.yaml", lambda value: value.update(proxy=bad))
+        fleet.router.rewrite("register.yaml", lambda value: value.update(instances=[{"role": "mixed"}]))
         fleet.router.process.send_signal(signal.SIGHUP)
         eventually(lambda: "Reload failed, nothing has changed: " in fleet.router.log)
         assert "proxy.max-attempts: 'many' is not a whole number" in fleet.router.log
@@ -91,13 +87,13 @@ def test_an_invalid_file_changes_nothing_and_says_so() -> None:
         assert (status, answer["status"]) == (400, "unchanged")
         assert "proxy.max-attempts: 'many' is not a whole number" in answer["problems"][0]
         assert fleet.ask(prompt="x" * (2 << 20))[0] == 200
-        rewrite(fleet, "config.yaml", lambda value: value["proxy"].pop("max-attempts"))
+        fleet.router.rewrite("config.yaml", lambda value: value["proxy"].pop("max-attempts"))
         answer = fleet.router.call("POST", "/admin/reload")[1]
         begin = "register.yaml:1: Failed to register instance from index 0: invalid InstanceInfo format:"
         assert [problem.partition("/register")[1] for problem in answer["problems"]] == ["/register"] * 2
         assert answer["problems"][0].endswith(f"{begin} host_ip is required")
         assert answer["problems"][1].endswith(f"{begin} port is required")
-        rewrite(fleet, "register.yaml", lambda value: value["instances"][0].update(
+        fleet.router.rewrite("register.yaml", lambda value: value["instances"][0].update(
             host_ip="127.0.0.1", port=fleet.mocks[0].port
         ))  # fmt: skip
         fleet.router.process.send_signal(signal.SIGHUP)

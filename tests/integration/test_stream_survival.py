@@ -163,7 +163,7 @@ def test_the_events_of_a_mock_are_whole() -> None:
     """What these tests compare with."""
     with (
         MockProcess(**SAME) as mock,
-        httpx.stream("POST", f"{mock.url}/v1/completions", json=request(chat=False)) as answer,
+        httpx.stream("POST", f"{mock.url}/v1/completions", json=request(chat=False), timeout=60) as answer,
     ):
         content = answer.read()
     assert events_of(b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content))[-1] == {}

@@ -77,7 +77,7 @@ def test_an_idle_connection_is_closed_after_an_answer_too(client):
 def test_an_instance_that_never_answers_is_504_and_its_work_ends(fleet):
     before = sum(mock.state()["disconnected"] for mock in fleet.mocks)
     set_faults(fleet, "hang_before_head")
-    answer = httpx.post(f"{fleet.url}/v1/chat/completions", content=BODY)
+    answer = httpx.post(f"{fleet.url}/v1/chat/completions", content=BODY, timeout=60)
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "first_byte_timeout"
     assert sum(len(mock.completions()) for mock in fleet.mocks) == 1, "a generation of half an hour was begun anew"
@@ -87,7 +87,7 @@ def test_an_instance_that_never_answers_is_504_and_its_work_ends(fleet):
 def test_a_stream_of_which_only_the_head_comes_is_504(fleet):
     before = fleet.metric("fd_router_upstream_errors_total", reason="first_byte_timeout")
     set_faults(fleet, "slow:token_secs=30")
-    answer = httpx.post(f"{fleet.url}/v1/chat/completions", content=STREAM)
+    answer = httpx.post(f"{fleet.url}/v1/chat/completions", content=STREAM, timeout=60)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "first_byte_timeout")
     assert fleet.metric("fd_router_upstream_errors_total", reason="first_byte_timeout") == before + 1
     eventually(lambda: all(mock.state()["live"] == 0 for mock in fleet.mocks))

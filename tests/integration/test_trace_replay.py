@@ -15,11 +15,12 @@ pytestmark = pytest.mark.unmeasured  # all of it is covered elsewhere; here it w
 
 # Where chance breaks a tie, the run that follows is another one. So many instances and requests make the mean TTFT
 # differ by 3 % at most between seeds. It is measured where the engines are: what a busy machine puts between them and
-# the client isn't in it.
+# the client isn't in it. Requests that a busy machine sends late come in bunches, and wait for each other there.
 INSTANCES = 8
 REQUESTS = 600
 EVERY_MS = 25
 SEEDS = 5
+PUNCTUAL_SECS = 0.1  # the replay calls it late from here on
 ENGINE = {
     "prefill_tokens_per_sec": 10_000,  # just what the prompts would need without caches
     "decode_ms_per_token": 1,
@@ -43,8 +44,7 @@ def result_of(process):
             process.kill()
     complaints = [line for line in complaint.splitlines() if "this machine is too slow" not in line]
     assert (process.returncode, complaints) == (0, [])
-    (result,) = json.loads(said)["results"]
-    return result
+    return json.loads(said)
 
 
 @pytest.mark.slow
@@ -56,11 +56,17 @@ def test_simulator_and_replay_agree(tmp_path):
         states = [mock.state() for mock in fleet.mocks]
     engine = [word for name, value in ENGINE.items() for word in (f"--{name.replace('_', '-')}", value)]
     modelled = ("simulate", "--trace", trace, *engine, "--policy", "cache_aware", "--instances", INSTANCES)
-    simulated = [result_of(each) for each in [start(*modelled, "--seed", seed) for seed in range(SEEDS)]]
-    assert (replayed["requests"], replayed["failures"]) == (REQUESTS, 0)
-    assert len(replayed["work_tokens"]) == INSTANCES
+    runs = [result_of(each) for each in [start(*modelled, "--seed", seed) for seed in range(SEEDS)]]
+    (result,) = replayed["results"]
+    assert (result["requests"], result["failures"]) == (REQUESTS, 0)
+    assert len(result["work_tokens"]) == INSTANCES
     assert sum(state["first_tokens"] for state in states) == REQUESTS
-    replayed["ttft_mean"] = sum(state["ttft_secs"] for state in states) / REQUESTS
-    for figure in ("ttft_mean", "hit_rate"):
-        expected = statistics.fmean(each[figure] for each in simulated)
-        assert replayed[figure] == pytest.approx(expected, rel=0.15), figure
+
+    def expected(figure):
+        return statistics.fmean(run["results"][0][figure] for run in runs)
+
+    assert result["hit_rate"] == pytest.approx(expected("hit_rate"), rel=0.15)
+    ttft_mean = sum(state["ttft_secs"] for state in states) / REQUESTS
+    assert ttft_mean > 0.85 * expected("ttft_mean")
+    if replayed["conditions"]["late_secs"] < PUNCTUAL_SECS:
+        assert ttft_mean < 1.15 * expected("ttft_mean")

@@ -302,7 +302,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_head_or_body_does_no_harm(fleet
 
 
 def test_hundreds_of_requests_of_one_client_leave_nothing_behind(fleet):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         opened = fleet.mocks[0].state()["accepted"]
         for _ in range(150):
             client.post(f"{fleet.url}/v1/completions", content=b'{"prompt":"x","max_tokens":1}').raise_for_status()

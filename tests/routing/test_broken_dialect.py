@@ -32,7 +32,7 @@ class Judging(FastDeployDialect):
 class GivingBack(FastDeployDialect):
     read_given_back = fail
 
-    def judge(self, role: object, status: int, piece: bytes, *, whole: bool) -> Verdict:
+    def judge(self, role: object, status: int, piece: bytes, whole: bool) -> Verdict:
         return Verdict.GIVEN_BACK if role == "decode" else Verdict.OK
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -225,6 +225,12 @@ class RouterProcess(ServerProcess):
                 return
             time.sleep(0.02)
         raise TimeoutError(f"fewer than {number} instances registered at {self.url}")
+
+    def rewrite(self, name: str, change: Callable[[Any], object]) -> None:
+        """Change what its ``config.yaml`` or ``register.yaml`` says; a reload makes it count."""
+        value = json.loads((self.directory / name).read_text())
+        change(value)
+        self._write(name, value)
 
     def end(self) -> None:
         """End it if it still runs, and remove its directory."""

@@ -114,7 +114,7 @@ class Rig:
         self.records: list[RequestRecord] = []
         self.clients: list[FakeTransport] = []
         self.context = self._make_context(policy)
-        self.state = ServerState(self.live)
+        self.state = ServerState(self.live, self.sweeper)
         self.server = self._make_server(routes or {}, forwarding=Forwarding(frozenset(trusted), "fd-router"), cors=cors)
 
     def _make_context(self, policy: str) -> SingleContext:

@@ -56,6 +56,10 @@ class FakeRequest:
         self.precedence: Precedence | None = None
         self.decisions: dict[str, str] | None = None
 
+    @property
+    def engine_prompt(self) -> str:
+        return self.prompt
+
     def header(self, name: str) -> str | None:
         return self.headers.get(name.lower())
 

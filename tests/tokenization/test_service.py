@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from array import array
 from typing import Any
 
 import pytest
@@ -56,6 +57,14 @@ async def test_the_prompt_goes_by_three_names() -> None:
     assert await prepare(service, "aé") == [97, 233]
     assert service.asked == [{"text": "aé", "prompt": "aé", "message": "aé"}]
     assert service.lines == []
+
+
+async def test_the_prompt_as_engines_have_it_where_policies_go_by_that() -> None:
+    service = Service(reads_engine_prompt=True)
+    made = Completion(b'{"messages": [{"content": "a"}], "tools": [1]}')
+    if (waiting := service.tokenizer.prepare(made)) is not None:
+        await waiting
+    assert made.token_ids == array("I", map(ord, "[1] a"))
 
 
 async def test_the_last_answers_are_remembered() -> None:

@@ -23,7 +23,14 @@ from fd_router.scheduling.plugins.errors import PluginErrors
 from fd_router.scheduling.plugins.guard import PluginGuard
 from fd_router.scheduling.policies import make_index, make_policy
 from fd_router.scheduling.policies.least import RequestNumPolicy
-from fd_router.scheduling.policies.per_role import NamedPolicy, needs_of, policies_of, problems_of, shadow_of
+from fd_router.scheduling.policies.per_role import (
+    NamedPolicy,
+    needs_of,
+    policies_of,
+    problems_of,
+    read_engine_prompt,
+    shadow_of,
+)
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import PrefixIndex
 from fd_router.scheduling.prefix.told_index import ToldPrefixIndex
@@ -46,6 +53,7 @@ class PolicyNames(msgspec.Struct, frozen=True):
     shadows: Mapping[str, NamedPolicy]  # the same of those that decide beside them
     needs_in_force: frozenset[Need]
     needs: frozenset[Need]  # of all
+    read_engine_prompt: bool  # whether those in force do that go by prefixes
 
 
 def read_names(config: Config, rng: random.Random) -> PolicyNames:
@@ -54,8 +62,9 @@ def read_names(config: Config, rng: random.Random) -> PolicyNames:
     named, shadows = policies_of(config), shadow_of(config)
     if problems := [each for those in (named, shadows) for each in problems_of(those, options, time.monotonic, rng)]:
         raise ConfigError(*problems)
-    needs = needs_of(named, options.policy_folder)
-    return PolicyNames(named, shadows, needs, needs | needs_of(shadows, options.policy_folder))
+    folder = options.policy_folder
+    needs = needs_of(named, folder)
+    return PolicyNames(named, shadows, needs, needs | needs_of(shadows, folder), read_engine_prompt(named, folder))
 
 
 class SharedViews(msgspec.Struct, frozen=True):
@@ -120,7 +129,15 @@ class PolicyMaker:
         if (shadow := self._names.shadows.get(role)) is not None:
             index = views.index if self._has_index else None
             policy = make_shadow(
-                policy, shadow, role, config.scheduler, self._telemetry, index, views.loads, load_table
+                policy,
+                shadow,
+                role,
+                config.scheduler,
+                self._telemetry,
+                index,
+                views.loads,
+                load_table,
+                reads_engine_prompt=index is None or self._names.read_engine_prompt,
             )
         return DecisionHeaderPolicy(policy, role, named.name) if config.proxy.explain_header != "off" else policy
 

@@ -27,6 +27,7 @@ from fd_router.app.sources import build_sources
 from fd_router.app.state import build_limits, build_state
 from fd_router.app.stats import log_stats
 from fd_router.app.tracing import build_tracing
+from fd_router.app.vectors import load_vectors_ahead
 from fd_router.app.workers.seat import Seat
 from fd_router.config.loading import Config, Loaded
 from fd_router.http.request_ids import RequestIds
@@ -51,7 +52,7 @@ class Router:
         """
         self.runtime = runtime = build_runtime(config, log)
         live, telemetry = runtime.live, runtime.telemetry
-        self.state = state = build_server_state(live, seat)
+        self.state = state = build_server_state(live, runtime.sweeper, seat)
         self._client_tls = ClientSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
@@ -70,6 +71,7 @@ class Router:
             capacity.on_count,
             learning=link.learning if link is not None else None,
         )
+        load_vectors_ahead(registry, runtime.loop)
         self._admission = admission = build_admission(runtime, state.budget, build_limits(runtime, link))
         capacity.headroom.on_capacity(admission.queues.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)

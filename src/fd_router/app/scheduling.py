@@ -91,7 +91,9 @@ def build_scheduling(
     recorder = recording.recorder if recording is not None else None
     views = share(options, learning, recorder)
     index = views.index if Need.PREFIX_INDEX in names.needs else None
-    tokenizer = build_tokenizer(options, pools, telemetry) if Need.TOKEN_IDS in names.needs else None
+    tokenizer = None
+    if Need.TOKEN_IDS in names.needs:
+        tokenizer = build_tokenizer(options, pools, telemetry, reads_engine_prompt=names.read_engine_prompt)
     per_token = 1 if tokenizer is not None else CHARACTERS_PER_TOKEN  # an index of text has so many more blocks
     pages, scraper = LoadPages(pools), None
     if Need.REPORTED_LOADS in names.needs:

@@ -13,6 +13,7 @@ from fd_router.app.workers.seat import Seat
 from fd_router.config.live import LiveConfig
 from fd_router.config.loading import Config
 from fd_router.errors import FdRouterError
+from fd_router.http.deadlines import DeadlineSweeper
 from fd_router.http.dispatch import MAIN
 from fd_router.http.handed_listener import HandedListener
 from fd_router.http.listener import Listener, handed_over, open_sockets
@@ -80,10 +81,11 @@ async def open_control(config: Config, context: ServerContext, tls: ssl.SSLConte
     return listener
 
 
-def build_server_state(live: LiveConfig, seat: Seat | None) -> ServerState:
+def build_server_state(live: LiveConfig, sweeper: DeadlineSweeper, seat: Seat | None) -> ServerState:
     """Build what all connections share. Workers have equal parts of the machine's memory."""
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return ServerState(live, open_files=open_files, memory=usable_memory() // (seat.count if seat is not None else 1))
+    memory = usable_memory() // (seat.count if seat is not None else 1)
+    return ServerState(live, sweeper, open_files=open_files, memory=memory)
 
 
 async def drain(

@@ -32,17 +32,26 @@ def make_shadow(
     index: PrefixIndex | None,
     loads: ReportedLoads,
     load_table: LoadTable,
+    *,
+    reads_engine_prompt: bool,
 ) -> ShadowPolicy:
     """Put the shadow that is ``named`` beside ``policy``. It has no draws of the policies', and holds no request.
 
     ``index``: that of the policy in force; None: it has none, so the shadow keeps one of its own.
+    ``reads_engine_prompt``: whether the index is of prompts as engines have them.
     """
     metrics = telemetry.metrics.scheduling
     clock = time.monotonic
     view = make_index(clock, options, OwnIndex) if index is None else SharedIndexView(clock, index)
     assert isinstance(view, (OwnIndex, SharedIndexView))
     environment = Environment(
-        clock, random.Random(), role=role, index=view, reported_loads=loads, load_table=load_table
+        clock,
+        random.Random(),
+        role=role,
+        index=view,
+        reported_loads=loads,
+        load_table=load_table,
+        reads_engine_prompt=reads_engine_prompt,
     )
     shadow = make_policy(named.name, environment, options, own_options=named.options, key=named.key)
     count = partial(metrics.policy_failed, named.name)

@@ -15,13 +15,19 @@ from fd_router.tokenization.local import BOTH_TOKENIZERS, LocalTokenizer, open_e
 from fd_router.tokenization.service import EngineTokenizer, ServiceTokenizer, Tokenizer, tokenizer_address
 
 
-def build_tokenizer(options: SchedulerConfig, pools: Pools, telemetry: Telemetry) -> Tokenizer | None:
-    """Build the tokenizer that ``options`` name: in the router, or a service. Raises ConfigError."""
+def build_tokenizer(
+    options: SchedulerConfig, pools: Pools, telemetry: Telemetry, *, reads_engine_prompt: bool
+) -> Tokenizer | None:
+    """Build the tokenizer that ``options`` name: in the router, or a service. Raises ConfigError.
+
+    ``reads_engine_prompt``: policies go by the prompt as engines have it.
+    """
     limits: dict[str, Any] = {
         "clock": time.monotonic,
         "log": telemetry.log,
         "time_limit": options.tokenizer_timeout_secs,
         "max_concurrent": options.tokenizer_max_concurrent,
+        "reads_engine_prompt": reads_engine_prompt,
     }
     if options.tokenizer_path and options.tokenizer_url:
         raise ConfigError(BOTH_TOKENIZERS)

@@ -166,7 +166,7 @@ class Dialect:
             raise NotImplementedError
         return pairing.plan(request, prefill, decode)
 
-    def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:  # noqa: ARG002
+    def judge(self, role: Role, status: int, piece: bytes, whole: bool) -> Verdict:  # noqa: ARG002
         """Tell what an answer means: all of it, or, if not ``whole``, what came of its body first.
 
         The body is as it came: perhaps with the sizes of its chunks in it.

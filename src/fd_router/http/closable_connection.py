@@ -98,7 +98,7 @@ class ClosableConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close once everything is sent, which a client that takes nothing may put off, but not for ever."""
-        self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
+        self.deadline = self._state.idle_due
         self._transport.close()
 
     def _close_gently(self) -> None:

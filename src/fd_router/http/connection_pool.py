@@ -171,12 +171,12 @@ class InstancePool:
 
     def on_reusable(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer is complete, or close it if there are enough."""
-        options = self._upstream.options
-        if self.retired or len(self._idle) >= options.pool_max_idle:
+        upstream, idle = self._upstream, self._idle
+        if self.retired or len(idle) >= upstream.options.pool_max_idle:
             connection.close()
             return
-        connection.deadline = self._upstream.sweeper.now + options.pool_idle_timeout_secs
-        self._idle[connection] = None
+        connection.deadline = upstream.idle_due
+        idle[connection] = None
 
     def on_closed(self, connection: UpstreamConnection) -> None:
         """Forget a connection that is gone."""

@@ -7,6 +7,7 @@ precision: a deadline is noticed up to ``interval`` seconds late.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 NEVER = float("inf")
@@ -33,6 +34,7 @@ class DeadlineSweeper:
         self._slices: list[set[Expiring]] = [set() for _ in range(self.SLICES)]
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._told: list[Callable[[float], None]] = []
         self.now = loop.time()
         """The time of the last tick: a clock that costs an attribute read."""
 
@@ -55,9 +57,16 @@ class DeadlineSweeper:
         for members in self._slices:
             members.discard(member)
 
+    def tell(self, on_tick: Callable[[float], None]) -> None:
+        """Tell ``on_tick`` the time now and at each tick, so that it can keep ready what is set again and again."""
+        self._told.append(on_tick)
+        on_tick(self.now)
+
     def _tick(self) -> None:
         self._timer = self._loop.call_later(self._tick_seconds, self._tick)
         self.now = now = self._loop.time()
+        for on_tick in self._told:
+            on_tick(now)
         self._turn = (self._turn + 1) % self.SLICES
         for member in [m for m in self._slices[self._turn] if m.deadline <= now]:
             try:

@@ -108,13 +108,17 @@ def _hops(told: Headers) -> Sequence[str]:
 
 
 def _address(hop: str) -> str:
-    """Return the IP address in ``10.0.0.1``, ``10.0.0.1:4000``, ``::1`` or ``[::1]:4000``, "" if there is none."""
+    """Return the IP address in ``10.0.0.1``, ``10.0.0.1:4000``, ``::1`` or ``[::1]:4000``, "" if there is none.
+
+    One of IPv4 that is written as one of IPv6 (``::ffff:10.0.0.1``) is returned as the former.
+    """
     text = hop.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
+        return str((isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address)
     except ValueError:
         return ""

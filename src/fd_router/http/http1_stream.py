@@ -33,18 +33,17 @@ class Http11Stream:
     One serves all requests of its connection, whose answers follow each other.
     """
 
-    __slots__ = ("_connection", "_head", "_keep_alive", "_request", "send_body")
+    __slots__ = ("_connection", "_head", "_keep_alive", "request", "send_body")
+
+    request: Request
+    """That is being answered. To be set before anything is sent."""
 
     def __init__(self, connection: Http1Connection, write: Callable[[bytes], None]) -> None:
         """``write``: the connection's."""
         self._connection = connection
         self.send_body = write
-
-    def begin(self, request: Request) -> None:
-        """Get ready for the answer to ``request``."""
-        self._request = request
-        self._head: ResponseHead | None = None  # once it is sent
-        self._keep_alive = request.head.keep_alive
+        self._head: ResponseHead | None = None  # of the answer under way, once it is sent
+        self._keep_alive = True  # behind that answer
 
     def on_drain(self) -> None:
         """Make the answer the connection's last, which its head says, if that is yet to come."""
@@ -54,14 +53,15 @@ class Http11Stream:
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         """Send an instance's head with ``extra`` header lines, and what of the body came with it."""
         self._head = head
-        request, connection = self._request, b""
-        if not (head.is_delimited and self._keep_alive):
+        request, connection = self.request, b""
+        asked = request.head
+        if not (head.is_delimited and self._keep_alive and asked.keep_alive):
             self._keep_alive = False
             connection = b"connection: close\r\n"
-        request_id, send = request.request_id.encode("latin-1"), self.send_body
+        send = self.send_body
         send(b"".join((  # one write, since each is a system call
-            head.forward, head.framing, connection, request.head.cors, extra, b"x-request-id: ", request_id,
-            b"\r\n\r\n", body,
+            head.forward, head.framing, connection, asked.cors, extra, b"x-request-id: ",
+            request.request_id.encode("latin-1"), b"\r\n\r\n", body,
         )))  # fmt: skip
 
     def send_event(self, event: bytes, last: bytes) -> bool:
@@ -77,6 +77,7 @@ class Http11Stream:
 
     def end(self) -> None:
         """The answer has been sent to its end."""
+        self._head = None
         self._connection.complete(self._keep_alive)
 
     def reset(self) -> None:
@@ -94,7 +95,7 @@ class Http11Stream:
         return self._head is not None and self._head.chunked and last.endswith(b"\n\n\r\n")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._request.head.path}{' begun' if self._head is not None else ''}>"
+        return f"<{type(self).__name__} {self.request.head.path}{' begun' if self._head is not None else ''}>"
 
 
 class Http10Stream(Http11Stream):
@@ -105,20 +106,15 @@ class Http10Stream(Http11Stream):
     def __init__(self, connection: Http1Connection, write: Callable[[bytes], None]) -> None:
         Http11Stream.__init__(self, connection, write)
         self._write = write
-
-    def begin(self, request: Request) -> None:
-        """Get ready for the answer to ``request``."""
-        Http11Stream.begin(self, request)
         self._dechunker: Dechunker | None = None
-        self.send_body = self._write
 
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         """Send the head, with a length if the instance told it, and what of the body came with it."""
-        self._head, request = head, self._request
+        self._head, request = head, self.request
         framing = connection = b""
-        if head.length < 0:
+        if head.length < 0 or not request.head.keep_alive:
             self._keep_alive = False
-        else:
+        if head.length >= 0:
             framing, connection = head.framing, b"connection: keep-alive\r\n" if self._keep_alive else b""
         self.send_body(
             b"%b%b%b%b%bx-request-id: %b\r\n\r\n"
@@ -140,6 +136,7 @@ class Http10Stream(Http11Stream):
     def end(self) -> None:
         """The answer has been sent to its end."""
         self._close_dechunker()
+        self._dechunker, self.send_body = None, self._write
         Http11Stream.end(self)
 
     def reset(self) -> None:

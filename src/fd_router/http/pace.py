@@ -35,13 +35,13 @@ async def gather_few(ask: Callable[[T], Awaitable[R]], whom: Iterable[T], at_onc
     ``asyncio.gather`` would begin with all of them in one go: 10,000 hold the loop for a tenth of a second.
     """
     given: dict[int, R] = {}
-    rest = iter(enumerate(whom))
+    rest, pace, breath = iter(enumerate(whom)), Pace(), asyncio.Lock()
 
     async def ask_on() -> None:
-        pace = Pace()  # for those that give something at once
         for number, each in rest:
             given[number] = await ask(each)
-            await pace.breathe()
+            async with breath:  # some give something at once: one of those at a time, not each for a slice of its own
+                await pace.breathe()
 
     await asyncio.gather(*(ask_on() for _ in range(at_once)))
     return [given[number] for number in range(len(given))]

@@ -69,7 +69,7 @@ class ServerConnection(ClosableConnection):
         )
         self._is_extra = not self._state.admit(self)
         self._context.sweeper.add(self)
-        self.deadline = self._context.sweeper.now + self._state.options.client_idle_timeout_secs
+        self.deadline = self._state.idle_due
         if self._state.is_closing_idle:
             self.on_close_idle()
 
@@ -215,7 +215,7 @@ class ServerConnection(ClosableConnection):
             self._record = record
             self.respond_error(self._state.limiter.refusal())
             return
-        stream.begin(item)
+        stream.request = item
         self._answer = self.proxied = proxied = start(item, stream, record)
         if self._is_full:
             proxied.on_write_paused()
@@ -339,7 +339,7 @@ class ServerConnection(ClosableConnection):
         if reader.ready and not self._is_full:
             self._serve()
         elif reader.state == IDLE or self._is_full:
-            self.deadline = self._context.sweeper.now + state.options.client_idle_timeout_secs
+            self.deadline = state.idle_due
             if state.is_closing_idle:  # its client wasn't told, and may have sent the next request already
                 self.on_close_idle()
         else:  # the next request is half here

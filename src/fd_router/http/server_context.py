@@ -69,10 +69,13 @@ class ServerState:
     """What changes while the server runs: its connections, how many there may be, and whether it drains."""
 
     __slots__ = (
-        "_memory", "_open_files", "budget", "connections", "is_closing_idle", "is_draining", "limiter", "options",
+        "_memory", "_open_files", "_sweeper", "budget", "connections", "idle_due", "is_closing_idle", "is_draining",
+        "limiter", "options",
     )  # fmt: skip
 
-    def __init__(self, live: LiveConfig, *, open_files: int = 1 << 20, memory: int = 1 << 40) -> None:
+    def __init__(
+        self, live: LiveConfig, sweeper: DeadlineSweeper, *, open_files: int = 1 << 20, memory: int = 1 << 40
+    ) -> None:
         """``open_files``, ``memory``: as many, and as many bytes, as this process may have."""
         self.connections: set[Connection] = set()
         self.is_draining = False  # each answer is its connection's last
@@ -81,12 +84,20 @@ class ServerState:
         self.budget = BodyBudget()
         self.limiter = ConnectionLimiter(0)
         self.options: ProxyConfig
+        self.idle_due: float
+        """The deadline of a connection that is idle from now on; see ``UpstreamSettings``."""
+        self._sweeper = sweeper
         live.subscribe(ProxyConfig, self._on_options)
+        sweeper.tell(self._on_tick)
+
+    def _on_tick(self, now: float) -> None:
+        self.idle_due = now + self.options.client_idle_timeout_secs
 
     def _on_options(self, options: ProxyConfig) -> None:
         self.options = options
         self.limiter.limit = effective_connection_limit(options.max_connections, self._open_files)
         self.budget.set_limit(effective_budget(options.body_budget_mb, self._memory))
+        self._on_tick(self._sweeper.now)
 
     def admit(self, connection: Connection) -> bool:
         """Take a new connection in, in another one's place if there are too many.

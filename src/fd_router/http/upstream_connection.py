@@ -45,8 +45,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_again", "_deliver", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last",
-        "_left", "_listener", "_outlet", "_owner", "_paused", "_reader", "_sent_in", "_served", "_settings",
-        "_time_limit", "_transport", "_unsent", "began_at", "deadline",
+        "_left", "_listener", "_outlet", "_owner", "_paused", "_reader", "_sent_in", "_settings",
+        "_time_limit", "_transport", "_unsent", "began_at", "deadline", "is_reused",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
@@ -59,7 +59,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._deliver: Callable[[bytes], None] = _nobody  # more of the body, while there is a listener
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = ResponseHead(0, b"")  # … and what it means
-        self._served = 0  # answers completed
+        self.is_reused = False
+        """Whether it has served before: its instance may have closed it meanwhile."""
         self.began_at = 0.0
         """When the body under way began, in the sweeper's seconds."""
         self._is_over = False  # it was there, or will never be
@@ -79,8 +80,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request. The listener hears of the answer, whose first byte may take ``time_limit`` (0: as usual)."""
         settings = self._settings
         self._listener = listener
-        self._time_limit = time_limit or settings.options.first_byte_timeout_secs
-        self.deadline = settings.sweeper.now + self._time_limit
+        self._time_limit = time_limit or settings.first_byte_timeout
+        self.deadline = settings.sweeper.now + time_limit if time_limit else settings.first_byte_due
         self._sent_in = settings.batcher.turn
         outlet = self._outlet
         if outlet is None:
@@ -104,7 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Read again."""
         if self._paused and self._transport is not None:
             self._paused = False
-            self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
+            self.deadline = self._settings.stall_due
             self._transport.resume_reading()
 
     def cancel(self) -> None:
@@ -151,11 +152,6 @@ class UpstreamConnection(asyncio.Protocol):
             return 0.0
         return self.deadline - self._settings.stall_timeout
 
-    @property
-    def is_reused(self) -> bool:
-        """Whether it has served before: its instance may have closed it meanwhile."""
-        return self._served > 0
-
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -181,8 +177,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._in_chunks:  # most reads are of this kind
                 feed(data)
                 if not reader.is_complete:
-                    settings = self._settings
-                    self.deadline = settings.sweeper.now + settings.stall_timeout
+                    self.deadline = self._settings.stall_due
                     self._last = data if len(data) >= ENOUGH else last_bytes(self._last, data)
                     deliver = self._deliver  # called by its name it would be looked for as a method, in vain
                     deliver(data)
@@ -246,7 +241,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._in_body:
             self._receive_head(data, listener)
         else:
-            self.deadline = self._settings.sweeper.now + self._settings.stall_timeout
+            self.deadline = self._settings.stall_due
             if head is not None and (own := self._own(data, head)):
                 self._deliver(own)
         if reader.is_complete and self._listener is listener and (head := reader.head) is not None:
@@ -284,7 +279,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._go_free(True)
         else:  # nearly always
             self._listener = None
-            self._served += 1
+            self.is_reused = True
             self._owner.on_reusable(self)
         head = self._again
         listener.on_whole(head if len(body) == head.length else head.with_length(len(body)), body)
@@ -312,8 +307,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes = data
             return
         self._head_bytes, self._in_body, self._in_chunks = b"", True, head.chunked
-        self.began_at = now = self._settings.sweeper.now
-        self.deadline = now + self._settings.stall_timeout
+        settings = self._settings
+        self.began_at, self.deadline = settings.sweeper.now, settings.stall_due
         self._left, self._last = max(head.length, 0), b""
         if first and reader.is_complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
@@ -332,7 +327,7 @@ class UpstreamConnection(asyncio.Protocol):
         It can't if its own request isn't all on its way: the rest would be read as the beginning of the next one.
         """
         self._listener = None
-        self._served += 1
+        self.is_reused = True
         if self._paused:
             self.resume()
         self.deadline = NEVER
@@ -386,4 +381,4 @@ class UpstreamConnection(asyncio.Protocol):
             state = "idle"
         else:
             state = "body" if self._in_body else "head" if self._reader.begun else "waiting"
-        return f"<UpstreamConnection {self._owner.url} {state} served={self._served}>"
+        return f"<UpstreamConnection {self._owner.url} {state}{' again' if self.is_reused else ''}>"

@@ -13,9 +13,16 @@ _INSPECTED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"x-request-
 
 
 class UpstreamSettings:
-    """What the connections to all instances share, the options in force among it."""
+    """What the connections to all instances share, the options in force among it.
 
-    __slots__ = ("batcher", "inspected", "options", "stall_timeout", "sweeper", "via")
+    ``first_byte_due``, ``stall_due`` and ``idle_due`` are the deadlines by those options of what begins now: to add two
+    numbers for every read and request would cost more than to add them at each tick of the sweeper.
+    """
+
+    __slots__ = (
+        "batcher", "first_byte_due", "first_byte_timeout", "idle_due", "inspected", "options", "stall_due",
+        "stall_timeout", "sweeper", "via",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -32,9 +39,16 @@ class UpstreamSettings:
         self.batcher = batcher
         self.sweeper = sweeper
         self.options: ProxyConfig
-        self.stall_timeout: float  # seconds; an attribute of its own, since every read sets a deadline by it
+        self.first_byte_timeout: float  # seconds
+        self.stall_timeout: float
         live.subscribe(ProxyConfig, self._on_options)
+        sweeper.tell(self._on_tick)
 
     def _on_options(self, options: ProxyConfig) -> None:
         self.options = options
-        self.stall_timeout = options.stall_timeout_secs
+        self.first_byte_timeout, self.stall_timeout = options.first_byte_timeout_secs, options.stall_timeout_secs
+        self._on_tick(self.sweeper.now)
+
+    def _on_tick(self, now: float) -> None:
+        self.first_byte_due, self.stall_due = now + self.first_byte_timeout, now + self.stall_timeout
+        self.idle_due = now + self.options.pool_idle_timeout_secs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 
 import msgspec
@@ -79,11 +80,15 @@ class ModelSets:
 
 
 def _families(sets: Iterable[ModelSet]) -> tuple[ModelSet, ...]:
-    """Join the sets that have a model in common."""
-    families: list[ModelSet] = []
+    """Join the sets that have a model in common, by one look at each name: a fleet may serve a thousand models."""
+    family_of: dict[str, set[str]] = {}
     for models in sets:
-        if models:
-            joined = [family for family in families if family & models]
-            families = [family for family in families if not family & models]
-            families.append(models.union(*joined))
-    return tuple(sorted(families, key=min))
+        known = {id(family_of[name]): family_of[name] for name in models if name in family_of}
+        largest = max(known.values(), key=len, default=set[str]())
+        joined: tuple[AbstractSet[str], ...] = (models, *known.values())
+        for each in joined:
+            if each is not largest:
+                largest |= each
+                family_of |= dict.fromkeys(each, largest)
+    distinct = {id(family): family for family in family_of.values()}
+    return tuple(sorted(map(frozenset, distinct.values()), key=min))

@@ -10,13 +10,18 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from fd_router.errors import BadRequestError
+from fd_router.openai.engine_prompt import chat_prompt
 from fd_router.openai.large_bodies import LARGE, as_json
 from fd_router.openai.large_prompts import READ_IN_PART, read_in_part
 from fd_router.openai.precedence import Precedence
 from fd_router.openai.request_fields import (
+    BEYOND_TEXTS,
+    NO_TOOLS,
     TRANSFER_MEMBERS,
+    ContinuedFields,
     ExtraBody,
     Message,
     Part,
@@ -145,6 +150,19 @@ class Completion:
         return self._prompt
 
     @property
+    def engine_prompt(self) -> str:
+        """The prompt as engines have it: tools first, and stand-ins for images and other parts among the texts.
+
+        Put together whenever it is asked for; where there is neither it is ``prompt``.
+        """
+        fields = self._fields
+        if fields.tools is NO_TOOLS:
+            return self.prompt
+        if self._texts is None:
+            return Completion(self._body).engine_prompt
+        return fields.engine_prompt or chat_prompt(self._body, fields, self.prompt)
+
+    @property
     def body(self) -> bytes:
         """The body that it was read from, b"" where its endpoint's is of another shape."""
         return self._body
@@ -163,7 +181,9 @@ class Completion:
 
         ``ids``: of that text, if they are known.
         """
-        other = copy(self)
+        other, fields = copy(self), self._fields
+        if fields.tools is not NO_TOOLS:
+            other._fields = ContinuedFields(**asdict(fields), engine_prompt=self.engine_prompt + text)
         other._prompt = self.prompt + text  # noqa: SLF001
         other._texts = [other._prompt]  # noqa: SLF001
         other.tokens = self.tokens + (len(ids) * ESTIMATE_PER_ID if ids else len(text) * TOKENS_PER_CHARACTER)
@@ -176,7 +196,10 @@ class Completion:
         again."""
         if len(self._body) > KEPT_TEXT:
             self._texts = self._prompt = None
-            self._fields.messages = self._fields.prompt = self._fields.prompt_token_ids = None
+            fields = self._fields
+            fields.messages = fields.prompt = fields.prompt_token_ids = None
+            if fields.tools is not NO_TOOLS:
+                fields.tools = BEYOND_TEXTS
 
 
 def is_true(value: object) -> bool:
@@ -189,7 +212,7 @@ def _texts(fields: RequestFields) -> list[str]:
     if fields.prompt_token_ids:
         return []
     if fields.messages is not None:
-        texts = _message_texts(fields.messages)
+        texts = _message_texts(fields.messages, fields)
     elif isinstance(fields.prompt, str):
         texts = [fields.prompt.strip()]
     else:
@@ -223,14 +246,17 @@ def _mixed_token_ids(given: Sequence[str | int | list[int]]) -> array[int] | Non
     return ids
 
 
-def _message_texts(messages: list[Message]) -> list[str]:
+def _message_texts(messages: list[Message], fields: RequestFields) -> list[str]:
     texts = []
     for message in messages:
         content = message.content
         if isinstance(content, str):
             texts.append(content.strip())
         elif content is not None:
-            texts += [part.text.strip() for part in content if part.type == "text"]
+            found = [part.text.strip() for part in content if part.type == "text"]
+            if len(found) < len(content) and fields.tools is NO_TOOLS:
+                fields.tools = BEYOND_TEXTS
+            texts += found
     return texts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -11,12 +11,17 @@ import msgspec
 from fd_router.errors import BadRequestError
 from fd_router.openai.completion import RequestFields, body_in_utf8, is_true
 from fd_router.openai.large_bodies import LARGE, as_json
-from fd_router.openai.request_fields import transfer_member
+from fd_router.openai.request_fields import BEYOND_TEXTS, NO_TOOLS, transfer_member
 
 _decode = msgspec.json.Decoder().decode
 
 _TEXTS: Final = ("text", "content", "thinking", "output", "arguments", "input")
 """Members of a content part or an item that hold what the model reads, in OpenAI's and Anthropic's shapes."""
+
+_MEDIA: Final = frozenset((
+    "image", "document", "image_url", "input_image", "input_audio", "audio_url", "video_url", "input_file", "file",
+))  # fmt: skip
+"""Types of parts that the model reads and that are no text."""
 
 MAX_DEPTH: Final = 8
 """Levels in which texts are looked for: content in items in messages, and tools' results in content."""
@@ -50,7 +55,8 @@ def fields_of(body: Mapping[str, Any], *prompt: str, max_tokens: str = "max_toke
     ``max_tokens``: what the most tokens of the answer are called. Values of other types than the usual ones count as
     absent: they are for the instance to judge.
     """
-    texts, ids = _prompt([body.get(name) for name in prompt])
+    media: list[Any] = []
+    texts, ids = _prompt([body.get(name) for name in prompt], media.append)
     return RequestFields(
         stream=is_true(body.get("stream")),
         prompt=texts or ids,
@@ -63,21 +69,30 @@ def fields_of(body: Mapping[str, Any], *prompt: str, max_tokens: str = "max_toke
         max_tokens=body.get(max_tokens),
         max_completion_tokens=body.get("max_completion_tokens"),
         service_tier=_text(body.get("service_tier")),
+        tools=BEYOND_TEXTS if media or body.get("tools") else NO_TOOLS,
         disaggregate_info=body.get("disaggregate_info", msgspec.UNSET),
         transfer_member=transfer_member(body),
     )
 
 
-def _prompt(values: list[Any]) -> tuple[list[Any], list[Any]]:
+def _prompt(values: list[Any], on_media: OnMedia) -> tuple[list[Any], list[Any]]:
     """Return the texts and the token ids of a prompt."""
     ids: list[Any] = []
     for value in values:
         if isinstance(value, list) and value and (_are_ids(value) or all(map(_are_ids, value))):
             ids += value
-    return [text for value in values for text in texts_of(value)], ids
+    return [text for value in values for text in texts_of(value, on_media)], ids
 
 
-def texts_of(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
+OnMedia = Callable[[dict[str, Any]], str | None]
+"""Takes a part that is no text, and returns what is to be read instead."""
+
+
+def _left_out(part: Mapping[str, Any]) -> None:
+    """Read nothing instead."""
+
+
+def texts_of(value: Any, on_media: OnMedia = _left_out, depth: int = MAX_DEPTH) -> Iterator[str]:
     """Give the texts in ``value``: a text, a content part, a message, or a list of such, one in the other."""
     if isinstance(value, str):
         yield value
@@ -89,11 +104,28 @@ def texts_of(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
                 if type(item) is str:  # a list may have many
                     yield item
                 else:
-                    yield from texts_of(item, depth - 1)
+                    yield from texts_of(item, on_media, depth - 1)
     elif isinstance(value, dict):
-        for name in _TEXTS:
-            if (inner := value.get(name)) is not None:
-                yield from texts_of(inner, depth - 1)
+        yield from _texts_in(value, on_media, depth - 1)
+
+
+def _texts_in(value: dict[str, Any], on_media: OnMedia, depth: int) -> Iterator[str]:
+    has_texts = False
+    for name in _TEXTS:
+        if (inner := value.get(name)) is not None:
+            has_texts = True
+            if type(inner) is str:  # mostly
+                yield inner
+            else:
+                yield from texts_of(inner, on_media, depth)
+    if not has_texts and is_media(value) and (instead := on_media(value)):
+        yield instead
+
+
+def is_media(part: Mapping[str, Any]) -> bool:
+    """Tell whether a part is no text, but something that the model reads."""
+    kind = part.get("type")
+    return isinstance(kind, str) and kind in _MEDIA
 
 
 def _are_ids(value: Any) -> bool:

@@ -7,6 +7,12 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+NO_TOOLS: Final = msgspec.Raw()
+"""What ``RequestFields.tools`` is where a body has none."""
+
+BEYOND_TEXTS: Final = msgspec.Raw()
+"""What it is where the body has more than texts: tools that are to be read again, or parts such as images, or both."""
+
 Prompt = str | list[str | int | list[int]]
 
 
@@ -37,6 +43,7 @@ class RequestFields(msgspec.Struct, gc=False):
     """
 
     unread: ClassVar[int] = 0  # characters of the prompt beyond what was read
+    engine_prompt: ClassVar[str] = ""  # where the body doesn't say all of it
 
     model: str | None = None
     messages: list[Message] | None = None
@@ -52,6 +59,7 @@ class RequestFields(msgspec.Struct, gc=False):
     extra_body: ExtraBody | None = None
     user: Any = None
     service_tier: str | None = None
+    tools: msgspec.Raw = NO_TOOLS  # as they were written; not NO_TOOLS either where there is something else than texts
     disaggregate_info: Any = msgspec.UNSET
     # What a router tells engines; null is as good as absent. A value fits none of these, and takes the slow way.
     kv_transfer_params: None = None
@@ -63,6 +71,12 @@ class RequestFields(msgspec.Struct, gc=False):
     routed_dp_rank: None = None
     disagg_prefill_dp_rank: None = None
     transfer_member: str = msgspec.field(default="", name=" transfer_member ")  # the first of those that has a value
+
+
+class ContinuedFields(RequestFields, gc=False):
+    """Those of a request that goes on behind what was generated, where its prompt is more than its texts."""
+
+    engine_prompt: str = ""  # type: ignore[misc]  # of each one its own
 
 
 TRANSFER_MEMBERS: Final = (

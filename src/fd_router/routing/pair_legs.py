@@ -202,9 +202,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         self._pair.on_leg_failed(self, error)
 
     def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
-        self._on_bad_verdict(
-            self.reservation.instance.dialect.judge(self.role, head.status, body, whole=True), head, body
-        )
+        self._on_bad_verdict(self.reservation.instance.dialect.judge(self.role, head.status, body, True), head, body)
 
     def _on_bad_verdict(self, verdict: Verdict, head: ResponseHead, body: bytes) -> None:
         status = head.status
@@ -281,7 +279,7 @@ class PrefillLeg(PairLeg):
         if self._has_begun:
             return
         self._has_begun = True
-        if self.reservation.instance.dialect.judge("prefill", head.status, data, whole=False) is not OK:
+        if self.reservation.instance.dialect.judge("prefill", head.status, data, False) is not OK:
             self._fail_within(data)
         elif self.is_streamed and not self.keeps_answer:
             self._pair.on_prefill_done(self, head, b"")
@@ -291,7 +289,7 @@ class PrefillLeg(PairLeg):
             self._pair.on_prefill_done(self, head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
-        if self.reservation.instance.dialect.judge("prefill", head.status, body, whole=True) is not OK:
+        if self.reservation.instance.dialect.judge("prefill", head.status, body, True) is not OK:
             self._fail_within(body)
         else:
             self._pair.on_prefill_done(self, head, body)
@@ -311,7 +309,7 @@ class DecodeLeg(PairLeg):
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
         if not self._gathered:
-            verdict = self.reservation.instance.dialect.judge("decode", head.status, data, whole=False)
+            verdict = self.reservation.instance.dialect.judge("decode", head.status, data, False)
             if verdict is Verdict.GIVEN_BACK:
                 self._is_given_back = True  # of that only the whole tells
             elif self._is_error(verdict):
@@ -325,7 +323,7 @@ class DecodeLeg(PairLeg):
             self._gather(data)
 
     def _on_bad_end(self, head: ResponseHead, body: bytes) -> None:
-        verdict = self.reservation.instance.dialect.judge("decode", head.status, body, whole=True)
+        verdict = self.reservation.instance.dialect.judge("decode", head.status, body, True)
         if verdict is Verdict.GIVEN_BACK:
             self._pair.on_given_back(self, head, body)
         else:
@@ -338,7 +336,7 @@ class DecodeLeg(PairLeg):
             self._on_good_whole(head, body)
 
     def _on_good_whole(self, head: ResponseHead, body: bytes) -> None:
-        verdict, pair = self.reservation.instance.dialect.judge("decode", head.status, body, whole=True), self._pair
+        verdict, pair = self.reservation.instance.dialect.judge("decode", head.status, body, True), self._pair
         if verdict is not OK:  # seldom
             if verdict is Verdict.GIVEN_BACK:
                 pair.on_given_back(self, head, body)

@@ -236,7 +236,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         """Pass an answer on from its beginning, unless it is a bad one, and another instance may give a better one."""
         status, reservation = head.status, self._reservation
         if status < 300 and reservation is not None:
-            verdict = reservation.instance.dialect.judge("mixed", status, body, whole=False)
+            verdict = reservation.instance.dialect.judge("mixed", status, body, False)
             if verdict is not OK and self._is_bad(verdict) and self._bad_goes_elsewhere():
                 return
         if self._phase is AWAITING:  # nearly always; the table has this move

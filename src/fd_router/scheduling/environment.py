@@ -92,7 +92,8 @@ class Environment:
     ``index`` and ``reported_loads`` are kept up to date where a policy of the router ``needs`` them, and may
     be shared by roles: no instance has two at a time. ``learning``: by whom policies of several routers tell each other
     of their work and what they learn; None: this router is alone. ``lookup``
-    makes what finds prompts in the index; None: what goes by that alone.
+    makes what finds prompts in the index; None: what goes by that alone. ``reads_engine_prompt``: a policy that goes by
+    ``RequestView.engine_prompt`` may; it mustn't where the index is another's, which goes by ``prompt``.
     """
 
     __slots__ = (
@@ -105,6 +106,7 @@ class Environment:
         "on_choice",
         "predictions",
         "random",
+        "reads_engine_prompt",
         "reported_loads",
         "role",
     )
@@ -123,6 +125,7 @@ class Environment:
         load_table: LoadTable | None = None,
         learning: Learning | None = None,
         lookup: MakeLookup | None = None,
+        reads_engine_prompt: bool = True,
     ) -> None:
         self.load_table = LoadTable(is_told=False) if load_table is None else load_table
         self.clock = clock
@@ -132,6 +135,7 @@ class Environment:
         self.predictions = predictions
         self.later = later
         self.learning = learning
+        self.reads_engine_prompt = reads_engine_prompt
         self.lookup = _plain_lookup if lookup is None else lookup
         self.index = PrefixIndex(clock) if index is None else index
         self.reported_loads = ReportedLoads(clock, LOAD_MAX_AGE_SECS) if reported_loads is None else reported_loads

@@ -21,6 +21,7 @@ class Need(Enum):
     PREFIX_INDEX = "prefix_index"  # ``Environment.index``
     REPORTED_LOADS = "reported_loads"  # ``Environment.reported_loads``: each instance's /metrics is read
     PRECEDENCE = "precedence"  # ``RequestView.precedence``: priorities and deadlines are read of each request
+    ENGINE_PROMPT = "engine_prompt"  # ``RequestView.engine_prompt`` is what it goes by, not ``prompt``
     TOKEN_IDS = "token_ids"  # noqa: S105  ``RequestView.token_ids``, where a tokenizer is configured
 
 

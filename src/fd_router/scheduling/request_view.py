@@ -16,6 +16,10 @@ class RequestView(Protocol):
         """The prompt's text: messages stripped and joined by one space."""
 
     @property
+    def engine_prompt(self) -> str:
+        """The prompt's text as engines have it: tools before the messages, and stand-ins for images and other parts."""
+
+    @property
     def tokens(self) -> int:
         """Estimated prompt tokens: characters × 2, as FastDeploy's router counts."""
 

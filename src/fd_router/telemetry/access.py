@@ -18,18 +18,17 @@ def access_line(record: RequestRecord) -> str:
     ``to=`` and ``at=`` where another instance went on with the stream, ``key=`` where API keys are needed, and
     ``outcome=`` unless the request was completed.
     """
-    method, path, client, started = record.method, record.path, record.client, record.started
+    method, path, started, outcome = record.method, record.path, record.started, record.outcome
     if path != record.endpoint:  # else one of the router's own paths: nothing to escape
         path = shown_path(path or record.endpoint)
     if method not in METHODS:
         method = shown_method(method)
-    if ":" in client or not client:
-        client = shown_client(client)
     seconds = record.finished_at - started
     duration = go_duration(seconds) if seconds > 0.0 else "0s"
-    end = "" if record.outcome == "completed" else f" outcome={record.outcome}"
+    end = "" if outcome == "completed" else f" outcome={outcome}"
     if not record.inference:
         size = f" bytes={record.bytes_out}" if record.bytes_out else ""
+        client = record.client or "-"
         return f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}{size}{end}"
     chosen = f" instance={mixed}" if (mixed := record.mixed) else _pair(record)
     first = ""
@@ -41,8 +40,8 @@ def access_line(record: RequestRecord) -> str:
     if record.continued:
         end = f"{_continued(record)}{end}"
     return (  # one formatting: each piece put together before would be copied once more
-        f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {client}{chosen}{first}"
-        f" bytes={record.bytes_out} attempts={record.attempts}{end}"
+        f"[{method}] {path} HTTP/{record.http_version} {record.status} {duration} {record.client or '-'}{chosen}"
+        f"{first} bytes={record.bytes_out} attempts={record.attempts}{end}"
     )
 
 
@@ -56,13 +55,6 @@ def _continued(record: RequestRecord) -> str:
     return f" continued={record.continued} from={record.continued_from} to={to} at={record.continued_at}"
 
 
-def shown_client(client: str) -> str:
-    """Write an address as the scripts expect it: an IPv4 address mapped into v6 as the former, none as ``-``."""
-    if ":" in client:
-        return client.removeprefix("::ffff:")
-    return client or "-"
-
-
 def access_fields(record: RequestRecord) -> dict[str, Any]:
     """Give the request line's content as fields for a JSON log. Milliseconds are rounded to a microsecond."""
     fields: dict[str, Any] = {
@@ -71,7 +63,7 @@ def access_fields(record: RequestRecord) -> dict[str, Any]:
         "http_version": record.http_version,
         "status": record.status,
         "duration_ms": _milliseconds(record.started, record.finished_at),
-        "client": shown_client(record.client),
+        "client": record.client or "-",
         "outcome": record.outcome,
         "bytes": record.bytes_out,
     }

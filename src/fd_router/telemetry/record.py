@@ -31,7 +31,7 @@ class RequestRecord(msgspec.Struct, gc=False):
 
     method: str
     endpoint: str  # bounded: a path the router knows, or "unmatched"; the label in metrics
-    client: str  # the client's IP address
+    client: str  # the client's IP address, one of IPv4 never mapped into IPv6; "" where it has none
     started: float  # the first byte of the request's head was read
     path: str = ""  # as the client sent it, for the log; "" = as endpoint
     http_version: str = "1.1"

@@ -67,6 +67,10 @@ class Prepared(Protocol):
         """The prompt's text."""
 
     @property
+    def engine_prompt(self) -> str:
+        """The same as engines have it, with tools and stand-ins for images."""
+
+    @property
     def body(self) -> bytes:
         """The body that it was read from, b"" where it is no completion's."""
 
@@ -101,6 +105,7 @@ class TokenizerOptions(TypedDict, total=False):
     log: Required[Log]
     time_limit: float  # seconds that a request waits at most, its turn included; 2
     max_concurrent: int  # prompts at a time; 32
+    reads_engine_prompt: bool  # tokens are to be of ``Prepared.engine_prompt``; of ``prompt``
     remembered: int  # answers, as far as they are of ``REMEMBERED_TOKENS`` together; 256
 
 
@@ -116,6 +121,7 @@ class Tokenizer:
         self._time_limit = options.get("time_limit", 2.0)
         self._max_concurrent = options.get("max_concurrent", 32)
         self._slots = asyncio.Semaphore(self._max_concurrent)
+        self._reads_engine_prompt = options.get("reads_engine_prompt", False)
         self._remembered = options.get("remembered", 256)
         self._answers: OrderedDict[bytes, array[int]] = OrderedDict()
         self._held = 0  # tokens of all of them
@@ -143,7 +149,7 @@ class Tokenizer:
 
     def _subject(self, completion: Prepared) -> str:
         """Return what ``tokenize`` is asked for, "" for nothing."""
-        return completion.prompt
+        return completion.engine_prompt if self._reads_engine_prompt else completion.prompt
 
     def _find_out(self, completion: Prepared, subject: str, digest: bytes) -> Awaitable[None] | None:
         return self._ask(completion, subject, digest)

@@ -38,7 +38,7 @@ ERROR = b'{"error":{"message":"x"}}'
     ],
 )
 def test_verdicts(role, status, body, whole, verdict):
-    assert FastDeployDialect().judge(role, status, body, whole=whole) is verdict
+    assert FastDeployDialect().judge(role, status, body, whole) is verdict
 
 
 def test_given_back_answers():

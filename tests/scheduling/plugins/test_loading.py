@@ -18,7 +18,7 @@ from fd_router.errors import ConfigError
 from fd_router.scheduling.environment import Environment
 from fd_router.scheduling.plugins.adapter import AdaptedPolicy
 from fd_router.scheduling.policies import find_policy, make_policy
-from fd_router.scheduling.policies.per_role import needs_of, policies_of, problems_of
+from fd_router.scheduling.policies.per_role import needs_of, policies_of, problems_of, read_engine_prompt
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import PrefixIndex
 from tests.support.scheduling_fakes import FakeRequest, fleet, make_environment
@@ -113,13 +113,33 @@ def test_what_the_routers_own_policies_need() -> None:
     assert find_policy("cache_aware").needs == {Need.PREFIX_INDEX, Need.TOKEN_IDS}
     assert find_policy("fd_remote_metrics_score").needs == {Need.REPORTED_LOADS}
     assert find_policy("remote_cache_aware").needs == {Need.PREFIX_INDEX, Need.REPORTED_LOADS, Need.TOKEN_IDS}
-    assert find_policy("ttft_aware").needs == {Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE}
+    assert find_policy("ttft_aware").needs == {
+        Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE, Need.ENGINE_PROMPT
+    }  # fmt: skip
     assert find_policy("ttft_aware", role="decode").needs == {Need.TOKEN_IDS}  # nothing is prefilled there
     config = Config(
         server=ServerConfig(port=1, splitwise=True),
         scheduler=SchedulerConfig(prefill_policy="fd_remote_metrics_score", decode_policy="ttft_aware"),
     )
     assert needs_of(policies_of(config)) == {Need.REPORTED_LOADS, Need.TOKEN_IDS}
+
+
+@pytest.mark.parametrize(
+    ("prefill", "decode", "reads"),
+    [
+        ("ttft_aware", "request_num", True),
+        ("ttft_aware", "ttft_aware", True),
+        ("ttft_aware", "cache_aware", False),  # whose tokens are of FastDeploy's prompt
+        ("cache_aware", "ttft_aware", False),
+        ("request_num", "request_num", False),
+    ],
+)
+def test_whether_tokens_are_of_the_prompt_as_engines_have_it(prefill: str, decode: str, reads: bool) -> None:
+    config = Config(
+        server=ServerConfig(port=1, splitwise=True),
+        scheduler=SchedulerConfig(prefill_policy=prefill, decode_policy=decode),
+    )
+    assert read_engine_prompt(policies_of(config)) is reads
 
 
 def test_a_class_without_a_constructor(write: Write, tmp_path: Path) -> None:

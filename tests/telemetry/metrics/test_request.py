@@ -244,3 +244,18 @@ def test_a_large_family_is_written_in_pages_that_are_the_same_together() -> None
     pages = list(_pages_of(family))
     assert len(pages) == 3
     assert b"".join(pages) == generate_latest(_Page(family))
+
+
+def test_what_a_collector_gives_of_a_large_fleet_in_parts_is_one_family() -> None:
+    metrics = Metrics()
+    mixed = SimpleNamespace(role="mixed")
+    fleet = [
+        SimpleNamespace(url=f"http://{n}", own_running=n, own_tokens=n, health=Health.HEALTHY, registration=mixed)
+        for n in range(2500)
+    ]
+    metrics.watch_instances(lambda: fleet)
+    page = metrics.render().decode()
+    for name in ("running_requests", "tokens", "healthy"):
+        assert page.count(f"# TYPE fd_router_instance_{name} gauge") == 1
+        assert page.count(f"\nfd_router_instance_{name}{{") == len(fleet)
+    assert [family.name for family in text_string_to_metric_families(page)].count("fd_router_instance_tokens") == 1

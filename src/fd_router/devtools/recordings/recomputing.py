@@ -96,6 +96,11 @@ class RecordedRequest:
             self._prompt = "".join(blocks).ljust(decision.length)
         return self._prompt
 
+    @property
+    def engine_prompt(self) -> str:
+        """The same: as the recorded policy read it."""
+        return self.prompt
+
     def _ids(self) -> array[int]:
         size, ids = self._size, array("I")
         for each in self._decision.hash_ids:

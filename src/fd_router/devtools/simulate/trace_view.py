@@ -41,3 +41,8 @@ class TraceView:
         if not self._prompt:
             self._prompt = text_of(self._request)
         return self._prompt
+
+    @property
+    def engine_prompt(self) -> str:
+        """The same: it has no tools, nor anything that is no text."""
+        return self.prompt

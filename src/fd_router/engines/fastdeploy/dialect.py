@@ -56,7 +56,7 @@ class FastDeployDialect(Dialect):
         info = self._infos.of(prefill, decode)
         return plan_again(request, info) if request.reschedules else plan_first(request, info)
 
-    def judge(self, role: Role, status: int, piece: bytes, *, whole: bool) -> Verdict:
+    def judge(self, role: Role, status: int, piece: bytes, whole: bool) -> Verdict:
         """Tell what an answer means.
 
         Of the beginning of an error with ``PD Error`` in it only the whole tells; a stream gives a request back by its
@@ -73,7 +73,7 @@ class FastDeployDialect(Dialect):
                 return Verdict.GIVEN_BACK
         if status < 300 and (piece[:5] == _USUAL or not begins_with_error(piece)) and not piece.partition(ABORT)[1]:
             return OK
-        return Dialect.judge(self, role, status, piece, whole=whole)
+        return Dialect.judge(self, role, status, piece, whole)
 
     def read_given_back(self, answer: bytes) -> GivenBack:
         """Read why decode gave the request back, and the tokens so far."""

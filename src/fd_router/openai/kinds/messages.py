@@ -11,6 +11,10 @@ from fd_router.errors import HttpError
 from fd_router.openai.completion import Completion, Headers
 from fd_router.openai.endpoint import Endpoint, encoded
 from fd_router.openai.json_body import fields_of, read_object
+from fd_router.openai.object_request import ObjectRequest
+
+_PROMPT: Final = ("system", "messages")
+"""What its prompt is made of."""
 
 ERROR_TYPES: Final[Mapping[int, str]] = MappingProxyType({
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
@@ -27,7 +31,7 @@ _NUMBER = re.compile(
 
 def read_messages(body: bytes, headers: Headers) -> Completion:
     """Read a request: the system prompt, then the messages, with tools' results and thoughts."""
-    return Completion(body, headers, fields_of(read_object(body), "system", "messages"))
+    return ObjectRequest(body, headers, fields_of(read_object(body), *_PROMPT), *_PROMPT)
 
 
 def anthropic_error(error: HttpError) -> Mapping[str, Any]:

@@ -9,17 +9,21 @@ from fd_router.errors import HttpError
 from fd_router.openai.completion import Completion, Headers, RequestFields
 from fd_router.openai.endpoint import Endpoint, encoded
 from fd_router.openai.json_body import fields_of, read_object
+from fd_router.openai.object_request import ObjectRequest
 from fd_router.openai.usage import usage_finder
 
 MAX_ID: Final = 256
 """Characters of an id that is remembered. Engines make some 40."""
+
+_PROMPT: Final = ("instructions", "input")
+"""What its prompt is made of."""
 
 _ID = re.compile(rb'"id"\s*:\s*"(resp_[0-9A-Za-z_.:-]{1,%d})"' % MAX_ID)
 
 find_usage = usage_finder("input_tokens", "cached_tokens")
 
 
-class ResponsesRequest(Completion):
+class ResponsesRequest(ObjectRequest):
     """A request that may go on from a stored answer."""
 
     __slots__ = ("_previous",)
@@ -27,8 +31,8 @@ class ResponsesRequest(Completion):
     def __init__(self, body: bytes, headers: Headers = (), fields: RequestFields | None = None) -> None:
         asked = read_object(body) if fields is None else {}
         if fields is None:
-            fields = fields_of(asked, "instructions", "input", max_tokens="max_output_tokens")
-        Completion.__init__(self, body, headers, fields)
+            fields = fields_of(asked, *_PROMPT, max_tokens="max_output_tokens")
+        ObjectRequest.__init__(self, body, headers, fields, *_PROMPT)
         previous = asked.get("previous_response_id")
         self._previous = previous if isinstance(previous, str) else ""
 

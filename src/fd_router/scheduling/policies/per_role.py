@@ -50,8 +50,17 @@ def shadow_of(config: Config) -> Mapping[str, NamedPolicy]:
 
 def needs_of(policies: Mapping[str, NamedPolicy], folder: str = "") -> frozenset[Need]:
     """Return what the policies of all roles need together. Raises ConfigError for one that can't be found."""
-    found = (find_policy(named.name, folder, role=role, key=named.key).needs for role, named in policies.items())
-    return frozenset().union(*found)
+    return frozenset().union(*_needs_of_each(policies, folder))
+
+
+def read_engine_prompt(policies: Mapping[str, NamedPolicy], folder: str = "") -> bool:
+    """Tell whether the policies that go by prefixes all want the engine's prompt, so that tokens may be of that."""
+    needs = [each for each in _needs_of_each(policies, folder) if Need.PREFIX_INDEX in each]
+    return bool(needs) and all(Need.ENGINE_PROMPT in each for each in needs)
+
+
+def _needs_of_each(policies: Mapping[str, NamedPolicy], folder: str) -> list[frozenset[Need]]:
+    return [find_policy(named.name, folder, role=role, key=named.key).needs for role, named in policies.items()]
 
 
 def problems_of(

@@ -32,3 +32,7 @@ class PrefixLookup:
         if (ids := request.token_ids) is not None:
             return self._index.match(self._hasher.of_tokens(ids, request.cache_seed))
         return self._index.match(self._hasher.of_text(request.prompt, request.cache_seed))
+
+    def find_text(self, text: str, seed: int) -> Match:
+        """Do the same of a prompt's text alone. ``seed``: ``RequestView.cache_seed``."""
+        return self._index.match(self._hasher.of_text(text, seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fd_router.scheduling.candidate import Candidate
-from fd_router.scheduling.policy import Policy, PolicyDecorator
+from fd_router.scheduling.policy import Need, Policy, PolicyDecorator
 from fd_router.scheduling.recording import events
 from fd_router.scheduling.recording.recorder import Recorder
 from fd_router.scheduling.request_view import RequestView
@@ -19,6 +19,7 @@ class RecordedPolicy(PolicyDecorator):
         super().__init__(policy)
         self._recorder = recorder
         self._number = recorder.next_policy(role, name)
+        self._reads_engine_prompt = Need.ENGINE_PROMPT in policy.needs
         self._candidates: Sequence[Candidate] = ()
         self._places: dict[str, int] = {}  # of the candidates, by URL
         self._counts: list[tuple[int, int]] = []  # theirs at the last decision
@@ -35,7 +36,7 @@ class RecordedPolicy(PolicyDecorator):
             chosen = self._policy.choose(request, candidates)
             members, counts = self._changes(candidates)  # not before: it may raise, and then no line tells of them
         self._request = recorder.next_request()
-        length, hash_ids, is_tokens = recorder.prompt(request)
+        length, hash_ids, is_tokens = recorder.prompt(request, of_engine=self._reads_engine_prompt)
         recorder.write(
             events.Decision(
                 now,

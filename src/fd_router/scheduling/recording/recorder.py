@@ -114,11 +114,14 @@ class Recorder:
         """Return a precedence as it is recorded: its party is as nameless as a session."""
         return precedence and msgspec.structs.replace(precedence, party=self.session(precedence.party))
 
-    def prompt(self, request: RequestView) -> tuple[int, list[int], bool]:
-        """Return a prompt's length, the numbers of its blocks, and whether they are of tokens."""
+    def prompt(self, request: RequestView, *, of_engine: bool) -> tuple[int, list[int], bool]:
+        """Return a prompt's length, the numbers of its blocks, and whether they are of tokens.
+
+        ``of_engine``: of the prompt as engines have it.
+        """
         if (ids := request.token_ids) is not None:
             return len(ids), self._mask(self._hasher.of_tokens(ids, request.cache_seed)), True
-        text = request.prompt
+        text = request.engine_prompt if of_engine else request.prompt
         return len(text), self._mask(self._hasher.of_text(text, request.cache_seed)), False
 
     def __repr__(self) -> str:

@@ -16,24 +16,29 @@ RESERVED_FOR_ADMIN = 64
 """Slots that instances which are gone may keep, beside as many as there ever were candidates at a time."""
 
 
-_COLUMNS = 11
+_COLUMNS = 12
 
 
 class FleetColumns:
     """Figures of each instance by slot; see ``PrefillQueue``.
 
-    ``until`` and ``behind`` in seconds, ``pace`` in seconds a token, ``running`` requests, ``limit`` of slots and
-    ``turn`` in seconds (``SlotLimit``), ``chosen``: the number of the choice that it was last, ``due``: when a
-    first token that hasn't come is late, ``noted``: the last of these times that was passed. ``others`` and
-    ``others_running``: seconds of work, and requests, that other routers have there, if ``has_others``.
+    ``until`` and ``behind`` in seconds, ``pace`` in seconds a token, ``running`` requests, ``chosen``: the number of
+    the choice that it was last, ``due``: when a first token that hasn't come is late, ``noted``: the last of these
+    times that was passed. ``others`` and ``others_running``: seconds of work, and requests, that other routers have
+    there, if ``has_others``. What follows from these alone is worked out when they change, which is for one instance at
+    a time: ``price`` of a token that it computes (its time, and what that costs its neighbours), ``neighbours``: what
+    those cost that run there, and ``slot_wait`` (``SlotLimit``), all in seconds.
     """
 
     __slots__ = (
-        "_candidates", "_free", "_most", "_slots", "_table", "behind", "chosen", "due", "has_others", "limit", "noted",
-        "order", "others", "others_running", "pace", "running", "size", "turn", "until",
+        "_candidates", "_free", "_most", "_slots", "_table", "behind", "chosen", "due", "has_others", "neighbour_secs",
+        "neighbours", "noted", "order", "others", "others_running", "pace", "price", "running", "size", "slot_wait",
+        "until",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, neighbour_secs: float = 0.0) -> None:
+        """``neighbour_secs``: what each request that runs at an instance counts."""
+        self.neighbour_secs = neighbour_secs
         self._slots: dict[str, int] = {}  # by URL
         self._free: list[int] = []
         self._most = 0  # candidates at a time: some lists leave out those that were tried, or are full
@@ -79,14 +84,6 @@ class FleetColumns:
         running: Column = self.running[at]
         return running + self.others_running[at] if self.has_others else running
 
-    def slot_waits(self, at: Any) -> Column:
-        """Return the seconds until there is a slot for another request."""
-        seconds: Column = self.running[at] + 1.0
-        seconds -= self.limit[at]
-        np.maximum(seconds, 0.0, out=seconds)
-        seconds *= self.turn[at]
-        return seconds
-
     def gone(self, candidates: Sequence[Candidate]) -> list[str]:
         """Return the URLs without a request that aren't among the candidates, once they are too many to be kept."""
         self._most = max(self._most, len(candidates))
@@ -112,8 +109,8 @@ class FleetColumns:
         """Let each row of ``table`` be a column by its name."""
         self._table = table
         (
-            self.until, self.behind, self.pace, self.running, self.limit, self.turn, self.chosen, self.due, self.noted,
-            self.others, self.others_running,
+            self.until, self.behind, self.pace, self.running, self.price, self.neighbours, self.slot_wait, self.chosen,
+            self.due, self.noted, self.others, self.others_running,
         ) = table  # fmt: skip
 
     def __len__(self) -> int:

@@ -37,12 +37,6 @@ NEAR = 0.02
 BUSY = 16.0
 """An instance is busy when its queue takes as long as this part of the prompt's whole computing: a sixteenth."""
 
-INTERFERENCE = 0.1
-"""What computing costs each request that runs there, as a share of its time: a prefill slows its neighbours' decode."""
-
-CROWDING = 0.008
-"""Seconds that one request more than at the idlest candidate counts as rent for a cache (``Rent``); n of them: n²."""
-
 MARGIN = 512
 """Tokens by which a prediction may be wrong without saying anything: engines cache in blocks of up to so many."""
 
@@ -86,7 +80,7 @@ class TtftAwarePolicy(Policy):
     equal but for ``NEAR``, the one with the fewest running requests, then the one that was chosen longest ago.
     """
 
-    needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE})
+    needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE, Need.ENGINE_PROMPT})
     Options = TtftAwareOptions
 
     def __init__(self, environment: Environment, options: TtftAwareOptions) -> None:
@@ -98,10 +92,11 @@ class TtftAwarePolicy(Policy):
         self._is_prefill = environment.role == "prefill"
         index = environment.index
         self._lookup = environment.lookup(index, options.block_size)
+        self._reads_engine_prompt = environment.reads_engine_prompt
         self._options = options
         self._sizes = None if index.has_instance_limit else CacheSizes(index)
         self._places = HolderPositions(index)
-        self._columns = FleetColumns()
+        self._columns = FleetColumns(options.decode_weight_ms / 1000)
         self._waiting = HeldPrompts(self._columns)
         self._turns = Turns()
         self._rent = Rent()
@@ -195,34 +190,29 @@ class TtftAwarePolicy(Policy):
     # steps of a decision
 
     def _measure(self, request: RequestView) -> Prompt:
-        match = self._lookup.find(request)
         if (ids := request.token_ids) is not None:
-            return Prompt(match, len(ids), 1.0, is_estimate=False)
-        return Prompt(match, len(request.prompt), self._ratio.tokens_per_character, is_estimate=True)
+            return Prompt(self._lookup.find(request), len(ids), 1.0, is_estimate=False)
+        text = request.engine_prompt if self._reads_engine_prompt else request.prompt
+        match = self._lookup.find_text(text, request.cache_seed)
+        return Prompt(match, len(text), self._ratio.tokens_per_character, is_estimate=True)
 
     def _score(self, prompt: Prompt, candidates: Sequence[Candidate], now: float) -> Scoring:
         if candidates is not self._candidates:
             self._meet(candidates)
         columns, speed = self._columns, self._fleet.tokens_per_sec
         at = columns.look_at(candidates)
-        pace, running = columns.pace[at], columns.running_at(at)
-        waits = columns.queues(at, now)
-        busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).sum()) / len(waits)
+        waits, price, weight = columns.queues(at, now), columns.price[at], 0.0
+        if prompt.match.known:  # else nothing would be computed again
+            busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).sum()) / len(waits)
+            weight = self._options.recompute_weight * busy * busy / speed
         self._wait_longer(waits, candidates, at, now)
-        slot_waits = columns.slot_waits(at)
-        np.maximum(waits, slot_waits, out=waits)
-        crowding = running - running[running.argmin()]
-        crowding *= crowding * CROWDING
-        crowding += slot_waits
-        price = (running * INTERFERENCE + 1.0) * pace
+        np.maximum(waits, columns.slot_wait[at], out=waits)
         scores = price * prompt.tokens
         scores += waits
-        scores += running * (self._options.decode_weight_ms / 1000)
-        weight = self._options.recompute_weight * busy * busy / speed
-        price += weight
+        scores += columns.neighbours[at]
         near = NEAR * prompt.tokens / speed
         fleet, size = self._places.refresh(candidates), self._lookup.block_size
-        scoring = Scoring(prompt, scores, crowding, pace, price, weight, candidates, fleet, size, near, self._rent)
+        scoring = Scoring(prompt, scores, columns, at, price, weight, candidates, fleet, size, near, self._rent)
         if self._waiting:
             scoring.weigh(self._waiting, now)
         return scoring
@@ -231,9 +221,9 @@ class TtftAwarePolicy(Policy):
         """Where a first token is late, expect it to take as long again."""
         columns = self._columns
         due = columns.due[at]
-        late = now - due
-        if late[late.argmax()] <= 0.0:
+        if due[due.argmin()] >= now:
             return
+        late = now - due
         for place in ((late > 0.0) & (columns.noted[at] != due)).nonzero()[0].tolist():
             self._backlogs[candidates[place].url].on_late()
         waits += np.maximum(late, 0.0, out=late)

@@ -20,6 +20,10 @@ SLACK = 0.5
 """Share of its own time by which a first token may be late without saying anything, beside ``GRACE``."""
 
 
+INTERFERENCE = 0.1
+"""What computing costs each request that runs there, as a share of its time: a prefill slows its neighbours' decode."""
+
+
 class PromptWork:
     """A prompt that was given to an instance, of which ``tokens`` are to be computed."""
 
@@ -194,14 +198,16 @@ class PrefillQueue:
 
     def publish(self) -> None:
         """Write what a decision needs where it looks for it."""
-        columns, slot, limit = self._columns, self._slot, self.slots.limit
+        columns, slot, limit, running = self._columns, self._slot, self.slots.limit, self.running
+        pace, there = 1.0 / self.speed.tokens_per_sec, running + self.running_elsewhere
         columns.until[slot] = self.until
         columns.behind[slot] = self.behind
-        columns.pace[slot] = 1.0 / self.speed.tokens_per_sec
-        columns.running[slot] = self.running
+        columns.pace[slot] = pace
+        columns.running[slot] = running
         columns.due[slot] = self.due
-        columns.limit[slot] = limit
-        columns.turn[slot] = self.slots.residence / limit
+        columns.price[slot] = (there * INTERFERENCE + 1.0) * pace
+        columns.neighbours[slot] = there * columns.neighbour_secs
+        columns.slot_wait[slot] = (running + 1.0 - limit) * (self.slots.residence / limit) if running >= limit else 0.0
         if columns.has_others:
             columns.others[slot] = self.others / self.speed.tokens_per_sec
             columns.others_running[slot] = self.running_elsewhere

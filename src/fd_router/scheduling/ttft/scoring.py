@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,15 @@ from fd_router.scheduling.load_table import VECTORIZE_ABOVE
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.prefix.index import Group, Match
 from fd_router.scheduling.prefix.nodes import KEY_BYTES
-from fd_router.scheduling.ttft.columns import Column
+from fd_router.scheduling.ttft.columns import Column, FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts
 from fd_router.scheduling.ttft.rent import Rent
 from fd_router.scheduling.ttft.turns import offset_of
 
 PlaceArray = npt.NDArray[np.intp]
+
+CROWDING = 0.008
+"""Seconds that one request more than at the idlest candidate counts as rent for a cache (``Rent``); n of them: n²."""
 
 MANY = 8
 """From so many on a vector operation is faster than a loop."""
@@ -54,22 +58,21 @@ class Prompt:
 class Scoring:
     """``scores``: seconds, by place; the lowest wins. Given are those of candidates without the prompt in their caches.
 
-    ``pace`` is in seconds a token, ``price`` the seconds that a token cached there is worth, ``crowding`` what its
-    cache is paid for with (``Rent``). Candidates no more than ``near`` seconds apart are equals.
+    Candidates no more than ``near`` seconds apart are equals.
     """
 
     __slots__ = (
+        "_at",
         "_before",
         "_cached",
         "_candidates",
+        "_columns",
         "_fleet",
-        "_pace",
+        "_price",
         "_rent",
         "choice",
-        "crowding",
         "most",
         "near",
-        "price",
         "prompt",
         "scores",
         "shared",
@@ -80,8 +83,8 @@ class Scoring:
         self,
         prompt: Prompt,
         scores: Column,
-        crowding: Column,
-        pace: Column,
+        columns: FleetColumns,
+        at: Any,
         price: Column,
         weight: float,
         candidates: Sequence[Candidate],
@@ -91,16 +94,16 @@ class Scoring:
         rent: Rent,
     ) -> None:
         self.scores = scores
-        self.crowding = crowding
         self.shared = b""  # the key of what most of the prompt is cached of
         self._rent = 0.0
         self.near = near
         self.most = 0.0  # tokens cached where most are
         self.prompt = prompt
         self.choice: Candidate | None = None  # where it is to go
-        self._pace = pace
-        self.weight = weight  # the part of it that isn't the time to compute it
-        self.price = price  # what a token cached there is worth
+        self._columns = columns
+        self._at = at  # what they are indexed with
+        self.weight = weight  # seconds that a token cached there is worth beside the time to compute it
+        self._price = price
         self._candidates = candidates
         self._fleet = fleet
         self._cached: dict[int, float] = {}  # tokens, by place
@@ -115,10 +118,11 @@ class Scoring:
 
     def weigh(self, waiting: HeldPrompts, now: float) -> None:
         """Count the prompts that wait in the router: those that go before this one, and those that it holds up."""
-        own = self._pace * self.prompt.tokens
+        pace = self._columns.pace[self._at]
+        own = pace * self.prompt.tokens
         for place, tokens in self._cached.items():
-            own[place] -= tokens * self._pace[place]
-        self._before, behind = waiting.weigh(own, self._pace, now, offset_of(self.prompt.precedence))
+            own[place] -= tokens * pace[place]
+        self._before, behind = waiting.weigh(own, pace, now, offset_of(self.prompt.precedence))
         self.scores += self._before + own * behind
 
     def before(self, place: int) -> float:
@@ -146,21 +150,30 @@ class Scoring:
         return {self._candidates[place].url: int(self._cached[place] * 100 / whole) for place in sorted(self._cached)}
 
     def _credit(self, places: Sequence[int], tokens: float) -> None:
-        cached, scores, price = self._cached, self.scores, self.price
+        cached, scores, price, weight = self._cached, self.scores, self._price, self.weight
         new = [place for place in places if place not in cached]
         cached.update(dict.fromkeys(new, tokens))
         rent, self._rent = self._rent, 0.0  # for the first group only: that of those who hold most
         if len(new) > MANY:
-            scores[new] -= np.maximum(tokens * price[new] - rent, 0.0)
+            scores[new] -= np.maximum(tokens * (price[new] + weight) - rent, 0.0)
             return
         for place in new:
-            scores[place] -= max(tokens * price[place] - rent, 0.0)
+            scores[place] -= max(tokens * (price[place] + weight) - rent, 0.0)
 
     def settle(self, place: int, rent: Rent) -> None:
         """The prompt goes to a candidate: pay for its cache, or buy."""
         if self.shared:
-            crowding = float(self.crowding[place] - self.crowding.min())
-            rent.use(self.shared, len(self.crowding), crowding, is_new=self._cached.get(place, 0.0) < self.most)
+            crowding = self._crowding()
+            more = float(crowding[place] - crowding[crowding.argmin()])
+            rent.use(self.shared, len(crowding), more, is_new=self._cached.get(place, 0.0) < self.most)
+
+    def _crowding(self) -> Column:
+        """Return what the candidates' caches are paid for with."""
+        running = self._columns.running_at(self._at)
+        crowding: Column = running - running[running.argmin()]
+        crowding *= crowding * CROWDING
+        crowding += self._columns.slot_wait[self._at]
+        return crowding
 
     def _worth_a_look(self, group: Group) -> Sequence[int]:
         """Return the places in a group; of a large one, those that are best but for the cache, if any of them are."""

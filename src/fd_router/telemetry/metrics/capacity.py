@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from fd_router.telemetry.metrics.fleet import InstanceLike
+from fd_router.telemetry.metrics.fleet import InstanceLike, parts
 from fd_router.telemetry.metrics.instruments import CounterFamily
 
 CIRCUITS: Mapping[str, int] = MappingProxyType({"closed": 0, "half-open": 1, "open": 2})
@@ -70,14 +70,15 @@ class ProtectionMetrics:
         """Give all families as Prometheus' client writes them."""
         yield from self._counters.collect()
         yield self._collect_gaps()
-        circuits = GaugeMetricFamily(
-            "fd_router_instance_circuit",
-            "The instance's circuit: 0 closed, 1 half-open (one request on trial), 2 open (no requests).",
-            labels=("instance", "role"),
-        )
-        for instance, circuit in self._circuits():
-            circuits.add_metric((instance.url, instance.registration.role), CIRCUITS[circuit.value])
-        yield circuits
+        for some in parts(tuple(self._circuits())):
+            circuits = GaugeMetricFamily(
+                "fd_router_instance_circuit",
+                "The instance's circuit: 0 closed, 1 half-open (one request on trial), 2 open (no requests).",
+                labels=("instance", "role"),
+            )
+            for instance, circuit in some:
+                circuits.add_metric((instance.url, instance.registration.role), CIRCUITS[circuit.value])
+            yield circuits
 
     def _collect_gaps(self) -> Metric:
         gaps = GaugeMetricFamily(

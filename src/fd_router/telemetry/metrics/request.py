@@ -320,23 +320,28 @@ class Metrics:
         tally.settle()
 
     def pages(self) -> Iterator[bytes]:
-        """Write the same, a family at a time, a large one in several pages."""
+        """Write the same, a family at a time, a large one in several pages.
+
+        A collector may give a family in parts, one behind the other: they make one.
+        """
         self.settle()
+        before = ""
         for family in self._registry.collect():
-            yield from _pages_of(family)
+            yield from _pages_of(family, has_begun=family.name == before)
+            before = family.name
 
 
-def _pages_of(family: Metric) -> Iterator[bytes]:
+def _pages_of(family: Metric, *, has_begun: bool = False) -> Iterator[bytes]:
     """Write one family: 10,000 keys' samples in one go would hold the loop for 80 ms."""
     samples = family.samples
-    if len(samples) <= SAMPLES_A_PAGE or any(sample.name.endswith("_created") for sample in samples):
+    if any(sample.name.endswith("_created") for sample in samples) or not (has_begun or len(samples) > SAMPLES_A_PAGE):
         yield generate_latest(_Page(family))  # times of creation are written as a family of their own, behind all
         return
     for start in range(0, len(samples), SAMPLES_A_PAGE):
         part = copy(family)
         part.samples = samples[start : start + SAMPLES_A_PAGE]
         text = generate_latest(_Page(part))
-        yield text.split(b"\n", 2)[2] if start else text  # help and type stand there once
+        yield text.split(b"\n", 2)[2] if start or has_begun else text  # help and type stand there once
 
 
 class _Page:
