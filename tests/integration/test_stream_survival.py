@@ -91,6 +91,25 @@ async def test_a_chat_of_which_no_ids_are_known_breaks_visibly() -> None:
         assert await fleet.leftovers() == []
 
 
+async def test_the_engine_that_goes_on_by_text_counts_what_it_was_given() -> None:
+    """Nobody waits for that: where the rest comes first, it is estimated."""
+    body = request(chat=True, max_tokens=40)
+    async with PdFleet(mixed=2, mock={**SAME, "dialect": "vllm"}) as fleet:
+        for _ in range(20):
+            for mock in fleet.mocks.values():
+                mock.set_faults(CUT)
+            usage = normal((await fleet.call("POST", CHAT, body)).body)[-1]["usage"]
+            if "estimated" not in usage:
+                break
+            for mock in fleet.mocks.values():
+                mock.set_faults()
+        asked = [each for mock in fleet.mocks.values() for each in mock.requests() if each["path"] == "/tokenize"]
+        assert asked
+        assert "estimated" not in usage
+        assert usage["prompt_tokens"] + usage["completion_tokens"] == usage["total_tokens"]
+        assert await fleet.leftovers() == []
+
+
 async def test_another_pair_goes_on() -> None:
     body = request(chat=True, return_token_ids=True)
     async with PdFleet(2, 2, mock=SAME) as fleet:
@@ -167,3 +186,21 @@ def test_the_events_of_a_mock_are_whole() -> None:
     ):
         content = answer.read()
     assert events_of(b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content))[-1] == {}
+
+
+STREAMS = {
+    "/v1/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 30, "stream": True},
+    "/v1/responses": {"input": "hello", "max_output_tokens": 30, "stream": True},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_streams_of_other_endpoints_break_visibly(path: str) -> None:
+    async with PdFleet(mixed=2, mock=SAME) as fleet:
+        for mock in fleet.mocks.values():
+            mock.set_faults(f"{CUT},path={path}")
+        with pytest.raises(CutOffError):
+            await fleet.call("POST", path, STREAMS[path])
+        assert await fleet.metric("fd_router_stream_continuations_total", 'reason="endpoint"') == 1
+        assert "The stream can't go on at another instance: endpoint" in fleet.log
+        assert await fleet.leftovers() == []

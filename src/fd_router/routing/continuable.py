@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.engines.dialect import Dialect
 from fd_router.errors import Retry, UpstreamError
+from fd_router.http.fetch import fetch
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
@@ -21,6 +22,7 @@ from fd_router.routing.phase import ENDED, STREAMING
 from fd_router.routing.reading import RequestThatIsRead
 from fd_router.routing.request_queue import Queued, QueueTicket
 from fd_router.spliced_body import Body
+from fd_router.tokenization.text_count import PATH, TextCount
 
 
 class ContinuableRequest(RequestThatIsRead):
@@ -146,17 +148,18 @@ class ContinuableRequest(RequestThatIsRead):
         """Make what goes on behind what ``instance`` has sent; None, and told to log and metric, if nothing can."""
         journal, streams, completion = self._journal, self._streams, self._completion
         if journal is None or streams is None or completion is None:
+            self._was_not_kept(streams)
             return None
         if journal.lost:
-            self._cannot_go_on(streams, journal.lost)
+            self._cannot_go_on(journal.lost)
             return None
         if len(body := self._asked_body) > MOST_READ:
-            self._cannot_go_on(streams, "long_body")
+            self._cannot_go_on("long_body")
             return None
         try:
             source = SourceRequest(bytes(body), chat=streams.chat)
         except ValueError:
-            self._cannot_go_on(streams, "body")
+            self._cannot_go_on("body")
             return None
         if self._route is not None:
             self._route.pin()
@@ -165,9 +168,14 @@ class ContinuableRequest(RequestThatIsRead):
             self, streams, completion, source, journal.content(), exact=exact, ways=instance.dialect.ways
         )
 
-    def _cannot_go_on(self, streams: StreamKeeper, why: str) -> None:
+    def _was_not_kept(self, streams: StreamKeeper | None) -> None:
+        """Say why of a stream that nobody kept, unless that is somebody's wish."""
+        if self.record.stream and (streams is None or not streams.is_off(self._request)):
+            self._cannot_go_on("endpoint" if streams is None else "framing")
+
+    def _cannot_go_on(self, why: str) -> None:
         if why != HANDED_ON:  # else that was told, or it is being aborted
-            streams.metrics.count("impossible", why)
+            self._telemetry.metrics.continuations.count("impossible", why)
             self.note(f"The stream can't go on at another instance: {why}")
 
     def on_abort_asked(self) -> None:
@@ -192,6 +200,13 @@ class ContinuableRequest(RequestThatIsRead):
     ) -> Leg:
         """Choose where the stream goes on. Raises NoInstanceError; then nothing has changed."""
         raise NotImplementedError
+
+    def count_text(self, instance: Instance, model: str, text: str) -> TextCount | None:
+        """Have the instance's tokenizer count a text; None: its engine has none that does."""
+        if not instance.dialect.ways.counts_text:
+            return None
+        pool = self._context.pools.of(instance)
+        return TextCount(lambda question: fetch(pool, "POST", PATH, question), model, text)
 
     def _end_attempt(self) -> None:
         """Give back what an attempt that came to nothing holds, connections and counts."""

@@ -181,3 +181,55 @@ class TestLastEvents:
     def test_a_lone_surrogate_stays_an_escape(self) -> None:
         out = seam_behind("Hello").feed(b'data: {"choices":[{"index":0,"text":"\\ud83d","finish_reason":null}]}\n\n')
         assert b"\\ud83d" in out
+
+
+WANTED = {"stream_options": {"include_usage": True}}
+
+
+class TestUsageByText:
+    def joined(self, counted: int | None) -> dict[str, Any]:
+        generated = Generated(chat=False)
+        generated.feed_event(event("Hello", name="first", created=1))
+        source = SourceRequest(json.dumps({"prompt": "p", **WANTED}).encode(), chat=False)
+        seam = Seam(source, generated, Continuation(body=b"", by="text", tokens=1), lambda: counted)
+        seam.feed(event(", you"))
+        told = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+        usage: dict[str, Any] = objects(seam.feed(event(usage=told)))[0]["usage"]
+        return usage
+
+    def test_a_tokenizer_counts(self) -> None:
+        assert self.joined(3) == {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+
+    def test_without_one_it_is_estimated_by_events(self) -> None:
+        counts = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+        assert self.joined(None) == {**counts, "estimated": True}
+
+    def test_so_it_is_where_no_instance_came_to_tell(self) -> None:
+        generated = Generated(chat=False)
+        for one in (event("Hello", created=1), event("", finish="stop")):
+            generated.feed_event(one)
+        source = SourceRequest(json.dumps({"prompt": "p", **WANTED}).encode(), chat=False)
+        (last,) = objects(last_events(source, generated, "stop", "", 4))
+        counts = {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5}
+        assert last["usage"] == {**counts, "estimated": True}
+
+    def test_thoughts_of_both_parts_are_counted(self) -> None:
+        """The mark that opens them is in the first part: vLLM counts none in the second one."""
+        generated = Generated(chat=True)
+        first = [
+            {"index": 0, "delta": {}, "token_ids": [7]},
+            {"index": 0, "delta": {"reasoning": "a"}, "token_ids": [8]},
+        ]
+        for choice in first:
+            generated.feed({"id": "first", "created": 1, "choices": [choice]})
+        source = SourceRequest(json.dumps({"messages": [], "return_token_ids": True}).encode(), chat=True)
+        seam = Seam(source, generated, Continuation(body=b"", by="tokens", tokens=2, thoughts=generated.thoughts))
+        choices = [{"index": 0, "delta": {"reasoning": "b"}, "token_ids": [9]}]
+        seam.feed(b"data: %b\n\n" % json.dumps({"id": "second", "choices": choices}).encode())
+        told = {"prompt_tokens": 5, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 0}}
+        usage = objects(seam.feed(b"data: %b\n\n" % json.dumps({"choices": [], "usage": told}).encode()))[0]["usage"]
+        assert usage == {
+            "prompt_tokens": 3,
+            "completion_tokens": 3,
+            "completion_tokens_details": {"reasoning_tokens": 2},
+        }

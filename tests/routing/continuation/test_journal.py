@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -181,15 +183,30 @@ def test_the_first_event_may_have_the_ids_of_a_long_prompt(size: int) -> None:
     assert stream.journal.content() == b": hello\n\n" + first + event("a") + event("b")
 
 
-def test_what_is_no_event_from_the_beginning_is_not_held_for_long() -> None:
+FOREIGN = {"gzip": gzip.compress(event("a") * 3, mtime=0), "lines": b'{"text":"a"}\n' * 3, "zeros": b"\0" * 100}
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_no_event_from_the_beginning_is_not_held(kind: str, size: int) -> None:
+    """Compressed, or JSON a line each: nobody can go on with it, and its client shall have it as it comes."""
+    stream, whole = Stream(), chunk(FOREIGN[kind])
+    stream.begin(whole[:size])
+    for at in range(size, len(whole), size):
+        stream.journal.feed(whole[at : at + size])
+    assert stream.journal.lost == "no_events"
+    assert stream.out == whole
+    assert stream.budget.used == 0
+
+
+@pytest.mark.parametrize(
+    "beginning", [b": ping", b"\ndata: 1", b"\xef\xbb\xbfid: 1", b"retry: 1", b"event: a\n", b"da"]
+)
+def test_what_events_begin_with(beginning: bytes) -> None:
     stream = Stream()
-    stream.begin(b"1000000\r\n" + b"\0" * 100)
-    fed = 0
-    while not stream.journal.lost:
-        stream.journal.feed(b"\0" * 1000)
-        fed += 1000
-    assert stream.journal.lost == "event_too_long"
-    assert fed <= HOLD_LIMIT + 1000
+    stream.begin(chunk(beginning)[:-2])
+    assert not stream.journal.lost
+    assert stream.out == b""
 
 
 def test_a_first_event_longer_than_the_journal_is_handed_on() -> None:

@@ -40,6 +40,7 @@ VLLM: Final = Ways(
     completion_by_text=prompt_of_text,
     tells_chat_ids=True,
     tells_completion_ids=True,
+    counts_text=True,
 )
 """Ids are told and taken everywhere, but with media in a chat."""
 
@@ -48,6 +49,7 @@ SGLANG: Final = Ways(
     completion_by_tokens=prompt_of_ids,
     completion_by_text=prompt_of_text,
     tells_completion_ids=True,
+    counts_text=True,
 )
 """A streamed chat can't tell ids: it is refused when it is asked to."""
 

@@ -33,6 +33,7 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     media_by_tokens: bool = False  # chats with more than text in them too
     tells_chat_ids: bool = False  # its streams tell ids when they are asked for by ``TELLS_IDS``
     tells_completion_ids: bool = False
+    counts_text: bool = False  # its ``/tokenize`` tells how many tokens a text has
 
     def by_tokens(self, source: SourceRequest) -> ByTokens | None:
         """Return the way by ids for a request."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from fd_router.openai.continuation.event_json import Fields, decode_object, encode, ids_of, objects, text_of
@@ -24,12 +24,16 @@ from fd_router.openai.continuation.plan import Continuation
 from fd_router.openai.continuation.prompt_leak import PromptLeak
 from fd_router.openai.continuation.seam_text import SeamText
 from fd_router.openai.continuation.source_request import SourceRequest
-from fd_router.openai.continuation.token_usage import REASONING_TOKENS, joined_usage
+from fd_router.openai.continuation.token_usage import ESTIMATED, REASONING_TOKENS, joined_usage
 
 LAST: Final = b"data: [DONE]\n\n"
 
 STARTED_OVER: Final = "started_over"
 ERROR_EVENT: Final = "error_event"
+
+
+def _nobody() -> int | None:
+    """Nobody counts."""
 
 
 class Seam:
@@ -40,11 +44,24 @@ class Seam:
     """
 
     __slots__ = (
-        "_generated", "_head", "_held", "_hides_ids", "_is_first", "_leak", "_plan", "_sent", "_source", "_splitter",
-        "_text", "broken", "is_done",
+        "_counted", "_generated", "_head", "_held", "_hides_ids", "_is_first", "_leak", "_plan", "_prompt_tokens",
+        "_sent", "_source", "_splitter", "_text", "broken", "is_done",
     )  # fmt: skip
 
-    def __init__(self, source: SourceRequest, generated: Generated, plan: Continuation) -> None:
+    def __init__(
+        self,
+        source: SourceRequest,
+        generated: Generated,
+        plan: Continuation,
+        counted: Callable[[], int | None] = _nobody,
+        prompt_tokens: int = 0,
+    ) -> None:
+        """``counted``: tells how many tokens the text has that the second instance is given, as soon as that is known.
+
+        ``prompt_tokens``: an estimate, for an answer that ends before an instance tells them; 0: there is none.
+        """
+        self._counted = counted
+        self._prompt_tokens = prompt_tokens
         self._source = source
         self._plan = plan
         self._generated = generated
@@ -105,7 +122,7 @@ class Seam:
         self._drop_prompt(fields)
         if isinstance(usage := fields.get("usage"), dict):
             thoughts = self._generated.thoughts - self._plan.thoughts
-            fields["usage"] = joined_usage(usage, self._plan, thoughts)
+            fields["usage"] = joined_usage(usage, self._plan, thoughts, self._counted())
         opens, self._is_first = self._is_first, False
         choices = objects(fields.get("choices"))  # FastDeploy may put several of one answer's into an event
         new = [choice for choice in choices if not self._join_choice(choice, opens=opens)]
@@ -193,7 +210,7 @@ class Seam:
         """End the stream where a text to stop at was found across the seam."""
         shown = text.new[: text.behind_stop()] if self._source.shows_stop else ""
         self._held, self.is_done = [], True
-        return last_events(self._source, self._generated, "stop", shown)
+        return last_events(self._source, self._generated, "stop", shown, self._prompt_tokens)
 
     def __repr__(self) -> str:
         return f"<Seam {self._generated!r}{' ' + self.broken if self.broken else ''}>"
@@ -231,12 +248,17 @@ def _places(fields: Fields) -> Iterable[Fields]:
     return (place for choice in objects(fields.get("choices")) for place in id_places(choice))
 
 
-def last_events(source: SourceRequest, generated: Generated, reason: str, text: str = "") -> bytes:
-    """Return the events that end a stream of which nothing is left to be generated."""
+def last_events(
+    source: SourceRequest, generated: Generated, reason: str, text: str = "", prompt_tokens: int = 0
+) -> bytes:
+    """Return the events that end a stream of which nothing is left to be generated.
+
+    ``prompt_tokens``: an estimate, where the stream doesn't tell them; 0: there is none.
+    """
     events: list[Fields] = []
     if not generated.finish:
         events.append({**generated.head, "choices": [_last_choice(text, reason, chat=generated.chat)]})
-    if source.wants_usage and (usage := _own_usage(generated)) is not None:
+    if source.wants_usage and (usage := _own_usage(generated, prompt_tokens)) is not None:
         events.append({**generated.head, "choices": [], "usage": usage})
     for event in events:
         generated.feed(event)
@@ -248,12 +270,17 @@ def _last_choice(text: str, reason: str, *, chat: bool) -> Fields:
     return {"index": 0, **content, "logprobs": None, "finish_reason": reason}
 
 
-def _own_usage(generated: Generated) -> dict[str, Any] | None:
+def _own_usage(generated: Generated, prompt_tokens: int) -> dict[str, Any] | None:
     """Return the usage of an answer whose instance didn't come to tell it; None if it can't be known, or was told."""
-    if generated.prompt_ids is None or not generated.has_all_ids or generated.has_last_usage:
+    ids = generated.prompt_ids
+    is_exact = ids is not None and generated.has_all_ids
+    if generated.has_last_usage or not (is_exact or prompt_tokens):
         return None
-    prompt, completion = len(generated.prompt_ids), len(generated.ids)
+    prompt = prompt_tokens if ids is None else len(ids)
+    completion = len(generated.ids) if is_exact else generated.tokens
     usage: Fields = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    if not is_exact:
+        usage[ESTIMATED] = True
     if generated.thoughts:
         usage["completion_tokens_details"] = {REASONING_TOKENS: generated.thoughts}
     return usage

@@ -6,19 +6,24 @@ from fd_router.openai.continuation.event_json import Fields, count_of
 from fd_router.openai.continuation.plan import Continuation
 
 ESTIMATED = "estimated"
-"""The member that says that tokens were counted by events, since their ids aren't known."""
+"""The member that says that tokens were counted by events: neither are their ids known, nor did a tokenizer count."""
 
 
 REASONING_TOKENS = "reasoning_tokens"
 """The member of ``completion_tokens_details`` that counts thoughts."""
 
 
-def joined_usage(usage: Fields, plan: Continuation, thoughts: int) -> Fields:
-    """Return the usage of the whole answer. ``thoughts``: tokens of thoughts that the second part shows."""
+def joined_usage(usage: Fields, plan: Continuation, thoughts: int, counted: int | None) -> Fields:
+    """Return the usage of the whole answer.
+
+    ``thoughts``: tokens of thoughts that the second part shows. ``counted``: those of the text that it was given, as a
+    tokenizer says, if one does.
+    """
+    given = plan.tokens if counted is None else counted
     prompt, completion = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
-    if not plan.tokens or prompt is None:
+    if not given or prompt is None:
         return usage
-    moved = min(plan.tokens, prompt)
+    moved = min(given, prompt)
     joined = {**usage, "prompt_tokens": prompt - moved}
     if completion is not None:
         joined["completion_tokens"] = completion + moved
@@ -29,6 +34,6 @@ def joined_usage(usage: Fields, plan: Continuation, thoughts: int) -> Fields:
     if isinstance(details, dict) and (told := count_of(details, REASONING_TOKENS)) is not None:
         # vLLM counts what is behind the mark that opens them: 0 if that is in the first part
         joined["completion_tokens_details"] = {**details, REASONING_TOKENS: plan.thoughts + (told or thoughts)}
-    if plan.by == "text":
+    if plan.by == "text" and counted is None:
         joined[ESTIMATED] = True
     return joined

@@ -12,6 +12,7 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.request_queue import Queued, QueueTicket
 from fd_router.telemetry.record import RequestRecord
+from fd_router.tokenization.text_count import TextCount
 
 
 class Move(Enum):
@@ -82,6 +83,9 @@ class Owner(Protocol):
         self, stream: LegListener, completion: Completion, body: bytes, excluded: Sequence[str], number: int
     ) -> Leg:
         """Choose where the stream goes on. Raises NoInstanceError; then nothing has changed."""
+
+    def count_text(self, instance: Instance, model: str, text: str) -> TextCount | None:
+        """Have the instance's tokenizer count a text; None: its engine has none that does."""
 
     def leave_instance(self) -> None:
         """Give back what is still held at the instance that broke off."""

@@ -30,10 +30,15 @@ The first events may be as long as the journal: they may have the ids of a long 
 may not.
 """
 
+_FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
+"""How the content of a stream of events begins; what is compressed, and JSON a line each, doesn't."""
+
+_LONGEST_FIELD: Final = len(b"event:")
+
 _LOOK_OF_EVENTS: Final = re.compile(rb"(?:\r\n)?(?:[0-9A-Fa-f]+\r\n)?(?:data|event|id|retry)?:")
 """How a stream of events begins, behind the length of a chunk."""
 
-STEP: Final = 4 * 1024
+STEP: Final = 3 * 1024
 """By so many bytes a journal takes of the budget. Its pieces are joined then: an object for each takes 50 bytes."""
 
 TAIL: Final = 8 * 1024
@@ -41,6 +46,9 @@ TAIL: Final = 8 * 1024
 
 _SUSPECT: Final = (b'"abort"', b'"error"', b'"pd_reschedule"', b'"recover_stop"')
 """Without one of these there is no such event."""
+
+_FINISH: Final = b'"finish_reason"'
+"""FastDeploy leaves it out of the events of an answer that goes on: then two searches do."""
 
 _BROKEN: Final = re.compile(rb'data: ?\{ ?"error": ?[^n\s]|"finish_reason": ?"(?:abort|pd_reschedule|recover_stop)"')
 """An event by which an instance ends an answer that isn't whole. In a text, quotes are escaped."""
@@ -69,13 +77,6 @@ class JournalBudget:
         self.limit = limit
         self.used = 0
 
-    def take(self, size: int) -> bool:
-        """Take ``size`` bytes. Returns False when there aren't so many left."""
-        if self.used + size > self.limit:
-            return False
-        self.used += size
-        return True
-
     def give_back(self, size: int) -> None:
         """Give back what was taken."""
         self.used -= size
@@ -94,7 +95,7 @@ class Journal:
 
     __slots__ = (
         "_blocks", "_budget", "_end", "_held", "_is_aligned", "_is_broken", "_is_unlearnt", "_learnt", "_limit",
-        "_on_broken", "_pieces", "_taken", "_until", "_usual", "_write", "lost", "size",
+        "_on_broken", "_pieces", "_until", "_usual", "_write", "lost", "size",
     )  # fmt: skip
 
     def __init__(
@@ -110,10 +111,9 @@ class Journal:
         self._on_broken = on_broken
         self._is_aligned = aligned
         self._is_broken = False
-        self._blocks: list[bytes] = []  # many pieces joined: an object for each would take as much as they
+        self._blocks: tuple[bytes, ...] = ()  # many pieces joined: an object for each would take as much as they
         self._pieces: MutableSequence[bytes] = []  # once all is lost, the last few
-        self._taken = 0  # of the budget …
-        self._until = 0  # … which is enough for so many bytes
+        self._until = 0  # so many bytes there may be: they were taken of the budget
         self.size = 0
         """The bytes that came. Here and not in the request's record, whose members cost four times as much to set."""
         self._held = b""
@@ -134,7 +134,12 @@ class Journal:
         if end and not self.lost and (broken := _broken_at(first, end)) >= 0:
             end, self._is_broken = _end_of_events(first, broken), True
         now = first[:end]
-        self._hold(first[end:])
+        if not end and _is_foreign(first):
+            self._is_aligned = False
+            self.close("no_events")
+            now = first
+        else:
+            self._hold(first[end:])
         if now:
             self._pieces.append(now)
         return now
@@ -198,9 +203,10 @@ class Journal:
     def close(self, why: str = "closed") -> None:
         """Let go of what is kept."""
         self.lost = self.lost or why
-        self._blocks, self._pieces = [], deque(self._pieces, RECENT)
-        self._budget.give_back(self._taken)
-        self._taken, self._until = 0, _NO_LIMIT
+        self._blocks, self._pieces = (), deque(self._pieces, RECENT)
+        if self._until != _NO_LIMIT:
+            self._budget.give_back(self._until)
+            self._until = _NO_LIMIT
         self._end, self._learnt = _NOTHING, _NEVER if self._is_aligned else b""  # as any piece ends
         self._hold(self._held)
 
@@ -230,11 +236,18 @@ class Journal:
         if end:
             self._hand(held[:end])
         if len(self._held) > HOLD_LIMIT and not self._may_be_long(self._held):
-            held, self._held = self._held, b""
-            self.close("event_too_long")
-            self._hand(held)
+            self._give_up("event_too_long")
+        elif len(self._held) == self.size and _is_foreign(self._held):
+            self._is_aligned = False
+            self._give_up("no_events")
         elif self._is_broken:
             self._is_told()
+
+    def _give_up(self, why: str) -> None:
+        """Hand on what is held back, and keep nothing any more."""
+        held, self._held = self._held, b""
+        self.close(why)
+        self._hand(held)
 
     def _may_be_long(self, held: bytes) -> bool:
         """Whether more than usual may be held back: a first event, with a long prompt's ids."""
@@ -266,14 +279,15 @@ class Journal:
 
     def _grow(self, size: int) -> None:
         """Take more of the budget, for ``size`` bytes; without it, nothing more is kept."""
-        more = max(STEP, size - self._until)
-        if self._taken + more > self._limit:
+        until, budget = self._until, self._budget
+        more = STEP if size < until + STEP else size - until
+        if until + more > self._limit:
             self.close("too_long")
-        elif not self._budget.take(more):
+        elif budget.used + more > budget.limit:
             self.close("no_budget")
         else:
-            self._taken += more
-            self._until += more
+            budget.used += more
+            self._until = until + more
             if self._pieces:
                 self._join()
 
@@ -282,8 +296,8 @@ class Journal:
         block, blocks = b"".join(self._pieces), self._blocks
         self._pieces.clear()
         while blocks and len(blocks[-1]) < 2 * len(block):
-            block = blocks.pop() + block
-        blocks.append(block)
+            block, blocks = blocks[-1] + block, blocks[:-1]
+        self._blocks = (*blocks, block)
 
     def __repr__(self) -> str:
         state = self.lost or f"{sum(map(len, (*self._blocks, *self._pieces)))} bytes kept, {len(self._held)} held back"
@@ -309,11 +323,19 @@ def _end_of_events(data: bytes, before: int | None = None, *, after: int = 0) ->
     return max((at + len(end) for end in ENDS if (at := data.rfind(end, start, before)) >= 0), default=0)
 
 
+def _is_foreign(beginning: bytes) -> bool:
+    """Return whether a body in chunks that begins so is no stream of events, whatever comes."""
+    content = beginning.partition(b"\r\n")[2]
+    return len(content) >= _LONGEST_FIELD and _FIELD.match(content) is None
+
+
 def _is_harmless(data: bytes) -> bool:
     """Return whether no event in ``data`` can say that the answer is broken."""
     abort, error, reschedule, recover = _SUSPECT
     parts = data.partition  # ``in`` costs thrice as much
-    return not (parts(abort)[1] or parts(error)[1] or parts(reschedule)[1] or parts(recover)[1])
+    if parts(error)[1]:
+        return False
+    return not parts(_FINISH)[1] or not (parts(abort)[1] or parts(reschedule)[1] or parts(recover)[1])
 
 
 def _broken_at(data: bytes, end: int) -> int:

@@ -47,6 +47,10 @@ class StreamKeeper:
         self._budget.limit = options.journals_mb << 20
         return Journal(self._budget, options.stream_journal_kb << 10, on_broken, aligned=aligned)
 
+    def is_off(self, request: Request) -> bool:
+        """Return whether a stream shall break with its instance."""
+        return self.live.current.proxy.continue_streams == "off" or request.header(HEADER) == b"off"
+
     def asks(self, request: Request) -> bool:
         """Return whether the stream is to go on by token ids only, for which its client doesn't ask itself."""
         option = self.live.current.proxy.continue_streams

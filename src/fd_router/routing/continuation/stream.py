@@ -23,6 +23,7 @@ from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, Move, Owner
 from fd_router.routing.continuation.gap import Gap, explanation
 from fd_router.routing.continuation.keeper import StreamKeeper
+from fd_router.routing.continuation.usage_count import UsageCount
 from fd_router.routing.request_queue import QueueTicket
 
 MAX_FRUITLESS: Final = 2
@@ -39,9 +40,9 @@ class StreamContinuation:
     """What one broken stream needs to go on, once and again."""
 
     __slots__ = (
-        "_attempts", "_completion", "_content", "_dechunker", "_exact", "_excluded", "_from", "_fruitless", "_gap",
-        "_generated", "_keeper", "_known", "_leg", "_owner", "_plan", "_refusals", "_seam", "_source", "_ticket",
-        "_ways", "_why", "is_aborted",
+        "_attempts", "_completion", "_content", "_count", "_dechunker", "_exact", "_excluded", "_from", "_fruitless",
+        "_gap", "_generated", "_keeper", "_known", "_leg", "_owner", "_plan", "_refusals", "_seam", "_source",
+        "_ticket", "_ways", "_why", "is_aborted",
     )  # fmt: skip
 
     def __init__(
@@ -70,13 +71,13 @@ class StreamContinuation:
         self._leg: Leg | None = None
         self._ticket: QueueTicket | None = None
         self._dechunker: Dechunker | None = None
+        self._count = UsageCount(owner)
         self._content: list[bytes] = []
         self._excluded: tuple[str, ...] = ()
-        self._why = ""  # it broke off
         self._gap = Gap(keeper, owner.on_stream_events)
         self._known = 0  # tokens when it broke off last
         self._fruitless = self._refusals = self._attempts = 0
-        self._from = ""  # the URL of the instance that broke off
+        self._why = self._from = ""  # it broke off, and the URL of the instance that did
         self.is_aborted = False
 
     # what the client's request calls
@@ -215,7 +216,7 @@ class StreamContinuation:
         """The answer that goes on has begun."""
         if leg is not self._leg or self._plan is None:
             return
-        self._seam = Seam(self._source, self._generated, self._plan)
+        self._seam = Seam(self._source, self._generated, self._plan, self._count.tokens, round(self._completion.tokens))
         self._dechunker = Dechunker(self._content.append) if head.chunked else None
 
     def on_leg_data(self, leg: Leg, data: bytes) -> None:
@@ -227,8 +228,7 @@ class StreamContinuation:
             self._dechunker.feed(data)
             data = b"".join(self._content)
             self._content.clear()
-        events = seam.feed(data)
-        if events:
+        if events := seam.feed(data):
             self._on_events(events)
         if seam.is_done:
             self._finish()
@@ -335,6 +335,7 @@ class StreamContinuation:
         record.attempts += 1
         self._fruitless += 1
         self._seam = None
+        self._count.begin(plan, leg.instances[-1], self._source, self._generated)
         self._owner.note(
             f"continue stream: from {self._from} to {url}, reason: {self._why}, by {plan.by}, at {self._known} tokens"
         )
@@ -367,7 +368,8 @@ class StreamContinuation:
         self._keeper.metrics.count("finished", self._why)
         self._owner.note(f"The stream broke off behind its last token ({self._why}); its end was written here")
         if not self._generated.is_done:
-            self._owner.on_stream_events(last_events(self._source, self._generated, plan.reason))
+            prompt = round(self._completion.tokens)
+            self._owner.on_stream_events(last_events(self._source, self._generated, plan.reason, "", prompt))
         self._owner.on_stream_end()
 
     def _give_up(self, reason: str) -> None:
@@ -380,6 +382,7 @@ class StreamContinuation:
         return False
 
     def _drop_leg(self) -> None:
+        self._count.cancel()
         dechunker, self._dechunker = self._dechunker, None
         leg, self._leg = self._leg, None
         try:
