@@ -155,7 +155,8 @@ async def test_the_time_limit_includes_the_turn_and_others_go_on() -> None:
     assert await prepare(service, "known") is not None
     assert await asyncio.wait_for(both, 5) == [None, None]
     assert [line for _, line in service.lines] == [FALLBACK + "no answer within 0.02 s"] * 2
-    assert [each["text"] for each in service.asked] == ["known", "a"]
+    asked = [each["text"] for each in service.asked]
+    assert asked[:2] == ["known", "a"]  # on a busy machine "b" may have its turn as its time is up
 
 
 async def test_no_more_than_allowed_at_once() -> None:

@@ -41,7 +41,10 @@ class PrefillSpeed:
     get all that comes to an idle fleet, and the others would never show what they can do.
     """
 
-    __slots__ = ("_count", "_counted_secs", "_prior", "_secs", "_step_secs", "_step_tokens", "_tokens", "is_known")
+    __slots__ = (
+        "_count", "_counted_secs", "_prior", "_secs", "_seen", "_source", "_speed", "_step_secs", "_step_tokens",
+        "_tokens", "changes", "is_known",
+    )  # fmt: skip
 
     def __init__(self, prior: PrefillSpeed | float) -> None:
         self._prior = prior
@@ -52,10 +55,24 @@ class PrefillSpeed:
         self._step_secs = 0.0  # … the seconds that this took, and those that count
         self._counted_secs = 0.0
         self.is_known = False
+        self.changes = 0  # how often something was learnt here
+        self._source: PrefillSpeed = self if isinstance(prior, float) else prior  # of all other changes of the speed
+        self._seen = -1  # of those changes
+        self._speed = 0.0  # as it was then
 
     @property
     def tokens_per_sec(self) -> float:
-        """The speed as far as it is known; always above 0."""
+        """The speed as far as it is known; always above 0. It is asked for far more often than it changes."""
+        changes = self._source.changes
+        if self._seen != changes:
+            self._speed, self._seen = self._estimate(), changes
+        return self._speed
+
+    def _changed(self) -> None:
+        self.changes += 1
+        self._seen = -1
+
+    def _estimate(self) -> float:
         if isinstance(self._prior, float):
             return (self._tokens + PRIOR * self._prior) / (self._secs + PRIOR)  # never 0, for the prior isn't
         fleet = self._prior.tokens_per_sec
@@ -81,10 +98,11 @@ class PrefillSpeed:
             self._count = self._count * fade + 1.0
             self.is_known = True
         self._step_tokens += tokens
-        counted = min(self._step_secs, MOST_SURPRISE * self._step_tokens / self.tokens_per_sec + SURPRISE)
+        counted = min(self._step_secs, MOST_SURPRISE * self._step_tokens / self._estimate() + SURPRISE)
         self._tokens += tokens
         self._secs += counted - self._counted_secs
         self._counted_secs = counted
+        self._changed()
 
     @property
     def learnt(self) -> tuple[float, float, float]:
@@ -95,10 +113,12 @@ class PrefillSpeed:
         """Begin with what another router has observed, unless something was observed here."""
         if not self.is_known and tokens > 0.0 and secs > 0.0 and count > 0.0:
             self._tokens, self._secs, self._count, self.is_known = tokens, secs, count, True
+            self._changed()
 
     def correct(self, tokens: float) -> None:
         """One that was observed had ``tokens`` more to compute than was thought (fewer, when below 0)."""
         self._tokens = max(0.0, self._tokens + tokens)
+        self._changed()
 
     def __repr__(self) -> str:
         return f"<PrefillSpeed {self.tokens_per_sec:.0f} tokens/s>"

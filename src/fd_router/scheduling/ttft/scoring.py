@@ -163,17 +163,20 @@ class Scoring:
     def settle(self, place: int, rent: Rent) -> None:
         """The prompt goes to a candidate: pay for its cache, or buy."""
         if self.shared:
-            crowding = self._crowding()
-            more = float(crowding[place] - crowding[crowding.argmin()])
-            rent.use(self.shared, len(crowding), more, is_new=self._cached.get(place, 0.0) < self.most)
+            is_new = self._cached.get(place, 0.0) < self.most
+            rent.use(self.shared, len(self.scores), self._crowding(place), is_new=is_new)
 
-    def _crowding(self) -> Column:
-        """Return what the candidates' caches are paid for with."""
-        running = self._columns.running_at(self._at)
-        crowding: Column = running - running[running.argmin()]
+    def _crowding(self, place: int) -> float:
+        """Return what the cache there is paid for with: how much more crowded it is than the least crowded one."""
+        running, slot_wait = self._columns.running_at(self._at), self._columns.slot_wait[self._at]
+        least = running[running.argmin()]
+        if slot_wait[slot_wait.argmax()] == 0.0:  # mostly
+            more = float(running[place] - least)
+            return more * (more * CROWDING)
+        crowding: Column = running - least
         crowding *= crowding * CROWDING
-        crowding += self._columns.slot_wait[self._at]
-        return crowding
+        crowding += slot_wait
+        return float(crowding[place] - crowding[crowding.argmin()])
 
     def _worth_a_look(self, group: Group) -> Sequence[int]:
         """Return the places in a group; of a large one, those that are best but for the cache, if any of them are."""
