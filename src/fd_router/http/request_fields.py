@@ -35,6 +35,9 @@ INSPECTED: Final = (
 MAX_FIELDS = 200
 """Header fields of a request. Clients send some 20, chains of proxies a few more."""
 
+UNKNOWN_VERSION = "Invalid HTTP version"
+"""What llhttp says of a version that is written as it should be (HTTP/1.2, HTTP/3.0), and that it doesn't know."""
+
 _AUTHORITY = re.compile(r"[^/?#]*")
 
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$&'()*+,;=%._~-]*)(?::[0-9]*)?")

@@ -24,6 +24,7 @@ from fd_router.http.request_fields import (
     CREDENTIALS,
     INSPECTED,
     MAX_FIELDS,
+    UNKNOWN_VERSION,
     authorization,
     body_too_large,
     check_content_coding,
@@ -181,7 +182,8 @@ class RequestReader:
             raise  # a bug of ours, not the client's
         except httptools.HttpParserError as error:
             what = "request body" if self.state == BODY else "HTTP request"
-            self.refuse(BadRequestError(f"Invalid {what}: {error}", code="invalid_http"))
+            status = 505 if str(error) == UNKNOWN_VERSION else 400
+            self.refuse(BadRequestError(f"Invalid {what}: {error}", status=status, code="invalid_http"))
         return None
 
     def _decline_upgrade(self) -> None:
