@@ -74,7 +74,7 @@ class Learning(Protocol):
     def join(self, learner: Any) -> None:
         """A policy that learns is there, as ``state.topics.learning.Learner``."""
 
-    def elsewhere(self, url: str) -> tuple[float, float, int]:
+    def elsewhere(self, url: str) -> tuple[float, int]:
         """Return what ``count_elsewhere`` is to be told of an instance that has just been met."""
 
     def observed(self, url: str, tokens: float, secs: float) -> None:

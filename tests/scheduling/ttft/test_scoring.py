@@ -48,7 +48,7 @@ class Fleet:
             self.running.pop(rng.randrange(len(self.running))).release()
         else:
             queue = self.queue(rng.choice(self.candidates))
-            queue.count_elsewhere(rng.choice([0.0, 5000.0]), rng.choice([0.0, 3000.0]), rng.randrange(4))
+            queue.count_elsewhere(rng.choice([0.0, 5000.0, 8000.0]), rng.randrange(4))
         self.now += rng.expovariate(5 * len(self.candidates))
 
     def queue(self, candidate: FakeCandidate) -> PrefillQueue:
@@ -56,7 +56,7 @@ class Fleet:
 
     def wait(self, queue: PrefillQueue) -> float:
         """Return the seconds of what is queued, without what is late."""
-        elsewhere = (queue.others + queue.held_elsewhere) / queue.speed.tokens_per_sec
+        elsewhere = queue.others / queue.speed.tokens_per_sec
         return max(queue.until - self.now, queue.behind) + elsewhere
 
     def busy(self, tokens: float) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,9 @@ AGEING = 0.5
 MOST = 500
 """Prompts that wait, at all instances: a bound for what looking at them takes. Beyond it the shortest is sent."""
 
+MOST_OTHERS = 1500
+"""Prompts that wait at other routers, as far as they are looked at."""
+
 SOON = 0.001
 """Seconds; a timer isn't set to less."""
 
@@ -32,16 +36,30 @@ _rank = attrgetter("rank")
 class HeldPrompts:
     """All prompts that wait, as columns: the slot of their instance in ``FleetColumns``, their rank, their tokens."""
 
-    __slots__ = ("_columns", "_pending", "_rank", "_slot", "_tokens")
+    __slots__ = ("_columns", "_pending", "_rank", "_slot", "_tokens", "others")
 
     def __init__(self, columns: FleetColumns) -> None:
         self._columns = columns
         self._pending: list[PromptWork] = []  # by row
-        self._slot = np.zeros(MOST + 1, dtype=np.intp)
-        self._rank, self._tokens = np.zeros((2, MOST + 1))
+        self._slot = np.zeros(MOST + MOST_OTHERS + 1, dtype=np.intp)
+        self._rank, self._tokens = np.zeros((2, MOST + MOST_OTHERS + 1))
+        self.others = 0  # of these, those that wait at other routers
+
+    def add_other(self, pending: PromptWork, slot: int) -> bool:
+        """One waits at another router. Returns False where too many do."""
+        if self.others >= MOST_OTHERS:
+            return False
+        self.others += 1
+        self.add(pending, slot)
+        return True
+
+    def remove_other(self, pending: PromptWork) -> None:
+        """It doesn't wait there any more."""
+        self.others -= 1
+        self.remove(pending)
 
     def add(self, pending: PromptWork, slot: int) -> None:
-        """One begins to wait. No more than ``MOST`` + 1 can."""
+        """One begins to wait here. No more than ``MOST`` + 1 can."""
         row = pending.row = len(self._pending)
         self._pending.append(pending)
         self._slot[row], self._rank[row], self._tokens[row] = slot, pending.rank, pending.tokens
@@ -80,6 +98,16 @@ class HeldPrompts:
         return f"<HeldPrompts: {len(self._pending)} prompts>"
 
 
+class WaitingElsewhere(Protocol):
+    """What waits at other routers for an instance; see ``scheduling.ttft.held_elsewhere``."""
+
+    def patience(self, rank: float, now: float) -> float:
+        """Return for how many seconds one of ``rank`` leaves the instance to another router; 0: it goes itself."""
+
+    def on_full(self) -> None:
+        """The instance can't take another prompt."""
+
+
 class HoldQueue:
     """The prompts that wait for one instance.
 
@@ -90,13 +118,14 @@ class HoldQueue:
     * that and the prompt are no more than ``feed_tokens``: prompts so short an engine may prefill in one batch, or
     * no first token will tell when it is done: nobody is to wait for a guess.
 
-    Of those that wait, the lowest of ``seconds of work + AGEING × when it came`` goes first. Where prompts have a
-    precedence, ``Turns`` say which; and to a prompt's seconds of work it adds those of its party's that wait already.
+    Of those that wait, at other routers too, the lowest of ``seconds of work + AGEING × when it came`` goes first.
+    Where prompts have a precedence, ``Turns`` say which; and to a prompt's seconds of work it adds those of its party's
+    that wait already.
     """
 
     __slots__ = (
-        "_backlog", "_clock", "_feed_tokens", "_later", "_on_sent", "_slot", "_timer", "_turns",
-        "_waiting", "_waits_here",
+        "_backlog", "_clock", "_feed_tokens", "_later", "_on_sent", "_timer", "_turns", "_waiting",
+        "_waits_here", "elsewhere", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -114,26 +143,27 @@ class HoldQueue:
         self._turns = Turns() if turns is None else turns
         self._on_sent = on_sent
         self._backlog = backlog
-        self._slot = slot
+        self.slot = slot
         self._waiting = waiting
         self._waits_here: list[PromptWork] = []  # in the order of their ranks
         self._clock = clock
         self._later = later if feed_tokens else None
         self._feed_tokens = feed_tokens
         self._timer: Timer | None = None
+        self.elsewhere: WaitingElsewhere | None = None  # None: nothing waits there
 
     def add(self, tokens: float, now: float, *, is_heard: bool, precedence: Precedence | None = None) -> PromptWork:
         """A prompt is to be sent: at once, or when its turn has come (its ``row`` tells)."""
         backlog = self._backlog
         pending = backlog.announce(tokens, now, is_heard=is_heard)
-        if self._later is None or (not self._waits_here and self._can_take(pending, now)):
+        if self._later is None or (not self._waits_here and self.elsewhere is None and self._can_take(pending, now)):
             backlog.take(pending, now)
             return pending
         pending.precedence = precedence
         work = tokens + (self._tokens_of(precedence.party) if precedence is not None and precedence.party else 0.0)
         pending.rank = work / backlog.speed.tokens_per_sec + AGEING * now + offset_of(precedence)
         insort(self._waits_here, pending, key=_rank)
-        self._waiting.add(pending, self._slot)
+        self._waiting.add(pending, self.slot)
         backlog.publish()
         self.feed(now)
         return pending
@@ -149,15 +179,25 @@ class HoldQueue:
         """Send what the instance can take."""
         if not self._waits_here and self._timer is None:
             return
+        secs, elsewhere = 0.0, self.elsewhere
         while self._waits_here:
             first = self._turns.first(self._waits_here, now, self._backlog.speed.tokens_per_sec)
-            if not self._can_take(first, now) and len(self._waiting) <= MOST:
+            if not self._can_take(first, now) and len(self._waiting) - self._waiting.others <= MOST:
+                secs = self._backlog.prefill_seconds(now) - LEAD
+                if elsewhere is not None:
+                    elsewhere.on_full()
+                break
+            if elsewhere is not None and (secs := elsewhere.patience(first.rank, now)):
                 break
             self._turns.took(first)
             self._send(first, now)
         self._stop_timer()
         if self._waits_here and self._later is not None:
-            self._timer = self._later(max(SOON, self._backlog.prefill_seconds(now) - LEAD), self._on_time)
+            self._timer = self._later(max(SOON, secs), self._on_time)
+
+    def held(self) -> Sequence[PromptWork]:
+        """Return what waits here, the first one first."""
+        return self._waits_here
 
     @property
     def tokens(self) -> float:

@@ -113,7 +113,9 @@ class TtftAwarePolicy(Policy):
         self._learning = environment.learning
         self._learner = None  # what other routers tell, and are told
         if self._learning is not None:
-            self._learner = TtftLearner(self._backlogs, self._hold_queues, self._fleet, self._sizes, self)
+            self._learner = TtftLearner(
+                self._backlogs, self._hold_queues, self._fleet, self._sizes, self, self._waiting
+            )
             self._learning.join(self._learner)
             if self._sizes is not None:
                 self._sizes.on_learnt = self._learning.learnt_size
@@ -247,6 +249,8 @@ class TtftAwarePolicy(Policy):
         for url in columns.gone(candidates):
             columns.forget(url)
             del backlogs[url], self._hold_queues[url]
+            if self._learner is not None:
+                self._learner.drop(url)
             if self._sizes is not None:
                 self._sizes.forget(url)
         self._candidates = candidates

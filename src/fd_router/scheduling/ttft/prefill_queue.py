@@ -59,7 +59,7 @@ class PrefillQueue:
 
     __slots__ = (
         "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_last_first_token", "_others_then", "_queue",
-        "_slot", "_tokens", "behind", "due", "held_elsewhere", "others", "running", "running_elsewhere", "slots",
+        "_slot", "_tokens", "behind", "due", "others", "running", "running_elsewhere", "slots",
         "speed", "tells_usage", "until",
     )  # fmt: skip
 
@@ -74,7 +74,6 @@ class PrefillQueue:
         self.running = 0  # requests given to it and not over
         self.tells_usage = False  # how much of a prompt was cached
         self.others = 0.0  # tokens that other routers have there to be computed
-        self.held_elsewhere = 0.0  # tokens that wait in other routers for it
         self.running_elsewhere = 0
         self._others_then = 0.0  # the others' tokens when the last first token came
         self._queue: OrderedDict[PromptWork, None] = OrderedDict()
@@ -95,8 +94,17 @@ class PrefillQueue:
 
     @property
     def tells(self) -> bool:
-        """Whether a first token will come that ends a prompt of the queue, and its speed is known by such."""
-        return self._heard > 0 and self.speed.is_known
+        """Whether a first token will come that ends a prompt there, and the speed is known by such.
+
+        Other routers tell when theirs have come.
+        """
+        return (self._heard > 0 or self.others > 0.0) and self.speed.is_known
+
+    def tokens_left(self, now: float) -> float:
+        """Tokens that are to be computed, as other routers are told them: not what is reckoned to be done."""
+        if self._heard:
+            return self._tokens
+        return min(self._tokens, max(0.0, self.until - now) * self.speed.tokens_per_sec)
 
     def seconds(self, now: float) -> float:
         """How long the queue will take, or a slot, if that is longer."""
@@ -109,9 +117,9 @@ class PrefillQueue:
         own = max(self.until - now, self.behind)
         return own + self.others / self.speed.tokens_per_sec if self.others else own
 
-    def count_elsewhere(self, others: float, held: float, running: int) -> None:
-        """Other routers have so many tokens there, hold so many for it, and have so many requests there."""
-        self.others, self.held_elsewhere, self.running_elsewhere = others, held, running
+    def count_elsewhere(self, others: float, running: int) -> None:
+        """Other routers have so many tokens there, and so many requests."""
+        self.others, self.running_elsewhere = others, running
         self._columns.has_others = True
         self.publish()
 
@@ -201,7 +209,7 @@ class PrefillQueue:
         columns.neighbours[slot] = there * columns.neighbour_secs
         columns.slot_wait[slot] = (running + 1.0 - limit) * (self.slots.residence / limit) if running >= limit else 0.0
         if columns.has_others:
-            columns.others[slot] = (self.others + self.held_elsewhere) / self.speed.tokens_per_sec
+            columns.others[slot] = self.others / self.speed.tokens_per_sec
             columns.others_running[slot] = self.running_elsewhere
 
     def _first(self) -> PromptWork:

@@ -17,6 +17,12 @@ from fd_router.state.topic import Topic
 MOST_OBSERVATIONS = 64
 """Of one frame: a speed is known well by fewer."""
 
+MOST_HELD = 32
+"""Prompts that wait at a process for an instance, as the others are told of them: those that go first."""
+
+Waiting = tuple[float, float]
+"""Of a prompt that waits: its rank, as that of one which has just come would be (the lowest goes first); its tokens."""
+
 Speed = tuple[float, float, float]
 
 
@@ -26,8 +32,14 @@ class Learner(Protocol):
     def work(self) -> Iterator[tuple[str, float, float, int]]:
         """Give (URL, tokens to be computed there, tokens that wait here for it, running requests)."""
 
-    def count_elsewhere(self, url: str, tokens: float, held: float, running: int) -> None:
+    def held(self, url: str) -> list[Waiting]:
+        """Return what waits here for it, the first one first."""
+
+    def count_elsewhere(self, url: str, tokens: float, running: int) -> None:
         """Other routers have so much there."""
+
+    def held_elsewhere(self, process: str, url: str, held: Sequence[Waiting]) -> None:
+        """All that waits at another router for it, the first one first."""
 
     def observe_elsewhere(self, url: str, tokens: float, secs: float) -> None:
         """Another router has seen a prefill."""
@@ -45,6 +57,7 @@ class _Told(msgspec.Struct, omit_defaults=True):
     observed: list[tuple[str, float, float]] = []  # URL, tokens, seconds
     sizes: dict[str, float] = {}  # URL → blocks
     speeds: dict[str, Speed] = {}  # of a snapshot
+    held: dict[str, list[Waiting]] = {}  # URL → what waits for it, of those in ``work`` for which something does
 
 
 _decoder = msgspec.msgpack.Decoder(_Told)
@@ -61,6 +74,7 @@ class SharedLearning(Topic):
         self._observed: list[tuple[str, float, float]] = []
         self._sizes: dict[str, float] = {}
         self._others = SummedGauges(3, self._apply)
+        self._held_for: dict[str, set[str]] = {}  # process → URLs for which something waits there
 
     # what this process' policies call
 
@@ -68,10 +82,10 @@ class SharedLearning(Topic):
         """See ``Learning``."""
         self._learners.add(learner)
 
-    def elsewhere(self, url: str) -> tuple[float, float, int]:
+    def elsewhere(self, url: str) -> tuple[float, int]:
         """See ``Learning``."""
-        tokens, held, running = self._others.sums(url)
-        return tokens, held, int(running)
+        tokens, _, running = self._others.sums(url)
+        return tokens, int(running)
 
     def observed(self, url: str, tokens: float, secs: float) -> None:
         """See ``Learning``."""
@@ -93,15 +107,23 @@ class SharedLearning(Topic):
                 now[url] = tuple(round(more + own) for more, own in zip(before, figures, strict=True))
         told, self._told = self._told, now
         changed = now if whole else changes(told, now, 3)
-        if not (changed or self._observed or self._sizes or (whole and told)):
+        if not (changed or self._observed or self._sizes or (whole and len(self._learners))):
             return None
-        news = _Told(whole, changed, self._observed, self._sizes)
+        news = _Told(whole, changed, self._observed, self._sizes, held=self._held(changed))
         self._observed, self._sizes = [], {}
         return msgspec.msgpack.encode(news)
+
+    def _held(self, work: Mapping[str, Figures]) -> dict[str, list[Waiting]]:
+        return {
+            url: sorted(one for learner in self._learners for one in learner.held(url))[:MOST_HELD]
+            for url, (_, held, _) in work.items()
+            if held
+        }
 
     def take(self, process: str, payload: msgspec.Raw) -> None:
         """See ``Topic``."""
         told = _decoder.decode(payload)
+        self._take_held(process, told)
         self._others.take(process, told.work, whole=told.whole)
         for learner in self._learners:
             for url, tokens, secs in told.observed[:MOST_OBSERVATIONS]:
@@ -109,6 +131,22 @@ class SharedLearning(Topic):
                     learner.observe_elsewhere(url, tokens, secs)
             if told.speeds or told.sizes:
                 learner.adopt(told.speeds, told.sizes)
+
+    def _take_held(self, process: str, told: _Told) -> None:
+        """What waits for an instance is told whenever its figures are; a whole message has all there are."""
+        known = self._held_for.get(process, set())
+        for url in (*told.work, *(known - told.work.keys() if told.whole else ())):
+            held = told.held.get(url, [])[:MOST_HELD]
+            if held:
+                known.add(url)
+            elif url not in known:
+                continue
+            else:
+                known.discard(url)
+            for learner in self._learners:
+                learner.held_elsewhere(process, url, held)
+        if known:
+            self._held_for[process] = known
 
     def snapshot(self) -> Iterator[bytes]:
         """See ``Topic``."""
@@ -119,11 +157,14 @@ class SharedLearning(Topic):
 
     def forget(self, process: str) -> None:
         """See ``Topic``."""
+        for url in self._held_for.pop(process, ()):
+            for learner in self._learners:
+                learner.held_elsewhere(process, url, ())
         self._others.forget(process)
 
     def _apply(self, url: str, sums: Sequence[float]) -> None:
         for learner in self._learners:
-            learner.count_elsewhere(url, sums[0], sums[1], int(sums[2]))
+            learner.count_elsewhere(url, sums[0], int(sums[2]))
 
     def __repr__(self) -> str:
         return f"<SharedLearning among {len(self._learners)} policies, others: {self._others!r}>"

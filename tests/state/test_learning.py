@@ -1,0 +1,78 @@
+"""The topic of what policies that learn have at instances: what waits at one router is known to the others."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fd_router.state.topics.learning import MOST_HELD, SharedLearning
+
+URL = "http://10.0.0.1:8000"
+
+
+class Learner:
+    """Has work at one instance, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[float, float]] = []
+        self.running = 0
+        self.elsewhere: dict[str, list[tuple[float, float]]] = {}
+
+    def work(self):
+        if self.running:
+            yield URL, 100.0, sum(tokens for _, tokens in self.waiting), self.running
+
+    def held(self, url):
+        return self.waiting if url == URL else []
+
+    def count_elsewhere(self, url, tokens, running):
+        pass
+
+    def held_elsewhere(self, process, url, held):
+        assert url == URL
+        self.elsewhere[process] = list(held)
+
+
+def pair():
+    topics, learners = [SharedLearning(), SharedLearning()], [Learner(), Learner()]
+    for topic, learner in zip(topics, learners, strict=True):
+        topic.join(learner)
+    return topics, learners
+
+
+def tell(topics, *, whole=False, is_lost=False):
+    payload = topics[0].gather(whole=whole)
+    if payload is not None and not is_lost:
+        topics[1].take("one", msgspec.Raw(payload))
+
+
+def test_what_waits_at_one_is_told_whenever_it_changes() -> None:
+    topics, (one, two) = pair()
+    one.running, one.waiting = 2, [(1.5, 300.0), (2.5, 500.0)]
+    tell(topics)
+    assert two.elsewhere == {"one": one.waiting}
+    one.waiting = one.waiting[1:]
+    tell(topics)
+    assert two.elsewhere == {"one": [(2.5, 500.0)]}
+    one.waiting = []
+    tell(topics)
+    assert two.elsewhere == {"one": []}
+
+
+def test_a_message_that_was_lost_is_made_good_by_the_next_whole_one() -> None:
+    topics, (one, two) = pair()
+    one.running, one.waiting = 1, [(1.5, 300.0)]
+    tell(topics)
+    one.running, one.waiting = 0, []
+    tell(topics, is_lost=True)
+    assert two.elsewhere == {"one": [(1.5, 300.0)]}
+    tell(topics, whole=True)
+    assert two.elsewhere == {"one": []}
+
+
+def test_nothing_waits_at_a_router_that_is_gone_and_too_many_are_not_told() -> None:
+    topics, (one, two) = pair()
+    one.running, one.waiting = 1, [(float(rank), 10.0) for rank in range(MOST_HELD + 5)]
+    tell(topics)
+    assert two.elsewhere == {"one": one.waiting[:MOST_HELD]}
+    topics[1].forget("one")
+    assert two.elsewhere == {"one": []}
