@@ -375,6 +375,21 @@ class TestCacheSizes:
         assert self.size(bench) == pytest.approx(self.HOLDS, rel=0.25)
         assert bench.scores(text(1000, "z")) == pytest.approx([1.0], rel=0.25)  # the speed was not blamed
 
+    def test_prompts_computed_in_one_step_are_no_misses(self) -> None:
+        bench = Bench(1)
+        shared = "s" * (2000 * TOKEN)
+        bench.serve(FakeRequest(shared), 2.0)
+        held = bench.index.blocks_of(bench.fleet[0].url)
+        for step in range(6):  # ten prompts of 300 tokens behind the shared ones: ten times what one takes
+            batch = [bench.send(FakeRequest(shared + chr(0x400 + step * 10 + n) * (300 * TOKEN))) for n in range(10)]
+            bench.now += 3.0
+            for each in batch:
+                each.first_token()
+            for each in batch:
+                each.release()
+        assert bench.index.blocks_of(bench.fleet[0].url) == held + 60 * 300
+        assert bench.scores(text(1000, "z")) == pytest.approx([1.0], rel=0.02)  # nor did they take no time
+
     def test_one_that_was_configured_is_kept(self) -> None:
         bench = Bench(1, cache_instance_max_blocks=80_000)
         self.ask(bench, tells=True)

@@ -77,6 +77,15 @@ def test_one_that_is_not_heard_of_is_done_when_one_behind_it_is(backlog: Prefill
     assert backlog.running == 1
 
 
+def test_those_of_a_step_whose_time_tells_nothing_tell_nothing_either(backlog: PrefillQueue) -> None:
+    backlog.speed.is_known = True
+    backlog.add(1000, 0.0, is_heard=False)
+    first, second, third = (backlog.add(1000, 0.0, is_heard=True) for _ in range(3))
+    assert backlog.first_token(first, 4.0) < 0  # what wasn't heard of is in it
+    assert backlog.first_token(second, 4.0) < 0  # else its tokens would count, and took no time
+    assert backlog.first_token(third, 5.0) == 1.0
+
+
 def test_columns_show_it(columns: FleetColumns, backlog: PrefillQueue) -> None:
     class Named(FakeCandidate):
         def __init__(self, url: str) -> None:

@@ -21,7 +21,7 @@ from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
 from fd_router.scheduling.ttft.learner import TtftLearner
 from fd_router.scheduling.ttft.placed import Placed
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
-from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
+from fd_router.scheduling.ttft.prefill_speed import TOGETHER, PrefillSpeed
 from fd_router.scheduling.ttft.rent import Rent
 from fd_router.scheduling.ttft.scoring import PlaceArray, Prompt, Scoring
 from fd_router.scheduling.ttft.slot_limit import SlotLimit
@@ -305,7 +305,8 @@ class TtftAwarePolicy(Policy):
         if secs < 0.0:
             return
         if not backlog.tells_usage and backlog.speed.is_known and self._judge_by_time(placed, secs):
-            return  # it says more of the cache than of the speed
+            backlog.is_step_told = False  # it says more of the cache than of the speed
+            return
         backlog.speed.observe(pending.tokens, secs)
         self._fleet.observe(pending.tokens, secs)
         if self._learning is not None:
@@ -342,10 +343,12 @@ class TtftAwarePolicy(Policy):
     def _judge_by_time(self, placed: Placed, secs: float) -> bool:
         """Conclude from the time of a prefill whether the prefix was cached. Returns False when it shows nothing."""
         sizes, prompt = self._sizes, placed.prompt
-        if sizes is None:
+        if sizes is None or secs <= TOGETHER:  # computed with the one before, which had the time of both
             return False
         computed = secs * placed.backlog.speed.tokens_per_sec
-        if prompt.cached > 2 * MARGIN and 2 * prompt.own + 2 * MARGIN < computed < 2 * prompt.tokens:
+        together = placed.pending.step_tokens
+        most = together + prompt.cached  # if nothing of it was
+        if prompt.cached > 2 * MARGIN and 2 * together + 2 * MARGIN < computed < 2 * most:
             sizes.missed(placed.url)
             return True
         if computed < prompt.own / 2 - 2 * MARGIN:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fd_router.openai.precedence import Precedence
 from fd_router.scheduling.ttft.columns import FleetColumns
-from fd_router.scheduling.ttft.prefill_speed import PrefillSpeed
+from fd_router.scheduling.ttft.prefill_speed import TOGETHER, PrefillSpeed
 from fd_router.scheduling.ttft.slot_limit import GRACE, SlotLimit
 
 NEVER = 1e18
@@ -29,7 +29,7 @@ class PromptWork:
 
     __slots__ = (
         "came_at", "first_at", "is_heard", "is_reordered", "others", "precedence", "rank", "row", "send", "sent_at",
-        "tells", "tokens",
+        "step_tokens", "tells", "tokens",
     )  # fmt: skip
 
     def __init__(self, tokens: float, came_at: float, *, is_heard: bool) -> None:
@@ -37,6 +37,7 @@ class PromptWork:
         self.came_at = came_at
         self.sent_at = came_at
         self.first_at = 0.0  # when its first token came, if it has
+        self.step_tokens = tokens  # of all that may have been computed with it, when it has
         self.tells = is_heard  # its first token will come, and be late or not
         self.is_heard = is_heard  # its first token will be heard of; else when its prefill ends is only reckoned
         self.others = 0.0  # tokens that other routers had there when it was sent: they go before it
@@ -59,7 +60,7 @@ class PrefillQueue:
 
     __slots__ = (
         "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_last_first_token", "_others_then", "_queue",
-        "_slot", "_tokens", "behind", "due", "others", "running", "running_elsewhere", "slots",
+        "_slot", "_tokens", "behind", "due", "is_step_told", "others", "running", "running_elsewhere", "slots",
         "speed", "tells_usage", "until",
     )  # fmt: skip
 
@@ -82,6 +83,7 @@ class PrefillQueue:
         self._heard_tokens = 0.0
         self._in_progress: PromptWork | None = None
         self._last_first_token = 0.0
+        self.is_step_told = True  # whether the time of the first token that came last, and its step's, tells the speed
         self._began = 0.0  # when the prompt in progress became that
         self._columns = columns
         self._slot = slot
@@ -161,8 +163,9 @@ class PrefillQueue:
         while first is not pending and not first.is_heard:  # before it in the queue, so done before it
             self._take_out(first)
             first, is_clear = self._first(), False
-        step = max(pending.tokens, min(self._tokens, STEP))
+        step = pending.step_tokens = max(pending.tokens, min(self._tokens, STEP))
         self._take_out(pending)
+        is_new_step = now - self._last_first_token > TOGETHER
         began = max(pending.sent_at, self._last_first_token)
         others = pending.others if began == pending.sent_at else min(pending.others, self._others_then)
         self._last_first_token, self._others_then = now, self.others
@@ -172,7 +175,9 @@ class PrefillQueue:
         if others and secs > 0.0:  # other routers' prompts were computed in that time, too
             secs *= pending.tokens / (pending.tokens + others)
         self._reckon(now)
-        return secs if is_clear else -1.0
+        if is_new_step:  # the others of a step come at once after its first, which has all of its time
+            self.is_step_told = is_clear and secs >= 0.0
+        return secs if is_clear and self.is_step_told else -1.0
 
     def end(self, pending: PromptWork, now: float) -> None:
         """The request is over, prefilled or not."""
