@@ -12,21 +12,46 @@ from fd_router.http.heads import ResponseHead
 MAX_COMMENTS = 64 * 1024
 """Bytes of comments, empty lines and the sizes of their chunks that are held back."""
 
+MAX_LINE = 64
+"""Bytes of a stream's first line that are held back until it ends: enough to tell that it is an error."""
+
 _EVENT_STREAM = b"text/event-stream"
-_COMMENT_OR_EMPTY = b":\r\n"
+_COMMENT_OR_EMPTY = frozenset((b":", b"\r", b"\n"))
 
 
 def has_begun(head: ResponseHead, body: bytes) -> bool:
-    """Tell whether there is content in what came of a body so far, framed as it came."""
+    """Tell whether there is content in what came of a body so far, framed as it came: of a stream, a whole line."""
     start = body.find(b"\r\n") + 2 if head.chunked else 0
     first = body[start : start + 1]
     if not first or (head.chunked and start < 3):
         return False  # not even a whole chunk's size
-    if first not in _COMMENT_OR_EMPTY or _EVENT_STREAM not in head.forward.lower() or len(body) > MAX_COMMENTS:
+    if first not in _COMMENT_OR_EMPTY:
+        if len(body) > MAX_LINE:
+            return True
+    elif len(body) > MAX_COMMENTS:
         return True
-    return _has_event(dechunked(body) if head.chunked else body)
+    return _EVENT_STREAM not in head.forward.lower() or _has_event(dechunked(body) if head.chunked else body)
+
+
+def joined(body: bytes) -> bytes:
+    """Make one chunk of the whole ones that a chunked body begins with: what they say is found in one piece."""
+    content: list[bytes] = []
+    at = 0
+    while (end := body.find(b"\r\n", at)) >= 0:
+        start, size = end + 2, int(body[at:end].partition(b";")[0], 16)
+        if not size or start + size + 2 > len(body):
+            break
+        content.append(body[start : start + size])
+        at = start + size + 2
+    data = b"".join(content)
+    return b"%x\r\n%b\r\n%b" % (len(data), data, body[at:]) if data else body
 
 
 def _has_event(stream: bytes) -> bool:
-    """Tell whether there is a line that is neither empty nor a comment."""
-    return any(line and not line.startswith(b":") for line in stream.splitlines())
+    """Tell whether there is a line that is neither empty nor a comment, and whole, or so long that it tells enough."""
+    lines = stream.splitlines(keepends=True)
+    return any(not _is_comment(line) and (line[-1:] in b"\r\n" or len(line) > MAX_LINE) for line in lines)
+
+
+def _is_comment(line: bytes) -> bool:
+    return line.startswith(b":") or not line.strip()
