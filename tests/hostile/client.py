@@ -22,7 +22,7 @@ class Outcome(msgspec.Struct, frozen=True):
 def play(port: int, data: bytes, then: bytes = b"", expected: int = 1) -> Outcome:
     """Send ``data`` and ``then``, read ``expected`` answers to the first, and all to what is sent after it."""
     answers: list[int] = []
-    with RawClient(port, timeout=5.0) as client, contextlib.suppress(IncompleteError, ConnectionError):
+    with RawClient(port) as client, contextlib.suppress(IncompleteError, ConnectionError):
         with contextlib.suppress(ConnectionError):  # what is refused need not be read to its end
             client.send(data)
         answers += [client.read().status for _ in range(expected)]

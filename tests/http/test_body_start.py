@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fd_router.errors import Retry
-from fd_router.http.body_start import MAX_COMMENTS, has_begun
+from fd_router.http.body_start import MAX_COMMENTS, has_begun, joined
 from fd_router.http.heads import ResponseHead
 from tests.support.fake_upstream import CHUNKED, OK, Line
 from tests.support.rig import STREAM_HEAD, chunk
@@ -20,7 +20,19 @@ def test_not_yet(body: bytes) -> None:
     assert not has_begun(EVENTS, body)
 
 
-@pytest.mark.parametrize("body", [b"5\r\nd", chunk(b": ping\n\n") + chunk(b"d"), chunk(b": a\ndata: 1\n\n")])
+LONG = b'data: {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": ['
+
+
+@pytest.mark.parametrize(
+    "body", [b"5\r\ndata:", chunk(b": ping\n\n") + chunk(b"d"), chunk(b'data: {"er') + b"9\r\nror"]
+)
+def test_a_streams_first_line_tells_only_when_it_is_whole_whether_it_is_an_error(body: bytes) -> None:
+    assert not has_begun(EVENTS, body)
+
+
+@pytest.mark.parametrize(
+    "body", [chunk(b"data: 1\n"), chunk(b": ping\n\n") + chunk(LONG), chunk(b": a\ndata: 1\n\n"), chunk(LONG)]
+)
 def test_begun(body: bytes) -> None:
     assert has_begun(EVENTS, body)
 
@@ -36,6 +48,22 @@ def test_without_chunks() -> None:
 def test_comments_are_held_back_up_to_a_bound() -> None:
     assert not has_begun(RAW_EVENTS, b": ping\n" * 100)
     assert has_begun(RAW_EVENTS, b":" * (MAX_COMMENTS + 1))
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        (chunk(b"data: {") + chunk(b"}\n\n"), chunk(b"data: {}\n\n")),
+        (b"2;a=b\r\nda\r\n" + chunk(b"ta"), chunk(b"data")),
+        (chunk(b"a") + chunk(b"b") + b"5\r\nc", chunk(b"ab") + b"5\r\nc"),
+        (chunk(b"a") + chunk(b"b") + b"0\r\nx: y\r\n\r\n", chunk(b"ab") + b"0\r\nx: y\r\n\r\n"),
+        (chunk(b"a") + b"1", chunk(b"a") + b"1"),
+        (b"5\r\nda", b"5\r\nda"),
+        (b"0\r\n\r\n", b"0\r\n\r\n"),
+    ],
+)
+def test_chunks_are_joined(body: bytes, whole: bytes) -> None:
+    assert joined(body) == whole
 
 
 class TestConnection:
@@ -57,7 +85,15 @@ class TestConnection:
             line.receive(piece)
         assert not listener.heads
         line.receive(chunk(b"data: 1\n\n"))
-        assert listener.body == chunk(b": ping\n\n") * 2 + chunk(b"data: 1\n\n")
+        assert listener.body == chunk(b": ping\n\n" * 2 + b"data: 1\n\n")
+
+    def test_an_error_is_seen_in_one_piece_however_it_came(self) -> None:
+        line = Line()
+        listener = line.send()
+        line.receive(STREAM_HEAD)
+        for piece in (b'data: {"er', b'ror": {}}', b"\r\n", b"\r\n"):
+            line.receive(chunk(piece))
+        assert listener.body == chunk(b'data: {"error": {}}\r\n') + chunk(b"\r\n")
 
     @pytest.mark.parametrize("head", [CHUNKED, OK + b"Content-Length: 4\r\n\r\n", OK])
     def test_one_that_dies_behind_its_head_has_not_begun(self, head: bytes) -> None:

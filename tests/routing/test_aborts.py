@@ -71,7 +71,7 @@ class TestAborted:
         rig = Rig()
         client = rig.client()
         instance = await rig.ask(client, STREAMING)
-        instance.receive(STREAM_HEAD + chunk(b"data: "))
+        instance.receive(STREAM_HEAD + chunk(b'data: {"choices": [{"delta": {"content": "' + b"x" * 64))
         under_way(rig).on_aborted()
         await rig.settle()
         assert client.written.count(b"HTTP/1.1 ") == 1  # no second head

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fd_router.http.dechunk import dechunked
 from tests.support.fake_transport import FakeTransport
 from tests.support.pair_rig import PairRig
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
@@ -65,7 +66,15 @@ async def other(rig: Rig, *before: FakeTransport) -> FakeTransport:
 class TestFirst:
     """The answer begins with it."""
 
-    @pytest.mark.parametrize("first", [ERROR, token("", "abort")])
+    @pytest.mark.parametrize(
+        "first",
+        [
+            ERROR,
+            token("", "abort"),
+            b": ping\n\n: ping\n\n" + ERROR,
+            b'id: 1\nevent: error\ndata: {"message": "EngineCore died"}\n\n',
+        ],
+    )
     async def test_another_instance_is_asked_once(self, rig: Rig, first: bytes) -> None:
         breakers = watched(rig)
         client = rig.client()
@@ -80,6 +89,22 @@ class TestFirst:
         assert [(one.outcome, one.status) for one in record.failed_attempts] == [("error_answer", 500)]
         assert (record.outcome, record.flaw) == ("completed", "")
         assert [breaker.told for breaker in breakers] == [[("error_answer", False)], [200], []]
+        rig.assert_nothing_is_held()
+
+    @pytest.mark.parametrize("cut", [1, 5, 6, 8, 13, 20, len(ERROR) - 1])
+    async def test_also_when_the_event_comes_in_two_chunks(self, rig: Rig, cut: int) -> None:
+        client = rig.client()
+        reached = await rig.ask(client, STREAMED)
+        for data in (STREAM_HEAD, chunk(ERROR[:cut]), chunk(ERROR[cut:]) + DONE):
+            reached.receive(data)
+        second = await other(rig, reached)
+        assert not client.written
+        second.receive(STREAM_HEAD + chunk(token()[:cut]))
+        second.receive(chunk(token()[cut:]) + DONE)
+        await rig.settle()
+        body = client.take().partition(b"\r\n\r\n")[2]
+        assert dechunked(body) == token() + dechunked(DONE)
+        assert rig.records[0].outcome == "completed"
         rig.assert_nothing_is_held()
 
     async def test_not_a_second_time(self, rig: Rig) -> None:

@@ -37,7 +37,8 @@ LOOK_SECS = 0.05
 NAMESPACE = "llm"
 
 KUBECTL = """#!{python}
-import json, os, socket, sys
+import json, os, signal, socket, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite that runs in the background hands on that it is ignored
 with socket.socket(socket.AF_UNIX) as cluster:
     cluster.connect({path!r})
     cluster.sendall(json.dumps([sys.argv[1:], os.getcwd()]).encode() + b"\\n")

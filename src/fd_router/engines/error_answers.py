@@ -6,9 +6,16 @@ import json
 import re
 
 _ERROR_AT_START = re.compile(
-    rb'\A(?:[0-9A-Fa-f]+[^\r\n]*\r\n)?\s*(?:data:\s*)?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error")'
+    rb"\A(?:[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n|(?::|id:|retry:|event:(?!\s*error\b))[^\r\n]*[\r\n]|\s)*+"
+    rb'(?:event:|(?:data:\s*)?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error"))'
 )
-"""A stream or an answer that begins with an error object, behind a chunk's size and an event's name."""
+"""A stream or an answer that begins with an error object, or with an event of that name.
+
+In front of it may stand the sizes of chunks, comments by which the connection was kept open, and an event's fields.
+"""
+
+_USUAL_START = re.compile(rb'\A(?:[0-9A-Fa-f]+\r\n)?(?:data: ?)?\{"[a-df-np-z]')
+"""How nearly all begin: with an object whose first member isn't called ``error`` or ``object``."""
 
 _ERROR_LINE = re.compile(
     rb'^(?:event:\s*error\b|data:\s*\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error"))', re.MULTILINE
@@ -30,7 +37,7 @@ _json_decoder = json.JSONDecoder()
 
 def begins_with_error(piece: bytes) -> bool:
     """Whether the first piece of an answer's body (chunked or not, an event or not) is an error object."""
-    return piece.find(b'"error"', 0, 128) >= 0 and _ERROR_AT_START.match(piece) is not None
+    return _USUAL_START.match(piece) is None and _ERROR_AT_START.match(piece) is not None
 
 
 def is_aborted(piece: bytes) -> bool:

@@ -12,21 +12,48 @@ from fd_router.http.heads import ResponseHead
 MAX_COMMENTS = 64 * 1024
 """Bytes of comments, empty lines and the sizes of their chunks that are held back."""
 
+MAX_LINE = 64
+"""Bytes of a stream's first line that are held back until it ends: enough to tell that it is an error."""
+
 _EVENT_STREAM = b"text/event-stream"
-_COMMENT_OR_EMPTY = b":\r\n"
+_COMMENT_OR_EMPTY = frozenset((b":", b"\r", b"\n"))
+_FIELDS = (b"data:", b"event:")
+"""How the first line of an event begins by which an engine says that it failed."""
 
 
 def has_begun(head: ResponseHead, body: bytes) -> bool:
-    """Tell whether there is content in what came of a body so far, framed as it came."""
+    """Tell whether there is content in what came of a body so far, framed as it came: of a stream, its first line."""
     start = body.find(b"\r\n") + 2 if head.chunked else 0
     first = body[start : start + 1]
     if not first or (head.chunked and start < 3):
         return False  # not even a whole chunk's size
-    if first not in _COMMENT_OR_EMPTY or _EVENT_STREAM not in head.forward.lower() or len(body) > MAX_COMMENTS:
+    if len(body) > (MAX_COMMENTS if first in _COMMENT_OR_EMPTY else MAX_LINE):
         return True
-    return _has_event(dechunked(body) if head.chunked else body)
+    return _EVENT_STREAM not in head.forward.lower() or _has_event(dechunked(body) if head.chunked else body)
+
+
+def joined(body: bytes) -> bytes:
+    """Make one chunk of the whole ones that a chunked body begins with: what they say is found in one piece."""
+    content: list[bytes] = []
+    at = 0
+    while (end := body.find(b"\r\n", at)) >= 0:
+        start, size = end + 2, int(body[at:end].partition(b";")[0], 16)
+        if not size or start + size + 2 > len(body):
+            break
+        content.append(body[start : start + size])
+        at = start + size + 2
+    data = b"".join(content)
+    return b"%x\r\n%b\r\n%b" % (len(data), data, body[at:]) if data else body
 
 
 def _has_event(stream: bytes) -> bool:
-    """Tell whether there is a line that is neither empty nor a comment."""
-    return any(line and not line.startswith(b":") for line in stream.splitlines())
+    """Tell whether there is a line that is neither empty nor a comment, and not one of an event that is cut short."""
+    for line in stream.splitlines(keepends=True):
+        if line.strip() and not line.startswith(b":"):
+            return line.endswith((b"\r", b"\n")) or len(line) > MAX_LINE or not _may_be_event(line)
+    return False
+
+
+def _may_be_event(line: bytes) -> bool:
+    """Tell whether a line that isn't whole may become the first one of an event."""
+    return any(name.startswith(line[: len(name)]) for name in _FIELDS)

@@ -19,7 +19,7 @@ import httptools
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
 from fd_router.http.answer_reader import MAX_HEAD, AnswerReader, after_interim_heads, why_unfit
-from fd_router.http.body_start import has_begun
+from fd_router.http.body_start import has_begun, joined
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
 from fd_router.http.keepalive import keep_alive
@@ -306,6 +306,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not (reader.is_complete or has_begun(head, data[at:])):
             self._head_bytes = data
             return
+        body = data[at:] if first or not head.chunked else joined(data[at:])
         self._head_bytes, self._in_body, self._in_chunks = b"", True, head.chunked
         settings = self._settings
         self.began_at, self.deadline = settings.sweeper.now, settings.stall_due
@@ -313,7 +314,7 @@ class UpstreamConnection(asyncio.Protocol):
         if first and reader.is_complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
             self._known, self._again = KnownHead.learn(data, head.length), head
         self._deliver = listener.on_data
-        listener.on_head(head, self._own(data[at:], head))
+        listener.on_head(head, self._own(body, head))
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
         self._reader.begin()
