@@ -61,12 +61,12 @@ def test_a_trusted_hop_is_told_on_and_a_strangers_word_is_not() -> None:
 
 
 def test_the_protocol_is_the_connections_own() -> None:
-    encrypted = FORWARDING.peer("203.0.113.9", is_encrypted=True)
+    encrypted = FORWARDING.peer("203.0.113.9", True)
     assert b"x-forwarded-proto: https\r\n" in FORWARDING.lines(encrypted, [])
 
 
 def test_a_process_on_this_machine_has_no_address_and_is_trusted() -> None:
-    peer = FORWARDING.peer("", is_encrypted=False)
+    peer = FORWARDING.peer("", False)
     assert peer.is_trusted
     assert FORWARDING.lines(peer, []) == b"x-forwarded-proto: http\r\nvia: 1.1 fd-router-here\r\n"
 

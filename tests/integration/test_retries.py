@@ -193,7 +193,7 @@ async def test_an_instance_killed_under_load_loses_no_request():
         async with httpx.AsyncClient(limits=httpx.Limits(max_connections=100), timeout=30) as client:
 
             async def one(number):
-                body = json.dumps(chat(f"question {number}", max_tokens=10, model=f"m{number}"))
+                body = json.dumps(chat(f"question {number}", max_tokens=100, model=f"m{number}"))
                 answer = await client.post(f"{fleet.url}/v1/chat/completions", content=body)
                 return answer.status_code, answer.json().get("model")
 

@@ -17,6 +17,8 @@ from tests.support.fake_transport import FakeTransport
 from tests.support.pair_rig import PairRig
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, post
 
+pytestmark = pytest.mark.unmeasured  # thousands of times what others cover
+
 OURS = (
     "fd_router/http/",
     "fd_router/routing/",

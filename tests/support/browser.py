@@ -70,9 +70,12 @@ class Browser:
         return await asyncio.to_thread(step, self.driver)
 
     async def until(self, condition: Callable[[Chrome], Result]) -> Result:
-        """Wait until ``condition`` holds, and return what it gave. Raises TimeoutError."""
+        """Wait until ``condition`` holds, and return what it gave. Raises TimeoutError.
+
+        It doesn't hold while what it looks at is being drawn anew.
+        """
         end = time.monotonic() + LIMIT_SECS
-        while not (result := await self.do(condition)):
+        while not (result := await self.do(lambda driver: _unless_stale(condition, driver))):
             if time.monotonic() > end:
                 raise TimeoutError(await self.text())
             await asyncio.sleep(0.1)
@@ -116,6 +119,13 @@ class Browser:
             return found
 
         return await self.do(check)
+
+
+def _unless_stale(condition: Callable[[Chrome], Result], driver: Chrome) -> Result | None:
+    try:
+        return condition(driver)
+    except StaleElementReferenceException:
+        return None
 
 
 def _is_pressed(driver: Chrome, name: str) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from functools import lru_cache
+from typing import Final, Protocol
 
 import msgspec
 
@@ -17,6 +18,9 @@ from fd_router.errors import LOOP_DETECTED, BadRequestError
 from fd_router.http.messages import Headers
 
 _FOR, _PROTO, _VIA, _REAL_IP = b"x-forwarded-for", b"x-forwarded-proto", b"via", b"x-real-ip"
+
+PEERS: Final = 1024
+"""Clients' addresses that are remembered: to look for one among the trusted proxies takes as long as half a request."""
 
 FORWARDING_FIELDS = frozenset((_FOR, _PROTO, _VIA, b"forwarded", b"x-forwarded-host", b"x-forwarded-port", _REAL_IP))
 """Headers by which a hop tells where a request came from."""
@@ -44,7 +48,7 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
 class Forwarding:
     """What instances are told of a request's way, and who is believed about it."""
 
-    __slots__ = ("_line", "_pseudonym", "_trusted", "via")
+    __slots__ = ("_line", "_pseudonym", "_trusted", "peer", "via")
 
     def __init__(self, trusted: Addresses, pseudonym: str) -> None:
         """``trusted``: addresses of proxies. ``pseudonym``: the name by which this router knows itself again."""
@@ -53,8 +57,10 @@ class Forwarding:
         self.via = f"1.1 {pseudonym}"
         """What the header says of this router."""
         self._line = b"via: %b\r\n" % self.via.encode("ascii")
+        self.peer = lru_cache(maxsize=PEERS)(self._peer)
+        """Returns what is known of a client's connection: see ``_peer``."""
 
-    def peer(self, address: str, *, is_encrypted: bool) -> Peer:
+    def _peer(self, address: str, is_encrypted: bool) -> Peer:
         """Return what is known of a client's connection from ``address``; "": a process on this machine."""
         return Peer(address, not address or address in self._trusted, is_encrypted)
 

@@ -65,7 +65,7 @@ class ServerConnection(ClosableConnection):
         peer = transport.get_extra_info("peername")
         self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
         self._reader.peer = self._context.reader.forwarding.peer(
-            self._client, is_encrypted=transport.get_extra_info("sslcontext") is not None
+            self._client, transport.get_extra_info("sslcontext") is not None
         )
         self._is_extra = not self._state.admit(self)
         self._context.sweeper.add(self)
