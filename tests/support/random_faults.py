@@ -353,9 +353,11 @@ class _Play:
         if not self._schedule.drains:
             await self._serves_again()
             await self._become_quiet()
-        if left := _left():
-            await asyncio.sleep(GRACE_SECONDS + 0.1)  # for so long an abort looks whether the engine ends the answer
-            left = _left()
+        left = _left()
+        for _ in range(50):  # a cycle stays; an abort looks for GRACE_SECONDS whether the engine ends the answer
+            if left:
+                await asyncio.sleep(0.4 * GRACE_SECONDS)
+                left = _left()
         if left:
             self.wrongs.append(f"left to the collector: {dict(left)}")
         self.wrongs += [line for line in self._outlet.text.splitlines() if any(words in line for words in BUG_WORDS)]
