@@ -33,7 +33,7 @@ from fd_router.telemetry.logging.text_log import RouterLog
 from tests.support.faulty_instance import FaultyInstance
 from tests.support.live import with_options
 from tests.support.live_router import message
-from tests.support.no_collector import no_collector
+from tests.support.no_collector import New, no_collector
 from tests.support.ports import free_port
 from tests.support.random_client import LIMIT_SECS, Plan, RandomClient, draw_plan
 from tests.support.telemetry_fakes import Outlet
@@ -154,10 +154,6 @@ def play(schedule: Schedule, run: Callable[[Any], Any] = asyncio.run) -> tuple[l
     return wrongs, seen
 
 
-def _left() -> Counter[str]:
-    return Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, OF_A_REQUEST))
-
-
 def _free_indexes() -> None:
     """Take the trees of prefixes apart: the collector doesn't know their nodes, which end with a process otherwise."""
     for index in [one for one in gc.get_objects() if isinstance(one, PrefixIndex)]:
@@ -183,6 +179,7 @@ class _Play:
         self._outlet = Outlet()
         self._port = _PORTS[0]
         self._directory = directory
+        self._of_requests, self._budgets = New(*OF_A_REQUEST), New(JournalBudget)
         self._config = self._make_config()
         first = 1 + schedule.seed % 250
         self._instances = [
@@ -221,7 +218,7 @@ class _Play:
 
     async def run(self) -> None:
         self._router = router = Router(self._config, RouterLog(Sink(self._outlet)), lambda: Loaded(self._config))
-        self._journals = [one for one in gc.get_objects() if isinstance(one, JournalBudget)]
+        self._journals = self._budgets.all()
         await router.start()
         try:
             await self._play()
@@ -353,12 +350,9 @@ class _Play:
         if not self._schedule.drains:
             await self._serves_again()
             await self._become_quiet()
-        left = _left()
-        for _ in range(50):  # a cycle stays; an abort looks for GRACE_SECONDS whether the engine ends the answer
-            if left:
-                await asyncio.sleep(0.4 * GRACE_SECONDS)
-                left = _left()
-        if left:
+        if self._of_requests.all():
+            await asyncio.sleep(GRACE_SECONDS + 0.1)  # for so long an abort looks whether the engine ends the answer
+        if left := Counter(type(one).__name__ for one in self._of_requests.all()):
             self.wrongs.append(f"left to the collector: {dict(left)}")
         self.wrongs += [line for line in self._outlet.text.splitlines() if any(words in line for words in BUG_WORDS)]
 
