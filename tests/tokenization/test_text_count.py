@@ -39,11 +39,17 @@ async def test_it_is_told_once_the_answer_is_there() -> None:
     assert tokenizer.asked == [{"prompt": "Grü?", "add_special_tokens": False, "model": "tiny"}]
 
 
-@pytest.mark.parametrize(("status", "answer"), [(404, b"{}"), (0, b""), (200, b'{"tokens": [1]}'), (200, b"<html>")])
+NESTED = b'{"a": ' + b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(404, b"{}"), (0, b""), (200, b'{"tokens": [1]}'), (200, b"<html>"), (200, NESTED)]
+)
 async def test_it_stays_unknown(status: int, answer: bytes) -> None:
     count = TextCount(Tokenizer(status, answer).ask, "", "text")
     await settle()
     assert count.tokens is None
+    assert count._task.exception() is None
 
 
 async def test_nobody_wants_to_know_any_more() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from fd_router.config.host_names import authority
-from fd_router.errors import ConfigError, FdRouterError
+from fd_router.errors import UNREADABLE, ConfigError, FdRouterError
 
 DEFAULT: Final = "http://127.0.0.1:30000"
 
@@ -71,7 +71,7 @@ class Reply(msgspec.Struct, frozen=True):
         """Read the body. Raises AdminError when it isn't JSON."""
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             raise AdminError("the answer isn't JSON: is that an fd-router?") from None
 
 
@@ -192,7 +192,7 @@ def _refusal(reply: Reply) -> str:
 def _message(reply: Reply) -> str:
     try:
         answer = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return ""
     if not isinstance(answer, dict):
         return ""

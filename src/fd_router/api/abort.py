@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from fd_router.engines.dialect import AbortMessage, AbortReply
-from fd_router.errors import BadRequestError, UpstreamError, place_of
+from fd_router.errors import UNREADABLE, BadRequestError, UpstreamError, place_of
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.http.pace import Pace, gather_few
 from fd_router.instances.instance import Instance
@@ -244,7 +244,7 @@ class AbortApi:
 def _decode(body: bytes) -> _Order:
     try:
         order = msgspec.json.decode(body, type=_Order)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
     if len(order.req_ids or ()) > MAX_IDS:
         raise BadRequestError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fd_router.errors import NoInstanceError, UpstreamError
+from fd_router.errors import UNREADABLE, NoInstanceError, UpstreamError
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.http.pace import gather_few
 from fd_router.instances.instance import Instance
@@ -62,5 +62,5 @@ def _readable(body: bytes) -> Any:
     """Return the JSON value of an answer, or its text."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return body[:MAX_SHOWN].decode("utf-8", "replace")

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from fd_router.errors import UNREADABLE
+
 BlockHash = int | bytes
 """An engine's name of a block and all before it: a number, or the whole digest. It means nothing elsewhere."""
 
@@ -136,6 +138,6 @@ def _decode_event(raw: msgspec.Raw) -> KvEvent | None:
     for decode in _decode_events:
         try:
             return decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             continue
     return None

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fd_router.engines.cache_facts import MAX_RANKS
+from fd_router.errors import UNREADABLE
 
 ANY_HOST: Final = frozenset({"*", "0.0.0.0", "::", "[::]", "localhost", "127.0.0.1", "[::1]", ""})  # noqa: S104
 """Hosts by which an engine says where it listens, not where it is reached: that is at the instance's own address."""
@@ -48,7 +49,7 @@ def read_vllm_sources(answer: bytes) -> Sequence[KvEventSource]:
     """Read ``GET /kv_event_sources``: a rank's configuration each, its ports counted on already."""
     try:
         told = msgspec.json.decode(answer, type=dict[str, _Told])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ()
     ranks = sorted((int(rank), each) for rank, each in told.items() if rank.isascii() and rank.isdigit())
     return [source for rank, each in ranks[:MAX_RANKS] if (source := _source(each, rank)) is not None]
@@ -58,7 +59,7 @@ def read_sglang_sources(answer: bytes) -> Sequence[KvEventSource]:
     """Read ``GET /server_info``: the ports of the first rank; each other one is one more."""
     try:
         told = msgspec.json.decode(answer, type=_ServerInfo).kv_events
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ()
     if told is None or told.publisher not in (None, "zmq"):
         return ()

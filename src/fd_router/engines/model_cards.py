@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fd_router.config.models import is_model_name
+from fd_router.errors import UNREADABLE
 
 MAX_CARDS: Final = 1000
 """Models of one instance. Adapters are many; more than these aren't told apart."""
@@ -33,7 +34,7 @@ def read_model_cards(page: bytes) -> tuple[ModelCard, ...] | None:
     """Read the answer to ``GET /v1/models``; None when it is none. What in it is no card is left out."""
     try:
         value = msgspec.json.decode(page)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     entries = value.get("data") if isinstance(value, dict) else None
     if not isinstance(entries, list):

@@ -16,6 +16,7 @@ from fd_router.engines.kv_sources import KvEventSource, read_sglang_sources
 from fd_router.engines.pairing import Pairing, PairMember
 from fd_router.engines.pairings.sglang_bootstrap import SglangPairing
 from fd_router.engines.prometheus import samples
+from fd_router.errors import UNREADABLE
 
 ABORT_PATH: Final = "/abort_request"
 
@@ -77,7 +78,7 @@ class SglangDialect(Dialect):
         """Tell by the server's settings, which all versions show."""
         try:
             msgspec.json.decode(answer, type=_ServerInfo)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return False
         return True
 
@@ -122,7 +123,7 @@ def _loads(page: bytes) -> list[_RankLoad]:
     """Read ``/v1/loads``; nothing of what is no such page."""
     try:
         return msgspec.json.decode(page, type=_Loads).loads
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return []
 
 

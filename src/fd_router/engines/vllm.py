@@ -17,6 +17,7 @@ from fd_router.engines.pairings.mooncake import MooncakePairing
 from fd_router.engines.pairings.nixl_pull import NixlPullPairing
 from fd_router.engines.pairings.nixl_push import NixlPushPairing
 from fd_router.engines.prometheus import samples
+from fd_router.errors import UNREADABLE
 
 ABORT_PATH: Final = "/inference/v1/abort_requests"
 """Open with ``--enable-scale-out`` only, else 403: then a request is ended by the end of its connection."""
@@ -76,7 +77,7 @@ class VllmDialect(Dialect):
         """Tell by ``{"version": "0.32.0"}``, and nothing else in it."""
         try:
             msgspec.json.decode(answer, type=_Version)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return False
         return True
 

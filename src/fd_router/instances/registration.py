@@ -12,6 +12,7 @@ import msgspec
 
 from fd_router.config.host_names import authority
 from fd_router.engines.dialects import Dialects, UnknownDialectError
+from fd_router.errors import UNREADABLE
 from fd_router.instances.registration_errors import (
     RegistrationError,
     RegistrationSyntaxError,
@@ -121,7 +122,7 @@ def decode_registration(body: bytes) -> Registration:
     """
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RegistrationSyntaxError(str(error)) from None
     if not isinstance(value, dict):
         raise RegistrationSyntaxError(f"expected an object, got {kind_of(value)}")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict
 
-from fd_router.errors import BadRequestError
+from fd_router.errors import UNREADABLE, BadRequestError
 from fd_router.openai.engine_prompt import chat_prompt
 from fd_router.openai.large_bodies import LARGE, as_json
 from fd_router.openai.large_prompts import READ_IN_PART, read_in_part
@@ -71,7 +71,7 @@ class Completion:
             self._body = body  # from which the text can be read again
             try:
                 fields = _decode(body) if len(body) <= READ_IN_PART else read_in_part(body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
+            except UNREADABLE:
                 fields = _decode_tolerantly(body)
         else:
             self._body = b""
@@ -296,7 +296,7 @@ def _decode_large(body: bytes) -> RequestFields:
         loose = _decode_loosely(body)
     except msgspec.ValidationError:
         raise BadRequestError("Invalid JSON format: the body must be a JSON object", code="invalid_json") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return _decode_mended(as_json(body))
     small = {name: bytes(value) for name in _FITTING if 0 < len(value := getattr(loose, name)) <= LARGE}
     fitted = {name: _FITTING[name](json.loads(value)) for name, value in small.items()}
@@ -314,7 +314,7 @@ def _decode_mended(body: bytes) -> RequestFields:
         return _decode(body)
     except msgspec.ValidationError:
         return _decode_large(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadRequestError(f"Invalid JSON format: {error}", code="invalid_json") from None
 
 

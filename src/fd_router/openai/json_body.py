@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fd_router.errors import BadRequestError
+from fd_router.errors import UNREADABLE, BadRequestError
 from fd_router.openai.completion import RequestFields, body_in_utf8, is_true
 from fd_router.openai.large_bodies import LARGE, as_json
 from fd_router.openai.request_fields import BEYOND_TEXTS, NO_TOOLS, transfer_member
@@ -34,7 +34,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     """
     try:
         value = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         value = _decode_tolerantly(body)
     if not isinstance(value, dict):
         raise BadRequestError("Invalid JSON format: the body must be a JSON object", code="invalid_json")

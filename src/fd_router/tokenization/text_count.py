@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fd_router.errors import UpstreamError
+from fd_router.errors import UNREADABLE, UpstreamError
 from fd_router.tokenization.service import sendable
 
 PATH: Final = "/tokenize"
@@ -47,7 +47,7 @@ class TextCount:
             status, answer = await ask(question)
             if status == 200:
                 self.tokens = _decode(answer).count
-        except (UpstreamError, ValueError):  # it is estimated then; DecodeError is a ValueError
+        except (UpstreamError, *UNREADABLE):  # it is estimated then
             return
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from fd_router.admission.sessions import SESSION_SECS, Sessions
 from fd_router.api.access import SESSION_COOKIE, SESSION_PATH, Group, Guard, session_of
 from fd_router.api.dashboard.feed import Feed, hello_event
 from fd_router.api.dashboard.page import Page
-from fd_router.errors import AccessError, BadRequestError, HttpError
+from fd_router.errors import UNREADABLE, AccessError, BadRequestError, HttpError
 from fd_router.http.messages import EventOutlet, Handler, Request, Response, Routes, json_response
 
 MAX_VIEWERS: Final = 32
@@ -114,7 +114,7 @@ class DashboardApi:
             raise BadRequestError("The token is to come as application/json", status=415)
         try:
             token = msgspec.json.decode(request.body, type=_Login).token
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             raise BadRequestError('The body is to be {"token": "…"}', code="invalid_json") from None
         shown = f"Bearer {token}".encode("utf-8", "surrogatepass")
         head = msgspec.structs.replace(request.head, authorization=shown)

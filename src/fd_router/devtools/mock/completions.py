@@ -16,7 +16,7 @@ from fd_router.devtools.engine_model.prompts import (
     text_ids,
 )
 from fd_router.devtools.mock.told_ids import NO_MEMBERS, Members
-from fd_router.errors import BadRequestError
+from fd_router.errors import UNREADABLE, BadRequestError
 
 DEFAULT_MAX_TOKENS = 16
 
@@ -94,7 +94,7 @@ def parse_body(data: bytes, *, chat: bool) -> Body:
         body = _decode(data)
     except msgspec.ValidationError as error:
         raise BadRequestError(f"Invalid request: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadRequestError(f"Invalid JSON format: {error}") from None
     if chat and not body.messages and not own_ids(body):
         raise BadRequestError("Invalid request: messages is required")

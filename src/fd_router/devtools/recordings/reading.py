@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from fd_router.devtools.traces.trace import TraceError
+from fd_router.errors import UNREADABLE
 from fd_router.scheduling.recording import events
 
 _MARK = b'{"event":"recording"'
@@ -100,7 +101,7 @@ def read_recording(path: str) -> Recording:
         try:
             if line:
                 found.append(decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             if number == len(lines):  # the router was killed
                 break
             raise TraceError(f"{path}:{number}: {error}; no line of a recording may be changed") from None

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from fd_router.devtools.engine_model.prompts import Prompt, prompt_from_hash_ids
-from fd_router.errors import FdRouterError
+from fd_router.errors import UNREADABLE, FdRouterError
 
 BLOCK_TOKENS = 512
 """Tokens that a hash id stands for in Mooncake's traces."""
@@ -82,7 +82,7 @@ def read_trace(path: str, *, limit: int = 0, block_tokens: int = BLOCK_TOKENS) -
 def _read_line(decode: Callable[[bytes], _Line], text: bytes, place: str, block_tokens: int) -> _Line:
     try:
         line = decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise TraceError(f"{place}: {error}; a line must be like {_FORM}") from None
     most = -(-line.input_length // block_tokens)
     if len(line.hash_ids) > most:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fd_router.engines.dialect import AbortMessage, AbortReply
+from fd_router.errors import UNREADABLE
 
 ABORT_PATH = "/v1/abort_requests"
 
@@ -27,7 +28,7 @@ def read_abort(answer: bytes) -> AbortReply:
         return AbortReply(is_silent=True)
     try:
         value = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return AbortReply(error="the answer isn't JSON")
     if not isinstance(value, dict):
         return AbortReply(error="the answer is no object")

@@ -9,6 +9,7 @@ import msgspec
 
 from fd_router.engines.dialect import GivenBack
 from fd_router.engines.error_answers import error_message
+from fd_router.errors import UNREADABLE
 
 PD_ERROR = b"PD Error"
 """What an error message has in it that says so."""
@@ -43,7 +44,7 @@ def _choices(body: bytes) -> list[dict[str, Any]]:
     event = _FIRST_EVENT.match(body)
     try:
         answer = msgspec.json.decode(body if event is None else event[1])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return []
     choices = answer.get("choices") if isinstance(answer, dict) else None
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []

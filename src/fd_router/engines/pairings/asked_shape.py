@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fd_router.errors import UNREADABLE
 from fd_router.openai.json_body import read_object
 
 
@@ -72,7 +73,7 @@ def read_shape(body: bytes) -> AskedShape:
     """Read a body. Raises BadRequestError when it is no JSON object."""
     try:
         shape = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         asked = read_object(body)
         return AskedShape(**{name: asked.get(name) for name in AskedShape.__struct_fields__})
     return shape

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.errors import UNREADABLE
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
@@ -82,7 +83,7 @@ class StateFile:
             state = msgspec.json.decode(self._path.read_bytes(), type=_State)
         except FileNotFoundError:
             return 0
-        except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             self._log.error(f"Failed to read state file {self._path}, starting without it: {error}")
             return 0
         restored = sum(self._take_in(entry, members) for entry in state.instances)

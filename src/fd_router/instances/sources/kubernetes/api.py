@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fd_router.config.discovery import KubernetesPods
-from fd_router.errors import ConfigError
+from fd_router.errors import UNREADABLE, ConfigError
 from fd_router.instances.sources.kubernetes.objects import Event, Failure, Pod, PodList
 
 MISSING: Final = (
@@ -242,7 +242,7 @@ def _refuse(status: int, body: bytes) -> None:
     """Raise the error for an answer that isn't what was asked for."""
     try:
         told = msgspec.json.decode(body, type=Failure).message
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         told = ""
     if status == 410:
         raise ExpiredError(told)
