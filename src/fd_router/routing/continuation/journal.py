@@ -30,13 +30,12 @@ The first events may be as long as the journal: they may have the ids of a long 
 may not.
 """
 
-_FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
-"""How the content of a stream of events begins; what is compressed, and JSON a line each, doesn't."""
+_LOOK_OF_EVENTS: Final = re.compile(
+    rb"(?:\r\n)?(?:[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n)?(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:"
+)
+"""How a stream of events begins, behind the length of a chunk; what is compressed, and JSON a line each, doesn't."""
 
 _LONGEST_FIELD: Final = len(b"event:")
-
-_LOOK_OF_EVENTS: Final = re.compile(rb"(?:\r\n)?(?:[0-9A-Fa-f]+\r\n)?(?:data|event|id|retry)?:")
-"""How a stream of events begins, behind the length of a chunk."""
 
 STEP: Final = 3 * 1024
 """By so many bytes a journal takes of the budget. Its pieces are joined then: an object for each takes 50 bytes."""
@@ -76,6 +75,13 @@ class JournalBudget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+
+    def take(self, size: int) -> bool:
+        """Take ``size`` bytes. Returns False when there aren't so many left."""
+        if self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
 
     def give_back(self, size: int) -> None:
         """Give back what was taken."""
@@ -279,14 +285,13 @@ class Journal:
 
     def _grow(self, size: int) -> None:
         """Take more of the budget, for ``size`` bytes; without it, nothing more is kept."""
-        until, budget = self._until, self._budget
+        until = self._until
         more = STEP if size < until + STEP else size - until
         if until + more > self._limit:
             self.close("too_long")
-        elif budget.used + more > budget.limit:
+        elif not self._budget.take(more):
             self.close("no_budget")
         else:
-            budget.used += more
             self._until = until + more
             if self._pieces:
                 self._join()
@@ -326,7 +331,7 @@ def _end_of_events(data: bytes, before: int | None = None, *, after: int = 0) ->
 def _is_foreign(beginning: bytes) -> bool:
     """Return whether a body in chunks that begins so is no stream of events, whatever comes."""
     content = beginning.partition(b"\r\n")[2]
-    return len(content) >= _LONGEST_FIELD and _FIELD.match(content) is None
+    return len(content) >= _LONGEST_FIELD and _LOOK_OF_EVENTS.match(beginning) is None
 
 
 def _is_harmless(data: bytes) -> bool:

@@ -41,9 +41,9 @@ class StreamKeeper:
 
         ``aligned``: it hands on whole events only, also where it can't keep them.
         """
-        options = self.live.current.proxy
-        if options.continue_streams == "off" or request.header(HEADER) == b"off":
+        if self.is_off(request):
             return None
+        options = self.live.current.proxy
         self._budget.limit = options.journals_mb << 20
         return Journal(self._budget, options.stream_journal_kb << 10, on_broken, aligned=aligned)
 
