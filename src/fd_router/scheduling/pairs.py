@@ -11,16 +11,12 @@ from fd_router.scheduling.decision_tap import DecisionObserver, observed
 from fd_router.scheduling.explanation import Draw, Verdict
 from fd_router.scheduling.pair_seeker import SHORT, PairSeeker
 from fd_router.scheduling.policy import Policy
-from fd_router.scheduling.request_view import RequestView
+from fd_router.scheduling.request_view import RequestView, prompt_tokens
 from fd_router.scheduling.reservation import InstanceT, Reservation
 from fd_router.scheduling.scheduler import SATURATED, dispatch_hook
 
 RETRY_AFTER = (("retry-after", "5"),)
 """Instances register every 5 s: sooner a client needn't come back."""
-
-
-TOKENS_OF_ESTIMATE = 8
-"""What ``RequestView.tokens`` counts for a token of text: two a character (FastDeploy), and four characters a token."""
 
 
 _Choices = tuple[Sequence[InstanceT], Mapping[str, Sequence[InstanceT]]]
@@ -142,7 +138,7 @@ class PairScheduler(Generic[InstanceT]):
         limit = self._alone_below()
         if not limit:
             return ""
-        tokens = _prompt_tokens(request)
+        tokens = prompt_tokens(request)
         if tokens >= limit:  # the most that any lacks, unless something of it is known there
             explanation = self._decode.policy.explain(request, candidates)
             hit = max((explanation.standings[place].hit or 0 for place in explanation.best), default=0)
@@ -211,9 +207,3 @@ class PairScheduler(Generic[InstanceT]):
         error = NoInstanceError(f"No available prefill/decode workers: {why}", status=503)
         error.headers = RETRY_AFTER
         return error
-
-
-def _prompt_tokens(request: RequestView) -> float:
-    """Return how many tokens the prompt has: known, or estimated by its characters."""
-    ids = request.token_ids
-    return request.tokens / TOKENS_OF_ESTIMATE if ids is None else len(ids)

@@ -192,6 +192,17 @@ async def test_only_the_end_was_missing() -> None:
     rig.assert_all_is_given_back()
 
 
+async def test_a_usage_that_nobody_came_to_tell_counts_the_prompts_tokens_as_far_as_they_are_known() -> None:
+    rig = StreamRig()
+    client = rig.client()
+    body = json.dumps({**json.loads(TEXT), "stream_options": {"include_usage": True}}).encode()
+    whole = rig.engine.answer(body, chat=False)
+    (await rig.begin(client, whole.rindex(b"data: {"), body)).lose()
+    await rig.settle()
+    usage = events_of(body_of(client))[-2]["usage"]
+    assert (usage["prompt_tokens"], usage["estimated"]) == (2, True)  # four characters a token
+
+
 async def test_an_engine_that_starts_over_is_not_shown() -> None:
     rig = StreamRig()
     client = rig.client()

@@ -71,7 +71,7 @@ class StreamContinuation:
         self._leg: Leg | None = None
         self._ticket: QueueTicket | None = None
         self._dechunker: Dechunker | None = None
-        self._count = UsageCount(owner)
+        self._count = UsageCount(owner, completion)
         self._content: list[bytes] = []
         self._excluded: tuple[str, ...] = ()
         self._gap = Gap(keeper, owner.on_stream_events)
@@ -216,7 +216,7 @@ class StreamContinuation:
         """The answer that goes on has begun."""
         if leg is not self._leg or self._plan is None:
             return
-        self._seam = Seam(self._source, self._generated, self._plan, self._count.tokens, round(self._completion.tokens))
+        self._seam = Seam(self._source, self._generated, self._plan, self._count.tokens, self._count.prompt_tokens)
         self._dechunker = Dechunker(self._content.append) if head.chunked else None
 
     def on_leg_data(self, leg: Leg, data: bytes) -> None:
@@ -368,8 +368,8 @@ class StreamContinuation:
         self._keeper.metrics.count("finished", self._why)
         self._owner.note(f"The stream broke off behind its last token ({self._why}); its end was written here")
         if not self._generated.is_done:
-            prompt = round(self._completion.tokens)
-            self._owner.on_stream_events(last_events(self._source, self._generated, plan.reason, "", prompt))
+            prompt = self._count.prompt_tokens
+            self._owner.on_stream_events(last_events(self._source, self._generated, plan.reason, prompt_tokens=prompt))
         self._owner.on_stream_end()
 
     def _give_up(self, reason: str) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from fd_router.instances.instance import Instance
+from fd_router.openai.completion import Completion
 from fd_router.openai.continuation.event_json import text_of
 from fd_router.openai.continuation.generated import Generated
 from fd_router.openai.continuation.plan import Continuation
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Owner
+from fd_router.scheduling.request_view import prompt_tokens
 from fd_router.tokenization.text_count import TextCount
 
 
 class UsageCount:
     """Asks while the stream goes on; nobody waits for the answer."""
 
-    __slots__ = ("_count", "_owner")
+    __slots__ = ("_count", "_owner", "prompt_tokens")
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, completion: Completion) -> None:
         self._owner = owner
+        self.prompt_tokens = ceil(prompt_tokens(completion))
+        """As far as they are known here: for an answer whose instance doesn't come to tell them."""
         self._count: TextCount | None = None
 
     def begin(self, plan: Continuation, instance: Instance, source: SourceRequest, generated: Generated) -> None:
