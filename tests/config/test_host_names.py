@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fd_router.config.host_names import is_name
+from fd_router.config.host_names import is_name, plain_address
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,11 @@ def test_a_name(host: str) -> None:
 )  # fmt: skip
 def test_no_name(host: str) -> None:
     assert not is_name(host)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("::FFFF:0a00:1", "10.0.0.1"), ("FD00::1", "fd00::1")],
+)
+def test_an_address_that_is_mapped_is_the_one_meant(text: str, plain: str) -> None:
+    assert str(plain_address(text)) == plain

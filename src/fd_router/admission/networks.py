@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from fd_router.config.admission import AccessConfig
+from fd_router.config.host_names import plain_address
 from fd_router.errors import ConfigError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -35,11 +36,9 @@ class Networks:
 
     def __contains__(self, address: str) -> bool:
         try:
-            found = ipaddress.ip_address(address.partition("%")[0])
+            found = plain_address(address.partition("%")[0])
         except ValueError:
             return False
-        if found.version == 6 and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
         return any(found in network for network in self._networks if network.version == found.version)
 
     def __str__(self) -> str:

@@ -6,7 +6,6 @@ that is parsed, not for each request.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from fd_router.config.host_names import plain_address
 from fd_router.errors import LOOP_DETECTED, BadRequestError
 from fd_router.http.messages import Headers
 
@@ -124,7 +124,6 @@ def _address(hop: str) -> str:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        address = ipaddress.ip_address(text)
-        return str((isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address)
+        return str(plain_address(text))
     except ValueError:
         return ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from fd_router.config.host_names import is_name
+from fd_router.config.host_names import is_name, plain_address
 from fd_router.config.models import MODEL_FORM, is_model_name
 from fd_router.engines.cache_facts import MAX_RANKS
 from fd_router.instances.registration_errors import RegistrationError, shown, wrong_type
@@ -58,13 +57,12 @@ def _host_ip(value: object) -> str:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     try:
-        address = ipaddress.ip_address(host)
+        address = plain_address(host)  # one instance mustn't be two, with two limits and a ban that holds for one
     except ValueError:
         raise RegistrationError(f"invalid host_ip: {shown(value)}") from None
-    if getattr(address, "scope_id", None):  # a zone means nothing on another host, and has no place in a Host header
+    if "%" in host:  # a zone means nothing on another host, and has no place in a Host header
         raise RegistrationError(f"invalid host_ip: {shown(value)}")
-    # ::ffff:10.0.0.1 is 10.0.0.1: one instance mustn't be two, with two limits and a ban that holds for one of them.
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    return str(address)
 
 
 def scheme_of(host_ip: object) -> str:

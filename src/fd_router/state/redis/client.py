@@ -100,14 +100,9 @@ def _many(options: StateConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     user, at, hosts = parts.netloc.rpartition("@")
     one = parts._replace(netloc=f"{user}{at}{hosts.partition(',')[0]}")
     told: dict[str, Any] = import_module("redis.asyncio.connection").parse_url(urlunsplit(one))
-    for name in (
-        "host",
-        "port",
-        "connection_class",
-        *(["db"] if options.cluster else ()),
-    ):  # a cluster has one database
-        told.pop(name, None)
-    return {**settings, **told, **({"ssl": True} if parts.scheme == "rediss" else {})}
+    own = {"host", "port", "connection_class"} | ({"db"} if options.cluster else set())  # a cluster has one database
+    shared = {name: value for name, value in told.items() if name not in own}
+    return {**settings, **shared, **({"ssl": True} if parts.scheme == "rediss" else {})}
 
 
 def _places(url: str, port: int) -> Sequence[Place]:
