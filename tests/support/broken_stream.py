@@ -13,7 +13,7 @@ from fd_router.openai.continuation.generated import Generated
 from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
 from fd_router.openai.continuation.seam import Seam, last_events
 from fd_router.openai.continuation.source_request import SourceRequest
-from fd_router.routing.continuation.journal import Journal, JournalBudget
+from fd_router.routing.continuation.journal import Journal, JournalBudget, UsualEnd
 
 
 def pieces_of(data: bytes, size: int) -> Iterable[bytes]:
@@ -35,7 +35,7 @@ def places_to_cut(framed: bytes) -> list[int]:
     handed: list[int] = []
     for size in (1, 7, 64, 1000):
         sent: list[bytes] = []
-        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None)
+        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None, UsualEnd())
         journal.write_to(sent.append)
         lengths = []
         for at in range(0, len(framed), size):
@@ -49,7 +49,7 @@ def places_to_cut(framed: bytes) -> list[int]:
         handed = handed or lengths
         assert lengths == [handed[min(at + size, len(framed)) - 1] for at in range(0, len(framed), size)]
     firsts = dict(zip(reversed(handed), range(len(framed), 0, -1), strict=True))
-    return [0, *sorted(firsts.values())]
+    return [0, *sorted(firsts.values())[:-1]]  # whole, it is no longer cut anywhere
 
 
 class BrokenStream:
@@ -67,7 +67,7 @@ class BrokenStream:
     def receive(self, framed: bytes, size: int) -> None:
         """The first instance sends so much, in pieces of ``size`` bytes, and dies."""
         sent: list[bytes] = []
-        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None)
+        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None, UsualEnd())
         first, *more = pieces_of(framed, size) if framed else [b""]
         sent.append(journal.begin(first))
         journal.write_to(sent.append)

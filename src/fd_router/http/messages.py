@@ -41,6 +41,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     hops: bytes = b"\r\n"  # the lines to send on that tell which way it came, and the blank one behind them
     client: str = ""  # the client's IP address, as trusted proxies tell it: for the log and fairness, not for access
     session: str = ""  # x-session-id, which goes before what a body says
+    continues: bytes = b""  # x-router-continue: how its stream may go on when its instance breaks off
     cors: bytes = b""  # header lines that each answer to it gets
     host: bytes = b""  # the Host header's value, to tell the router's own pages from others'
 

@@ -344,6 +344,7 @@ class RequestReader:
             is_http_1_0, self._parser.should_keep_alive(), header_lines(headers), credentials,
             start_line(method, *target), settings.forwarding.lines(peer, told) + b"\r\n",
             settings.forwarding.client_of(peer, told), first_value(headers, b"x-session-id").decode("latin-1"),
+            first_value(headers, b"x-router-continue"),
             self._cors(target[0]), first_value(self._inspected, b"host"),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget
+from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget, UsualEnd
 
 
 def event(text: str, finish: str = "null") -> bytes:
@@ -24,11 +24,13 @@ def chunk(data: bytes) -> bytes:
 class Stream:
     """A journal, and what becomes of its bytes."""
 
-    def __init__(self, limit: int = 1 << 20, budget: JournalBudget | None = None) -> None:
+    def __init__(
+        self, limit: int = 1 << 20, budget: JournalBudget | None = None, usual: UsualEnd | None = None
+    ) -> None:
         self.sent: list[bytes] = []
         self.broken = 0
         self.budget = budget or JournalBudget(1 << 20)
-        self.journal = Journal(self.budget, limit, self.on_broken)
+        self.journal = Journal(self.budget, limit, self.on_broken, usual or UsualEnd())
 
     def on_broken(self) -> None:
         self.broken += 1
@@ -73,14 +75,38 @@ def test_events_that_end_as_windows_has_it() -> None:
     assert stream.out == piece
 
 
-def test_the_end_is_handed_on_with_the_last_chunk() -> None:
-    stream = Stream()
-    stream.begin(chunk(event("a")))
-    stream.journal.feed(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
-    assert stream.out.endswith(b"[DONE]\n\n\r\n")
-    stream.journal.hand_on()
-    assert stream.out.endswith(b"[DONE]\n\n\r\n0\r\n\r\n")
+@pytest.mark.parametrize("size", [1, 4, 17, 1000])
+@pytest.mark.parametrize("blank", [b"\n\n", b"\r\n\r\n"])
+def test_the_end_is_handed_on_with_the_last_chunk(size: int, blank: bytes) -> None:
+    stream, whole = Stream(), chunk(event("a")) + chunk(b"data: [DONE]" + blank) + b"0\r\n\r\n"
+    stream.begin(whole[:size])
+    for at in range(size, len(whole), size):
+        stream.journal.feed(whole[at : at + size])
+    assert stream.out == whole
+    stream.journal.end(whole=True)
+    assert stream.out == whole
     assert stream.budget.used == 0
+
+
+def test_streams_learn_from_each_other_how_events_end() -> None:
+    usual, other = UsualEnd(), b'data: {"choices":[{"delta":{},"finish_reason":null,"logprobs":null}]}\n\n'
+    for first in (event("a"), other, event("b")):
+        stream = Stream(usual=usual)
+        pieces = [chunk(first), chunk(event("c")), chunk(other), chunk(event("", '"stop"'))]
+        stream.begin(pieces[0])
+        for piece in pieces[1:]:
+            stream.journal.feed(piece)
+        assert stream.sent == pieces
+    assert event("a").endswith(usual.end.removesuffix(b"\r\n"))
+
+
+@pytest.mark.parametrize("error", [b'{"error":{"message":"x"}}', b'{"choices":[{"finish_reason":"abort"}]}'])
+def test_a_short_event_that_gives_up_is_found_behind_one_that_goes_on(error: bytes) -> None:
+    stream, good = Stream(), chunk(event("a"))
+    stream.begin(good)
+    stream.journal.feed(good + chunk(b"data: " + error + b"\n\n"))
+    assert stream.broken == 1
+    assert stream.out == good + good
 
 
 BROKEN = [

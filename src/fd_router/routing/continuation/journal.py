@@ -23,6 +23,9 @@ HANDED_ON: Final = "handed_on"
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
+_WHOLE: Final = (WHOLE, WHOLE + LAST_CHUNK)
+"""How a piece ends that needn't be cut: behind the last chunk comes nothing that another instance could send."""
+
 HOLD_LIMIT: Final = 64 * 1024
 """Bytes that are held back at most; an event that is longer is handed on in pieces, and its stream has no journal.
 
@@ -49,6 +52,8 @@ _SUSPECT: Final = (b'"abort"', b'"error"', b'"pd_reschedule"', b'"recover_stop"'
 _FINISH: Final = b'"finish_reason"'
 """FastDeploy leaves it out of the events of an answer that goes on: then two searches do."""
 
+_ROLE: Final = b'"role"'
+
 _BROKEN: Final = re.compile(rb'data: ?\{ ?"error": ?[^n\s]|"finish_reason": ?"(?:abort|pd_reschedule|recover_stop)"')
 """An event by which an instance ends an answer that isn't whole. In a text, quotes are escaped."""
 
@@ -58,6 +63,9 @@ _UNFINISHED: Final = re.compile(rb'"finish_reason": ?null[^0-9]{0,64}\Z')
 _GOES_ON: Final = b'"finish_reason":null'
 _NEAR_END: Final = 160
 """Bytes at the end of a piece in which that says that its last event, and so all of it, is no end."""
+
+_FIRST: Final = 4 * 1024
+"""Bytes at most in front of an event that is still one of the first."""
 
 RECENT: Final = 6
 """Reads of a body that are kept until its end: an error in a stream, or why it ended, is among the last of them."""
@@ -91,8 +99,28 @@ class JournalBudget:
         return f"<JournalBudget {self.used} of {self.limit} bytes>"
 
 
+class UsualEnd:
+    """How pieces of streams end that need no other look: as an event of a token that was seen last, of whatever stream.
+
+    Streams of one fleet mostly end their events alike: with the first one that differs it is learnt anew.
+    """
+
+    __slots__ = ("at", "end")
+
+    def __init__(self) -> None:
+        self.end = _NEVER
+        self.at = _NOTHING  # where in a piece that is
+
+    def learn(self, end: bytes) -> None:
+        """Pieces end with ``end``."""
+        self.end, self.at = end, slice(-len(end), None)
+
+    def __repr__(self) -> str:
+        return f"<UsualEnd {self.end!r}>"
+
+
 class Journal:
-    """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep.
+    """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep. ``usual``: shared with others.
 
     ``aligned``: whole events only are handed on, also when nothing is kept any more.
     ``on_broken`` hears of an event by which the instance gives up; it and what follows are held back until the one who
@@ -101,7 +129,7 @@ class Journal:
 
     __slots__ = (
         "_blocks", "_budget", "_end", "_held", "_is_aligned", "_is_broken", "_is_unlearnt", "_learnt", "_limit",
-        "_on_broken", "_pieces", "_until", "_usual", "_write", "lost", "size",
+        "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "lost", "size",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +137,7 @@ class Journal:
         budget: JournalBudget,
         limit: int,
         on_broken: Callable[[], None],
+        usual: UsualEnd,
         *,
         aligned: bool = False,
     ) -> None:
@@ -123,9 +152,9 @@ class Journal:
         self.size = 0
         """The bytes that came. Here and not in the request's record, whose members cost four times as much to set."""
         self._held = b""
-        self._usual = _NEVER  # how a piece ends that needs no other look …
-        self._end = _NOTHING  # … and where that is
-        self._learnt = _NEVER  # the same when nothing is held back
+        self._share = usual
+        self._usual = self._learnt = usual.end  # how a piece ends that needs no other look; when nothing is held back …
+        self._end = usual.at  # … and where that is
         self._is_unlearnt = True
         self._write: Callable[[bytes], None] = _forget
         self.lost = ""
@@ -136,7 +165,14 @@ class Journal:
         self.size = size = len(first)
         if size > self._until:
             self._grow(size)
-        end = _end_of_events(first)
+        if first[self._end] == self._usual:
+            self._pieces.append(first)
+            return first
+        return self._begin(first)
+
+    def _begin(self, first: bytes) -> bytes:
+        """Do the same with what isn't just one usual event."""
+        end = _end_of_whole(first)
         if end and not self.lost and (broken := _broken_at(first, end)) >= 0:
             end, self._is_broken = _end_of_events(first, broken), True
         now = first[:end]
@@ -200,33 +236,39 @@ class Journal:
 
     def end(self, *, whole: bool) -> None:
         """The stream is over, ``whole`` or not: keep nothing, and nobody who could hear of it."""
-        if whole:
-            self.hand_on()
-        else:
+        if not whole:
             self.close()
+        elif self._held:
+            self.hand_on()
+        else:  # nearly always
+            self._give_back()
         self._write, self._on_broken = _forget, _nothing
 
     def close(self, why: str = "closed") -> None:
         """Let go of what is kept."""
         self.lost = self.lost or why
         self._blocks, self._pieces = (), deque(self._pieces, RECENT)
-        if self._until != _NO_LIMIT:
-            self._budget.give_back(self._until)
-            self._until = _NO_LIMIT
+        self._give_back()
         self._end, self._learnt = _NOTHING, _NEVER if self._is_aligned else b""  # as any piece ends
         self._hold(self._held)
 
     # steps
+
+    def _give_back(self) -> None:
+        """Take no more of the budget, however much comes."""
+        if self._until != _NO_LIMIT:
+            self._budget.give_back(self._until)
+            self._until = _NO_LIMIT
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
         if (
             not self._held
             and not self.lost
-            and data.endswith(WHOLE)
-            and (data.rfind(_GOES_ON, len(data) - _NEAR_END) >= 0 or _is_harmless(data))
+            and data.endswith(_WHOLE)
+            and (_goes_on(data) or _is_harmless(data))
         ):
-            if self._is_unlearnt:
+            if self._is_unlearnt and data.endswith(WHOLE):
                 self._learn(data)
             self._hand(data)
             return
@@ -235,7 +277,7 @@ class Journal:
             self._hold(b"")  # of an event that was cut when the journal was given up
             self._hand(held)
             return
-        end = 0 if self._is_broken else _end_of_events(held, after=len(self._held))
+        end = 0 if self._is_broken else _end_of_whole(held, len(self._held))
         if end and not self.lost and (broken := _broken_at(held, end)) >= 0:
             end, self._is_broken = _end_of_events(held, broken), True
         self._hold(held[end:])
@@ -257,8 +299,11 @@ class Journal:
 
     def _may_be_long(self, held: bytes) -> bool:
         """Whether more than usual may be held back: a first event, with a long prompt's ids."""
-        is_first = self._is_unlearnt and not self.lost
-        return is_first and len(held) <= self._limit and _LOOK_OF_EVENTS.match(held) is not None
+        if self.lost or self.size - len(held) > _FIRST or len(held) > self._limit:
+            return False
+        before = b"".join((*self._blocks, *self._pieces))
+        has_begun = before.count(_FINISH) > before.count(_ROLE)  # there was an event of a token
+        return not has_begun and _LOOK_OF_EVENTS.match(held) is not None
 
     def _is_told(self) -> None:
         on_broken, self._on_broken = self._on_broken, _nothing
@@ -276,12 +321,14 @@ class Journal:
 
     def _learn(self, whole: bytes) -> None:
         """Learn how the stream's events end, from the first one that isn't the role's."""
-        if b'"role"' not in whole:
+        if _ROLE not in whole:
             self._is_unlearnt = False
             usual = _UNFINISHED.search(whole, max(0, len(whole) - 96))
             if usual is not None:
-                self._usual = self._learnt = usual[0]
-                self._end = slice(-len(usual[0]), None)
+                share = self._share
+                share.learn(usual[0])
+                self._usual = self._learnt = share.end
+                self._end = share.at
 
     def _grow(self, size: int) -> None:
         """Take more of the budget, for ``size`` bytes; without it, nothing more is kept."""
@@ -317,15 +364,27 @@ def _forget(data: bytes) -> None:
     """Take what nobody is there for yet."""
 
 
-def _end_of_events(data: bytes, before: int | None = None, *, after: int = 0) -> int:
-    """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere.
+def _end_of_whole(data: bytes, after: int = 0) -> int:
+    """Return where in ``data``, which begins behind a whole event, the last whole one ends, or the stream; 0: nowhere.
 
     ``after``: none ends before that.
     """
-    if before is None and data.endswith(ENDS):  # nearly always
+    if data.endswith(ENDS):
         return len(data)
+    end = _end_of_events(data, after=after)
+    return len(data) if data[end:] == LAST_CHUNK else end
+
+
+def _end_of_events(data: bytes, before: int | None = None, *, after: int = 0) -> int:
+    """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere."""
     start = max(0, after - len(ENDS[-1]))
     return max((at + len(end) for end in ENDS if (at := data.rfind(end, start, before)) >= 0), default=0)
+
+
+def _goes_on(data: bytes) -> bool:
+    """Return whether the last event of ``data``, which ends with it, is one behind which others come."""
+    at = data.rfind(_GOES_ON, len(data) - _NEAR_END)
+    return at >= 0 and data.find(b"\n", at) == len(data) - len(WHOLE)
 
 
 def _is_foreign(beginning: bytes) -> bool:

@@ -8,18 +8,18 @@ from fd_router.config.live import LiveConfig
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.http.messages import Request
 from fd_router.openai.continuation.source_request import SourceRequest
-from fd_router.routing.continuation.journal import Journal, JournalBudget
+from fd_router.routing.continuation.journal import Journal, JournalBudget, UsualEnd
 from fd_router.telemetry.metrics.continuation import ContinuationMetrics
-
-HEADER = b"x-router-continue"
-"""By which a request asks for less than the option allows: ``exact``, or ``off``."""
 
 MOST_READ = 4 * 1024 * 1024
 """Bytes of a request that is read once more when its stream goes on: more than prompts have; it takes 50 ms at most."""
 
 
 class StreamKeeper:
-    """One for each endpoint whose streams can go on; ``chat`` tells its protocol. All share one ``budget``."""
+    """One for each endpoint whose streams can go on; ``chat`` tells its protocol. All share one ``budget``.
+
+    A request may ask for less than the option allows, by its header ``x-router-continue``: ``exact``, or ``off``.
+    """
 
     def __init__(
         self,
@@ -35,26 +35,29 @@ class StreamKeeper:
         self.clock = clock
         self.chat = chat
         self._budget = budget
+        self._usual = UsualEnd()
 
     def open(self, request: Request, on_broken: Callable[[], None], *, aligned: bool) -> Journal | None:
         """Return a journal for the stream that answers ``request``; None if that shall break with its instance.
 
         ``aligned``: it hands on whole events only, also where it can't keep them.
         """
-        if self.is_off(request):
-            return None
         options = self.live.current.proxy
+        if options.continue_streams == "off" or request.head.continues == b"off":
+            return None
         self._budget.limit = options.journals_mb << 20
-        return Journal(self._budget, options.stream_journal_kb << 10, on_broken, aligned=aligned)
+        return Journal(self._budget, options.stream_journal_kb << 10, on_broken, self._usual, aligned=aligned)
 
     def is_off(self, request: Request) -> bool:
         """Return whether a stream shall break with its instance."""
-        return self.live.current.proxy.continue_streams == "off" or request.header(HEADER) == b"off"
+        return self.live.current.proxy.continue_streams == "off" or request.head.continues == b"off"
 
     def asks(self, request: Request) -> bool:
         """Return whether the stream is to go on by token ids only, for which its client doesn't ask itself."""
         option = self.live.current.proxy.continue_streams
-        if option == "off" or not self.is_exact(request) or len(request.body) > MOST_READ:
+        if option == "off" or (option == "on" and request.head.continues != b"exact"):  # nearly always
+            return False
+        if len(request.body) > MOST_READ:
             return False
         try:
             wants = SourceRequest(request.body, chat=self.chat).wants_ids
@@ -65,7 +68,7 @@ class StreamKeeper:
 
     def is_exact(self, request: Request) -> bool:
         """Return whether a stream may go on by token ids only."""
-        return self.live.current.proxy.continue_streams == "exact" or request.header(HEADER) == b"exact"
+        return self.live.current.proxy.continue_streams == "exact" or request.head.continues == b"exact"
 
     def __repr__(self) -> str:
         return f"<StreamKeeper {'chat' if self.chat else 'completions'} {self._budget!r}>"
