@@ -262,12 +262,7 @@ class Journal:
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
-        if (
-            not self._held
-            and not self.lost
-            and data.endswith(_WHOLE)
-            and (_goes_on(data) or _is_harmless(data))
-        ):
+        if not self._held and not self.lost and data.endswith(_WHOLE) and (_goes_on(data) or _is_harmless(data)):
             if self._is_unlearnt and data.endswith(WHOLE):
                 self._learn(data)
             self._hand(data)
