@@ -13,9 +13,10 @@ from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.chunked_events import LAST_CHUNK, WHOLE
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
 from fd_router.routing.continuation.id_filter import ChunkedIdFilter, IdFilter, PlainIdFilter
-from fd_router.routing.continuation.journal import HANDED_ON, LAST_CHUNK, WHOLE, Journal
+from fd_router.routing.continuation.journal import HANDED_ON, Journal
 from fd_router.routing.continuation.keeper import MOST_READ, StreamKeeper
 from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.phase import ENDED, STREAMING

@@ -38,6 +38,15 @@ def objects(out: bytes) -> list[dict[str, Any]]:
     return [json.loads(payload(one)) for one in EventSplitter().feed(out) if payload(one) != b"[DONE]"]
 
 
+class TestSplitter:
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+    def test_lines_may_end_in_three_ways_and_a_stream_begin_with_a_mark(self, end: bytes) -> None:
+        stream = b"\xef\xbb\xbf" + (b"data: 1\n\n: ping\n\nevent: a\ndata:2\ndata:  3\n\ndata: [D").replace(b"\n", end)
+        splitter = EventSplitter()
+        assert [payload(one) for one in splitter.feed(stream)] == [b"1", b"", b"2\n3"]
+        assert splitter.pending == b"data: [D"
+
+
 class TestHead:
     def test_events_are_those_of_the_first_stream(self) -> None:
         (one,) = objects(seam_behind("Hello").feed(event(", you", system_fingerprint="fp")))

@@ -237,13 +237,10 @@ class StreamContinuation:
         """It is over: whole, if it says why."""
         seam = self._seam
         if leg is not self._leg or seam is None:
-            return
+            return None
         if events := seam.end():
             self._on_events(events)
-        if seam.broken:
-            self._on_broken(seam.broken, leg.instances[-1])
-        else:
-            self._finish()
+        return self._on_broken(seam.broken, leg.instances[-1]) if seam.broken else self._finish()
 
     def on_leg_failed(self, leg: Leg, instance: Instance, error: UpstreamError) -> None:
         """The instance failed, in the middle of it or before."""
