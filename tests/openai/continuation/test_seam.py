@@ -116,6 +116,7 @@ class TestBroken:
             (event("", finish="pd_reschedule"), "pd_reschedule"),
             (b'data: {"error": {"message": "dead"}}\n\n', "error_event"),
             (b'data: {"object": "error", "message": "dead"}\n\n', "error_event"),
+            (b'event: error\ndata: {"message": "dead"}\n\n', "error_event"),
         ],
     )
     def test_the_second_instance_gives_up_too(self, last: bytes, why: str) -> None:

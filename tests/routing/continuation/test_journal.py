@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fd_router.http.dechunk import dechunked
 from fd_router.openai.continuation.event_splitter import EventSplitter
-from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget, UsualEnd
+from fd_router.routing.continuation.event_bytes import UsualEnd
+from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget
 
 
 def event(text: str, finish: str = "null") -> bytes:
@@ -203,6 +204,7 @@ class TestChunksThatEndAnywhere:
 
 
 BROKEN = [
+    b'event: error\ndata: {"message":"x"}\n\n',
     event("", '"abort"'), event("", '"error"'), event("", '"abort"').replace(b'on":', b'on" : '),
     b'data: {"object": "error", "message": "x"}\n\n', b'data:  { "error" : {"message":"x"}}\n\n',
     event("", '"pd_reschedule"'), event("", '"recover_stop"'),
@@ -225,7 +227,9 @@ def test_an_event_that_gives_up_is_held_back_until_it_is_decided(last: bytes, si
     assert stream.out == good + bad
 
 
-@pytest.mark.parametrize("text", ['say \\"abort\\"', '{\\"error\\": 1}', "pd_reschedule", 'data: {\\"error\\"'])
+@pytest.mark.parametrize(
+    "text", ['say \\"abort\\"', '{\\"error\\": 1}', "pd_reschedule", 'data: {\\"error\\"', "event: error"]
+)
 def test_what_a_text_is_about_is_no_event(text: str) -> None:
     stream = Stream()
     stream.begin(chunk(event("a")))

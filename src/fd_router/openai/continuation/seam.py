@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ LAST: Final = b"data: [DONE]\n\n"
 STARTED_OVER: Final = "started_over"
 ERROR_EVENT: Final = "error_event"
 CUT_OFF: Final = "cut_off"
+
+_IS_NAMED_ERROR: Final = re.compile(rb"event:\s*error\b")
 
 
 def _nobody() -> int | None:
@@ -102,7 +105,7 @@ class Seam:
         fields = decode_object(data)
         if fields is None:
             return self._release() + event
-        self.broken = self._flaw(fields)
+        self.broken = ERROR_EVENT if _IS_NAMED_ERROR.match(event) else self._flaw(fields)
         return b"" if self.broken else self._join(fields)
 
     def _flaw(self, fields: Fields) -> str:

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from fd_router.http.dechunk import Dechunker
-from fd_router.routing.continuation.chunked_events import LAST_CHUNK
+from fd_router.routing.continuation.event_bytes import LAST_CHUNK
 
 _EVENT_END: Final = re.compile(rb"\n\r?\n|\r\r")
 _LONGEST_END: Final = len(b"\n\r\n")

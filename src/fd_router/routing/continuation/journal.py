@@ -6,23 +6,27 @@ there: the client never has half an event, which no continuation could complete.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, MutableSequence
 from typing import Final
 
 from fd_router.http.dechunk import dechunked
-from fd_router.routing.continuation.chunked_events import (
+from fd_router.routing.continuation.event_bytes import (
     FINISH,
-    USUAL_ENDS,
+    LOOK_OF_EVENTS,
+    NEVER,
+    NOTHING,
+    ROLE,
+    UNFINISHED,
     WHOLE,
+    WHOLE_PIECE,
+    UsualEnd,
     broken_at,
     end_of_events,
     end_of_whole,
     goes_on,
     is_foreign,
     is_harmless,
-    looks_like_events,
 )
 from fd_router.routing.continuation.event_framer import EventFramer, cuts_events
 
@@ -42,19 +46,12 @@ STEP: Final = 3 * 1024
 TAIL: Final = 8 * 1024
 """Bytes at the end of what was joined in which the last events are."""
 
-_ROLE: Final = b'"role"'
-
-_UNFINISHED: Final = re.compile(rb'"finish_reason": ?null[^0-9]{0,64}\Z')
-"""How an event of a token ends, where nothing that differs from token to token stands behind it."""
-
 _FIRST: Final = 4 * 1024
 """Bytes at most in front of an event that is still one of the first."""
 
 RECENT: Final = 6
 """Reads of a body that are kept until its end: an error in a stream, or why it ended, is among the last of them."""
 
-_NEVER: Final = b"\0 no stream ends so"
-_NOTHING: Final = slice(0)
 _NO_LIMIT: Final = 1 << 62
 
 
@@ -82,26 +79,6 @@ class JournalBudget:
         return f"<JournalBudget {self.used} of {self.limit} bytes>"
 
 
-class UsualEnd:
-    """How pieces of streams end that need no other look: as an event of a token that was seen last, of whatever stream.
-
-    Streams of one fleet mostly end their events alike: with the first one that differs it is learnt anew.
-    """
-
-    __slots__ = ("at", "end")
-
-    def __init__(self) -> None:
-        self.end = _NEVER
-        self.at = _NOTHING  # where in a piece that is
-
-    def learn(self, end: bytes) -> None:
-        """Pieces end with ``end``."""
-        self.end, self.at = end, slice(-len(end), None)
-
-    def __repr__(self) -> str:
-        return f"<UsualEnd {self.end!r}>"
-
-
 class Journal:
     """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep. ``usual``: shared with others.
 
@@ -112,7 +89,8 @@ class Journal:
 
     __slots__ = (
         "_blocks", "_budget", "_end", "_framer", "_held", "_is_aligned", "_is_broken", "_is_kept", "_is_unlearnt",
-        "_learnt", "_limit", "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "lost", "size",
+        "_learnt", "_limit", "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "is_sound", "lost",
+        "size",
     )  # fmt: skip
 
     def __init__(
@@ -144,6 +122,8 @@ class Journal:
         self._write: Callable[[bytes], None] = _forget
         self.lost = ""
         """Why nothing is kept any more, a word; "" while all is."""
+        self.is_sound = True
+        """Whether no piece so far can have told of an error, as the dialects' ``end_flaw`` understands it."""
 
     def begin(self, first: bytes) -> bytes:
         """Begin with the first bytes of the body. Returns what of them is to be handed on, with the answer's head."""
@@ -158,6 +138,7 @@ class Journal:
     def _begin(self, first: bytes) -> bytes:
         """Do the same with what isn't just one usual event."""
         end = end_of_whole(first)
+        self.is_sound = end == len(first) and not self.lost and is_harmless(first)
         if end and not self.lost and (broken := broken_at(first, end)) >= 0:
             end, self._is_broken = end_of_events(first, broken), True
         now = first[:end]
@@ -235,10 +216,11 @@ class Journal:
 
     def close(self, why: str = "closed") -> None:
         """Let go of what is kept."""
-        self.lost, self._is_kept = self.lost or why, False
+        self.lost = self.lost or why
+        self.is_sound = self._is_kept = False
         self._blocks, self._pieces = (), deque(self._pieces, RECENT)
         self._give_back()
-        self._end, self._learnt = _NOTHING, _NEVER if self._is_aligned else b""  # as any piece ends
+        self._end, self._learnt = NOTHING, NEVER if self._is_aligned else b""  # as any piece ends
         self._hold(self._held)
 
     # steps
@@ -251,11 +233,12 @@ class Journal:
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
-        if not self._held and self._is_kept and data.endswith(USUAL_ENDS) and (goes_on(data) or is_harmless(data)):
+        if not self._held and self._is_kept and data.endswith(WHOLE_PIECE) and (goes_on(data) or is_harmless(data)):
             if self._is_unlearnt and data.endswith(WHOLE):
                 self._learn(data)
             self._hand(data)
             return
+        self.is_sound = False  # as far as is known
         if self._framer is not None:
             self._frame_anew(self._framer, data)
         elif self.lost and not self._is_aligned:
@@ -309,8 +292,8 @@ class Journal:
         if self.lost or self.size - len(held) > _FIRST or len(held) > self._limit:
             return False
         before = b"".join((*self._blocks, *self._pieces))
-        has_begun = before.count(FINISH) > before.count(_ROLE)  # there was an event of a token
-        return not has_begun and looks_like_events(held)
+        has_begun = before.count(FINISH) > before.count(ROLE)  # there was an event of a token
+        return not has_begun and LOOK_OF_EVENTS.match(held) is not None
 
     def _is_told(self) -> None:
         on_broken, self._on_broken = self._on_broken, _nothing
@@ -324,13 +307,13 @@ class Journal:
     def _hold(self, rest: bytes) -> None:
         """Hold back the beginning of an event. Behind it, no piece is a usual one."""
         self._held = rest
-        self._usual = _NEVER if rest or self._framer is not None else self._learnt
+        self._usual = NEVER if rest or self._framer is not None else self._learnt
 
     def _learn(self, whole: bytes) -> None:
         """Learn how the stream's events end, from the first one that isn't the role's."""
-        if _ROLE not in whole:
+        if ROLE not in whole:
             self._is_unlearnt = False
-            usual = _UNFINISHED.search(whole, max(0, len(whole) - 96))
+            usual = UNFINISHED.search(whole, max(0, len(whole) - 96))
             if usual is not None:
                 share = self._share
                 share.learn(usual[0])
