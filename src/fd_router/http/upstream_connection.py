@@ -230,7 +230,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Tell ``listener`` of what the parser, or a step of ours, raised."""
         is_ours = isinstance(error, httptools.HttpParserCallbackError)  # a bug, as whatever else isn't the parser's
         if isinstance(error, httptools.HttpParserUpgrade):  # which would say where in the read
-            self._fail("protocol", "the answer changes to another protocol, which nobody asked for")
+            self._fail("protocol", "the answer leaves HTTP/1.1 for another protocol, which nobody asked for")
         elif isinstance(error, httptools.HttpParserError) and not is_ours:
             self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
         else:
