@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget, UsualEnd
+from fd_router.routing.continuation.event_bytes import UsualEnd
+from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget
 
 
 def event(text: str, finish: str = "null") -> bytes:
