@@ -229,7 +229,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _on_error(self, error: Exception, listener: Listener) -> None:
         """Tell ``listener`` of what the parser, or a step of ours, raised."""
         is_ours = isinstance(error, httptools.HttpParserCallbackError)  # a bug, as whatever else isn't the parser's
-        if isinstance(error, (httptools.HttpParserError, httptools.HttpParserUpgrade)) and not is_ours:
+        if isinstance(error, httptools.HttpParserUpgrade):  # which would say where in the read
+            self._fail("protocol", "the answer leaves HTTP/1.1 for another protocol, which nobody asked for")
+        elif isinstance(error, httptools.HttpParserError) and not is_ours:
             self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
         else:
             self.cancel()

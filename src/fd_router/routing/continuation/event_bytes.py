@@ -8,12 +8,17 @@ from typing import Final
 ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How a chunk ends whose last event is whole. No event has an empty line in it."""
 
+_LINE_ENDS: Final = (b"\r", b"\n2")
+"""What stands before that where the chunk is the end of a line only: of an event's last one, or of another one."""
+
 WHOLE: Final = ENDS[0]
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
-WHOLE_PIECE: Final = (WHOLE, WHOLE + LAST_CHUNK)
+WHOLE_PIECE: Final = tuple(last + WHOLE + rest for rest in (b"", LAST_CHUNK) for last in (b"}", b"]"))
 """How a piece ends that needn't be cut: behind the last chunk comes nothing that another instance could send."""
+
+_WHOLE_ONES: Final = (*WHOLE_PIECE, *(last + ENDS[1] for last in (b"}", b"]")))
 
 LOOK_OF_EVENTS: Final = re.compile(
     rb"(?:\r\n)?(?:[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n)?(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:"
@@ -30,7 +35,10 @@ FINISH: Final = b'"finish_reason"'
 
 ROLE: Final = b'"role"'
 
-_BROKEN: Final = re.compile(rb'data: ?\{ ?"error": ?[^n\s]|"finish_reason": ?"(?:abort|pd_reschedule|recover_stop)"')
+_BROKEN: Final = re.compile(
+    rb'(?m:^event:\s*error\b)|data:\s*\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error")'
+    rb'|"finish_reason"\s*:\s*"(?:abort|error|pd_reschedule|recover_stop)"'
+)
 """An event by which an instance ends an answer that isn't whole. In a text, quotes are escaped."""
 
 UNFINISHED: Final = re.compile(rb'"finish_reason": ?null[^0-9]{0,64}\Z')
@@ -69,7 +77,7 @@ def end_of_whole(data: bytes, after: int = 0) -> int:
 
     ``after``: none ends before that.
     """
-    if data.endswith(ENDS):
+    if data.endswith(_WHOLE_ONES):
         return len(data)
     end = end_of_events(data, after=after)
     return len(data) if data[end:] == LAST_CHUNK else end
@@ -78,7 +86,12 @@ def end_of_whole(data: bytes, after: int = 0) -> int:
 def end_of_events(data: bytes, before: int | None = None, *, after: int = 0) -> int:
     """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere."""
     start = max(0, after - len(ENDS[-1]))
-    return max((at + len(end) for end in ENDS if (at := data.rfind(end, start, before)) >= 0), default=0)
+    return max(_end_with(data, end, line_end, start, before) for end, line_end in zip(ENDS, _LINE_ENDS, strict=True))
+
+
+def _end_with(data: bytes, end: bytes, line_end: bytes, start: int, before: int | None) -> int:
+    at = data.rfind(end, start, before)
+    return 0 if at < 0 or data.endswith(line_end, 0, at) else at + len(end)
 
 
 def goes_on(data: bytes) -> bool:

@@ -28,6 +28,7 @@ from fd_router.routing.continuation.event_bytes import (
     is_foreign,
     is_harmless,
 )
+from fd_router.routing.continuation.event_framer import EventFramer, cuts_events
 
 HANDED_ON: Final = "handed_on"
 """Why a journal keeps nothing of which all was handed on at its owner's wish."""
@@ -87,8 +88,8 @@ class Journal:
     """
 
     __slots__ = (
-        "_blocks", "_budget", "_end", "_held", "_is_aligned", "_is_broken", "_is_unlearnt", "_learnt", "_limit",
-        "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "is_sound", "lost",
+        "_blocks", "_budget", "_end", "_framer", "_held", "_is_aligned", "_is_broken", "_is_kept", "_is_unlearnt",
+        "_learnt", "_limit", "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "is_sound", "lost",
         "size",
     )  # fmt: skip
 
@@ -116,6 +117,8 @@ class Journal:
         self._usual = self._learnt = usual.end  # how a piece ends that needs no other look; when nothing is held back …
         self._end = usual.at  # … and where that is
         self._is_unlearnt = True
+        self._is_kept = True  # as its instance frames it
+        self._framer: EventFramer | None = None  # else, if that cuts events
         self._write: Callable[[bytes], None] = _forget
         self.lost = ""
         """Why nothing is kept any more, a word; "" while all is."""
@@ -194,6 +197,8 @@ class Journal:
         held, self._held = self._held, b""
         self.close(HANDED_ON)
         self._is_broken = False
+        if self._framer is not None:
+            held += self._framer.rest()
         if held:
             self._hand(held)
 
@@ -201,15 +206,18 @@ class Journal:
         """The stream is over, ``whole`` or not: keep nothing, and nobody who could hear of it."""
         if not whole:
             self.close()
-        elif self._held:
+        elif self._held or self._framer is not None:
             self.hand_on()
         else:  # nearly always
             self._give_back()
-        self._write, self._on_broken = _forget, _nothing
+        if self._framer is not None:
+            self._framer.close()
+        self._write, self._on_broken, self._framer = _forget, _nothing, None
 
     def close(self, why: str = "closed") -> None:
         """Let go of what is kept."""
-        self.lost, self.is_sound = self.lost or why, False
+        self.lost = self.lost or why
+        self.is_sound = self._is_kept = False
         self._blocks, self._pieces = (), deque(self._pieces, RECENT)
         self._give_back()
         self._end, self._learnt = NOTHING, NEVER if self._is_aligned else b""  # as any piece ends
@@ -225,17 +233,23 @@ class Journal:
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
-        if not self._held and not self.lost and data.endswith(WHOLE_PIECE) and (goes_on(data) or is_harmless(data)):
+        if not self._held and self._is_kept and data.endswith(WHOLE_PIECE) and (goes_on(data) or is_harmless(data)):
             if self._is_unlearnt and data.endswith(WHOLE):
                 self._learn(data)
             self._hand(data)
             return
         self.is_sound = False  # as far as is known
-        held = self._held + data if self._held else data
-        if self.lost and not self._is_aligned:
+        if self._framer is not None:
+            self._frame_anew(self._framer, data)
+        elif self.lost and not self._is_aligned:
+            held = self._held + data
             self._hold(b"")  # of an event that was cut when the journal was given up
             self._hand(held)
-            return
+        else:
+            self._look_at_all(self._held + data if self._held else data)
+
+    def _look_at_all(self, held: bytes) -> None:
+        """Hand on what of the bytes behind the last whole event is whole, and hold back the rest."""
         end = 0 if self._is_broken else end_of_whole(held, len(self._held))
         if end and not self.lost and (broken := broken_at(held, end)) >= 0:
             end, self._is_broken = end_of_events(held, broken), True
@@ -249,6 +263,23 @@ class Journal:
             self._give_up("no_events")
         elif self._is_broken:
             self._is_told()
+        elif self._held and cuts_events(self._held):
+            held, self._held = self._held, b""
+            self._is_kept, self._framer = False, EventFramer()
+            self._hold(b"")
+            self._frame_anew(self._framer, held)
+
+    def _frame_anew(self, framer: EventFramer, data: bytes) -> None:
+        """Take a piece of a stream whose chunks end within events: else all of it might be held back."""
+        whole = framer.feed(data) if not self.lost or self._is_aligned else framer.feed(data) + framer.rest()
+        if whole and not self.lost and broken_at(whole, len(whole)) >= 0:
+            self._is_broken, self._held = True, whole
+            self._is_told()
+        elif whole:
+            self._hand(whole)
+        if len(framer.pending) > HOLD_LIMIT and not self._may_be_long(framer.pending):
+            self.close("event_too_long")
+            self._hand(framer.rest())
 
     def _give_up(self, why: str) -> None:
         """Hand on what is held back, and keep nothing any more."""
@@ -276,7 +307,7 @@ class Journal:
     def _hold(self, rest: bytes) -> None:
         """Hold back the beginning of an event. Behind it, no piece is a usual one."""
         self._held = rest
-        self._usual = NEVER if rest else self._learnt
+        self._usual = NEVER if rest or self._framer is not None else self._learnt
 
     def _learn(self, whole: bytes) -> None:
         """Learn how the stream's events end, from the first one that isn't the role's."""
