@@ -216,7 +216,7 @@ def _texts(fields: RequestFields) -> list[str]:
     elif isinstance(fields.prompt, str):
         texts = [fields.prompt.strip()]
     else:
-        prompts = fields.prompt or ()
+        prompts = fields.prompt or []
         # By the ends, else in C: there may be half a million tokens instead.
         are_tokens = bool(prompts) and type(prompts[0]) is type(prompts[-1]) is int
         has_texts = not are_tokens and str in set(map(type, prompts))
