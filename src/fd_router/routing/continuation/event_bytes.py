@@ -44,10 +44,6 @@ _BROKEN: Final = re.compile(
 UNFINISHED: Final = re.compile(rb'"finish_reason": ?null[^0-9]{0,64}\Z')
 """How an event of a token ends, where nothing that differs from token to token stands behind it."""
 
-_GOES_ON: Final = b'"finish_reason":null'
-_NEAR_END: Final = 160
-"""Bytes at the end of a piece in which that says that its last event, and so all of it, is no end."""
-
 NEVER: Final = b"\0 no stream ends so"
 NOTHING: Final = slice(0)
 
@@ -92,12 +88,6 @@ def end_of_events(data: bytes, before: int | None = None, *, after: int = 0) -> 
 def _end_with(data: bytes, end: bytes, line_end: bytes, start: int, before: int | None) -> int:
     at = data.rfind(end, start, before)
     return 0 if at < 0 or data.endswith(line_end, 0, at) else at + len(end)
-
-
-def goes_on(data: bytes) -> bool:
-    """Return whether the last event of ``data``, which ends with it, is one behind which others come."""
-    at = data.rfind(_GOES_ON, len(data) - _NEAR_END)
-    return at >= 0 and data.find(b"\n", at) == len(data) - len(WHOLE)
 
 
 def is_foreign(beginning: bytes) -> bool:

@@ -24,7 +24,6 @@ from fd_router.routing.continuation.event_bytes import (
     broken_at,
     end_of_events,
     end_of_whole,
-    goes_on,
     is_foreign,
     is_harmless,
 )
@@ -233,7 +232,7 @@ class Journal:
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
-        if not self._held and self._is_kept and data.endswith(WHOLE_PIECE) and (goes_on(data) or is_harmless(data)):
+        if not self._held and self._is_kept and data.endswith(WHOLE_PIECE) and is_harmless(data):
             if self._is_unlearnt and data.endswith(WHOLE):
                 self._learn(data)
             self._hand(data)
