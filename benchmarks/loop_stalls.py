@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,15 +58,17 @@ asyncio.run(main())
 
 CLIENT = """
 import http.client, json, sys
-port, method, path, body, headers, times = sys.argv[1:]
-data = open(body, "rb").read()
-connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=120)
-for number in range(int(times)):
-    sent = data.replace(b"@@", b"%d" % number).replace(b"##", b"%d.%d" % divmod(number, 250))
-    connection.request(method, path, sent or None, json.loads(headers))
-    answer = connection.getresponse()
-    answer.read()
-print(answer.status)
+for line in sys.stdin:
+    port, method, path, body, headers, times = json.loads(line)
+    data = open(body, "rb").read()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    for number in range(times):
+        sent = data.replace(b"@@", b"%d" % number).replace(b"##", b"%d.%d" % divmod(number, 250))
+        connection.request(method, path, sent or None, headers)
+        answer = connection.getresponse()
+        answer.read()
+    connection.close()
+    print(answer.status, flush=True)
 """
 
 KEY = "sk-" + "a" * 40
@@ -292,51 +294,66 @@ async def _measure(
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     read = lambda: load(str(path), {}, {})  # noqa: E731
-    loaded = read()
-    log = open_log(**{name: getattr(loaded.config.log, name) for name in loaded.config.log.__struct_fields__})
-    router = Router(loaded.config, log, read)
-    await router.start()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)  # as ``app.process`` does
-    try:
-        await asyncio.to_thread(_wait_until_healthy, port, arguments.instances)
-        heart = Heart(asyncio.get_running_loop())
-        rows = []
-        chosen = [x for x in (pair_cases(scale) if splitwise else cases(scale)) if arguments.only in x.name]
-        for case in [WARM_UP, *chosen]:
-            (directory / "body").write_bytes(case.body().replace(b"{port}", b"%d" % instance_port))
-            held, status = [], 0
-            for _ in range(arguments.rounds):
-                if case.prepare is not None:
-                    case.prepare(fleet)
-                await asyncio.sleep(0.2)
-                heart.longest = 0.0
-                status = await _ask(port, case, directory / "body", instance_port)
-                await asyncio.sleep(0.05)
-                held.append(heart.longest)
-            if case is not WARM_UP:
-                rows.append((case.name, status, min(held) * 1000))
-        return rows
-    finally:
-        await router.stop()
-        log.close()
+    async with Client.start(port, instance_port) as client:  # first: what there is now is small
+        loaded = read()
+        log = open_log(**{name: getattr(loaded.config.log, name) for name in loaded.config.log.__struct_fields__})
+        router = Router(loaded.config, log, read)
+        await router.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 0, 500)  # as ``app.process`` does
+        try:
+            await asyncio.to_thread(_wait_until_healthy, port, arguments.instances)
+            heart = Heart(asyncio.get_running_loop())
+            rows = []
+            chosen = [x for x in (pair_cases(scale) if splitwise else cases(scale)) if arguments.only in x.name]
+            for case in [WARM_UP, *chosen]:
+                (directory / "body").write_bytes(case.body().replace(b"{port}", b"%d" % instance_port))
+                held, status = [], 0
+                for _ in range(arguments.rounds):
+                    if case.prepare is not None:
+                        case.prepare(fleet)
+                    await asyncio.sleep(0.2)
+                    heart.longest = 0.0
+                    status = await client.ask(case, directory / "body")
+                    await asyncio.sleep(0.05)
+                    held.append(heart.longest)
+                if case is not WARM_UP:
+                    rows.append((case.name, status, min(held) * 1000))
+            return rows
+        finally:
+            await router.stop()
+            log.close()
 
 
-async def _ask(port: int, case: Case, body: Path, instance_port: int) -> int:
-    """Ask from another process, whose time doesn't count."""
-    headers = {"Authorization": f"Bearer {KEY}", **dict(case.headers)}
-    asked = [
-        str(port),
-        case.method,
-        case.path.replace("{port}", str(instance_port)),
-        str(body),
-        json.dumps(headers),
-        str(case.times),
-    ]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", CLIENT, *asked, stdout=subprocess.PIPE)
-    answer, _ = await process.communicate()
-    return int(answer)
+class Client:
+    """Asks from another process, whose time doesn't count; one for all, since to start one holds a large process up."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, instance_port: int) -> None:
+        self._process = process
+        self._port, self._instance_port = port, instance_port
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, port: int, instance_port: int) -> AsyncIterator[Client]:
+        """Run one."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", CLIENT, stdin=pipe, stdout=pipe)
+        try:
+            yield cls(process, port, instance_port)
+        finally:
+            process.kill()
+            await process.wait()
+
+    async def ask(self, case: Case, body: Path) -> int:
+        """Send a request and return its answer's status."""
+        path = case.path.replace("{port}", str(self._instance_port))
+        headers = {"Authorization": f"Bearer {KEY}", **dict(case.headers)}
+        asked = [self._port, case.method, path, str(body), headers, case.times]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+        return int(await self._process.stdout.readline())
 
 
 def _wait_until_healthy(port: int, number: int) -> None:

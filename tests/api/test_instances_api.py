@@ -140,3 +140,24 @@ async def test_a_ban_that_is_no_time(api, ask, registry, describe, text: str) ->
     with pytest.raises(HttpError, match=rf"ban_secs: '{text}' is not a number from 0 to"):
         await api(ask, "DELETE", f"/instances/{KEY}", query=f"ban_secs={text}")
     assert registry.get(KEY) is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("GET", "/instances", "there are none here"),
+        ("GET", f"/instances/{KEY}", "there are none here"),
+        ("DELETE", f"/instances/{KEY}", "it may be ban_secs"),
+        ("POST", f"/instances/{KEY}/drain", "it may be deadline_secs"),
+        ("POST", f"/instances/{KEY}/undrain", "there are none here"),
+    ],
+)
+async def test_a_parameter_that_is_not_known_is_refused_and_nothing_changes(
+    api, ask, registry, describe, method: str, path: str, known: str
+) -> None:
+    instance = registry.register(describe(8000))
+    with pytest.raises(HttpError, match=f"unknown query parameter 'dead_line'; {known}") as refusal:
+        await api(ask, method, path, query="ban_secs&dead_line=1" if method == "DELETE" else "dead_line=1")
+    assert (refusal.value.status, refusal.value.code) == (400, "unknown_parameter")
+    assert registry.get(KEY) is instance
+    assert not instance.is_draining

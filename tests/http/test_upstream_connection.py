@@ -136,6 +136,11 @@ class TestAnswers:
         assert line.transport.aborted
         assert line.owner.events == ["opened", "closed"]
 
+    def test_what_changes_to_another_protocol_says_so(self, step: int) -> None:
+        switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\nxyz"
+        _, listener = exchange(switching, step)
+        assert "another protocol" in listener.detail
+
     def test_a_broken_chunk_fails_in_mid_answer(self, step: int) -> None:
         line, listener = exchange(CHUNKED + b"1\r\na\r\n", step)
         line.receive(b"xyz\r\n")

@@ -10,7 +10,7 @@ from fd_router.routing.continuation.journal import JournalBudget
 from fd_router.routing.continuation.keeper import StreamKeeper
 from tests.support.exact_engine import TIGHT, ExactEngine, Step, events_of
 from tests.support.fake_transport import FakeTransport
-from tests.support.rig import PATH, STREAM_HEAD, Rig
+from tests.support.rig import STREAM_HEAD, Rig
 
 BODY = json.dumps(
     {"prompt": "Say it:", "stream": True, "return_token_ids": True, "stream_options": {"include_usage": True}}
@@ -25,7 +25,7 @@ class StreamRig(Rig):
         super().__init__(instances, **settings)
         self.budget = JournalBudget(1 << 20)
         metrics = self.telemetry.metrics.continuations
-        self.change(streams={PATH: StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False)})
+        self.change(streams=StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False))
         self.engine = ExactEngine("openai", steps)
         self.at = 0  # connections that were looked at
 

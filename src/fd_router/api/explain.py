@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs
 
 import msgspec
 
+from fd_router.api.query import read_query
 from fd_router.errors import BadRequestError, NoInstanceError
 from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.instances.instance import Health, Instance, Readiness
@@ -79,12 +79,12 @@ class ExplainApi:
 
     def _endpoint(self, request: Request) -> Endpoint:
         """Tell for which endpoint the request is: as the query says, else by its shape."""
-        given = parse_qs(request.head.query).get("path")
+        given = read_query(request, "path").get("path") or None
         if given is None:
             return CHAT if _has_messages(request.body) else COMPLETIONS
-        if (endpoint := self._endpoints.get(given[-1])) is None:
+        if (endpoint := self._endpoints.get(given)) is None:
             allowed = " or ".join(self._endpoints)
-            raise BadRequestError(f"path is {given[-1][:80]!r}; it may be {allowed}, or be left out")
+            raise BadRequestError(f"path is {given[:80]!r}; it may be {allowed}, or be left out")
         return endpoint
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
+from fd_router.api.query import read_query, read_seconds
 from fd_router.errors import BadRequestError
 from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.instances.instance import Instance
@@ -62,12 +62,14 @@ class InstancesApi:
             "/instances/{key}/undrain": {"POST": self._undrain},
         }
 
-    async def _list(self, _request: Request) -> Response:
+    async def _list(self, request: Request) -> Response:
+        read_query(request)
         members = map(self._entry, self._registry.all())
         removed_in_use = (self._entry(instance, removed=True) for instance in self._registry.removed_in_use())
         return json_response(200, {"instances": await json_entries(chain(members, removed_in_use))})
 
     async def _get(self, request: Request) -> Response:
+        read_query(request)
         key = _key(request)
         if (instance := self._registry.get(key)) is not None:
             return json_response(200, self._entry(instance))
@@ -77,13 +79,14 @@ class InstancesApi:
         raise _unknown(key)
 
     async def _drain(self, request: Request) -> Response:
-        deadline_secs = _seconds(request, "deadline_secs", MAX_DEADLINE_SECS)
+        deadline_secs = read_seconds(request, "deadline_secs", MAX_DEADLINE_SECS)
         instance = self._set_draining(_key(request), draining=True)
         if deadline_secs is not None:
             self._deadlines.drain_by(instance, deadline_secs)
         return json_response(200, self._entry(instance))
 
     async def _undrain(self, request: Request) -> Response:
+        read_query(request)
         return json_response(200, self._entry(self._set_draining(_key(request), draining=False)))
 
     def _set_draining(self, key: str, *, draining: bool) -> Instance:
@@ -93,7 +96,7 @@ class InstancesApi:
         return instance
 
     async def _remove(self, request: Request) -> Response:
-        key, ban_secs = _key(request), _seconds(request, "ban_secs", MAX_BAN_SECS) or 0.0
+        key, ban_secs = _key(request), read_seconds(request, "ban_secs", MAX_BAN_SECS) or 0.0
         instance = self._registry.remove(key, "removed by an admin")
         if instance is None and not ban_secs:
             raise _unknown(key)
@@ -133,17 +136,3 @@ def _unknown(key: str) -> BadRequestError:
     return BadRequestError(
         f"There is no instance {key}; GET /instances lists the keys (host_ip:port)", status=404, code="no_such_instance"
     )
-
-
-def _seconds(request: Request, name: str, most: float) -> float | None:
-    """Return a number of the query, None if it isn't there. Raises BadRequestError."""
-    text = parse_qs(request.head.query, keep_blank_values=True).get(name, [None])[-1]
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= most:
-        raise BadRequestError(f"{name}: {text[:80]!r} is not a number from 0 to {most}")
-    return seconds

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from fd_router.api.query import read_query
 from fd_router.http.messages import Request, Response, Routes, json_response
 
 
@@ -32,7 +33,8 @@ class Outcome(msgspec.Struct, frozen=True):
 def reload_routes(reload: Callable[[], Awaitable[Outcome]]) -> Routes:
     """Return the handler that has ``reload`` read everything anew."""
 
-    async def answer(_request: Request) -> Response:
+    async def answer(request: Request) -> Response:
+        read_query(request)
         outcome = await reload()
         status = "unchanged" if outcome.problems else "reloaded"
         return json_response(400 if outcome.problems else 200, {"status": status} | msgspec.structs.asdict(outcome))

@@ -15,7 +15,7 @@ from fd_router.app.models import build_models
 from fd_router.app.runtime import Run, Runtime
 from fd_router.app.scheduling import Scheduling
 from fd_router.app.stored import paired_or_kept, stored_starters
-from fd_router.app.streams import build_streams
+from fd_router.app.streams import at_endpoint, build_streams
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.connection_pool import Pools
 from fd_router.http.server_context import ServerState
@@ -184,16 +184,16 @@ def _alone_below(runtime: Runtime) -> int:
 
 def _start_pair(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:
     kind = PairRequest if endpoint.kind == "chat" else OtherEndpointPairRequest
-    return partial(kind, PairContext(endpoint=endpoint, select_pair=default.select_pair, **shared))
+    return partial(kind, PairContext(select_pair=default.select_pair, **at_endpoint(endpoint, shared)))
 
 
 def _start_storing(
     default: GroupScheduler, answers: StoredAnswers, shared: dict[str, Any], endpoint: Endpoint
 ) -> StartRequest:
     select_pair = default.select_pair
-    context = StoringPairContext(endpoint=endpoint, select_pair=select_pair, answers=answers, **shared)
+    context = StoringPairContext(select_pair=select_pair, answers=answers, **at_endpoint(endpoint, shared))
     return partial(StoringPairRequest, context)
 
 
 def _start_single(default: GroupScheduler, shared: dict[str, Any], endpoint: Endpoint) -> StartRequest:
-    return partial(SingleInstanceRequest, SingleContext(endpoint=endpoint, select=default.select, **shared))
+    return partial(SingleInstanceRequest, SingleContext(select=default.select, **at_endpoint(endpoint, shared)))

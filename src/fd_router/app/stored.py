@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from fd_router.app.endpoints import Starter
+from fd_router.app.streams import at_endpoint
 from fd_router.errors import HttpError
 from fd_router.http.client_stream import ClientStream, ProxiedRequest, StartRequest
 from fd_router.http.messages import Request
@@ -32,12 +33,12 @@ def stored_starters(
     shared = {**shared, "answers": answers, "find_instance": registry.get}
 
     def stateful(endpoint: Endpoint) -> StartRequest:
-        return partial(StoredAnswerRequest, StoredContext(endpoint=endpoint, select=select, **shared))
+        return partial(StoredAnswerRequest, StoredContext(select=select, **at_endpoint(endpoint, shared)))
 
     def stored(endpoint: Endpoint) -> StartRequest:
         segments = endpoint.path.split("/")
         at = next(place for place, segment in enumerate(segments) if segment.startswith("{"))
-        context = StoredContext(endpoint=endpoint, select=select_any, id_segment=at, **shared)
+        context = StoredContext(select=select_any, id_segment=at, **at_endpoint(endpoint, shared))
         return partial(StoredAnswerRequest, context)
 
     return {"stateful": stateful, "stored": stored}

@@ -23,10 +23,12 @@ def dechunked(body: bytes) -> bytes:
 class Dechunker:
     """Takes a chunked body's bytes as they come and gives the content to ``write``."""
 
-    __slots__ = ("_parser", "_write")
+    __slots__ = ("_parser", "_write", "is_over")
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
+        self.is_over = False
+        """Whether the last chunk has come, and the trailers behind it."""
         self._parser = httptools.HttpResponseParser(self)
         self._parser.feed_data(_HEAD)
 
@@ -41,3 +43,7 @@ class Dechunker:
     def on_body(self, content: bytes) -> None:
         """Called by the parser."""
         self._write(content)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self.is_over = True

@@ -117,11 +117,16 @@ def json_response(status: int, value: Any, headers: tuple[tuple[str, str], ...] 
     return Response(status, _as_json(value), headers=headers)
 
 
+def json_entry(value: Any) -> msgspec.Raw:
+    """Write a part of what a ``json_response`` is to hold."""
+    return msgspec.Raw(_as_json(value))
+
+
 async def json_entries(entries: Iterable[Any]) -> list[msgspec.Raw]:
     """Write the entries of a long list as JSON, to be put into a ``json_response``, while others have a turn."""
     written, pace = [], Pace()
     for entry in entries:
-        written.append(msgspec.Raw(_as_json(entry)))
+        written.append(json_entry(entry))
         await pace.breathe()
     return written
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from functools import partial
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,6 +28,26 @@ class Pace:
         if time.perf_counter() - self._since > SLICE_SECS:
             await asyncio.sleep(0)
             self._since = time.perf_counter()
+
+
+async def paced(work: Generator[None, None, R]) -> R:
+    """Do ``work``, which yields where a slice may end, and return what it returns."""
+    pace = Pace()
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return cast("R", end.value)
+        await pace.breathe()
+
+
+def in_slices(work: Iterator[None], later: Callable[[float, Callable[[], None]], object]) -> None:
+    """Do ``work``, which yields where a slice may end: the first slice now, each other one when ``later`` calls."""
+    until = time.perf_counter() + SLICE_SECS
+    for _ in work:
+        if time.perf_counter() > until:
+            later(0.0, partial(in_slices, work, later))
+            return
 
 
 async def gather_few(ask: Callable[[T], Awaitable[R]], whom: Iterable[T], at_once: int) -> list[R]:

@@ -28,6 +28,10 @@ from fd_router.http.upstream_contract import Listener, Owner
 from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import Buffers, Outlet
 
+_FIRST_LINE = b"HTTP/1.1 "
+_INTERIM = ord("1")
+"""How an answer begins nearly always, and what its status doesn't begin with."""
+
 
 def _nothing() -> int:
     return 0
@@ -225,7 +229,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _on_error(self, error: Exception, listener: Listener) -> None:
         """Tell ``listener`` of what the parser, or a step of ours, raised."""
         is_ours = isinstance(error, httptools.HttpParserCallbackError)  # a bug, as whatever else isn't the parser's
-        if isinstance(error, (httptools.HttpParserError, httptools.HttpParserUpgrade)) and not is_ours:
+        if isinstance(error, httptools.HttpParserUpgrade):  # which would say where in the read
+            self._fail("protocol", "the answer leaves HTTP/1.1 for another protocol, which nobody asked for")
+        elif isinstance(error, httptools.HttpParserError) and not is_ours:
             self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
         else:
             self.cancel()
@@ -298,9 +304,10 @@ class UpstreamConnection(asyncio.Protocol):
         if head.status < 200:  # a final one, or it would not be here
             self._fail("protocol", f"the answer's status is {head.status}")
             return
-        data = after_interim_heads(data)
+        if is_odd := data[:9] != _FIRST_LINE or data[9] == _INTERIM:
+            data = after_interim_heads(data)
         at = data.index(END_OF_HEAD) + 4
-        if why := reader.unfit or why_unfit(head, data, at):
+        if why := reader.unfit or (why_unfit(head, data, at) if is_odd or at > MAX_HEAD else ""):
             self._fail("protocol", why)
             return
         if not (reader.is_complete or has_begun(head, data[at:])):

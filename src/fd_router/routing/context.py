@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -42,7 +41,7 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     hope_secs: Callable[[], float] = _no_hope  # how long a probe may take that may bring an instance back; 0: none
     prepare: Prepare | None = None  # what must happen before a selection
     queue: RequestQueue | None = None  # where requests wait for room
-    streams: Mapping[str, StreamKeeper] = MappingProxyType({})  # by path: of streams that survive their instance
+    streams: StreamKeeper | None = None  # that survive their instance
     gate: ApiKeyGate | None = None  # where requests show their API keys
     models: ModelSwitch = msgspec.field(default_factory=ModelSwitch)  # whether several models have to be told apart
     precedence: PrecedenceReader | None = None  # where a policy lets requests wait by it

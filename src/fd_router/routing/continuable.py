@@ -14,8 +14,9 @@ from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
+from fd_router.routing.continuation.event_bytes import LAST_CHUNK, WHOLE
 from fd_router.routing.continuation.id_filter import ChunkedIdFilter, IdFilter, PlainIdFilter
-from fd_router.routing.continuation.journal import HANDED_ON, LAST_CHUNK, WHOLE, Journal
+from fd_router.routing.continuation.journal import HANDED_ON, Journal
 from fd_router.routing.continuation.keeper import MOST_READ, StreamKeeper
 from fd_router.routing.continuation.stream import StreamContinuation
 from fd_router.routing.phase import ENDED, STREAMING
@@ -34,19 +35,9 @@ class ContinuableRequest(RequestThatIsRead):
     is_abort_asked: bool  # by /v1/abort_requests: an engine that does so is right
     _continuation: StreamContinuation | None  # once it did
 
-    @property
-    def _streams(self) -> StreamKeeper | None:
-        context = self._context
-        return context.streams.get(context.endpoint.path)
-
-    def _ask_for_ids(self) -> None:
-        """Have the stream tell its token ids, if it shall go on by these only, and the client doesn't ask itself."""
-        if (streams := self._streams) is not None:
-            self._asks = streams.asks(self._request)
-
     def _body_for(self, dialect: Dialect) -> Body:
         """Return the body for an instance of ``dialect``: the client's, or one that asks for ids as well."""
-        streams = self._streams
+        streams = self._context.streams
         self._has_asked = self._asks and streams is not None and dialect.ways.tells_ids(chat=streams.chat)
         body = self._asked_body
         return asking_ids(body) if self._has_asked else body
@@ -60,7 +51,7 @@ class ContinuableRequest(RequestThatIsRead):
 
     def _open_journal(self, head: ResponseHead) -> Journal | None:
         """Return what keeps the stream that begins with ``head``; None if it shall break with its instance."""
-        streams = self._streams
+        streams = self._context.streams
         if streams is None or not head.chunked or head.status != 200:
             return None
         self._journal = streams.open(self._request, self.on_stream_broken, aligned=self._has_asked)
@@ -146,7 +137,7 @@ class ContinuableRequest(RequestThatIsRead):
 
     def _make_continuation(self, instance: Instance) -> StreamContinuation | None:
         """Make what goes on behind what ``instance`` has sent; None, and told to log and metric, if nothing can."""
-        journal, streams, completion = self._journal, self._streams, self._completion
+        journal, streams, completion = self._journal, self._context.streams, self._completion
         if journal is None or streams is None or completion is None:
             self._was_not_kept(streams)
             return None
@@ -274,9 +265,9 @@ class ContinuableRequest(RequestThatIsRead):
         journal, continuation = self._journal, self._continuation
         self._journal = self._continuation = None  # no cycles: what is over is freed at once
         try:
-            if continuation is not None:
-                continuation.cancel()
-        finally:
             if journal is not None:
                 self.record.bytes_out += journal.size
                 journal.end(whole=outcome == "completed" and continuation is None)
+        finally:
+            if continuation is not None:
+                continuation.cancel()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
+from fd_router.engines.dialect import Dialect
 from fd_router.errors import (
     HttpError,
     NoInstanceError,
@@ -107,8 +108,8 @@ class RoutedRequest(ContinuableRequest):
             request, completion.req_id, completion.session_id, completion.request_id
         )
         record.stream = stream = completion.stream
-        if stream:
-            self._ask_for_ids()
+        if stream and context.streams is not None:
+            self._asks = context.streams.asks(request)
         if completion.request_id:
             self._track(completion.request_id)
         explains = context.explain_header
@@ -234,10 +235,12 @@ class RoutedRequest(ContinuableRequest):
 
     def _judge_end(self, instance: Instance) -> str:
         """Note what is wrong with the answer that was passed on, and return it; "" when nothing is."""
-        recent, journal = self._recent, self._journal
+        recent, journal, dialect = self._recent, self._journal, instance.dialect
         if len(recent) == 1 and not self.record.stream:  # nearly always, and it was judged by all of it
             return ""
-        flaw = instance.dialect.judge_end(b"".join(recent) if journal is None else journal.recent())
+        if journal is not None and journal.is_sound and type(dialect).judge_end is Dialect.judge_end:
+            return ""  # by what the journal has looked for
+        flaw = dialect.judge_end(b"".join(recent) if journal is None else journal.recent())
         if not flaw or self.is_abort_asked:
             return ""
         self.record.flaw, self.record.outcome = flaw, "failed"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
+
+import pytest
 
 from fd_router.admission.allowance import Allowance
 from fd_router.admission.keys import ApiKey
@@ -20,6 +23,7 @@ from fd_router.telemetry.record import RequestRecord
 from tests.support.fake_transport import FakeLoop
 from tests.support.rig import make_instance, make_telemetry
 from tests.support.scheduling_fakes import AskedGroup, FakeRequest
+from tests.support.turns import slice_finely
 
 PROMPT = "a prompt that nobody may read"
 
@@ -37,8 +41,9 @@ class Outlet:
 
     def send(self, events: bytes) -> bool:
         self.text += events.decode()
-        lines = dict(line.partition(": ")[::2] for line in events.decode().strip().splitlines())
-        self.events.append((lines["event"], json.loads(lines["data"])))
+        for event in events.decode().strip().split("\n\n"):
+            lines = dict(line.partition(": ")[::2] for line in event.splitlines())
+            self.events.append((lines["event"], json.loads(lines["data"])))
         return True
 
     def end(self) -> None:
@@ -77,7 +82,8 @@ class Place:
 
     def look(self, *, sees_all: bool = True) -> Outlet:
         outlet = Outlet()
-        outlet.leave = self.feed.watch(outlet, lambda: self.level if sees_all else False, hello_event({"x": 1}))
+        first = hello_event({"x": 1}) + asyncio.run(self.feed.snapshot(sees_all=sees_all))
+        outlet.leave = self.feed.watch(outlet, lambda: self.level if sees_all else False, first)
         return outlet
 
     def serve(self, status: int = 200) -> None:
@@ -180,3 +186,26 @@ def test_a_scrape_between_two_frames_takes_nothing_from_them() -> None:
     place.serve()
     place.loop.advance(1.0)
     assert outlet.events[-1][1]["traffic"]["rate"] == 2.0
+
+
+def test_a_large_fleet_s_frame_is_made_in_slices_and_counts_for_who_is_there_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slice_finely(monkeypatch)
+    place = Place()
+    first, others = place.look(), []
+
+    def change_places() -> None:
+        assert first.leave is not None
+        first.leave()
+        others.append(place.look())
+
+    place.loop.call_later(1.0, change_places)  # behind the first slice
+    place.loop.advance(1.0)
+    (second,) = others
+    assert (len(first.events), len(second.events)) == (2, 2)  # that second's frame is nobody's any more
+    place.serve()
+    place.loop.advance(1.0)
+    assert second.events[-1][1]["traffic"]["rate"] == 1.0
+    place.loop.advance(1.0)
+    assert len(second.events) == 4

@@ -38,6 +38,15 @@ def objects(out: bytes) -> list[dict[str, Any]]:
     return [json.loads(payload(one)) for one in EventSplitter().feed(out) if payload(one) != b"[DONE]"]
 
 
+class TestSplitter:
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+    def test_lines_may_end_in_three_ways_and_a_stream_begin_with_a_mark(self, end: bytes) -> None:
+        stream = b"\xef\xbb\xbf" + (b"data: 1\n\n: ping\n\nevent: a\ndata:2\ndata:  3\n\ndata: [D").replace(b"\n", end)
+        splitter = EventSplitter()
+        assert [payload(one) for one in splitter.feed(stream)] == [b"1", b"", b"2\n3"]
+        assert splitter.pending == b"data: [D"
+
+
 class TestHead:
     def test_events_are_those_of_the_first_stream(self) -> None:
         (one,) = objects(seam_behind("Hello").feed(event(", you", system_fingerprint="fp")))
@@ -72,10 +81,31 @@ class TestStartingOver:
         assert texts(seam.feed(event("", finish="stop") + DONE)) == ["Once", ""]
         assert seam.is_done
 
-    def test_a_stream_that_ends_without_a_word(self) -> None:
+
+class TestEnd:
+    def test_a_stream_that_ends_without_a_word_is_not_whole(self) -> None:
         seam = seam_behind("Once upon a time", beginning="Once upon a time")
         assert seam.feed(event("Once")) == b""
-        assert texts(seam.end()) == ["Once"]
+        assert seam.end() == b""
+        assert seam.broken == "cut_off"
+
+    def test_one_that_says_why_is_whole_without_a_last_event(self) -> None:
+        seam = seam_behind("Once")
+        assert texts(seam.feed(event(" more", finish="stop"))) == [" more"]
+        assert (seam.end(), seam.broken) == (b"", "")
+
+    @pytest.mark.parametrize("last", [event(" more", finish="stop"), event(" more") + DONE])
+    def test_the_empty_line_behind_the_last_event_may_be_missing(self, last: bytes) -> None:
+        seam = seam_behind("Once")
+        out = seam.feed(last[:-2])
+        assert texts(out + seam.end()) == [" more"]
+        assert not seam.broken
+
+    @pytest.mark.parametrize("answer", [b"", b'{"choices": []}', b"<html>\n\n", b'\x1f\x8b\x08"\n\n\0'])
+    def test_what_is_no_stream_is_not_shown(self, answer: bytes) -> None:
+        seam = seam_behind("Once")
+        assert seam.feed(answer) + seam.end() == b""
+        assert seam.broken == "cut_off"
 
 
 class TestBroken:
@@ -85,6 +115,8 @@ class TestBroken:
             (event("", finish="abort"), "abort"),
             (event("", finish="pd_reschedule"), "pd_reschedule"),
             (b'data: {"error": {"message": "dead"}}\n\n', "error_event"),
+            (b'data: {"object": "error", "message": "dead"}\n\n', "error_event"),
+            (b'event: error\ndata: {"message": "dead"}\n\n', "error_event"),
         ],
     )
     def test_the_second_instance_gives_up_too(self, last: bytes, why: str) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget, UsualEnd
+from fd_router.http.dechunk import dechunked
+from fd_router.openai.continuation.event_splitter import EventSplitter
+from fd_router.routing.continuation.event_bytes import UsualEnd
+from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget
 
 
 def event(text: str, finish: str = "null") -> bytes:
@@ -25,12 +28,17 @@ class Stream:
     """A journal, and what becomes of its bytes."""
 
     def __init__(
-        self, limit: int = 1 << 20, budget: JournalBudget | None = None, usual: UsualEnd | None = None
+        self,
+        limit: int = 1 << 20,
+        budget: JournalBudget | None = None,
+        usual: UsualEnd | None = None,
+        *,
+        aligned: bool = False,
     ) -> None:
         self.sent: list[bytes] = []
         self.broken = 0
         self.budget = budget or JournalBudget(1 << 20)
-        self.journal = Journal(self.budget, limit, self.on_broken, usual or UsualEnd())
+        self.journal = Journal(self.budget, limit, self.on_broken, usual or UsualEnd(), aligned=aligned)
 
     def on_broken(self) -> None:
         self.broken += 1
@@ -109,8 +117,97 @@ def test_a_short_event_that_gives_up_is_found_behind_one_that_goes_on(error: byt
     assert stream.out == good + good
 
 
+class TestChunksThatEndAnywhere:
+    """A proxy may cut an engine's chunks by their size, or send each line in one of its own."""
+
+    @pytest.mark.parametrize("size", [1, 2, 50, 100, 120])
+    @pytest.mark.parametrize("blank", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n"])
+    def test_an_event_is_handed_on_with_the_chunk_that_ends_it(self, size: int, blank: bytes) -> None:
+        events = [event(text)[:-2] + blank for text in "abcde"]
+        stream, content = Stream(), b"".join(events)
+        stream.begin(chunk(events[0]))
+        for at in range(len(events[0]), len(content), size):
+            stream.journal.feed(chunk(content[at : at + size]))
+            told = content[: at + size]
+            assert len(stream.journal.content()) >= told.rfind(blank) + len(blank)
+            assert not EventSplitter().feed(content[len(stream.journal.content()) : at + size])
+        assert stream.journal.content() == content
+        stream.journal.feed(b"0\r\nX-T: 1\r\n\r\n")
+        stream.journal.end(whole=True)
+        assert dechunked(stream.out) == content
+        assert stream.out.rpartition(b"\n0\r\n")[2] in {b"\r\n", b"X-T: 1\r\n\r\n"}
+        assert stream.budget.used == 0
+
+    @pytest.mark.parametrize("pieces", [(b"\n", b"\n"), (b"\r\n", b"\r\n"), (b"\n\n",), (b"\r", b"\n", b"\r\n")])
+    def test_an_event_is_not_whole_before_its_empty_line(self, pieces: tuple[bytes, ...]) -> None:
+        stream, good = Stream(), event("a")
+        stream.begin(chunk(good))
+        stream.journal.feed(chunk(event("b")[:-2]))
+        for piece in pieces:
+            assert stream.out == chunk(good)
+            stream.journal.feed(chunk(piece))
+        assert dechunked(stream.out) == good + event("b")[:-2] + b"".join(pieces)
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_an_event_that_gives_up(self, whole: bool) -> None:
+        last = b'data: {"error":{"message":"dead"}}\n\n'
+        stream, content = Stream(), event("a") + event("b") + last + b"data: [DONE]\n\n"
+        pieces = [chunk(content[at : at + 70]) for at in range(0, len(content), 70)]
+        stream.begin(pieces[0])
+        for piece in pieces[1:]:
+            stream.journal.feed(piece)
+            if stream.broken == 1:
+                assert stream.journal.content() == event("a")  # what came with it is generated once more
+                stream.broken = 2
+                stream.journal.hand_on()
+        stream.journal.feed(b"0\r\n\r\n")
+        stream.journal.end(whole=whole)
+        assert stream.broken == 2
+        assert dechunked(stream.out) == content
+        assert stream.out.endswith(b"0\r\n\r\n")
+
+    @pytest.mark.parametrize("limit", [0, 2 * STEP, 1 << 20])
+    @pytest.mark.parametrize("aligned", [True, False])
+    @settings(max_examples=30)
+    @given(
+        chunks=st.lists(st.integers(min_value=1, max_value=300), min_size=1),
+        reads=st.lists(st.integers(min_value=1, max_value=400), min_size=1),
+    )
+    def test_nothing_is_lost(self, limit: int, aligned: bool, chunks: list[int], reads: list[int]) -> None:
+        content = b"".join(event("x" * (number * 37 % 200)) for number in range(60)) + b"data: [DONE]\n\n"
+        framed, at = b"", 0
+        for number in range(len(content)):
+            size = chunks[number % len(chunks)]
+            framed += chunk(content[at : at + size]) if at < len(content) else b""
+            at += size
+        framed += b"0\r\n\r\n"
+        stream, at = Stream(limit, aligned=aligned), reads[0]
+        stream.begin(framed[:at])
+        for number in range(1, len(framed)):
+            stream.journal.feed(framed[at : at + reads[number % len(reads)]])
+            at += reads[number % len(reads)]
+            if at >= len(framed):
+                break
+        stream.journal.end(whole=True)
+        assert dechunked(stream.out) == content
+        assert stream.out.endswith(b"0\r\n\r\n")
+        assert stream.budget.used == 0
+
+    def test_an_endless_event_is_handed_on(self) -> None:
+        stream, content = Stream(), event("a") + b"data: " + b"x" * 2 * HOLD_LIMIT
+        stream.begin(chunk(content[:50]))
+        for at in range(50, len(content), 1000):
+            stream.journal.feed(chunk(content[at : at + 1000]))
+        assert stream.journal.lost == "event_too_long"
+        assert dechunked(stream.out) == content
+        assert stream.budget.used == 0
+
+
 BROKEN = [
-    event("", '"abort"'), event("", '"pd_reschedule"'), event("", '"recover_stop"'),
+    b'event: error\ndata: {"message":"x"}\n\n',
+    event("", '"abort"'), event("", '"error"'), event("", '"abort"').replace(b'on":', b'on" : '),
+    b'data: {"object": "error", "message": "x"}\n\n', b'data:  { "error" : {"message":"x"}}\n\n',
+    event("", '"pd_reschedule"'), event("", '"recover_stop"'),
     b'data: {"error": {"message": "the engine is dead"}}\n\n', b'data: {"error":{"message":"x"}}\n\n',
 ]  # fmt: skip
 
@@ -130,7 +227,9 @@ def test_an_event_that_gives_up_is_held_back_until_it_is_decided(last: bytes, si
     assert stream.out == good + bad
 
 
-@pytest.mark.parametrize("text", ['say \\"abort\\"', '{\\"error\\": 1}', "pd_reschedule", 'data: {\\"error\\"'])
+@pytest.mark.parametrize(
+    "text", ['say \\"abort\\"', '{\\"error\\": 1}', "pd_reschedule", 'data: {\\"error\\"', "event: error"]
+)
 def test_what_a_text_is_about_is_no_event(text: str) -> None:
     stream = Stream()
     stream.begin(chunk(event("a")))

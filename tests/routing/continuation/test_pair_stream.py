@@ -15,7 +15,7 @@ from fd_router.routing.pair import PairRequest
 from tests.support.exact_engine import TIGHT, ExactEngine, events_of
 from tests.support.fake_transport import FakeTransport
 from tests.support.pair_rig import PairRig
-from tests.support.rig import PATH, STREAM_END, STREAM_HEAD, chunk
+from tests.support.rig import STREAM_END, STREAM_HEAD, chunk
 
 BODY = json.dumps({"prompt": "Say it:", "stream": True, "return_token_ids": True, "request_id": "mine"}).encode()
 PREFILL = STREAM_HEAD + chunk(b'data: {"choices":[{"index":0,"text":"W"}]}\n\n') + STREAM_END
@@ -28,7 +28,7 @@ class PairStreamRig(PairRig):
         super().__init__(3, 3, **settings)
         self.budget = JournalBudget(1 << 20)
         metrics = self.telemetry.metrics.continuations
-        self.change(streams={PATH: StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False)})
+        self.change(streams=StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False))
         self.engine = ExactEngine("fastdeploy", TIGHT)
 
     async def begin(self, client: FakeTransport, upto: int) -> FakeTransport:

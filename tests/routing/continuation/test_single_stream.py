@@ -216,6 +216,28 @@ async def test_an_engine_that_starts_over_is_not_shown() -> None:
     rig.assert_all_is_given_back()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        STREAM_HEAD + b"0\r\n\r\n",
+        STREAM_HEAD + b"8\r\n: ping\n\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n" + b'{"choices":[]',
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ],
+)
+async def test_an_answer_that_is_no_end_of_the_stream_is_not_taken_for_one(answer: bytes) -> None:
+    """Else the client has half an answer that looks whole."""
+    rig = StreamRig()
+    client = rig.client()
+    (await rig.begin(client, 700)).lose()
+    await rig.settle()
+    rig.newest().receive(answer)
+    await rig.answer_next()
+    assert events_of(body_of(client)) == rig.whole()
+    assert rig.records[0].outcome == "completed"
+    rig.assert_all_is_given_back()
+
+
 async def test_the_client_leaves_in_the_gap() -> None:
     rig = StreamRig()
     client = rig.client()

@@ -88,13 +88,14 @@ class DashboardApi:
             }
         )
         headers = (_NO_STORE, ("x-accel-buffering", "no"))
+        self._check_room(level)
+        first = hello + await self._feed.snapshot(sees_all=level is True)
         if self._is_draining():  # a stream without end would hold the router up
-            return Response(200, hello + self._feed.snapshot(sees_all=level is True), EVENTS, headers)
-        if self._feed.viewers - self._open_viewers >= MAX_VIEWERS or (not level and self._open_viewers >= MAX_VIEWERS):
-            raise HttpError(f"{MAX_VIEWERS} look at the dashboard already", status=503, code="too_many_viewers")
+            return Response(200, first, EVENTS, headers)
+        self._check_room(level)  # others may have come meanwhile
 
         def subscribe(outlet: EventOutlet) -> Callable[[], None]:
-            leave = self._feed.watch(outlet, lambda: self._level(request), hello)
+            leave = self._feed.watch(outlet, lambda: self._level(request), first)
             self._open_viewers += not level
 
             def gone() -> None:
@@ -104,6 +105,11 @@ class DashboardApi:
             return gone
 
         return Response(200, b"", EVENTS, headers, events=subscribe)
+
+    def _check_room(self, level: bool | None) -> None:
+        """Raise HttpError (503) for a viewer more than may look at once."""
+        if self._feed.viewers - self._open_viewers >= MAX_VIEWERS or (not level and self._open_viewers >= MAX_VIEWERS):
+            raise HttpError(f"{MAX_VIEWERS} look at the dashboard already", status=503, code="too_many_viewers")
 
     # sessions
 

@@ -1,8 +1,8 @@
-"""The fleet as the dashboard shows it: an entry for each instance, and each API key's limits and what is left."""
+"""The fleet as the dashboard shows it: an entry for each instance, and for each API key its limits and what is left."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fd_router.admission.allowance import Allowance
@@ -47,12 +47,8 @@ def _flags(instance: Instance) -> list[str]:
     return [name for name, holds in flags if holds]
 
 
-def key_entries(allowances: Iterable[Allowance]) -> list[dict[str, Any]]:
-    """Describe the API keys by their names."""
-    return [_key_entry(allowance) for allowance in sorted(allowances, key=lambda one: one.key.name)]
-
-
-def _key_entry(allowance: Allowance) -> dict[str, Any]:
+def key_entry(allowance: Allowance) -> dict[str, Any]:
+    """Describe an API key."""
     key = allowance.key
     left: Mapping[str, int] = {kind: rest for kind, _, rest in allowance.left()}
     return {

@@ -15,7 +15,7 @@ BYTES_PER_EVENT: Final = 250
 _BUCKETS: Final = len(SECONDS_BOUNDS) + 1
 
 
-class _Sums:
+class Sums:
     """What requests came to: of one instance, or of all."""
 
     __slots__ = ("begun", "failed", "first_seconds", "requests")
@@ -25,6 +25,7 @@ class _Sums:
         self.first_seconds = 0.0
 
     def add(self, requests: int, begun: int, first_seconds: float, *, has_failed: bool) -> None:
+        """Add so many requests, of which ``begun`` had a first byte, after so many seconds together."""
         self.requests += requests
         self.begun += begun
         self.first_seconds += first_seconds
@@ -48,8 +49,8 @@ class Interval:
     def begin(self, models: Mapping[str, ModelTotals]) -> None:
         """Begin the next one; ``models``: what has been counted by model since the router's start."""
         self._models = models
-        self.all = _Sums()
-        self.by_url: dict[str, _Sums] = {}
+        self.all = Sums()
+        self.by_url: dict[str, Sums] = {}
         self._first_counts = [0] * _BUCKETS
         self._gone = 0
         self._stream_seconds = 0.0
@@ -70,8 +71,8 @@ class Interval:
             self._stream_seconds += tally.seconds - tally.first_seconds
             self._stream_bytes += tally.bytes
 
-    def _of(self, url: str) -> _Sums:
-        return self.by_url.get(url) or self.by_url.setdefault(url, _Sums())
+    def _of(self, url: str) -> Sums:
+        return self.by_url.get(url) or self.by_url.setdefault(url, Sums())
 
     def as_json(self, seconds: float, models: Mapping[str, ModelTotals]) -> dict[str, Any]:
         """Describe all of it; ``seconds``: how long it took; ``models``: what has been counted by model by now."""

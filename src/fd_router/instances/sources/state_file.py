@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,24 +29,32 @@ LAST_SECS = 5.0
 """How long a router that ends waits for the last write: the file may lie on a network mount that is away."""
 
 
+VERSION = 1
+
+
 class _State(msgspec.Struct):
     """What the file holds. Registrations are in the schema of ``/register``."""
 
     instances: list[dict[str, Any]] = []
     draining: list[str] = []  # keys, also of instances from lists
-    version: int = 1
+    version: int = VERSION
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
-    """The state at one time, not encoded yet: that takes 50 ms for 10,000 instances, too long for the loop."""
+    """The state at one time, not encoded yet: that takes 50 ms for 10,000 instances, too long for the loop.
+
+    In a thread, too, if it were one call: the loop can't run while C code holds the interpreter's lock. So an entry at
+    a time, which stands in a line of its own.
+    """
 
     registrations: list[Registration]
     draining: list[str]
 
     def encoded(self) -> bytes:
         """Return it as the file has it."""
-        state = _State([one.as_json() for one in self.registrations], self.draining)
-        return msgspec.json.format(msgspec.json.encode(state), indent=1)
+        entries = [msgspec.json.encode(one.as_json()) for one in self.registrations]
+        draining = [msgspec.json.encode(key) for key in self.draining]
+        return b'{"instances":%b,"draining":%b,"version":%d}\n' % (_lines(entries), _lines(draining), VERSION)
 
 
 class StateFile:
@@ -153,3 +162,8 @@ class StateFile:
         elif problem != self._problem:  # once, not every second
             self._log.error(f"Failed to write state file {self._path}: {problem}; trying on")
         self._problem = problem
+
+
+def _lines(entries: Sequence[bytes]) -> bytes:
+    """Write a list, an entry a line."""
+    return b"[\n%b\n]" % b",\n".join(entries) if entries else b"[]"

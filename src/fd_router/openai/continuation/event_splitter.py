@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-_END = re.compile(rb"\r?\n\r?\n")
+_END = re.compile(rb"\r?\n\r?\n|\r\r")
 
-_LINE_END = re.compile(rb"\r?\n")
+_LINE_END = re.compile(rb"\r?\n|\r")
+
+_BOM = b"\xef\xbb\xbf"  # a stream may begin with it
 
 DONE = b"[DONE]"
 """The payload of the last event of OpenAI's streams."""
@@ -37,5 +39,6 @@ class EventSplitter:
 
 def payload(event: bytes) -> bytes:
     """Return the data of an event, b"" if it has none: a comment, or an event of another kind."""
+    event = event.removeprefix(_BOM)
     lines = [line[5:].lstrip(b" ") for line in _LINE_END.split(event) if line.startswith(b"data:")]
     return lines[0] if len(lines) == 1 else b"\n".join(lines)

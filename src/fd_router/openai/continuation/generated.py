@@ -92,7 +92,7 @@ class Generated:
 
     def feed(self, event: Mapping[str, Any]) -> None:
         """Take the object of one event."""
-        if event.get("error"):
+        if is_error(event):
             return
         if not self.head:
             self.head = {name: event[name] for name in HEAD if name in event}
@@ -170,6 +170,11 @@ class Generated:
 
     def __repr__(self) -> str:
         return f"<Generated {self.tokens} tokens{' ' + self.finish if self.finish else ''}>"
+
+
+def is_error(event: Mapping[str, Any]) -> bool:
+    """Return whether an event says that the engine failed: as OpenAI has it, or as an object of that kind."""
+    return bool(event.get("error")) or event.get("object") == "error"
 
 
 def content_of(choice: Fields, *, chat: bool) -> Fields:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from fd_router.openai.continuation.generated import (
     Generated,
     content_of,
     id_places,
+    is_error,
     prompt_ids_of,
     reasoning_of,
     token_ids_of,
@@ -30,6 +32,9 @@ LAST: Final = b"data: [DONE]\n\n"
 
 STARTED_OVER: Final = "started_over"
 ERROR_EVENT: Final = "error_event"
+CUT_OFF: Final = "cut_off"
+
+_IS_NAMED_ERROR: Final = re.compile(rb"event:\s*error\b")
 
 
 def _nobody() -> int | None:
@@ -100,12 +105,12 @@ class Seam:
         fields = decode_object(data)
         if fields is None:
             return self._release() + event
-        self.broken = self._flaw(fields)
+        self.broken = ERROR_EVENT if _IS_NAMED_ERROR.match(event) else self._flaw(fields)
         return b"" if self.broken else self._join(fields)
 
     def _flaw(self, fields: Fields) -> str:
         """Return why the second stream can't be used, "" if this event is right."""
-        if fields.get("error"):
+        if is_error(fields):
             return ERROR_EVENT
         finishes = {text_of(choice, "finish_reason") for choice in objects(fields.get("choices"))}
         if broken := finishes & BROKEN_FINISHES:
@@ -178,8 +183,14 @@ class Seam:
                 place.pop(name, None)
 
     def end(self) -> bytes:
-        """The second stream is whole. Returns what is left of it, whether it said so itself or not."""
-        return b"" if self.is_done or self.broken else self._release() + self._splitter.pending
+        """The second stream is over. Returns what is left of it; one that didn't say why it ended isn't whole."""
+        rest = self.feed(b"\n\n") if self._splitter.pending.strip() else b""  # an event without the line behind it
+        if self.is_done or self.broken:
+            return rest
+        if not self._generated.finish:
+            self.broken = CUT_OFF
+            return rest
+        return rest + self._release()
 
     # what the text at the seam means
 

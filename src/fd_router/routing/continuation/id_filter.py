@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from fd_router.http.heads import ResponseHead
+from fd_router.routing.continuation.event_bytes import LAST_CHUNK
 from fd_router.routing.continuation.id_scanner import IdScanner
-from fd_router.routing.continuation.journal import LAST_CHUNK
 
 _MEMBER: Final = rb'"(?:prompt_|completion_)?token_ids"\s*:\s*(?:\[[0-9,\s]*\]|null)'
 """A member with ids. In a text, quotes are escaped."""

@@ -6,25 +6,32 @@ there: the client never has half an event, which no continuation could complete.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, MutableSequence
 from typing import Final
 
 from fd_router.http.dechunk import dechunked
-
-ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
-"""How a chunk ends whose last event is whole. No event has an empty line in it."""
-
-WHOLE: Final = ENDS[0]
+from fd_router.routing.continuation.event_bytes import (
+    FINISH,
+    LOOK_OF_EVENTS,
+    NEVER,
+    NOTHING,
+    ROLE,
+    UNFINISHED,
+    WHOLE,
+    WHOLE_PIECE,
+    UsualEnd,
+    broken_at,
+    end_of_events,
+    end_of_whole,
+    goes_on,
+    is_foreign,
+    is_harmless,
+)
+from fd_router.routing.continuation.event_framer import EventFramer, cuts_events
 
 HANDED_ON: Final = "handed_on"
 """Why a journal keeps nothing of which all was handed on at its owner's wish."""
-
-LAST_CHUNK: Final = b"0\r\n\r\n"
-
-_WHOLE: Final = (WHOLE, WHOLE + LAST_CHUNK)
-"""How a piece ends that needn't be cut: behind the last chunk comes nothing that another instance could send."""
 
 HOLD_LIMIT: Final = 64 * 1024
 """Bytes that are held back at most; an event that is longer is handed on in pieces, and its stream has no journal.
@@ -33,36 +40,11 @@ The first events may be as long as the journal: they may have the ids of a long 
 may not.
 """
 
-_LOOK_OF_EVENTS: Final = re.compile(
-    rb"(?:\r\n)?(?:[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n)?(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:"
-)
-"""How a stream of events begins, behind the length of a chunk; what is compressed, and JSON a line each, doesn't."""
-
-_LONGEST_FIELD: Final = len(b"event:")
-
 STEP: Final = 3 * 1024
 """By so many bytes a journal takes of the budget. Its pieces are joined then: an object for each takes 50 bytes."""
 
 TAIL: Final = 8 * 1024
 """Bytes at the end of what was joined in which the last events are."""
-
-_SUSPECT: Final = (b'"abort"', b'"error"', b'"pd_reschedule"', b'"recover_stop"')
-"""Without one of these there is no such event."""
-
-_FINISH: Final = b'"finish_reason"'
-"""FastDeploy leaves it out of the events of an answer that goes on: then two searches do."""
-
-_ROLE: Final = b'"role"'
-
-_BROKEN: Final = re.compile(rb'data: ?\{ ?"error": ?[^n\s]|"finish_reason": ?"(?:abort|pd_reschedule|recover_stop)"')
-"""An event by which an instance ends an answer that isn't whole. In a text, quotes are escaped."""
-
-_UNFINISHED: Final = re.compile(rb'"finish_reason": ?null[^0-9]{0,64}\Z')
-"""How an event of a token ends, where nothing that differs from token to token stands behind it."""
-
-_GOES_ON: Final = b'"finish_reason":null'
-_NEAR_END: Final = 160
-"""Bytes at the end of a piece in which that says that its last event, and so all of it, is no end."""
 
 _FIRST: Final = 4 * 1024
 """Bytes at most in front of an event that is still one of the first."""
@@ -70,8 +52,6 @@ _FIRST: Final = 4 * 1024
 RECENT: Final = 6
 """Reads of a body that are kept until its end: an error in a stream, or why it ended, is among the last of them."""
 
-_NEVER: Final = b"\0 no stream ends so"
-_NOTHING: Final = slice(0)
 _NO_LIMIT: Final = 1 << 62
 
 
@@ -99,26 +79,6 @@ class JournalBudget:
         return f"<JournalBudget {self.used} of {self.limit} bytes>"
 
 
-class UsualEnd:
-    """How pieces of streams end that need no other look: as an event of a token that was seen last, of whatever stream.
-
-    Streams of one fleet mostly end their events alike: with the first one that differs it is learnt anew.
-    """
-
-    __slots__ = ("at", "end")
-
-    def __init__(self) -> None:
-        self.end = _NEVER
-        self.at = _NOTHING  # where in a piece that is
-
-    def learn(self, end: bytes) -> None:
-        """Pieces end with ``end``."""
-        self.end, self.at = end, slice(-len(end), None)
-
-    def __repr__(self) -> str:
-        return f"<UsualEnd {self.end!r}>"
-
-
 class Journal:
     """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep. ``usual``: shared with others.
 
@@ -128,8 +88,9 @@ class Journal:
     """
 
     __slots__ = (
-        "_blocks", "_budget", "_end", "_held", "_is_aligned", "_is_broken", "_is_unlearnt", "_learnt", "_limit",
-        "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "lost", "size",
+        "_blocks", "_budget", "_end", "_framer", "_held", "_is_aligned", "_is_broken", "_is_kept", "_is_unlearnt",
+        "_learnt", "_limit", "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "is_sound", "lost",
+        "size",
     )  # fmt: skip
 
     def __init__(
@@ -156,9 +117,13 @@ class Journal:
         self._usual = self._learnt = usual.end  # how a piece ends that needs no other look; when nothing is held back …
         self._end = usual.at  # … and where that is
         self._is_unlearnt = True
+        self._is_kept = True  # as its instance frames it
+        self._framer: EventFramer | None = None  # else, if that cuts events
         self._write: Callable[[bytes], None] = _forget
         self.lost = ""
         """Why nothing is kept any more, a word; "" while all is."""
+        self.is_sound = True
+        """Whether no piece so far can have told of an error, as the dialects' ``end_flaw`` understands it."""
 
     def begin(self, first: bytes) -> bytes:
         """Begin with the first bytes of the body. Returns what of them is to be handed on, with the answer's head."""
@@ -172,11 +137,12 @@ class Journal:
 
     def _begin(self, first: bytes) -> bytes:
         """Do the same with what isn't just one usual event."""
-        end = _end_of_whole(first)
-        if end and not self.lost and (broken := _broken_at(first, end)) >= 0:
-            end, self._is_broken = _end_of_events(first, broken), True
+        end = end_of_whole(first)
+        self.is_sound = end == len(first) and not self.lost and is_harmless(first)
+        if end and not self.lost and (broken := broken_at(first, end)) >= 0:
+            end, self._is_broken = end_of_events(first, broken), True
         now = first[:end]
-        if not end and _is_foreign(first):
+        if not end and is_foreign(first):
             self._is_aligned = False
             self.close("no_events")
             now = first
@@ -231,6 +197,8 @@ class Journal:
         held, self._held = self._held, b""
         self.close(HANDED_ON)
         self._is_broken = False
+        if self._framer is not None:
+            held += self._framer.rest()
         if held:
             self._hand(held)
 
@@ -238,18 +206,21 @@ class Journal:
         """The stream is over, ``whole`` or not: keep nothing, and nobody who could hear of it."""
         if not whole:
             self.close()
-        elif self._held:
+        elif self._held or self._framer is not None:
             self.hand_on()
         else:  # nearly always
             self._give_back()
-        self._write, self._on_broken = _forget, _nothing
+        if self._framer is not None:
+            self._framer.close()
+        self._write, self._on_broken, self._framer = _forget, _nothing, None
 
     def close(self, why: str = "closed") -> None:
         """Let go of what is kept."""
         self.lost = self.lost or why
+        self.is_sound = self._is_kept = False
         self._blocks, self._pieces = (), deque(self._pieces, RECENT)
         self._give_back()
-        self._end, self._learnt = _NOTHING, _NEVER if self._is_aligned else b""  # as any piece ends
+        self._end, self._learnt = NOTHING, NEVER if self._is_aligned else b""  # as any piece ends
         self._hold(self._held)
 
     # steps
@@ -262,29 +233,53 @@ class Journal:
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
-        if not self._held and not self.lost and data.endswith(_WHOLE) and (_goes_on(data) or _is_harmless(data)):
+        if not self._held and self._is_kept and data.endswith(WHOLE_PIECE) and (goes_on(data) or is_harmless(data)):
             if self._is_unlearnt and data.endswith(WHOLE):
                 self._learn(data)
             self._hand(data)
             return
-        held = self._held + data if self._held else data
-        if self.lost and not self._is_aligned:
+        self.is_sound = False  # as far as is known
+        if self._framer is not None:
+            self._frame_anew(self._framer, data)
+        elif self.lost and not self._is_aligned:
+            held = self._held + data
             self._hold(b"")  # of an event that was cut when the journal was given up
             self._hand(held)
-            return
-        end = 0 if self._is_broken else _end_of_whole(held, len(self._held))
-        if end and not self.lost and (broken := _broken_at(held, end)) >= 0:
-            end, self._is_broken = _end_of_events(held, broken), True
+        else:
+            self._look_at_all(self._held + data if self._held else data)
+
+    def _look_at_all(self, held: bytes) -> None:
+        """Hand on what of the bytes behind the last whole event is whole, and hold back the rest."""
+        end = 0 if self._is_broken else end_of_whole(held, len(self._held))
+        if end and not self.lost and (broken := broken_at(held, end)) >= 0:
+            end, self._is_broken = end_of_events(held, broken), True
         self._hold(held[end:])
         if end:
             self._hand(held[:end])
         if len(self._held) > HOLD_LIMIT and not self._may_be_long(self._held):
             self._give_up("event_too_long")
-        elif len(self._held) == self.size and _is_foreign(self._held):
+        elif len(self._held) == self.size and is_foreign(self._held):
             self._is_aligned = False
             self._give_up("no_events")
         elif self._is_broken:
             self._is_told()
+        elif self._held and cuts_events(self._held):
+            held, self._held = self._held, b""
+            self._is_kept, self._framer = False, EventFramer()
+            self._hold(b"")
+            self._frame_anew(self._framer, held)
+
+    def _frame_anew(self, framer: EventFramer, data: bytes) -> None:
+        """Take a piece of a stream whose chunks end within events: else all of it might be held back."""
+        whole = framer.feed(data) if not self.lost or self._is_aligned else framer.feed(data) + framer.rest()
+        if whole and not self.lost and broken_at(whole, len(whole)) >= 0:
+            self._is_broken, self._held = True, whole
+            self._is_told()
+        elif whole:
+            self._hand(whole)
+        if len(framer.pending) > HOLD_LIMIT and not self._may_be_long(framer.pending):
+            self.close("event_too_long")
+            self._hand(framer.rest())
 
     def _give_up(self, why: str) -> None:
         """Hand on what is held back, and keep nothing any more."""
@@ -297,8 +292,8 @@ class Journal:
         if self.lost or self.size - len(held) > _FIRST or len(held) > self._limit:
             return False
         before = b"".join((*self._blocks, *self._pieces))
-        has_begun = before.count(_FINISH) > before.count(_ROLE)  # there was an event of a token
-        return not has_begun and _LOOK_OF_EVENTS.match(held) is not None
+        has_begun = before.count(FINISH) > before.count(ROLE)  # there was an event of a token
+        return not has_begun and LOOK_OF_EVENTS.match(held) is not None
 
     def _is_told(self) -> None:
         on_broken, self._on_broken = self._on_broken, _nothing
@@ -312,13 +307,13 @@ class Journal:
     def _hold(self, rest: bytes) -> None:
         """Hold back the beginning of an event. Behind it, no piece is a usual one."""
         self._held = rest
-        self._usual = _NEVER if rest else self._learnt
+        self._usual = NEVER if rest or self._framer is not None else self._learnt
 
     def _learn(self, whole: bytes) -> None:
         """Learn how the stream's events end, from the first one that isn't the role's."""
-        if _ROLE not in whole:
+        if ROLE not in whole:
             self._is_unlearnt = False
-            usual = _UNFINISHED.search(whole, max(0, len(whole) - 96))
+            usual = UNFINISHED.search(whole, max(0, len(whole) - 96))
             if usual is not None:
                 share = self._share
                 share.learn(usual[0])
@@ -357,49 +352,3 @@ def _nothing() -> None:
 
 def _forget(data: bytes) -> None:
     """Take what nobody is there for yet."""
-
-
-def _end_of_whole(data: bytes, after: int = 0) -> int:
-    """Return where in ``data``, which begins behind a whole event, the last whole one ends, or the stream; 0: nowhere.
-
-    ``after``: none ends before that.
-    """
-    if data.endswith(ENDS):
-        return len(data)
-    end = _end_of_events(data, after=after)
-    return len(data) if data[end:] == LAST_CHUNK else end
-
-
-def _end_of_events(data: bytes, before: int | None = None, *, after: int = 0) -> int:
-    """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere."""
-    start = max(0, after - len(ENDS[-1]))
-    return max((at + len(end) for end in ENDS if (at := data.rfind(end, start, before)) >= 0), default=0)
-
-
-def _goes_on(data: bytes) -> bool:
-    """Return whether the last event of ``data``, which ends with it, is one behind which others come."""
-    at = data.rfind(_GOES_ON, len(data) - _NEAR_END)
-    return at >= 0 and data.find(b"\n", at) == len(data) - len(WHOLE)
-
-
-def _is_foreign(beginning: bytes) -> bool:
-    """Return whether a body in chunks that begins so is no stream of events, whatever comes."""
-    content = beginning.partition(b"\r\n")[2]
-    return len(content) >= _LONGEST_FIELD and _LOOK_OF_EVENTS.match(beginning) is None
-
-
-def _is_harmless(data: bytes) -> bool:
-    """Return whether no event in ``data`` can say that the answer is broken."""
-    abort, error, reschedule, recover = _SUSPECT
-    parts = data.partition  # ``in`` costs thrice as much
-    if parts(error)[1]:
-        return False
-    return not parts(_FINISH)[1] or not (parts(abort)[1] or parts(reschedule)[1] or parts(recover)[1])
-
-
-def _broken_at(data: bytes, end: int) -> int:
-    """Return where an event begins that says that the answer is broken, -1: there is none."""
-    if _is_harmless(data):
-        return -1
-    found = _BROKEN.search(data, 0, end)
-    return found.start() if found is not None else -1

@@ -29,11 +29,9 @@ from fd_router.routing.request_queue import QueueTicket
 MAX_FRUITLESS: Final = 2
 """Attempts in a row to go on that add no token: what broke those instances may be the request itself."""
 
-MAX_REFUSALS: Final = 32
-"""Connections that may be refused beside those: nothing was sent over them."""
+MAX_REFUSALS: Final = 32  # connections, beside those: nothing was sent over them
 
-LEFT_FOR_GOOD: Final = frozenset({"stalled", "drained", "dead", "ejected", "stuck"})
-"""Why an instance was left that isn't asked again, even where nobody else is there."""
+LEFT_FOR_GOOD: Final = frozenset({"stalled", "drained", "dead", "ejected", "stuck"})  # why one isn't asked again
 
 
 class StreamContinuation:
@@ -236,13 +234,13 @@ class StreamContinuation:
             self._on_broken(seam.broken, leg.instances[-1])
 
     def on_leg_complete(self, leg: Leg) -> None:
-        """It is whole."""
+        """It is over: whole, if it says why."""
         seam = self._seam
         if leg is not self._leg or seam is None:
-            return
+            return None
         if events := seam.end():
             self._on_events(events)
-        self._finish()
+        return self._on_broken(seam.broken, leg.instances[-1]) if seam.broken else self._finish()
 
     def on_leg_failed(self, leg: Leg, instance: Instance, error: UpstreamError) -> None:
         """The instance failed, in the middle of it or before."""

@@ -1,0 +1,83 @@
+"""The framer of events: a stream whose chunks end anywhere is framed anew, in chunks that end where events do.
+
+A proxy between an engine and the router may cut its chunks by their size. An event that is whole is handed on all the
+same, and behind it another instance can go on.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from fd_router.http.dechunk import Dechunker
+from fd_router.routing.continuation.event_bytes import LAST_CHUNK
+
+_EVENT_END: Final = re.compile(rb"\n\r?\n|\r\r")
+_LONGEST_END: Final = len(b"\n\r\n")
+
+
+class EventFramer:
+    """Takes a body in chunks, from the beginning of one on, and gives chunks of whole events."""
+
+    __slots__ = ("_contents", "_dechunker", "pending")
+
+    def __init__(self) -> None:
+        self._contents: list[bytes] = []
+        self._dechunker = Dechunker(self._contents.append)
+        self.pending = b""
+        """The beginning of an event whose end is yet to come."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take more. Returns the events that are whole now, and the last chunk behind them, if that has come."""
+        self._dechunker.feed(data)
+        before, new = self.pending, b"".join(self._contents)
+        self._contents.clear()
+        content = before + new
+        end = _end_of_events(content, max(0, len(before) - _LONGEST_END))
+        self.pending = content[end:]
+        whole = _chunk(content[:end])
+        return whole + self.rest() + LAST_CHUNK if self._dechunker.is_over else whole
+
+    def rest(self) -> bytes:
+        """Return what is pending, which is handed on as it is."""
+        rest, self.pending = self.pending, b""
+        return _chunk(rest)
+
+    def close(self) -> None:
+        """Let go of the parser."""
+        self._dechunker.close()
+
+    def __repr__(self) -> str:
+        return f"<EventFramer {len(self.pending)} bytes pending>"
+
+
+def cuts_events(chunks: bytes) -> bool:
+    """Tell whether ``chunks``, of which none ends as usual, are whole and have the end of an event in them."""
+    if not chunks.endswith(b"\r\n"):
+        return False
+    content, at = [], 0
+    while at < len(chunks):
+        line = chunks.find(b"\r\n", at)
+        size = _size(chunks[at:line])
+        end = line + 2 + size
+        if size <= 0 or chunks[end : end + 2] != b"\r\n":
+            return False
+        content.append(chunks[line + 2 : end])
+        at = end + 2
+    return _EVENT_END.search(b"".join(content)) is not None
+
+
+def _end_of_events(content: bytes, start: int) -> int:
+    """Return where the last whole event ends, looked for from ``start`` on; 0: nowhere."""
+    return max((found.end() for found in _EVENT_END.finditer(content, start)), default=0)
+
+
+def _chunk(content: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(content), content) if content else b""
+
+
+def _size(line: bytes) -> int:
+    try:
+        return int(line.partition(b";")[0], 16)
+    except ValueError:
+        return -1
