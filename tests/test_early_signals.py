@@ -16,6 +16,8 @@ from tests.support.ports import free_port
 ENVIRONMENT = {"PYTHONPATH": str(SOURCES), "PATH": "/usr/bin:/bin"}
 HELD = """
 import os, signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, and shells in the background, have them ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from fd_router.early_signals import hold, let_go
 hangup = hold()
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):

@@ -15,7 +15,11 @@ from tests.support.fleet import BUG, eventually, sample
 from tests.support.mock_process import RouterProcess, call
 from tests.support.raw_client import RawClient, request
 
-CONFIG = {"log": {"output": "file"}, "proxy": {"max-attempts": 1, "first-byte-timeout-secs": 3}}
+CONFIG = {
+    "log": {"output": "file"},
+    "proxy": {"max-attempts": 1, "first-byte-timeout-secs": 3},
+    "manager": {"health-check-timeout-secs": 30},  # a probe that is late ends the connections that are kept
+}
 BODY = b'{"prompt":"x"}'
 
 
