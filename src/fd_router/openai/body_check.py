@@ -18,11 +18,14 @@ MAX_WEIGHT = 400_000
 """What a large body may weigh: a value weighs 1, a string ``STRING`` more, an object or a list ``CONTAINER``. That is
 enough for the tokens of any prompt."""
 
-STRING = 3
+STRING = 5
 """How much longer a string takes than a number: it is stripped, counted and joined, too. A member's name is one."""
 
 CONTAINER = 6
-"""How much longer an object takes than a number."""
+"""How much longer an object takes than a number, where the decoder knows what is in it; see ``Endpoint.container``."""
+
+ANY_CONTAINER = 3 * CONTAINER
+"""The same where it becomes a dictionary."""
 
 MAX_ESCAPES = 4_000_000
 """Escapes in the strings of a large body: of a text in Chinese, each character may be one."""
@@ -37,16 +40,16 @@ _ESCAPED_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _QUOTE, _BACKSLASH = b'"', b"\\"
 
 
-async def check_body(body: bytes, breathe: Breathe) -> Shortening:
+async def check_body(body: bytes, breathe: Breathe, container: int = CONTAINER) -> Shortening:
     """Raise BadRequestError (413) for JSON that takes too long to read. What doesn't begin as an object isn't checked.
 
-    It is for large bodies: a smaller one can't hold the loop for long. Returns the shorter copy of one that is longer
-    than ``READ_IN_PART``, of another one itself.
+    It is for large bodies: a smaller one can't hold the loop for long. ``container``: what an object weighs. Returns
+    the shorter copy of one that is longer than ``READ_IN_PART``, of another one itself.
     """
     shortening = Shortening(body)
     if body[:SLICE].lstrip()[:1] not in {b"{", b""}:  # a form, say
         return shortening
-    scan = _Scan(body, shortening.string if len(body) > READ_IN_PART else _nothing)
+    scan = _Scan(body, shortening.string if len(body) > READ_IN_PART else _nothing, container)
     while not scan.is_over:
         scan.look_on()
         await breathe()
@@ -60,10 +63,11 @@ def _nothing(start: int, end: int) -> None:
 class _Scan:
     """How far a body has been looked at, and what was found."""
 
-    __slots__ = ("_at", "_body", "_escapes", "_in_string", "_on_string", "_started", "_weight")
+    __slots__ = ("_at", "_body", "_container", "_escapes", "_in_string", "_on_string", "_started", "_weight")
 
-    def __init__(self, body: bytes, on_string: Callable[[int, int], None]) -> None:
+    def __init__(self, body: bytes, on_string: Callable[[int, int], None], container: int = CONTAINER) -> None:
         self._body = body
+        self._container = container
         self._on_string = on_string
         self._started = 0  # where the string begins that is looked at
         self._at = 0
@@ -88,8 +92,8 @@ class _Scan:
         if self._weight > MAX_WEIGHT or self._escapes > MAX_ESCAPES:
             raise BadRequestError(
                 f"The request's body is too complex: one of {len(self._body) >> 10} KB may have {MAX_WEIGHT:,} values "
-                f"(an object or a list counts as {CONTAINER}, a string, or a member's name, as {STRING} more) and "
-                f"{MAX_ESCAPES:,} escapes in its strings",
+                f"(an object or a list counts as {self._container}, a string, or a member's name, as {STRING} more) "
+                f"and {MAX_ESCAPES:,} escapes in its strings",
                 status=413,
                 code="body_too_complex",
             )
@@ -100,7 +104,7 @@ class _Scan:
         until = end if quote < 0 else quote
         containers = body.count(b"[", at, until) + body.count(b"{", at, until)
         self._in_string = quote >= 0
-        self._weight += body.count(b",", at, until) + CONTAINER * containers + STRING * self._in_string
+        self._weight += body.count(b",", at, until) + self._container * containers + STRING * self._in_string
         self._started, self._at = until, until + self._in_string
 
     def _look_at_string(self, end: int) -> None:

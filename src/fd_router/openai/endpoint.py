@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from fd_router.errors import ErrorBody, HttpError, openai_error
+from fd_router.openai.body_check import ANY_CONTAINER
 from fd_router.openai.completion import Completion, Headers
 from fd_router.openai.json_splice import set_member
 from fd_router.openai.large_bodies import READ_AT_ONCE
@@ -61,6 +62,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One path that instances answer. ``read`` runs for each request, ``find_…`` at the end of some answers.
 
     ``read_at_once``: bytes of a JSON body up to which ``read`` holds the loop for some ms at most, whatever is in it.
+    ``container``: what an object or a list weighs in a larger one, see ``body_check``.
     ``with_model`` is for requests that ask for a model by another name than its instances know it by.
 
     ``path`` may have segments in braces, which any one segment fits. ``kind``: by which ``server.open-endpoints`` opens
@@ -80,3 +82,4 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     error_body: ErrorBody = openai_error
     error_event: ErrorEvent = openai_error_event
     read_at_once: int = READ_AT_ONCE
+    container: int = ANY_CONTAINER

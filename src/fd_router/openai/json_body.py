@@ -81,7 +81,13 @@ def _prompt(values: list[Any], on_media: OnMedia) -> tuple[list[Any], list[Any]]
     for value in values:
         if isinstance(value, list) and value and (_are_ids(value) or all(map(_are_ids, value))):
             ids += value
-    return [text for value in values for text in texts_of(value, on_media)], ids
+    texts: list[str] = []
+    for value in values:
+        if isinstance(value, list) and set(map(type, value)) == {str}:  # in C: there may be a hundred thousand
+            texts += value
+        else:
+            texts += texts_of(value, on_media)
+    return texts, ids
 
 
 OnMedia = Callable[[dict[str, Any]], str | None]

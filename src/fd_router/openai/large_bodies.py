@@ -21,6 +21,9 @@ LARGE = 256 * 1024
 READ_AT_ONCE = 128 * 1024
 """Bytes of a body of any kind that are read in one go: 25 ms at most, if it is all lists."""
 
+READ_AT_ONCE_AS_FIELDS = 512 * 1024
+"""The same where the decoder knows the fields, and makes no object for each that it doesn't."""
+
 VERY_LARGE = 1024 * 1024
 """Bytes from which on these replacements do, too, in one go."""
 

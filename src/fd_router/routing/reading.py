@@ -36,7 +36,7 @@ class RequestThatIsRead(WaitingRequest):
     async def _start_slowly(self, body: bytes) -> None:
         """Do the same with a very large body, in steps between which others have a turn."""
         try:
-            shortening = await check_body(body, Pace().breathe)
+            shortening = await check_body(body, Pace().breathe, self._context.endpoint.container)
             await asyncio.sleep(0)
             if self._phase is PREPARING:
                 await self._read_slowly(shortening.body(), shortening.unread)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fd_router.scheduling.prefix import block_hashes
 from fd_router.scheduling.prefix.block_hashes import MAX_BLOCKS, BlockHasher
 
 MASK = (1 << 64) - 1
@@ -127,6 +128,20 @@ def test_lone_surrogates_are_code_points_too() -> None:
 def test_a_hostile_prompt_costs_no_more_than_the_longest_one_looked_at() -> None:
     assert len(BlockHasher(1).of_text("x" * (MAX_BLOCKS + 5))) == MAX_BLOCKS * 8
     assert len(BlockHasher(1).of_tokens(array("I", [1]) * (MAX_BLOCKS + 5))) == MAX_BLOCKS * 8
+
+
+def test_a_long_wide_text_has_the_hashes_that_its_beginning_has_and_is_looked_at_in_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "漢字 and latin, é and more " * 40
+    for at_once in (1, 3, 7):
+        monkeypatch.setattr(block_hashes, "_BLOCKS_AT_ONCE", 1 << 20)
+        whole = BlockHasher(8).of_text(text, 5)
+        monkeypatch.setattr(block_hashes, "_BLOCKS_AT_ONCE", at_once)
+        assert BlockHasher(8).of_text(text, 5) == whole
+        assert whole.startswith(BlockHasher(8).of_text(text[:100], 5))
+    monkeypatch.setattr(block_hashes, "MAX_WIDE", 80)
+    assert BlockHasher(8).of_text(text, 5) == whole[: 10 * 8]
 
 
 @pytest.mark.parametrize("text", ["a plain text of some length", "漢字 and more, of some length"])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
+from fd_router.openai.body_check import CONTAINER
 from fd_router.openai.endpoint import Endpoint
-from fd_router.openai.large_bodies import VERY_LARGE
+from fd_router.openai.large_bodies import READ_AT_ONCE_AS_FIELDS
 
-CHAT: Final = Endpoint(
-    path="/v1/chat/completions", kind="chat", about="OpenAI Chat Completions", read_at_once=VERY_LARGE
-)
+_endpoint = partial(Endpoint, kind="chat", read_at_once=READ_AT_ONCE_AS_FIELDS, container=CONTAINER)
 
-COMPLETIONS: Final = Endpoint(path="/v1/completions", kind="chat", about="OpenAI Completions", read_at_once=VERY_LARGE)
+CHAT: Final = _endpoint(path="/v1/chat/completions", about="OpenAI Chat Completions")
+
+COMPLETIONS: Final = _endpoint(path="/v1/completions", about="OpenAI Completions")
 
 ENDPOINTS: Final = (CHAT, COMPLETIONS)

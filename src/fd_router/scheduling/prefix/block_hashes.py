@@ -29,6 +29,16 @@ _Number = TypeVar("_Number", np.uint32, np.uint64)
 MAX_BLOCKS = 1 << 16
 """Blocks of a prompt that are looked at. More than any context holds; bounds the work for a hostile one."""
 
+MAX_WIDE = 1 << 20
+"""Code points of a text that are looked at if one of them is above 255, and takes eight times as long as others: more
+than half a million tokens of Chinese."""
+
+_BLOCKS_AT_ONCE = 1 << 10
+"""Blocks of a text with wide code points that are worked out together: what that takes fits into a CPU's cache."""
+
+_MADE_AT_ONCE = 1 << 16
+"""Numbers of a stream that are made together, for the same reason."""
+
 _KEPT_WORDS = 1 << 17
 """Words of a prompt (8 bytes each) for which working memory is kept; a longer one gets memory of its own."""
 
@@ -61,12 +71,12 @@ class BlockHasher:
         count = min(len(text) // size, MAX_BLOCKS)
         if not count:
             return b""
-        if len(text) >= (MAX_BLOCKS + 1) * size:  # else what is beyond the last block costs less than cutting it off
+        if len(text) >= (count + 1) * size:  # else what is beyond the last block costs less than cutting it off
             text = text[: count * size]
         try:
             raw = text.encode("latin-1")
         except UnicodeEncodeError:
-            return self._of_wide_text(text[: count * size], count, seed)
+            return self._of_wide_text(text, min(count, max(1, MAX_WIDE // size)), seed)
         words = np.frombuffer(raw, f"<u{self._word}", count * size // self._word)
         return self._keys(self._multiply(words, self._narrow.first(len(words))), count, seed)
 
@@ -80,16 +90,31 @@ class BlockHasher:
 
     def _of_wide_text(self, text: str, count: int, seed: int) -> bytes:
         """Return the keys of a text some of whose blocks have code points above 255."""
+        size = self.block_size
+        if count <= _BLOCKS_AT_ONCE:  # nearly always
+            return self._keys(self._wide_products(text[: count * size], 0, count), count, seed)
+        self._wide.first(count * size)  # all that there are to be, at once
+        self._narrow.first(count * size // self._word)
+        sums = np.empty(count, np.uint64)
+        for start in range(0, count, _BLOCKS_AT_ONCE):
+            blocks = sums[start : start + _BLOCKS_AT_ONCE]
+            end = start + len(blocks)
+            blocks[:] = _sums(self._wide_products(text[start * size : end * size], start, len(blocks)), len(blocks))
+        return self._keys(sums, count, seed)
+
+    def _wide_products(self, text: str, before: int, count: int) -> Words:
+        """Return the products of the words of ``count`` blocks, or their sums by block; ``before``: blocks."""
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-        products = self._multiply(points, self._wide.first(len(points)))
+        first = before * self.block_size
+        products = self._multiply(points, self._wide.first(first + len(points))[first:])
         narrow = (_sums((points >= _NARROW).astype(np.uint32), count) == 0).nonzero()[0]
         if not len(narrow):
-            return self._keys(products, count, seed)
+            return products
         sums = _sums(products, count)
         words = np.frombuffer(points.reshape(count, -1)[narrow].astype(np.uint8).tobytes(), f"<u{self._word}")
-        multipliers = self._narrow.first(len(points) // self._word).reshape(count, -1)[narrow].reshape(-1)
-        sums[narrow] = _sums(self._multiply(words, multipliers), len(narrow))
-        return self._keys(sums, count, seed)
+        multipliers = self._narrow.first((first + len(points)) // self._word)[first // self._word :]
+        sums[narrow] = _sums(self._multiply(words, multipliers.reshape(count, -1)[narrow].reshape(-1)), len(narrow))
+        return sums
 
     def _multiply(self, words: npt.NDArray[Any], multipliers: Words) -> Words:
         """Return the product of each word and its multiplier, good until the next call."""
@@ -144,16 +169,21 @@ class _Numbers:
     def first(self, count: int) -> Words:
         """Return the first ``count`` of them."""
         if count > len(self._known):
-            self._known = odd_numbers(self._stream, 1 << count.bit_length())
+            self._known = odd_numbers(self._stream, 1 << (count - 1).bit_length())
         return self._known[:count]
 
 
 def odd_numbers(stream: int, count: int) -> Words:
     """Make the first ``count`` numbers of a stream, by SplitMix64."""
-    start = (stream << 56) | 1
-    x = np.arange(start, start + count, dtype=np.uint64) * GOLDEN
-    mix(x)
-    return x | _ONE
+    numbers = np.empty(count, np.uint64)
+    for start in range(0, count, _MADE_AT_ONCE):
+        made = numbers[start : start + _MADE_AT_ONCE]
+        first = ((stream << 56) | 1) + start
+        made[:] = np.arange(first, first + len(made), dtype=np.uint64)
+        made *= GOLDEN
+        mix(made)
+        made |= _ONE
+    return numbers
 
 
 def mix(words: Words) -> None:
