@@ -24,8 +24,8 @@ PREFILL = STREAM_HEAD + chunk(b'data: {"choices":[{"index":0,"text":"W"}]}\n\n')
 class PairStreamRig(PairRig):
     """Pairs that all give the same answer."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(3, 3, **settings)
+    def __init__(self, pairs: int = 3, **settings: Any) -> None:
+        super().__init__(pairs, pairs, **settings)
         self.budget = JournalBudget(1 << 20)
         metrics = self.telemetry.metrics.continuations
         self.change(streams=StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False))
@@ -80,6 +80,32 @@ async def test_decode_gives_the_request_back_in_mid_stream() -> None:
     )
     await rig.answer_next()
     assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(whole)
+    rig.assert_all_is_given_back()
+
+
+async def test_the_only_pair_is_asked_once_more() -> None:
+    """As an only instance is, in a centralized fleet."""
+    rig = PairStreamRig(1)
+    client = rig.client()
+    whole = rig.engine.answer(BODY, chat=False)
+    decode = await rig.begin(client, whole.index(b"\n\n\r\n", 600) + 4)
+    decode.receive(
+        chunk(b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":"pd_reschedule"}]}\n\n')
+    )
+    body = await rig.answer_next()
+    assert body["disaggregate_info"]["decode_ip"] == "10.0.0.101"
+    assert events_of(client.written.partition(b"\r\n\r\n")[2]) == events_of(whole)
+    rig.assert_all_is_given_back()
+
+
+async def test_the_only_pair_is_not_asked_again_that_drains() -> None:
+    rig = PairStreamRig(1)
+    client = rig.client()
+    await rig.begin(client, 600)
+    request = rig.pair_context.in_flight.find("mine")[0]
+    assert request.move_stream("10.0.0.101:8000", "drained") is Move.LATER
+    client.lose()
+    await rig.settle()
     rig.assert_all_is_given_back()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from fd_router.config.live import LiveConfig
 from fd_router.engines.continuation.ways import asking_ids
@@ -14,6 +15,15 @@ from fd_router.telemetry.metrics.continuation import ContinuationMetrics
 
 MOST_READ = 4 * 1024 * 1024
 """Bytes of a request that is read once more when its stream goes on: more than prompts have; it takes 50 ms at most."""
+
+MAX_FRUITLESS: Final = 2
+"""Attempts in a row to go on that add no token: what broke those instances may be the request itself."""
+
+MAX_REFUSALS: Final = 32
+"""Connections that may be refused beside those: nothing was sent over them."""
+
+LEFT_FOR_GOOD: Final = frozenset({"stalled", "drained", "dead", "ejected", "stuck"})
+"""Why an instance was left that isn't asked again, even where nobody else is there."""
 
 
 class StreamKeeper:

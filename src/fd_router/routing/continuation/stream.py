@@ -6,7 +6,6 @@ The client's request stays in the phase in which its answer has begun; what goes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from fd_router.engines.continuation.planning import plan_continuation
 from fd_router.engines.continuation.ways import Ways, asking_ids
@@ -22,16 +21,9 @@ from fd_router.openai.continuation.seam import Seam, last_events
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, Move, Owner
 from fd_router.routing.continuation.gap import Gap, explanation
-from fd_router.routing.continuation.keeper import StreamKeeper
+from fd_router.routing.continuation.keeper import LEFT_FOR_GOOD, MAX_FRUITLESS, MAX_REFUSALS, StreamKeeper
 from fd_router.routing.continuation.usage_count import UsageCount
 from fd_router.routing.request_queue import QueueTicket
-
-MAX_FRUITLESS: Final = 2
-"""Attempts in a row to go on that add no token: what broke those instances may be the request itself."""
-
-MAX_REFUSALS: Final = 32  # connections, beside those: nothing was sent over them
-
-LEFT_FOR_GOOD: Final = frozenset({"stalled", "drained", "dead", "ejected", "stuck"})  # why one isn't asked again
 
 
 class StreamContinuation:
@@ -319,12 +311,22 @@ class StreamContinuation:
         body = plan.body
         if self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat):
             body = bytes(asking_ids(body))
-        self._leg = leg = self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
+        self._leg = leg = self._choose_leg(completion, body)
         if self._why in LEFT_FOR_GOOD and leg.instances[-1].key in self._excluded:
             self._leg = None
             leg.cancel()
             raise NoInstanceError(f"only those are left that were left as {self._why}")
         return leg
+
+    def _choose_leg(self, completion: Completion, body: bytes) -> Leg:
+        """Choose another one, or else, unless it was left for good, one that broke off: better it than none."""
+        choose = self._owner.choose_leg
+        try:
+            return choose(self, completion, body, self._excluded, self._attempts)
+        except NoInstanceError as error:
+            if isinstance(error, SaturatedError) or self._why in LEFT_FOR_GOOD:
+                raise
+            return choose(self, completion, body, (), self._attempts)
 
     def _start(self, leg: Leg, plan: Continuation) -> None:
         record, url = self._owner.record, leg.instances[-1].url

@@ -31,7 +31,8 @@ class FleetColumns:
     """
 
     __slots__ = (
-        "_candidates", "_free", "_most", "_slots", "_table", "behind", "chosen", "due", "has_others", "neighbour_secs",
+        "_candidates", "_free", "_most", "_slots", "_table", "behind", "chosen", "due", "first_due", "full",
+        "has_others", "neighbour_secs",
         "neighbours", "noted", "order", "others", "others_running", "pace", "price", "running", "size", "slot_wait",
         "until",
     )  # fmt: skip
@@ -45,6 +46,8 @@ class FleetColumns:
         self.size = 0  # slots that were ever given
         self._candidates: Sequence[Candidate] = ()
         self.has_others = False
+        self.full = 0  # instances with a ``slot_wait``
+        self.first_due = np.inf  # no instance's ``due`` is earlier
         self.order: Any = slice(0)  # the candidates' slots: what the columns are indexed with
         self._name(np.zeros((_COLUMNS, RESERVED_FOR_ADMIN)))
 
@@ -79,6 +82,14 @@ class FleetColumns:
             seconds += self.others[at]
         return seconds
 
+    def is_late(self, now: float) -> bool:
+        """Whether a first token is late at any instance, one that isn't a candidate included."""
+        if self.first_due >= now:
+            return False
+        due = self.due[: self.size]
+        self.first_due = float(due[due.argmin()])
+        return self.first_due < now
+
     def running_at(self, at: Any) -> Column:
         """Return the requests at each instance, other routers' too."""
         running: Column = self.running[at]
@@ -96,6 +107,7 @@ class FleetColumns:
         """Free the slot of an instance that is gone."""
         slot = self._slots.pop(url)
         self.others[slot] = self.others_running[slot] = 0.0
+        self.due[slot] = np.inf
         self._free.append(slot)
         self._candidates = ()
 

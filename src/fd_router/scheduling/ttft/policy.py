@@ -203,10 +203,12 @@ class TtftAwarePolicy(Policy):
         at = columns.look_at(candidates)
         waits, price, weight = columns.queues(at, now), columns.price[at], 0.0
         if prompt.match.known:  # else nothing would be computed again
-            busy = float(np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0).sum()) / len(waits)
+            shares = np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0)
+            busy = float(np.add.reduce(shares)) / len(waits)  # ``sum`` goes through Python
             weight = self._options.recompute_weight * busy * busy / speed
         self._wait_longer(waits, candidates, at, now)
-        np.maximum(waits, columns.slot_wait[at], out=waits)
+        if columns.full:
+            np.maximum(waits, columns.slot_wait[at], out=waits)
         scores = price * prompt.tokens
         scores += waits
         scores += columns.neighbours[at]
@@ -220,9 +222,9 @@ class TtftAwarePolicy(Policy):
     def _wait_longer(self, waits: Column, candidates: Sequence[Candidate], at: Any, now: float) -> None:
         """Where a first token is late, expect it to take as long again."""
         columns = self._columns
-        due = columns.due[at]
-        if due[due.argmin()] >= now:
+        if not columns.is_late(now):
             return
+        due = columns.due[at]
         late = now - due
         for place in ((late > 0.0) & (columns.noted[at] != due)).nonzero()[0].tolist():
             self._backlogs[candidates[place].url].on_late()

@@ -59,9 +59,9 @@ class PrefillQueue:
     """
 
     __slots__ = (
-        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_last_first_token", "_others_then", "_queue",
-        "_slot", "_tokens", "behind", "due", "is_step_told", "others", "running", "running_elsewhere", "slots",
-        "speed", "tells_usage", "until",
+        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_is_full", "_last_first_token",
+        "_others_then", "_queue", "_slot", "_tokens", "behind", "due", "is_step_told", "others", "running",
+        "running_elsewhere", "slots", "speed", "tells_usage", "until",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class PrefillQueue:
         self._in_progress: PromptWork | None = None
         self._last_first_token = 0.0
         self.is_step_told = True  # whether the time of the first token that came last, and its step's, tells the speed
+        self._is_full = False  # whether a request has to wait for a slot
         self._began = 0.0  # when the prompt in progress became that
         self._columns = columns
         self._slot = slot
@@ -209,10 +210,15 @@ class PrefillQueue:
         columns.behind[slot] = self.behind
         columns.pace[slot] = pace
         columns.running[slot] = running
-        columns.due[slot] = self.due
+        columns.due[slot] = due = self.due
+        columns.first_due = min(columns.first_due, due)
         columns.price[slot] = (there * INTERFERENCE + 1.0) * pace
         columns.neighbours[slot] = there * columns.neighbour_secs
-        columns.slot_wait[slot] = (running + 1.0 - limit) * (self.slots.residence / limit) if running >= limit else 0.0
+        is_full = running >= limit
+        if is_full or self._is_full:
+            columns.slot_wait[slot] = (running + 1.0 - limit) * (self.slots.residence / limit) if is_full else 0.0
+            columns.full += is_full - self._is_full
+            self._is_full = is_full
         if columns.has_others:
             columns.others[slot] = self.others / self.speed.tokens_per_sec
             columns.others_running[slot] = self.running_elsewhere
@@ -233,7 +239,9 @@ class PrefillQueue:
             self.due, self._in_progress, self._heard_tokens = NEVER, None, 0.0
         else:
             speed = self.speed.tokens_per_sec
-            first = next(pending for pending in self._queue if pending.is_heard)
+            first = self._first()
+            if not first.is_heard:
+                first = next(pending for pending in self._queue if pending.is_heard)
             if first is not self._in_progress:
                 self._in_progress, self._began = first, now
             step = max(first.tokens, min(self._tokens, STEP))

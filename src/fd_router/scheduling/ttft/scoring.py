@@ -168,14 +168,14 @@ class Scoring:
 
     def _crowding(self, place: int) -> float:
         """Return what the cache there is paid for with: how much more crowded it is than the least crowded one."""
-        running, slot_wait = self._columns.running_at(self._at), self._columns.slot_wait[self._at]
+        running = self._columns.running_at(self._at)
         least = running[running.argmin()]
-        if slot_wait[slot_wait.argmax()] == 0.0:  # mostly
+        if not self._columns.full:  # mostly
             more = float(running[place] - least)
             return more * (more * CROWDING)
         crowding: Column = running - least
         crowding *= crowding * CROWDING
-        crowding += slot_wait
+        crowding += self._columns.slot_wait[self._at]
         return float(crowding[place] - crowding[crowding.argmin()])
 
     def _worth_a_look(self, group: Group) -> Sequence[int]:
