@@ -66,6 +66,11 @@ for line in sys.stdin:
         sent = data.replace(b"@@", b"%d" % number).replace(b"##", b"%d.%d" % divmod(number, 250))
         connection.request(method, path, sent or None, headers)
         answer = connection.getresponse()
+        if answer.getheader("content-type") == "text/event-stream":  # it has no end
+            events = 0
+            while events < 3:  # hello, the first frame, and one that tells of a second
+                events += answer.readline().startswith(b"data:")
+            break
         answer.read()
     connection.close()
     print(answer.status, flush=True)
@@ -168,26 +173,27 @@ def cases(scale: float) -> list[Case]:
         Case("24 MB of escapes", "POST", "/v1/completions", text("prompt", b"\\u4f60" * (39 * mega // 10))),
         Case("400,000 tokens", "POST", "/v1/completions", items("prompt", b"12345,", 39 * mega // 100, b"1")),
         Case("60 MB of tokens", "POST", "/v1/completions", items("prompt", b"1,", 30 * mega, b"1")),
-        Case("30,000 messages", "POST", "/v1/chat/completions",
-             items("messages", b'{"content":"some words"},', mega // 33)),
-        Case("1 MB of messages", "POST", "/v1/chat/completions", items("messages", b'{"content":"a"},', mega // 16)),
-        Case("1 MB of tokens", "POST", "/v1/completions", items("prompt", b"1,", mega // 2, b"1")),
+        Case("23,000 messages", "POST", "/v1/chat/completions",
+             items("messages", b'{"content":"some words"},', 23 * mega // 1000)),
+        Case("512 KB of messages", "POST", "/v1/chat/completions", items("messages", b'{"content":"a"},', mega // 31)),
+        Case("512 KB of tokens", "POST", "/v1/completions", items("prompt", b"1,", mega // 4, b"1")),
         Case("28 MB with a lone surrogate", "POST", "/v1/completions", text("prompt", b"\\ud800" + b"a" * (28 * mega))),
         Case("10 MB of lists and a lone surrogate", "POST", "/v1/completions",
              lambda: b'{"prompt":"\\ud800","x":[' + b"[]," * (10 * mega // 3) + b"0]}"),
         Case("Responses: 60 MB in Chinese", "POST", "/v1/responses", text("input", chinese * (10 * mega))),
         Case("Responses: 60 MB with escapes", "POST", "/v1/responses", text("input", words * (27 * mega // 10))),
-        Case("Responses: 95,000 texts", "POST", "/v1/responses",
-             items("input", b'"some words",', 95 * mega // 1000, b'""')),
-        Case("Responses: 250 KB of items", "POST", "/v1/responses", items("input", b'{"content":"a"},', mega // 64)),
+        Case("Responses: 65,000 texts", "POST", "/v1/responses",
+             items("input", b'"some words",', 65 * mega // 1000, b'""')),
+        Case("Responses: 13,500 items", "POST", "/v1/responses",
+             items("input", b'{"content":"a"},', 135 * mega // 10_000)),
         Case("Responses: 1 MB of items", "POST", "/v1/responses", items("input", b'{"content":"a"},', mega // 21)),
         Case("Responses: 128 KB of lists", "POST", "/v1/responses", items("input", b"[],", mega // 24)),
         Case("Messages: 60 MB in Chinese", "POST", "/v1/messages",
              lambda: b'{"messages":[{"role":"user","content":"%b"}]}' % (chinese * (10 * mega))),
         Case("Messages: 40 MB of an image", "POST", "/v1/messages",
              lambda: b'{"messages":[{"content":[{"source":{"data":"%b"}}]}]}' % (b"QUJD" * (10 * mega))),
-        Case("embeddings of 95,000 texts", "POST", "/v1/embeddings",
-             items("input", b'"some words",', 95 * mega // 1000, b'""')),
+        Case("embeddings of 65,000 texts", "POST", "/v1/embeddings",
+             items("input", b'"some words",', 65 * mega // 1000, b'""')),
         Case("rerank: 60 MB of documents", "POST", "/rerank",
              items("documents", b'"%b",' % (words * 2000), int(1300 * scale), b'""],"query":["a"')),
         Case("generate: 60 MB", "POST", "/generate", text("text", b"word " * (12 * mega))),
@@ -199,14 +205,15 @@ def cases(scale: float) -> list[Case]:
         Case("60 MB that are no form", "POST", "/v1/audio/transcriptions", lambda: b"-" * (60 * mega), form),
         Case("another model's name, 60 MB", "POST", "/v1/completions",
              lambda: b'{"model":"other","prompt":"%b"}' % (b"word " * (12 * mega))),
-        Case("another model's name, 100,000 members", "POST", "/v1/completions",
-             lambda: b'{"model":"other",%b"z":1}' % b"".join(b'"k%d":1,' % n for n in range(99 * mega // 1000))),
+        Case("another model's name, 65,000 members", "POST", "/v1/completions",
+             lambda: b'{"model":"other",%b"z":1}' % b"".join(b'"k%d":1,' % n for n in range(65 * mega // 1000))),
         Case("another model's name, 60 MB, spaced", "POST", "/v1/completions",
              lambda: b'{ "prompt" : "%b" , "model" : "other" }' % (chinese * (10 * mega))),
         Case("removal", "DELETE", "/instances/127.0.0.1:{port}"),
         Case("reload, 10,000 other instances", "POST", "/admin/reload", prepare=lambda fleet: fleet.name(ids)),
         Case("list of 10,000 instances", "GET", "/instances"),
         Case("metrics of 10,000 instances", "GET", "/metrics"),
+        Case("the dashboard's frames of 10,000 instances", "GET", "/dashboard/events"),
         Case("choice among 10,000 instances", "POST", "/v1/completions", lambda: b'{"prompt":"a"}'),
         Case("registration of 10,000, with a state file", "POST", "/register",
              lambda: b'{"role":"mixed","host_ip":"127.200.##","port":{port}}', times=ids),
@@ -225,8 +232,8 @@ def pair_cases(scale: float) -> list[Case]:
              lambda: b'{"disaggregate_info":1,"prompt":"%b"}' % (chinese * (10 * mega))),
         Case("pair: the same, spaced", "POST", "/v1/completions",
              lambda: b'{ "disaggregate_info" : 1 , "prompt" : "%b" }' % (chinese * (10 * mega))),
-        Case("pair: 80,000 members and such a field", "POST", "/v1/completions",
-             lambda: b'{"disaggregate_info":1,%b"z":1}' % b"".join(b'"k%d": 1,' % n for n in range(8 * mega // 100))),
+        Case("pair: 65,000 members and such a field", "POST", "/v1/completions",
+             lambda: b'{"disaggregate_info":1,%b"z":1}' % b"".join(b'"k%d": 1,' % n for n in range(65 * mega // 1000))),
         Case("pair: 2 MB with NaN and such a field", "POST", "/v1/completions",
              lambda: b'{"disaggregate_info":1,"x":NaN,"prompt":"%b"}' % (chinese * (mega // 3))),
         Case("pair: explanation", "POST", "/v1/explain", lambda: b'{"prompt":"%b"}' % (b"word " * (mega // 6))),

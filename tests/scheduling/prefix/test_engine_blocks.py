@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from fd_router.engines.kv_events import AllBlocksCleared, BlockRemoved, BlockStored
+from fd_router.engines.kv_events import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
+from fd_router.scheduling.prefix.block_hashes import odd_numbers
 from fd_router.scheduling.prefix.chain_hashes import FACTOR, MASK, ChainHasher
 from fd_router.scheduling.prefix.engine_blocks import EngineBlocks, Held
 
@@ -53,6 +55,19 @@ def test_a_prefix_has_one_name_whoever_cuts_it(tokens: list[int], seed: int, siz
         at = (at * FACTOR + each) & MASK
         chain.append(at)
     assert hasher.of_prompt(array("I", tokens), seed) == chain
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=40), st.integers(1, 17))
+def test_a_block_is_named_by_a_mixed_sum_of_products(tokens: list[int], size: int) -> None:
+    multipliers = [int(each) for each in odd_numbers(5, size)]
+    whole = len(tokens) // size * size
+    expected = []
+    for start in range(0, whole, size):
+        block = zip(tokens[start : start + size], multipliers, strict=True)
+        each = (sum(token * by for token, by in block) + (sum(multipliers) & MASK ^ size)) & MASK
+        each = (each ^ each >> 32) * 0xBF58476D1CE4E5B9 & MASK
+        expected.append(each ^ each >> 29)
+    assert ChainHasher(size).of_blocks(array("I", tokens[:whole])) == expected
 
 
 def test_zeros_are_tokens_too() -> None:
@@ -123,6 +138,45 @@ def test_what_is_held_is_what_the_engine_holds(data: st.DataObject) -> None:
         for each, model in fleet.models.items():
             depth = model.depth(tokens)
             assert found.get(each, Held(0, 0)) == Held(depth, depth)
+
+
+@given(TOKENS, st.data())
+def test_how_events_are_cut_into_batches_makes_no_difference(tokens: list[int], data: st.DataObject) -> None:
+    depth = len(tokens) // SIZE
+    places = st.sampled_from([("GPU", 0), ("CPU", 0), (None, None), ("GPU", 1)])  # blocks of the last one are useless
+    blocks = st.lists(st.integers(1, depth), min_size=1, max_size=3).map(lambda at: [name(tokens, each) for each in at])
+    events: list[KvEvent] = [stored(tokens, group_idx=1, kv_cache_spec_kind="mamba")]
+    for kind in data.draw(st.lists(st.sampled_from("ssrrrrc"), max_size=20)):
+        medium, group = data.draw(places)
+        if kind == "s":
+            kept = data.draw(st.integers(0, depth - 1))
+            events.append(stored(tokens, kept, medium=medium, group_idx=group))
+        else:
+            events.append(BlockRemoved(data.draw(blocks), medium, group) if kind == "r" else AllBlocksCleared())
+    together, apart = make("a"), make("a")
+    together.cache("a").apply(copied(events))
+    for event in copied(events):
+        apart.cache("a").apply([event])
+        apart.flush()
+    assert held(together, tokens) == held(apart, tokens)
+    one, other = together.cache("a"), apart.cache("a")
+    assert (one.counts, one.orphans, one.size) == (other.counts, other.orphans, other.size)
+
+
+def copied(events: list[KvEvent]) -> list[KvEvent]:
+    """Return events of their own: a cache takes the tokens out."""
+    return [structs.replace(each, token_ids=[*each.token_ids]) if isinstance(each, BlockStored) else each
+            for each in events]  # fmt: skip
+
+
+def test_each_copy_of_a_block_is_removed_by_itself() -> None:
+    blocks, tokens = make("a"), list(range(8))
+    cache = blocks.cache("a")
+    cache.apply([stored(tokens, 0, 2), stored(tokens), stored(tokens, 1)])  # 2, 3, 2 and 2 copies
+    for removed, left in (((4, 3, 2, 1), 4), ((4, 3), 2), ((2,), 2), ((2,), 1), ((1, 1), 0)):
+        cache.apply([BlockRemoved([name(tokens, at)]) for at in removed])
+        assert held(blocks, tokens).get("a", Held(0, 0)) == Held(left, left)
+    assert cache.size == 0
 
 
 def test_media_are_told_apart() -> None:

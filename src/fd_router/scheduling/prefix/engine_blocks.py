@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence, Set
-from itertools import islice
+from itertools import islice, repeat
 from typing import Final, NamedTuple
 
 import msgspec
 
-from fd_router.engines.kv_events import DEVICE, USABLE_KINDS, BlockHash, BlockRemoved, BlockStored, KvEvent
+from fd_router.engines.kv_events import DEVICE, USABLE_KINDS, BlockHash, BlockStored, KvEvent
 from fd_router.scheduling.prefix.chain_hashes import FACTOR, MASK, ChainHasher, salt_of
+from fd_router.scheduling.prefix.event_steps import Removing, Step, Storing, steps_of
 
 MAX_BLOCKS_OF_ONE: Final = 4_000_000
 """Of one cache; an engine that tells of more tells nonsense, and may not fill the memory."""
@@ -54,19 +55,21 @@ class _Tier:
     def store(self, blocks: Sequence[BlockHash], chain: Sequence[int]) -> None:
         """Hold ``blocks``, named ``chain``."""
         names = self.names
-        if not names.keys().isdisjoint(blocks):
-            for block in blocks:
-                if block in names:
-                    self.copies[block] = self.copies.get(block, 0) + 1
+        before = len(names)
         names.update(zip(blocks, chain, strict=True))
         self.held.update(chain)
+        more = len(names) - before
+        if more < len(blocks):
+            new = set(islice(reversed(names), more))  # what comes to a dictionary stands at its end
+            for block in blocks:
+                if block not in new:
+                    self.copies[block] = self.copies.get(block, 0) + 1
 
     def remove(self, blocks: Sequence[BlockHash]) -> None:
         """Hold ``blocks``, or one copy of each, no more."""
         if self.copies:
             blocks = [block for block in blocks if not self._remove_copy(block)]
-        pop = self.names.pop
-        self.held.difference_update([pop(block, None) for block in blocks])
+        self.held.difference_update(map(self.names.pop, blocks, repeat(None)))
 
     def _remove_copy(self, block: BlockHash) -> bool:
         left = self.copies.get(block, 0) - 1
@@ -106,58 +109,43 @@ class EngineCache:
     def apply(self, events: Sequence[KvEvent], unknown: int = 0) -> None:
         """Take in what happened, with the next ``EngineBlocks.flush``."""
         self.counts["unknown"] += unknown
-        first = next((event for event in events if isinstance(event, BlockStored)), None)
-        if first is not None and first.block_size != self.block_size:
+        steps = steps_of(events)
+        first = next((step for step in steps if isinstance(step, Storing)), None)
+        if first is not None and first.event.block_size != self.block_size:
             self._blocks.flush()
-            self._begin(first.block_size)
-        self._blocks.queue(self, events)
+            self._begin(first.event.block_size)
+        self._blocks.queue(self, steps)
 
-    def gather(self, events: Sequence[KvEvent], ids: array[int]) -> list[int]:
-        """Move the tokens of all stored blocks into ``ids``; return how many blocks of each such event are good.
+    def gather(self, steps: Sequence[Step], ids: array[int]) -> None:
+        """Move the tokens of all blocks that can be told apart by them into ``ids``.
 
         What is left in the events is small: tokens would be out of the processor's caches when they are freed later.
         """
-        size, counts = self.block_size, []
-        for event in events:
-            if not isinstance(event, BlockStored):
+        size = self.block_size
+        for step in steps:
+            if not isinstance(step, Storing):
                 continue
+            event = step.event
             count, tokens = len(event.block_hashes), event.token_ids
             if event.block_size == size and len(tokens) == size * count:
                 try:
-                    ids += array("I", tokens)
+                    ids.fromlist(tokens)  # all, or none
                 except (OverflowError, TypeError):  # tokens without a number that a prompt could have
-                    count = 0
-            else:  # of a window, say, of which some blocks aren't kept
-                count = 0
-            tokens.clear()
-            counts.append(count)
-        return counts
+                    pass
+                else:
+                    step.good = count
+            tokens.clear()  # else it is of a window, say, of which some blocks aren't kept
 
-    def take(self, events: Sequence[KvEvent], counts: Sequence[int], hashes: Iterator[int]) -> None:
+    def take(self, steps: Sequence[Step], hashes: Iterator[int]) -> None:
         """Take in what happened. ``hashes`` gives those of all good blocks, in order."""
         told: list[int] | None = [] if self.pending else None
-        of_event = iter(counts)
-        removed: list[BlockHash] = []
-        medium: str | None = None
-        for event in events:
-            if isinstance(event, BlockRemoved):
-                if event.medium != medium or (self._useless_groups and event.group_idx in self._useless_groups):
-                    self._remove(removed, medium)
-                    removed, medium = [], event.medium
-                    if event.group_idx in self._useless_groups:
-                        self.counts["removed"] += 1
-                        continue
-                removed += event.block_hashes
-                continue
-            if removed:
-                self._remove(removed, medium)
-                removed = []
-            if isinstance(event, BlockStored):
-                self._store(event, list(islice(hashes, next(of_event))), told)
+        for step in steps:
+            if isinstance(step, Storing):
+                self._store(step.event, list(islice(hashes, step.good)), told)
+            elif isinstance(step, Removing):
+                self._remove(step)
             else:
                 self.clear()
-        if removed:
-            self._remove(removed, medium)
         if told:
             self._settle(told)
 
@@ -235,10 +223,11 @@ class EngineCache:
 
     # removing
 
-    def _remove(self, blocks: Sequence[BlockHash], medium: str | None) -> None:
+    def _remove(self, step: Removing) -> None:
         """Let a medium hold these no more. An engine tells each by an event of its own, so they are counted as such."""
-        self.counts["removed"] += len(blocks)
-        self._tier(medium).remove(blocks)
+        self.counts["removed"] += len(step.blocks)
+        if step.group not in self._useless_groups:
+            self._tier(step.medium).remove(step.blocks)
 
     def _forget_blocks(self) -> None:
         self._device, self._lower = _Tier(), {}
@@ -280,7 +269,7 @@ class EngineBlocks:
         self.seed_of = seed_of
         self.caches: dict[str, EngineCache] = {}  # by name; changed here only
         self._hashers: dict[int, ChainHasher] = {}
-        self._queue: list[tuple[EngineCache, Sequence[KvEvent], Sequence[int]]] = []  # what caches didn't take in yet
+        self._queue: list[tuple[EngineCache, Sequence[Step]]] = []  # what caches didn't take in yet
         self._ids: dict[int, array[int]] = {}  # the tokens of its blocks, by their size
 
     def cache(self, name: str) -> EngineCache:
@@ -295,12 +284,13 @@ class EngineBlocks:
         self.flush()
         self.caches.pop(name, None)
 
-    def queue(self, cache: EngineCache, events: Sequence[KvEvent]) -> None:
+    def queue(self, cache: EngineCache, steps: Sequence[Step]) -> None:
         """Let ``cache`` take in what it was told, with others: hashing costs by the call more than by the block."""
         ids = self._ids.get(cache.block_size)
         if ids is None:
             ids = self._ids[cache.block_size] = array("I")
-        self._queue.append((cache, events, cache.gather(events, ids)))
+        cache.gather(steps, ids)
+        self._queue.append((cache, steps))
         if len(self._queue) >= TOGETHER:
             self.flush()
 
@@ -309,8 +299,8 @@ class EngineBlocks:
         queue, self._queue = self._queue, []
         ids, self._ids = self._ids, {}
         hashes = {size: iter(self.hasher(size).of_blocks(each) if each else ()) for size, each in ids.items()}
-        for cache, events, counts in queue:
-            cache.take(events, counts, hashes[cache.block_size])
+        for cache, steps in queue:
+            cache.take(steps, hashes[cache.block_size])
 
     def hasher(self, block_size: int) -> ChainHasher:
         """Return what hashes blocks of that size."""
