@@ -86,6 +86,50 @@ def test_those_of_a_step_whose_time_tells_nothing_tell_nothing_either(backlog: P
     assert backlog.first_token(third, 5.0) == 1.0
 
 
+def test_what_is_left_is_reckoned_anew_by_another_speed(columns: FleetColumns) -> None:
+    fleet = PrefillSpeed(1000.0)
+    backlog = PrefillQueue(fleet, columns, columns.slot("a"))
+    backlog.add(1000, 10.0, is_heard=True)
+    backlog.add(1000, 10.0, is_heard=True)
+    fleet.observe(400_000, 100.0)
+    speed = backlog.speed.tokens_per_sec
+    assert speed > 3900
+    backlog.on_speed(10.1)
+    assert backlog.until == pytest.approx(10.0 + 2000 / speed)
+    assert backlog.behind == pytest.approx(1000 / speed)
+    assert columns.until[0] == backlog.until
+    assert columns.pace[0] == pytest.approx(1 / speed)
+    backlog.on_speed(10.2)  # which is the same still
+    assert backlog.until == pytest.approx(10.0 + 2000 / speed)
+
+
+def test_an_empty_queue_stays_empty_whatever_the_speed(columns: FleetColumns) -> None:
+    fleet = PrefillSpeed(1000.0)
+    backlog = PrefillQueue(fleet, columns, columns.slot("a"))
+    backlog.first_token(backlog.add(1000, 10.0, is_heard=True), 11.0)
+    fleet.observe(400_000, 100.0)
+    backlog.on_speed(11.0)
+    assert backlog.seconds(11.0) == 0
+
+
+def test_those_of_the_next_step_raise_the_price_of_one_more(columns: FleetColumns, backlog: PrefillQueue) -> None:
+    def prices() -> tuple[float, float]:
+        return float(columns.price[0]) * 1000, float(columns.step_price[0]) * 1000
+
+    assert prices() == pytest.approx((1.0, 1.0))
+    first = backlog.add(1000, 10.0, is_heard=True)
+    assert prices() == pytest.approx((1.1, 1.1))  # it is being computed
+    second, third = (backlog.add(1000, 10.1, is_heard=True) for _ in range(2))
+    assert prices() == pytest.approx((1.3, 1.3 + 2 * 0.9))  # both wait, so each second more is a second to each
+    backlog.end(third, 10.2)
+    assert prices() == pytest.approx((1.2, 1.2 + 0.9))
+    backlog.first_token(first, 11.0)
+    assert prices() == pytest.approx((1.2, 1.2))  # their step has begun
+    backlog.first_token(second, 12.0)
+    backlog.add(10_000, 13.0, is_heard=True)  # more than a step: the rest is computed in the next one
+    assert prices() == pytest.approx((1.3, 1.3 + 0.9))
+
+
 def test_columns_show_it(columns: FleetColumns, backlog: PrefillQueue) -> None:
     class Named(FakeCandidate):
         def __init__(self, url: str) -> None:

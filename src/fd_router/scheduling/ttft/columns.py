@@ -16,7 +16,7 @@ RESERVED_FOR_ADMIN = 64
 """Slots that instances which are gone may keep, beside as many as there ever were candidates at a time."""
 
 
-_COLUMNS = 12
+_COLUMNS = 13
 
 
 class FleetColumns:
@@ -26,15 +26,15 @@ class FleetColumns:
     the choice that it was last, ``due``: when a first token that hasn't come is late, ``noted``: the last of these
     times that was passed. ``others`` and ``others_running``: seconds of work, and requests, that other routers have
     there, if ``has_others``. What follows from these alone is worked out when they change, which is for one instance at
-    a time: ``price`` of a token that it computes (its time, and what that costs its neighbours), ``neighbours``: what
+    a time: ``price`` of a token that it computes (its time, and what that costs its neighbours), ``step_price``: that
+    of a prompt that may join its next step and holds up those in it (``NextStep``), ``neighbours``: what
     those cost that run there, and ``slot_wait`` (``SlotLimit``), all in seconds.
     """
 
     __slots__ = (
         "_candidates", "_free", "_most", "_slots", "_table", "behind", "chosen", "due", "first_due", "full",
-        "has_others", "neighbour_secs",
-        "neighbours", "noted", "order", "others", "others_running", "pace", "price", "running", "size", "slot_wait",
-        "until",
+        "has_others", "neighbour_secs", "neighbours", "noted", "order", "others", "others_running", "pace", "price",
+        "running", "size", "slot_wait", "step_price", "until",
     )  # fmt: skip
 
     def __init__(self, neighbour_secs: float = 0.0) -> None:
@@ -122,7 +122,7 @@ class FleetColumns:
         self._table = table
         (
             self.until, self.behind, self.pace, self.running, self.price, self.neighbours, self.slot_wait, self.chosen,
-            self.due, self.noted, self.others, self.others_running,
+            self.due, self.noted, self.others, self.others_running, self.step_price,
         ) = table  # fmt: skip
 
     def __len__(self) -> int:

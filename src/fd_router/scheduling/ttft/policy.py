@@ -19,6 +19,7 @@ from fd_router.scheduling.ttft.cache_sizes import CacheSizes
 from fd_router.scheduling.ttft.columns import Column, FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
 from fd_router.scheduling.ttft.learner import TtftLearner
+from fd_router.scheduling.ttft.next_step import STEP, StepSharing
 from fd_router.scheduling.ttft.placed import Placed
 from fd_router.scheduling.ttft.prefill_queue import PrefillQueue, PromptWork
 from fd_router.scheduling.ttft.prefill_speed import TOGETHER, PrefillSpeed
@@ -59,21 +60,22 @@ class TtftAwarePolicy(Policy):
 
     ::
 
-        score   = wait + before + own × (1 + interference × running) + own × behind
+        score   = wait + before + own × (1 + interference × (running − joined) + joined) + own × behind
                   + recompute-weight × busy² × recomputed + decode-weight × running
         wait    = seconds of what was sent there and isn't prefilled yet (``PrefillQueue``) and as long again as its
                   first token is late, or until there is a slot (``SlotLimit``), if that is longer
+        joined  = number of those that wait for the step it would be computed in (``NextStep``)
         before  = seconds of the prompts that wait in the router for it and go before this one (``HoldQueue``)
         behind  = number of those that this one goes before
         own     = (T − cached) / speed         T: tokens of the prompt; cached: as the prefix index says
         recomputed = (the most cached anywhere − cached) / the fleet's speed
         busy       = share of the candidates with a queue that matters to this prompt
 
-    ``wait + before + own`` is the prediction; ``own × behind`` is what the others lose by it, so the sum of all
-    waiting is what grows least. Computing again what is cached elsewhere costs more than its time: it holds up
-    all that come later, and evicts from the cache something that may be asked for. So the weight. In a fleet that
-    is mostly idle nobody comes later, and a second copy of a hot prefix is a gain; so the square, found by
-    simulation. What is recomputed counts less by the rent that was paid for a prefix which many share (``Rent``).
+    ``wait + before + own`` is the prediction; ``own × joined`` and ``own × behind`` are what others lose by it, so the
+    sum of all waiting is what grows least. Computing again what is cached elsewhere costs more than its time: it holds
+    up all that come later, and evicts from the cache something that may be asked for. So the weight. In a fleet that
+    is mostly idle nobody comes later, and a second copy of a hot prefix is a gain; so the square, found by simulation.
+    What is recomputed counts less by the rent that was paid for a prefix which many share (``Rent``).
 
     Speeds (``PrefillSpeed``), tokens a character (``TokenRatio``), and how much each instance's cache holds
     (``CacheSizes``) are learnt from first tokens and from the usage that engines tell. Of candidates that are
@@ -102,6 +104,7 @@ class TtftAwarePolicy(Policy):
         self._rent = Rent()
         self._choices = 0
         self._slots = SlotLimit()  # the fleet's
+        self._sharing = StepSharing()
         self._later = environment.later
         self._backlogs: dict[str, PrefillQueue] = {}  # by URL
         self._hold_queues: dict[str, HoldQueue] = {}  # by URL
@@ -130,7 +133,7 @@ class TtftAwarePolicy(Policy):
         scoring.choice = chosen = candidates[place]
         backlog = self._backlogs[chosen.url]
         prompt.cached = scoring.cached(place)
-        prompt.predicted = backlog.seconds(now) + scoring.before(place) + prompt.own / backlog.speed.tokens_per_sec
+        prompt.predicted = scoring.wait(place) + prompt.own / backlog.speed.tokens_per_sec
         if precedence is not None and precedence.deadline:
             check_deadline(precedence, now, prompt.predicted)
         self._chosen = scoring
@@ -201,7 +204,8 @@ class TtftAwarePolicy(Policy):
             self._meet(candidates)
         columns, speed = self._columns, self._fleet.tokens_per_sec
         at = columns.look_at(candidates)
-        waits, price, weight = columns.queues(at, now), columns.price[at], 0.0
+        price = (columns.step_price if prompt.tokens <= STEP else columns.price)[at]
+        waits, weight, busy = columns.queues(at, now), 0.0, 0.0
         if prompt.match.known:  # else nothing would be computed again
             shares = np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0)
             busy = float(np.add.reduce(shares)) / len(waits)  # ``sum`` goes through Python
@@ -214,7 +218,8 @@ class TtftAwarePolicy(Policy):
         scores += columns.neighbours[at]
         near = NEAR * prompt.tokens / speed
         fleet, size = self._places.refresh(candidates), self._lookup.block_size
-        scoring = Scoring(prompt, scores, columns, at, price, weight, candidates, fleet, size, near, self._rent)
+        scoring = Scoring(prompt, scores, waits, columns, at, price, weight, candidates, fleet, size, near, self._rent)
+        scoring.idle = 1.0 - busy
         if self._waiting:
             scoring.weigh(self._waiting, now)
         return scoring
@@ -262,7 +267,9 @@ class TtftAwarePolicy(Policy):
         backlog = self._backlogs.get(url)
         if backlog is None:
             columns = self._columns
-            backlog = self._backlogs[url] = PrefillQueue(self._fleet, columns, columns.slot(url), self._slots)
+            backlog = self._backlogs[url] = PrefillQueue(
+                self._fleet, columns, columns.slot(url), self._slots, self._sharing
+            )
             self._hold_queues[url] = self._make_hold_queue(backlog, columns.slot(url))
             if self._learning is not None:
                 backlog.count_elsewhere(*self._learning.elsewhere(url))
@@ -360,8 +367,9 @@ class TtftAwarePolicy(Policy):
     def publish_all(self) -> None:
         """The fleet's speed, which all others lean on, has changed."""
         self._published = self._fleet.tokens_per_sec
+        now = self._clock()
         for backlog in self._backlogs.values():
-            backlog.publish()
+            backlog.on_speed(now)
 
     def __repr__(self) -> str:
         return f"<TtftAwarePolicy {len(self._backlogs)} instances, {self._fleet!r}>"

@@ -7,14 +7,12 @@ from collections.abc import Callable
 
 from fd_router.openai.precedence import Precedence
 from fd_router.scheduling.ttft.columns import FleetColumns
+from fd_router.scheduling.ttft.next_step import STEP, NextStep, StepSharing
 from fd_router.scheduling.ttft.prefill_speed import TOGETHER, PrefillSpeed
 from fd_router.scheduling.ttft.slot_limit import GRACE, SlotLimit
 
 NEVER = 1e18
 """A time that doesn't come."""
-
-STEP = 8192
-"""Tokens that an engine may compute before any of their prompts has its first token."""
 
 SLACK = 0.5
 """Share of its own time by which a first token may be late without saying anything, beside ``GRACE``."""
@@ -55,17 +53,22 @@ class PrefillQueue:
     prompt in progress. At a time ``now`` there are ``max(until − now, behind)`` seconds to do: the time that has passed
     since that prompt was begun is credited, but no more than its own work, since its first token hasn't come.
 
-    What a decision needs is kept in ``columns`` too, at ``slot``.
+    What a decision needs is kept in ``columns`` too, at ``slot``. ``sharing`` is the fleet's.
     """
 
     __slots__ = (
-        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_is_full", "_last_first_token",
+        "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_is_full", "_last_first_token", "_next_step",
         "_others_then", "_queue", "_slot", "_tokens", "behind", "due", "is_step_told", "others", "running",
         "running_elsewhere", "slots", "speed", "tells_usage", "until",
     )  # fmt: skip
 
     def __init__(
-        self, fleet: PrefillSpeed, columns: FleetColumns, slot: int, fleet_slots: SlotLimit | None = None
+        self,
+        fleet: PrefillSpeed,
+        columns: FleetColumns,
+        slot: int,
+        fleet_slots: SlotLimit | None = None,
+        sharing: StepSharing | None = None,
     ) -> None:
         self.speed = PrefillSpeed(fleet)
         self.slots = SlotLimit(fleet_slots)
@@ -79,6 +82,7 @@ class PrefillQueue:
         self._others_then = 0.0  # the others' tokens when the last first token came
         self._queue: OrderedDict[PromptWork, None] = OrderedDict()
         self._tokens = 0.0  # of the queue
+        self._next_step = NextStep(StepSharing() if sharing is None else sharing)
         self._heard = 0  # how many of the queue are to be heard of, and their tokens
         self._heard_tokens = 0.0
         self._in_progress: PromptWork | None = None
@@ -146,6 +150,8 @@ class PrefillQueue:
         """One that was announced is sent."""
         tokens, pending.sent_at, pending.others = pending.tokens, now, self.others
         self.until = now + max(self.until - now, self.behind) + tokens / self.speed.tokens_per_sec
+        if self._queue or tokens > STEP:
+            self._next_step.join(tokens)
         self._queue[pending] = None
         self._tokens += tokens
         if pending.is_heard:
@@ -166,8 +172,10 @@ class PrefillQueue:
             first, is_clear = self._first(), False
         step = pending.step_tokens = max(pending.tokens, min(self._tokens, STEP))
         self._take_out(pending)
+        self._next_step.begin(self._tokens)
         is_new_step = now - self._last_first_token > TOGETHER
         began = max(pending.sent_at, self._last_first_token)
+        self._next_step.on_first_token(pending.tokens, pending.sent_at, began, is_new=is_new_step)
         others = pending.others if began == pending.sent_at else min(pending.others, self._others_then)
         self._last_first_token, self._others_then = now, self.others
         if first is pending:  # else the engine took it before others: as much is left as was reckoned
@@ -188,12 +196,20 @@ class PrefillQueue:
         if pending in self._queue:
             was_first = self._first() is pending
             self._take_out(pending)
+            self._next_step.leave(len(self._queue))
             if not self._queue:
                 self.until = now
             elif pending.is_heard and was_first:
                 self.until = now + self._tokens / self.speed.tokens_per_sec
             elif pending.is_heard:
                 self.until -= pending.tokens / self.speed.tokens_per_sec
+        self._reckon(now)
+
+    def on_speed(self, now: float) -> None:
+        """The fleet's speed has changed: what is left takes longer than was reckoned, or not so long."""
+        if self._in_progress is not None:
+            faster = self.speed.tokens_per_sec * float(self._columns.pace[self._slot])  # than when it was reckoned
+            self.until = self._began + (self.until - self._began) / faster
         self._reckon(now)
 
     def on_late(self) -> None:
@@ -212,7 +228,8 @@ class PrefillQueue:
         columns.running[slot] = running
         columns.due[slot] = due = self.due
         columns.first_due = min(columns.first_due, due)
-        columns.price[slot] = (there * INTERFERENCE + 1.0) * pace
+        columns.price[slot] = price = (there * INTERFERENCE + 1.0) * pace
+        columns.step_price[slot] = price + self._next_step.held_up * (1.0 - INTERFERENCE) * pace
         columns.neighbours[slot] = there * columns.neighbour_secs
         is_full = running >= limit
         if is_full or self._is_full:
@@ -244,7 +261,7 @@ class PrefillQueue:
                 first = next(pending for pending in self._queue if pending.is_heard)
             if first is not self._in_progress:
                 self._in_progress, self._began = first, now
-            step = max(first.tokens, min(self._tokens, STEP))
+            step = self._tokens if self._tokens < STEP else max(first.tokens, STEP)
             self.due = self._began + GRACE + (1 + SLACK) * (step + self.others) / speed if first.tells else NEVER
             if self._heard > 1:
                 self.behind = (self._heard_tokens - first.tokens) / speed

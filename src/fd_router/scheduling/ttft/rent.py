@@ -27,7 +27,7 @@ class _Prefix:
 
 
 class Rent:
-    """Seconds of crowding, by the key of a prefix, since it was computed somewhere anew.
+    """Seconds of crowding and waiting, by the key of a prefix, since it was computed somewhere anew.
 
     To rent or to buy: going to where the prefix is costs a little each time, when others are less busy; computing it
     elsewhere costs once, and serves all that come later. Who buys as soon as the rent paid equals the price pays at

@@ -70,7 +70,9 @@ class Scoring:
         "_fleet",
         "_price",
         "_rent",
+        "_waits",
         "choice",
+        "idle",
         "most",
         "near",
         "prompt",
@@ -83,6 +85,7 @@ class Scoring:
         self,
         prompt: Prompt,
         scores: Column,
+        waits: Column,
         columns: FleetColumns,
         at: Any,
         price: Column,
@@ -94,6 +97,8 @@ class Scoring:
         rent: Rent,
     ) -> None:
         self.scores = scores
+        self.idle = 1.0  # share of the candidates that have nothing to do which matters to this prompt
+        self._waits = waits
         self.shared = b""  # the key of what most of the prompt is cached of
         self._rent = 0.0
         self.near = near
@@ -128,6 +133,10 @@ class Scoring:
     def before(self, place: int) -> float:
         """Return the seconds of work of the prompts that wait in the router and go before this one."""
         return float(self._before[place]) if self._before is not None else 0.0
+
+    def wait(self, place: int) -> float:
+        """Return the seconds until the prompt's turn comes at a candidate."""
+        return float(self._waits[place]) + self.before(place)
 
     def best(self) -> PlaceArray:
         """Return the places of the lowest score and of those that are as good."""
@@ -167,16 +176,14 @@ class Scoring:
             rent.use(self.shared, len(self.scores), self._crowding(place), is_new=is_new)
 
     def _crowding(self, place: int) -> float:
-        """Return what the cache there is paid for with: how much more crowded it is than the least crowded one."""
-        running = self._columns.running_at(self._at)
-        least = running[running.argmin()]
-        if not self._columns.full:  # mostly
-            more = float(running[place] - least)
-            return more * (more * CROWDING)
-        crowding: Column = running - least
-        crowding *= crowding * CROWDING
-        crowding += self._columns.slot_wait[self._at]
-        return float(crowding[place] - crowding[crowding.argmin()])
+        """Return what the cache there is paid for with: how much more crowded it is than the least crowded one.
+
+        In a busy fleet much of that is no price: who went elsewhere would hold up others there.
+        """
+        running, waits = self._columns.running_at(self._at), self._waits
+        more = float(running[place] - running[running.argmin()])
+        longer = float(waits[place] - waits[waits.argmin()])
+        return (more * (more * CROWDING) + longer) * self.idle
 
     def _worth_a_look(self, group: Group) -> Sequence[int]:
         """Return the places in a group; of a large one, those that are best but for the cache, if any of them are."""
