@@ -66,7 +66,7 @@ def test_first_tokens_one_by_one_tell_that_steps_are_not_shared(sharing: StepSha
     assert sharing.share < 0.01
     step.join(100)
     assert step.held_up == sharing.share
-    assert repr(sharing) == "<StepSharing 0.01>"
+    assert repr(sharing) == "<StepSharing 0.00>"
 
 
 def test_first_tokens_that_come_together_tell_that_they_are(sharing: StepSharing, step: NextStep) -> None:
@@ -86,9 +86,20 @@ def test_what_could_not_have_been_computed_together_tells_nothing(
     assert sharing.share == 1.0
 
 
+def test_the_first_observations_count_most(sharing: StepSharing) -> None:
+    for _ in range(3):
+        sharing.observe(is_shared=False)
+    assert sharing.share == pytest.approx(1 / 4)
+    for _ in range(int(MEMORY) * 5):
+        sharing.observe(is_shared=True)
+    known = sharing.share
+    sharing.observe(is_shared=False)
+    assert sharing.share == pytest.approx(known * (1 - 1 / MEMORY))
+
+
 def test_what_one_instance_shows_holds_for_all(sharing: StepSharing, step: NextStep) -> None:
     other = NextStep(sharing)
     other.join(100)
     step.on_first_token(100, 0.0, 1.0, is_new=True)
     step.on_first_token(100, 0.0, 2.0, is_new=True)
-    assert other.held_up == pytest.approx(1 - 1 / MEMORY)
+    assert other.held_up == pytest.approx(1 / 2)

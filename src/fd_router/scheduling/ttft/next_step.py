@@ -12,17 +12,20 @@ MEMORY = 16.0
 class StepSharing:
     """Whether engines compute prompts that wait in one step, as a share, learnt from which first tokens come at once.
 
-    Engines of continuous batching do, as long as they fit; one that prefills a prompt at a time doesn't.
+    Engines of continuous batching do, as long as they fit; one that prefills a prompt at a time doesn't. The first
+    observations count as much as what is believed before them, so that such a one is known soon.
     """
 
-    __slots__ = ("share",)
+    __slots__ = ("_count", "share")
 
     def __init__(self) -> None:
         self.share = 1.0
+        self._count = 1.0  # observations, up to MEMORY; what is believed at first is one
 
     def observe(self, *, is_shared: bool) -> None:
         """Two prompts that could have been computed in one step were, or weren't."""
-        self.share += (is_shared - self.share) / MEMORY
+        self._count = min(self._count + 1.0, MEMORY)
+        self.share += (is_shared - self.share) / self._count
 
     def __repr__(self) -> str:
         return f"<StepSharing {self.share:.2f}>"
