@@ -98,6 +98,22 @@ async def test_the_only_pair_is_asked_once_more() -> None:
     rig.assert_all_is_given_back()
 
 
+async def test_what_the_only_pair_says_before_any_token_is_told() -> None:
+    """It says more than the end of a connection would, should the pair fail so again."""
+    rig = PairStreamRig(1)
+    client = rig.client()
+    prefill, decode = await rig.pair(client, BODY)
+    prefill.receive(PREFILL)
+    role = b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":null}]}\n\n'
+    decode.receive(STREAM_HEAD + chunk(role) + chunk(b'data: {"error":{"message":"out of order"}}\n\n'))
+    await rig.settle()
+    decode.receive(chunk(b"data: [DONE]\n\n") + STREAM_END)
+    await rig.settle()
+    assert b"out of order" in client.written
+    assert client.written.endswith(b"data: [DONE]\n\n\r\n" + STREAM_END)
+    rig.assert_all_is_given_back()
+
+
 async def test_the_only_pair_is_not_asked_again_that_drains() -> None:
     rig = PairStreamRig(1)
     client = rig.client()

@@ -320,13 +320,13 @@ class StreamContinuation:
 
     def _choose_leg(self, completion: Completion, body: bytes) -> Leg:
         """Choose another one, or else, unless it was left for good, one that broke off: better it than none."""
-        choose = self._owner.choose_leg
         try:
-            return choose(self, completion, body, self._excluded, self._attempts)
+            return self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
         except NoInstanceError as error:
-            if isinstance(error, SaturatedError) or self._why in LEFT_FOR_GOOD:
+            tells_why = self._why == "gave_up" and not self._generated.tokens  # better than to begin anew there
+            if tells_why or isinstance(error, SaturatedError) or self._why in LEFT_FOR_GOOD:
                 raise
-            return choose(self, completion, body, (), self._attempts)
+            return self._owner.choose_leg(self, completion, body, (), self._attempts)
 
     def _start(self, leg: Leg, plan: Continuation) -> None:
         record, url = self._owner.record, leg.instances[-1].url
