@@ -6,6 +6,7 @@ ASGI servers send the head of a stream at once and its first token when there is
 
 from __future__ import annotations
 
+from fd_router.http.chunks import chunk, whole_chunks
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 
@@ -34,16 +35,8 @@ def has_begun(head: ResponseHead, body: bytes) -> bool:
 
 def joined(body: bytes) -> bytes:
     """Make one chunk of the whole ones that a chunked body begins with: what they say is found in one piece."""
-    content: list[bytes] = []
-    at = 0
-    while (end := body.find(b"\r\n", at)) >= 0:
-        start, size = end + 2, int(body[at:end].partition(b";")[0], 16)
-        if not size or start + size + 2 > len(body):
-            break
-        content.append(body[start : start + size])
-        at = start + size + 2
-    data = b"".join(content)
-    return b"%x\r\n%b\r\n%b" % (len(data), data, body[at:]) if data else body
+    contents, end = whole_chunks(body)
+    return chunk(b"".join(contents)) + body[end:]
 
 
 def _has_event(stream: bytes) -> bool:

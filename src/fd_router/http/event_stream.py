@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fd_router.http.chunks import LAST_CHUNK, chunk
 from fd_router.http.messages import Subscribe
 
 
@@ -31,14 +32,14 @@ class EventStream:
         """Send whole events, unless the client is behind. Returns whether they were sent."""
         if self._is_full:
             return False
-        self._write(b"%x\r\n%b\r\n" % (len(events), events) if self._is_chunked else events)
+        self._write(chunk(events) if self._is_chunked else events)
         return True
 
     def end(self) -> None:
         """End the answer, as one that is whole, and the connection."""
         self._leave()
         if self._is_chunked:
-            self._write(b"0\r\n\r\n")
+            self._write(LAST_CHUNK)
         self._close()
 
     def on_client_gone(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fd_router.errors import HttpError
+from fd_router.http.chunks import LAST_CHUNK, chunk
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
@@ -68,7 +69,7 @@ class Http11Stream:
         """Send one more event as a chunk of its own, behind one that ends with a whole event, and the last chunk."""
         if not self._may_follow(last):
             return False
-        self.send_body(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+        self.send_body(chunk(event) + LAST_CHUNK)
         return True
 
     def send_error(self, error: HttpError) -> None:

@@ -217,9 +217,8 @@ def _texts(fields: RequestFields) -> list[str]:
         texts = [fields.prompt.strip()]
     else:
         prompts = fields.prompt or []
-        # By the ends, else in C: there may be half a million tokens instead.
-        are_tokens = bool(prompts) and type(prompts[0]) is type(prompts[-1]) is int
-        has_texts = not are_tokens and str in set(map(type, prompts))
+        are_tokens = bool(prompts) and type(prompts[0]) is type(prompts[-1]) is int  # there may be half a million
+        has_texts = not are_tokens and str in set(map(type, prompts))  # in C, for the same reason
         texts = [item.strip() for item in prompts if isinstance(item, str)] if has_texts else []
     return texts if all(texts) else [text for text in texts if text]
 

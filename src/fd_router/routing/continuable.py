@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.engines.dialect import Dialect
 from fd_router.errors import Retry, UpstreamError
+from fd_router.http.chunks import LAST_CHUNK, chunk
 from fd_router.http.fetch import fetch
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
-from fd_router.routing.continuation.event_bytes import LAST_CHUNK, WHOLE
+from fd_router.routing.continuation.event_bytes import WHOLE
 from fd_router.routing.continuation.id_filter import ChunkedIdFilter, IdFilter, PlainIdFilter
 from fd_router.routing.continuation.journal import HANDED_ON, Journal
 from fd_router.routing.continuation.keeper import MOST_READ, StreamKeeper
@@ -231,7 +232,7 @@ class ContinuableRequest(RequestThatIsRead):
 
     def on_stream_events(self, events: bytes) -> None:
         """Send more events."""
-        framed = b"%x\r\n%b\r\n" % (len(events), events)
+        framed = chunk(events)
         self.record.bytes_out += len(framed)
         if self._journal is not None:
             self._journal.note(framed)
@@ -265,9 +266,9 @@ class ContinuableRequest(RequestThatIsRead):
         journal, continuation = self._journal, self._continuation
         self._journal = self._continuation = None  # no cycles: what is over is freed at once
         try:
+            if continuation is not None:
+                continuation.cancel()
+        finally:
             if journal is not None:
                 self.record.bytes_out += journal.size
                 journal.end(whole=outcome == "completed" and continuation is None)
-        finally:
-            if continuation is not None:
-                continuation.cancel()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from fd_router.http.chunks import LAST_CHUNK
+
 ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How a chunk ends whose last event is whole. No event has an empty line in it."""
 
@@ -12,8 +14,6 @@ _LINE_ENDS: Final = (b"\r", b"\n2")
 """What stands before that where the chunk is the end of a line only: of an event's last one, or of another one."""
 
 WHOLE: Final = ENDS[0]
-
-LAST_CHUNK: Final = b"0\r\n\r\n"
 
 WHOLE_PIECE: Final = tuple(last + WHOLE + rest for rest in (b"", LAST_CHUNK) for last in (b"}", b"]"))
 """How a piece ends that needn't be cut: behind the last chunk comes nothing that another instance could send."""

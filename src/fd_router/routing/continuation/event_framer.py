@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from fd_router.http.chunks import LAST_CHUNK, chunk, whole_chunks
 from fd_router.http.dechunk import Dechunker
-from fd_router.routing.continuation.event_bytes import LAST_CHUNK
 
 _EVENT_END: Final = re.compile(rb"\n\r?\n|\r\r")
 _LONGEST_END: Final = len(b"\n\r\n")
@@ -35,13 +35,13 @@ class EventFramer:
         content = before + new
         end = _end_of_events(content, max(0, len(before) - _LONGEST_END))
         self.pending = content[end:]
-        whole = _chunk(content[:end])
+        whole = chunk(content[:end])
         return whole + self.rest() + LAST_CHUNK if self._dechunker.is_over else whole
 
     def rest(self) -> bytes:
         """Return what is pending, which is handed on as it is."""
         rest, self.pending = self.pending, b""
-        return _chunk(rest)
+        return chunk(rest)
 
     def close(self) -> None:
         """Let go of the parser."""
@@ -55,29 +55,10 @@ def cuts_events(chunks: bytes) -> bool:
     """Tell whether ``chunks``, of which none ends as usual, are whole and have the end of an event in them."""
     if not chunks.endswith(b"\r\n"):
         return False
-    content, at = [], 0
-    while at < len(chunks):
-        line = chunks.find(b"\r\n", at)
-        size = _size(chunks[at:line])
-        end = line + 2 + size
-        if size <= 0 or chunks[end : end + 2] != b"\r\n":
-            return False
-        content.append(chunks[line + 2 : end])
-        at = end + 2
-    return _EVENT_END.search(b"".join(content)) is not None
+    contents, end = whole_chunks(chunks)
+    return end == len(chunks) and _EVENT_END.search(b"".join(contents)) is not None
 
 
 def _end_of_events(content: bytes, start: int) -> int:
     """Return where the last whole event ends, looked for from ``start`` on; 0: nowhere."""
     return max((found.end() for found in _EVENT_END.finditer(content, start)), default=0)
-
-
-def _chunk(content: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(content), content) if content else b""
-
-
-def _size(line: bytes) -> int:
-    try:
-        return int(line.partition(b";")[0], 16)
-    except ValueError:
-        return -1

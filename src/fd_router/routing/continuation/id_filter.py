@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from fd_router.http.chunks import LAST_CHUNK, chunk, whole_chunks
 from fd_router.http.heads import ResponseHead
-from fd_router.routing.continuation.event_bytes import LAST_CHUNK
 from fd_router.routing.continuation.id_scanner import IdScanner
 
 _MEMBER: Final = rb'"(?:prompt_|completion_)?token_ids"\s*:\s*(?:\[[0-9,\s]*\]|null)'
@@ -85,8 +85,8 @@ class PlainIdFilter(IdFilter):
             return content
         self._left -= len(data)
         if self._left > 0:
-            return _chunk(content)
-        return _chunk(content + self._scanner.end()) + LAST_CHUNK
+            return chunk(content)
+        return chunk(content + self._scanner.end()) + LAST_CHUNK
 
 
 class _CutChunks:
@@ -105,8 +105,8 @@ class _CutChunks:
             return b""
         content = b"".join([self._scanner.feed(content) for content in self._contents(data)])
         if self._is_over:
-            return _chunk(content + self._scanner.end()) + LAST_CHUNK
-        return _chunk(content)
+            return chunk(content + self._scanner.end()) + LAST_CHUNK
+        return chunk(content)
 
     def _contents(self, data: bytes) -> Iterator[bytes]:
         at = 0
@@ -133,22 +133,11 @@ class _CutChunks:
 
 def _without_ids(data: bytes) -> bytes | None:
     """Return whole chunks of whole events without ids, each framed anew; None: they aren't such."""
-    pieces: list[bytes] = []
-    at = 0
-    while at < len(data):
-        end = data.find(b"\r\n", at)
-        size = _size(data[at:end]) if end > at else -1
-        stop = end + 2 + size
-        if size < 0 or data[stop : stop + 2] != b"\r\n":
-            return None
-        if size == 0:
-            return None if stop + 2 != len(data) else b"".join((*pieces, LAST_CHUNK))
-        if not data.endswith(_EVENT_ENDS, end + 2, stop):
-            return None
-        content = _without_members(data[end + 2 : stop])
-        pieces.append(b"%x\r\n%b\r\n" % (len(content), content))
-        at = stop + 2
-    return b"".join(pieces)
+    contents, end = whole_chunks(data)
+    rest = data[end:]
+    if rest not in (b"", LAST_CHUNK) or not all(content.endswith(_EVENT_ENDS) for content in contents):
+        return None
+    return b"".join([chunk(_without_members(content)) for content in contents]) + rest
 
 
 def _without_members(content: bytes) -> bytes:
@@ -156,14 +145,3 @@ def _without_members(content: bytes) -> bytes:
         return content
     content = _BEHIND_ANOTHER.sub(b"", content)
     return content if content.find(_ANY) < 0 else _FIRST.sub(b"", content)
-
-
-def _chunk(content: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(content), content) if content else b""
-
-
-def _size(line: bytes) -> int:
-    try:
-        return int(line.partition(b";")[0], 16)
-    except ValueError:
-        return -1

@@ -270,7 +270,9 @@ class Journal:
 
     def _frame_anew(self, framer: EventFramer, data: bytes) -> None:
         """Take a piece of a stream whose chunks end within events: else all of it might be held back."""
-        whole = framer.feed(data) if not self.lost or self._is_aligned else framer.feed(data) + framer.rest()
+        whole = framer.feed(data)
+        if self.lost and not self._is_aligned:
+            whole += framer.rest()
         if whole and not self.lost and broken_at(whole, len(whole)) >= 0:
             self._is_broken, self._held = True, whole
             self._is_told()
