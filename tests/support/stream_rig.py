@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from fd_router.routing.continuation.journal import JournalBudget
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.keeper import StreamKeeper
 from tests.support.exact_engine import TIGHT, ExactEngine, Step, events_of
 from tests.support.fake_transport import FakeTransport

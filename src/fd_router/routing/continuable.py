@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.engines.dialect import Dialect
@@ -13,6 +14,7 @@ from fd_router.http.fetch import fetch
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.openai.continuation.seam import CUT_OFF
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
 from fd_router.routing.continuation.event_bytes import WHOLE
@@ -25,6 +27,8 @@ from fd_router.routing.reading import RequestThatIsRead
 from fd_router.routing.request_queue import Queued, QueueTicket
 from fd_router.spliced_body import Body
 from fd_router.tokenization.text_count import PATH, TextCount
+
+CUT_SHORT: Final = "The stream is over, and doesn't say why"
 
 
 class ContinuableRequest(RequestThatIsRead):
@@ -69,11 +73,20 @@ class ContinuableRequest(RequestThatIsRead):
         return self._tail if journal is None else journal.last_sent if journal.lost else WHOLE
 
     def on_stream_broken(self) -> None:
-        """An event says that the instance gives up, and is held back: go on elsewhere, or pass it on."""
-        instance = self.instances()[-1]
-        self.record.attempt_failed(self.record.attempt("error_answer", self._context.clock(), self.record.status))
-        if not self._continue_stream("gave_up", instance) and self._journal is not None:
-            self._journal.hand_on()
+        """An event says that the instance gives up, or none said why it is over: go on elsewhere, or pass that on."""
+        instance, journal, record = self.instances()[-1], self._journal, self.record
+        record.attempt_failed(record.attempt("error_answer", self._context.clock(), record.status))
+        flaw = CUT_SHORT if journal is not None and journal.is_cut_off else ""
+        goes_on = self._continue_stream(CUT_OFF if flaw else "gave_up", instance)
+        if goes_on or flaw:  # else it is told by the events that are handed on
+            self._telemetry.metrics.upstream_failed(instance.url, "error_answer")
+            instance.failed("error_answer", begun=True)
+        if goes_on or journal is None:
+            return
+        if flaw:
+            record.flaw, record.outcome = flaw, "failed"
+            self._log_error(f"scanner error: {instance.url}: {flaw}")
+        journal.hand_on()
 
     def _break_off(self, error: UpstreamError, failed: Instance) -> None:
         """Go on in the middle of the answer, which the instance didn't finish, or end there."""

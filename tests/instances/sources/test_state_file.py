@@ -30,7 +30,11 @@ def make(path: Path, registry, log, **more) -> StateFile:
 
 def restore(path: Path, registry, log, **more) -> int:
     members = FleetSources(registry, accept, log=log).members_of(STATE_FILE)
-    return make(path, registry, log, **more).restore(members)
+
+    async def run() -> int:
+        return await make(path, registry, log, **more).restore(members)
+
+    return asyncio.run(run())
 
 
 def test_instances_that_registered_themselves_come_back_to_be_probed(path, make_registry, describe, log) -> None:
