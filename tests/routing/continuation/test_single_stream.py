@@ -154,6 +154,19 @@ async def test_an_instance_that_gives_up_in_its_first_bytes_is_left(rest: bytes)
     rig.assert_all_is_given_back()
 
 
+async def test_what_the_only_instance_says_before_any_token_is_told() -> None:
+    rig = StreamRig(1)
+    client = rig.client()
+    first = await rig.ask(client, BODY)
+    last = b'data: {"error":{"message":"EngineCore encountered an issue"}}\n\n'
+    rest = b"%x\r\n%b\r\n" % (len(last), last) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+    first.receive(STREAM_HEAD + b'17\r\ndata: {"choices": [] }\n\n\r\n' + rest)
+    await rig.settle()
+    assert client.written.endswith(rest)
+    assert len(rig.backend.opened) == 1
+    rig.assert_all_is_given_back()
+
+
 async def test_what_nobody_goes_on_with_is_passed_on() -> None:
     rig = StreamRig()
     client = rig.client()

@@ -7,7 +7,7 @@ there: the client never has half an event, which no continuation could complete.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Final
 
 from fd_router.http.chunks import LAST_CHUNK
@@ -155,16 +155,24 @@ class Journal:
         else:
             self._look(data)
 
+    def framed(self) -> Sequence[bytes]:
+        """Return all that was handed on, as it came: chunks of whole events."""
+        return (*self._blocks, *self._pieces)
+
     def content(self) -> bytes:
         """Return the content of all that was handed on: whole events."""
-        return dechunked(b"".join((*self._blocks, *self._pieces)))
+        return dechunked(b"".join(self.framed()))
+
+    @property
+    def held_back(self) -> bytes:
+        """What is held back: the beginning of an event, or of what says that the answer is broken."""
+        return bytes(self._held.content) if self._held is not None else b""
 
     def recent(self) -> bytes:
         """Return the last of what came."""
         pieces = self._pieces
         before = self._blocks[-1][-TAIL:] if self._blocks and len(pieces) < RECENT else b""
-        held = self._held.content if self._held is not None else b""
-        return b"".join((before, *list(pieces)[-RECENT:], held))
+        return b"".join((before, *list(pieces)[-RECENT:], self.held_back))
 
     @property
     def last_sent(self) -> bytes:

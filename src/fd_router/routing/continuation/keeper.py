@@ -12,6 +12,7 @@ from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import UsualEnd
 from fd_router.routing.continuation.journal import Journal
+from fd_router.routing.continuation.resumption import ResumptionTurns
 from fd_router.telemetry.metrics.continuation import ContinuationMetrics
 
 MOST_READ = 4 * 1024 * 1024
@@ -46,6 +47,7 @@ class StreamKeeper:
         self.metrics = metrics
         self.clock = clock
         self.chat = chat
+        self.turns = ResumptionTurns()
         self._budget = budget
         self._usual = UsualEnd()
 
