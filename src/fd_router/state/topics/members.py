@@ -76,6 +76,7 @@ class SharedMembers(Topic):
         self._log = log
         self._news = _Members()
         self._has_news = False
+        self._is_urgent = False  # some of it isn't just told again
         self._told_at: dict[str, float] = {}  # key → when its registration was last told, by whomever
         self._is_taking = False  # what changes now was told by another
         registry.on_change(self._on_change)
@@ -110,15 +111,17 @@ class SharedMembers(Topic):
     def _on_news(self, *, at_once: bool) -> None:
         self._has_news = True
         if at_once:
+            self._is_urgent = True
             self._flush()
 
     # what others are told, and tell
 
-    def gather(self, *, whole: bool) -> bytes | None:  # noqa: ARG002
-        """See ``Topic``."""
-        if not self._has_news:
+    def gather(self, *, whole: bool) -> bytes | None:
+        """See ``Topic``. What is told again goes with a frame that is sent anyway, as many instances tell it."""
+        if not self._has_news or not (whole or self._is_urgent):
             return None
-        news, self._news, self._has_news = self._news, _Members(), False
+        news, self._news = self._news, _Members()
+        self._has_news = self._is_urgent = False
         return msgspec.msgpack.encode(news)
 
     def take(self, process: str, payload: msgspec.Raw) -> None:
