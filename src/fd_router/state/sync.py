@@ -135,9 +135,11 @@ class Sync:
             self._expire()
 
     async def _wait(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._interval):
-                await self._flush.wait()
+        timer = asyncio.get_running_loop().call_later(self._interval, self._flush.set)
+        try:
+            await self._flush.wait()
+        finally:
+            timer.cancel()
         self._flush.clear()
 
     def _gather(self, *, whole: bool) -> tuple[dict[str, msgspec.Raw], dict[str, msgspec.Raw]]:

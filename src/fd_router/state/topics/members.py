@@ -8,8 +8,9 @@ import msgspec
 
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
-from fd_router.instances.registration import Registration, decode_registration
+from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
+from fd_router.instances.registration_reader import RegistrationReader
 from fd_router.instances.registry import Registry
 from fd_router.instances.sources.members import SourceMembers
 from fd_router.state.topic import Topic
@@ -74,6 +75,7 @@ class SharedMembers(Topic):
         self._flush = flush
         self._clock = clock
         self._log = log
+        self._reader = RegistrationReader()
         self._news = _Members()
         self._has_news = False
         self._is_urgent = False  # some of it isn't just told again
@@ -158,7 +160,7 @@ class SharedMembers(Topic):
     def _take_registration(self, process: str, entry: _Entry) -> None:
         registration: Registration | None
         try:
-            registration = decode_registration(entry.registration)
+            registration = self._reader.read(entry.registration)
             why = self._admit(registration)
         except RegistrationError as error:
             why = error.message
