@@ -160,7 +160,7 @@ async def test_what_the_only_instance_says_before_any_token_is_told() -> None:
     first = await rig.ask(client, BODY)
     last = b'data: {"error":{"message":"EngineCore encountered an issue"}}\n\n'
     rest = b"%x\r\n%b\r\n" % (len(last), last) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
-    first.receive(STREAM_HEAD + b'17\r\ndata: {"choices": [] }\n\n\r\n' + rest)
+    first.receive(STREAM_HEAD + b'18\r\ndata: {"choices": [] }\n\n\r\n' + rest)
     await rig.settle()
     assert client.written.endswith(rest)
     assert len(rig.backend.opened) == 1

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from fd_router.config.discovery import KubernetesPods
+from fd_router.config.discovery import KubernetesEntry
 from fd_router.instances.sources.kubernetes import api as api_module
-from fd_router.instances.sources.kubernetes.api import Change, PodApi
+from fd_router.instances.sources.kubernetes.api import PODS, Change, ClusterApi
 from fd_router.instances.sources.kubernetes.objects import Pod
 from fd_router.instances.sources.kubernetes.pods import PodReader
 from fd_router.instances.sources.kubernetes.source import KubernetesInstances
@@ -38,10 +38,12 @@ def follow(server: KubernetesServer, registry, log, tmp_path: Path) -> Follow:
     def follow(networks: str = "", **options: Any) -> Following:
         path = tmp_path / "kubeconfig"
         path.write_text(server.kubeconfig())
-        given = KubernetesPods(label_selector="app=engine", kubeconfig=str(path), **options)
+        given = KubernetesEntry(label_selector="app=engine", kubeconfig=str(path), **options)
         template = Template("x", given.registration, accept, is_whole=False)
         reader = PodReader("x", given, template)
-        source = KubernetesInstances("engines", PodApi("x", given), reader, sleep=lambda _: asyncio.sleep(0.01))
+        source = KubernetesInstances(
+            "engines", ClusterApi("x", given, PODS), reader, sleep=lambda _: asyncio.sleep(0.01)
+        )
         return followed(source, members_of(source, registry, log, networks=networks))
 
     return follow
@@ -81,7 +83,7 @@ class OneList:
     async def list(self) -> tuple[list[Pod], str]:
         return self._pods, "1"
 
-    async def watch(self, version: str) -> AsyncIterator[Change | None]:
+    async def watch(self, version: str) -> AsyncIterator[Change[Pod] | None]:
         yield None
         await asyncio.Event().wait()
 
@@ -93,7 +95,7 @@ async def test_thousands_of_pods_are_taken_in_while_others_have_a_turn(
     registry, log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fd_router.http.pace.SLICE_SECS", -1.0)  # each slice is over at once
-    options = KubernetesPods(label_selector="x")
+    options = KubernetesEntry(label_selector="x")
     reader = PodReader("x", options, Template("x", {}, accept, is_whole=False))
     source = KubernetesInstances("engines", OneList(100), reader)
     turns = 0
