@@ -130,7 +130,7 @@ async def _frames(ports: Sequence[int]) -> float:
     """Return how many frames all routers have sent."""
     client, count = HttpClient(keep=0), 0.0
     for port in ports:
-        page = (await client.fetch(Origin("127.0.0.1", port), "GET", "/metrics")).body.decode()
+        page = (await client.fetch(Origin("127.0.0.1", port), "GET", "/metrics", time_limit=START_SECS)).body.decode()
         samples = [line for line in page.splitlines() if line.startswith("fd_router_state_frames_total")]
         count += sum(float(line.split()[-1]) for line in samples if "sent" in line)
     return count
