@@ -22,7 +22,8 @@ class Plain(UpstreamRequest):
         self.heard: list[object] = []
 
     def send(self, pool: InstancePool) -> None:
-        self._dispatch(pool)
+        self._pool, self._time_limit = pool, 0.0
+        self._dispatch()
 
     def cancel(self) -> None:
         self._cancel()

@@ -88,7 +88,7 @@ class Pair:
 class TestLegs:
     def leg(self, kind: type[PairLeg]) -> tuple[PairLeg, Breaker]:
         instance = make_instance(1)
-        leg = kind(Pair(), Reservation(instance, 0), is_streamed=False)  # type: ignore[call-arg,arg-type]
+        leg = kind(Pair(), Reservation(instance, 0), False, None, None)  # type: ignore[call-arg,arg-type]
         return leg, watch(instance)
 
     @pytest.mark.parametrize(("status", "expected"), [(200, (1, 0)), (400, (0, 0)), (429, (0, 0)), (500, (1, 1))])
@@ -117,7 +117,7 @@ class TestLegs:
 def test_a_decode_that_gives_a_request_back_has_not_failed() -> None:
     instance = make_instance(1)
     breaker = watch(instance)
-    leg = DecodeLeg(Pair(), Reservation(instance, 0), is_streamed=False)  # type: ignore[arg-type]
+    leg = DecodeLeg(Pair(), Reservation(instance, 0), False, None, None)  # type: ignore[arg-type]
     leg.on_head(ResponseHead(500, b"", 2), b'{"error": {"message": "PD Error: pd_reschedule"}}')
     leg.on_complete()
     assert counts(breaker) == (0, 0)
@@ -137,7 +137,7 @@ def test_an_instance_that_says_it_is_busy_has_not_failed(kind: type[PairLeg]) ->
     instance = make_instance(1)
     instance.dialect = Busy()
     breaker = watch(instance)
-    leg = kind(Listening(), Reservation(instance, 0), is_streamed=False)  # type: ignore[call-arg,arg-type]
+    leg = kind(Listening(), Reservation(instance, 0), False, None, None)  # type: ignore[call-arg,arg-type]
     leg.on_whole(ResponseHead(503, b"", 2), b"{}")
     assert counts(breaker) == (0, 0)
     assert [error.reason for error in errors] == ["busy"]

@@ -45,7 +45,8 @@ class ClientRequest(UpstreamRequest):
         self._take: Callable[[bytes], None] = listener.on_data
         self._is_full = False
         self._connection = self._connecting = None
-        self._dispatch(pool)
+        self._pool, self._time_limit = pool, 0.0
+        self._dispatch()
 
     def cancel(self) -> None:
         """Give up; the listener hears no more. Its connection is closed."""

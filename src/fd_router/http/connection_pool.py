@@ -85,7 +85,8 @@ class InstancePool:
         """Take an idle connection, if there is a live one."""
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.is_open():
+            transport = connection.transport
+            if transport is not None and not transport.is_closing():
                 return connection
         return None
 

@@ -50,14 +50,15 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_again", "_deliver", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last",
         "_left", "_listener", "_outlet", "_owner", "_paused", "_reader", "_sent_in", "_settings",
-        "_time_limit", "_transport", "_unsent", "began_at", "deadline", "is_reused",
+        "_time_limit", "_unsent", "began_at", "deadline", "is_reused", "transport",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
         self._owner = owner
         self._settings = settings
         self._reader = AnswerReader(settings.inspected)
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
+        """While it is there; the pool looks whether it is closing. Read only."""
         self._outlet: Outlet | None = None  # while there is a transport
         self._listener: Listener | None = None
         self._deliver: Callable[[bytes], None] = _nobody  # more of the body, while there is a listener
@@ -101,16 +102,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the instance."""
-        if not self._paused and self._transport is not None:
+        if not self._paused and self.transport is not None:
             self._paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if self._paused and self._transport is not None:
+        if self._paused and self.transport is not None:
             self._paused = False
             self.deadline = self._settings.stall_due
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     def cancel(self) -> None:
         """Forget the listener and close at once, so that the instance stops working for nobody."""
@@ -119,8 +120,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def abandon(self) -> None:
         """Nobody waits for it to be opened any more. If it is there all the same, or comes to be later, it is closed.
@@ -130,21 +131,16 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_over:
             return
         self._is_over = True
-        if self._transport is None:
+        if self.transport is None:
             self._reader.close()
         else:
-            self._transport.abort()
+            self.transport.abort()
             self.connection_lost(None)
-
-    def is_open(self) -> bool:
-        """Return whether it can be sent something. A method: a property costs four times as much."""
-        transport = self._transport
-        return transport is not None and not transport.is_closing()
 
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a request to send."""
-        return self._listener is None and self.is_open()
+        return self._listener is None and self.transport is not None and not self.transport.is_closing()
 
     @property
     def delivered_at(self) -> float:
@@ -162,9 +158,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_over:
             cast("asyncio.Transport", transport).abort()
             return
-        self._transport = cast("asyncio.Transport", transport)
-        self._outlet = self._settings.batcher.outlet(self._transport)
-        self._unsent = unsent_bytes(self._transport)
+        self.transport = cast("asyncio.Transport", transport)
+        self._outlet = self._settings.batcher.outlet(self.transport)
+        self._unsent = unsent_bytes(self.transport)
         if (sock := transport.get_extra_info("socket")) is not None:
             keep_alive(sock, self._settings.options.instance_keepalive_secs)
         self._settings.sweeper.add(self)
@@ -195,10 +191,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._on_error(error, listener)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is None:  # abandoned
+        if self.transport is None:  # abandoned
             return
         self._is_over = True
-        self._transport, self._outlet, self._unsent = None, None, _nothing
+        self.transport, self._outlet, self._unsent = None, None, _nothing
         listener = self._listener
         try:
             self._settings.sweeper.discard(self)
@@ -339,7 +335,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._paused:
             self.resume()
         self.deadline = NEVER
-        transport = self._transport
+        transport = self.transport
         if not reusable or self._unsent():
             self.close()
         elif transport is not None and not transport.is_closing():
@@ -383,7 +379,7 @@ class UpstreamConnection(asyncio.Protocol):
             listener.on_bug(error)
 
     def __repr__(self) -> str:
-        if self._transport is None:
+        if self.transport is None:
             state = "closed"
         elif self._listener is None:
             state = "idle"

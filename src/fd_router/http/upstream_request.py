@@ -17,31 +17,32 @@ class UpstreamRequest:
     """What every ``Listener`` that sends a request has in common: it gets a connection, and sends over it.
 
     A subclass says what is sent (``_on_sending``), what becomes of the answer, and may note that a connection is being
-    opened (``_on_connecting``). When it is made, it sets ``_connection`` and ``_connecting`` to None. When it is told
-    of a stale connection it calls ``_replace``; when its answer is complete it sets ``_connection`` to None, since that
-    is the pool's again. There is one such object a request and instance, so it has no slots of its own: those that mix
-    it in have them. ``_is_full``: the answer is not to be read.
+    opened (``_on_connecting``). When it is made, it sets ``_connection`` and ``_connecting`` to None; before it is
+    dispatched, ``_pool`` and ``_time_limit``. When it is told of a stale connection it calls ``_replace``; when its
+    answer is complete it sets ``_connection`` to None, since that is the pool's again. There is one such object a
+    request and instance, so it has no slots of its own: those that mix it in have them.
     """
 
     if not TYPE_CHECKING:  # which knows no mixin without slots of its own
         __slots__ = ()
 
-    _pool: InstancePool
+    _pool: InstancePool  # of the instance that it goes to
     _connection: UpstreamConnection | None
     _connecting: asyncio.Task[None] | None
-    _is_full: bool
-    _time_limit: float
+    _is_full: bool  # the answer is not to be read
+    _time_limit: float  # for its first byte, in seconds, 0.0: the usual one
 
-    def _dispatch(self, pool: InstancePool, time_limit: float = 0.0) -> None:
-        """Send to the instance of ``pool``. ``time_limit``: for the first byte, in seconds (0: the usual one)."""
-        self._pool = pool
-        self._time_limit = time_limit
-        connection = pool.acquire()
-        if connection is not None:
-            self._send(connection)
-        else:
+    def _dispatch(self) -> None:
+        """Send to the instance of ``_pool``."""
+        connection = self._pool.acquire()
+        if connection is None:
             self._connection = None
             self._replace()
+            return
+        self._connection = connection  # as in _send, without a call
+        connection.send(self, self._on_sending(), self._time_limit)
+        if self._is_full:
+            connection.pause()
 
     def _replace(self) -> None:
         """Send over a new connection: there is no kept one, or it turned out dead."""

@@ -211,16 +211,30 @@ def _texts(fields: RequestFields) -> list[str]:
     """Return the prompt's texts, stripped, less those that are empty then."""
     if fields.prompt_token_ids:
         return []
-    if fields.messages is not None:
-        texts = _message_texts(fields.messages, fields)
-    elif isinstance(fields.prompt, str):
-        texts = [fields.prompt.strip()]
+    messages = fields.messages
+    if messages is None:
+        texts = _prompt_texts(fields.prompt)
     else:
-        prompts = fields.prompt or []
-        are_tokens = bool(prompts) and type(prompts[0]) is type(prompts[-1]) is int  # there may be half a million
-        has_texts = not are_tokens and str in set(map(type, prompts))  # in C, for the same reason
-        texts = [item.strip() for item in prompts if isinstance(item, str)] if has_texts else []
+        texts = []
+        for message in messages:
+            content = message.content
+            if isinstance(content, str):
+                texts.append(content.strip())
+            elif content is not None:
+                found = [part.text.strip() for part in content if part.type == "text"]
+                if len(found) < len(content) and fields.tools is NO_TOOLS:
+                    fields.tools = BEYOND_TEXTS
+                texts += found
     return texts if all(texts) else [text for text in texts if text]
+
+
+def _prompt_texts(prompt: str | Sequence[object] | None) -> list[str]:
+    if isinstance(prompt, str):
+        return [prompt.strip()]
+    prompts = prompt or ()
+    are_tokens = bool(prompts) and type(prompts[0]) is type(prompts[-1]) is int  # there may be half a million
+    has_texts = not are_tokens and str in set(map(type, prompts))  # in C, for the same reason
+    return [item.strip() for item in prompts if isinstance(item, str)] if has_texts else []
 
 
 def _token_ids(fields: RequestFields) -> array[int] | None:
@@ -245,20 +259,6 @@ def _mixed_token_ids(given: Sequence[str | int | list[int]]) -> array[int] | Non
     except (OverflowError, TypeError):  # no engine has such a token
         return None
     return ids
-
-
-def _message_texts(messages: list[Message], fields: RequestFields) -> list[str]:
-    texts = []
-    for message in messages:
-        content = message.content
-        if isinstance(content, str):
-            texts.append(content.strip())
-        elif content is not None:
-            found = [part.text.strip() for part in content if part.type == "text"]
-            if len(found) < len(content) and fields.tools is NO_TOOLS:
-                fields.tools = BEYOND_TEXTS
-            texts += found
-    return texts
 
 
 def body_in_utf8(body: bytes) -> bytes:

@@ -35,7 +35,7 @@ class DecodeAlone(ReschedulablePair):
     # one attempt
 
     def _attempt_alone(self, completion: Completion, paired: PairedRequest, decode: Reservation[Instance]) -> None:
-        instance = decode.instance
+        instance, context = decode.instance, self._context
         try:
             if self._route is not None:
                 self._follow()
@@ -46,11 +46,11 @@ class DecodeAlone(ReschedulablePair):
             if self._asks:
                 paired.use_body(self._body_for(instance.dialect))
             self._plan = plan = plan_alone(paired, instance)
-            self._decode = leg = DecodeLeg(self, decode, completion.stream)  # type: ignore[arg-type]  # a Pair it is
+            pool = context.pools.of(instance)
+            self._decode = leg = DecodeLeg(self, decode, completion.stream, pool, self._request)  # type: ignore[arg-type]  # a Pair it is
         except BaseException:  # from here on the leg gives it back
             self._release(decode)
             raise
-        context = self._context
         clock = context.clock
         self.record.attempt_started = self._sent_at = clock()
         if self._phase is PREPARING:
@@ -59,7 +59,7 @@ class DecodeAlone(ReschedulablePair):
             self._move(CONNECTING)
         if self._is_full:
             leg.pause()
-        leg.start(context.pools, self._request, plan.decode_body(None))
+        leg.start(plan.decode_body(None))
         self._note_sending(leg)
 
     def _note_sending(self, leg: PairLeg) -> None:

@@ -75,6 +75,7 @@ class PairRequest(SuspectedPair):
         if prefill is None:
             self._attempt_alone(completion, paired, decode)
             return
+        context = self._context
         try:
             if self._telemetry.log.info_on:
                 self._notes.append(f"after SelectWorker decode, before return. ts_ms={now_ts_ms()}")
@@ -82,30 +83,30 @@ class PairRequest(SuspectedPair):
                 self._follow()
                 paired.use_body(self._route.body)
             self._plan = plan = self._make_plan(paired, prefill, decode)
-            is_first = plan.order == "prefill_first"
-            self._prefill = prefill_leg = PrefillLeg(self, prefill, completion.stream, keeps_answer=is_first)
-            self._decode = decode_leg = DecodeLeg(self, decode, completion.stream)
+            request, pool_of, stream = self._request, context.pools.of, completion.stream
+            to_prefill, to_decode = plan.with_heads(request) if plan.has_own_heads else (request, request)
+            self._prefill = prefill_leg = PrefillLeg(
+                self, prefill, stream, pool_of(prefill.instance), to_prefill,
+                context.live.current.proxy.prefill_timeout_secs, keeps_answer=plan.order == "prefill_first",
+            )  # fmt: skip
+            self._decode = decode_leg = DecodeLeg(self, decode, stream, pool_of(decode.instance), to_decode)
         except BaseException:  # from here on the legs give it back
             self._release(prefill)
             self._release(decode)
             raise
-        context = self._context
-        clock, pools = context.clock, context.pools
+        clock = context.clock
         self.record.attempt_started = self._sent_at = clock()
         if self._phase is PREPARING:  # nearly always; the table has this move
             self._phase = CONNECTING
         else:
             self._move(CONNECTING)
-        prefill_timeout = context.live.current.proxy.prefill_timeout_secs
-        request = self._request
-        to_prefill, to_decode = plan.with_heads(request) if plan.has_own_heads else (request, request)
-        prefill_leg.start(pools, to_prefill, plan.prefill_body(), prefill_timeout)
+        prefill_leg.start(plan.prefill_body())
         if self._is_full:
             decode_leg.pause()
-        if is_first:
+        if prefill_leg.keeps_answer:
             self._note_sending(prefill_leg)
             return
-        decode_leg.start(pools, to_decode, plan.decode_body(None))
+        decode_leg.start(plan.decode_body(None))
         if prefill_leg.is_sent and decode_leg.is_sent and self._phase is CONNECTING:
             self._phase = AWAITING  # nearly always, over kept connections; the table has this move
             self.record.sent_at = self._sent_at  # some µs ago: no reason to look at the clock once more
@@ -268,7 +269,7 @@ class PairRequest(SuspectedPair):
         if decode is not None:
             self._phase, self.record.sent_at = CONNECTING, 0.0  # prefill has ended; decode isn't reached yet
             self._sent_at = self._context.clock()
-            decode.start(self._context.pools, plan.with_heads(self._request)[1], body)
+            decode.start(body)
             self._note_sending(decode)
         return True
 

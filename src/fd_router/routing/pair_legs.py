@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Protocol
 
 import msgspec
 
 from fd_router.engines.dialect import OK, Role, Verdict
 from fd_router.engines.error_answers import error_message
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.connection_pool import InstancePool, Pools
+from fd_router.http.connection_pool import InstancePool
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import forbids_retry, retry_after_secs
@@ -83,6 +83,9 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     _pair: Pair
     reservation: Reservation[Instance]
     is_streamed: bool  # as it was asked for; once its head is there, as it is
+    _pool: InstancePool
+    _request: Request  # with the head that the instance gets
+    _time_limit: float = 0.0
     is_sent: bool = False  # its request is on its way, or was
     is_over: bool = False  # its answer came to an end, or it was cancelled
     _is_late: bool = False  # no kept connection could take it
@@ -94,10 +97,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     _size: int = 0
     _connection: UpstreamConnection | None = None
     _connecting: asyncio.Task[None] | None = None
-    _time_limit: float = 0.0
-    _body: Body = b""  # what is sent; this and the rest from ``start`` on
-    _request: Request = cast("Request", None)
-    _pool: InstancePool = cast("InstancePool", None)
+    _body: Body = b""  # what is sent, from ``start`` on
 
     @property
     def instance(self) -> Instance:
@@ -109,11 +109,10 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         """Whether something of its answer is still to come that matters."""
         return not (self.is_over or self._has_begun)
 
-    def start(self, pools: Pools, request: Request, body: Body, time_limit: float = 0.0) -> None:
-        """Send the request, with the ``body`` that is the pair's. ``time_limit`` as ``_dispatch`` takes it."""
-        self._request = request
+    def start(self, body: Body) -> None:
+        """Send the request, with the ``body`` that is the pair's."""
         self._body = body
-        self._dispatch(pools.of(self.reservation.instance), time_limit)
+        self._dispatch()
 
     def _on_connecting(self) -> None:
         self.is_sent, self._is_late = False, True
@@ -271,7 +270,7 @@ class PrefillLeg(PairLeg):
 
     role: ClassVar[Role] = "prefill"
 
-    keeps_answer: bool = False
+    keeps_answer: bool = False  # decode is sent what it says
 
     def _on_good_data(self, head: ResponseHead, data: bytes) -> None:
         if self.keeps_answer:

@@ -58,6 +58,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         self._select = context.select
         self._reservation: Reservation[Instance] | None = None
         self._connection = self._connecting = None
+        self._time_limit = 0.0
         self._awaited: InstancePool | None = None  # of the instance that it is to be sent to, when its policy says so
 
     def instances(self) -> tuple[Instance, ...]:
@@ -94,7 +95,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         record.attempt_started = clock()
         record.mixed = url = instance.url
         self._notes.append(f"select worker (mixed): {url}, count: {instance.running}")
-        pool = context.pools.of(instance)
+        self._pool = pool = context.pools.of(instance)
         if len(self._request.body) > KEPT_TEXT:
             self._drop_texts()
         if reservation.tracker is not None and reservation.hold(self._be_sent_soon):
@@ -103,7 +104,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             pool.awaited += 1
             self._notes.append(f"waits in the router until {instance.url} can begin with it")
         else:
-            self._dispatch(pool)
+            self._dispatch()
 
     def _be_sent_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._on_due)  # what goes wrong here is not the caller's concern
@@ -115,7 +116,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             return
         self._stop_waiting()
         if reservation.instance.may_serve and not pool.retired:
-            self._dispatch(pool)
+            self._dispatch()
         else:
             self._go_elsewhere(reservation, pool)
 
@@ -130,7 +131,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                 self._begin()
             else:
                 self.record.attempts += 1
-                self._dispatch(pool)
+                self._dispatch()
         except Exception as error:  # noqa: BLE001  as in _begin
             self._release(reservation)
             self.on_bug(error)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 Figures = tuple[float, ...]
 
+MOST = 1e15
+"""Of one figure: what is beyond, below nothing, or no number, is none that a router has reckoned."""
+
 
 class SummedGauges:
     """Keeps what each process told, and calls ``apply(name, sums)`` when a name's sums change."""
@@ -40,16 +43,20 @@ class SummedGauges:
         before = known.get(name, self._none)
         if figures == before or len(figures) != len(self._none):
             return
+        if min(figures) < 0 or not sum(figures) <= MOST:
+            return
+        sums = self._sums.get(name)
+        if sums is None:
+            sums = self._sums[name] = list(self._none)
+        for place, now in enumerate(figures):
+            sums[place] += now - before[place]
         if figures == self._none:
             del known[name]
+            if not any(name in others for others in self._of.values()):
+                sums[:] = self._none  # sums of fractions needn't come back to nothing by themselves
+                del self._sums[name]
         else:
             known[name] = figures
-        sums = self._sums.setdefault(name, list(self._none))
-        for place, (now, then) in enumerate(zip(figures, before, strict=True)):
-            sums[place] += now - then
-        if not any(name in others for others in self._of.values()):
-            sums[:] = self._none  # sums of fractions needn't come back to nothing by themselves
-            del self._sums[name]
         self._apply(name, sums)
 
     def __repr__(self) -> str:

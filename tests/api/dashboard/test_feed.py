@@ -188,6 +188,19 @@ def test_a_scrape_between_two_frames_takes_nothing_from_them() -> None:
     assert outlet.events[-1][1]["traffic"]["rate"] == 2.0
 
 
+def test_a_frame_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    outlet = place.look()
+    place.loop.advance(1.0)
+    sent = len(outlet.events)
+    with monkeypatch.context() as patch:
+        patch.setattr(place.feed.troubles, "take", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            place.loop.advance(1.0)
+    place.loop.advance(1.0)
+    assert len(outlet.events) == sent + 1
+
+
 def test_a_large_fleet_s_frame_is_made_in_slices_and_counts_for_who_is_there_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -142,8 +142,20 @@ class Feed:
             in_slices(self._send_frame(), self._later)
 
     def _send_frame(self) -> Iterator[None]:
-        """Make a frame of the time since the last one, for those who see the fleet, and for those who see all."""
+        """Make a frame and send it. One that fails is not the last: the next may do."""
         timer = self._timer
+        try:
+            yield from self._make_frame(timer)
+        except Exception:
+            if self._timer is timer:
+                self._next()
+            raise
+
+    def _make_frame(self, timer: Timer | None) -> Iterator[None]:
+        """Make one of the time since the last one, for those who see the fleet, and for those who see all.
+
+        ``timer``: the feed's, which is another one once the last viewer has left.
+        """
         now = self._clock()
         seconds, self._framed_at = max(now - self._framed_at, 0.001), now
         metrics, interval = self._telemetry.metrics, self._interval
@@ -152,7 +164,7 @@ class Feed:
         traffic, by_url = interval.as_json(seconds, models), interval.by_url
         interval.begin(models)
         frame = yield from self._public(by_url, seconds)
-        if self._timer is not timer:  # the last viewer has left, and perhaps another one come
+        if self._timer is not timer:
             return
         frame["traffic"] = traffic
         public = _event("state", frame)

@@ -28,17 +28,20 @@ class ContinuingPair:
         request: Request,
         release: Callable[[Reservation[Instance]], None],
     ) -> None:
-        is_first = plan.order == "prefill_first"
+        is_first, pool_of = plan.order == "prefill_first", context.pools.of
+        timeout = context.live.current.proxy.prefill_timeout_secs
+        to_prefill, to_decode = plan.with_heads(request)
         self.reservation, decode = pair
         self._stream = stream
         self._plan = plan
-        self._context = context
-        self._request = request
         self._release = release
         self.instances = (self.reservation.instance, decode.instance)
         """Prefill, then decode, whose answer it is."""
-        self._prefill: PrefillLeg | None = PrefillLeg(self, self.reservation, True, keeps_answer=is_first)
-        self._decode: DecodeLeg | None = DecodeLeg(self, decode, True)
+        pools = [pool_of(instance) for instance in self.instances]
+        self._prefill: PrefillLeg | None = PrefillLeg(
+            self, self.reservation, True, pools[0], to_prefill, timeout, keeps_answer=is_first
+        )
+        self._decode: DecodeLeg | None = DecodeLeg(self, decode, True, pools[1], to_decode)
         self._has_begun = False
 
     # what the continuation calls
@@ -55,13 +58,11 @@ class ContinuingPair:
 
     def start(self) -> None:
         """Send both their request, or prefill alone where it goes first."""
-        plan, pools = self._plan, self._context.pools
-        to_prefill, to_decode = plan.with_heads(self._request)
-        timeout = self._context.live.current.proxy.prefill_timeout_secs
+        plan = self._plan
         if self._prefill is not None:
-            self._prefill.start(pools, to_prefill, plan.prefill_body(), timeout)
+            self._prefill.start(plan.prefill_body())
         if self._decode is not None and plan.order != "prefill_first":
-            self._decode.start(pools, to_decode, plan.decode_body(None))
+            self._decode.start(plan.decode_body(None))
 
     def cancel(self) -> None:
         """Close both connections, and give the counts back; a prefill that is still answering ends, too."""
@@ -154,7 +155,7 @@ class ContinuingPair:
             self._fail(leg, "its answer lacks what decode needs", head.status)
             return False
         if self._decode is not None:
-            self._decode.start(self._context.pools, self._plan.with_heads(self._request)[1], body)
+            self._decode.start(body)
         return True
 
     def _fail(self, leg: PairLeg, what: str, status: int) -> None:

@@ -22,8 +22,8 @@ class SingleLeg(UpstreamRequest):
     """One request with what was generated, to one instance: a ``Listener`` of the connection there."""
 
     __slots__ = (
-        "_body", "_connecting", "_connection", "_has_begun", "_is_full", "_pool", "_pools", "_release", "_request",
-        "_stream", "_time_limit", "_who", "engine_id", "reservation",
+        "_body", "_connecting", "_connection", "_has_begun", "_is_full", "_pool", "_release", "_request", "_stream",
+        "_time_limit", "_who", "engine_id", "reservation",
     )  # fmt: skip
 
     def __init__(
@@ -40,11 +40,12 @@ class SingleLeg(UpstreamRequest):
         self.reservation = reservation
         self.engine_id = ""
         self._stream = stream
-        self._pools = pools
+        self._pool = pools.of(reservation.instance)
         self._request = request
         self._body = body
         self._release = release
         self._who = who
+        self._time_limit = 0.0
         self._has_begun = False
         self._is_full = False
         self._connection = self._connecting = None
@@ -56,7 +57,7 @@ class SingleLeg(UpstreamRequest):
 
     def start(self) -> None:
         """Send the request."""
-        self._dispatch(self._pools.of(self.reservation.instance))
+        self._dispatch()
 
     def cancel(self) -> None:
         """Close the connection, and give the counts back."""

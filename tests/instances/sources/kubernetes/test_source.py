@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fd_router.config.discovery import KubernetesPods
+from fd_router.config.discovery import KubernetesEntry
 from fd_router.instances.sources.kubernetes import api as api_module
-from fd_router.instances.sources.kubernetes.api import PodApi
+from fd_router.instances.sources.kubernetes.api import PODS, ClusterApi
 from fd_router.instances.sources.kubernetes.pods import PodReader
 from fd_router.instances.sources.kubernetes.source import KubernetesInstances
 from fd_router.instances.sources.members import SourceMembers
@@ -36,10 +36,12 @@ def follow(server: KubernetesServer, registry, log, tmp_path: Path) -> Follow:
     def follow(networks: str = "", **options: Any) -> Following:
         path = tmp_path / "kubeconfig"
         path.write_text(server.kubeconfig())
-        given = KubernetesPods(label_selector="app=engine", kubeconfig=str(path), **options)
+        given = KubernetesEntry(label_selector="app=engine", kubeconfig=str(path), **options)
         template = Template("x", given.registration, accept, is_whole=False)
         reader = PodReader("x", given, template)
-        source = KubernetesInstances("engines", PodApi("x", given), reader, sleep=lambda _: asyncio.sleep(0.01))
+        source = KubernetesInstances(
+            "engines", ClusterApi("x", given, PODS), reader, sleep=lambda _: asyncio.sleep(0.01)
+        )
         return followed(source, members_of(source, registry, log, networks=networks))
 
     return follow
