@@ -121,10 +121,17 @@ class KubernetesInstances(Generic[ObjectT]):
         await self._name_all(members)
 
     async def _name_all(self, members: SourceMembers) -> None:
-        chosen = {key: found for key in self._holders if self._is_named(key, found := self._chosen(key), members)}
+        """Name all instances that there are: thousands, so others have a turn between them."""
+        pace = Pace()
+        chosen: dict[str, Found] = {}
+        for key in self._holders:
+            if self._is_named(key, found := self._chosen(key), members):
+                chosen[key] = found
+            await pace.breathe()
         await members.replace_in_slices(found.registration for found in chosen.values())
         for key, found in chosen.items():
             members.set_readiness(key, found.readiness)
+            await pace.breathe()
 
     def _take(self, change: Change[ObjectT], members: SourceMembers) -> None:
         """Take in what has become of one object."""
