@@ -49,7 +49,6 @@ def pairs(bench: Bench) -> Iterator[Finding]:
         "scheduler": {"prefill-policy": "round_robin", "decode-policy": "round_robin"},
     }
     router = bench.router(instances=instances, **options)
-    yield _met(router, len(prefills) * len(decodes))
     yield from _texts(router, decodes[0], prefills, decodes)
     yield from _kills(router, prefills, decodes)
     yield _idle(router, prefills[:0], decodes[2:])
@@ -67,19 +66,6 @@ def start(bench: Bench, role: str, number: int) -> list[Server]:
 
 def entry(role: str, server: Server) -> dict[str, Any]:
     return {"role": role, "host_ip": "127.0.0.1", "port": server.port, "dialect": "vllm"}
-
-
-def _met(router: Router, number: int) -> Finding:
-    """Let each pair have its first transfer: for that the two shake hands, and vLLM gives up after 5 s of it."""
-    refused = failed = 0
-    for turn in range(5):
-        bodies = [fresh(100 * (turn + 1) + pair) for pair in range(number)]  # round robin: each with each
-        answers = [ask(router, body) for body in bodies]
-        failed = sum(status != 200 for status, _ in answers)
-        refused += failed
-        if not failed:
-            break
-    return Finding("each has met each", not failed, f"{refused} times not at once" if refused else "")
 
 
 def _texts(router: Router, single: Server, prefills: Sequence[Server], decodes: Sequence[Server]) -> Iterator[Finding]:
