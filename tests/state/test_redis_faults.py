@@ -73,6 +73,8 @@ NONE_OF_A_ROUTERS = (
     frame(loads=[True, {"127.0.0.1:1": [-5, 1 << 62]}]),
     frame(learning={"whole": True, "work": {"http://127.0.0.1:1": [NAN, NAN, 1e300]}, "observed": [["x", NAN, 1]]}),
     frame(members={"registered": [[b"{}"]], "bans": {"127.0.0.1:1": NAN}, "draining": {"x": True}, "news": 1}),
+    frame(calls=["id", "abort", b"{}"]),
+    frame(learning={"sizes": {"http://127.0.0.1:1": float("inf")}}),
     frame(verdicts={"x": 1}, trials=[], lists="x", prefixes={}, weather=[1, 2]),
 )
 

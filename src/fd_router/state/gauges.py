@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
-Figures = tuple[float, ...]
+import msgspec
 
-MOST = 1e15
-"""Of one figure: what is beyond, below nothing, or no number, is none that a router has reckoned."""
+Finite = Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
+"""A figure that others tell: what is beyond, or no number, none of them has reckoned."""
+
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+
+Figures = tuple[Amount, ...]
 
 
 class SummedGauges:
@@ -42,8 +47,6 @@ class SummedGauges:
     def _set(self, known: dict[str, Figures], name: str, figures: Figures) -> None:
         before = known.get(name, self._none)
         if figures == before or len(figures) != len(self._none):
-            return
-        if min(figures) < 0 or not sum(figures) <= MOST:
             return
         sums = self._sums.get(name)
         if sums is None:

@@ -72,6 +72,8 @@ class RedisBus:
     async def open(self) -> None:
         """See ``Bus``. A place in the stream that was lost is begun anew."""
         async with self._errors():
+            for kept in (self._writing, self._reading):
+                await kept.drop()
             if self._cluster is not None:
                 await self._go_to(await self._cluster.find_owner())
             last = await self._client.xrevrange(self._frames, count=1)

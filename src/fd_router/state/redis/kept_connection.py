@@ -9,6 +9,7 @@ kept from one command to the next.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -27,18 +28,30 @@ class KeptConnection:
 
         Raises the library's errors, and TimeoutError.
         """
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._ask(command)
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {self._seconds:g} s") from None
+
+    async def _ask(self, command: Sequence[str | bytes | int]) -> Any:
         connection, self._connection = self._connection, None
+        if connection is None:
+            connection = await self._pool.get_connection()
         is_whole = False
-        async with asyncio.timeout(self._seconds):
-            if connection is None:
-                connection = await self._pool.get_connection()
-            try:
-                await connection.send_command(*command, check_health=False)
-                answer = await connection.read_response()
-                is_whole = True
-            finally:
-                await self._keep(connection, is_whole=is_whole)
+        try:
+            await connection.send_command(*command, check_health=False)
+            answer = await connection.read_response()
+            is_whole = True
+        finally:
+            await self._keep(connection, is_whole=is_whole)
         return answer
+
+    async def drop(self) -> None:
+        """Connect anew for the next command: the sentinels may know of another master by then."""
+        if (connection := self._connection) is not None:
+            self._connection = None
+            await self._keep(connection, is_whole=False)
 
     async def _keep(self, connection: Any, *, is_whole: bool) -> None:
         """Keep it, unless there is one. After a failure nobody knows what will come over it: it is connected anew."""

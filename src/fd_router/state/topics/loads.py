@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -12,7 +12,9 @@ from fd_router.instances.instance import Instance
 from fd_router.state.gauges import SummedGauges, changes
 from fd_router.state.topic import Topic
 
-Counts = tuple[int, int]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
+Counts = tuple[Count, Count]
 
 NONE: Counts = (0, 0)
 
