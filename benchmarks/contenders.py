@@ -12,7 +12,7 @@ from processes import FD_ROUTER, free_port, write_config
 OURS = "fd-router"
 NGINX = "nginx"
 NGINX_FRAME = """\
-daemon off; worker_processes 1; pid {directory}/{name}.pid; error_log {directory}/{name}.err;
+daemon off; worker_processes {processes}; pid {directory}/{name}.pid; error_log {directory}/{name}.err;
 events {{ worker_connections 8192; }}
 http {{
   access_log off; keepalive_timeout 1h; keepalive_requests 100000000;
@@ -42,10 +42,10 @@ class Contender:
     command: Sequence[str]
 
 
-def nginx_command(directory: Path, name: str, body: str) -> list[str]:
+def nginx_command(directory: Path, name: str, body: str, processes: int = 1) -> list[str]:
     """Write a configuration with ``body`` in its http section and return the command that runs it."""
     path = directory / f"{name}.conf"
-    path.write_text(NGINX_FRAME.format(directory=directory, name=name, body=body))
+    path.write_text(NGINX_FRAME.format(directory=directory, name=name, body=body, processes=processes))
     return ["nginx", "-e", str(directory / f"{name}.err"), "-c", str(path)]
 
 

@@ -61,6 +61,11 @@ class Program:
         """CPU time that the process and those it started have used, in user and kernel mode."""
         return sum(_cpu_ticks(pid) for pid in _tree(self._process.pid)) / TICKS_PER_SEC
 
+    def cpu_seconds_of_children(self) -> dict[int, float]:
+        """CPU time of each process that it started itself, by process id."""
+        _, *rest = _tree(self._process.pid)
+        return {pid: _cpu_ticks(pid) / TICKS_PER_SEC for pid in rest}
+
     def resident_bytes(self) -> int:
         """Memory that the process and those it started have in use."""
         return sum(_resident_pages(pid) for pid in _tree(self._process.pid)) * PAGE_BYTES

@@ -67,8 +67,11 @@ class Requests:
         rust_policy: str,
         *,
         pairs: bool = False,
+        cores: int = 1,
     ) -> None:
+        """``cores``: how many wrk may use, and the instances as many again."""
         self.name = name
+        self._cores = cores
         self.pairs = pairs  # each request goes to two instances, by fd-router; to one by nginx
         self.policies = policies
         self.rust_policy = rust_policy
@@ -81,7 +84,7 @@ class Requests:
         ports = [free_port(), free_port()]
         listens = " ".join(f"listen 127.0.0.1:{port};" for port in ports)
         body = INSTANCE.format(listens=listens, answer=json.dumps(ANSWER))
-        with Program("instances", nginx_command(directory, "instances", body), directory) as program:
+        with Program("instances", nginx_command(directory, "instances", body, self._cores), directory) as program:
             _wait_for(ports, [program])
             yield ports
 
@@ -106,7 +109,7 @@ class Requests:
         url = f"http://127.0.0.1:{port}{PATH}"
         command = [
             "wrk",
-            "-t1",
+            f"-t{self._cores}",
             f"-c{self._connections}",
             f"-d{seconds:g}s",
             "--latency",
@@ -163,13 +166,13 @@ class Streams:
 Work = Requests | Streams
 
 
-def all_works() -> dict[str, Work]:
-    """Make them, by name."""
+def all_works(*, cores: int = 1) -> dict[str, Work]:
+    """Make them, by name. ``cores``: those that the clients of ``short`` may use, and its instances as many again."""
     long_policies = ("process_tokens", "cache_aware")
     short_bodies, long_bodies = [_body("You are a helpful assistant.", "hello, who are you?")], _long_bodies()
     one = ("power_of_two",)
     works: list[Work] = [
-        Requests("short", 64, short_bodies, one, "power_of_two"),
+        Requests("short", 64, short_bodies, one, "power_of_two", cores=cores),
         Streams(),
         Requests("long", 32, long_bodies, long_policies, "cache_aware"),
         Requests("pd-short", 64, short_bodies, one, "power_of_two", pairs=True),

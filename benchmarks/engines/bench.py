@@ -39,6 +39,30 @@ ENVIRONMENT = {
 }
 
 
+BLOCK = 32
+"""Tokens; as among the arguments."""
+
+
+def cache_options(blocks: int, live: int = 0, replay: int = 0) -> Sequence[str]:
+    """Return a server's arguments for so many blocks of cache, of which it tells by KV events at these ports."""
+    places = {"endpoint": live or free_port(), "replay_endpoint": replay or free_port()}
+    told = {name: f"tcp://*:{port}" for name, port in places.items()}  # it would connect to a host that is named
+    events = {"enable_kv_cache_events": True, "publisher": "zmq", **told}
+    blocks_of_cache = ("--num-gpu-blocks-override", str(blocks), "--max-model-len", "2048")
+    return *blocks_of_cache, "--kv-events-config", json.dumps(events)
+
+
+def told_options(tokenizer: Served, **scheduler: Any) -> dict[str, Any]:
+    """Return a router's options for exact tokens by ``tokenizer``, in blocks as the servers have them."""
+    return {
+        "tokenizer-url": f"{tokenizer.url}/tokenize",
+        "tokenizer-messages": True,
+        "tokenizer-timeout-secs": 20,
+        "cache-block-size": BLOCK,
+        **scheduler,
+    }
+
+
 class Finding(NamedTuple):
     """One thing that a scenario looked at: what, whether it is as it should be, and what was seen."""
 
@@ -64,9 +88,14 @@ class Server(Program, Served):
     """A vLLM server that is started here."""
 
     def __init__(
-        self, folder: Path, output: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        output: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        port: int = 0,
     ) -> None:
-        Served.__init__(self, free_port())
+        Served.__init__(self, port or free_port())
         added = {**ENVIRONMENT, **(environment or {})}
         command = [str(folder / "venv" / "bin" / "vllm"), "serve", str(folder / "model"), "--port", str(self.port)]
         assignments = [f"{key}={value}" for key, value in added.items()]
@@ -124,13 +153,14 @@ class Bench:
         *arguments: Sequence[str],
         environment: Mapping[str, str] | None = None,
         environments: Sequence[Mapping[str, str]] = (),
+        port: int = 0,
     ) -> list[Server]:
         """Start a server for each of ``arguments`` at once, and wait until all answer.
 
-        ``environments``: one for each of them.
+        ``environments``: one for each of them. ``port``: where it is to be, if it is one.
         """
         places = environments or [environment or {}] * len(arguments)
-        servers = [Server(self.folder, self.output, *each) for each in zip(arguments, places, strict=True)]
+        servers = [Server(self.folder, self.output, *each, port) for each in zip(arguments, places, strict=True)]
         for server in servers:
             self._open.callback(server.end)
         for server in servers:

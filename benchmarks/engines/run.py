@@ -19,8 +19,10 @@ from install import install
 from load_tools import load_tools
 from openai_sdk import openai_sdk
 from pairs import pairs
+from prefix_hits import prefix_hits
 from smoke import smoke
 from streams import streams
+from told_cache import told_cache
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "smoke": smoke,
@@ -29,6 +31,8 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "anthropic-sdk": anthropic_sdk,
     "load-tools": load_tools,
     "streams": streams,
+    "prefix-hits": prefix_hits,
+    "told-cache": told_cache,
 }
 """All there are, in the order in which they run. Each starts what it needs; the two plain servers are shared."""
 

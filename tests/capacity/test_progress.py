@@ -31,6 +31,7 @@ class World:
         for number in range(1, size + 1):
             described = parse_registration({"role": role, "host_ip": f"10.0.0.{number}", "port": 80})
             self.members.append(self.registry.register(described))
+            self.members[-1].acquire(0)  # whose stream that is
         self.pauses = [0.05] * size
 
     def on_capacity(self) -> None:

@@ -11,7 +11,7 @@ import yaml
 from fastjsonschema import JsonSchemaException
 
 from fd_router.cli import run
-from fd_router.config.discovery import KubernetesPods
+from fd_router.config.discovery import KubernetesEntry
 from fd_router.config.loading import load
 from fd_router.config.sections import Config
 from fd_router.instances.sources.kubernetes.objects import Pod
@@ -145,7 +145,7 @@ def test_what_the_engines_say_of_themselves_is_understood() -> None:
         "spec": template["spec"],
         "status": {"podIP": "10.0.0.1"},
     }
-    given = KubernetesPods(**{key.replace("-", "_"): value for key, value in entry.items()})
+    given = KubernetesEntry(**{key.replace("-", "_"): value for key, value in entry.items()})
     reader = PodReader("x", given, Template("x", given.registration, accept))
     ((registration, _),) = reader.read(msgspec.convert(told, Pod))
     accept(registration)

@@ -69,6 +69,9 @@ def in_chunks(data: bytes, size: int) -> bytes:
         (token('"finish_reason": "abort"') + DONE, ""),
         (token("\n" + EVENT.decode()) + DONE, ""),
         (token() + b'data: {"error": null, "id": 1}\n\n' + DONE, ""),
+        (token() + b'data: {"id": 1, "choices": [], "error": {"code": 500}}\n\n' + DONE, ERROR_IN_STREAM),
+        (token() + b'data: {"message": "x",\ndata: "object": "error"}\n\n' + DONE, ERROR_IN_STREAM),
+        (token() + b'data: {"id": 1, "tool": {"error": {"code": 500}}, "error": null}\n\n' + DONE, ""),
     ],
 )
 def test_what_is_wrong_with_a_stream_is_told_by_its_end(stream, flaw, size):

@@ -318,6 +318,25 @@ async def test_a_newcomer_must_succeed_as_often_as_the_threshold_says(
     assert fleet.asked[1] == asked + 1  # a heartbeat of one known to be healthy: once
 
 
+async def test_a_heartbeat_of_one_that_another_router_probes_is_no_reason_to_probe_it(
+    registry, fleet, make_monitor, describe
+) -> None:
+    monitor, mine = make_monitor(), set()
+    monitor.share(lambda key: key in mine)
+    instance = registry.register(describe(1))
+    assert (await monitor.check(describe(1))).healthy
+    assert fleet.asked[1] == 0
+    await monitor.check(describe(1, version="2"))  # it is another one now
+    assert fleet.asked[1] == 1
+    mine.add(instance.key)
+    await monitor.check(describe(1))
+    assert fleet.asked[1] == 2
+    mine.clear()
+    registry.connection_failed(instance, "refused")
+    await monitor.check(describe(1))
+    assert fleet.asked[1] == 3
+
+
 async def test_a_newcomer_that_fails_is_not_asked_twice(make_registry, fleet, make_monitor, describe) -> None:
     fleet.answers[1] = 503
     registry = make_registry(successes=3)

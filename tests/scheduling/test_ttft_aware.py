@@ -560,6 +560,39 @@ class TestFairness:
         assert {bench.send(text(1000, chr(0x5E00 + number))).release() for number in range(3)} == {True}
         assert bench.prefer(text(1000, "z")) == 2
 
+    def test_conversations_that_begin_alike_fill_all_caches_though_nobody_waits(self) -> None:
+        bench = Bench(2, cache_instance_max_blocks=2000)
+        system, served = "s" * 800, []
+        for number in range(12):
+            decision = bench.send(FakeRequest(system + chr(0x4E00 + number) * 400))
+            served.append(decision.instance)
+            decision.release()
+        counts = [served.count(each) for each in bench.fleet]
+        assert min(counts) >= 5, counts
+        before = list(served)
+        for number in range(12):  # what was said goes on where it was begun
+            decision = bench.send(FakeRequest(system + chr(0x4E00 + number) * 800))
+            assert decision.instance is before[number]
+            decision.release()
+
+    def test_caches_whose_sizes_nobody_knows_are_not_filled_for_their_own_sake(self) -> None:
+        bench = Bench(2)
+        served = set()
+        for number in range(12):
+            decision = bench.send(FakeRequest("s" * 800 + chr(0x4E00 + number) * 400))
+            served.add(decision.instance.url)
+            decision.release()
+        assert len(served) == 1
+
+    def test_of_equals_the_one_with_the_emptiest_cache(self) -> None:
+        bench = Bench(3, cache_instance_max_blocks=2000)
+        bench.send(text(1000), to=1).release()
+        bench.send(text(500, "b"), to=2).release()
+        for name in "cdef":
+            decision = bench.send(text(200, name))
+            decision.release()
+            assert decision.instance is bench.fleet[2 if name in "cde" else 1], name
+
     def test_a_prompt_that_all_share_comes_to_all_instances(self) -> None:
         bench = Bench(4, ttft_decode_weight_ms=3.0)
         system, live = "s" * 4000, []

@@ -1,7 +1,7 @@
 """Replicas that share a server with TLS and a password, behind sentinels, in a cluster; one that is full, or slow."""
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 import pytest
@@ -14,35 +14,11 @@ from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, speaks_tls
 from tests.support.redis_sets import MASTER, ask, cluster, sentinel_set
 from tests.support.slow_way import SlowWay
+from tests.support.two_replicas import PREFIX, is_in_step, share, two_replicas, works_again
 from tests.support.waiting import until
 
 PASSWORD = "p@ss, word"
 """Has what a URL must quote."""
-
-PREFIX = "prod"
-
-
-@asynccontextmanager
-async def two_replicas(tmp_path, **state):
-    sections = {"state": {"key_prefix": PREFIX, "timeout_secs": 0.5, **state}}
-    async with AsyncExitStack() as stack:
-        both = [LiveRouter(tmp_path, "log.level", "debug", sections) for _ in range(2)]
-        for each in both:
-            await stack.enter_async_context(each)
-        await until(lambda: all(is_in_step(each) for each in both))
-        yield both
-
-
-def is_in_step(router):
-    sync = router.router._shared.sync
-    return sync.is_up and len(sync.peers) == 2
-
-
-async def share(one, two):
-    """What one is told is known to two."""
-    await one.add()
-    await until(lambda: len(two.router._membership.registry.all()) == len(one.instances))
-    assert b"fine" in await two.ask()
 
 
 @pytest.mark.skipif(not speaks_tls(), reason="redis-server was built without TLS")
@@ -68,10 +44,6 @@ async def test_over_tls_with_a_password_and_certificates_on_both_sides(tmp_path)
             names = ask(server, "KEYS", "*", password=PASSWORD)
             assert names
             assert all(name.startswith("{" + PREFIX + "}:") for name in names)
-
-
-def works_again(*routers):
-    return lambda: all("works again" in router.outlet.text and is_in_step(router) for router in routers)
 
 
 async def test_the_sentinels_master_fails_over_and_its_replica_is_gone_on_with(tmp_path):

@@ -13,8 +13,9 @@ from fd_router.openai.continuation.generated import Generated
 from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
 from fd_router.openai.continuation.seam import Seam, last_events
 from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import UsualEnd
-from fd_router.routing.continuation.journal import Journal, JournalBudget
+from fd_router.routing.continuation.journal import Journal
 
 
 def pieces_of(data: bytes, size: int) -> Iterable[bytes]:

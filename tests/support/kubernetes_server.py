@@ -1,4 +1,4 @@
-"""An API server of a test's own: lists Pods in parts, watches them with bookmarks, forgets, refuses, breaks off."""
+"""An API server of a test's own, of Pods or EndpointSlices: lists in parts, watches, forgets, refuses, breaks off."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ TOKEN = "token-of-a-service-account"
 
 Pod = dict[str, Any]
 
+GROUPS = {"pods": "/api/v1", "endpointslices": "/apis/discovery.k8s.io/v1"}
+
 
 def pod(name: str, ip: str = "10.0.0.1", *, ready: bool = True, port: int | None = 8000, **metadata: Any) -> Pod:
     """Describe a Pod as the API server does; ``metadata``: labels, annotations, uid, …"""
@@ -32,10 +34,31 @@ def pod(name: str, ip: str = "10.0.0.1", *, ready: bool = True, port: int | None
     }
 
 
+def endpoint(ip: str, pod_name: str = "", **conditions: bool | None) -> dict[str, Any]:
+    """Describe an endpoint of a slice; ``conditions``: ready, serving, terminating."""
+    target = {"targetRef": {"kind": "Pod", "namespace": "llm", "name": pod_name}} if pod_name else {}
+    return {"addresses": [ip], "conditions": conditions, "nodeName": "node-1", **target}
+
+
+def endpoint_slice(name: str, *endpoints: dict[str, Any], family: str = "IPv4", **labels: str) -> dict[str, Any]:
+    """Describe an EndpointSlice of a Service with the port ``http``."""
+    return {
+        "metadata": {
+            "name": name, "namespace": "llm", "uid": f"uid-{name}",
+            "labels": {"kubernetes.io/service-name": "engine", "app": "engine", **labels},
+        },
+        "addressType": family,
+        "endpoints": list(endpoints),
+        "ports": [{"name": "http", "port": 8000, "protocol": "TCP"}],
+    }  # fmt: skip
+
+
 class KubernetesServer:
     """Serves at ``port`` in a thread of its own. What the test changes is told to all watches."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, resource: str = "pods") -> None:
+        """``resource``: what it has."""
+        self._resource = resource
         self.requests: list[dict[str, str]] = []  # the parameters of each, with its path
         self.token = TOKEN
         self.refuses = 0  # a status for everything
@@ -53,11 +76,11 @@ class KubernetesServer:
     # what a test does; from any thread
 
     def put(self, *pods: Pod) -> None:
-        """Create Pods, or put others in their place."""
+        """Create objects, or put others in their place."""
         self._do(lambda: [self._put(one) for one in pods])
 
     def delete(self, name: str) -> None:
-        """Take a Pod away for good."""
+        """Take an object away for good."""
         self._do(lambda: self._tell("DELETED", self._pods.pop(f"uid-{name}")))
 
     def bookmark(self) -> None:
@@ -158,8 +181,11 @@ class KubernetesServer:
             return _send(writer, self.refuses, _failure(self.refuses, "so it is"))
         if headers.get("authorization") != f"Bearer {self.token}":
             return _send(writer, 401, _failure(401, "Unauthorized"))
-        if url.path not in ("/api/v1/namespaces/llm/pods", "/api/v1/pods"):
-            return _send(writer, 403, _failure(403, f"pods is forbidden: User router cannot list in {url.path}"))
+        group = GROUPS[self._resource]
+        if url.path not in (f"{group}/namespaces/llm/{self._resource}", f"{group}/{self._resource}"):
+            return _send(
+                writer, 403, _failure(403, f"{self._resource} is forbidden: User router cannot list in {url.path}")
+            )
         if asked.get("watch", "").lower() != "true":
             return _send(writer, 200, self._list(asked))
         return await self._watch(asked, reader, writer)

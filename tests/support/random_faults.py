@@ -22,7 +22,7 @@ from fd_router.app.router import Router
 from fd_router.config.loading import POLICIES, Config, Loaded
 from fd_router.http.http1_stream import Http11Stream
 from fd_router.openai.completion import Completion
-from fd_router.routing.continuation.journal import JournalBudget
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.life import RequestLife
 from fd_router.routing.pair_legs import PairLeg
 from fd_router.routing.request_queue import QueueTicket

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
-from fd_router.routing.continuation.journal import JournalBudget
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.keeper import StreamKeeper
 from tests.support.exact_engine import TIGHT, ExactEngine, Step, events_of
 from tests.support.fake_transport import FakeTransport
@@ -25,9 +26,18 @@ class StreamRig(Rig):
         super().__init__(instances, **settings)
         self.budget = JournalBudget(1 << 20)
         metrics = self.telemetry.metrics.continuations
-        self.change(streams=StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False))
+        self.keeper = StreamKeeper(self.live, self.budget, metrics, self.timers.time, chat=False)
+        self.change(streams=self.keeper)
         self.engine = ExactEngine("openai", steps)
         self.at = 0  # connections that were looked at
+
+    async def resumed(self) -> None:
+        """Wait until all streams that broke off are read: many, or long ones, are in slices."""
+        for _ in range(100_000):
+            if self.keeper.turns.are_over:
+                break
+            await asyncio.sleep(0)
+        await self.settle()
 
     def newest(self) -> FakeTransport:
         return self.backend.opened[-1]
@@ -40,7 +50,7 @@ class StreamRig(Rig):
 
     async def answer_next(self, upto: int | None = None) -> FakeTransport:
         """Answer the request that the newest connection got."""
-        await self.settle()
+        await self.resumed()
         instance = self.newest()
         body = instance.written.rpartition(b"\r\n\r\n")[2]
         instance.receive(STREAM_HEAD + self.engine.answer(body, chat=False)[:upto])

@@ -10,9 +10,10 @@ from fd_router.admission.networks import Networks
 from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.http.resolver import ForbiddenAddressError
 from fd_router.instances.prober import Outcome
-from fd_router.instances.registration import Registration, decode_registration, require_served
+from fd_router.instances.registration import Registration, require_served
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registration_keys import ROLES
+from fd_router.instances.registration_reader import RegistrationReader
 from fd_router.instances.registry import Registry
 from fd_router.instances.sources.members import SourceMembers
 from fd_router.telemetry.contracts import Log
@@ -65,6 +66,7 @@ class RegistrationApi:
         self._members = members
         self._check = check
         self._splitwise = splitwise
+        self._reader = RegistrationReader()
         self._log = log
 
     def routes(self) -> Routes:
@@ -80,7 +82,7 @@ class RegistrationApi:
         if len(request.body) > MAX_BODY:
             return self._refuse(413, f"a registration may have {MAX_BODY // 1024} KB, not {len(request.body)} bytes")
         try:
-            registration = decode_registration(request.body)
+            registration = self._reader.read(request.body)
             require_served(registration, self._registry.dialects, splitwise=self._splitwise)
         except RegistrationError as error:
             return self._refuse(400, error.message)

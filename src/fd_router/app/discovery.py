@@ -8,15 +8,16 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from fd_router.config.discovery import DnsName, KubernetesPods
+from fd_router.config.discovery import DnsName, KubernetesEntry
 from fd_router.config.plugin_options import OptionFields
 from fd_router.config.sections import Config
 from fd_router.errors import ConfigError
 from fd_router.instances.sources.contract import InstanceSource
 from fd_router.instances.sources.dns_lookup import DnsLookup
 from fd_router.instances.sources.dns_name import DnsInstances
-from fd_router.instances.sources.kubernetes.api import PodApi
+from fd_router.instances.sources.kubernetes.api import ENDPOINT_SLICES, PODS, ClusterApi
 from fd_router.instances.sources.kubernetes.pods import PodReader
+from fd_router.instances.sources.kubernetes.slices import SliceReader
 from fd_router.instances.sources.kubernetes.source import KubernetesInstances
 from fd_router.instances.sources.members import Accept
 from fd_router.instances.sources.template import Template
@@ -64,11 +65,16 @@ def _dns(name: str, given: object, accept: Accept) -> DnsInstances:
     return DnsInstances(name, options, DnsLookup(name, options), template)
 
 
-def _kubernetes(name: str, given: object, accept: Accept) -> KubernetesInstances:
+def _kubernetes(name: str, given: object, accept: Accept) -> InstanceSource:
     key = f"discovery.kubernetes.{name}"
-    options = _read(KubernetesPods, "a selection of Pods", key, given)
+    options = _read(KubernetesEntry, "a selection of Pods", key, given)
     template = Template(f"{key}.registration", options.registration, accept, is_whole=False)
-    return KubernetesInstances(name, PodApi(key, options), PodReader(key, options, template))
+    if options.resource == "endpointslices":
+        slices = SliceReader(key, options, template)
+        return KubernetesInstances(name, ClusterApi(key, options, ENDPOINT_SLICES), slices)
+    if options.family != "ipv4":
+        raise ConfigError(f"{key}.family: is for resource: endpointslices; of a Pod the address is taken that it has")
+    return KubernetesInstances(name, ClusterApi(key, options, PODS), PodReader(key, options, template))
 
 
 def _read(struct: type[S], what: str, key: str, given: object) -> S:

@@ -138,7 +138,7 @@ class Router:
         self._tasks = [runtime.loop.create_task(work) for work in self._work()]
         for task in self._tasks:
             task.add_done_callback(tell_if_broken)
-        await asyncio.sleep(0)  # each has its first step: those that are named already are probed before clients come
+        await self._sources.named()  # what is known already is probed before clients come
         await self._open(takes_over=listener.takes_over)
 
     def _work(self) -> Iterable[Coroutine[Any, Any, None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from fd_router.instances.sources.named import NamedInstances, read_named
 from fd_router.instances.sources.register_yaml import RegisterYaml
 from fd_router.instances.sources.runner import SourceRunner
 from fd_router.instances.sources.state_file import StateFile
+from fd_router.instances.sources.watched_file import WatchedFile
 from fd_router.telemetry.metrics.sources import SourceCollector
 
 
@@ -30,7 +32,8 @@ class Sources(msgspec.Struct, frozen=True):
     register_api: SourceMembers  # of the source that instances themselves drive
     peers: SourceMembers  # of what other routers know
     prepare_reload: PrepareSources  # reads register.yaml anew
-    runs: Sequence[Run]  # the first step of each names what is known already
+    runs: Sequence[Run]
+    named: Callable[[], Awaitable[None]]  # waits until what files name at the start is known
     finish: Callable[[], Awaitable[None]]  # writes what outlives this router, for the last time
 
 
@@ -48,11 +51,16 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
     register_yaml = RegisterYaml(config.manager.register_path, accept, log=log)
     runs: list[Run] = [run(named, fleet.members_of(NAMED)).run, run(register_yaml, listed).run]
     finish: Callable[[], Awaitable[None]] = _nothing
+    own = open_discoveries(config, accept)
+    files = [register_yaml.has_named, *(source.has_named for source in own if isinstance(source, WatchedFile))]
+    lists_are_known = partial(_wait_for, tuple(files))
     if path := config.manager.state_path:
-        state_file = StateFile(Path(path), registry, accept, log=log, networks=networks)
+        state_file = StateFile(
+            Path(path), registry, accept, log=log, networks=networks, lists_are_known=lists_are_known
+        )
         runs.append(run(state_file, fleet.members_of(STATE_FILE)).run)
         finish = state_file.finish
-    own = open_discoveries(config, accept)
+        files.append(state_file.has_named)
     for position, source in enumerate((*own, *open_sources(config.instances))):
         rank = discovery(source.name, position, heeds_networks=isinstance(source, HEED_NETWORKS))
         runs.append(run(source, fleet.members_of(rank)).run)
@@ -62,8 +70,14 @@ def build_sources(runtime: Runtime, registry: Registry, networks: Networks | Non
         peers=fleet.members_of(PEERS),
         prepare_reload=lambda new: partial(register_yaml.prepare(new.manager.register_path), listed),
         runs=runs,
+        named=partial(_wait_for, files),
         finish=finish,
     )
+
+
+async def _wait_for(events: Sequence[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
 
 
 async def _nothing() -> None:

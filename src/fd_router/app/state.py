@@ -109,12 +109,12 @@ def build_state(
         clock=runtime.clock,
         log=runtime.log,
     )
-    lists = SharedLists(registry, peers)
+    lists, verdicts = SharedLists(registry, peers), SharedVerdicts(registry, monitor.probe_soon, flush)
     topics: list[Topic] = [
         members,
         lists,
         SharedLoads(registry),
-        SharedVerdicts(registry, monitor.probe_soon, flush),
+        verdicts,
         link.trials,
         link.learning,
     ]
@@ -130,7 +130,7 @@ def build_state(
         health=link.health,
         interval=config.state.interval_ms / 1000,
     )
-    monitor.share(lists.owns)
+    monitor.share(lambda key: lists.owns(key) or verdicts.is_down_elsewhere(key))
     registry.on_removed(lambda instance: peers.drop_name(instance.key))
     host = sync if seat is not None and link.bus is seat.bus else _host(runtime, seat)
     return Shared(sync, members, host, [sync.run] if host is None or host is sync else [sync.run, host.run])

@@ -7,7 +7,7 @@ from typing import Any
 
 from fd_router.app.runtime import Runtime
 from fd_router.openai.endpoints import CHAT, COMPLETIONS, Endpoint
-from fd_router.routing.continuation.journal import JournalBudget
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.keeper import StreamKeeper
 
 

@@ -76,16 +76,20 @@ class Progress:
         while True:
             await asyncio.sleep(INTERVAL_SECS)
             pace = Pace()
-            for instance in self._registry.all():
+            for instance in self._at_work():
                 self._look(instance)
                 await pace.breathe()
             self._judge()
 
     def tick(self) -> None:
         """Look at all instances once."""
-        for instance in self._registry.all():
+        for instance in self._at_work():
             self._look(instance)
         self._judge()
+
+    def _at_work(self) -> list[Instance]:
+        """Return those where something runs, or ran when they were last looked at: of a large fleet, often few."""
+        return [each for each in self._registry.all() if each.running or each.key in self._seen]
 
     def _look(self, instance: Instance) -> None:
         """Note what an instance delivered. A prefill instance's answers say nothing: their tokens come from decode."""

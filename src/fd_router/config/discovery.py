@@ -25,15 +25,17 @@ class DnsName(msgspec.Struct, frozen=True, kw_only=True):
     timeout_secs: Seconds = 5.0
 
 
-class KubernetesPods(msgspec.Struct, frozen=True, kw_only=True):
-    """Which Pods are instances, and what they are: an entry of ``discovery.kubernetes``."""
+class KubernetesEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Which Pods, or endpoints of a Service, are instances, and what they are: an entry of ``discovery.kubernetes``."""
 
     label_selector: Annotated[str, msgspec.Meta(min_length=1)]
+    resource: Literal["pods", "endpointslices"] = "pods"
+    family: Literal["ipv4", "ipv6"] = "ipv4"  # of EndpointSlices: each has addresses of one
     field_selector: str = ""
     namespace: str = ""  # "": the router's own, or that of the kubeconfig's context; "*": all
-    port: Port | str | None = None  # a number, or the name of a container's port
+    port: Port | str | None = None  # a number, or the name of a container's port, or of the Service's
     registration: Mapping[str, Any] = {}  # what holds for all: any keys of a registration
-    from_labels: Mapping[str, str] = {}  # key of a registration → the label or annotation of a Pod that has it
+    from_labels: Mapping[str, str] = {}  # key of a registration → the label or annotation that has it
     kubeconfig: str = ""  # none: in a cluster the service account's, else that of kubectl
     context: str = ""
 
@@ -64,8 +66,9 @@ class DiscoveryConfig(msgspec.Struct, frozen=True):
     kubernetes: Annotated[
         dict[str, Any],
         Option(
-            help="Pods that are instances, as a cluster's API server tells of them: names of your choice, each with a "
-            "mapping of `label-selector`, `field-selector`, `namespace`, `port`, `registration`, `from-labels`, "
-            "`kubeconfig`, `context`. Needs one more package: pip install 'kubernetes_asyncio>=31'."
+            help="Pods, or endpoints of Services, that are instances, as a cluster's API server tells of them: names "
+            "of your choice, each with a mapping of `label-selector`, `field-selector`, `resource`, `family`, "
+            "`namespace`, `port`, `registration`, `from-labels`, `kubeconfig`, `context`. Needs one more "
+            "package: pip install 'kubernetes_asyncio>=31'."
         ),
     ] = msgspec.field(default_factory=dict)

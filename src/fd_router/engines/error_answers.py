@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+from fd_router.openai.continuation.event_json import decode_object
+from fd_router.openai.continuation.event_splitter import EventSplitter, payload
+from fd_router.openai.continuation.generated import is_error
+
 _ERROR_AT_START = re.compile(
     rb"\A(?:[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n|(?::|id:|retry:|event:(?!\s*error\b))[^\r\n]*[\r\n]|\s)*+"
     rb'(?:event:|(?:data:\s*)?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error"))'
@@ -21,6 +25,9 @@ _ERROR_LINE = re.compile(
     rb'^(?:event:\s*error\b|data:\s*\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error"))', re.MULTILINE
 )
 """An error among the events of a stream. No generated text looks so: in it, quotes and line ends are escaped."""
+
+ERROR_MEMBER = re.compile(rb'"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error")')
+"""What an error has somewhere. So may something else: only that object says whose member it is."""
 
 ABORT = b'"abort"'
 """The ``finish_reason`` of an answer that the engine gave up."""
@@ -40,6 +47,14 @@ def begins_with_error(piece: bytes) -> bool:
     return _USUAL_START.match(piece) is None and _ERROR_AT_START.match(piece) is not None
 
 
+def has_error_event(events: bytes) -> bool:
+    """Whether one of some events is an error, whichever member of its object says so."""
+    if ERROR_MEMBER.search(events) is None:
+        return False
+    suspects = (event for event in EventSplitter().feed(events + b"\n\n") if ERROR_MEMBER.search(event) is not None)
+    return any(fields is not None and is_error(fields) for fields in map(decode_object, map(payload, suspects)))
+
+
 def is_aborted(piece: bytes) -> bool:
     """Whether a piece of an answer says that the engine gave the request up, as engines do that are being stopped."""
     return piece.find(ABORT) >= 0 and _ABORTED.search(piece) is not None
@@ -57,7 +72,7 @@ def end_flaw(tail: bytes) -> str:
     """
     if tail.count(b"\r\n") > 2 * tail.count(b"\n\r\n"):  # a chunk ends within a line: else nothing is cut into pieces
         tail = _CHUNK_BORDER.sub(b"", tail)
-    if tail.find(b"error") >= 0 and _ERROR_LINE.search(tail) is not None:
+    if tail.find(b"error") >= 0 and (_ERROR_LINE.search(tail) is not None or has_error_event(tail)):
         return ERROR_IN_STREAM
     return ABORTED_ANSWER if is_aborted(tail) else ""
 

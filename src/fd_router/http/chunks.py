@@ -12,21 +12,20 @@ def chunk(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content) if content else b""
 
 
-def whole_chunks(body: bytes) -> tuple[list[bytes], int]:
-    """Return the contents of the whole chunks that ``body`` begins with, the last one aside, and where those end."""
+def whole_chunks(body: bytes | bytearray, at: int = 0) -> tuple[list[bytes], int]:
+    """Return the contents of the whole chunks that ``body`` has from ``at`` on, the last one aside, and their end."""
     contents: list[bytes] = []
-    at = 0
     while (line := body.find(b"\r\n", at)) > at:
         start, size = line + 2, _size(body[at:line])
         stop = start + size
         if size <= 0 or body[stop : stop + 2] != b"\r\n":
             break
-        contents.append(body[start:stop])
+        contents.append(bytes(body[start:stop]))
         at = stop + 2
     return contents, at
 
 
-def _size(line: bytes) -> int:
+def _size(line: bytes | bytearray) -> int:
     """Read the size in a chunk's first line, behind which there may be extensions; -1: there is none."""
     try:
         return int(line.partition(b";")[0], 16)

@@ -209,17 +209,17 @@ class Instance:
 
     def count_elsewhere(self, running: int, tokens: int) -> None:
         """Other routers have so many requests there now, with so many prompt tokens."""
-        own_running, own_tokens = self.own_running, self.own_tokens
+        more, more_tokens = running - self.running_elsewhere, tokens - self.tokens_elsewhere
         self.running_elsewhere, self.tokens_elsewhere = running, tokens
-        self._set(own_running + running, own_tokens + tokens)
+        self._set(self.running + more, self.tokens + more_tokens)
 
     def _set(self, running: int, tokens: int) -> None:
-        was_saturated = self.is_saturated
+        limit, before = self.limit, self.running
         self.running, self.tokens = running, tokens
         if self.load_table is not None:
             self.load_table.update(self.row, running, tokens)
-        if was_saturated is not self.is_saturated:
-            self.on_limit(self, not was_saturated)
+        if limit and (limit <= before) is not (limit <= running):
+            self.on_limit(self, limit <= running)
 
     def failed(self, reason: str, *, begun: bool = False) -> None:
         """A request failed by the instance's own making; ``begun``: in the middle of its answer.

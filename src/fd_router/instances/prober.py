@@ -155,9 +155,12 @@ class HealthMonitor:
     async def check(self, registration: Registration) -> Outcome:
         """Probe an instance that wants to register.
 
-        One that isn't known to be healthy must succeed as often as the success threshold asks, in a row.
+        One that isn't known to be healthy must succeed as often as the success threshold asks, in a row. One that is,
+        and says what it has said before, isn't probed where another router sees to that.
         """
         known = self._registry.get(registration.key)
+        if known is not None and known.registration == registration and self._is_seen_to(known):
+            return Outcome(True, "another router probes it", 0.0)
         rounds = 1 if known is not None and known.health is Health.HEALTHY else self._registry.thresholds.successes
         is_new = known is None and registration.key not in self._unregistered
         if is_new and len(self._unregistered) >= self._most_unregistered:
@@ -212,6 +215,11 @@ class HealthMonitor:
         self._set_timer(following, instance, self._interval)
         if instance.health is not Health.HEALTHY or self._is_mine(instance.key):
             self._start(instance.registration)
+
+    def _is_seen_to(self, instance: Instance) -> bool:
+        """Whether it is healthy, and for another router to probe, which tells when it finds a change."""
+        key = instance.key
+        return instance.health is Health.HEALTHY and key not in self._probes and not self._is_mine(key)
 
     def probe_soon(self, instance: Instance) -> None:
         """Probe ``instance`` as soon as possible, without waiting for what that finds."""

@@ -20,6 +20,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 PROTOCOLS = ("ipc", "rdma")
 SCHEMES = ("http", "https")
 
+OWN_MACHINE = {4: "127.0.0.1", 6: "::1"}
+"""What 0.0.0.0 and :: are taken for, by the version of IP: one instance mustn't be two, with two limits."""
+
 _ZMQ_ENDPOINT = re.compile(r"tcp://[0-9A-Za-z_.:*\[\]-]{1,253}:[0-9]{1,5}")
 
 _MAX_REQUESTS = 1_000_000
@@ -62,6 +65,8 @@ def _host_ip(value: object) -> str:
         raise RegistrationError(f"invalid host_ip: {shown(value)}") from None
     if "%" in host:  # a zone means nothing on another host, and has no place in a Host header
         raise RegistrationError(f"invalid host_ip: {shown(value)}")
+    if address.is_unspecified:  # FastDeploy's Go program dials its own machine then: so would a connection to it
+        return OWN_MACHINE[address.version]
     return str(address)
 
 

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.engines.dialect import Dialect
+from fd_router.engines.error_answers import ERROR_IN_STREAM
 from fd_router.errors import Retry, UpstreamError
-from fd_router.http.chunks import LAST_CHUNK, chunk
+from fd_router.http.chunks import LAST_CHUNK, chunk, whole_chunks
 from fd_router.http.fetch import fetch
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
+from fd_router.openai.continuation.seam import CUT_OFF
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
 from fd_router.routing.continuation.event_bytes import WHOLE
 from fd_router.routing.continuation.id_filter import ChunkedIdFilter, IdFilter, PlainIdFilter
 from fd_router.routing.continuation.journal import HANDED_ON, Journal
 from fd_router.routing.continuation.keeper import MOST_READ, StreamKeeper
+from fd_router.routing.continuation.resumption import Resumption
 from fd_router.routing.continuation.stream import StreamContinuation
+from fd_router.routing.continuation.stream_reading import LONG, StreamReading
 from fd_router.routing.phase import ENDED, STREAMING
 from fd_router.routing.reading import RequestThatIsRead
 from fd_router.routing.request_queue import Queued, QueueTicket
 from fd_router.spliced_body import Body
 from fd_router.tokenization.text_count import PATH, TextCount
+
+CUT_SHORT: Final = "The stream is over, and doesn't say why"
 
 
 class ContinuableRequest(RequestThatIsRead):
@@ -34,7 +42,7 @@ class ContinuableRequest(RequestThatIsRead):
 
     _asks: bool  # for token ids, which the client doesn't
     is_abort_asked: bool  # by /v1/abort_requests: an engine that does so is right
-    _continuation: StreamContinuation | None  # once it did
+    _continuation: StreamContinuation | Resumption | None  # once it did
 
     def _body_for(self, dialect: Dialect) -> Body:
         """Return the body for an instance of ``dialect``: the client's, or one that asks for ids as well."""
@@ -69,11 +77,21 @@ class ContinuableRequest(RequestThatIsRead):
         return self._tail if journal is None else journal.last_sent if journal.lost else WHOLE
 
     def on_stream_broken(self) -> None:
-        """An event says that the instance gives up, and is held back: go on elsewhere, or pass it on."""
-        instance = self.instances()[-1]
-        self.record.attempt_failed(self.record.attempt("error_answer", self._context.clock(), self.record.status))
-        if not self._continue_stream("gave_up", instance) and self._journal is not None:
-            self._journal.hand_on()
+        """An event says that the instance gives up, or none said why it is over: go on elsewhere, or pass that on."""
+        instance, journal, record = self.instances()[-1], self._journal, self.record
+        record.attempt_failed(record.attempt("error_answer", self._context.clock(), record.status))
+        flaw = CUT_SHORT if journal is not None and journal.is_cut_off else ""
+        last_words = journal.held_back if journal is not None else b""
+        goes_on = self._continue_stream(CUT_OFF if flaw else "gave_up", instance, last_words)
+        if goes_on or flaw:  # else it is told by the events that are handed on
+            self._telemetry.metrics.upstream_failed(instance.url, "error_answer")
+            instance.failed("error_answer", begun=True)
+        if goes_on or journal is None:
+            return
+        if flaw:
+            record.flaw, record.outcome = flaw, "failed"
+            self._log_error(f"scanner error: {instance.url}: {flaw}")
+        journal.hand_on()
 
     def _break_off(self, error: UpstreamError, failed: Instance) -> None:
         """Go on in the middle of the answer, which the instance didn't finish, or end there."""
@@ -92,21 +110,42 @@ class ContinuableRequest(RequestThatIsRead):
         """When bytes of its first instance's answer came last, in monotonic seconds; 0.0: none are read now."""
         raise NotImplementedError
 
-    def move_stream(self, key: str, why: str, *, silent_since: float = math.inf) -> Move:
-        """Have another instance go on, if the one with ``key`` sends its stream, and nothing of it ``silent_since``."""
-        instances, continuation = self.instances(), self._continuation
-        if self._phase is not STREAMING or not instances or instances[-1].key != key or self.is_abort_asked:
+    def move_stream(
+        self, key: str, why: str, *, silent_since: float = math.inf, reading: StreamReading | None = None
+    ) -> Move:
+        """Have another instance go on, if the one with ``key`` sends its stream, and nothing of it ``silent_since``.
+
+        ``reading``: from ``read_ahead``.
+        """
+        if not self._may_move(key, silent_since):
             return Move.ENDS
-        delivered_at = self.delivered_at if continuation is None else continuation.delivered_at
-        if silent_since < math.inf and not 0.0 < delivered_at <= silent_since:
-            return Move.ENDS  # it goes on there, or is held up by its client
-        record = self.record
+        record, continuation = self.record, self._continuation
         attempt = record.attempt(why, self._context.clock(), record.status)
-        instance = instances[-1]
-        moved = self._move_first(why, instance) if continuation is None else continuation.move(why, instance)
+        instance = self.instances()[-1]
+        moved = self._move_first(why, instance, reading) if continuation is None else continuation.move(why, instance)
         if moved is Move.MOVED:
             record.attempt_failed(attempt)
         return moved
+
+    def read_ahead(self, key: str, *, silent_since: float = math.inf) -> StreamReading | None:
+        """Begin to read a stream that is to be moved; None: it can't be, or there is little to read."""
+        journal, streams = self._journal, self._context.streams
+        if journal is None or streams is None or journal.lost or self._continuation is not None:
+            return None
+        if journal.size <= LONG or not self._may_move(key, silent_since):
+            return None
+        return StreamReading(journal.framed, chat=streams.chat)
+
+    def _may_move(self, key: str, silent_since: float) -> bool:
+        """Return whether the instance with ``key`` sends the stream, and nothing of it ``silent_since``.
+
+        Else it goes on there, or is held up by its client.
+        """
+        instances, continuation = self.instances(), self._continuation
+        if self._phase is not STREAMING or not instances or instances[-1].key != key or self.is_abort_asked:
+            return False
+        delivered_at = self.delivered_at if continuation is None else continuation.delivered_at
+        return silent_since == math.inf or 0.0 < delivered_at <= silent_since
 
     def on_instance_dead(self, key: str, why: str) -> bool:
         """The instance with ``key`` is dead: go elsewhere, if it is to answer. Returns whether it did."""
@@ -117,29 +156,78 @@ class ContinuableRequest(RequestThatIsRead):
         """Do so where no stream has begun."""
         raise NotImplementedError
 
-    def _move_first(self, why: str, instance: Instance) -> Move:
+    def _move_first(self, why: str, instance: Instance, reading: StreamReading | None) -> Move:
         """Have another instance go on for the first time."""
-        stream = self._make_continuation(instance)
-        if stream is None:
+        source = self._source()
+        if source is None:
             return Move.STAYS
-        self._continuation = stream
+        whole = reading or self._reading()
+        self._continuation = stream = self._make_continuation(source, instance, whole)
         moved = stream.move(why, instance)
         if moved is not Move.MOVED:
             self._continuation = None
+        if moved is Move.MOVED or whole is not reading:
+            whole.close()
         return moved
 
-    def _continue_stream(self, why: str, failed: Instance) -> bool:
-        """Have another instance go on where ``failed`` broke off. Returns False, and changes nothing, if none can."""
-        self._continuation = stream = self._make_continuation(failed)
-        if stream is not None and stream.begin(why, (failed.key,)):
+    def _continue_stream(self, why: str, failed: Instance, last_words: bytes = b"") -> bool:
+        """Have another instance go on where ``failed`` broke off. Returns False, and changes nothing, if none can.
+
+        A long stream, or one of many, is read first, which takes slices; if then none can go on, its client gets
+        ``last_words``, or sees it break.
+        """
+        source, streams = self._source(), self._context.streams
+        if source is None or streams is None:
+            return False
+        reading = self._reading()
+        if streams.turns.has_time() and not reading.is_long:
+            return self._begin_anew(source, reading, why, failed)
+        go_on = partial(self._resume_stream, source, reading, why, failed, last_words)
+        self._continuation = resumption = Resumption(reading, go_on, self.on_bug)
+        self._end_attempt()
+        streams.turns.add(resumption.slices())
+        return True
+
+    def _resume_stream(
+        self, source: SourceRequest, reading: StreamReading, why: str, failed: Instance, last_words: bytes
+    ) -> None:
+        """Do so with a stream that has been read."""
+        if self._continuation is not None and self._continuation.is_aborted:
+            self.on_stream_lost("aborted")
+        elif not self._begin_anew(source, reading, why, failed):
+            if last_words:
+                self._pass_on_end(last_words)
+            else:
+                self.on_stream_lost(why)
+
+    def _begin_anew(self, source: SourceRequest, reading: StreamReading, why: str, failed: Instance) -> bool:
+        before, self._continuation = self._continuation, self._make_continuation(source, failed, reading)
+        reading.close()
+        if self._continuation.begin(why, (failed.key,)):
             return True
-        self._continuation = None
+        self._continuation = before
         return False
 
-    def _make_continuation(self, instance: Instance) -> StreamContinuation | None:
-        """Make what goes on behind what ``instance`` has sent; None, and told to log and metric, if nothing can."""
-        journal, streams, completion = self._journal, self._context.streams, self._completion
-        if journal is None or streams is None or completion is None:
+    def _pass_on_end(self, last_words: bytes) -> None:
+        """End as the instance did that broke off: nobody goes on with the stream."""
+        end = last_words[: whole_chunks(last_words)[1]] + LAST_CHUNK
+        is_cut_off = self._journal is not None and self._journal.is_cut_off
+        self.record.bytes_out += len(end)
+        self.record.flaw, self.record.outcome = CUT_SHORT if is_cut_off else ERROR_IN_STREAM, "failed"
+        (self._client.send_body if self._usage is None else self._usage.feed)(end)
+        self._end("completed")
+
+    def _reading(self) -> StreamReading:
+        """Return what reads the stream so far."""
+        journal, streams = self._journal, self._context.streams
+        assert journal is not None
+        assert streams is not None
+        return StreamReading(journal.framed, chat=streams.chat)
+
+    def _source(self) -> SourceRequest | None:
+        """Read the request once more; None, and told to log and metric, if nothing can go on with its stream."""
+        journal, streams = self._journal, self._context.streams
+        if journal is None or streams is None or self._completion is None:
             self._was_not_kept(streams)
             return None
         if journal.lost:
@@ -149,16 +237,25 @@ class ContinuableRequest(RequestThatIsRead):
             self._cannot_go_on("long_body")
             return None
         try:
-            source = SourceRequest(bytes(body), chat=streams.chat)
+            return SourceRequest(bytes(body), chat=streams.chat)
         except ValueError:
             self._cannot_go_on("body")
             return None
+
+    def _make_continuation(
+        self, source: SourceRequest, instance: Instance, reading: StreamReading
+    ) -> StreamContinuation:
+        """Make what goes on behind what ``instance`` has sent."""
+        streams, completion = self._context.streams, self._completion
+        assert streams is not None
+        assert completion is not None
         if self._route is not None:
             self._route.pin()
         exact = streams.is_exact(self._request)
-        return StreamContinuation(
-            self, streams, completion, source, journal.content(), exact=exact, ways=instance.dialect.ways
-        )
+        for _ in reading.read():
+            pass
+        generated = reading.generated
+        return StreamContinuation(self, streams, completion, source, generated, exact=exact, ways=instance.dialect.ways)
 
     def _was_not_kept(self, streams: StreamKeeper | None) -> None:
         """Say why of a stream that nobody kept, unless that is somebody's wish."""

@@ -7,13 +7,14 @@ streams are silent: nobody waits for a time limit then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final, Protocol
 
 from fd_router.http.pace import Pace
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
 from fd_router.routing.continuation.contracts import Move
+from fd_router.routing.continuation.stream_reading import StreamReading
 from fd_router.telemetry.contracts import Log
 
 INTERVAL_SECS: Final = 0.25
@@ -29,20 +30,32 @@ class Movable(Protocol):
     def instances(self) -> tuple[Instance, ...]:
         """Return where it runs; the one whose answer it is last."""
 
-    def move_stream(self, key: str, why: str, *, silent_since: float = ...) -> Move:
+    def read_ahead(self, key: str, *, silent_since: float = ...) -> StreamReading | None:
+        """Begin to read a stream that is to be moved; None: it can't be, or there is little to read."""
+
+    def move_stream(
+        self, key: str, why: str, *, silent_since: float = ..., reading: StreamReading | None = ...
+    ) -> Move:
         """Have another instance go on, if the one with ``key`` sends its stream, and nothing of it ``silent_since``."""
 
 
 class _Leaving:
-    """An instance that is left: what was moved so far, and the requests that stay, since nobody can go on with them."""
+    """An instance that is left: the requests that stay, since nobody can go on with them, and those that were read."""
 
-    __slots__ = ("instance", "is_told", "stays", "why")
+    __slots__ = ("instance", "is_told", "readings", "stays", "why")
 
     def __init__(self, instance: Instance, why: str) -> None:
         self.instance = instance
         self.why = why
         self.stays: set[Movable] = set()
+        self.readings: dict[Movable, StreamReading] = {}  # of long streams for which there was no room
         self.is_told = False
+
+    def keep(self, here: Container[Movable]) -> None:
+        """Keep what is known of those that are still here."""
+        self.stays = {each for each in self.stays if each in here}
+        for request in [each for each in self.readings if each not in here]:
+            self.readings.pop(request).close()
 
 
 class StreamMover:
@@ -69,7 +82,8 @@ class StreamMover:
     def drain_by(self, instance: Instance, seconds: float) -> None:
         """Have the streams leave ``instance``, which drains, that are still there in so many seconds."""
         self._deadlines[instance.key] = (instance, self._clock() + seconds)
-        self._leaving.pop(instance.key, None)  # who was told to stay may go now
+        if (leaving := self._leaving.pop(instance.key, None)) is not None:  # who was told to stay may go now
+            leaving.keep(())
 
     def seconds_left(self, key: str) -> float | None:
         """Return how long the streams of the instance with ``key`` may stay; None: no deadline was set."""
@@ -94,7 +108,8 @@ class StreamMover:
     async def tick(self) -> None:
         """Look at all instances once."""
         pace, wanted = Pace(), self._to_be_left()
-        self._leaving = {key: each for key, each in self._leaving.items() if wanted.get(key) == each.why}
+        for key in [key for key, each in self._leaving.items() if wanted.get(key) != each.why]:
+            self._leaving.pop(key).keep(())
         for key, why in wanted.items():
             leaving = self._leaving.setdefault(key, _Leaving(self._instance(key), why))
             await self._empty(leaving, pace)
@@ -115,12 +130,13 @@ class StreamMover:
         """Move what can be moved."""
         instance, why = leaving.instance, leaving.why
         here = [each for each in self._requests() if _is_at(each, instance)]
-        leaving.stays.intersection_update(here)
+        leaving.keep(set(here))
         moved = 0
         for request in here:
             if request in leaving.stays or not _is_at(request, instance):
                 continue
-            move = request.move_stream(instance.key, why, silent_since=self._silent_since(why))
+            reading = await self._read(leaving, request, pace)
+            move = request.move_stream(instance.key, why, silent_since=self._silent_since(why), reading=reading)
             if move is Move.MOVED:
                 moved += 1
             elif move is Move.STAYS:
@@ -129,6 +145,17 @@ class StreamMover:
                 break  # the others wouldn't find room either
             await pace.breathe()
         self._tell(leaving, moved, here)
+
+    async def _read(self, leaving: _Leaving, request: Movable, pace: Pace) -> StreamReading | None:
+        """Read what a long stream has so far; what comes of it meanwhile is little."""
+        reading = leaving.readings.get(request)
+        if reading is None:
+            reading = request.read_ahead(leaving.instance.key, silent_since=self._silent_since(leaving.why))
+        if reading is not None:
+            leaving.readings[request] = reading
+            for _ in reading.read():
+                await pace.breathe()
+        return reading
 
     def _silent_since(self, why: str) -> float:
         silence = SILENT_SECS.get(why)

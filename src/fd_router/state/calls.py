@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from fd_router.bus import BusError
+from fd_router.errors import FdRouterError
 from fd_router.state.joining import SendFrame
 from fd_router.state.peers import Peers
 from fd_router.state.topic import Topic
@@ -101,7 +102,10 @@ class Calls(Topic):
             asked.done.set()
 
     async def _answer(self, process: str, call: _Call, handler: Answer) -> None:
-        body = await handler(call.body)
+        try:
+            body = await handler(call.body)
+        except FdRouterError:
+            return  # a question that no router asks, or none of this version's
         try:
             await self._send({self.name: _raw(_Call(call.id, "", body))}, to=process)
         except BusError:

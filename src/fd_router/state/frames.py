@@ -15,6 +15,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from fd_router.errors import UNREADABLE
+
 LAYOUT = 1
 """Of the bytes. Changes only when an older router can't read a newer one's frames any more."""
 
@@ -78,7 +80,7 @@ def decode(data: bytes) -> Frame:
         packed = _packed.decode(memoryview(data)[1:])
         facts = _unpacked(packed.facts) if packed.is_compressed else packed.facts
         return Frame(packed.process, packed.number, _by_topic.decode(facts), packed.hashes)
-    except (msgspec.MsgspecError, zlib.error, UnicodeDecodeError) as error:
+    except (*UNREADABLE, zlib.error) as error:
         raise FrameError(str(error)) from None
 
 

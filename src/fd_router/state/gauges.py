@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
-Figures = tuple[float, ...]
+import msgspec
+
+Finite = Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
+"""A figure that others tell: what is beyond, or no number, none of them has reckoned."""
+
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+
+Figures = tuple[Amount, ...]
 
 
 class SummedGauges:
@@ -40,16 +48,18 @@ class SummedGauges:
         before = known.get(name, self._none)
         if figures == before or len(figures) != len(self._none):
             return
+        sums = self._sums.get(name)
+        if sums is None:
+            sums = self._sums[name] = list(self._none)
+        for place, now in enumerate(figures):
+            sums[place] += now - before[place]
         if figures == self._none:
             del known[name]
+            if not any(name in others for others in self._of.values()):
+                sums[:] = self._none  # sums of fractions needn't come back to nothing by themselves
+                del self._sums[name]
         else:
             known[name] = figures
-        sums = self._sums.setdefault(name, list(self._none))
-        for place, (now, then) in enumerate(zip(figures, before, strict=True)):
-            sums[place] += now - then
-        if not any(name in others for others in self._of.values()):
-            sums[:] = self._none  # sums of fractions needn't come back to nothing by themselves
-            del self._sums[name]
         self._apply(name, sums)
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from fd_router.bus import Bus, BusError, BusHealth
+from fd_router.errors import UNREADABLE
 from fd_router.state.calls import Calls
 from fd_router.state.counters import SyncCounters
 from fd_router.state.frames import Frame, FrameError, LayoutError, decode, encode
@@ -134,9 +135,11 @@ class Sync:
             self._expire()
 
     async def _wait(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._interval):
-                await self._flush.wait()
+        timer = asyncio.get_running_loop().call_later(self._interval, self._flush.set)
+        try:
+            await self._flush.wait()
+        finally:
+            timer.cancel()
         self._flush.clear()
 
     def _gather(self, *, whole: bool) -> tuple[dict[str, msgspec.Raw], dict[str, msgspec.Raw]]:
@@ -212,7 +215,7 @@ class Sync:
                 topic.take(process, payload)
             else:
                 self.joining.take(process, name, payload)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             self._counters.unreadable("payload")
             if self._is_news(f"{process} {name}"):
                 self._log.warn(f"What {process} tells of {name!r} can't be read: {error}")

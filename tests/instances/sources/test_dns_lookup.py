@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
+import dns.message
 import pytest
 
 from fd_router.config.discovery import DnsName
@@ -53,6 +55,22 @@ async def test_the_family_that_is_wanted(server: DnsServer, family: str, hosts: 
     server.put(NAME, "fd00::1", kind="AAAA", ttl=5)
     found = await lookup(server, family=family).look_up()
     assert ([host for host, _ in found.places], found.ttl) == (hosts, ttl)
+
+
+async def test_long_answers_are_read_in_threads(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[threading.Thread] = set()
+    read, here = dns.message.from_wire, threading.current_thread()
+
+    def from_wire(*arguments: Any, **more: Any) -> Any:
+        threads.add(threading.current_thread())
+        return read(*arguments, **more)
+
+    monkeypatch.setattr(dns.message, "from_wire", from_wire)
+    server.truncates = True
+    server.put(NAME, *(f"10.0.{x}.{y}" for x in range(2) for y in range(1, 200)))
+    assert len((await lookup(server).look_up()).places) == 398
+    assert threads
+    assert here not in threads
 
 
 async def test_without_ipv4_there_is_ipv6(server: DnsServer) -> None:
@@ -120,7 +138,7 @@ def test_with_a_port_or_without(text: str) -> None:
 
 
 def test_without_the_library_the_mend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dns.asyncresolver", None)
+    monkeypatch.setitem(sys.modules, "dns.resolver", None)
     with pytest.raises(ConfigError) as error:
         DnsLookup(NAME, DnsName())
     assert str(error.value) == MISSING

@@ -130,6 +130,21 @@ def test_a_new_list_takes_the_place_of_the_old_one(registry, members, describe) 
     assert members["first"].replace([]) == Diff((), ("10.0.0.1:2", "10.0.0.1:3"))
 
 
+async def test_others_have_a_turn_while_what_is_named_is_made(members, describe, monkeypatch) -> None:
+    monkeypatch.setattr("fd_router.http.pace.SLICE_SECS", -1.0)  # each slice is over at once
+    turns: list[int] = [0]
+
+    async def take_turns() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    task, seen = asyncio.create_task(take_turns()), []
+    await members["first"].replace_in_slices((seen.append(turns[0]), describe(port))[1] for port in range(1, 51))
+    task.cancel()
+    assert len(set(seen)) == 50
+
+
 async def test_thousands_are_named_in_slices_between_which_others_have_a_turn(registry, members, describe) -> None:
     turns = 0
 

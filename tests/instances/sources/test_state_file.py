@@ -30,7 +30,11 @@ def make(path: Path, registry, log, **more) -> StateFile:
 
 def restore(path: Path, registry, log, **more) -> int:
     members = FleetSources(registry, accept, log=log).members_of(STATE_FILE)
-    return make(path, registry, log, **more).restore(members)
+
+    async def run() -> int:
+        return await make(path, registry, log, **more).restore(members)
+
+    return asyncio.run(run())
 
 
 def test_instances_that_registered_themselves_come_back_to_be_probed(path, make_registry, describe, log) -> None:
@@ -107,6 +111,53 @@ def test_what_may_not_register_any_more_does_not_come_back(path, make_registry, 
     assert restore(path, after, log, networks={"10.9.0.1"}) == 1
     assert [x.key for x in after.all()] == ["10.9.0.1:1"]
     assert any("10.0.0.1 is in none of access.register-networks" in line for _, line in log.lines)
+
+
+async def test_thousands_are_taken_in_while_others_have_a_turn(path, make_registry, describe, log, monkeypatch) -> None:
+    monkeypatch.setattr("fd_router.http.pace.SLICE_SECS", -1.0)  # each slice is over at once
+    before, after = make_registry(), make_registry()
+    for port in range(1, 101):
+        before.register(describe(port))
+    await make(path, before, log).finish()
+    file, turns = make(path, after, log), []
+    restoring = asyncio.create_task(file.restore(FleetSources(after, accept, log=log).members_of(STATE_FILE)))
+    while not restoring.done():
+        turns.append(len(after.all()))
+        await asyncio.sleep(0)
+    assert len(after.all()) == 100
+    assert len(set(turns)) > 90
+
+
+async def test_one_that_ends_before_all_is_known_leaves_the_file_as_it_is(path, make_registry, describe, log) -> None:
+    before, after = make_registry(), make_registry()
+    before.register(describe(1))
+    before.set_draining("10.0.0.1:1", True)
+    await make(path, before, log).finish()
+    text, known = path.read_bytes(), asyncio.Event()
+    file = make(path, after, log, lists_are_known=known.wait)
+    task = asyncio.create_task(file.run(FleetSources(after, accept, log=log).members_of(STATE_FILE)))
+    await until(lambda: len(after.all()) == 1)
+    assert not file.has_named.is_set()
+    await file.finish()
+    assert path.read_bytes() == text
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert file.has_named.is_set()
+
+
+async def test_what_a_list_names_later_drains_on(path, make_registry, describe, log) -> None:
+    before, after = make_registry(), make_registry()
+    before.register(describe(1), REGISTER_YAML, index=0)
+    before.set_draining("10.0.0.1:1", True)
+    await make(path, before, log).finish()
+    known = asyncio.Event()
+    file = make(path, after, log, lists_are_known=known.wait)
+    restoring = asyncio.create_task(file.restore(FleetSources(after, accept, log=log).members_of(STATE_FILE)))
+    await asyncio.sleep(0.05)
+    after.register(describe(1), REGISTER_YAML, index=0)
+    known.set()
+    await restoring
+    assert after.get("10.0.0.1:1").is_draining
 
 
 async def test_every_change_is_written_soon(path, registry, describe, log, monkeypatch) -> None:

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fd_router.http.chunks import whole_chunks
 from fd_router.http.dechunk import dechunked
 from fd_router.openai.continuation.event_splitter import EventSplitter
+from fd_router.routing.continuation import held_back
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import UsualEnd
-from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal, JournalBudget
+from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal
 
 
 def event(text: str, finish: str = "null") -> bytes:
@@ -208,6 +211,8 @@ BROKEN = [
     event("", '"abort"'), event("", '"error"'), event("", '"abort"').replace(b'on":', b'on" : '),
     b'data: {"object": "error", "message": "x"}\n\n', b'data:  { "error" : {"message":"x"}}\n\n',
     event("", '"pd_reschedule"'), event("", '"recover_stop"'),
+    b'data: {"id":"1","choices":[],"error":{"message":"x"}}\n\n', b'data: {"message":"x","object":"error"}\n\n',
+    b'id: 1\ndata: {"id":"1",\ndata: "error":"dead"}\n\n',
     b'data: {"error": {"message": "the engine is dead"}}\n\n', b'data: {"error":{"message":"x"}}\n\n',
 ]  # fmt: skip
 
@@ -238,12 +243,108 @@ def test_what_a_text_is_about_is_no_event(text: str) -> None:
     assert stream.out == chunk(event("a")) + chunk(event(text))
 
 
+@pytest.mark.parametrize(
+    "member", ['"tool":{"error":{"code":1}}', '"error":null', '"a":1,"error":""', '"parts":[{"object":"error"}]']
+)
+def test_an_error_of_something_else_is_none_of_the_stream(member: str) -> None:
+    stream, odd = Stream(), chunk(event("b").replace(b'{"choices"', b'{%b,"choices"' % member.encode()))
+    stream.begin(chunk(event("a")))
+    stream.journal.feed(odd)
+    assert not stream.broken
+    assert stream.out == chunk(event("a")) + odd
+
+
+def test_an_error_is_found_behind_others_of_something_else_in_one_read() -> None:
+    stream, odd = Stream(), chunk(event("b").replace(b'{"choices"', b'{"tool":{"error":1},"choices"'))
+    stream.begin(chunk(event("a")))
+    stream.journal.feed(odd + chunk(b'data: {"id":1,"error":"dead"}\n\n') + chunk(event("c")))
+    assert stream.broken == 1
+    assert stream.out == chunk(event("a")) + odd
+
+
 def test_a_tool_that_is_called_abort_is_no_end() -> None:
     stream, call = Stream(), chunk(b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"abort"}}]}}]}\n\n')
     stream.begin(chunk(event("a")))
     stream.journal.feed(call)
     assert not stream.broken
     assert stream.out.endswith(call)
+
+
+def whole_stream(size: int, *ends: bytes) -> list[bytes]:
+    whole = b"".join(map(chunk, (event("a"), event("b"), *ends))) + b"0\r\n\r\n"
+    return [whole[at : at + size] for at in range(0, len(whole), size)]
+
+
+class TestStreamsThatDontSayThatTheyEnd:
+    @pytest.mark.parametrize("size", [1, 7, 90, 1000])
+    @pytest.mark.parametrize("ends", [(event("", '"stop"'),), (b"data: [DONE]\n\n",)])
+    def test_where_others_did_it_is_held_back(self, size: int, ends: tuple[bytes, ...]) -> None:
+        usual = UsualEnd()
+        for number, last in enumerate([ends, (), ends, ()]):
+            stream, (first, *rest) = Stream(usual=usual), whole_stream(size, *last)
+            stream.begin(first)
+            stream.journal.begun()
+            for piece in rest:
+                stream.journal.feed(piece)
+            assert (stream.broken, stream.journal.is_cut_off) == ((0, False) if last else (1, True)), number
+            assert stream.out.endswith(b"\n\n\r\n" if stream.broken else b"0\r\n\r\n")
+            assert stream.journal.content() == event("a") + event("b") + b"".join(last)
+            stream.journal.end(whole=True)
+            assert stream.out == first + b"".join(rest)
+
+    def test_in_chunks_that_end_anywhere(self) -> None:
+        usual = UsualEnd()
+        usual.is_said = True
+        stream, content = Stream(usual=usual), event("a") + event("b") + event("c")
+        stream.begin(chunk(content[:50]))
+        for at in range(50, len(content), 50):
+            stream.journal.feed(chunk(content[at : at + 50]))
+        assert not stream.broken
+        stream.journal.feed(b"0\r\n\r\n")
+        assert (stream.broken, stream.journal.is_cut_off) == (1, True)
+        assert not stream.out.endswith(b"\n0\r\n\r\n")
+        stream.journal.hand_on()
+        assert dechunked(stream.out) == content
+        assert stream.out.endswith(b"\n0\r\n\r\n")
+
+    @pytest.mark.parametrize("last", [b"", b'data: {"usage":{}}\n\n'])
+    def test_where_no_stream_ever_did_it_is_whole(self, last: bytes) -> None:
+        usual = UsualEnd()
+        for _ in range(3):
+            stream, pieces = Stream(usual=usual), whole_stream(1000, *filter(None, [last]))
+            stream.begin(b"".join(pieces))
+            assert not stream.broken
+            stream.journal.end(whole=True)
+            assert stream.out == b"".join(pieces)
+
+    @pytest.mark.parametrize("events", [b"data: 1\n\n", b": nothing\n\n", b""])
+    def test_events_of_another_form_need_not(self, events: bytes) -> None:
+        usual = UsualEnd()
+        usual.is_said = True
+        stream, whole = Stream(usual=usual), chunk(events) + b"0\r\n\r\n"
+        stream.begin(whole)
+        assert stream.out == whole
+        assert not stream.journal.is_cut_off
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_an_event_in_small_chunks_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Else its first 64 KB alone would hold the loop for seconds, a byte in each chunk."""
+    looked_at: list[int] = []
+
+    def counted(body: bytes | bytearray, at: int = 0) -> tuple[list[bytes], int]:
+        contents, end = whole_chunks(body, at)
+        looked_at.extend(map(len, contents))
+        return contents, end
+
+    monkeypatch.setattr(held_back, "whole_chunks", counted)
+    content = event("x" * 5000)
+    stream = Stream()
+    stream.begin(chunk(content[:size]))
+    for at in range(size, len(content), size):
+        stream.journal.feed(chunk(content[at : at + size]))
+    assert dechunked(stream.out) == content
+    assert sum(looked_at) <= len(content)
 
 
 def test_a_stream_beyond_its_limit_is_handed_on_and_not_kept() -> None:

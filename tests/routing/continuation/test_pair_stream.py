@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.contracts import Move
-from fd_router.routing.continuation.journal import JournalBudget
 from fd_router.routing.continuation.keeper import StreamKeeper
 from fd_router.routing.pair import PairRequest
 from tests.support.exact_engine import TIGHT, ExactEngine, events_of

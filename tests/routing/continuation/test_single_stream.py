@@ -122,6 +122,7 @@ async def test_the_last_instance_is_gone() -> None:
         b'data: {"error":{"message":"EngineCore encountered an issue","code":500}}\n\n',
         b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":"abort"}]}\n\n',
         b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"","finish_reason":"pd_reschedule"}]}\n\n',
+        b'data: {"id":"cmpl-1","choices":[],"error":{"message":"out of memory","code":500}}\n\n',
     ],
 )
 async def test_an_instance_that_gives_up_is_left(last: bytes) -> None:
@@ -153,6 +154,19 @@ async def test_an_instance_that_gives_up_in_its_first_bytes_is_left(rest: bytes)
     rig.assert_all_is_given_back()
 
 
+async def test_what_the_only_instance_says_before_any_token_is_told() -> None:
+    rig = StreamRig(1)
+    client = rig.client()
+    first = await rig.ask(client, BODY)
+    last = b'data: {"error":{"message":"EngineCore encountered an issue"}}\n\n'
+    rest = b"%x\r\n%b\r\n" % (len(last), last) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+    first.receive(STREAM_HEAD + b'18\r\ndata: {"choices": [] }\n\n\r\n' + rest)
+    await rig.settle()
+    assert client.written.endswith(rest)
+    assert len(rig.backend.opened) == 1
+    rig.assert_all_is_given_back()
+
+
 async def test_what_nobody_goes_on_with_is_passed_on() -> None:
     rig = StreamRig()
     client = rig.client()
@@ -165,6 +179,51 @@ async def test_what_nobody_goes_on_with_is_passed_on() -> None:
     await rig.settle()
     assert client.written.endswith(rest)
     assert rig.metric("impossible", "guided") == 1
+    rig.assert_all_is_given_back()
+
+
+async def answer_whole(rig: StreamRig) -> None:
+    """Let it be learnt that streams say why they end."""
+    await rig.begin(rig.client(), None)
+
+
+async def test_a_stream_that_is_over_without_a_word_is_left() -> None:
+    rig = StreamRig()
+    await answer_whole(rig)
+    client = rig.client()
+    at = rig.engine.answer(BODY, chat=False).index(b"\n\n\r\n", 600) + 4
+    first = await rig.begin(client, at)
+    first.receive(b"0\r\n\r\n")
+    await rig.answer_next()
+    assert events_of(body_of(client)) == rig.whole()
+    assert rig.metric("continued", "cut_off") == 1
+    assert rig.records[1].outcome == "completed"
+    rig.assert_all_is_given_back()
+
+
+async def test_such_an_end_is_passed_on_as_a_failure_where_nobody_can_go_on() -> None:
+    rig = StreamRig()
+    await answer_whole(rig)
+    client = rig.client()
+    body = json.dumps({"prompt": "Say it:", "stream": True, "guided_regex": "a+"}).encode()
+    at = rig.engine.answer(body, chat=False).index(b"\n\n\r\n", 600) + 4
+    (await rig.begin(client, at, body)).receive(b"0\r\n\r\n")
+    await rig.settle()
+    assert client.written.endswith(b"\n\n\r\n0\r\n\r\n")
+    assert not client.is_closing()
+    assert (rig.records[1].outcome, rig.records[1].flaw) == ("failed", "The stream is over, and doesn't say why")
+    rig.assert_all_is_given_back()
+
+
+async def test_an_engine_that_never_says_so_is_done() -> None:
+    rig = StreamRig()
+    for number in range(3):
+        client = rig.client()
+        at = rig.engine.answer(BODY, chat=False).index(b"\n\n\r\n", 600) + 4
+        (await rig.begin(client, at)).receive(b"0\r\n\r\n")
+        await rig.settle()
+        assert rig.records[number].outcome == "completed"
+    assert len(rig.records) == 3
     rig.assert_all_is_given_back()
 
 

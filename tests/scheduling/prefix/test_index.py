@@ -98,6 +98,27 @@ class IndexMachine(RuleBasedStateMachine):
         check_structure(self.index)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "branches"),
+    [((1, 1), False), ((0, 0), False), ((0, 0, 1, 1, 1), False), ((0, 0, 0), True), ((0, 0, 1, 0), True), ((), False)],
+)
+def test_a_prompt_branches_where_others_go_on_otherwise(prompt: tuple[int, ...], branches: bool) -> None:
+    index = PrefixIndex(Clock())
+    insert(index, keys_of((0, 0, 1, 1)), "a")
+    assert index.match(keys_of(prompt)).branches is branches
+    insert(index, keys_of((0, 0, 2)), "b")  # behind which is an end of an edge with two children
+    assert index.match(keys_of(prompt)).branches is branches
+
+
+def test_how_full_an_instance_is() -> None:
+    index = PrefixIndex(Clock())
+    assert index.fullness("a") == 0.0
+    insert(index, keys_of((0, 0, 1, 1)), "a")
+    assert index.fullness("a") == 0.0  # nobody knows of how much
+    index.set_limit("a", 16)
+    assert index.fullness("a") == 0.25
+
+
 def check_structure(index: PrefixIndex) -> None:
     """Walk the whole tree: its counts, its links, and that a tag never stands below an edge without one."""
     blocks = tags = 0

@@ -21,6 +21,15 @@ def test_it_counts_only_while_fewer_have_it_than_its_share_would_fill() -> None:
     assert rent.paid(b"398", 1, 8) == 0  # asked for once
 
 
+def test_room_is_paid_for_whatever_the_share_until_it_is_bought() -> None:
+    rent = Rent()
+    for _ in range(3):
+        rent.use(b"system", 8, 1.0, 0.5, is_new=False)
+    assert rent.paid(b"system", 8, 8) == 1.5
+    rent.use(b"system", 8, 1.0, 0.5, is_new=True)
+    assert rent.paid(b"system", 8, 8) == 0.0
+
+
 def test_a_share_fades() -> None:
     rent = Rent()
     for _ in range(100):

@@ -29,7 +29,7 @@ class RentBook(Rent):
         super().__init__()
         self.crowding: list[float] = []
 
-    def use(self, key: bytes, instances: int, crowding: float, *, is_new: bool) -> None:
+    def use(self, key: bytes, instances: int, crowding: float, room: float = 0.0, *, is_new: bool) -> None:
         self.crowding.append(crowding)
 
 

@@ -87,7 +87,10 @@ class SourceMembers:
     ) -> Iterator[None]:
         """Replace them one by one; ``before``: the keys of those that are the source's members."""
         self.health.worked()
-        wanted = {registration.key: registration for registration in registrations}
+        wanted: dict[str, Registration] = {}
+        for registration in registrations:  # which are made just then, mostly
+            wanted[registration.key] = registration
+            yield
         for key in sorted({*self.listed, *before} - wanted.keys()):
             self.remove(key, reason)
             yield

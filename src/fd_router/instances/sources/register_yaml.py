@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,10 @@ from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.source import REGISTER_YAML
 from fd_router.instances.sources.members import Accept, Diff, SourceMembers
 from fd_router.telemetry.contracts import Log
+from fd_router.threads import in_thread
+
+READ_SECS = 60.0
+"""How long the file may take to be read at the start: it may lie on a network mount that is away."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -75,15 +81,20 @@ class RegisterYaml:
         self._path = path
         self._accept = accept
         self._log = log
+        self.has_named = asyncio.Event()
+        """Set once what the file names at the start is known."""
 
     async def run(self, members: SourceMembers) -> None:
         """Name what the file has now."""
-        file = self._read(self._path)
-        for problem in file.problems:
-            self._log.error(problem.text)
-        for note in file.notes:
-            self._log.info(note)
-        members.replace(file.entries.values(), indices=file.entries)  # at once: nobody is served yet
+        try:
+            file = await in_thread(partial(self._read, self._path), limit_secs=READ_SECS)
+            for problem in file.problems:
+                self._log.error(problem.text)
+            for note in file.notes:
+                self._log.info(note)
+            await members.replace_in_slices(file.entries.values(), indices=file.entries)
+        finally:
+            self.has_named.set()
 
     def prepare(self, path: str) -> Callable[[SourceMembers], Awaitable[Diff]]:
         """Read the file at ``path``; what is returned names what it has. Raises ConfigError for any problem."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from fd_router.errors import UNREADABLE
-from fd_router.instances.registration import Registration, parse_registration
+from fd_router.http.pace import Pace
+from fd_router.instances.registration import Registration, decode_registration
 from fd_router.instances.registration_errors import RegistrationError
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import STATE_FILE
@@ -28,6 +28,8 @@ SAVE_SECS = 1.0
 LAST_SECS = 5.0
 """How long a router that ends waits for the last write: the file may lie on a network mount that is away."""
 
+READ_SECS = 10.0
+"""How long a router that starts waits for the file to be read, for the same reason."""
 
 VERSION = 1
 
@@ -35,7 +37,7 @@ VERSION = 1
 class _State(msgspec.Struct):
     """What the file holds. Registrations are in the schema of ``/register``."""
 
-    instances: list[dict[str, Any]] = []
+    instances: list[msgspec.Raw] = []  # to decode all in one call would hold the interpreter's lock
     draining: list[str] = []  # keys, also of instances from lists
     version: int = VERSION
 
@@ -57,6 +59,10 @@ class _Snapshot(msgspec.Struct, frozen=True):
         return b'{"instances":%b,"draining":%b,"version":%d}\n' % (_lines(entries), _lines(draining), VERSION)
 
 
+async def _at_once() -> None:
+    """Wait for no list."""
+
+
 class StateFile:
     """Keeps ``path`` equal to the registry's state. Only this object writes there, the whole file at a time.
 
@@ -67,8 +73,19 @@ class StateFile:
     name = STATE_FILE.name
 
     def __init__(
-        self, path: Path, registry: Registry, accept: Accept, *, log: Log, networks: Hosts | None = None
+        self,
+        path: Path,
+        registry: Registry,
+        accept: Accept,
+        *,
+        log: Log,
+        networks: Hosts | None = None,
+        lists_are_known: Callable[[], Awaitable[object]] = _at_once,
     ) -> None:
+        """``lists_are_known`` waits until lists have named their instances, of which some may drain."""
+        self.has_named = asyncio.Event()
+        """Set once what the file names is known."""
+        self._lists_are_known = lists_are_known
         self._networks = networks
         self._path = path
         self._registry = registry
@@ -76,35 +93,51 @@ class StateFile:
         self._log = log
         self._written: _Snapshot | None = None
         self._problem = ""
-        self._is_finished = False
+        self._is_restoring = self._is_finished = False
         self._turn = asyncio.Lock()  # of who writes
 
     async def run(self, members: SourceMembers) -> None:
         """Take in what the file names; then write it whenever the state has changed, until cancelled or finished."""
-        self.restore(members)
+        try:
+            await self.restore(members)
+        finally:
+            self._is_restoring = False
+            self.has_named.set()
         while not self._is_finished:
             await self._write()
             await asyncio.sleep(SAVE_SECS)
 
-    def restore(self, members: SourceMembers) -> int:
-        """Name what the file has, to be probed; return how many instances. Never raises: it is only a help."""
-        try:
-            state = msgspec.json.decode(self._path.read_bytes(), type=_State)
-        except FileNotFoundError:
-            return 0
-        except (OSError, *UNREADABLE) as error:
-            self._log.error(f"Failed to read state file {self._path}, starting without it: {error}")
-            return 0
-        restored = sum(self._take_in(entry, members) for entry in state.instances)
+    async def restore(self, members: SourceMembers) -> int:
+        """Name what the file has, to be probed; return how many instances. Never raises: it is only a help.
+
+        In slices: 10,000 take half a second.
+        """
+        self._is_restoring, restored, pace = True, 0, Pace()
+        state = await self._read()
+        for entry in state.instances:
+            restored += self._take_in(entry, members)
+            await pace.breathe()
+        await self._lists_are_known()
         for key in state.draining:
             self._registry.set_draining(key, True)
+            await pace.breathe()
         if restored:
             self._log.info(f"{restored} instances known from {self._path}; each is probed before it is used")
         return restored
 
-    def _take_in(self, entry: dict[str, Any], members: SourceMembers) -> bool:
+    async def _read(self) -> _State:
         try:
-            registration = parse_registration(entry)
+            return await in_thread(partial(_read_state, self._path), limit_secs=READ_SECS)
+        except FileNotFoundError:
+            return _State()
+        except (OSError, *UNREADABLE) as error:  # a TimeoutError is an OSError
+            why = f"it takes longer than {READ_SECS:g} s" if isinstance(error, TimeoutError) else error
+            self._log.error(f"Failed to read state file {self._path}, starting without it: {why}")
+            return _State()
+
+    def _take_in(self, entry: msgspec.Raw, members: SourceMembers) -> bool:
+        try:
+            registration = decode_registration(bytes(entry))
             self._accept(registration)
             if why := why_outside(self._networks, registration.host_ip):
                 raise RegistrationError(why)
@@ -117,6 +150,8 @@ class StateFile:
     async def finish(self) -> None:
         """Write the file for the last time, if the state has changed: from now on it is the next router's."""
         self._is_finished = True
+        if self._is_restoring:  # what isn't known yet must stay in the file
+            return
         try:
             async with asyncio.timeout(LAST_SECS):
                 await self._write()
@@ -162,6 +197,11 @@ class StateFile:
         elif problem != self._problem:  # once, not every second
             self._log.error(f"Failed to write state file {self._path}: {problem}; trying on")
         self._problem = problem
+
+
+def _read_state(path: Path) -> _State:
+    """Read the file, in a thread."""
+    return msgspec.json.decode(path.read_bytes(), type=_State)
 
 
 def _lines(entries: Sequence[bytes]) -> bytes:

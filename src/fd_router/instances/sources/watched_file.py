@@ -35,13 +35,18 @@ class WatchedFile:
         self._accept = accept
         self._check_secs = check_secs
         self._read_of: Signature | None = None  # what the file was when it was read last
+        self.has_named = asyncio.Event()
+        """Set once what the file names at the start is known: its instances are probed before clients come."""
 
     async def run(self, members: SourceMembers) -> None:
         """Name what the file has, now and after each change."""
         seen = _signature(self._path)
         while True:
             if seen != self._read_of:
-                await self._follow(members)
+                try:
+                    await self._follow(members)
+                finally:
+                    self.has_named.set()
                 self._read_of = seen
             before = seen
             await self._pause()
@@ -52,16 +57,11 @@ class WatchedFile:
                 seen = await in_thread(partial(_signature, self._path))
 
     async def _follow(self, members: SourceMembers) -> None:
-        if self._read_of is None:  # at the start, at once: its instances are probed before clients come
-            file = read_register_file(self._path, self._accept)
-            if not file.problems:
-                members.replace(file.entries.values(), indices=file.entries)
-        else:
-            file = await in_thread(partial(read_register_file, self._path, self._accept))
-            if not file.problems:
-                await members.replace_in_slices(file.entries.values(), indices=file.entries)
+        file = await in_thread(partial(read_register_file, self._path, self._accept))
         if file.problems:
             members.health.failed(_said(file.problems))
+        else:
+            await members.replace_in_slices(file.entries.values(), indices=file.entries)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._check_secs)

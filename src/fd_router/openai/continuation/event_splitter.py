@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _END = re.compile(rb"\r?\n\r?\n|\r\r")
+_LONGEST_END = len(b"\r\n\r\n")
 
 _LINE_END = re.compile(rb"\r?\n|\r")
 
@@ -15,22 +16,27 @@ DONE = b"[DONE]"
 
 
 class EventSplitter:
-    """Takes content (chunks' sizes taken out), and gives whole events, each with the blank line behind it."""
+    """Takes content (chunks' sizes taken out), and gives whole events, each with the blank line behind it.
+
+    An event takes the time that its bytes do, in however many pieces it comes: each is looked at once.
+    """
 
     __slots__ = ("pending",)
 
     def __init__(self) -> None:
-        self.pending = b""
+        self.pending = bytearray()
         """The beginning of an event whose end is yet to come."""
 
     def feed(self, content: bytes) -> list[bytes]:
         """Take more content. Returns the events that are whole now."""
-        text = self.pending + content if self.pending else content
-        events, start = [], 0
-        for end in _END.finditer(text):
-            events.append(text[start : end.end()])
-            start = end.end()
-        self.pending = text[start:]
+        pending, start = self.pending, 0
+        looked = max(0, len(pending) - _LONGEST_END)
+        pending += content
+        events = []
+        for end in [found.end() for found in _END.finditer(pending, looked)]:
+            events.append(bytes(pending[start:end]))
+            start = end
+        del pending[:start]
         return events
 
     def __repr__(self) -> str:

@@ -33,6 +33,10 @@ LAST: Final = b"data: [DONE]\n\n"
 STARTED_OVER: Final = "started_over"
 ERROR_EVENT: Final = "error_event"
 CUT_OFF: Final = "cut_off"
+EVENT_TOO_LONG: Final = "event_too_long"
+
+MAX_EVENT: Final = 8 * 1024 * 1024
+"""Bytes of one event of the second stream, whose first one may tell the ids of a long prompt and all that follows."""
 
 _IS_NAMED_ERROR: Final = re.compile(rb"event:\s*error\b")
 
@@ -91,6 +95,8 @@ class Seam:
     def feed(self, content: bytes) -> bytes:
         """Take more content. Returns the events that the client is to be sent now."""
         out = [self._rewritten(event) for event in self._splitter.feed(content)]
+        if len(self._splitter.pending) > MAX_EVENT and not self.is_done:
+            self.broken = self.broken or EVENT_TOO_LONG
         return b"".join(out)
 
     def _rewritten(self, event: bytes) -> bytes:

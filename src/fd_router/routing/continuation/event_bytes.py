@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from fd_router.http.chunks import LAST_CHUNK
+from fd_router.engines.error_answers import ERROR_MEMBER, has_error_event
+from fd_router.http.chunks import LAST_CHUNK, whole_chunks
 
 ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How a chunk ends whose last event is whole. No event has an empty line in it."""
@@ -15,10 +16,13 @@ _LINE_ENDS: Final = (b"\r", b"\n2")
 
 WHOLE: Final = ENDS[0]
 
-WHOLE_PIECE: Final = tuple(last + WHOLE + rest for rest in (b"", LAST_CHUNK) for last in (b"}", b"]"))
-"""How a piece ends that needn't be cut: behind the last chunk comes nothing that another instance could send."""
+WHOLE_PIECE: Final = (b"}" + WHOLE, b"]" + WHOLE, b"]" + WHOLE + LAST_CHUNK)
+"""How a piece ends that needn't be looked at: the last chunk behind ``[DONE]`` is the end of a whole answer."""
 
-_WHOLE_ONES: Final = (*WHOLE_PIECE, *(last + ENDS[1] for last in (b"}", b"]")))
+_WHOLE_ONES: Final = (*WHOLE_PIECE, b"}" + WHOLE + LAST_CHUNK, *(last + ENDS[1] for last in (b"}", b"]")))
+
+_SAYS_END: Final = re.compile(rb'"finish_reason"\s*:\s*"|data:\s*\[DONE\]')
+_CHOICES: Final = b'"choices"'
 
 LOOK_OF_EVENTS: Final = re.compile(
     rb"(?:\r\n)?(?:[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n)?(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:"
@@ -26,6 +30,9 @@ LOOK_OF_EVENTS: Final = re.compile(
 """How a stream of events begins, behind the length of a chunk; what is compressed, and JSON a line each, doesn't."""
 
 _LONGEST_FIELD: Final = len(b"event:")
+
+_LONGEST_LINE: Final = 4096
+"""Bytes of a chunk's first line: behind its length there may be extensions, which nobody writes."""
 
 _SUSPECT: Final = (b'"abort"', b"error", b'"pd_reschedule"', b'"recover_stop"')
 """Without one of these there is no such event, nor one of the name ``error``."""
@@ -54,9 +61,11 @@ class UsualEnd:
     Streams of one fleet mostly end their events alike: with the first one that differs it is learnt anew.
     """
 
-    __slots__ = ("at", "end")
+    __slots__ = ("at", "end", "is_said")
 
     def __init__(self) -> None:
+        self.is_said = False
+        """Whether a stream has said that it ended: then one that is over without a word isn't whole."""
         self.end = NEVER
         self.at = NOTHING  # where in a piece that is
 
@@ -68,7 +77,10 @@ class UsualEnd:
         return f"<UsualEnd {self.end!r}>"
 
 
-def end_of_whole(data: bytes, after: int = 0) -> int:
+Bytes = bytes | bytearray
+
+
+def end_of_whole(data: Bytes, after: int = 0) -> int:
     """Return where in ``data``, which begins behind a whole event, the last whole one ends, or the stream; 0: nowhere.
 
     ``after``: none ends before that.
@@ -76,27 +88,28 @@ def end_of_whole(data: bytes, after: int = 0) -> int:
     if data.endswith(_WHOLE_ONES):
         return len(data)
     end = end_of_events(data, after=after)
-    return len(data) if data[end:] == LAST_CHUNK else end
+    return len(data) if len(data) - end == len(LAST_CHUNK) and data.endswith(LAST_CHUNK) else end
 
 
-def end_of_events(data: bytes, before: int | None = None, *, after: int = 0) -> int:
+def end_of_events(data: Bytes, before: int | None = None, *, after: int = 0) -> int:
     """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere."""
     start = max(0, after - len(ENDS[-1]))
     return max(_end_with(data, end, line_end, start, before) for end, line_end in zip(ENDS, _LINE_ENDS, strict=True))
 
 
-def _end_with(data: bytes, end: bytes, line_end: bytes, start: int, before: int | None) -> int:
+def _end_with(data: Bytes, end: bytes, line_end: bytes, start: int, before: int | None) -> int:
     at = data.rfind(end, start, before)
     return 0 if at < 0 or data.endswith(line_end, 0, at) else at + len(end)
 
 
-def is_foreign(beginning: bytes) -> bool:
+def is_foreign(beginning: Bytes) -> bool:
     """Return whether a body in chunks that begins so is no stream of events, whatever comes."""
-    content = beginning.partition(b"\r\n")[2]
-    return len(content) >= _LONGEST_FIELD and LOOK_OF_EVENTS.match(beginning) is None
+    line = beginning.find(b"\r\n", 0, _LONGEST_LINE)
+    content = len(beginning) - line - len(b"\r\n") if line >= 0 else 0
+    return content >= _LONGEST_FIELD and LOOK_OF_EVENTS.match(beginning) is None
 
 
-def is_harmless(data: bytes) -> bool:
+def is_harmless(data: Bytes) -> bool:
     """Return whether no event in ``data`` can say that the answer is broken."""
     abort, error, reschedule, recover = _SUSPECT
     parts = data.partition  # ``in`` costs thrice as much
@@ -105,9 +118,35 @@ def is_harmless(data: bytes) -> bool:
     return not parts(FINISH)[1] or not (parts(abort)[1] or parts(reschedule)[1] or parts(recover)[1])
 
 
-def broken_at(data: bytes, end: int) -> int:
+def broken_at(data: Bytes, end: int) -> int:
     """Return where an event begins that says that the answer is broken, -1: there is none."""
     if is_harmless(data):
         return -1
     found = _BROKEN.search(data, 0, end)
-    return found.start() if found is not None else -1
+    return found.start() if found is not None else _error_at(data, end)
+
+
+def _error_at(data: Bytes, end: int) -> int:
+    """Return a place in an event with an error that isn't its first member, -1: there is none."""
+    place = 0
+    while (found := ERROR_MEMBER.search(data, place, end)) is not None:
+        start, place = end_of_events(data, found.start()), _end_behind(data, found.end()) or end
+        some = bytes(data[start:place])
+        if has_error_event(b"".join(whole_chunks(some)[0]) or some):
+            return found.start()
+    return -1
+
+
+def _end_behind(data: Bytes, place: int) -> int:
+    """Return where the first event behind ``place`` ends with its chunk; 0: nowhere."""
+    return min((at + len(end) for end in ENDS if (at := data.find(end, place)) >= 0), default=0)
+
+
+def says_end(events: Bytes) -> bool:
+    """Return whether one of some events says that the answer ends there: by a reason, or by the mark of all ends."""
+    return _SAYS_END.search(events) is not None
+
+
+def has_choices(events: Bytes) -> bool:
+    """Return whether there is an event as OpenAI has them, of an answer that says why it ends."""
+    return events.find(_CHOICES) >= 0

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from fd_router.http.chunks import LAST_CHUNK, chunk, whole_chunks
+from fd_router.http.chunks import LAST_CHUNK, chunk
 from fd_router.http.dechunk import Dechunker
 
-_EVENT_END: Final = re.compile(rb"\n\r?\n|\r\r")
-_LONGEST_END: Final = len(b"\n\r\n")
+EVENT_END: Final = re.compile(rb"\n\r?\n|\r\r")
+LONGEST_END: Final = len(b"\n\r\n")
 
 
 class EventFramer:
@@ -24,23 +24,24 @@ class EventFramer:
     def __init__(self) -> None:
         self._contents: list[bytes] = []
         self._dechunker = Dechunker(self._contents.append)
-        self.pending = b""
+        self.pending = bytearray()
         """The beginning of an event whose end is yet to come."""
 
     def feed(self, data: bytes) -> bytes:
         """Take more. Returns the events that are whole now, and the last chunk behind them, if that has come."""
         self._dechunker.feed(data)
-        before, new = self.pending, b"".join(self._contents)
+        pending, before = self.pending, len(self.pending)
+        pending += b"".join(self._contents)
         self._contents.clear()
-        content = before + new
-        end = _end_of_events(content, max(0, len(before) - _LONGEST_END))
-        self.pending = content[end:]
-        whole = chunk(content[:end])
+        end = _end_of_events(pending, max(0, before - LONGEST_END))
+        whole = chunk(bytes(pending[:end]))
+        del pending[:end]
         return whole + self.rest() + LAST_CHUNK if self._dechunker.is_over else whole
 
     def rest(self) -> bytes:
         """Return what is pending, which is handed on as it is."""
-        rest, self.pending = self.pending, b""
+        rest = bytes(self.pending)
+        self.pending.clear()
         return chunk(rest)
 
     def close(self) -> None:
@@ -51,14 +52,6 @@ class EventFramer:
         return f"<EventFramer {len(self.pending)} bytes pending>"
 
 
-def cuts_events(chunks: bytes) -> bool:
-    """Tell whether ``chunks``, of which none ends as usual, are whole and have the end of an event in them."""
-    if not chunks.endswith(b"\r\n"):
-        return False
-    contents, end = whole_chunks(chunks)
-    return end == len(chunks) and _EVENT_END.search(b"".join(contents)) is not None
-
-
-def _end_of_events(content: bytes, start: int) -> int:
+def _end_of_events(content: bytearray, start: int) -> int:
     """Return where the last whole event ends, looked for from ``start`` on; 0: nowhere."""
-    return max((found.end() for found in _EVENT_END.finditer(content, start)), default=0)
+    return max((found.end() for found in EVENT_END.finditer(content, start)), default=0)

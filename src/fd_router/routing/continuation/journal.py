@@ -7,10 +7,12 @@ there: the client never has half an event, which no continuation could complete.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Final
 
+from fd_router.http.chunks import LAST_CHUNK
 from fd_router.http.dechunk import dechunked
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import (
     FINISH,
     LOOK_OF_EVENTS,
@@ -20,14 +22,18 @@ from fd_router.routing.continuation.event_bytes import (
     UNFINISHED,
     WHOLE,
     WHOLE_PIECE,
+    Bytes,
     UsualEnd,
     broken_at,
     end_of_events,
     end_of_whole,
+    has_choices,
     is_foreign,
     is_harmless,
+    says_end,
 )
-from fd_router.routing.continuation.event_framer import EventFramer, cuts_events
+from fd_router.routing.continuation.event_framer import EventFramer
+from fd_router.routing.continuation.held_back import HeldBack
 
 HANDED_ON: Final = "handed_on"
 """Why a journal keeps nothing of which all was handed on at its owner's wish."""
@@ -54,42 +60,19 @@ RECENT: Final = 6
 _NO_LIMIT: Final = 1 << 62
 
 
-class JournalBudget:
-    """The bytes that all journals together may keep."""
-
-    __slots__ = ("limit", "used")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    def take(self, size: int) -> bool:
-        """Take ``size`` bytes. Returns False when there aren't so many left."""
-        if self.used + size > self.limit:
-            return False
-        self.used += size
-        return True
-
-    def give_back(self, size: int) -> None:
-        """Give back what was taken."""
-        self.used -= size
-
-    def __repr__(self) -> str:
-        return f"<JournalBudget {self.used} of {self.limit} bytes>"
-
-
 class Journal:
     """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep. ``usual``: shared with others.
 
     ``aligned``: whole events only are handed on, also when nothing is kept any more.
-    ``on_broken`` hears of an event by which the instance gives up; it and what follows are held back until the one who
-    hears of it either takes the stream away, or has it handed on (``hand_on``).
+    ``on_broken`` hears of an event by which the instance gives up, or of the stream's end if no event said that it was
+    near (``is_cut_off``); that and what follows are held back until the one who hears of it either takes the stream
+    away, or has it handed on (``hand_on``).
     """
 
     __slots__ = (
         "_blocks", "_budget", "_end", "_framer", "_held", "_is_aligned", "_is_broken", "_is_kept", "_is_unlearnt",
-        "_learnt", "_limit", "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "is_sound", "lost",
-        "size",
+        "_learnt", "_limit", "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "is_cut_off", "is_sound",
+        "lost", "size",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +94,7 @@ class Journal:
         self._until = 0  # so many bytes there may be: they were taken of the budget
         self.size = 0
         """The bytes that came. Here and not in the request's record, whose members cost four times as much to set."""
-        self._held = b""
+        self._held: HeldBack | None = None
         self._share = usual
         self._usual = self._learnt = usual.end  # how a piece ends that needs no other look; when nothing is held back …
         self._end = usual.at  # … and where that is
@@ -121,6 +104,7 @@ class Journal:
         self._write: Callable[[bytes], None] = _forget
         self.lost = ""
         """Why nothing is kept any more, a word; "" while all is."""
+        self.is_cut_off = False
         self.is_sound = True
         """Whether no piece so far can have told of an error, as the dialects' ``end_flaw`` understands it."""
 
@@ -138,15 +122,14 @@ class Journal:
         """Do the same with what isn't just one usual event."""
         end = end_of_whole(first)
         self.is_sound = end == len(first) and not self.lost and is_harmless(first)
-        if end and not self.lost and (broken := broken_at(first, end)) >= 0:
-            end, self._is_broken = end_of_events(first, broken), True
+        end = self._end_of_good(first, end)
         now = first[:end]
         if not end and is_foreign(first):
             self._is_aligned = False
             self.close("no_events")
             now = first
         else:
-            self._hold(first[end:])
+            self._hold(HeldBack(first[end:]))
         if now:
             self._pieces.append(now)
         return now
@@ -172,15 +155,24 @@ class Journal:
         else:
             self._look(data)
 
+    def framed(self) -> Sequence[bytes]:
+        """Return all that was handed on, as it came: chunks of whole events."""
+        return (*self._blocks, *self._pieces)
+
     def content(self) -> bytes:
         """Return the content of all that was handed on: whole events."""
-        return dechunked(b"".join((*self._blocks, *self._pieces)))
+        return dechunked(b"".join(self.framed()))
+
+    @property
+    def held_back(self) -> bytes:
+        """What is held back: the beginning of an event, or of what says that the answer is broken."""
+        return bytes(self._held.content) if self._held is not None else b""
 
     def recent(self) -> bytes:
         """Return the last of what came."""
         pieces = self._pieces
         before = self._blocks[-1][-TAIL:] if self._blocks and len(pieces) < RECENT else b""
-        return b"".join((before, *list(pieces)[-RECENT:], self._held))
+        return b"".join((before, *list(pieces)[-RECENT:], self.held_back))
 
     @property
     def last_sent(self) -> bytes:
@@ -193,7 +185,7 @@ class Journal:
 
     def hand_on(self) -> None:
         """Hand on what is held back: the answer is whole, or nobody can go on with it. Nothing is kept from now on."""
-        held, self._held = self._held, b""
+        held = self._let_go()
         self.close(HANDED_ON)
         self._is_broken = False
         if self._framer is not None:
@@ -205,9 +197,11 @@ class Journal:
         """The stream is over, ``whole`` or not: keep nothing, and nobody who could hear of it."""
         if not whole:
             self.close()
-        elif self._held or self._framer is not None:
+        elif self._held is not None or self._framer is not None:
             self.hand_on()
         else:  # nearly always
+            if not self._share.is_said:
+                self._share.is_said = says_end(self.recent())
             self._give_back()
         if self._framer is not None:
             self._framer.close()
@@ -232,7 +226,7 @@ class Journal:
 
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
-        if not self._held and self._is_kept and data.endswith(WHOLE_PIECE) and is_harmless(data):
+        if self._held is None and self._is_kept and data.endswith(WHOLE_PIECE) and is_harmless(data):
             if self._is_unlearnt and data.endswith(WHOLE):
                 self._learn(data)
             self._hand(data)
@@ -241,40 +235,73 @@ class Journal:
         if self._framer is not None:
             self._frame_anew(self._framer, data)
         elif self.lost and not self._is_aligned:
-            held = self._held + data
-            self._hold(b"")  # of an event that was cut when the journal was given up
-            self._hand(held)
+            held = self._let_go()  # of an event that was cut when the journal was given up
+            self._hold(None)
+            self._hand(held + data)
         else:
-            self._look_at_all(self._held + data if self._held else data)
+            self._look_at_all(data)
 
-    def _look_at_all(self, held: bytes) -> None:
+    def _look_at_all(self, data: bytes) -> None:
         """Hand on what of the bytes behind the last whole event is whole, and hold back the rest."""
-        end = 0 if self._is_broken else end_of_whole(held, len(self._held))
-        if end and not self.lost and (broken := broken_at(held, end)) >= 0:
-            end, self._is_broken = end_of_events(held, broken), True
-        self._hold(held[end:])
-        if end:
-            self._hand(held[:end])
-        if len(self._held) > HOLD_LIMIT and not self._may_be_long(self._held):
+        if (held := self._held) is None:
+            held = HeldBack(data)
+        else:
+            held.add(data)
+        end = 0 if self._is_broken else held.end_of_whole()
+        end = self._end_of_good(held.content, end)
+        whole = held.take(end) if end else b""
+        self._hold(held)
+        if whole:
+            self._hand(whole)
+        self._look_at_held()
+
+    def _end_of_good(self, data: Bytes, end: int) -> int:
+        """Return where in whole events, up to ``end``, those end in front of what says that the answer is broken."""
+        if not end or self.lost:
+            return end
+        if (broken := broken_at(data, end)) >= 0:
+            end, self._is_broken = end_of_events(data, broken), True
+        elif data.endswith(LAST_CHUNK) and end == len(data) and self._is_cut_off(data):
+            end, self._is_broken = end_of_events(data), True
+        return end
+
+    def _is_cut_off(self, last: Bytes) -> bool:
+        """Tell whether a stream that is over with ``last`` isn't whole: it doesn't say so, as others do.
+
+        An engine that says so of no stream at all may do without.
+        """
+        if says_end(b"".join((self.recent(), last))):
+            self._share.is_said = True
+        elif self._share.is_said:
+            events = b"".join((*self._blocks, *self._pieces, last))
+            self.is_cut_off = has_choices(events) and not says_end(events)
+        return self.is_cut_off
+
+    def _look_at_held(self) -> None:
+        """Hold no more back than is good."""
+        if (held := self._held) is None:
+            return
+        if len(held) > HOLD_LIMIT and not self._may_be_long(held.content):
             self._give_up("event_too_long")
-        elif len(self._held) == self.size and is_foreign(self._held):
+        elif len(held) == self.size and is_foreign(held.content):
             self._is_aligned = False
             self._give_up("no_events")
         elif self._is_broken:
             self._is_told()
-        elif self._held and cuts_events(self._held):
-            held, self._held = self._held, b""
+        elif held.cuts_events():
             self._is_kept, self._framer = False, EventFramer()
-            self._hold(b"")
-            self._frame_anew(self._framer, held)
+            content = self._let_go()
+            self._hold(None)
+            self._frame_anew(self._framer, content)
 
     def _frame_anew(self, framer: EventFramer, data: bytes) -> None:
         """Take a piece of a stream whose chunks end within events: else all of it might be held back."""
         whole = framer.feed(data)
         if self.lost and not self._is_aligned:
             whole += framer.rest()
-        if whole and not self.lost and broken_at(whole, len(whole)) >= 0:
-            self._is_broken, self._held = True, whole
+        is_over = whole.endswith(LAST_CHUNK)
+        if whole and not self.lost and (broken_at(whole, len(whole)) >= 0 or (is_over and self._is_cut_off(whole))):
+            self._is_broken, self._held = True, HeldBack(whole)
             self._is_told()
         elif whole:
             self._hand(whole)
@@ -284,11 +311,11 @@ class Journal:
 
     def _give_up(self, why: str) -> None:
         """Hand on what is held back, and keep nothing any more."""
-        held, self._held = self._held, b""
+        held = self._let_go()
         self.close(why)
         self._hand(held)
 
-    def _may_be_long(self, held: bytes) -> bool:
+    def _may_be_long(self, held: Bytes) -> bool:
         """Whether more than usual may be held back: a first event, with a long prompt's ids."""
         if self.lost or self.size - len(held) > _FIRST or len(held) > self._limit:
             return False
@@ -305,10 +332,15 @@ class Journal:
         self._pieces.append(whole)
         self._write(whole)
 
-    def _hold(self, rest: bytes) -> None:
-        """Hold back the beginning of an event. Behind it, no piece is a usual one."""
-        self._held = rest
-        self._usual = NEVER if rest or self._framer is not None else self._learnt
+    def _hold(self, held: HeldBack | None) -> None:
+        """Hold back the beginning of an event, if there is something of one. Behind it, no piece is a usual one."""
+        self._held = held = held or None
+        self._usual = self._learnt if held is None and self._framer is None else NEVER
+
+    def _let_go(self) -> bytes:
+        """Return what is held back, and hold it no more."""
+        held, self._held = self._held, None
+        return held.take(len(held)) if held is not None else b""
 
     def _learn(self, whole: bytes) -> None:
         """Learn how the stream's events end, from the first one that isn't the role's."""
@@ -343,7 +375,7 @@ class Journal:
         self._blocks = (*blocks, block)
 
     def __repr__(self) -> str:
-        state = self.lost or f"{sum(map(len, (*self._blocks, *self._pieces)))} bytes kept, {len(self._held)} held back"
+        state = self.lost or f"{sum(map(len, (*self._blocks, *self._pieces)))} bytes kept, {self._held!r}"
         return f"<Journal {state}>"
 
 

@@ -9,8 +9,10 @@ from fd_router.config.live import LiveConfig
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.http.messages import Request
 from fd_router.openai.continuation.source_request import SourceRequest
+from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import UsualEnd
-from fd_router.routing.continuation.journal import Journal, JournalBudget
+from fd_router.routing.continuation.journal import Journal
+from fd_router.routing.continuation.resumption import ResumptionTurns
 from fd_router.telemetry.metrics.continuation import ContinuationMetrics
 
 MOST_READ = 4 * 1024 * 1024
@@ -45,6 +47,7 @@ class StreamKeeper:
         self.metrics = metrics
         self.clock = clock
         self.chat = chat
+        self.turns = ResumptionTurns()
         self._budget = budget
         self._usual = UsualEnd()
 

@@ -14,7 +14,6 @@ from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.openai.continuation.event_splitter import EventSplitter
 from fd_router.openai.continuation.generated import Generated
 from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
 from fd_router.openai.continuation.seam import Seam, last_events
@@ -41,21 +40,19 @@ class StreamContinuation:
         keeper: StreamKeeper,
         completion: Completion,
         source: SourceRequest,
-        content: bytes,
+        generated: Generated,
         *,
         exact: bool,
         ways: Ways,
     ) -> None:
-        """``content``: of the stream so far, as the client has it. ``ways``: those of its instance's engine."""
+        """``generated``: by the stream so far, as the client has it. ``ways``: those of its instance's engine."""
         self._owner = owner
         self._keeper = keeper
         self._completion = completion
         self._source = source
         self._ways = ways
         self._exact = exact
-        self._generated = generated = Generated(chat=keeper.chat)
-        for event in EventSplitter().feed(content):
-            generated.feed_event(event)
+        self._generated = generated
         self._seam: Seam | None = None
         self._plan: Continuation | None = None
         self._leg: Leg | None = None
@@ -216,8 +213,7 @@ class StreamContinuation:
             return
         if self._dechunker is not None:
             self._dechunker.feed(data)
-            data = b"".join(self._content)
-            self._content.clear()
+            data, self._content[:] = b"".join(self._content), ()
         if events := seam.feed(data):
             self._on_events(events)
         if seam.is_done:
@@ -312,7 +308,7 @@ class StreamContinuation:
         if self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat):
             body = bytes(asking_ids(body))
         self._leg = leg = self._choose_leg(completion, body)
-        if self._why in LEFT_FOR_GOOD and leg.instances[-1].key in self._excluded:
+        if leg.instances[-1].key in self._excluded and (self._why in LEFT_FOR_GOOD or self._tells_why):
             self._leg = None
             leg.cancel()
             raise NoInstanceError(f"only those are left that were left as {self._why}")
@@ -323,10 +319,14 @@ class StreamContinuation:
         try:
             return self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
         except NoInstanceError as error:
-            tells_why = self._why == "gave_up" and not self._generated.tokens  # better than to begin anew there
-            if tells_why or isinstance(error, SaturatedError) or self._why in LEFT_FOR_GOOD:
+            if self._tells_why or isinstance(error, SaturatedError) or self._why in LEFT_FOR_GOOD:
                 raise
             return self._owner.choose_leg(self, completion, body, (), self._attempts)
+
+    @property
+    def _tells_why(self) -> bool:
+        """Whether its client is told why the only instance gave up: better than to begin anew there."""
+        return self._why == "gave_up" and not self._generated.tokens
 
     def _start(self, leg: Leg, plan: Continuation) -> None:
         record, url = self._owner.record, leg.instances[-1].url
@@ -397,4 +397,4 @@ class StreamContinuation:
 
 
 def _nothing() -> None:
-    """Leave nobody: that was done before."""
+    """Leave nobody: that was done."""

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from fd_router.scheduling.candidate import Candidate
 from fd_router.scheduling.prefix.index import PrefixIndex
 
+SOME = 16
+"""Candidates that a cache is compared with at most."""
+
+ALIKE = 0.02
+"""Shares of a cache by which one that is fuller isn't thought to be."""
+
 
 class HolderPositions:
     """At which place of the candidates each holder of the index stands; made anew when either changes."""
@@ -28,3 +34,15 @@ class HolderPositions:
             self.index_of_holder = {holder: place for place, holder in enumerate(self.holders) if holder}
             self._candidates, self._version = candidates, index.version
         return self
+
+    def emptiest(self, places: Sequence[int]) -> list[bool]:
+        """Say of each place whether its cache is the emptiest of these, or nearly so."""
+        full = [self._index.fullness(self._candidates[place].url) for place in places]
+        limit = min(full) + ALIKE
+        return [each <= limit for each in full]
+
+    def fuller(self, place: int) -> float:
+        """Return by how much the cache at ``place`` is fuller than the emptiest one, or than the emptiest of some."""
+        fullness, candidates = self._index.fullness, self._candidates
+        some = candidates[:: len(candidates) // SOME + 1]
+        return max(0.0, fullness(candidates[place].url) - min(fullness(candidate.url) for candidate in some))

@@ -42,10 +42,11 @@ class Group(NamedTuple):
 class Match:
     """How far a prompt is known. Good for one ``insert``, as long as the index wasn't changed otherwise."""
 
-    __slots__ = ("_path", "blocks", "depth", "keys", "known")
+    __slots__ = ("_path", "blocks", "branches", "depth", "keys", "known")
 
-    def __init__(self, keys: bytes, path: list[Edge], depth: int) -> None:
+    def __init__(self, keys: bytes, path: list[Edge], depth: int, *, branches: bool) -> None:
         self.keys = keys
+        self.branches = branches  # whether another prompt goes on otherwise behind what is known
         self.blocks = len(keys) // KEY_BYTES  # of the prompt
         self.depth = self.known = depth  # of these, those in the tree; and those that anybody holds
         self._path = path
@@ -121,22 +122,24 @@ class PrefixIndex:
     def match(self, keys: bytes) -> Match:
         """Find the longest known prefix."""
         path: list[Edge] = []
-        edge, at, size = self._root, 0, len(keys)
+        edge, at, size, branches = self._root, 0, len(keys), False
         while at < size and edge.children is not None:
             child = edge.children.get(keys[at : at + KEY_BYTES])
             if child is None:
+                branches = at > 0
                 break
             path.append(child)
             length = len(child.keys)
             common = min(length, size - at)
             if child.keys[common - KEY_BYTES : common] != keys[at + common - KEY_BYTES : at + common]:
                 at += _common(child.keys, keys, at, common)
+                branches = True
                 break
             at += common
             if common < length:
                 break
             edge = child
-        return Match(keys, path, at // KEY_BYTES)
+        return Match(keys, path, at // KEY_BYTES, branches=branches)
 
     def id_of(self, name: str) -> int:
         """Return the number by which groups name an instance, 0 when it holds nothing."""
@@ -151,6 +154,11 @@ class PrefixIndex:
         """Return how many blocks an instance is tagged with."""
         holder = self._holders.get(name)
         return holder.blocks if holder is not None else 0
+
+    def fullness(self, name: str) -> float:
+        """Return the share of its limit that an instance is tagged with, 0.0 where it has none."""
+        holder = self._holders.get(name)
+        return holder.blocks / holder.limit if holder is not None else 0.0
 
     @property
     def bytes_estimate(self) -> int:

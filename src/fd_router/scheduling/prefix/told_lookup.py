@@ -39,7 +39,7 @@ class ToldMatch(Match):
         held: dict[str, Held],
         caches: Mapping[str, EngineCache],
     ) -> None:
-        super().__init__(match.keys, match.take_path(), match.depth)
+        super().__init__(match.keys, match.take_path(), match.depth, branches=match.branches)
         self.tokens = tokens  # of the prompt
         self.names = names  # of its prefixes, by the size of blocks
         self.held = held  # by the name of a cache

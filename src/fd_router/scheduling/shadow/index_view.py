@@ -28,6 +28,10 @@ class SharedIndexView(PrefixIndex):
         """See ``PrefixIndex``."""
         return self._index.blocks_of(name)
 
+    def fullness(self, name: str) -> float:
+        """See ``PrefixIndex``."""
+        return self._index.fullness(name)
+
     def insert(self, match: Match, name: str) -> None:
         """Change nothing."""
 

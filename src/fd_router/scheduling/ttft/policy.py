@@ -38,6 +38,9 @@ NEAR = 0.02
 BUSY = 16.0
 """An instance is busy when its queue takes as long as this part of the prompt's whole computing: a sixteenth."""
 
+FEW = 16
+"""Equals up to so many are told apart by how full their caches are; more are served by turns, which fills all alike."""
+
 MARGIN = 512
 """Tokens by which a prediction may be wrong without saying anything: engines cache in blocks of up to so many."""
 
@@ -79,7 +82,8 @@ class TtftAwarePolicy(Policy):
 
     Speeds (``PrefillSpeed``), tokens a character (``TokenRatio``), and how much each instance's cache holds
     (``CacheSizes``) are learnt from first tokens and from the usage that engines tell. Of candidates that are
-    equal but for ``NEAR``, the one with the fewest running requests, then the one that was chosen longest ago.
+    equal but for ``NEAR``, the one with the fewest running requests, then, of a few, the one with the emptiest cache,
+    then the one that was chosen longest ago.
     """
 
     needs = frozenset({Need.PREFIX_INDEX, Need.TOKEN_IDS, Need.PRECEDENCE, Need.ENGINE_PROMPT})
@@ -236,13 +240,15 @@ class TtftAwarePolicy(Policy):
         waits += np.maximum(late, 0.0, out=late)
 
     def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
-        """Return the one of equals with the fewest running requests; of those the one that was chosen longest ago."""
+        """Return the one of equals with the fewest running requests, then the emptiest cache, chosen longest ago."""
         columns = self._columns
         if len(best) > 1:
             at = columns.look_at(candidates)
             running = columns.running_at(at)[best]
             best = best[running == running[running.argmin()]]
             if len(best) > 1:
+                if len(best) <= FEW:
+                    best = best[self._places.emptiest(best.tolist())]
                 chosen = columns.chosen[at][best]
                 best = best[chosen == chosen[chosen.argmin()]]
         return int(best[int(self._random.random() * len(best))])

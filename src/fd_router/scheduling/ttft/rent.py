@@ -18,10 +18,11 @@ PRIOR = 6.0
 class _Prefix:
     """What is known of one prefix."""
 
-    __slots__ = ("last", "paid", "uses")
+    __slots__ = ("last", "paid", "room", "uses")
 
     def __init__(self) -> None:
         self.paid = 0.0  # seconds
+        self.room = 0.0  # seconds paid for room in caches
         self.uses = 0.0
         self.last = 0
 
@@ -50,10 +51,14 @@ class Rent:
         horizon = HORIZON * instances
         uses = prefix.uses * math.exp((prefix.last - self._choices) / horizon)
         share = uses / (PRIOR + self._total)
-        return prefix.paid if share * instances > holders else 0.0
+        return prefix.room + prefix.paid if share * instances > holders else prefix.room
 
-    def use(self, key: bytes, instances: int, crowding: float, *, is_new: bool) -> None:
-        """A request with the prefix goes to one that has it, or else ``is_new`` there."""
+    def use(self, key: bytes, instances: int, crowding: float, room: float = 0.0, *, is_new: bool) -> None:
+        """A request with the prefix goes to one that has it, or else ``is_new`` there. ``room``: what it pays for that.
+
+        What a conversation needs of a cache, it needs for all that will come of it: so few ask for a prefix anew that
+        its share tells nothing.
+        """
         self._choices += 1
         self._total += 1.0 - self._total / (HORIZON * instances)
         prefix = self._prefixes.get(key)
@@ -66,6 +71,7 @@ class Rent:
         prefix.uses = prefix.uses * math.exp((prefix.last - self._choices) / (HORIZON * instances)) + 1.0
         prefix.last = self._choices
         prefix.paid = 0.0 if is_new else prefix.paid + crowding
+        prefix.room = 0.0 if is_new else prefix.room + room
 
     def __repr__(self) -> str:
         return f"<Rent for {len(self._prefixes)} prefixes>"

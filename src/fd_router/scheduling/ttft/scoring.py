@@ -25,6 +25,9 @@ PlaceArray = npt.NDArray[np.intp]
 CROWDING = 0.008
 """Seconds that one request more than at the idlest candidate counts as rent for a cache (``Rent``); n of them: n²."""
 
+GROWTH = 16.0
+"""How much room a prompt takes in the end, as a multiple of what of it is new: a conversation goes on."""
+
 MANY = 8
 """From so many on a vector operation is faster than a loop."""
 
@@ -68,6 +71,7 @@ class Scoring:
         "_candidates",
         "_columns",
         "_fleet",
+        "_is_beginning",
         "_price",
         "_rent",
         "_waits",
@@ -113,9 +117,11 @@ class Scoring:
         self._fleet = fleet
         self._cached: dict[int, float] = {}  # tokens, by place
         self._before: Column | None = None
+        self._is_beginning = False  # whether nothing is cached but what others began with, too
         for group in prompt.match.groups():
             if not self.shared:
                 self.shared = prompt.match.keys[(group.depth - 1) * KEY_BYTES : group.depth * KEY_BYTES]
+                self._is_beginning = prompt.match.branches and group.depth <= prompt.match.depth
                 self._rent = rent.paid(self.shared, len(group.holders), len(scores))
             tokens = min(group.depth * block_size * prompt.per_unit, prompt.tokens - 1)
             self.most = max(self.most, tokens)
@@ -173,7 +179,8 @@ class Scoring:
         """The prompt goes to a candidate: pay for its cache, or buy."""
         if self.shared:
             is_new = self._cached.get(place, 0.0) < self.most
-            rent.use(self.shared, len(self.scores), self._crowding(place), is_new=is_new)
+            room = self._room(place) if self._is_beginning else 0.0
+            rent.use(self.shared, len(self.scores), self._crowding(place), room, is_new=is_new)
 
     def _crowding(self, place: int) -> float:
         """Return what the cache there is paid for with: how much more crowded it is than the least crowded one.
@@ -184,6 +191,11 @@ class Scoring:
         more = float(running[place] - running[running.argmin()])
         longer = float(waits[place] - waits[waits.argmin()])
         return (more * (more * CROWDING) + longer) * self.idle
+
+    def _room(self, place: int) -> float:
+        """Return what the room is worth that the prompt takes in a cache which is fuller than others, in seconds."""
+        new = self.prompt.tokens - self._cached.get(place, 0.0)
+        return float(new * self._price[place]) * GROWTH * self._fleet.fuller(place) * self.idle
 
     def _worth_a_look(self, group: Group) -> Sequence[int]:
         """Return the places in a group; of a large one, those that are best but for the cache, if any of them are."""

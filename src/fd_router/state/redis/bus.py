@@ -8,7 +8,7 @@ several keys, and a read of two streams, want it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from fd_router.config.state import StateConfig
 from fd_router.errors import ConfigError
 from fd_router.state.redis.client import close_client, open_client, open_cluster, shown
 from fd_router.state.redis.cluster import Place
+from fd_router.state.redis.kept_connection import KeptConnection
 from fd_router.state.redis.scripts import LEASE, RESERVE, SETTLE
 
 KEPT_FRAMES = 4_000
@@ -46,7 +47,7 @@ class RedisBus:
         self._open_clients()
         self._place = shown(options.url)
         self._process = process
-        prefix = "{" + options.key_prefix + "}"
+        self._prefix = prefix = "{" + options.key_prefix + "}"
         self._frames = f"{prefix}:frames"
         self._letters = f"{prefix}:to:"
         self._leases = f"{prefix}:lease:"
@@ -58,7 +59,9 @@ class RedisBus:
     def _open_clients(self) -> None:
         options, at = self._options, self._node
         self._client: Any = open_client(options, read_secs=options.timeout_secs, at=at)
-        self._reader: Any = open_client(options, read_secs=READ_MS / 1000 + options.timeout_secs, at=at)
+        self._untimed: Any = open_client(options, read_secs=None, at=at)
+        self._writing = KeptConnection(self._untimed, options.timeout_secs)
+        self._reading = KeptConnection(self._untimed, READ_MS / 1000 + options.timeout_secs)
         self._scripts = {text: self._client.register_script(text) for text in (RESERVE, SETTLE, LEASE)}
 
     @property
@@ -69,6 +72,8 @@ class RedisBus:
     async def open(self) -> None:
         """See ``Bus``. A place in the stream that was lost is begun anew."""
         async with self._errors():
+            for kept in (self._writing, self._reading):
+                await kept.drop()
             if self._cluster is not None:
                 await self._go_to(await self._cluster.find_owner())
             last = await self._client.xrevrange(self._frames, count=1)
@@ -93,7 +98,7 @@ class RedisBus:
         """See ``Bus``."""
         async with self._errors():
             if not to:
-                await self._client.xadd(self._frames, {"f": data}, maxlen=KEPT_FRAMES, approximate=True)
+                await self._writing.ask("XADD", self._frames, "MAXLEN", "~", KEPT_FRAMES, "*", "f", data)
                 return
             name = self._letters + to
             async with self._client.pipeline(transaction=False) as steps:
@@ -103,15 +108,14 @@ class RedisBus:
 
     async def receive(self) -> Sequence[bytes]:
         """See ``Bus``."""
+        streams = (*self._positions, *self._positions.values())
         async with self._errors():
-            found = await self._reader.xread(dict(self._positions), count=AT_MOST, block=READ_MS)
+            found = await self._reading.ask("XREAD", "COUNT", AT_MOST, "BLOCK", READ_MS, "STREAMS", *streams)
         messages: list[bytes] = []
-        for name, entries in found or ():
-            if not entries:
-                continue
-            stream = name.decode() if isinstance(name, bytes) else name
-            self._positions[stream] = entries[-1][0]
-            messages += [fields[b"f"] for _, fields in entries if fields and b"f" in fields]
+        for name, entries in found.items() if isinstance(found, dict) else found or ():  # RESP3, RESP2
+            if entries:
+                self._positions[name.decode()] = entries[-1][0]
+                messages += _frames_of(entries)
         return messages
 
     async def lease(self, name: str, secs: float) -> bool:
@@ -141,7 +145,7 @@ class RedisBus:
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        for client in (self._client, self._reader):
+        for client in (self._client, self._untimed):
             try:
                 await close_client(client)
             except Exception:  # noqa: BLE001, S112  (whatever it met, it is closed now)
@@ -155,7 +159,7 @@ class RedisBus:
         try:
             yield
         except (RedisError, RedisClusterException, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            raise BusError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
+            raise BusError(self._told(error)) from None
         except ConfigError:
             raise
         except (RuntimeError, ValueError, LookupError, AttributeError) as error:
@@ -165,9 +169,22 @@ class RedisBus:
             if self._is_closed:
                 await self._disconnect()
 
+    def _told(self, error: BaseException) -> str:
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if "WRONGTYPE" in what:
+            return f"{what}: keys that begin with {self._prefix} are somebody else's, too; set another state.key-prefix"
+        return what
+
     def __repr__(self) -> str:
         return f"<RedisBus {self._place}>"
 
 
 def _limits(ask: Ask) -> tuple[int, int]:
     return ask.requests_per_minute, ask.tokens_per_minute
+
+
+def _frames_of(entries: Sequence[Any]) -> Iterator[bytes]:
+    """Give what this program's have put into entries of a stream; others' are passed over."""
+    for _, fields in entries:
+        if fields and fields[0] == b"f":
+            yield fields[1]

@@ -23,8 +23,8 @@ REDIS_PORT, SENTINEL_PORT = 6379, 26379
 _TLS_FILES = {"ssl_ca_certs": "ca_file", "ssl_certfile": "cert_file", "ssl_keyfile": "key_file"}
 
 
-def open_client(options: StateConfig, *, read_secs: float, at: Place | None = None) -> Redis:
-    """Make a client, which connects when it is first used. ``read_secs``: how long an answer may take.
+def open_client(options: StateConfig, *, read_secs: float | None, at: Place | None = None) -> Redis:
+    """Make a client, which connects when it is first used. ``read_secs``: how long an answer may take; None: any time.
 
     ``at``: which node of a cluster; None: the first one at the URL. Raises ConfigError for options that don't go
     together or name no server, for files that can't be used, and where the package is missing.
@@ -63,7 +63,7 @@ async def close_client(client: Any) -> None:
             await sentinel.aclose()
 
 
-def _settings(options: StateConfig, read_secs: float) -> dict[str, Any]:
+def _settings(options: StateConfig, read_secs: float | None) -> dict[str, Any]:
     retry: Any = import_module("redis.asyncio.retry").Retry
     no_backoff: Any = import_module("redis.backoff").NoBackoff
     settings: dict[str, Any] = {

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from fd_router.state.gauges import Figures, SummedGauges, changes
+from fd_router.state.gauges import Amount, Figures, Finite, SummedGauges, changes
 from fd_router.state.topic import Topic
 
 MOST_OBSERVATIONS = 64
@@ -20,10 +20,10 @@ MOST_OBSERVATIONS = 64
 MOST_HELD = 32
 """Prompts that wait at a process for an instance, as the others are told of them: those that go first."""
 
-Waiting = tuple[float, float]
+Waiting = tuple[Finite, Amount]
 """Of a prompt that waits: its rank, as that of one which has just come would be (the lowest goes first); its tokens."""
 
-Speed = tuple[float, float, float]
+Speed = tuple[Amount, Amount, Amount]
 
 
 class Learner(Protocol):
@@ -54,8 +54,8 @@ class Learner(Protocol):
 class _Told(msgspec.Struct, omit_defaults=True):
     whole: bool = False
     work: dict[str, Figures] = {}  # URL → tokens there, tokens held, running
-    observed: list[tuple[str, float, float]] = []  # URL, tokens, seconds
-    sizes: dict[str, float] = {}  # URL → blocks
+    observed: list[tuple[str, Finite, Finite]] = []  # URL, tokens, seconds
+    sizes: dict[str, Amount] = {}  # URL → blocks
     speeds: dict[str, Speed] = {}  # of a snapshot
     held: dict[str, list[Waiting]] = {}  # URL → what waits for it, of those in ``work`` for which something does
 
@@ -104,7 +104,7 @@ class SharedLearning(Topic):
         for learner in self._learners:
             for url, *figures in learner.work():
                 before = now.get(url, (0, 0, 0))
-                now[url] = tuple(round(more + own) for more, own in zip(before, figures, strict=True))
+                now[url] = tuple(max(0, round(more + own)) for more, own in zip(before, figures, strict=True))
         told, self._told = self._told, now
         changed = now if whole else changes(told, now, 3)
         if not (changed or self._observed or self._sizes or (whole and len(self._learners))):

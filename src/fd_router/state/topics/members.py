@@ -8,8 +8,9 @@ import msgspec
 
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
-from fd_router.instances.registration import Registration, decode_registration
+from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
+from fd_router.instances.registration_reader import RegistrationReader
 from fd_router.instances.registry import Registry
 from fd_router.instances.sources.members import SourceMembers
 from fd_router.state.topic import Topic
@@ -74,8 +75,10 @@ class SharedMembers(Topic):
         self._flush = flush
         self._clock = clock
         self._log = log
+        self._reader = RegistrationReader()
         self._news = _Members()
         self._has_news = False
+        self._is_urgent = False  # some of it isn't just told again
         self._told_at: dict[str, float] = {}  # key → when its registration was last told, by whomever
         self._is_taking = False  # what changes now was told by another
         registry.on_change(self._on_change)
@@ -110,15 +113,17 @@ class SharedMembers(Topic):
     def _on_news(self, *, at_once: bool) -> None:
         self._has_news = True
         if at_once:
+            self._is_urgent = True
             self._flush()
 
     # what others are told, and tell
 
-    def gather(self, *, whole: bool) -> bytes | None:  # noqa: ARG002
-        """See ``Topic``."""
-        if not self._has_news:
+    def gather(self, *, whole: bool) -> bytes | None:
+        """See ``Topic``. What is told again goes with a frame that is sent anyway, as many instances tell it."""
+        if not self._has_news or not (whole or self._is_urgent):
             return None
-        news, self._news, self._has_news = self._news, _Members(), False
+        news, self._news = self._news, _Members()
+        self._has_news = self._is_urgent = False
         return msgspec.msgpack.encode(news)
 
     def take(self, process: str, payload: msgspec.Raw) -> None:
@@ -155,7 +160,7 @@ class SharedMembers(Topic):
     def _take_registration(self, process: str, entry: _Entry) -> None:
         registration: Registration | None
         try:
-            registration = decode_registration(entry.registration)
+            registration = self._reader.read(entry.registration)
             why = self._admit(registration)
         except RegistrationError as error:
             why = error.message

@@ -24,7 +24,8 @@ _VERDICTS = {
 class SharedVerdicts(NewsTopic[bool]):
     """Tells when an instance goes down, or comes up, here, and has this process probe it when another tells so.
 
-    Whoever hears it believes his own probe alone: a router with a bad network would else take the fleet from all.
+    Whoever hears it believes his own probe alone: a router with a bad network would else take the fleet from all. But
+    as long as it says so he goes on to look, for its probes tell nobody of a change any more.
     """
 
     name = "verdicts"
@@ -34,16 +35,38 @@ class SharedVerdicts(NewsTopic[bool]):
         self._registry = registry
         self._probe = probe
         self._flush = flush
+        self._down: dict[str, set[str]] = {}  # key → processes where it is down
         registry.on_change(self._on_change)
 
-    def take(self, process: str, payload: msgspec.Raw) -> None:  # noqa: ARG002
+    def is_down_elsewhere(self, key: str) -> bool:
+        """Whether another process found the instance with ``key`` to be down, and nothing else since."""
+        return key in self._down
+
+    def take(self, process: str, payload: msgspec.Raw) -> None:
         """See ``Topic``."""
         for key, is_up in _decoder.decode(payload).items():
             instance = self._registry.get(key)
+            if instance is not None and not is_up:
+                self._down.setdefault(key, set()).add(process)
+            else:
+                self._drop(key, process)
             if instance is not None and (instance.health is Health.HEALTHY) is not is_up:
                 self._probe(instance)
 
+    def forget(self, process: str) -> None:
+        """See ``Topic``."""
+        for key in tuple(self._down):
+            self._drop(key, process)
+
+    def _drop(self, key: str, process: str) -> None:
+        if (processes := self._down.get(key)) is not None:
+            processes.discard(process)
+            if not processes:
+                del self._down[key]
+
     def _on_change(self, change: Change) -> None:
+        if change.kind is ChangeKind.REMOVED:
+            self._down.pop(change.instance.key, None)
         if (is_up := _VERDICTS.get(change.kind)) is not None:
             self._news[change.instance.key] = is_up
             self._flush()

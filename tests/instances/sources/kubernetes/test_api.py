@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from fd_router.config.discovery import KubernetesPods
+from fd_router.config.discovery import KubernetesEntry
 from fd_router.errors import ConfigError
 from fd_router.instances.sources.kubernetes import api as api_module
-from fd_router.instances.sources.kubernetes.api import MISSING, ApiFailedError, NotTrustedError, PodApi
+from fd_router.instances.sources.kubernetes.api import MISSING, PODS, ApiFailedError, ClusterApi, NotTrustedError
+from fd_router.instances.sources.kubernetes.objects import Pod
 from tests.support.certificates import Certificates
 from tests.support.kubernetes_server import KubernetesServer, pod
 from tests.support.ports import free_port
 
-Make = Callable[..., PodApi]
+Make = Callable[..., ClusterApi[Pod]]
 
 
 @pytest.fixture
@@ -37,10 +38,10 @@ def server(certificates: Certificates) -> Iterator[KubernetesServer]:
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
-    made: list[PodApi] = []
+    made: list[ClusterApi[Pod]] = []
 
-    def make(**options: Any) -> PodApi:
-        made.append(PodApi("discovery.kubernetes.x", KubernetesPods(label_selector="app=engine", **options)))
+    def make(**options: Any) -> ClusterApi[Pod]:
+        made.append(ClusterApi("discovery.kubernetes.x", KubernetesEntry(label_selector="app=engine", **options), PODS))
         return made[-1]
 
     yield make
@@ -53,9 +54,9 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-async def names(api: PodApi) -> list[str]:
+async def names(api: ClusterApi[Pod]) -> list[str]:
     pods, _ = await api.list()
-    return [each.name for each in pods]
+    return [each.metadata.full_name for each in pods]
 
 
 async def test_by_a_kubeconfig(
@@ -64,7 +65,7 @@ async def test_by_a_kubeconfig(
     path = write(tmp_path / "kubeconfig", server.kubeconfig(str(certificates.authority_path)))
     api = make(kubeconfig=path, context="test")
     assert await names(api) == ["llm/a"]
-    assert repr(api) == "<PodApi app=engine in llm>"
+    assert repr(api) == "<ClusterApi Pods app=engine in llm>"
 
 
 async def test_by_the_kubeconfig_of_kubectl(
@@ -136,11 +137,11 @@ async def test_no_way_in(tmp_path: Path, make: Make) -> None:
 
 def test_a_kubeconfig_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match=r"^discovery.kubernetes.x.kubeconfig: /none: no such file$"):
-        PodApi("discovery.kubernetes.x", KubernetesPods(label_selector="a=b", kubeconfig="/none"))
+        ClusterApi("discovery.kubernetes.x", KubernetesEntry(label_selector="a=b", kubeconfig="/none"), PODS)
 
 
 def test_without_the_library_the_mend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kubernetes_asyncio.client", None)
     with pytest.raises(ConfigError) as error:
-        PodApi("x", KubernetesPods(label_selector="a=b"))
+        ClusterApi("x", KubernetesEntry(label_selector="a=b"), PODS)
     assert str(error.value) == MISSING

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fd_router.config.discovery import KubernetesPods
+from fd_router.config.discovery import KubernetesEntry
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Readiness
 from fd_router.instances.registration_errors import RegistrationError
@@ -19,7 +19,7 @@ from tests.support.kubernetes_server import pod
 
 
 def read(described: dict[str, Any], **options: Any) -> list[Found]:
-    given = KubernetesPods(label_selector="app=engine", **options)
+    given = KubernetesEntry(label_selector="app=engine", **options)
     reader = PodReader("x", given, Template("x", given.registration, accept, is_whole=False))
     return list(reader.read(msgspec.convert(described, Pod)))
 
@@ -77,16 +77,16 @@ def test_of_several_ports_that_called_http_is_meant() -> None:
     described["spec"]["containers"].append({"name": "sidecar", "ports": [{"containerPort": 9, "name": "metrics"}]})
     assert read(described)[0].registration.port == 8000
     described["spec"]["containers"][0]["ports"][0]["name"] = "api"
-    with pytest.raises(RegistrationError, match="which port: its containers have 2, and neither the options nor"):
+    with pytest.raises(RegistrationError, match="which port: it has 2, and neither the options nor"):
         read(described)
 
 
 @pytest.mark.parametrize(
     ("told", "why"),
     [
-        ({"port": "grpc"}, "no container has a port 'grpc': it has http"),
-        ({"port": "70000"}, "no container has a port '70000': it has http"),
-        ({"port": ""}, "no container has a port '': it has http"),
+        ({"port": "grpc"}, "it has no port 'grpc': it has http"),
+        ({"port": "70000"}, "it has no port '70000': it has http"),
+        ({"port": ""}, "it has no port '': it has http"),
         ({"host_ip": "169.254.169.254"}, "fd-router/host-ip: a Pod can't tell that"),
         ({"is_paused": "true"}, "fd-router/is-paused: a Pod can't tell that"),
         ({"rolle": "mixed"}, "fd-router/rolle: a Pod can't tell that; did you mean 'role'?"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from fd_router.config.discovery import KubernetesPods
+from fd_router.config.discovery import KubernetesEntry
 from fd_router.instances.sources.kubernetes import api as api_module
-from fd_router.instances.sources.kubernetes.api import PodApi
+from fd_router.instances.sources.kubernetes.api import PODS, Change, ClusterApi
+from fd_router.instances.sources.kubernetes.objects import Pod
 from fd_router.instances.sources.kubernetes.pods import PodReader
 from fd_router.instances.sources.kubernetes.source import KubernetesInstances
 from fd_router.instances.sources.members import SourceMembers
@@ -36,10 +38,12 @@ def follow(server: KubernetesServer, registry, log, tmp_path: Path) -> Follow:
     def follow(networks: str = "", **options: Any) -> Following:
         path = tmp_path / "kubeconfig"
         path.write_text(server.kubeconfig())
-        given = KubernetesPods(label_selector="app=engine", kubeconfig=str(path), **options)
+        given = KubernetesEntry(label_selector="app=engine", kubeconfig=str(path), **options)
         template = Template("x", given.registration, accept, is_whole=False)
         reader = PodReader("x", given, template)
-        source = KubernetesInstances("engines", PodApi("x", given), reader, sleep=lambda _: asyncio.sleep(0.01))
+        source = KubernetesInstances(
+            "engines", ClusterApi("x", given, PODS), reader, sleep=lambda _: asyncio.sleep(0.01)
+        )
         return followed(source, members_of(source, registry, log, networks=networks))
 
     return follow
@@ -67,6 +71,39 @@ async def test_pods_come_and_go(server: KubernetesServer, registry, follow: Foll
     assert len(server.lists()) == 1
     asked = server.requests[0]
     assert (asked["path"], asked["labelSelector"]) == ("/api/v1/namespaces/llm/pods", "app=engine")
+
+
+class OneList:
+    """An API server with so many Pods, of which none changes."""
+
+    def __init__(self, number: int) -> None:
+        described = [pod(f"p{at}", f"10.0.{at // 250}.{at % 250}", ready=at % 2 == 0) for at in range(number)]
+        self._pods = msgspec.convert(described, list[Pod])
+
+    async def list(self) -> tuple[list[Pod], str]:
+        return self._pods, "1"
+
+    async def watch(self, version: str) -> AsyncIterator[Change[Pod] | None]:
+        yield None
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_thousands_of_pods_are_taken_in_while_others_have_a_turn(
+    registry, log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fd_router.http.pace.SLICE_SECS", -1.0)  # each slice is over at once
+    options = KubernetesEntry(label_selector="x")
+    reader = PodReader("x", options, Template("x", {}, accept, is_whole=False))
+    source = KubernetesInstances("engines", OneList(100), reader)
+    turns = 0
+    async with followed(source, members_of(source, registry, log)):
+        while len(registry.all()) < 50:
+            turns += 1
+            await asyncio.sleep(0)
+    assert turns > 250  # a hundred each to read and to choose, fifty each to gather and to name
 
 
 async def test_a_pod_that_is_not_ready_yet_is_none_and_one_that_was_is_kept(

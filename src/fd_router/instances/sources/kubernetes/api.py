@@ -1,4 +1,4 @@
-"""The API server: lists Pods and watches them, over kubernetes_asyncio's client, which knows clusters' ways in."""
+"""The API server: lists objects and watches them, over kubernetes_asyncio's client, which knows clusters' ways in."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from fd_router.config.discovery import KubernetesPods
+from fd_router.config.discovery import KubernetesEntry
 from fd_router.errors import UNREADABLE, ConfigError
-from fd_router.instances.sources.kubernetes.objects import Event, Failure, Pod, PodList
+from fd_router.instances.sources.kubernetes.objects import EndpointSlice, Event, Failure, Listed, Pod
 
 MISSING: Final = (
     "discovery.kubernetes needs the package kubernetes_asyncio: pip install 'kubernetes_asyncio>=31', or install "
@@ -25,7 +25,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a Pod finds its token, the cluster's certificate, and its namespace."""
 
 PART: Final = 500
-"""Pods in one part of a list, as kubectl asks for them."""
+"""Objects in one part of a list, as kubectl asks for them."""
 
 WATCH_SECS: Final = 75
 """How long the API server is to keep one watch open: the next one goes on where it ended."""
@@ -52,17 +52,39 @@ class ExpiredError(Exception):
     """The version from which to go on is too old (410 Gone): everything has to be listed anew."""
 
 
-class Change(NamedTuple):
-    """What a watch tells: a Pod that was ADDED, MODIFIED or DELETED, or just how far it is (BOOKMARK)."""
+ObjectT = TypeVar("ObjectT", bound=Pod | EndpointSlice)
+
+
+class Resource(NamedTuple, Generic[ObjectT]):
+    """A kind of objects: what they and lists of them are read as, and the client's names of what asks for them."""
+
+    plural: str
+    model: type[ObjectT]
+    listed: type[Listed[ObjectT]]
+    group: str
+    of_namespace: str
+    of_all: str
+
+
+PODS: Final = Resource("Pods", Pod, Listed[Pod], "CoreV1Api", "list_namespaced_pod", "list_pod_for_all_namespaces")
+
+ENDPOINT_SLICES: Final = Resource(
+    "EndpointSlices", EndpointSlice, Listed[EndpointSlice], "DiscoveryV1Api",
+    "list_namespaced_endpoint_slice", "list_endpoint_slice_for_all_namespaces",
+)  # fmt: skip
+
+
+class Change(NamedTuple, Generic[ObjectT]):
+    """What a watch tells: an object that was ADDED, MODIFIED or DELETED, or just how far it is (BOOKMARK)."""
 
     type: str
-    pod: Pod
+    object: ObjectT
 
 
-class PodApi:
-    """One cluster's Pods by one selector. Connects when it is asked for something."""
+class ClusterApi(Generic[ObjectT]):
+    """One cluster's objects of one kind by one selector. Connects when it is asked for something."""
 
-    def __init__(self, option: str, options: KubernetesPods) -> None:
+    def __init__(self, option: str, options: KubernetesEntry, resource: Resource[ObjectT]) -> None:
         """Raise ConfigError, which begins with ``option``, where the package or the kubeconfig is missing."""
         try:
             self._client: Any = import_module("kubernetes_asyncio.client")
@@ -74,30 +96,31 @@ class PodApi:
         if self._kubeconfig and not Path(self._kubeconfig).is_file():
             raise ConfigError(f"{option}.kubeconfig: {options.kubeconfig}: no such file")
         self._options = options
+        self._resource = resource
         self._api: Any = None
-        self._pods: Any = None
+        self._group: Any = None  # the client's functions of the resource's group
         self._namespace = options.namespace
 
-    async def list(self) -> tuple[Sequence[Pod], str]:
-        """Return all Pods, and the version from which a watch goes on.
+    async def list(self) -> tuple[Sequence[ObjectT], str]:
+        """Return all objects, and the version from which a watch goes on.
 
         Raises ApiFailedError; ExpiredError when the list has changed too much between its parts.
         """
-        pods: list[Pod] = []
+        found: list[ObjectT] = []
         token: str | None = None
         while True:
             more = {"_continue": token} if token else {}
             answer = await self._ask(LIST_SECS, limit=PART, **more)
             try:
-                page = msgspec.json.decode(await self._read(answer), type=PodList)
+                page = msgspec.json.decode(await self._read(answer), type=self._resource.listed)
             except msgspec.DecodeError as error:
-                raise ApiFailedError(f"the list of Pods can't be read: {error}") from None
-            pods += page.items or ()
+                raise ApiFailedError(f"the list of {self._resource.plural} can't be read: {error}") from None
+            found += page.items or ()
             token = page.metadata.continue_
             if not token:
-                return pods, page.metadata.resource_version
+                return found, page.metadata.resource_version
 
-    async def watch(self, version: str) -> AsyncIterator[Change | None]:
+    async def watch(self, version: str) -> AsyncIterator[Change[ObjectT] | None]:
         """Give what changes from ``version`` on, until the API server ends it: None first, once it has begun.
 
         Raises ApiFailedError, ExpiredError.
@@ -109,7 +132,7 @@ class PodApi:
         yield None
         try:
             async for line in self._lines(answer):
-                yield _change(line)
+                yield _change(line, self._resource.model)
         finally:
             answer.close()
 
@@ -120,7 +143,7 @@ class PodApi:
             await api.close()
 
     async def _ask(self, seconds: float, **parameters: Any) -> Any:
-        """Send a request for Pods, and return the answer whose body comes yet. Raises as above."""
+        """Send a request for objects, and return the answer whose body comes yet. Raises as above."""
         try:
             if self._api is None:
                 await self._open()
@@ -128,7 +151,7 @@ class PodApi:
             if options.field_selector:
                 parameters["field_selector"] = options.field_selector
             every = self._namespace == "*"
-            ask = self._pods.list_pod_for_all_namespaces if every else self._pods.list_namespaced_pod
+            ask = getattr(self._group, self._resource.of_all if every else self._resource.of_namespace)
             timeout = self._http.ClientTimeout(total=seconds, sock_connect=CONNECT_SECS)
             answer = await ask(
                 *(() if every else (self._namespace,)),
@@ -192,7 +215,7 @@ class PodApi:
         except asyncio.CancelledError:
             self._api = await making  # to be closed
             raise
-        self._pods = self._client.CoreV1Api(self._api)
+        self._group = getattr(self._client, self._resource.group)(self._api)
 
     def _unreachable(self, error: BaseException) -> ApiFailedError:
         why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
@@ -200,7 +223,8 @@ class PodApi:
         return kind(f"the API server can't be reached: {' '.join(why.split())[:300] or type(error).__name__}")
 
     def __repr__(self) -> str:
-        return f"<PodApi {self._options.label_selector} in {self._namespace or 'its own namespace'}>"
+        where = self._namespace or "its own namespace"
+        return f"<ClusterApi {self._resource.plural} {self._options.label_selector} in {where}>"
 
 
 def _made_for(loop: asyncio.AbstractEventLoop, make: Callable[[], Any]) -> Any:
@@ -226,14 +250,14 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _change(line: bytes) -> Change:
+def _change(line: bytes, of: type[ObjectT]) -> Change[ObjectT]:
     """Read a line of a watch. Raises ExpiredError, ApiFailedError for one that tells of a failure."""
     try:
         event = msgspec.json.decode(line, type=Event)
         if event.type == "ERROR":
             failure = msgspec.json.decode(event.object, type=Failure)
             _refuse(failure.code, bytes(event.object))
-        return Change(event.type, msgspec.json.decode(event.object, type=Pod))
+        return Change(event.type, msgspec.json.decode(event.object, type=of))
     except msgspec.DecodeError as error:
         raise ApiFailedError(f"an event can't be read: {error}") from None
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 
 import msgspec
+
+ObjectT = TypeVar("ObjectT")
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -18,6 +21,11 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     labels: Mapping[str, str] | None = None
     annotations: Mapping[str, str] | None = None
     continue_: str | None = msgspec.field(default=None, name="continue")
+
+    @property
+    def full_name(self) -> str:
+        """``namespace/name``."""
+        return f"{self.namespace}/{self.name}"
 
 
 class ContainerPort(msgspec.Struct, frozen=True, rename="camel"):
@@ -64,11 +72,6 @@ class Pod(msgspec.Struct, frozen=True):
     status: Status = Status()
 
     @property
-    def name(self) -> str:
-        """``namespace/name``."""
-        return f"{self.metadata.namespace}/{self.metadata.name}"
-
-    @property
     def is_ready(self) -> bool:
         """Whether its readiness probes say that it may be given work."""
         return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions or ())
@@ -84,11 +87,51 @@ class Pod(msgspec.Struct, frozen=True):
         return self.status.phase in ("Succeeded", "Failed")
 
 
-class PodList(msgspec.Struct, frozen=True):
+class EndpointPort(msgspec.Struct, frozen=True):
+    """A port of all endpoints of a slice, with the name that the Service gives it."""
+
+    port: int | None = None
+    name: str | None = None
+    protocol: str | None = None
+
+
+class EndpointConditions(msgspec.Struct, frozen=True):
+    """What holds for an endpoint; None: it isn't known, and taken for true where it is about being ready."""
+
+    ready: bool | None = None
+    terminating: bool | None = None
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """What an endpoint is an address of."""
+
+    kind: str = ""
+    name: str = ""
+
+
+class Endpoint(msgspec.Struct, frozen=True, rename="camel"):
+    """An address behind a Service. All of ``addresses`` are the same endpoint's; the first one is used."""
+
+    addresses: Sequence[str] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    node_name: str | None = None
+    target_ref: Reference | None = None
+
+
+class EndpointSlice(msgspec.Struct, frozen=True, rename="camel"):
+    """Some of a Service's endpoints, whose labels the control plane gives it, too (``discovery.k8s.io/v1``)."""
+
+    metadata: Meta
+    address_type: str = ""
+    endpoints: Sequence[Endpoint] | None = None
+    ports: Sequence[EndpointPort] | None = None
+
+
+class Listed(msgspec.Struct, Generic[ObjectT], frozen=True):
     """A part of a list."""
 
     metadata: Meta
-    items: Sequence[Pod] | None = None
+    items: Sequence[ObjectT] | None = None
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -7,14 +7,14 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from fd_router.config.discovery import KubernetesPods
+from fd_router.config.discovery import KubernetesEntry
 from fd_router.config.options import did_you_mean, kebab
 from fd_router.errors import ConfigError
 from fd_router.instances.instance import Readiness
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError, shown
 from fd_router.instances.registration_keys import MAX_LABEL, READERS
-from fd_router.instances.sources.kubernetes.objects import ContainerPort, Pod
+from fd_router.instances.sources.kubernetes.objects import ContainerPort, Meta, Pod
 from fd_router.instances.sources.template import Template
 
 PREFIX: Final = "fd-router/"
@@ -37,14 +37,13 @@ class Found(NamedTuple):
 class PodReader:
     """Reads Pods by the options of one entry."""
 
-    def __init__(self, option: str, options: KubernetesPods, template: Template) -> None:
+    kind = "Pod"
+
+    def __init__(self, option: str, options: KubernetesEntry, template: Template) -> None:
         """Raise ConfigError, which begins with ``option``, for a key that no Pod can tell."""
+        require_tellable(option, options)
         self._options = options
         self._template = template
-        for key in options.from_labels:
-            if _attribute(key) not in TOLD:
-                near = did_you_mean(key, map(kebab, TOLD))
-                raise ConfigError(f"{option}.from-labels.{key}: a Pod can't tell that{near}")
 
     def read(self, pod: Pod) -> Sequence[Found]:
         """Return the instances in ``pod``; none as long as it has no address, and when its containers have ended.
@@ -53,36 +52,49 @@ class PodReader:
         """
         if pod.is_over or not pod.status.pod_ip:
             return ()
-        told = dict(self._told(pod))
-        ports = tuple(dict.fromkeys(self._ports(pod, told.pop("port", None))))
+        told = dict(told_by(pod.metadata, self._options))
+        known = [port for container in pod.spec.containers for port in container.ports or ()]
+        ports = ports_among(known, told.pop("port", self._options.port))
         labels = {"pod": pod.metadata.name, "namespace": pod.metadata.namespace, "node": pod.spec.node_name}
         own = {name: text[:MAX_LABEL] for name, text in labels.items() if text}
         readiness = _readiness(pod)
         return [Found(self._template.fill(pod.status.pod_ip, port, told, own), readiness) for port in ports]
 
-    def _told(self, pod: Pod) -> Iterator[tuple[str, Any]]:
-        """Give the keys of the registration that labels and annotations tell; what comes later wins."""
-        labels, annotations = pod.metadata.labels or {}, pod.metadata.annotations or {}
-        for key, name in self._options.from_labels.items():
-            text = labels.get(name, annotations.get(name))
-            if text is not None:
-                yield _attribute(key), _value(name, text)
-        for name, text in (*labels.items(), *annotations.items()):
-            if name.startswith(PREFIX):
-                yield _key(name), text if name == f"{PREFIX}port" else _value(name, text)
-
-    def _ports(self, pod: Pod, told: str | None) -> Iterator[int]:
-        """Give the ports that an annotation names (several: an instance each), or the options, or a container."""
-        known = [port for container in pod.spec.containers for port in container.ports or ()]
-        wanted = told if told is not None else self._options.port
-        if wanted is None:
-            yield _only(known)
-            return
-        for word in str(wanted).split(","):
-            yield _port(word.strip(), known)
-
     def __repr__(self) -> str:
         return f"<PodReader {self._options.label_selector}>"
+
+
+def require_tellable(option: str, options: KubernetesEntry) -> None:
+    """Raise ConfigError, which begins with ``option``, for a key that no label can tell."""
+    for key in options.from_labels:
+        if _attribute(key) not in TOLD:
+            near = did_you_mean(key, map(kebab, TOLD))
+            raise ConfigError(f"{option}.from-labels.{key}: a Pod can't tell that{near}")
+
+
+def told_by(metadata: Meta, options: KubernetesEntry) -> Iterator[tuple[str, Any]]:
+    """Give the keys of the registration that labels and annotations tell; what comes later wins.
+
+    Raises RegistrationError.
+    """
+    labels, annotations = metadata.labels or {}, metadata.annotations or {}
+    for key, name in options.from_labels.items():
+        text = labels.get(name, annotations.get(name))
+        if text is not None:
+            yield _attribute(key), _value(name, text)
+    for name, text in (*labels.items(), *annotations.items()):
+        if name.startswith(PREFIX):
+            yield _key(name), text if name == f"{PREFIX}port" else _value(name, text)
+
+
+def ports_among(known: Sequence[ContainerPort], wanted: str | int | None) -> Sequence[int]:
+    """Return the ports that are ``wanted`` (several: an instance each) by number or name, else the only one of these.
+
+    Raises RegistrationError.
+    """
+    if wanted is None:
+        return (_only(known),)
+    return tuple(dict.fromkeys(_port(word.strip(), known) for word in str(wanted).split(",")))
 
 
 def _readiness(pod: Pod) -> Readiness:
@@ -119,7 +131,7 @@ def _only(known: Sequence[ContainerPort]) -> int:
     named = [port for port in tcp if port.name == HTTP] or tcp
     if len(named) == 1:
         return named[0].container_port
-    raise RegistrationError(f"which port: its containers have {len(tcp)}, and neither the options nor {PREFIX}port say")
+    raise RegistrationError(f"which port: it has {len(tcp)}, and neither the options nor {PREFIX}port say")
 
 
 def _port(word: str, known: Sequence[ContainerPort]) -> int:
@@ -130,4 +142,4 @@ def _port(word: str, known: Sequence[ContainerPort]) -> int:
             return port.container_port
     names: Mapping[str, int] = {port.name: port.container_port for port in known if port.name}
     has = f"has {', '.join(names)}" if names else "names none"
-    raise RegistrationError(f"no container has a port {shown(word)!r}: it {has}")
+    raise RegistrationError(f"it has no port {shown(word)!r}: it {has}")

@@ -1,18 +1,17 @@
-"""The source that names the Pods of a cluster: a list, and watches that go on from it for as long as they can."""
+"""The source that names a cluster's Pods, or Services' endpoints: a list, and watches that go on from it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from fd_router.http.pace import Pace
 from fd_router.instances.instance import Readiness
 from fd_router.instances.registration_errors import RegistrationError
-from fd_router.instances.sources.kubernetes.api import ApiFailedError, Change, ExpiredError, NotTrustedError
-from fd_router.instances.sources.kubernetes.objects import Pod
-from fd_router.instances.sources.kubernetes.pods import Found, PodReader
+from fd_router.instances.sources.kubernetes.api import ApiFailedError, Change, ExpiredError, NotTrustedError, ObjectT
+from fd_router.instances.sources.kubernetes.pods import Found
 from fd_router.instances.sources.members import SourceMembers
 
 FIRST_RETRY_SECS: Final = 0.5
@@ -20,30 +19,45 @@ MAX_RETRY_SECS: Final = 30.0
 """After a failure, and twice as long after each that follows; a random part of it less, for the API server's sake."""
 
 _PREFERENCE = (Readiness.READY, Readiness.UNREADY, Readiness.TERMINATING)
-"""Of several Pods with the same address, which one counts: a new one before one that ends."""
+"""Of several Pods or endpoints with the same address, which one counts: a new one before one that ends."""
 
 
-class Api(Protocol):
-    """The API server; see ``api.PodApi``."""
+ReadT_contra = TypeVar("ReadT_contra", contravariant=True)
 
-    async def list(self) -> tuple[Sequence[Pod], str]:
-        """Return all Pods and the version from which to watch."""
 
-    def watch(self, version: str) -> AsyncIterator[Change | None]:
+class Api(Protocol[ObjectT]):
+    """The API server; see ``api.ClusterApi``."""
+
+    async def list(self) -> tuple[Sequence[ObjectT], str]:
+        """Return all objects and the version from which to watch."""
+
+    def watch(self, version: str) -> AsyncIterator[Change[ObjectT] | None]:
         """Give what changes from then on; None once it has begun."""
 
     async def close(self) -> None:
         """Close what is open."""
 
 
-class KubernetesInstances:
-    """Names the instances in Pods. One that isn't ready is named once it has been; one that ends gets nothing new."""
+class Reader(Protocol[ReadT_contra]):
+    """Says what instances there are in an object; see ``pods.PodReader``, ``slices.SliceReader``."""
+
+    kind: str
+
+    def read(self, told: ReadT_contra, /) -> Sequence[Found]:
+        """Return them. Raises RegistrationError for what can't be one."""
+
+
+class KubernetesInstances(Generic[ObjectT]):
+    """Names the instances in objects of a kind.
+
+    One that isn't ready is named once it has been; one that ends gets nothing new.
+    """
 
     def __init__(
         self,
         name: str,
-        api: Api,
-        reader: PodReader,
+        api: Api[ObjectT],
+        reader: Reader[ObjectT],
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -52,12 +66,12 @@ class KubernetesInstances:
         self._reader = reader
         self._sleep = sleep
         self._retry_secs = FIRST_RETRY_SECS
-        self._pods: dict[str, Sequence[Found]] = {}  # by the Pod's uid
-        self._holders: dict[str, set[str]] = {}  # key of an instance → uids of the Pods that have it
+        self._found: dict[str, Sequence[Found]] = {}  # by the object's uid
+        self._holders: dict[str, set[str]] = {}  # key of an instance → uids of the objects that have it
         self._left_out: dict[str, str] = {}  # uid → why, as the log told
 
     async def run(self, members: SourceMembers) -> None:
-        """Follow the cluster's Pods."""
+        """Follow the cluster's objects."""
         try:
             version = ""
             while True:
@@ -70,15 +84,15 @@ class KubernetesInstances:
         reached = version
         try:
             if not reached:
-                pods, reached = await self._api.list()
-                await self._take_all(pods, members)
+                listed, reached = await self._api.list()
+                await self._take_all(listed, members)
                 self._retry_secs = FIRST_RETRY_SECS
             async for change in self._api.watch(reached):
                 if change is None:
                     members.health.worked()
                     self._retry_secs = FIRST_RETRY_SECS
                     continue
-                reached = change.pod.metadata.resource_version or reached
+                reached = change.object.metadata.resource_version or reached
                 if change.type != "BOOKMARK":
                     self._take(change, members)
             await self._name_all(members)  # also what was banned, or removed by an admin, meanwhile
@@ -96,30 +110,37 @@ class KubernetesInstances:
         seconds, self._retry_secs = self._retry_secs, min(2 * self._retry_secs, MAX_RETRY_SECS)
         await self._sleep(seconds * random.uniform(0.5, 1.0))
 
-    async def _take_all(self, pods: Iterable[Pod], members: SourceMembers) -> None:
-        """Make these the Pods that there are."""
-        self._pods, self._holders = {}, {}
+    async def _take_all(self, listed: Iterable[ObjectT], members: SourceMembers) -> None:
+        """Make these the objects that there are."""
+        self._found, self._holders = {}, {}
         pace = Pace()
-        for pod in pods:
-            self._hold(pod, members)
+        for each in listed:
+            self._hold(each, members)
             await pace.breathe()
-        self._left_out = {uid: why for uid, why in self._left_out.items() if uid in self._pods}
+        self._left_out = {uid: why for uid, why in self._left_out.items() if uid in self._found}
         await self._name_all(members)
 
     async def _name_all(self, members: SourceMembers) -> None:
-        chosen = {key: found for key in self._holders if self._is_named(key, found := self._chosen(key), members)}
+        """Name all instances that there are: thousands, so others have a turn between them."""
+        pace = Pace()
+        chosen: dict[str, Found] = {}
+        for key in self._holders:
+            if self._is_named(key, found := self._chosen(key), members):
+                chosen[key] = found
+            await pace.breathe()
         await members.replace_in_slices(found.registration for found in chosen.values())
         for key, found in chosen.items():
             members.set_readiness(key, found.readiness)
+            await pace.breathe()
 
-    def _take(self, change: Change, members: SourceMembers) -> None:
-        """Take in what has become of one Pod."""
-        before = self._let_go(change.pod.metadata.uid)
+    def _take(self, change: Change[ObjectT], members: SourceMembers) -> None:
+        """Take in what has become of one object."""
+        before = self._let_go(change.object.metadata.uid)
         if change.type != "DELETED":
-            self._hold(change.pod, members)
+            self._hold(change.object, members)
         else:
-            self._left_out.pop(change.pod.metadata.uid, None)
-        for key in dict.fromkeys((*before, *self._keys(change.pod.metadata.uid))):
+            self._left_out.pop(change.object.metadata.uid, None)
+        for key in dict.fromkeys((*before, *self._keys(change.object.metadata.uid))):
             self._settle(key, members)
 
     def _settle(self, key: str, members: SourceMembers) -> None:
@@ -132,39 +153,40 @@ class KubernetesInstances:
             members.set_readiness(key, found.readiness)
 
     def _is_named(self, key: str, found: Found, members: SourceMembers) -> bool:
-        """Tell whether an instance is one: once it has been ready, it is until its Pod is gone."""
+        """Tell whether an instance is one: once it has been ready, it is until that is gone."""
         return found.readiness is Readiness.READY or key in members.listed
 
     def _chosen(self, key: str) -> Found:
-        found = [one for uid in self._holders[key] for one in self._pods[uid] if one.registration.key == key]
+        found = [one for uid in self._holders[key] for one in self._found[uid] if one.registration.key == key]
         return min(found, key=lambda one: _PREFERENCE.index(one.readiness))
 
-    def _hold(self, pod: Pod, members: SourceMembers) -> None:
-        uid = pod.metadata.uid
+    def _hold(self, told: ObjectT, members: SourceMembers) -> None:
+        uid = told.metadata.uid
         try:
-            self._pods[uid] = self._reader.read(pod)
+            self._found[uid] = self._reader.read(told)
         except RegistrationError as error:
-            self._pods[uid] = ()
+            self._found[uid] = ()
             if self._left_out.get(uid) != error.reason:
                 self._left_out[uid] = error.reason
-                members.warn(f"Pod {pod.name}, which {self.name} names, is left out: {error.reason}")
+                what = f"{self._reader.kind} {told.metadata.full_name}"
+                members.warn(f"{what}, which {self.name} names, is left out: {error.reason}")
         else:
             self._left_out.pop(uid, None)
         for key in self._keys(uid):
             self._holders.setdefault(key, set()).add(uid)
 
     def _let_go(self, uid: str) -> Sequence[str]:
-        """Forget a Pod; return the keys of its instances."""
+        """Forget an object; return the keys of its instances."""
         keys = self._keys(uid)
         for key in keys:
             self._holders[key].discard(uid)
             if not self._holders[key]:
                 del self._holders[key]
-        self._pods.pop(uid, None)
+        self._found.pop(uid, None)
         return keys
 
     def _keys(self, uid: str) -> Sequence[str]:
-        return [found.registration.key for found in self._pods.get(uid, ())]
+        return [found.registration.key for found in self._found.get(uid, ())]
 
     def __repr__(self) -> str:
-        return f"<KubernetesInstances {self.name}: {len(self._pods)} Pods>"
+        return f"<KubernetesInstances {self.name}: {len(self._found)} {self._reader.kind}s>"

@@ -1,0 +1,122 @@
+"""What a second worker costs and brings: ``python benchmarks/workers.py``; it needs what ``compare.py`` does.
+
+Routers with one and with ``--workers`` workers are measured in turns before the same instances: CPU time a request or
+chunk, the busiest worker's part of all workers' CPU time, and requests a second. The last says something only where the
+load has cores of its own, at least twice as many as workers: ``--router-cpus 0,1 --load-cpus 2-5`` on a machine of six.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compare import PROBE, START_SECS
+from processes import FD_ROUTER, Program, answers, free_port, make_console, need_programs, wait_until, write_config
+from rich import box
+from rich.table import Table
+from works import Work, all_works
+
+
+@dataclass
+class Found:
+    """What was measured of one number of workers, a figure a round."""
+
+    cpu_us: list[float] = field(default_factory=list)
+    per_sec: list[float] = field(default_factory=list)
+    busiest: list[float] = field(default_factory=list)  # the busiest worker's part
+
+
+def main() -> int:
+    """Measure, and print a row a work and number of workers."""
+    arguments = _arguments()
+    load = _cpus(arguments.load_cpus)
+    if load:
+        os.sched_setaffinity(0, load)  # inherited by all that is started, but for routers
+    works = all_works(cores=max(1, len(load) // 2))
+    chosen = [works[name] for name in arguments.what.split(",")]
+    need_programs(*dict.fromkeys(program for work in chosen for program in work.programs))
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("work", "workers", "CPU µs", "× one", "busiest worker", "a second", "× one"):
+        table.add_column(heading, justify="left" if heading == "work" else "right")
+    for work in chosen:
+        with tempfile.TemporaryDirectory(prefix="fd-router-workers-") as directory:
+            _add(table, work, _compare(work, Path(directory), arguments))
+    make_console().print(table)
+    if not load:
+        print("The load had no cores of its own: what is done in a second says nothing of the routers.")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", default="short,stream", help="works to measure [short,stream]")
+    parser.add_argument("--workers", type=int, default=2, help="to compare with one [2]")
+    parser.add_argument("--rounds", type=int, default=5, help="of each [5]")
+    parser.add_argument("--seconds", type=float, default=3, help="a round [3]")
+    parser.add_argument("--router-cpus", default="", help="where routers run, as 0,1 or 0-1")
+    parser.add_argument("--load-cpus", default="", help="where clients and instances run")
+    return parser.parse_args()
+
+
+def _cpus(text: str) -> set[int]:
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _compare(work: Work, directory: Path, arguments: argparse.Namespace) -> dict[int, Found]:
+    numbers = (1, arguments.workers)
+    found = {number: Found() for number in numbers}
+    with work.instances(directory) as instances:
+        for turn in range(arguments.rounds):
+            for number in numbers if turn % 2 == 0 else numbers[::-1]:
+                _measure(work, number, directory / f"{turn}-{number}", instances, arguments, found[number])
+    return found
+
+
+def _measure(
+    work: Work, workers: int, own: Path, instances: Sequence[int], arguments: argparse.Namespace, found: Found
+) -> None:
+    """Start a router of so many workers, and add what it did."""
+    own.mkdir()
+    port = free_port()
+    config = write_config(own, port, instances, work.policies[0])
+    command = [*FD_ROUTER, "--config_path", str(config), "--workers", str(workers)]
+    if arguments.router_cpus:
+        command = ["taskset", "-c", arguments.router_cpus, *command]
+    with Program("router", command, own) as program:
+        if not wait_until(lambda: program.has_ended or answers(port, PROBE), START_SECS) or program.has_ended:
+            raise RuntimeError(program.output.read_text(errors="replace").strip()[-500:])
+        before = program.cpu_seconds_of_children()
+        figures = work.measure(program, port, own, arguments.seconds, 1)
+        used = {pid: secs - before.get(pid, 0.0) for pid, secs in program.cpu_seconds_of_children().items()}
+    found.cpu_us.append(figures.cpu_us)
+    found.per_sec.append(figures.per_sec)
+    found.busiest.append(max(used.values()) / sum(used.values()) if sum(used.values()) else 1.0)
+
+
+def _add(table: Table, work: Work, found: dict[int, Found]) -> None:
+    one = found[1]
+    for number, each in found.items():
+        cost, rate = statistics.median(each.cpu_us), statistics.median(each.per_sec)
+        table.add_row(
+            work.name,
+            str(number),
+            f"{cost:.1f}",
+            f"{cost / statistics.median(one.cpu_us):.3f}",
+            f"{statistics.median(each.busiest):.1%}" if number > 1 else "",
+            f"{rate:,.0f}",
+            f"{rate / statistics.median(one.per_sec):.2f}",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The reading of a stream so far: what it has generated. In steps, since it may have 40,000 events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from fd_router.http.dechunk import Dechunker
+from fd_router.openai.continuation.event_splitter import EventSplitter
+from fd_router.openai.continuation.generated import Generated
+
+STEP: Final = 4 * 1024
+"""Bytes of a step: some twenty events, and a fraction of a millisecond."""
+
+LONG: Final = 64 * 1024
+"""Bytes that take some 5 ms: more are read in slices."""
+
+
+class StreamReading:
+    """``framed`` gives the stream from its beginning on, as it came; it may grow."""
+
+    __slots__ = ("_at", "_contents", "_dechunker", "_framed", "_splitter", "generated")
+
+    def __init__(self, framed: Callable[[], Sequence[bytes]], *, chat: bool) -> None:
+        self._framed = framed
+        self.generated = Generated(chat=chat)
+        self._at = 0  # bytes that were read
+        self._splitter = EventSplitter()
+        self._contents: list[bytes] = []
+        self._dechunker: Dechunker | None = Dechunker(self._contents.append)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether much is yet to be read."""
+        return sum(map(len, self._framed())) - self._at > LONG
+
+    def read(self) -> Iterator[None]:
+        """Read what wasn't yet; yields where a slice may end."""
+        begin = 0
+        for piece in self._framed():
+            for at in range(max(0, self._at - begin), len(piece), STEP):
+                self._take(piece[at : at + STEP])
+                yield
+            begin += len(piece)
+
+    def close(self) -> None:
+        """Let go of the stream."""
+        self._framed = tuple
+        dechunker, self._dechunker = self._dechunker, None
+        if dechunker is not None:
+            dechunker.close()
+
+    def _take(self, data: bytes) -> None:
+        self._at += len(data)
+        if self._dechunker is not None:
+            self._dechunker.feed(data)
+        for event in self._splitter.feed(b"".join(self._contents)):
+            self.generated.feed_event(event)
+        self._contents.clear()
+
+    def __repr__(self) -> str:
+        return f"<StreamReading {self.generated!r}>"
