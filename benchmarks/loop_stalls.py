@@ -253,6 +253,7 @@ def main() -> int:
         arguments.instances, arguments.rounds = 8, 1
     with tempfile.TemporaryDirectory(prefix="fd-router-stalls-") as directory, _instances() as port:
         rows = uvloop.run(_measure(arguments, Path(directory), port, splitwise=False))
+        rows += uvloop.run(_measure_start(arguments, Path(directory), port))
         rows += uvloop.run(_measure(arguments, Path(directory), port, splitwise=True))
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for heading in ("request", "status", "loop held, ms"):
@@ -266,8 +267,14 @@ def main() -> int:
 @contextmanager
 def _instances() -> Iterator[int]:
     """Run one process that is all instances: each has an address of its own, and the same port."""
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", INSTANCE, str(port)], stdout=subprocess.PIPE)
+    with _program(INSTANCE, free_port()) as port:
+        yield port
+
+
+@contextmanager
+def _program(text: str, port: int) -> Iterator[int]:
+    """Run a program that serves at ``port`` once it has said so."""
+    process = subprocess.Popen([sys.executable, "-c", text, str(port)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         process.stdout.readline()
@@ -331,6 +338,47 @@ async def _measure(
         finally:
             await router.stop()
             log.close()
+
+
+async def _measure_start(arguments: argparse.Namespace, directory: Path, port: int) -> list[tuple[str, int, float]]:
+    """Start a router with a state file of 10,000 instances; nobody can connect before all are known."""
+    name = "start with a state file of 10,000"
+    if arguments.only not in name:
+        return []
+    number = 100 if arguments.smoke else 10_000
+    entries = [
+        {"role": "mixed", "host_ip": f"127.100.{at >> 8}.{at & 255}", "port": port} for at in range(1, number + 1)
+    ]
+    held = []
+    for _ in range(arguments.rounds):
+        (directory / "known.json").write_text(json.dumps({"instances": entries}))
+        sections = {"manager": {"state-path": str(directory / "known.json"), "health-check-interval-secs": 3600}}
+        async with _running(directory, sections) as heart:
+            held.append(heart.longest)
+    return [(name, 0, min(held) * 1000)]
+
+
+@asynccontextmanager
+async def _running(directory: Path, sections: dict[str, dict[str, object]]) -> AsyncIterator[Heart]:
+    """Run a router with these options in this process; gives the heart that beat while it started."""
+    port = free_port()
+    log_options = {"output": "file", "path": str(directory / "router.log"), "level": "error"}
+    path = directory / "other.yaml"
+    path.write_text(yaml.safe_dump({"server": {"host": "127.0.0.1", "port": port}, "log": log_options, **sections}))
+    loaded = load(str(path), {}, {})
+    log = open_log(**{name: getattr(loaded.config.log, name) for name in loaded.config.log.__struct_fields__})
+    router = Router(loaded.config, log)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 0, 500)
+    heart = Heart(asyncio.get_running_loop())
+    try:
+        await router.start()
+        await asyncio.sleep(0.05)
+        yield heart
+    finally:
+        await router.stop()
+        log.close()
 
 
 class Client:

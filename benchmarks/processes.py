@@ -62,7 +62,7 @@ class Program:
         return sum(_cpu_ticks(pid) for pid in _tree(self._process.pid)) / TICKS_PER_SEC
 
     def cpu_seconds_of_children(self) -> dict[int, float]:
-        """CPU time of each process that it started itself, by process id."""
+        """CPU time of each process that it, or those it started, has started, by process id."""
         _, *rest = _tree(self._process.pid)
         return {pid: _cpu_ticks(pid) / TICKS_PER_SEC for pid in rest}
 

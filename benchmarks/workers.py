@@ -8,6 +8,7 @@ load has cores of its own, at least twice as many as workers: ``--router-cpus 0,
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -88,8 +89,11 @@ def _measure(
     """Start a router of so many workers, and add what it did."""
     own.mkdir()
     port = free_port()
-    config = write_config(own, port, instances, work.policies[0])
-    command = [*FD_ROUTER, "--config_path", str(config), "--workers", str(workers)]
+    path = write_config(own, port, instances, work.policies[0])
+    config = json.loads(path.read_text())
+    config["server"]["workers"] = str(workers)
+    path.write_text(json.dumps(config))
+    command = [*FD_ROUTER, "--config_path", str(path)]
     if arguments.router_cpus:
         command = ["taskset", "-c", arguments.router_cpus, *command]
     with Program("router", command, own) as program:

@@ -52,7 +52,8 @@ def pairs(bench: Bench) -> Iterator[Finding]:
     yield from _texts(router, decodes[0], prefills, decodes)
     yield from _kills(router, prefills, decodes)
     yield _idle(router, prefills[:0], decodes[2:])
-    router.end()
+    for program in (router, *prefills, *decodes):
+        program.end()
 
 
 def start(bench: Bench, role: str, number: int) -> list[Server]:

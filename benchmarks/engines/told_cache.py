@@ -53,6 +53,7 @@ def told_cache(bench: Bench) -> Iterator[Finding]:
         yield _soon("restarted", router, 0)
         yield _right("restarted", router, server)
         router.end()
+    server.end()
 
 
 def _lost(router: Router, server: Server, relay: LossyRelay) -> Iterator[Finding]:

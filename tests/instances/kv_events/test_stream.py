@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,31 @@ def test_a_gap_is_replayed_and_what_comes_meanwhile_waits() -> None:
     assert rig.cache.seen == [1]
     rig.answer()
     assert (rig.cache.seen, rig.stream.counts["replayed"], rig.stream.counts["lost"]) == ([1, 2, 3, 4], 1, 0)
+
+
+def test_what_waited_is_taken_in_slices_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of batches may have come while others were replayed."""
+    monkeypatch.setattr("fd_router.instances.kv_events.stream.AT_ONCE", 1)
+    rig = Rig()
+    rig.answer()
+    rig.publish()
+    rig.publish(arrives=False)
+    for _ in range(5):
+        rig.publish()
+    for number, payload in rig.engine.buffer[:2]:
+        rig.stream.on_replayed(number, payload, rig.now)
+    rig.stream.on_replay_end(rig.now)
+    assert rig.cache.seen == [1, 2, 3]  # what was replayed, and the first that waited
+    assert rig.stream.has_more
+    rig.publish()
+    assert rig.cache.seen == [1, 2, 3]
+    for _ in range(5):
+        rig.stream.catch_up(rig.now)
+    assert rig.cache.seen == rig.engine.told
+    assert not rig.stream.has_more
+    assert rig.stream.counts["lost"] == 0
+    rig.publish()
+    assert rig.cache.seen == rig.engine.told
 
 
 def test_what_the_engine_keeps_no_more_is_lost() -> None:

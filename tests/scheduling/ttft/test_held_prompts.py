@@ -39,6 +39,7 @@ class Bench:
 
     def first_token(self, name: str) -> None:
         self.backlog.first_token(self.prompts[name], self.loop.now)
+        self.backlog.on_speed(self.loop.now)
         self.hold_queue.feed(self.loop.now)
 
     def end(self, name: str) -> None:

@@ -26,8 +26,8 @@ AT_ONCE_SECS: Final = 0.002
 AGAIN_SECS: Final = 0.002
 """When the rest is looked at."""
 
-MAX_MESSAGE: Final = 64 << 20
-"""Bytes; ZeroMQ ends a connection that sends more."""
+MAX_MESSAGE: Final = 4 << 20
+"""Bytes; ZeroMQ ends a connection that sends more. A step of 20,000 tokens, each a page of its own, has less."""
 
 QUEUED: Final = 100_000
 """Messages that ZeroMQ keeps for a socket which isn't looked at."""
@@ -175,10 +175,17 @@ class Sockets:
             has_more = bool(ready)
             for socket, _ in ready:
                 self._receive(socket, now)
+        behind = []
         for subscription in self.subscriptions:
             subscription.stream.tick(now)
+            if subscription.stream.has_more:
+                behind.append(subscription.stream)
+        while behind and clock() < limit:
+            behind[-1].catch_up(now)
+            if not behind[-1].has_more:
+                behind.pop()
         self._on_looked()
-        return has_more
+        return has_more or bool(behind)
 
     def _receive(self, socket: Any, now: float) -> None:
         """Take a message of three frames: something, a number, a payload.

@@ -30,9 +30,13 @@ WAITING: Final = 20_000
 """Batches that may come while others are replayed."""
 
 
+AT_ONCE: Final = 128 * 1024
+"""Bytes of what waited that are taken in one go, some 3 ms: after a gap there may be thousands of batches."""
+
 NOTHING: Final = -1
 
-_Numbered = tuple[int, KvEventBatch]
+_Numbered = tuple[int, KvEventBatch, int]
+"""Number, batch, and the bytes that it had."""
 
 
 class Cache(Protocol):
@@ -53,7 +57,7 @@ class EventStream:
 
     __slots__ = (
         "_again_at", "_ask", "_asked", "_asked_at", "_cache", "_decode", "_expected", "_heard_at", "_is_anew",
-        "_is_behind", "_is_known", "_is_other", "_last_time", "_patience", "_waiting", "counts",
+        "_is_behind", "_is_known", "_is_other", "_last_time", "_may_ask", "_patience", "_waiting", "counts",
     )  # fmt: skip
 
     def __init__(self, cache: Cache, ask: Callable[[int], None] | None) -> None:
@@ -72,6 +76,7 @@ class EventStream:
         self._patience = CHECK_SECS
         self._heard_at = 0.0
         self._waiting: deque[_Numbered] = deque(maxlen=WAITING)
+        self._may_ask = False  # whether a gap in what waited is another one than was asked for
         self.counts = {"replayed": 0, "lost": 0, "restarted": 0, "broken": 0}  # gaps by what became of them
 
     def begin(self, now: float) -> None:
@@ -92,10 +97,11 @@ class EventStream:
         batch = self._decoded(payload)
         if batch is None:
             return
-        if self.is_asking:
-            self._waiting.append((number, batch))
+        numbered = (number, batch, len(payload))
+        if self.is_asking or self._waiting:
+            self._waiting.append(numbered)
         else:
-            self._take((number, batch), now, may_ask=True)
+            self._take(numbered, now, may_ask=True)
 
     def on_replayed(self, number: int, payload: bytes, now: float) -> None:
         """Take a batch that was asked for."""
@@ -134,6 +140,19 @@ class EventStream:
             self.counts["replayed"] += 1
         self._flush(now, may_ask=has_come)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something waited that is to be taken in by now."""
+        return bool(self._waiting) and not self.is_asking
+
+    def catch_up(self, now: float) -> None:
+        """Take some of it."""
+        left = AT_ONCE
+        while left > 0 and self.has_more:
+            numbered = self._waiting.popleft()
+            left -= numbered[2]
+            self._take(numbered, now, may_ask=self._may_ask)
+
     def tick(self, now: float) -> None:
         """Look at the time."""
         if self._ask is None:
@@ -157,14 +176,14 @@ class EventStream:
         self._flush(now, may_ask=False)
 
     def _take(self, numbered: _Numbered, now: float, *, may_ask: bool) -> None:
-        number, batch = numbered
+        number, batch, _ = numbered
         if number == self._expected:
             self._apply(number, batch)
         elif number < self._expected:
             if batch.time > self._last_time:
                 self._restart(now, numbered)
         elif may_ask and self._ask is not None:
-            self._waiting.append(numbered)
+            self._waiting.appendleft(numbered)
             self._request(now)
         else:
             self._lose()
@@ -187,12 +206,12 @@ class EventStream:
         self._is_behind, self._again_at = False, math.inf
         self._expected, self._last_time = 0, 0.0
         self._cache.forget()
+        if first is not None and not (first[0] and self._ask is not None):
+            self._take(first, now, may_ask=False)
+            return
         if first is not None:
             self._waiting.appendleft(first)
-        if first is None or (first[0] and self._ask is not None):
-            self._request(now)
-        else:
-            self._flush(now, may_ask=False)
+        self._request(now)
 
     def _request(self, now: float, *, is_anew: bool = False) -> None:
         """Ask for all from the last known batch on, which shows that the engine is still the same.
@@ -206,13 +225,9 @@ class EventStream:
         self._ask(0 if is_anew else max(0, self._expected - 1))
 
     def _flush(self, now: float, *, may_ask: bool) -> None:
-        """Take what waited; ``may_ask``: a gap that is there now is another one than was asked for."""
-        waiting, self._waiting = self._waiting, deque(maxlen=WAITING)
-        while waiting:
-            self._take(waiting.popleft(), now, may_ask=may_ask)
-            if self.is_asking:
-                self._waiting.extend(waiting)
-                return
+        """Begin to take what waited; ``may_ask``: a gap that is there now is another one than was asked for."""
+        self._may_ask = may_ask
+        self.catch_up(now)
 
     def _decoded(self, payload: bytes) -> KvEventBatch | None:
         try:

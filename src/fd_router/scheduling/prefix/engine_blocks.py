@@ -28,6 +28,9 @@ MAX_BLOCK_SIZE: Final = 4096
 TOGETHER: Final = 16
 """Batches that are taken in together at most: of more, what was decoded first is out of the processor's caches."""
 
+MANY: Final = 2000
+"""Steps that are taken in together at most, whatever batches they are of: some 5 ms."""
+
 PENDING: Final = 4096
 """Prompts on their way to one cache that are remembered."""
 
@@ -270,6 +273,7 @@ class EngineBlocks:
         self.caches: dict[str, EngineCache] = {}  # by name; changed here only
         self._hashers: dict[int, ChainHasher] = {}
         self._queue: list[tuple[EngineCache, Sequence[Step]]] = []  # what caches didn't take in yet
+        self._queued = 0  # steps of it
         self._ids: dict[int, array[int]] = {}  # the tokens of its blocks, by their size
 
     def cache(self, name: str) -> EngineCache:
@@ -291,12 +295,13 @@ class EngineBlocks:
             ids = self._ids[cache.block_size] = array("I")
         cache.gather(steps, ids)
         self._queue.append((cache, steps))
-        if len(self._queue) >= TOGETHER:
+        self._queued += len(steps)
+        if len(self._queue) >= TOGETHER or self._queued >= MANY:
             self.flush()
 
     def flush(self) -> None:
         """Let caches take in what they were told."""
-        queue, self._queue = self._queue, []
+        queue, self._queue, self._queued = self._queue, [], 0
         ids, self._ids = self._ids, {}
         hashes = {size: iter(self.hasher(size).of_blocks(each) if each else ()) for size, each in ids.items()}
         for cache, steps in queue:

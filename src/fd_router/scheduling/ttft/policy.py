@@ -317,8 +317,15 @@ class TtftAwarePolicy(Policy):
                 self._predictions.deadline(is_met=now <= precedence.deadline)
         backlog, pending = placed.backlog, placed.pending
         secs = backlog.first_token(pending, now)
-        if secs < 0.0:
-            return
+        if secs >= 0.0:
+            self._learn(placed, secs)
+        backlog.on_speed(now)
+        if abs(self._fleet.tokens_per_sec - self._published) > CHANGED * self._published:
+            self.publish_all()
+
+    def _learn(self, placed: Placed, secs: float) -> None:
+        """Its prefill took so long: that tells the speed, or that less was cached than was thought."""
+        backlog, pending = placed.backlog, placed.pending
         if not backlog.tells_usage and backlog.speed.is_known and self._judge_by_time(placed, secs):
             backlog.is_step_told = False  # it says more of the cache than of the speed
             return
@@ -327,9 +334,6 @@ class TtftAwarePolicy(Policy):
         if self._learning is not None:
             self._learning.observed(placed.url, pending.tokens, secs)
         placed.is_observed = True
-        backlog.publish()
-        if abs(self._fleet.tokens_per_sec - self._published) > CHANGED * self._published:
-            self.publish_all()
 
     def on_usage(self, placed: Placed, prompt_tokens: int, cached_tokens: int) -> None:
         """Learn from what the engine tells of the prompt."""

@@ -160,11 +160,13 @@ class PrefillQueue:
         self._reckon(now)
 
     def first_token(self, pending: PromptWork, now: float) -> float:
-        """A prompt is prefilled. Returns the seconds that took, waiting not included; below 0: that can't be told."""
+        """A prompt is prefilled. Returns the seconds that took, waiting not included; below 0: that can't be told.
+
+        What is left is to be reckoned then, by what this told of the speed (``on_speed``).
+        """
         pending.first_at = now
         self.slots.on_first_token()
         if pending not in self._queue:
-            self.publish()
             return -1.0
         first, is_clear = self._first(), True
         while first is not pending and not first.is_heard:  # before it in the queue, so done before it
@@ -183,7 +185,6 @@ class PrefillQueue:
         secs = self.slots.prefill_secs(now - began, (step + others) / self.speed.tokens_per_sec, now)
         if others and secs > 0.0:  # other routers' prompts were computed in that time, too
             secs *= pending.tokens / (pending.tokens + others)
-        self._reckon(now)
         if is_new_step:  # the others of a step come at once after its first, which has all of its time
             self.is_step_told = is_clear and secs >= 0.0
         return secs if is_clear and self.is_step_told else -1.0
@@ -206,10 +207,11 @@ class PrefillQueue:
         self._reckon(now)
 
     def on_speed(self, now: float) -> None:
-        """The fleet's speed has changed: what is left takes longer than was reckoned, or not so long."""
-        if self._in_progress is not None:
+        """The speed may have changed: what is left takes longer than was reckoned, or not so long."""
+        if self._queue:
+            began = self._began if self._in_progress in self._queue else now
             faster = self.speed.tokens_per_sec * float(self._columns.pace[self._slot])  # than when it was reckoned
-            self.until = self._began + (self.until - self._began) / faster
+            self.until = began + (self.until - began) / faster
         self._reckon(now)
 
     def on_late(self) -> None:
