@@ -367,6 +367,12 @@ def test_mock_gets_its_options(stand: Stand) -> None:
     )  # the rest are its defaults
 
 
+def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
 def test_mock_help_is_made_from_the_declarations(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["mock", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())

@@ -49,7 +49,7 @@ def test_the_token_is_shown_and_the_answer_read() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ((401, {"error": {"message": "refused: no token"}}), "no token; give the token in FD_ROUTER_ACCESS_"),
+        ((401, {"error": {"message": "refused: no token"}}), "no token; give the token with --token-path FILE"),
         ((404, {"error": {"message": "There is no instance x"}}), "There is no instance x"),
         ((404, b"<html>"), "it has no such endpoint: is that an fd-router"),
         ((400, {"problems": ["c.yaml:1: x", "c.yaml:2: y"]}), "c.yaml:1: x; c.yaml:2: y"),

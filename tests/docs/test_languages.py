@@ -41,6 +41,12 @@ def blocks(text: str) -> list[str]:
     return [re.sub(r"(?<![^\s])#(?! →).*", "#", block) for block in found]
 
 
+def linked(page: Path) -> set[str]:
+    """Return the pages that a page leads to, whatever their language and the place in them."""
+    found = re.findall(r"\]\(([^)#\s]+)", without_code(page.read_text()))
+    return {link.replace(".zh.md", ".md").rstrip("/") for link in found}
+
+
 @pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
 def test_both_have_the_same_outline(page: Path) -> None:
     here, there = page.read_text(), english(page).read_text()
@@ -54,6 +60,11 @@ def test_both_can_be_found_from_each_other_and_are_in_their_languages(page: Path
     text = without_code(page.read_text())
     assert len(re.findall(r"[一-鿿]", text)) > len(text) / 20
     assert not re.search(r"[一-鿿]{9}", without_code(english(page).read_text()))
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
+def test_both_lead_to_the_same_pages(page: Path) -> None:
+    assert linked(english(page)) <= linked(page)
 
 
 def test_what_there_is_in_chinese() -> None:

@@ -15,6 +15,8 @@ from fd_router.admin.views import explanation_table, fleet_line, fleet_table, st
 POLL_SECS = 0.5
 """Between two looks at an instance that is waited for."""
 
+_COMES_BACK = "its next heartbeat brings it back, or a reload where register.yaml names it"
+
 
 class Actions:
     """The actions, on ``client``'s router. ``as_json``: print what the router answered."""
@@ -74,8 +76,8 @@ class Actions:
         query = f"?ban_secs={ban_secs:g}" if ban_secs else ""
         answer = self._client.ask("DELETE", instance_path(key) + query)
         if not self._tell(answer):
-            banned = f"; it may not register for {ban_secs:g} s" if ban_secs else "; its next heartbeat brings it back"
-            self._say(f"{answer['removed']} is removed: {_running(answer)}{banned}")
+            banned = f"it may not register for {ban_secs:g} s" if ban_secs else _COMES_BACK
+            self._say(f"{answer['removed']} is removed: {_running(answer)}; {banned}")
         return 0
 
     def explain(self, body: bytes, *, path: str = "") -> int:

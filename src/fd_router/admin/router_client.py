@@ -179,7 +179,7 @@ def _refusal(reply: Reply) -> str:
     """Say what an error answer says, and what to do about the usual ones."""
     message = _message(reply)
     if reply.status == 401:
-        return f"{message}; give the token in FD_ROUTER_ACCESS_ADMIN_TOKEN, or with --token-path FILE"
+        return f"{message}; give the token with --token-path FILE, or in FD_ROUTER_ACCESS_ADMIN_TOKEN"
     if reply.status in {400, 403, 404} and message:
         return message
     if reply.status == 404:

@@ -17,6 +17,9 @@ ROUTER_OPTIONS: Final = tuple(option for option in OPTIONS if option.option.flag
 
 _METAVARS: Final[Mapping[type, str]] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
 
+_WIDEST_METAVAR: Final = 40
+"""A longer list of choices, which no line of a terminal holds and nothing breaks, stands in the help's text instead."""
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -65,14 +68,18 @@ def _flag_for(option: Declared) -> click.Option:
     if option.kind is bool:
         names = f"{option.flag}/{negated(option)}"
         return click.Option([option.attribute, names], default=None, help=option.option.help)
-    metavar = "|".join(option.option.choices) or _METAVARS[option.kind]
+    choices = "|".join(option.option.choices)
+    metavar = choices if 0 < len(choices) <= _WIDEST_METAVAR else _METAVARS[option.kind]
     many = option.many or option.option.repeated
     return click.Option([option.attribute, option.flag], metavar=metavar, multiple=many, help=_help(option))
 
 
 def _help(option: Declared) -> str:
+    text = option.option.help
+    if len("|".join(option.option.choices)) > _WIDEST_METAVAR:
+        text += f" It is {option.expected}."
     if option.many or not option.default:
-        return option.option.help
+        return text
     default = option.default if option.kind is str else number_text(option.default)
     unit = f" {option.option.unit}" if option.option.unit else ""
-    return f"{option.option.help}  [default: {default}{unit}]"
+    return f"{text}  [default: {default}{unit}]"

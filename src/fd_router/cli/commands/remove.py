@@ -15,7 +15,8 @@ from fd_router.cli.commands.remote import actions_of, remote_with_json
     "--ban-secs",
     type=click.FloatRange(0),
     default=0.0,
-    help="Refuse its registrations for so long; else its next heartbeat brings it back.",
+    help="Refuse its registrations for so long; else its next heartbeat brings it back, or a reload where "
+    "register.yaml names it.",
 )
 @remote_with_json
 def command(instance: str, ban_secs: float, **values: Any) -> int:

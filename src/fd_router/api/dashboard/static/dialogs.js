@@ -39,11 +39,12 @@ function Login({ send, onDone, onClose }) {
 const QUESTIONS = {
   drain: (one) => `${one.key} gets no new requests until it is undrained. ${running(one)}`,
   undrain: (one) => `${one.key} gets requests again.`,
-  remove: (one) => `${one.key} is forgotten. ${running(one)} If it registers itself again, its next heartbeat brings it back.`,
+  remove: (one) => `${one.key} is forgotten. ${running(one)} Its next heartbeat brings it back, or a reload where register.yaml names it.`,
 };
 const TITLES = { drain: "Drain", undrain: "Undrain", remove: "Remove" };
 
 function running(one) {
+  if (!one.running) return "Nothing runs there.";
   return `${count(one.running)} ${one.running === 1 ? "request that runs there goes" : "requests that run there go"} on.`;
 }
 

@@ -1,13 +1,18 @@
 /* The fleet: a row for each instance, by role and model. */
 
+const STEP = 200;
 const MARKS = { healthy: "●", suspect: "◐", unhealthy: "○", removed: "✕" };
 
-function groupsOf(instances, filter) {
-  const groups = new Map();
+function found(instances, filter) {
   const wanted = filter.trim().toLowerCase();
+  if (!wanted) return instances;
+  return instances.filter((one) =>
+    `${one.key} ${one.role} ${one.state} ${one.flags.join(" ")} ${one.models.join(" ")}`.toLowerCase().includes(wanted));
+}
+
+function groupsOf(instances) {
+  const groups = new Map();
   for (const one of instances) {
-    const words = `${one.key} ${one.role} ${one.state} ${one.flags.join(" ")} ${one.models.join(" ")}`;
-    if (wanted && !words.toLowerCase().includes(wanted)) continue;
     const name = one.models.length ? `${one.role} · ${one.models.join(", ")}` : one.role;
     if (!groups.has(name)) groups.set(name, []);
     groups.get(name).push(one);
@@ -17,6 +22,13 @@ function groupsOf(instances, filter) {
 
 function isServing(one) {
   return one.state === "healthy" && !one.flags.some((flag) => flag !== "full");
+}
+
+/* The keys of those that get a row: a browser that draws thousands anew each second does nothing else. Whoever needs a look comes first. */
+function drawnOf(instances, limit) {
+  const drawn = instances.length <= limit ? instances
+    : [...instances.filter((one) => !isServing(one)), ...instances.filter(isServing)].slice(0, limit);
+  return new Set(drawn.map((one) => one.key));
 }
 
 function State({ one }) {
@@ -50,18 +62,21 @@ function Row({ one, history, ask, mayChange, hasCache }) {
   </tr>`;
 }
 
-function Group({ name, members, columns, ...rest }) {
+function Group({ name, members, drawn, columns, ...rest }) {
   const serving = members.filter(isServing).length;
   const { histories, ...shared } = rest;
   return html`<tbody>
     <tr class="group"><th scope="rowgroup" colspan=${columns}>${name} <span class="note">${serving} of ${members.length} may be chosen</span></th></tr>
-    ${members.map((one) => html`<${Row} key=${one.key} one=${one} history=${histories.get(one.key)} ...${shared} />`)}
+    ${members.filter((one) => drawn.has(one.key)).map((one) => html`<${Row} key=${one.key} one=${one} history=${histories.get(one.key)} ...${shared} />`)}
   </tbody>`;
 }
 
 function Fleet({ state, histories, ask, mayChange }) {
   const [filter, setFilter] = useState("");
-  const groups = groupsOf(state.instances, filter);
+  const [limit, setLimit] = useState(STEP);
+  const instances = found(state.instances, filter);
+  const groups = groupsOf(instances);
+  const drawn = drawnOf(instances, limit);
   const hasCache = state.instances.some((one) => one.cached_blocks !== null);
   const columns = 8 + (hasCache ? 1 : 0) + (mayChange ? 1 : 0);
   const serving = state.instances.filter(isServing).length;
@@ -69,6 +84,8 @@ function Fleet({ state, histories, ask, mayChange }) {
     <h2 id="fleet">Fleet <span class="note">${serving} of ${state.instances.length} instances may be chosen</span></h2>
     ${state.instances.length > 8 && html`<p><label>Show only <input type="search" value=${filter} placeholder="10.0.0. or draining"
       onInput=${(event) => setFilter(event.currentTarget.value)} /></label></p>`}
+    ${drawn.size < instances.length && html`<p>${count(drawn.size)} of ${count(instances.length)} have a row, first those that can't be chosen. <button type="button"
+      onClick=${() => setLimit(limit + STEP)}>Show ${STEP} more</button></p>`}
     ${!state.instances.length && html`<p>No instance has registered: start them with --router, or name them in register.yaml.</p>`}
     ${groups.length > 0 && html`<${Scrollable} label="Instances">
       <table>
@@ -77,7 +94,7 @@ function Fleet({ state, histories, ask, mayChange }) {
           <th scope="col" class="number">Requests</th><th scope="col" class="number">Failed</th>
           <th scope="col" class="number">First token</th><th scope="col">Last minute</th>
           ${mayChange && html`<th scope="col">Actions</th>`}</tr></thead>
-        ${groups.map(([name, members]) => html`<${Group} key=${name} name=${name} members=${members} columns=${columns}
+        ${groups.map(([name, members]) => html`<${Group} key=${name} name=${name} members=${members} drawn=${drawn} columns=${columns}
           histories=${histories} ask=${ask} mayChange=${mayChange} hasCache=${hasCache} />`)}
       </table>
     <//>`}
