@@ -34,7 +34,7 @@ from processes import (
 )
 from rich import box
 from rich.table import Table
-from trace_replay import PROBE, START_SECS
+from trace_replay import PROBE, START_SECS, add_fleet_options, fleet_command
 
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
@@ -72,10 +72,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trace", type=Path, required=True, help="a JSONL file in Mooncake's format")
     parser.add_argument("--replicas", type=int, default=4, help="[4]")
     parser.add_argument("--policy", default="ttft_aware", help="[ttft_aware]")
-    parser.add_argument("--instances", type=int, default=8, help="[8]")
-    parser.add_argument("--prefill", type=float, default=5386.0, help="tokens/s of an instance [5386]")
-    parser.add_argument("--decode-ms", type=float, default=10.0, help="a token [10]")
-    parser.add_argument("--cache-tokens", type=int, default=1_000_000, help="of an instance [1000000]")
+    add_fleet_options(parser)
     parser.add_argument("--speed", type=float, default=5.0, help="of time [5]")
     parser.add_argument("--limit", type=int, default=1000, help="requests, 0: all [1000]")
     parser.add_argument("--max-output", type=int, default=100, help="tokens a request generates at most, 0: all [100]")
@@ -100,25 +97,13 @@ def _run(requests: Sequence[TraceRequest], replicas: int, arguments: argparse.Na
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fd-router-replicas-")))
         url = stack.enter_context(RedisServer()).url if is_shared else ""
         instances = [free_port() for _ in range(arguments.instances)]
-        fleet = stack.enter_context(Program("fleet", _fleet(instances, arguments), directory))
+        fleet = stack.enter_context(Program("fleet", fleet_command(instances, arguments), directory))
         _wait(fleet, instances)
         ports = [free_port() for _ in range(replicas)]
         for port in ports:
             _wait(stack.enter_context(_router(directory, port, instances, url, arguments)), [port])
         outcomes = uvloop.run(_replay(requests, ports))
     return Result("", outcomes, arguments.instances, 0.0).summary()
-
-
-def _fleet(ports: Sequence[int], arguments: argparse.Namespace) -> list[str]:
-    flags = {
-        "--prefill-tokens-per-sec": arguments.prefill * arguments.speed,
-        "--decode-ms-per-token": arguments.decode_ms / arguments.speed,
-        "--decode-ms-per-running": 0.0,
-        "--cache-tokens": arguments.cache_tokens,
-        "--record": 0,
-    }
-    words = [word for name, value in flags.items() for word in (name, str(value))]
-    return [sys.executable, str(HERE / "mock_fleet.py"), ",".join(map(str, ports)), *words]
 
 
 def _router(directory: Path, port: int, instances: Sequence[int], url: str, arguments: argparse.Namespace) -> Program:

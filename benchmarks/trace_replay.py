@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -61,15 +62,27 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peer-policy", default="cache_aware", help="[cache_aware]")
     parser.add_argument("--policies", default="process_tokens,cache_aware", help="of ours [process_tokens,cache_aware]")
     parser.add_argument("--only", default="", help="contenders to measure, by the beginning of their names")
-    parser.add_argument("--instances", type=int, default=8, help="[8]")
-    parser.add_argument("--prefill", type=float, default=5386.0, help="tokens/s of an instance [5386]")
-    parser.add_argument("--decode-ms", type=float, default=10.0, help="a token [10]")
-    parser.add_argument("--cache-tokens", type=int, default=1_000_000, help="of an instance [1000000]")
+    add_fleet_options(parser)
     parser.add_argument("--speed", type=float, default=10.0, help="of time [10]")
     parser.add_argument("--limit", type=int, default=1500, help="requests, 0: all [1500]")
     parser.add_argument("--max-output", type=int, default=0, help="tokens a request generates at most, 0: all [0]")
     parser.add_argument("--simulate", action="store_true")
     return parser.parse_args()
+
+
+def add_fleet_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``fleet_command`` reads, but for ``--speed``."""
+    parser.add_argument("--instances", type=int, default=8, help="[8]")
+    parser.add_argument("--prefill", type=float, default=5386.0, help="tokens/s of an instance [5386]")
+    parser.add_argument("--decode-ms", type=float, default=10.0, help="a token [10]")
+    parser.add_argument("--cache-tokens", type=int, default=1_000_000, help="of an instance [1000000]")
+
+
+def fleet_command(ports: Sequence[int], arguments: argparse.Namespace) -> list[str]:
+    """Return the command of mock instances at ``ports``, as fast as ``arguments`` says."""
+    return [
+        sys.executable, str(HERE / "mock_fleet.py"), ",".join(map(str, ports)), *_engine(arguments), "--record", "0"
+    ]  # fmt: skip
 
 
 def _engine(arguments: argparse.Namespace) -> list[str]:
@@ -94,18 +107,10 @@ def _traffic(arguments: argparse.Namespace) -> list[str]:
 
 
 def _replay(contender: Contender, ports: list[int], directory: Path, arguments: argparse.Namespace) -> dict | str:
-    fleet = [
-        sys.executable,
-        str(HERE / "mock_fleet.py"),
-        ",".join(map(str, ports)),
-        *_engine(arguments),
-        "--record",
-        "0",
-    ]
     url = f"http://127.0.0.1:{contender.port}"
     command = [*FD_ROUTER, "replay", *_traffic(arguments), "--router", url, "--prompts", "ids", "--model", "mock-model"]
     name = contender.name.replace(" ", "-")
-    with Program("fleet", fleet, directory) as mocks:
+    with Program("fleet", fleet_command(ports, arguments), directory) as mocks:
         wait_until(lambda: mocks.has_ended or all(answers(port, PROBE) for port in ports), START_SECS)
         with Program(name, contender.command, directory) as router:
             wait_until(lambda: router.has_ended or answers(contender.port, PROBE), START_SECS)

@@ -8,7 +8,6 @@ from typing import Protocol
 from fd_router.engines.continuation.engines import WAYS
 from fd_router.engines.continuation.planning import plan_continuation
 from fd_router.http.dechunk import Dechunker
-from fd_router.openai.continuation.event_splitter import EventSplitter
 from fd_router.openai.continuation.generated import Generated
 from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
 from fd_router.openai.continuation.seam import Seam, last_events
@@ -16,6 +15,7 @@ from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import UsualEnd
 from fd_router.routing.continuation.journal import Journal
+from fd_router.routing.continuation.stream_reading import StreamReading
 
 
 def pieces_of(data: bytes, size: int) -> Iterable[bytes]:
@@ -76,8 +76,11 @@ class BrokenStream:
         for piece in more:
             journal.feed(piece)
         self.out = b"".join(sent)
-        for event in EventSplitter().feed(journal.content()):
-            self.generated.feed_event(event)
+        reading = StreamReading(journal.framed, chat=self.source.chat)
+        for _ in reading.read():
+            pass
+        self.generated = reading.generated
+        reading.close()
 
     def plan(self) -> Plan:
         return plan_continuation(self.source, self.generated, WAYS[self.dialect], exact=self.exact)

@@ -11,7 +11,6 @@ from collections.abc import Callable, MutableSequence, Sequence
 from typing import Final
 
 from fd_router.http.chunks import LAST_CHUNK
-from fd_router.http.dechunk import dechunked
 from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import (
     FINISH,
@@ -159,10 +158,6 @@ class Journal:
         """Return all that was handed on, as it came: chunks of whole events."""
         return (*self._blocks, *self._pieces)
 
-    def content(self) -> bytes:
-        """Return the content of all that was handed on: whole events."""
-        return dechunked(b"".join(self.framed()))
-
     @property
     def held_back(self) -> bytes:
         """What is held back: the beginning of an event, or of what says that the answer is broken."""
@@ -273,7 +268,7 @@ class Journal:
         if says_end(b"".join((self.recent(), last))):
             self._share.is_said = True
         elif self._share.is_said:
-            events = b"".join((*self._blocks, *self._pieces, last))
+            events = b"".join((*self.framed(), last))
             self.is_cut_off = has_choices(events) and not says_end(events)
         return self.is_cut_off
 
@@ -319,7 +314,7 @@ class Journal:
         """Whether more than usual may be held back: a first event, with a long prompt's ids."""
         if self.lost or self.size - len(held) > _FIRST or len(held) > self._limit:
             return False
-        before = b"".join((*self._blocks, *self._pieces))
+        before = b"".join(self.framed())
         has_begun = before.count(FINISH) > before.count(ROLE)  # there was an event of a token
         return not has_begun and LOOK_OF_EVENTS.match(held) is not None
 
@@ -375,7 +370,7 @@ class Journal:
         self._blocks = (*blocks, block)
 
     def __repr__(self) -> str:
-        state = self.lost or f"{sum(map(len, (*self._blocks, *self._pieces)))} bytes kept, {self._held!r}"
+        state = self.lost or f"{sum(map(len, self.framed()))} bytes kept, {self._held!r}"
         return f"<Journal {state}>"
 
 

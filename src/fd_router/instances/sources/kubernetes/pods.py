@@ -55,8 +55,7 @@ class PodReader:
         told = dict(told_by(pod.metadata, self._options))
         known = [port for container in pod.spec.containers for port in container.ports or ()]
         ports = ports_among(known, told.pop("port", self._options.port))
-        labels = {"pod": pod.metadata.name, "namespace": pod.metadata.namespace, "node": pod.spec.node_name}
-        own = {name: text[:MAX_LABEL] for name, text in labels.items() if text}
+        own = labels_of(pod.metadata.name, pod.metadata.namespace, pod.spec.node_name)
         readiness = _readiness(pod)
         return [Found(self._template.fill(pod.status.pod_ip, port, told, own), readiness) for port in ports]
 
@@ -70,6 +69,12 @@ def require_tellable(option: str, options: KubernetesEntry) -> None:
         if _attribute(key) not in TOLD:
             near = did_you_mean(key, map(kebab, TOLD))
             raise ConfigError(f"{option}.from-labels.{key}: a Pod can't tell that{near}")
+
+
+def labels_of(pod: str, namespace: str, node: str) -> dict[str, str]:
+    """Return the labels that tell policies and operators where an instance runs, of what is known of that."""
+    labels = {"pod": pod, "namespace": namespace, "node": node}
+    return {name: text[:MAX_LABEL] for name, text in labels.items() if text}
 
 
 def told_by(metadata: Meta, options: KubernetesEntry) -> Iterator[tuple[str, Any]]:

@@ -8,9 +8,8 @@ from typing import Any
 from fd_router.config.discovery import KubernetesEntry
 from fd_router.instances.instance import Readiness
 from fd_router.instances.registration_errors import RegistrationError, shown
-from fd_router.instances.registration_keys import MAX_LABEL
 from fd_router.instances.sources.kubernetes.objects import ContainerPort, Endpoint, EndpointConditions, EndpointSlice
-from fd_router.instances.sources.kubernetes.pods import Found, ports_among, require_tellable, told_by
+from fd_router.instances.sources.kubernetes.pods import Found, labels_of, ports_among, require_tellable, told_by
 from fd_router.instances.sources.template import Template
 
 
@@ -54,8 +53,7 @@ class SliceReader:
 def _labels(told: EndpointSlice, endpoint: Endpoint) -> dict[str, str]:
     target = endpoint.target_ref
     pod = target.name if target is not None and target.kind == "Pod" else ""
-    labels = {"pod": pod, "namespace": told.metadata.namespace, "node": endpoint.node_name or ""}
-    return {name: text[:MAX_LABEL] for name, text in labels.items() if text}
+    return labels_of(pod, told.metadata.namespace, endpoint.node_name or "")
 
 
 def _readiness(conditions: EndpointConditions) -> Readiness:
