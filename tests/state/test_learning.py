@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
+import pytest
 
 from fd_router.state.topics.learning import MOST_HELD, SharedLearning
 
@@ -76,3 +79,24 @@ def test_nothing_waits_at_a_router_that_is_gone_and_too_many_are_not_told() -> N
     assert two.elsewhere == {"one": one.waiting[:MOST_HELD]}
     topics[1].forget("one")
     assert two.elsewhere == {"one": []}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"held": {URL: [(math.nan, 1.0)]}},
+        {"held": {URL: [(math.inf, 1.0)]}},
+        {"held": {URL: [(1.0, -1.0)]}},
+        {"observed": [(URL, math.nan, 1.0)]},
+        {"observed": [(URL, 1.0, math.inf)]},
+        {"work": {URL: (math.nan, 0.0, 0.0)}},
+        {"work": {URL: (-1.0, 0.0, 0.0)}},
+        {"sizes": {URL: math.inf}},
+        {"speeds": {URL: (1.0, math.nan, 1.0)}},
+    ],
+)
+def test_figures_that_are_none_are_refused_whole(told) -> None:
+    topics, (_, two) = pair()
+    with pytest.raises(msgspec.ValidationError):
+        topics[1].take("one", msgspec.Raw(msgspec.msgpack.encode(told)))
+    assert not two.elsewhere

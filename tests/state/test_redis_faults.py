@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 import msgspec
 from redis import Redis
 
+from fd_router.config.state import StateConfig
 from fd_router.state.frames import LAYOUT
+from fd_router.state.redis.bus import RedisBus
 from tests.support.redis_server import RedisServer
 from tests.support.redis_sets import ask
 from tests.support.two_replicas import PREFIX, is_in_step, share, two_replicas, works_again
@@ -99,3 +101,35 @@ async def test_messages_that_are_none_are_passed_over_and_told_once_each(tmp_pat
         "of 'trials' can't",
     ):
         assert sum(part in line for line in told) == 1, part
+
+
+async def test_an_instance_that_one_finds_down_is_for_all_to_probe(tmp_path):
+    async with two_in_step(tmp_path) as (server, (one, two)):
+        await share(one, two)
+        key = f"127.0.0.1:{one.instances[0].port}"
+
+        def probing():
+            return [each.router._membership.monitor._is_mine(key) for each in (one, two)].count(True)
+
+        assert probing() == 1
+        with Redis(port=server.port) as client:
+            client.xadd(FRAMES, {"f": frame(verdicts={key: False})})
+            await until(lambda: probing() == 2)
+            client.xadd(FRAMES, {"f": frame(bye=None)})
+            await until(lambda: probing() == 1)
+
+
+async def test_a_bus_that_is_opened_again_connects_anew(tmp_path):
+    with RedisServer() as server:
+        bus = RedisBus(StateConfig(url=server.url), "one")
+        try:
+            await bus.open()
+            await bus.send(b"a frame")
+            writing = "cmd=xadd"  # sentinels may name another master by the time that it is opened again
+            assert writing in ask(server, "CLIENT", "LIST")
+            await bus.open()
+            await until(lambda: writing not in ask(server, "CLIENT", "LIST"))
+            await bus.send(b"another")
+            assert await bus.receive() == [b"another"]
+        finally:
+            await bus.close()
