@@ -275,7 +275,7 @@ def _program(text: str, port: int) -> Iterator[int]:
 async def _measure(
     arguments: argparse.Namespace, directory: Path, instance_port: int, *, splitwise: bool
 ) -> list[tuple[str, int, float]]:
-    port, scale = free_port(), 0.01 if arguments.smoke else 1.0
+    port, scale, pause = free_port(), *((0.01, 0.01) if arguments.smoke else (1.0, 0.2))
     roles = ("prefill", "decode") if splitwise else ("mixed", "mixed")
     fleet = Fleet(directory / "register.yaml", instance_port, roles)
     fleet.name(arguments.instances)
@@ -313,10 +313,10 @@ async def _measure(
                 for _ in range(arguments.rounds):
                     if case.prepare is not None:
                         case.prepare(fleet)
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(pause)
                     heart.longest = 0.0
                     status = await client.ask(case, directory / "body")
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(pause / 4)
                     held.append(heart.longest)
                 if case is not WARM_UP:
                     rows.append((case.name, status, min(held) * 1000))
