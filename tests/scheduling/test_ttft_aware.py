@@ -57,6 +57,7 @@ class Bench:
             "cache_block_size": 4,
         }
         self.now = 100.0
+        self.loop = FakeLoop()
         self.log = Log()
         self.choices: list[Choice] = []
         config = SchedulerConfig(**{**settings, **options})
@@ -68,7 +69,7 @@ class Bench:
             role=role,
             predictions=self.log,
             index=self.index,
-            later=FakeLoop().call_later if waits else None,  # whose time never comes
+            later=self.loop.call_later if waits else None,  # whose time comes with ``loop.advance``
         )
         policy = make_policy("ttft_aware", environment, config)
         assert isinstance(policy, TtftAwarePolicy)
@@ -263,6 +264,79 @@ class TestWaiting:
         for bench in (Bench(1, waits=True, ttft_feed_tokens=0), Bench(1)):
             bench.serve(text(1000, "z"), 1.0)
             assert not any(bench.send(text(1000, name)).hold(list) for name in "abc")
+
+
+class TestSlots:
+    """One instance of three slots, all of which are taken; a fourth request waits there for two seconds."""
+
+    def bench(self) -> tuple[Bench, list[Reservation[FakeCandidate]]]:
+        bench, decisions = Bench(1, waits=True, ttft_feed_tokens=10_000), []
+        bench.serve(text(1000, "z"), 1.0)
+        for name in "abc":
+            decisions.append(bench.send(text(100, name)))
+            bench.now += 0.1
+            decisions[-1].first_token()
+        decisions.append(bench.send(text(100, "d")))
+        bench.now += 2.0
+        bench.scores(text(100, "e"))  # whoever looks finds the first token late
+        bench.log.first_tokens.clear()
+        return bench, decisions
+
+    @pytest.mark.parametrize("is_read_first", [True, False])
+    def test_an_end_goes_before_a_first_token_of_the_same_step(self, is_read_first: bool) -> None:
+        bench, decisions = self.bench()
+        speed = bench.policy._fleet.tokens_per_sec
+        steps = [decisions[3].first_token, decisions[0].release]
+        for step in steps if is_read_first else reversed(steps):
+            step()
+        bench.loop.advance(0.002)
+        slots = bench.policy.backlog_of(bench.fleet[0].url).slots
+        assert (slots.limit, slots.decoding) == (3, 3)
+        assert bench.policy._fleet.tokens_per_sec == speed  # of which a wait for a slot tells nothing
+        assert len(bench.log.first_tokens) == 1
+
+    def test_a_limit_that_is_known_does_not_creep_up_by_first_tokens_that_are_read_before_ends(self) -> None:
+        bench, decisions = self.bench()
+        for at in range(5):
+            if at:
+                decisions.append(bench.send(text(100, "fghi"[at - 1])))
+                bench.now += 0.1
+            decisions[at + 3].first_token()
+            decisions[at].release()
+            bench.loop.advance(0.002)
+        assert bench.policy.backlog_of(bench.fleet[0].url).slots.limit == 3
+
+    @pytest.mark.parametrize("is_told", [True, False])
+    def test_a_first_token_is_heard_of_before_what_else_is_told_of_the_request(self, is_told: bool) -> None:
+        bench, decisions = self.bench()
+        decisions[3].first_token()
+        assert not bench.log.first_tokens
+        if is_told:
+            decisions[3].usage(100, 0)
+            assert len(bench.log.first_tokens) == 1
+        decisions[3].release()
+        assert len(bench.log.first_tokens) == 1
+        bench.loop.advance(1.0)
+        assert len(bench.log.first_tokens) == 1
+        assert bench.policy.backlog_of(bench.fleet[0].url).slots.decoding == 3
+
+    def test_what_one_shows_keeps_requests_from_others_that_are_as_full(self) -> None:
+        bench, kept = Bench(2, waits=True, ttft_feed_tokens=10_000), []
+        for number in (1, 2):
+            decision = bench.send(text(1000, "z"), to=number)
+            bench.now += 1.0
+            decision.first_token()
+            bench.now += 8.0  # that it decodes
+            decision.release()
+        for number, names in ((1, "abcd"), (2, "efgh")):
+            for name in names:
+                kept.append(bench.send(text(100, name), to=number))
+                bench.now += 0.1
+                kept[-1].first_token()
+        kept.append(bench.send(text(100, "i"), to=1))
+        assert bench.scores(text(10, "j"))[1] < 0.1
+        bench.now += 2.0
+        assert bench.scores(text(10, "j"))[1] > 0.1  # nobody has waited there
 
 
 class TestTies:

@@ -115,7 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def cancel(self) -> None:
         """Forget the listener and close at once, so that the instance stops working for nobody."""
-        self._listener, self._deliver = None, _nobody
+        self._listener, self._deliver, self._in_chunks = None, _nobody, False
         self.close()
 
     def close(self) -> None:
@@ -167,14 +167,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._owner.on_opened(self)
 
     def data_received(self, data: bytes) -> None:
-        listener = self._listener
-        if listener is None:  # an instance that speaks unasked is not to be trusted with a next request
-            self.close()
-            return
-        reader = self._reader
-        feed = reader.feed
+        listener, reader = self._listener, self._reader
         try:
             if self._in_chunks:  # most reads are of this kind
+                feed = reader.feed
                 feed(data)
                 if not reader.is_complete:
                     self.deadline = self._settings.stall_due
@@ -182,13 +178,16 @@ class UpstreamConnection(asyncio.Protocol):
                     deliver = self._deliver  # called by its name it would be looked for as a method, in vain
                     deliver(data)
                     return
+            elif listener is None:  # an instance that speaks unasked is not to be trusted with a next request
+                self.close()
+                return
             elif not reader.begun and self._receive_first(data, listener):
                 return
             else:
-                feed(data)
-            self._receive(data, listener)
+                reader.feed(data)
+            self._receive(data, listener)  # type: ignore[arg-type]  # while a body comes there is one
         except Exception as error:  # noqa: BLE001  whoever waits for the answer must hear of it
-            self._on_error(error, listener)
+            self._on_error(error, listener)  # type: ignore[arg-type]  # as above
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None:  # abandoned

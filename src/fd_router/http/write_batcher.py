@@ -44,18 +44,19 @@ class WriteBatcher:
     def flush(self) -> None:
         """Write what waits now: before a transport is closed, for one."""
         waiting = self._waiting
-        if waiting:
+        while waiting:
             rest = iter(waiting[:])
             waiting.clear()
             self.turn += 1
             try:
                 for transport, data in rest:
-                    if not transport.is_closing():  # it may have been closed since, and closed ones raise
-                        transport.write(data)
-            except Exception:  # a bug with one must not take the others' bytes with it
+                    transport.write(data)
+            except Exception:
                 waiting[:0] = rest
-                self._call_soon(self.flush)
-                raise
+                # One that was closed since raises, and is passed over: to ask each before would cost as much as to write.
+                if not transport.is_closing():  # type: ignore[possibly-undefined]  # only its ``write`` raises
+                    self._call_soon(self.flush)  # a bug with one must not take the others' bytes with it
+                    raise
 
 
 class Outlet:

@@ -82,3 +82,56 @@ def test_what_one_has_shown_holds_for_those_that_were_never_full() -> None:
     assert (one.limit, other.limit) == (5, 5)
     full(other, 7)
     assert (one.limit, other.limit) == (5, 7)
+
+
+def test_what_one_seems_to_show_holds_for_the_others_as_long_as_it_does() -> None:
+    fleet = SlotLimit()
+    one, other = SlotLimit(fleet), SlotLimit(fleet)
+    full(one, 5)
+    one.on_stall()
+    assert (one.limit, other.limit) == (5, 5)
+    assert not other.is_full
+    full(other, 5)
+    assert other.is_full
+    other.on_first_token()  # which was not late
+    assert (one.limit, other.limit) == (5, UNKNOWN)
+
+
+def test_one_that_is_full_with_few_says_nothing_of_the_others() -> None:
+    fleet = SlotLimit()
+    one, other = SlotLimit(fleet), SlotLimit(fleet)
+    full(one, 3)
+    one.on_stall()
+    assert (one.limit, other.limit) == (3, UNKNOWN)
+
+
+def test_one_that_waited_for_what_is_not_counted_here_makes_the_limit_one_more() -> None:
+    fleet = SlotLimit()
+    one, other = SlotLimit(fleet), SlotLimit(fleet)
+    full(one, 7)
+    one.on_stall()
+    one.on_first_token()
+    assert one.prefill_secs(0.5, PREFILL, 9.0) == -1.0  # another router's request has ended, perhaps
+    assert (one.limit, other.limit) == (8, 8)
+    one.on_first_token()
+    assert one.prefill_secs(PREFILL, PREFILL, 9.1) == PREFILL
+    assert (one.limit, other.limit) == (UNKNOWN, UNKNOWN)
+
+
+def test_one_that_waited_for_no_end_tells_the_speed_and_that_nobody_is_full() -> None:
+    fleet = SlotLimit()
+    one, other, full_with_less = SlotLimit(fleet), SlotLimit(fleet), SlotLimit(fleet)
+    full(one, 6)
+    one.on_stall()
+    one.on_end(2.0, 5.0)
+    one.on_first_token()
+    assert one.prefill_secs(4.0, PREFILL, 7.0) == 4.0  # 2 s after that end
+    assert (one.limit, other.limit) == (UNKNOWN, UNKNOWN)
+    one.on_stall()
+    full(full_with_less, 5)
+    full_with_less.on_stall()
+    for at in (7.5, 8.0):
+        one.on_end(2.0, at)
+    one.on_first_token()
+    assert one.prefill_secs(4.0, PREFILL, 10.0) == 4.0
+    assert (one.limit, other.limit) == (6, 5)  # one has had six

@@ -114,7 +114,7 @@ class TtftAwarePolicy(Policy):
         self._hold_queues: dict[str, HoldQueue] = {}  # by URL
         self._candidates: Sequence[Candidate] = ()  # all of whom have backlogs
         self._fleet = PrefillSpeed(float(options.prefill_tokens_per_sec))
-        self._published = self._fleet.tokens_per_sec  # what the columns were made with
+        self._published, self._published_limit = self._fleet.tokens_per_sec, self._slots.limit  # columns are made by
         self._ratio = TokenRatio()
         self._chosen: Scoring | None = None  # until the prompt is placed
         self._learning = environment.learning
@@ -215,6 +215,7 @@ class TtftAwarePolicy(Policy):
             busy = float(np.add.reduce(shares)) / len(waits)  # ``sum`` goes through Python
             weight = self._options.recompute_weight * busy * busy / speed
         self._wait_longer(waits, candidates, at, now)
+        self._look_at_slots()
         if columns.full:
             np.maximum(waits, columns.slot_wait[at], out=waits)
         scores = price * prompt.tokens
@@ -238,6 +239,13 @@ class TtftAwarePolicy(Policy):
         for place in ((late > 0.0) & (columns.noted[at] != due)).nonzero()[0].tolist():
             self._backlogs[candidates[place].url].on_late()
         waits += np.maximum(late, 0.0, out=late)
+
+    def _look_at_slots(self) -> None:
+        """What one has shown of its slots, or seems to, holds for all."""
+        if self._slots.limit != self._published_limit:
+            self._published_limit = self._slots.limit
+            for backlog in self._backlogs.values():
+                backlog.publish_slots()
 
     def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
         """Return the one of equals with the fewest running requests, then the emptiest cache, chosen longest ago."""
@@ -303,8 +311,15 @@ class TtftAwarePolicy(Policy):
     # what placements tell
 
     def on_first_token(self, placed: Placed) -> None:
-        """Learn the speed from the time that the prefill took, and the cache's size if no usage tells more."""
+        """Hear of it; where the ends of the same step of the engine say what it waited for, behind those."""
         now = self._clock()
+        if self._later is not None and placed.backlog.is_telling(now):
+            placed.wait(self._later(TOGETHER, placed.hear), now)
+        else:
+            self.heard(placed, now)
+
+    def heard(self, placed: Placed, now: float) -> None:
+        """Learn the speed from the time that the prefill took, and the cache's size if no usage tells more."""
         self._observe(placed, now)
         self._hold_queues[placed.url].feed(now)
 

@@ -159,6 +159,10 @@ class PrefillQueue:
             self._heard_tokens += tokens
         self._reckon(now)
 
+    def is_telling(self, now: float) -> bool:
+        """Whether a first token that comes now will show something of the slots."""
+        return now >= self.due or self.slots.is_full
+
     def first_token(self, pending: PromptWork, now: float) -> float:
         """A prompt is prefilled. Returns the seconds that took, waiting not included; below 0: that can't be told.
 
@@ -222,7 +226,7 @@ class PrefillQueue:
 
     def publish(self) -> None:
         """Write what a decision needs where it looks for it."""
-        columns, slot, limit, running = self._columns, self._slot, self.slots.limit, self.running
+        columns, slot, running = self._columns, self._slot, self.running
         pace, there = 1.0 / self.speed.tokens_per_sec, running + self.running_elsewhere
         columns.until[slot] = self.until
         columns.behind[slot] = self.behind
@@ -233,14 +237,19 @@ class PrefillQueue:
         columns.price[slot] = price = (there * INTERFERENCE + 1.0) * pace
         columns.step_price[slot] = price + self._next_step.held_up * (1.0 - INTERFERENCE) * pace
         columns.neighbours[slot] = there * columns.neighbour_secs
+        if columns.has_others:
+            columns.others[slot] = self.others / self.speed.tokens_per_sec
+            columns.others_running[slot] = self.running_elsewhere
+        self.publish_slots()
+
+    def publish_slots(self) -> None:
+        """Write how long a request will wait for a slot."""
+        columns, slot, limit, running = self._columns, self._slot, self.slots.limit, self.running
         is_full = running >= limit
         if is_full or self._is_full:
             columns.slot_wait[slot] = (running + 1.0 - limit) * (self.slots.residence / limit) if is_full else 0.0
             columns.full += is_full - self._is_full
             self._is_full = is_full
-        if columns.has_others:
-            columns.others[slot] = self.others / self.speed.tokens_per_sec
-            columns.others_running[slot] = self.running_elsewhere
 
     def _first(self) -> PromptWork:
         return next(iter(self._queue))

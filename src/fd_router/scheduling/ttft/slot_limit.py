@@ -29,15 +29,17 @@ class SlotLimit:
 
     An engine that has no slot, or no memory, for another request begins with it when one ends. So when a first token
     is late, the instance is taken to be full with those that decode: it has *stalled*. The next first token tells: one
-    that makes more of them decode refutes it; one that comes about a prefill's time after an end, with as many as
+    that makes more of them decode refutes it, but where that was late, too, it waited for an end that isn't heard of
+    here, and the instance is full with so many; one that comes about a prefill's time after an end, with as many as
     before, confirms it. What holds an instance back (``max_num_seqs``, KV memory, other routers' requests)
-    doesn't matter. ``fleet``: what others have shown holds for one that hasn't been full yet.
+    doesn't matter. ``fleet``: what others have shown, or seem to show now, holds for one that hasn't been full yet.
     """
 
     __slots__ = (
         "_before",
         "_confirmed",
         "_fleet",
+        "_has_passed",
         "_most",
         "_residence",
         "_stalled",
@@ -53,6 +55,7 @@ class SlotLimit:
         self._confirmed = UNKNOWN
         self._stalled = UNKNOWN
         self._most = 0  # that ever decoded at once
+        self._has_passed = False  # whether the first token that came last showed that a stall was none
         self._before = 0  # how many decoded before the last end
         self._residence = 0.0  # seconds from the first token to the end
         self._weight = 0.0
@@ -72,10 +75,26 @@ class SlotLimit:
             return self._residence
         return self._fleet.residence if self._fleet is not None else FIRST_GUESS
 
+    @property
+    def is_full(self) -> bool:
+        """Whether another first token would show that more can decode than was thought."""
+        return self.decoding >= self.limit
+
     def on_stall(self) -> None:
-        """A first token is late."""
+        """A first token is late. All others of the fleet will do alike: no reason to find that out one by one."""
         if self.decoding < self.limit:
             self._stalled = max(1, self.decoding)
+            if self._fleet is not None and self.decoding >= ENOUGH:
+                self._fleet.suspect(self.decoding)
+
+    def suspect(self, limit: float) -> None:
+        """One of the fleet seems to be full with so many."""
+        self._stalled = min(self._stalled, limit)
+
+    def suspect_no_more(self, limit: float) -> None:
+        """The one that seemed to be full with so many isn't. One that is with fewer still seems to be."""
+        if self._stalled >= limit:
+            self._stalled = UNKNOWN
 
     def confirm(self, limit: float) -> None:
         """It is the limit."""
@@ -84,12 +103,17 @@ class SlotLimit:
     def on_first_token(self) -> None:
         """One more decodes."""
         self.decoding += 1
-        self._most = max(self._most, self.decoding)
-        if self.decoding > self._stalled:
+        self._has_passed = self.decoding > self._stalled
+        self.pass_by(self.decoding)
+        if self._fleet is not None:
+            self._fleet.pass_by(self.decoding)
+
+    def pass_by(self, decoding: int) -> None:
+        """So many decode at once: what is less is no limit."""
+        self._most = max(self._most, decoding)
+        if decoding > self._stalled:
             self._stalled = UNKNOWN
-        self._confirmed = max(self._confirmed, self.decoding)
-        if self._fleet is not None and self.decoding > self._fleet.limit:
-            self._fleet.confirm(self.decoding)
+        self._confirmed = max(self._confirmed, decoding)
 
     def on_end(self, began: float, now: float) -> None:
         """One that decoded since ``began`` has ended."""
@@ -107,15 +131,27 @@ class SlotLimit:
         Below 0: it can't be told.
         """
         since = now - self.freed_at
-        if secs <= LATE * expected + GRACE or since >= secs or since > LATE * expected + GRACE:
+        if secs <= LATE * expected + GRACE:
+            return secs
+        if since >= secs or since > LATE * expected + GRACE:  # it didn't wait for a slot of those known here
+            if self._has_passed:  # but perhaps for another's
+                self.on_stall()
+                return -1.0
+            self._refute()
             return secs
         if self._before >= self.limit and self.decoding <= self._before:
             self.confirm(self._before)
             if self._fleet is not None and self._before >= ENOUGH:
                 self._fleet.confirm(self._before)
-            return since
+            return since if since > TOGETHER else -1.0  # in the same step: it was computed before
         self._stalled = self._before
         return -1.0
+
+    def _refute(self) -> None:
+        """Something else made it wait: what it seemed to show of the fleet doesn't hold either."""
+        if self._fleet is not None:
+            self._fleet.suspect_no_more(self._stalled)
+        self._stalled = UNKNOWN
 
     def count(self, residence: float) -> None:
         """A request decoded for so long."""
