@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import http.client
 import json
 import subprocess
@@ -26,6 +25,9 @@ import uvloop
 import yaml
 from processes import free_port, make_console
 from rich.table import Table
+from stall_heart import Heart, beating, running, settle_memory
+from stalls_of_bus import rows_of_bus
+from stalls_of_sources import rows_of_sources
 
 from fd_router.admission.keys import hash_key
 from fd_router.app.router import Router
@@ -33,7 +35,6 @@ from fd_router.config.loading import load
 from fd_router.telemetry.logging.factory import open_log
 
 LIMIT_MS = 50.0
-BEAT_SECS = 0.001
 
 INSTANCE = """
 import asyncio, sys
@@ -113,22 +114,6 @@ class Case:
 
 
 WARM_UP = Case("warm-up", "GET", "/health")
-
-
-class Heart:
-    """Beats on the loop, and keeps the longest pause between two beats."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._last = time.process_time()
-        self.longest = 0.0
-        self._beat()
-
-    def _beat(self) -> None:
-        now = time.process_time()
-        self.longest = max(self.longest, now - self._last)
-        self._last = now
-        self._loop.call_later(BEAT_SECS, self._beat)
 
 
 def cases(scale: float) -> list[Case]:
@@ -255,6 +240,9 @@ def main() -> int:
         rows = uvloop.run(_measure(arguments, Path(directory), port, splitwise=False))
         rows += uvloop.run(_measure_start(arguments, Path(directory), port))
         rows += uvloop.run(_measure(arguments, Path(directory), port, splitwise=True))
+        scale = 0.01 if arguments.smoke else 1.0
+        rows += uvloop.run(rows_of_sources(arguments.only, arguments.rounds, scale, port, Path(directory)))
+        rows += uvloop.run(rows_of_bus(arguments.only, arguments.rounds, scale, Path(directory)))
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for heading in ("request", "status", "loop held, ms"):
         table.add_column(heading, justify="left" if heading == "request" else "right")
@@ -287,7 +275,7 @@ def _program(text: str, port: int) -> Iterator[int]:
 async def _measure(
     arguments: argparse.Namespace, directory: Path, instance_port: int, *, splitwise: bool
 ) -> list[tuple[str, int, float]]:
-    port, scale = free_port(), 0.01 if arguments.smoke else 1.0
+    port, scale, pause = free_port(), *((0.01, 0.01) if arguments.smoke else (1.0, 0.2))
     roles = ("prefill", "decode") if splitwise else ("mixed", "mixed")
     fleet = Fleet(directory / "register.yaml", instance_port, roles)
     fleet.name(arguments.instances)
@@ -313,9 +301,7 @@ async def _measure(
         log = open_log(**{name: getattr(loaded.config.log, name) for name in loaded.config.log.__struct_fields__})
         router = Router(loaded.config, log, read)
         await router.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 0, 500)  # as ``app.process`` does
+        settle_memory()
         try:
             await asyncio.to_thread(_wait_until_healthy, port, arguments.instances)
             heart = Heart(asyncio.get_running_loop())
@@ -327,10 +313,10 @@ async def _measure(
                 for _ in range(arguments.rounds):
                     if case.prepare is not None:
                         case.prepare(fleet)
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(pause)
                     heart.longest = 0.0
                     status = await client.ask(case, directory / "body")
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(pause / 4)
                     held.append(heart.longest)
                 if case is not WARM_UP:
                     rows.append((case.name, status, min(held) * 1000))
@@ -353,32 +339,11 @@ async def _measure_start(arguments: argparse.Namespace, directory: Path, port: i
     for _ in range(arguments.rounds):
         (directory / "known.json").write_text(json.dumps({"instances": entries}))
         sections = {"manager": {"state-path": str(directory / "known.json"), "health-check-interval-secs": 3600}}
-        async with _running(directory, sections) as heart:
-            held.append(heart.longest)
+        with beating() as heart:
+            async with running(directory, sections):
+                await asyncio.sleep(0.05)
+                held.append(heart.longest)
     return [(name, 0, min(held) * 1000)]
-
-
-@asynccontextmanager
-async def _running(directory: Path, sections: dict[str, dict[str, object]]) -> AsyncIterator[Heart]:
-    """Run a router with these options in this process; gives the heart that beat while it started."""
-    port = free_port()
-    log_options = {"output": "file", "path": str(directory / "router.log"), "level": "error"}
-    path = directory / "other.yaml"
-    path.write_text(yaml.safe_dump({"server": {"host": "127.0.0.1", "port": port}, "log": log_options, **sections}))
-    loaded = load(str(path), {}, {})
-    log = open_log(**{name: getattr(loaded.config.log, name) for name in loaded.config.log.__struct_fields__})
-    router = Router(loaded.config, log)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 0, 500)
-    heart = Heart(asyncio.get_running_loop())
-    try:
-        await router.start()
-        await asyncio.sleep(0.05)
-        yield heart
-    finally:
-        await router.stop()
-        log.close()
 
 
 class Client:

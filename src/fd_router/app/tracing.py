@@ -43,7 +43,10 @@ def build_tracing(runtime: Runtime) -> Tracing:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "opentelemetry":
             raise
-        raise ConfigError(f"{OPTION} needs OpenTelemetry's SDK: pip install 'fd-router[otel]'") from None
+        raise ConfigError(
+            f"{OPTION} needs OpenTelemetry's SDK and exporter: pip install 'opentelemetry-sdk>=1.27' "
+            "'opentelemetry-exporter-otlp-proto-http>=1.27' (in a clone: pip install '.[otel]')"
+        ) from None
     sink = spans.SpanSink(options.traces_endpoint, runtime.live.current.server.name, runtime.clock)
     metrics, log = runtime.telemetry.metrics, runtime.log
     guarded = GuardedSink(

@@ -180,7 +180,8 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
         Option(
             help="Whether instances that publish the events of their KV caches (vLLM, SGLang) are listened to, so that "
             "what they hold is known and not guessed. auto: where there is a tokenizer, by which prompts are compared "
-            "with it, and the package pyzmq; on: wherever they publish.",
+            "with it, and the package pyzmq; on: wherever they publish. Needs one more package: pip install "
+            "'pyzmq>=25'.",
             choices=("auto", "on", "off"),
         ),
     ] = "auto"

@@ -17,7 +17,8 @@ class StateConfig(msgspec.Struct, frozen=True):
         Option(
             help="The Redis or Valkey server by which routers of one fleet keep in step "
             "([replicas.md](replicas.md)): `redis://10.0.0.9:6379`, `rediss://` with TLS, `unix:///run/redis.sock`. "
-            "Of sentinels and of a cluster's nodes several, by commas. None: this router knows of itself alone.",
+            "Of sentinels and of a cluster's nodes several, by commas. None: this router knows of itself alone. "
+            "Needs one more package: pip install 'redis[hiredis]>=5.1'.",
             pattern=r"((redis|rediss)://[^\s]+|unix:///?[^\s]+)?",
             form="a URL beginning with redis://, rediss:// or unix://",
             secret=True,

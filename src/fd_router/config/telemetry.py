@@ -24,8 +24,9 @@ class TelemetryConfig(msgspec.Struct, frozen=True):
     traces_endpoint: Annotated[
         str,
         Option(
-            help="Where spans of requests are sent (OpenTelemetry, OTLP by HTTP); needs the extra `otel`. None: no "
-            "request is traced. Example: http://collector:4318/v1/traces",
+            help="Where spans of requests are sent (OpenTelemetry, OTLP by HTTP). None: no request is traced. Example: "
+            "http://collector:4318/v1/traces. Needs two more packages: pip install 'opentelemetry-sdk>=1.27' "
+            "'opentelemetry-exporter-otlp-proto-http>=1.27'.",
             pattern=r"(https?://[!-~]+)?",
             form="a URL such as http://collector:4318/v1/traces",
         ),

@@ -39,7 +39,7 @@ _TOLD_ONLY = (
 """Keys that are shown only where they were told: FastDeploy's program knows none of them."""
 
 
-class Registration(msgspec.Struct, frozen=True, kw_only=True):
+class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One instance's valid registration. Ports are ints, 0 meaning not told; ids and RDMA ports stay strings."""
 
     role: Role

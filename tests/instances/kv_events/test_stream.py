@@ -14,26 +14,30 @@ from fd_router.instances.kv_events.stream import CHECK_SECS, REPLAY_SECS, EventS
 
 
 class Engine:
-    """Publishes numbered batches, each with one number that is never told twice, and keeps the last ``kept``."""
+    """Publishes numbered batches, each with numbers that are never told twice, and keeps the last ``kept``."""
 
     def __init__(self, kept: int = 1000) -> None:
         self.kept = kept
+        self.many = 1  # numbers, an event each, in a batch
         self.time = 0.0
         self.told: list[int] = []  # since it began
+        self.batches = 0
         self.buffer: list[tuple[int, bytes]] = []
         self.last = 0
 
     def publish(self) -> tuple[int, bytes]:
         self.time += 1
-        self.last += 1
-        payload = msgspec.msgpack.encode([self.time, [{"type": "BlockRemoved", "block_hashes": [self.last]}], 0])
-        batch = (len(self.told), payload)
-        self.told.append(self.last)
+        numbers = range(self.last + 1, self.last + 1 + self.many)
+        self.last += self.many
+        events = [{"type": "BlockRemoved", "block_hashes": [number]} for number in numbers]
+        batch = (self.batches, msgspec.msgpack.encode([self.time, events, 0]))
+        self.batches += 1
+        self.told += numbers
         self.buffer = [*self.buffer, batch][-self.kept :]
         return batch
 
     def restart(self) -> None:
-        self.told, self.buffer = [], []
+        self.told, self.buffer, self.batches = [], [], 0
 
 
 class Cache:
@@ -41,7 +45,7 @@ class Cache:
         self.seen: list[int] = []
         self.is_whole = False
 
-    def apply(self, events: Sequence[KvEvent], unknown: int = 0) -> None:
+    def apply(self, events: Sequence[KvEvent], unknown: int = 0, *, goes_on: bool = False) -> None:
         for event in events:
             assert isinstance(event, BlockRemoved)
             self.seen += [int(block) for block in event.block_hashes]
@@ -56,6 +60,7 @@ class Cache:
 class Rig:
     def __init__(self, kept: int = 1000, *, replays: bool = True) -> None:
         self.now = 0.0
+        self.heeds = True  # ``is_amid``, as whoever receives batches does
         self.engine, self.cache = Engine(kept), Cache()
         self.asked: list[int] = []
         self.stream = EventStream(self.cache, self.asked.append if replays else None)
@@ -70,6 +75,8 @@ class Rig:
             for number, payload in self.engine.buffer:
                 if number >= first:
                     self.stream.on_replayed(number, payload, self.now)
+                    while self.heeds and self.stream.is_amid:
+                        self.stream.catch_up(self.now)
             self.stream.on_replay_end(self.now)
         raise AssertionError("it asks for ever")
 
@@ -77,6 +84,13 @@ class Rig:
         batch = self.engine.publish()
         if arrives:
             self.stream.on_batch(*batch, self.now)
+
+    def catch_up(self) -> None:
+        for _ in range(10_000):
+            if not self.stream.has_more:
+                return
+            self.stream.catch_up(self.now)
+        raise AssertionError("there is always more")
 
     def wait(self, secs: float) -> None:
         self.now += secs
@@ -112,7 +126,8 @@ def test_a_gap_is_replayed_and_what_comes_meanwhile_waits() -> None:
 
 def test_what_waited_is_taken_in_slices_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of batches may have come while others were replayed."""
-    monkeypatch.setattr("fd_router.instances.kv_events.stream.AT_ONCE", 1)
+    one_batch = len(Engine().publish()[1])
+    monkeypatch.setattr("fd_router.instances.kv_events.stream.AT_ONCE", one_batch)
     rig = Rig()
     rig.answer()
     rig.publish()
@@ -133,6 +148,80 @@ def test_what_waited_is_taken_in_slices_and_in_order(monkeypatch: pytest.MonkeyP
     assert rig.stream.counts["lost"] == 0
     rig.publish()
     assert rig.cache.seen == rig.engine.told
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """Whose engine tells three events in a batch, each of which is a piece of its own."""
+    monkeypatch.setattr("fd_router.instances.kv_events.stream.AT_ONCE", 50)
+    rig = Rig()
+    rig.engine.many = 3
+    rig.answer()
+    return rig
+
+
+def test_a_large_batch_is_taken_in_pieces_and_what_comes_meanwhile_waits(large: Rig) -> None:
+    large.publish()
+    assert (large.cache.seen, large.stream.has_more, large.stream.is_amid) == ([], True, True)
+    large.publish()
+    for seen in ([1], [1, 2], [1, 2, 3]):
+        large.stream.catch_up(large.now)
+        assert large.cache.seen == seen
+    large.catch_up()
+    assert large.cache.seen == large.engine.told
+    assert not large.stream.is_amid
+
+
+def test_a_gap_behind_a_large_batch_is_seen_when_that_is_taken(large: Rig) -> None:
+    large.publish()
+    large.publish(arrives=False)
+    large.publish()
+    assert not large.stream.is_asking
+    large.catch_up()
+    assert (large.cache.seen, large.stream.is_asking) == ([1, 2, 3], True)
+    large.answer()
+    large.catch_up()
+    assert (large.cache.seen, large.stream.counts["lost"]) == (large.engine.told, 0)
+
+
+def test_nothing_is_asked_for_amid_a_large_batch(large: Rig) -> None:
+    large.publish()
+    large.wait(CHECK_SECS + 0.1)
+    assert not large.stream.is_asking
+    large.catch_up()
+    large.wait(0.0)
+    assert large.stream.is_asking
+
+
+def test_the_rest_of_a_large_batch_goes_with_the_engine_that_told_it(large: Rig) -> None:
+    large.publish()
+    large.engine.restart()
+    large.stream.begin(large.now)
+    large.publish()
+    assert (large.cache.seen, large.stream.has_more) == ([], False)
+    large.answer()
+    large.catch_up()
+    assert (large.cache.seen, large.cache.is_whole) == ([4, 5, 6], True)
+
+
+def test_replayed_batches_are_in_order_also_for_who_does_not_heed_that_one_is_large(large: Rig) -> None:
+    large.heeds = False
+    large.publish(arrives=False)
+    large.publish(arrives=False)
+    large.publish()
+    large.answer()
+    large.catch_up()
+    assert large.cache.seen == large.engine.told
+
+
+def test_events_that_are_none_are_counted_once(large: Rig) -> None:
+    unknown: list[int] = []
+    apply = large.cache.apply
+    large.cache.apply = lambda events, more=0, **_: (unknown.append(more), apply(events))  # type: ignore[method-assign]
+    payload = msgspec.msgpack.encode([1.0, [None, {"type": "Other"}] * 20, 0])
+    large.stream.on_batch(0, payload, large.now)
+    large.catch_up()
+    assert (sum(unknown), len(unknown) > 1, large.stream.counts["broken"]) == (40, True, 0)
 
 
 def test_what_the_engine_keeps_no_more_is_lost() -> None:
@@ -198,6 +287,18 @@ def test_a_restart_shows_though_its_numbers_have_caught_up() -> None:
     assert (rig.cache.seen, rig.cache.is_whole) == ([3, 4, 5, 6, 7], True)
 
 
+def test_one_that_keeps_nothing_of_what_is_known_may_be_another() -> None:
+    rig = Rig(kept=1)
+    rig.answer()
+    rig.publish()
+    rig.engine.restart()
+    rig.wait(CHECK_SECS + 0.1)
+    rig.publish()
+    rig.publish()  # whose number is the next one of the engine before
+    rig.answer()
+    assert (rig.cache.seen, rig.cache.is_whole) == ([3], False)
+
+
 def test_the_last_batch_is_missed_too() -> None:
     rig = Rig()
     rig.answer()
@@ -230,26 +331,46 @@ def test_what_can_not_be_read_is_a_gap() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.sampled_from(["publish"] * 6 + ["lose"] * 2 + ["restart", "answer", "look"]), max_size=60),
+    st.lists(st.sampled_from(["publish"] * 6 + ["lose"] * 2 + ["restart", "answer", "look", "go on"]), max_size=60),
     st.integers(1, 8) | st.just(1000),
+    st.sampled_from([1, 150, 100_000]),
+    st.booleans(),
 )
-def test_whatever_happens_what_is_seen_is_the_end_of_what_was_told(steps: list[str], kept: int) -> None:
-    rig = Rig(kept)
+def test_whatever_happens_what_is_seen_is_the_end_of_what_was_told(
+    steps: list[str], kept: int, at_once: int, heeds: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fd_router.instances.kv_events.stream.AT_ONCE", at_once)
+        rig = Rig(kept)
+        rig.heeds, rig.engine.many = heeds, 3
+        _whatever_happens(rig, steps)
+    told, seen = rig.engine.told, rig.cache.seen
+    assert seen == told[len(told) - len(seen) :]
+    assert len(seen) % 3 == 0
+    assert not rig.cache.is_whole or seen == told
+    assert kept < 1000 or rig.cache.is_whole
+
+
+def _whatever_happens(rig: Rig, steps: list[str]) -> None:
     for step in steps:
         if step in ("publish", "lose"):
             rig.publish(arrives=step == "publish")
         elif step == "restart":
             rig.answer()  # two of them before an answer can't be told apart, but take longer
+            rig.catch_up()
+            rig.answer()
             rig.engine.restart()
+            rig.wait(CHECK_SECS + 0.1)  # else it might tell a batch with just the number that is expected
         elif step == "answer":
             rig.answer()
+        elif step == "go on":
+            rig.stream.catch_up(rig.now)
         else:
             rig.wait(CHECK_SECS + 0.1)
-    for _ in range(2):
+    for _ in range(3):
+        rig.answer()
+        rig.catch_up()
         rig.answer()
         rig.wait(700)
     rig.answer()
-    told, seen = rig.engine.told, rig.cache.seen
-    assert seen == told[len(told) - len(seen) :]
-    assert not rig.cache.is_whole or seen == told
-    assert kept < 1000 or rig.cache.is_whole
+    rig.catch_up()

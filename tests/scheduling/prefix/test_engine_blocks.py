@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from fd_router.engines.kv_event_batches import KvEventDecoder
 from fd_router.engines.kv_events import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
 from fd_router.scheduling.prefix.block_hashes import odd_numbers
 from fd_router.scheduling.prefix.chain_hashes import FACTOR, MASK, ChainHasher
-from fd_router.scheduling.prefix.engine_blocks import EngineBlocks, Held
+from fd_router.scheduling.prefix.engine_blocks import EngineBlocks, EngineCache, Held
 
 SIZE = 2
 TOKENS = st.lists(st.integers(0, 2), min_size=SIZE, max_size=5 * SIZE)
@@ -96,17 +99,18 @@ class Model:
 
 
 class Fleet:
-    """Caches that are told of what happens to their models."""
+    """Caches that are told of what happens to their models, in pieces of ``at_once`` bytes."""
 
-    def __init__(self, prompts: list[list[int]]) -> None:
+    def __init__(self, prompts: list[list[int]], at_once: int) -> None:
         self.names = ["a", "b", "c"]
         self.prompts = prompts
+        self.at_once = at_once
         self.blocks, self.models = make(*self.names), {each: Model() for each in self.names}
 
     def store(self, draw: Any, which: str) -> None:
         model, tokens = self.models[which], draw(st.sampled_from(self.prompts))
         first = draw(st.integers(0, model.depth(tokens)))
-        self.blocks.cache(which).apply([stored(tokens, first)])
+        self._tell(which, stored(tokens, first))
         for at in range(first + 1, len(tokens) // SIZE + 1):
             model.copies[name(tokens, at)] = model.copies.get(name(tokens, at), 0) + 1
 
@@ -116,20 +120,32 @@ class Fleet:
             block = draw(st.sampled_from(sorted(copies)))
             longer = [each for each in copies if each.startswith(block)]  # an end goes before what it follows on
             block = max(longer, key=len)
-            self.blocks.cache(which).apply([BlockRemoved([block])])
+            self._tell(which, BlockRemoved([block]))
             copies[block] -= 1
             if not copies[block]:
                 del copies[block]
 
     def clear(self, draw: Any, which: str) -> None:
-        self.blocks.cache(which).apply([AllBlocksCleared()])
+        self._tell(which, AllBlocksCleared())
         self.models[which].copies.clear()
+
+    def _tell(self, which: str, event: KvEvent) -> None:
+        tell(self.blocks.cache(which), [event], self.at_once)
+
+
+def tell(cache: EngineCache, events: Sequence[KvEvent | None], at_once: int) -> None:
+    """Let ``cache`` take in what an engine sends, a batch in pieces of ``at_once`` bytes."""
+    batch = KvEventDecoder(at_once).decode(msgspec.msgpack.encode([1.0, events]))
+    cache.apply(batch.events, batch.unknown)
+    while batch.pieces is not None and not batch.pieces.are_taken:
+        piece = batch.pieces.take()
+        cache.apply(piece.events, piece.unknown, goes_on=piece.goes_on)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_what_is_held_is_what_the_engine_holds(data: st.DataObject) -> None:
-    fleet = Fleet(data.draw(st.lists(TOKENS, min_size=1, max_size=4)))
+@given(st.data(), st.sampled_from([1, 60, 100_000]))
+def test_what_is_held_is_what_the_engine_holds(data: st.DataObject, at_once: int) -> None:
+    fleet = Fleet(data.draw(st.lists(TOKENS, min_size=1, max_size=4)), at_once)
     steps = st.sampled_from([fleet.store, fleet.store, fleet.store, fleet.remove, fleet.remove, fleet.clear])
     for step, which in data.draw(st.lists(st.tuples(steps, st.sampled_from(fleet.names)), max_size=25)):
         step(data.draw, which)
@@ -161,6 +177,49 @@ def test_how_events_are_cut_into_batches_makes_no_difference(tokens: list[int], 
     assert held(together, tokens) == held(apart, tokens)
     one, other = together.cache("a"), apart.cache("a")
     assert (one.counts, one.orphans, one.size) == (other.counts, other.orphans, other.size)
+
+
+@given(TOKENS, st.data(), st.integers(400, 1200))
+def test_how_a_batch_is_cut_into_pieces_makes_no_difference(
+    tokens: list[int], data: st.DataObject, at_once: int
+) -> None:
+    depth = len(tokens) // SIZE
+    kept, places = st.integers(0, depth - 1), st.sampled_from([("GPU", 0), ("CPU", 0), (None, None), ("GPU", 1)])
+    blocks = st.lists(st.integers(1, depth), min_size=1, max_size=3).map(lambda at: [name(tokens, each) for each in at])
+    keys = st.sampled_from([None, [None] * depth, [[]] * depth, [["image", 3]] * depth])
+    other_size = BlockStored([b"other"], None, tokens[:1], 1)
+    events: list[KvEvent] = []
+    for kind in data.draw(st.lists(st.sampled_from("ssrrrcuo"), max_size=20)):
+        medium, group = data.draw(places)
+        if kind == "s":
+            first = data.draw(kept)
+            extra = data.draw(keys)
+            events.append(stored(tokens, first, medium=medium, group_idx=group, extra_keys=extra and extra[first:]))
+        elif kind == "r":
+            events.append(BlockRemoved(data.draw(blocks), medium, group))
+        else:
+            useless = stored(tokens, group_idx=1, kv_cache_spec_kind="mamba")
+            events.append({"c": AllBlocksCleared(), "u": useless, "o": other_size}[kind])
+    together, in_pieces = make("a"), make("a")
+    for fleet in (together, in_pieces):
+        fleet.cache("a").apply([stored(tokens)])
+    together.cache("a").apply(copied(events))
+    tell(in_pieces.cache("a"), [*events, None], at_once)
+    for size in (SIZE, 1):
+        assert held(together, tokens, size=size) == held(in_pieces, tokens, size=size)
+    one, other = together.cache("a"), in_pieces.cache("a")
+    assert (one.orphans, one.size, one.block_size) == (other.orphans, other.size, other.block_size)
+    assert one.counts | {"unknown": 1} == other.counts
+
+
+def test_many_blocks_are_taken_in_at_once_however_few_events_tell_of_them() -> None:
+    blocks = make("a")
+    for at in range(3):
+        cache, numbers = blocks.cache("a"), range(at * 6000, (at + 1) * 6000)
+        cache.apply([BlockStored([*numbers], None, [*numbers], 1)])
+    assert cache.size == 12_000  # the rest comes with the next ones
+    cache.apply([BlockRemoved([*range(6000)])])
+    assert cache.size == 12_000
 
 
 def copied(events: list[KvEvent]) -> list[KvEvent]:

@@ -13,7 +13,7 @@ from fd_router.admin.top.feed import FeedReader
 from fd_router.cli.commands.remote import client_of, remote
 from fd_router.errors import ConfigError
 
-MISSING = "fd-router top needs textual: pip install 'fd-router[tui]'"
+MISSING = "fd-router top needs the package textual: pip install 'textual>=1.0' (in a clone: pip install '.[tui]')"
 
 
 @click.command("top")
@@ -22,7 +22,8 @@ def command(**values: Any) -> int:
     """Watch a running router's instances, traffic and failures in the terminal.
 
     Follows the router's dashboard (server.dashboard), so it shows what that shows: decisions and failures with the
-    admin token. Needs 80 columns and 24 lines, and the extra 'tui'. q ends it; d drains, r removes the chosen instance.
+    admin token. q ends it; d drains, r removes the chosen instance. Needs 80 columns and 24 lines, and one more
+    package: pip install 'textual>=1.0' (in a clone: pip install '.[tui]').
     """
     client = client_of(**values)
     if not sys.stdout.isatty():

@@ -83,7 +83,7 @@ class MockOptions(msgspec.Struct, frozen=True):
         int,
         Option(
             help="Publish KV events at this port over ZeroMQ, as vLLM and SGLang do, and replay them at the next one; "
-            "needs the package pyzmq. 0: don't.",
+            "0: don't. Needs one more package: pip install 'pyzmq>=25'.",
             minimum=0,
             maximum=65534,
         ),

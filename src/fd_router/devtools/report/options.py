@@ -32,7 +32,13 @@ class RunOptions(msgspec.Struct, frozen=True):
     tpot_limit_ms: Annotated[
         float, Option(help="… and each further token takes no more than this on average; 0: any.", unit="ms", minimum=0)
     ] = 0.0
-    out: Annotated[str, Option(help="Directory for results.json, and for the plot as plot.png and plot.html.")] = ""
+    out: Annotated[
+        str,
+        Option(
+            help="Directory for results.json, and for the plot as plot.png and plot.html, which need one more package: "
+            "pip install 'matplotlib>=3.9'."
+        ),
+    ] = ""
     json: Annotated[bool, Option(help="Print the results as JSON instead of a table.")] = False
 
     @property

@@ -93,6 +93,8 @@ class Subscription:
     def _on_replayed(self, number: bytes, payload: bytes, now: float) -> None:
         if number != END:
             self.stream.on_replayed(int.from_bytes(number, "big"), payload, now)
+            if self.stream.is_amid:
+                self._sockets.unfinished.append(self.stream)
             return
         self._hang_up()
         self.stream.on_replay_end(now)
@@ -102,6 +104,8 @@ class Subscription:
         self._hang_up()
         self._sockets.shut(self._events)
         self._sockets.subscriptions.remove(self)
+        if self.stream in self._sockets.unfinished:
+            self._sockets.unfinished.remove(self.stream)
 
     def __repr__(self) -> str:
         return f"<Subscription {self._place(self._source.port)} {self.stream!r}>"
@@ -115,12 +119,14 @@ class Sockets:
 
         self.zmq: Any = zmq
         self.subscriptions: list[Subscription] = []
+        self.unfinished: list[EventStream] = []  # of which no further replayed batch can be taken yet
         self._clock = clock
         self._on_looked = on_looked
         self._context = zmq.Context()
         self._context.max_sockets = self._context.get(zmq.SOCKET_LIMIT)  # 1023 else: 500 ranks and their replays
         self._poller: Any = zmq.Poller()
         self._takers: dict[Any, Take] = {}  # by socket
+        self._ready: list[Any] = []  # those that had a message and haven't had their turn, the next one last
         self._timer = self._later(INTERVAL_SECS)
 
     def open(self, kind: int, place: str, take: Take) -> Any:
@@ -166,26 +172,48 @@ class Sockets:
             self._timer = self._later(AGAIN_SECS if has_more else INTERVAL_SECS + MORE_SECS * len(self._takers))
 
     def _take_what_came(self) -> bool:
-        """Take a message of each socket by turns, or as many as there is time for. Returns whether there are more."""
-        clock, poll = self._clock, self._poller.poll
-        now = clock()
-        limit, has_more = now + AT_ONCE_SECS, True
-        while has_more and clock() < limit:
-            ready = poll(0)
-            has_more = bool(ready)
-            for socket, _ in ready:
-                self._receive(socket, now)
+        """Take as much as there is time for. Returns whether there is more."""
+        now = self._clock()
+        limit = now + AT_ONCE_SECS
+        has_more = self._finish(now, limit) or self._receive_some(now, limit)
+        has_more = self._catch_up(now, limit) or has_more
+        self._on_looked()
+        return has_more
+
+    def _finish(self, now: float, limit: float) -> bool:
+        """Go on with large batches that were replayed. Returns whether there is more of them."""
+        while self.unfinished and self._clock() < limit:
+            if self.unfinished[-1].is_amid:
+                self.unfinished[-1].catch_up(now)
+            else:
+                self.unfinished.pop()
+        return bool(self.unfinished)
+
+    def _receive_some(self, now: float, limit: float) -> bool:
+        """Take a message of each socket by turns. Returns whether there may be more."""
+        clock, ready = self._clock, self._ready
+        while clock() < limit and not self.unfinished:
+            if not ready:
+                ready += [socket for socket, _ in reversed(self._poller.poll(0))]
+                if not ready:
+                    return False
+            self._receive(ready.pop(), now)
+        return True
+
+    def _catch_up(self, now: float, limit: float) -> bool:
+        """Look at the time of all streams, and go on with those that are behind. Returns whether some still are."""
         behind = []
         for subscription in self.subscriptions:
             subscription.stream.tick(now)
             if subscription.stream.has_more:
                 behind.append(subscription.stream)
-        while behind and clock() < limit:
+        while behind:  # of one at least: else those that are busy would leave no time for it
             behind[-1].catch_up(now)
             if not behind[-1].has_more:
                 behind.pop()
-        self._on_looked()
-        return has_more or bool(behind)
+            if self._clock() >= limit:
+                break
+        return bool(behind)
 
     def _receive(self, socket: Any, now: float) -> None:
         """Take a message of three frames: something, a number, a payload.

@@ -6,6 +6,8 @@ began anew numbers from 0 again; a number that came before is an echo if its bat
 
 When nothing has come for a while the last batch is asked for: an engine that has it has told all, one that began anew
 doesn't.
+
+A large batch is taken in pieces, of which each comes when its turn is (``catch_up``); what comes meanwhile waits.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from fd_router.engines.kv_events import KvEvent, KvEventBatch, KvEventDecoder
+from fd_router.engines.kv_event_batches import EventPieces, KvEventBatch, KvEventDecoder
+from fd_router.engines.kv_events import KvEvent
 
 CHECK_SECS: Final = 3.0
 """After so long without a batch the engine is asked whether there was one; and as often again."""
@@ -31,7 +34,7 @@ WAITING: Final = 20_000
 
 
 AT_ONCE: Final = 128 * 1024
-"""Bytes of what waited that are taken in one go, some 3 ms: after a gap there may be thousands of batches."""
+"""Bytes that are taken in one go, some 3 ms: after a gap there may be thousands of batches, or one may be as large."""
 
 NOTHING: Final = -1
 
@@ -42,8 +45,8 @@ _Numbered = tuple[int, KvEventBatch, int]
 class Cache(Protocol):
     """Takes in what the engine tells; see ``scheduling.prefix.engine_blocks``."""
 
-    def apply(self, events: Sequence[KvEvent], unknown: int = 0) -> None:
-        """Take in what happened."""
+    def apply(self, events: Sequence[KvEvent], unknown: int = 0, *, goes_on: bool = False) -> None:
+        """Take in what happened; ``goes_on``: more of what happened at once, some of which was stored before."""
 
     def forget(self) -> None:
         """Nothing is known any more."""
@@ -57,13 +60,13 @@ class EventStream:
 
     __slots__ = (
         "_again_at", "_ask", "_asked", "_asked_at", "_cache", "_decode", "_expected", "_heard_at", "_is_anew",
-        "_is_behind", "_is_known", "_is_other", "_last_time", "_may_ask", "_patience", "_waiting", "counts",
+        "_is_behind", "_is_known", "_is_other", "_last_time", "_may_ask", "_patience", "_pieces", "_waiting", "counts",
     )  # fmt: skip
 
     def __init__(self, cache: Cache, ask: Callable[[int], None] | None) -> None:
         self._cache = cache
         self._ask = ask
-        self._decode = KvEventDecoder().decode
+        self._decode = KvEventDecoder(AT_ONCE).decode
         self._expected = 0  # the number of the next batch
         self._last_time = 0.0  # of the last batch, by the engine's clock
         self._asked = NOTHING  # which batch was the next one when batches were asked for
@@ -75,6 +78,7 @@ class EventStream:
         self._again_at = math.inf  # when it is asked for that again
         self._patience = CHECK_SECS
         self._heard_at = 0.0
+        self._pieces: EventPieces | None = None  # of the last batch, those that weren't taken yet
         self._waiting: deque[_Numbered] = deque(maxlen=WAITING)
         self._may_ask = False  # whether a gap in what waited is another one than was asked for
         self.counts = {"replayed": 0, "lost": 0, "restarted": 0, "broken": 0}  # gaps by what became of them
@@ -82,7 +86,7 @@ class EventStream:
     def begin(self, now: float) -> None:
         """The engine is listened to from now on: ask for all that it told before."""
         self._heard_at = now
-        self._cache.forget()
+        self._forget()
         if self._ask is not None:
             self._request(now)
 
@@ -90,6 +94,11 @@ class EventStream:
     def is_asking(self) -> bool:
         """Whether an answer is awaited."""
         return self._asked != NOTHING
+
+    @property
+    def is_amid(self) -> bool:
+        """Whether there are pieces left of a batch; until they are taken nothing that was asked for can be."""
+        return self._pieces is not None
 
     def on_batch(self, number: int, payload: bytes, now: float) -> None:
         """Take a batch as it is published."""
@@ -100,8 +109,12 @@ class EventStream:
         numbered = (number, batch, len(payload))
         if self.is_asking or self._waiting:
             self._waiting.append(numbered)
+            return
+        self._may_ask = True
+        if self._pieces is not None:
+            self._waiting.append(numbered)
         else:
-            self._take(numbered, now, may_ask=True)
+            self._take(numbered, now)
 
     def on_replayed(self, number: int, payload: bytes, now: float) -> None:
         """Take a batch that was asked for."""
@@ -114,11 +127,11 @@ class EventStream:
         if self._is_anew:
             self._is_anew = self._is_behind = False
             self._expected, self._last_time = 0, 0.0
-            self._cache.forget()
+            self._forget()
         if number >= self._expected:
-            self._is_known = True
-            if number > self._expected:
+            if number > self._expected or (self._expected and not self._is_known):  # it may be another engine's
                 self._lose()
+            self._is_known = True
             self._apply(number, batch)
         elif number == self._expected - 1 and not self._is_known:
             self._is_known = batch.time == self._last_time
@@ -142,20 +155,23 @@ class EventStream:
 
     @property
     def has_more(self) -> bool:
-        """Whether something waited that is to be taken in by now."""
-        return bool(self._waiting) and not self.is_asking
+        """Whether something has come that is to be taken in by now."""
+        return self._pieces is not None or (bool(self._waiting) and not self.is_asking)
 
     def catch_up(self, now: float) -> None:
         """Take some of it."""
+        if self._pieces is not None:
+            self._take_piece(self._pieces)
+            return
         left = AT_ONCE
         while left > 0 and self.has_more:
             numbered = self._waiting.popleft()
-            left -= numbered[2]
-            self._take(numbered, now, may_ask=self._may_ask)
+            left = 0 if numbered[1].pieces is not None else left - numbered[2]
+            self._take(numbered, now)
 
     def tick(self, now: float) -> None:
         """Look at the time."""
-        if self._ask is None:
+        if self._ask is None or self._pieces is not None:
             return
         if self.is_asking:
             if now - self._asked_at > REPLAY_SECS:
@@ -175,14 +191,14 @@ class EventStream:
         self._patience = min(self._patience * 2, MOST_PATIENCE_SECS)
         self._flush(now, may_ask=False)
 
-    def _take(self, numbered: _Numbered, now: float, *, may_ask: bool) -> None:
+    def _take(self, numbered: _Numbered, now: float) -> None:
         number, batch, _ = numbered
         if number == self._expected:
             self._apply(number, batch)
         elif number < self._expected:
             if batch.time > self._last_time:
                 self._restart(now, numbered)
-        elif may_ask and self._ask is not None:
+        elif self._may_ask and self._ask is not None:
             self._waiting.appendleft(numbered)
             self._request(now)
         else:
@@ -190,24 +206,37 @@ class EventStream:
             self._apply(number, batch)
 
     def _apply(self, number: int, batch: KvEventBatch) -> None:
+        while self._pieces is not None:  # only for who didn't heed ``is_amid``
+            self._take_piece(self._pieces)
         if not number:
             self._cache.begin()
-        self._cache.apply(batch.events, batch.unknown)
         self._expected, self._last_time = number + 1, batch.time
+        self._cache.apply(batch.events, batch.unknown)
+        self._pieces = batch.pieces
+
+    def _take_piece(self, pieces: EventPieces) -> None:
+        piece = pieces.take()
+        self._pieces = None if pieces.are_taken else pieces
+        self._cache.apply(piece.events, piece.unknown, goes_on=piece.goes_on)
+
+    def _forget(self) -> None:
+        self._pieces = None
+        self._cache.forget()
 
     def _lose(self) -> None:
         """What came before isn't known."""
         self.counts["lost"] += 1
-        self._cache.forget()
+        self._forget()
 
     def _restart(self, now: float, first: _Numbered | None) -> None:
         """The engine began anew: with an empty cache, at number 0. ``first``: what showed it."""
         self.counts["restarted"] += 1
         self._is_behind, self._again_at = False, math.inf
         self._expected, self._last_time = 0, 0.0
-        self._cache.forget()
+        self._may_ask = True
+        self._forget()
         if first is not None and not (first[0] and self._ask is not None):
-            self._take(first, now, may_ask=False)
+            self._take(first, now)
             return
         if first is not None:
             self._waiting.appendleft(first)

@@ -16,7 +16,7 @@ from fd_router.errors import ConfigError
 from fd_router.http.pace import gather_few
 from fd_router.threads import in_thread
 
-MISSING = "discovery.dns needs the package dnspython: pip install 'dnspython>=2.6', or install fd-router[dns]"
+MISSING = "discovery.dns needs the package dnspython: pip install 'dnspython>=2.6' (in a clone: pip install '.[dns]')"
 
 DNS_PORT = 53
 

@@ -31,6 +31,9 @@ TOGETHER: Final = 16
 MANY: Final = 2000
 """Steps that are taken in together at most, whatever batches they are of: some 5 ms."""
 
+MANY_BLOCKS: Final = 10_000
+"""Blocks in them; the same."""
+
 PENDING: Final = 4096
 """Prompts on their way to one cache that are remembered."""
 
@@ -109,27 +112,33 @@ class EngineCache:
         """Return how many blocks it holds on the device."""
         return len(self._device.names)
 
-    def apply(self, events: Sequence[KvEvent], unknown: int = 0) -> None:
-        """Take in what happened, with the next ``EngineBlocks.flush``."""
+    def apply(self, events: Sequence[KvEvent], unknown: int = 0, *, goes_on: bool = False) -> None:
+        """Take in what happened, with the next ``EngineBlocks.flush``.
+
+        ``goes_on``: they are the rest of a batch some of which was stored before. What a batch stores first says which
+        block size is its cache's.
+        """
         self.counts["unknown"] += unknown
         steps = steps_of(events)
-        first = next((step for step in steps if isinstance(step, Storing)), None)
+        first = None if goes_on else next((step for step in steps if isinstance(step, Storing)), None)
         if first is not None and first.event.block_size != self.block_size:
             self._blocks.flush()
             self._begin(first.event.block_size)
         self._blocks.queue(self, steps)
 
-    def gather(self, steps: Sequence[Step], ids: array[int]) -> None:
-        """Move the tokens of all blocks that can be told apart by them into ``ids``.
+    def gather(self, steps: Sequence[Step], ids: array[int]) -> int:
+        """Move the tokens of all blocks that can be told apart by them into ``ids``. Returns the number of all blocks.
 
         What is left in the events is small: tokens would be out of the processor's caches when they are freed later.
         """
-        size = self.block_size
+        size, blocks = self.block_size, 0
         for step in steps:
             if not isinstance(step, Storing):
+                blocks += len(step.blocks) if isinstance(step, Removing) else 0
                 continue
             event = step.event
             count, tokens = len(event.block_hashes), event.token_ids
+            blocks += count
             if event.block_size == size and len(tokens) == size * count:
                 try:
                     ids.fromlist(tokens)  # all, or none
@@ -138,6 +147,7 @@ class EngineCache:
                 else:
                     step.good = count
             tokens.clear()  # else it is of a window, say, of which some blocks aren't kept
+        return blocks
 
     def take(self, steps: Sequence[Step], hashes: Iterator[int]) -> None:
         """Take in what happened. ``hashes`` gives those of all good blocks, in order."""
@@ -273,7 +283,7 @@ class EngineBlocks:
         self.caches: dict[str, EngineCache] = {}  # by name; changed here only
         self._hashers: dict[int, ChainHasher] = {}
         self._queue: list[tuple[EngineCache, Sequence[Step]]] = []  # what caches didn't take in yet
-        self._queued = 0  # steps of it
+        self._queued = self._queued_blocks = 0  # steps of it, blocks in them
         self._ids: dict[int, array[int]] = {}  # the tokens of its blocks, by their size
 
     def cache(self, name: str) -> EngineCache:
@@ -293,15 +303,16 @@ class EngineBlocks:
         ids = self._ids.get(cache.block_size)
         if ids is None:
             ids = self._ids[cache.block_size] = array("I")
-        cache.gather(steps, ids)
+        self._queued_blocks += cache.gather(steps, ids)
         self._queue.append((cache, steps))
         self._queued += len(steps)
-        if len(self._queue) >= TOGETHER or self._queued >= MANY:
+        if len(self._queue) >= TOGETHER or self._queued >= MANY or self._queued_blocks >= MANY_BLOCKS:
             self.flush()
 
     def flush(self) -> None:
         """Let caches take in what they were told."""
-        queue, self._queue, self._queued = self._queue, [], 0
+        queue, self._queue = self._queue, []
+        self._queued = self._queued_blocks = 0
         ids, self._ids = self._ids, {}
         hashes = {size: iter(self.hasher(size).of_blocks(each) if each else ()) for size, each in ids.items()}
         for cache, steps in queue:

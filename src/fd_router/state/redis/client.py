@@ -15,7 +15,7 @@ from fd_router.state.redis.cluster import Cluster, Place
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-MISSING = "state.url needs the package redis: pip install 'redis[hiredis]', or install fd-router[redis]"
+MISSING = "state.url needs the package redis: pip install 'redis[hiredis]>=5.1' (in a clone: pip install '.[redis]')"
 
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 """Where a URL names none."""

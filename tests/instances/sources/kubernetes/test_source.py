@@ -21,6 +21,7 @@ from fd_router.instances.sources.members import SourceMembers
 from fd_router.instances.sources.template import Template
 from tests.support.discoveries import accept, followed, members_of
 from tests.support.kubernetes_server import KubernetesServer, pod
+from tests.support.turns import slice_finely, turns_during
 from tests.support.waiting import until
 
 Following = AbstractAsyncContextManager[SourceMembers]
@@ -89,6 +90,29 @@ class OneList:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class OneWatch(OneList):
+    """The same, that tells of them by a watch, all at once."""
+
+    async def list(self) -> tuple[list[Pod], str]:
+        return [], "1"
+
+    async def watch(self, version: str) -> AsyncIterator[Change[Pod] | None]:
+        yield None
+        for each in self._pods:
+            yield Change("ADDED", each)
+        await asyncio.Event().wait()
+
+
+async def test_so_are_thousands_that_a_watch_tells_of(registry, log, monkeypatch: pytest.MonkeyPatch) -> None:
+    slice_finely(monkeypatch)
+    options = KubernetesEntry(label_selector="x")
+    reader = PodReader("x", options, Template("x", {}, accept, is_whole=False))
+    source = KubernetesInstances("engines", OneWatch(100), reader)
+    async with followed(source, members_of(source, registry, log)):
+        turns = await turns_during(until(lambda: len(registry.all()) == 50))
+    assert turns > 150  # one before each Pod, one behind it
 
 
 async def test_thousands_of_pods_are_taken_in_while_others_have_a_turn(

@@ -17,8 +17,8 @@ from fd_router.errors import UNREADABLE, ConfigError
 from fd_router.instances.sources.kubernetes.objects import EndpointSlice, Event, Failure, Listed, Pod
 
 MISSING: Final = (
-    "discovery.kubernetes needs the package kubernetes_asyncio: pip install 'kubernetes_asyncio>=31', or install "
-    "fd-router[kubernetes]"
+    "discovery.kubernetes needs the package kubernetes_asyncio: pip install 'kubernetes_asyncio>=31' (in a clone: "
+    "pip install '.[kubernetes]')"
 )
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

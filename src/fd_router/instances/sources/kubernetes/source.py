@@ -66,7 +66,7 @@ class KubernetesInstances(Generic[ObjectT]):
         self._reader = reader
         self._sleep = sleep
         self._retry_secs = FIRST_RETRY_SECS
-        self._found: dict[str, Sequence[Found]] = {}  # by the object's uid
+        self._found: dict[str, dict[str, Found]] = {}  # by the object's uid: what it has, by key
         self._holders: dict[str, set[str]] = {}  # key of an instance → uids of the objects that have it
         self._left_out: dict[str, str] = {}  # uid → why, as the log told
 
@@ -87,6 +87,7 @@ class KubernetesInstances(Generic[ObjectT]):
                 listed, reached = await self._api.list()
                 await self._take_all(listed, members)
                 self._retry_secs = FIRST_RETRY_SECS
+            pace = Pace()  # an API server may tell of thousands at once
             async for change in self._api.watch(reached):
                 if change is None:
                     members.health.worked()
@@ -94,7 +95,7 @@ class KubernetesInstances(Generic[ObjectT]):
                     continue
                 reached = change.object.metadata.resource_version or reached
                 if change.type != "BOOKMARK":
-                    self._take(change, members)
+                    await self._take(change, members, pace)
             await self._name_all(members)  # also what was banned, or removed by an admin, meanwhile
         except ExpiredError:
             await self._pause()  # an API server that says so again and again isn't asked without a break
@@ -133,8 +134,9 @@ class KubernetesInstances(Generic[ObjectT]):
             members.set_readiness(key, found.readiness)
             await pace.breathe()
 
-    def _take(self, change: Change[ObjectT], members: SourceMembers) -> None:
-        """Take in what has become of one object."""
+    async def _take(self, change: Change[ObjectT], members: SourceMembers, pace: Pace) -> None:
+        """Take in what has become of one object, which may have a thousand endpoints."""
+        await pace.breathe()
         before = self._let_go(change.object.metadata.uid)
         if change.type != "DELETED":
             self._hold(change.object, members)
@@ -142,6 +144,7 @@ class KubernetesInstances(Generic[ObjectT]):
             self._left_out.pop(change.object.metadata.uid, None)
         for key in dict.fromkeys((*before, *self._keys(change.object.metadata.uid))):
             self._settle(key, members)
+            await pace.breathe()
 
     def _settle(self, key: str, members: SourceMembers) -> None:
         """Name the instance with ``key`` or no more, by the Pods that have it now."""
@@ -157,22 +160,24 @@ class KubernetesInstances(Generic[ObjectT]):
         return found.readiness is Readiness.READY or key in members.listed
 
     def _chosen(self, key: str) -> Found:
-        found = [one for uid in self._holders[key] for one in self._found[uid] if one.registration.key == key]
-        return min(found, key=lambda one: _PREFERENCE.index(one.readiness))
+        return _best(self._found[uid][key] for uid in self._holders[key])
 
     def _hold(self, told: ObjectT, members: SourceMembers) -> None:
         uid = told.metadata.uid
+        found: dict[str, Found] = {}
         try:
-            self._found[uid] = self._reader.read(told)
+            for each in self._reader.read(told):
+                key = each.registration.key
+                found[key] = _best((found[key], each)) if key in found else each
         except RegistrationError as error:
-            self._found[uid] = ()
             if self._left_out.get(uid) != error.reason:
                 self._left_out[uid] = error.reason
                 what = f"{self._reader.kind} {told.metadata.full_name}"
                 members.warn(f"{what}, which {self.name} names, is left out: {error.reason}")
         else:
             self._left_out.pop(uid, None)
-        for key in self._keys(uid):
+        self._found[uid] = found
+        for key in found:
             self._holders.setdefault(key, set()).add(uid)
 
     def _let_go(self, uid: str) -> Sequence[str]:
@@ -186,7 +191,12 @@ class KubernetesInstances(Generic[ObjectT]):
         return keys
 
     def _keys(self, uid: str) -> Sequence[str]:
-        return [found.registration.key for found in self._found.get(uid, ())]
+        return tuple(self._found.get(uid, ()))
 
     def __repr__(self) -> str:
         return f"<KubernetesInstances {self.name}: {len(self._found)} {self._reader.kind}s>"
+
+
+def _best(found: Iterable[Found]) -> Found:
+    """Return the one that counts; the first of several that are alike."""
+    return min(found, key=lambda one: _PREFERENCE.index(one.readiness))

@@ -1,0 +1,147 @@
+"""Rows of ``loop_stalls.py`` for what comes from other routers: aborts, over a Redis server and over workers' hub."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from processes import free_port
+from stall_heart import Row, beating, program, running, said, settle_memory, until
+from tests.support.redis_server import RedisServer
+
+from fd_router.admission.common_limits import CommonLimits
+from fd_router.app.router import Router
+from fd_router.app.state import Shared
+from fd_router.app.workers.seat import Seat
+from fd_router.state.local.hub import Hub
+
+HANGING = """
+import asyncio, sys
+class Instance(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        if data.startswith(b"GET "):
+            self.transport.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
+        elif b"abort" in data[:40]:
+            self.transport.write(b"HTTP/1.1 404 Not Found\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
+async def main():
+    server = await asyncio.get_running_loop().create_server(Instance, "127.0.0.1", int(sys.argv[1]), backlog=4096)
+    print("ready", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+HOLDING = """
+import asyncio, sys
+async def hold(port, at):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = b'{"prompt":"a","request_id":"held-%08d"}' % at
+    head = b"POST /v1/completions HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body)
+    writer.write(head + body)
+    return reader, writer
+async def main():
+    for line in sys.stdin:
+        held = [await hold(int(sys.argv[1]), at) for at in range(int(sys.argv[2]))]
+        print("sent", flush=True)
+        for reader, writer in held:
+            await reader.readuntil(b"\\r\\n\\r\\n")
+            writer.close()
+        print("ended", flush=True)
+asyncio.run(main())
+"""
+
+REPLICAS, WORKERS, OWN = "abort, by another replica", "abort, by another worker", "abort"
+
+
+async def rows_of_bus(only: str, rounds: int, scale: float, directory: Path) -> list[Row]:
+    """Measure them all, each so often; the shortest counts."""
+    number, held = int(10_000 * scale), int(2000 * scale)
+    ids = [f"{at:090}" for at in range(number)]
+    rows: list[Row] = []
+    name = f"{WORKERS}, of 10,000 ids"
+    if only in name:
+        async with _workers(directory) as (one, _):
+            rows.append((name, 0, await _least(one, {"req_ids": ids}, rounds)))
+    names = [f"{REPLICAS}, of {what}" for what in ("10,000 ids", "2,000 that run here", "all that run here, 2,000")]
+    if not any(only in name for name in names) or shutil.which("redis-server") is None:
+        return rows
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # as ``app.process`` does
+    asked: Sequence[dict[str, Any]] = (
+        {"req_ids": ids}, {"req_ids": [f"held-{at:08}" for at in range(held)]}, {"abort_all": True},
+    )  # fmt: skip
+    async with _replicas(directory) as (one, two, port):
+        with program(HOLDING, str(port), str(held)) as clients:
+            in_flight = two._routing.in_flight  # noqa: SLF001
+            for name, what in zip(names, asked, strict=True):
+                least = float("inf")
+                for _ in range(rounds):
+                    if what is not asked[0]:
+                        await said(clients, "hold")
+                        await until(lambda: len(in_flight) == held)
+                    least = min(least, await _least(one, what, 1))
+                    if what is not asked[0]:
+                        await said(clients)
+                rows.append((name, 0, least))
+    return rows
+
+
+async def _least(router: Router, order: dict[str, Any], rounds: int) -> float:
+    """Return how long, in milliseconds, the loop that both routers are on is held when one asks the other."""
+    shared, body = router._shared, json.dumps(order).encode()  # noqa: SLF001
+    assert isinstance(shared, Shared)
+    held = []
+    for _ in range(rounds):
+        settle_memory()
+        with beating() as heart:
+            answers = [*await shared.abort_elsewhere(body)]
+            held.append(heart.longest)
+        assert len(answers) == 1
+    return min(held) * 1000
+
+
+@asynccontextmanager
+async def _replicas(directory: Path) -> AsyncIterator[tuple[Router, Router, int]]:
+    """Run two routers over a Redis server, with an instance that answers nothing; gives the second one's port, too."""
+    instance = free_port()
+    (directory / "hanging.yaml").write_text(f"instances: [{{role: mixed, host_ip: 127.0.0.1, port: {instance}}}]")
+    with RedisServer() as redis, program(HANGING, str(instance)) as hanging:
+        await said(hanging)
+        sections = {"state": {"url": redis.url}, "manager": {"register-path": str(directory / "hanging.yaml")}}
+        async with AsyncExitStack() as stack:
+            both = [await stack.enter_async_context(running(directory, sections)) for _ in range(2)]
+            (one, _), (two, port) = both
+            await until(lambda: _are_in_step(one, two))
+            await until(lambda: bool(two._membership.registry.available("mixed")))  # noqa: SLF001
+            yield one, two, port
+
+
+@asynccontextmanager
+async def _workers(directory: Path) -> AsyncIterator[tuple[Router, Router]]:
+    """Run two workers, and the hub of their supervisor, all on this loop."""
+    hub = Hub(CommonLimits(time.monotonic), time.monotonic)
+    async with AsyncExitStack() as stack:
+        both = []
+        for index in range(2):
+            (hubs, ours), (outlet, inlet) = socket.socketpair(), socket.socketpair()
+            hubs.setblocking(False)
+            stack.enter_context(outlet)
+            await hub.join(f"bench/{index}", hubs)
+            seat = Seat("bench", index, 2, inlet.detach(), ours.detach())
+            both.append((await stack.enter_async_context(running(directory, {}, seat=seat)))[0])
+        await until(lambda: _are_in_step(*both))
+        yield both[0], both[1]
+    hub.close()
+
+
+def _are_in_step(*routers: Router) -> bool:
+    shared = [router._shared for router in routers]  # noqa: SLF001
+    return all(each is not None and each.sync.is_up and len(each.sync.peers) == 2 for each in shared)
