@@ -3,6 +3,9 @@
 Routers with one and with ``--workers`` workers are measured in turns before the same instances: CPU time a request or
 chunk, the busiest worker's part of all workers' CPU time, and requests a second. The last says something only where the
 load has cores of its own, at least twice as many as workers: ``--router-cpus 0,1 --load-cpus 2-5`` on a machine of six.
+
+Streams come at their own pace: each of two workers has half of them, wakes for fewer chunks at a time, and so pays more
+for each. What a worker costs beside another is seen against one with as many streams as each of them has: a row more.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from compare import PROBE, START_SECS
 from processes import FD_ROUTER, Program, answers, free_port, make_console, need_programs, wait_until, write_config
 from rich import box
 from rich.table import Table
-from works import Work, all_works
+from works import Streams, Work, all_works
 
 
 @dataclass
@@ -43,7 +46,7 @@ def main() -> int:
     chosen = [works[name] for name in arguments.what.split(",")]
     need_programs(*dict.fromkeys(program for work in chosen for program in work.programs))
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("work", "workers", "CPU µs", "× one", "busiest worker", "a second", "× one"):
+    for heading in ("work", "workers", "CPU µs", "× first", "busiest worker", "a second", "× first"):
         table.add_column(heading, justify="left" if heading == "work" else "right")
     for work in chosen:
         with tempfile.TemporaryDirectory(prefix="fd-router-workers-") as directory:
@@ -73,13 +76,18 @@ def _cpus(text: str) -> set[int]:
     return found
 
 
-def _compare(work: Work, directory: Path, arguments: argparse.Namespace) -> dict[int, Found]:
-    numbers = (1, arguments.workers)
-    found = {number: Found() for number in numbers}
+def _compare(work: Work, directory: Path, arguments: argparse.Namespace) -> dict[str, Found]:
+    """Measure by turns; the first figures are those of one worker, to which the others are compared."""
+    many = arguments.workers
+    cases = {"1": (1, work), str(many): (many, work)}
+    if isinstance(work, Streams):
+        cases = {f"1, 1/{many} of the streams": (1, work.part(many)), **cases}
+    found = {name: Found() for name in cases}
     with work.instances(directory) as instances:
         for turn in range(arguments.rounds):
-            for number in numbers if turn % 2 == 0 else numbers[::-1]:
-                _measure(work, number, directory / f"{turn}-{number}", instances, arguments, found[number])
+            for at, name in enumerate(cases if turn % 2 == 0 else reversed(cases)):
+                workers, part = cases[name]
+                _measure(part, workers, directory / f"{turn}-{at}", instances, arguments, found[name])
     return found
 
 
@@ -107,18 +115,18 @@ def _measure(
     found.busiest.append(max(used.values()) / sum(used.values()) if sum(used.values()) else 1.0)
 
 
-def _add(table: Table, work: Work, found: dict[int, Found]) -> None:
-    one = found[1]
-    for number, each in found.items():
+def _add(table: Table, work: Work, found: dict[str, Found]) -> None:
+    first = next(iter(found.values()))
+    for name, each in found.items():
         cost, rate = statistics.median(each.cpu_us), statistics.median(each.per_sec)
         table.add_row(
             work.name,
-            str(number),
+            name,
             f"{cost:.1f}",
-            f"{cost / statistics.median(one.cpu_us):.3f}",
-            f"{statistics.median(each.busiest):.1%}" if number > 1 else "",
+            f"{cost / statistics.median(first.cpu_us):.3f}",
+            f"{statistics.median(each.busiest):.1%}" if not name.startswith("1") else "",
             f"{rate:,.0f}",
-            f"{rate / statistics.median(one.per_sec):.2f}",
+            f"{rate / statistics.median(first.per_sec):.2f}",
         )
 
 

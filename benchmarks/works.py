@@ -132,6 +132,14 @@ class Streams:
     policies = ("power_of_two",)
     rust_policy = "power_of_two"
 
+    def __init__(self, streams: int = STREAMS) -> None:
+        """``streams``: how many flow at a time."""
+        self._streams = streams
+
+    def part(self, number: int) -> Streams:
+        """Return the ``number``-th part of it."""
+        return Streams(self._streams // number)
+
     @contextmanager
     def instances(self, directory: Path) -> Iterator[list[int]]:
         """Run two instances; give their ports."""
@@ -150,7 +158,14 @@ class Streams:
         costs, seen = [], {}
         for number in range(rounds):
             name = f"clients-{port}-{number}"
-            clients = [sys.executable, str(HERE / "sse_clients.py"), str(port), str(STREAMS), "1.5", str(seconds + 1)]
+            clients = [
+                sys.executable,
+                str(HERE / "sse_clients.py"),
+                str(port),
+                str(self._streams),
+                "1.5",
+                str(seconds + 1),
+            ]
             with Program(name, clients, directory) as client:
                 if not wait_until(lambda: "counting" in client.output.read_text(), 30, every=0.01):
                     raise RuntimeError(f"no streams: {client.output.read_text()}")
