@@ -67,7 +67,13 @@ class StateConfig(msgspec.Struct, frozen=True):
     ] = "fd-router"
     interval_ms: Annotated[
         float,
-        Option(help="How often what has changed is told to the others.", unit="ms", minimum=1, maximum=1000),
+        Option(
+            help="How often what has changed is told to the others; after a quiet moment its first may wait for three "
+            "times as long.",
+            unit="ms",
+            minimum=1,
+            maximum=1000,
+        ),
     ] = 20.0
     timeout_secs: Annotated[
         float,

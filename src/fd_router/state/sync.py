@@ -34,6 +34,12 @@ ECHO_SECONDS = 3.0
 RETRY_SECONDS = (0.05, 1.0)
 """Between tries to reach a bus that is down: the first, and the longest."""
 
+QUIET = 10
+"""So many intervals without anything to tell make the next ones longer …"""
+
+SLOWER = 3
+"""… by this: of a thousand instances each look costs as much as a request."""
+
 AT_ONCE = 32
 """Frames that are taken in before others have their turn."""
 
@@ -76,6 +82,7 @@ class Sync:
         self._number = 0
         self._sent_at: dict[int, float] = {}  # of frames that haven't come back
         self._whole_at = 0.0  # when all is to be told next
+        self._quiet = 0  # intervals without anything to tell
         self._flush = asyncio.Event()
         self._told: set[str] = set()  # what can't be read, in a warning each
         self._retry = RETRY_SECONDS[0]
@@ -127,6 +134,7 @@ class Sync:
             await self._wait()
             whole = self._clock() >= self._whole_at
             facts, hashes = self._gather(whole=whole)
+            self._quiet = 0 if not whole and (facts or hashes) else self._quiet + 1
             if facts or hashes or whole:
                 if whole:
                     self._whole_at = self._clock() + HEARTBEAT_SECONDS
@@ -135,7 +143,8 @@ class Sync:
             self._expire()
 
     async def _wait(self) -> None:
-        timer = asyncio.get_running_loop().call_later(self._interval, self._flush.set)
+        interval = self._interval * (SLOWER if self._quiet > QUIET else 1)
+        timer = asyncio.get_running_loop().call_later(interval, self._flush.set)
         try:
             await self._flush.wait()
         finally:
