@@ -12,6 +12,7 @@ from fd_router.engines.vllm import VllmDialect
 from fd_router.errors import BadRequestError
 from fd_router.instances.instance import Instance
 from fd_router.routing.in_flight import InFlight
+from tests.support.turns import slice_finely, turns_during
 
 ABORT = "/v1/abort_requests"
 
@@ -102,6 +103,16 @@ async def test_what_was_over_meanwhile_is_not_said_to_be_aborted(setting, ask):
     setting.api = make_api(lambda: [setting.instance], setting.in_flight, post, log=setting.api._log)
     assert await order(setting, ask, req_ids=["r-1"]) == {"aborted": [], "not_found": ["r-1"], "errors": []}
     assert not running.is_aborted
+
+
+async def test_many_that_wait_are_aborted_while_others_have_a_turn(setting, ask, monkeypatch):
+    slice_finely(monkeypatch)
+    waiting = [setting.run(f"r-{number}") for number in range(100)]
+    for one in waiting:
+        one.instances = tuple  # none knows of it
+    asking = ask(setting.api.routes(), "POST", ABORT, body=b'{"abort_all": true}')
+    assert await turns_during(asking) >= 100
+    assert all(one.is_aborted for one in waiting)
 
 
 @pytest.mark.parametrize("which", [{"req_ids": ["r-1"]}, {"abort_all": True}])

@@ -156,3 +156,37 @@ async def test_without_a_token_it_says_that_it_is_read_only(tmp_path: Path) -> N
         await browser.shows("Read-only: this router has no admin token")
         assert "Log in" not in await browser.text()
         assert not await browser.do(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".actions"))
+        script = {"source": LARGE_FLEET}
+        await browser.do(lambda driver: driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script))
+        await browser.do(lambda driver: driver.refresh())
+        await _a_large_fleet_is_drawn_in_part(browser)
+        assert await browser.console() == []
+
+
+LARGE_FLEET = """
+window.EventSource = class extends EventSource {
+  addEventListener(name, told) {
+    const one = (like, n) => ({ ...like, key: `10.0.0.1:${n}`, state: n === 1999 ? "unhealthy" : "healthy" });
+    const many = (like) => Array.from({ length: 2000 }, (_, n) => one(like, n));
+    const change = {
+      hello: (hello) => ({ ...hello, may_change: true }),
+      state: (state) => ({ ...state, instances: many(state.instances[0]) }),
+    };
+    super.addEventListener(name, (event) => told({ data: JSON.stringify(change[name](JSON.parse(event.data))) }));
+  }
+};
+"""  # what the router tells of its one instance, told of 2,000: the last of them is down
+
+
+async def _a_large_fleet_is_drawn_in_part(browser: Browser) -> None:
+    """Thousands of rows would hold the page up for good: those get one first that need a look."""
+    await browser.shows("1999 of 2000 instances may be chosen")
+    await browser.shows("200 of 2,000 have a row")
+    assert await browser.do(rows) == 200
+    await browser.press("Drain 10.0.0.1:1999")
+    await browser.shows("until it is undrained. Nothing runs there.")
+    await browser.press("Cancel")
+    await browser.press("Show 200 more")
+    await browser.until(lambda driver: rows(driver) == 400)
+    await browser.do(lambda driver: driver.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys(":1998"))
+    await browser.until(lambda driver: rows(driver) == 1)  # it finds those without a row too

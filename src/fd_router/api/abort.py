@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.errors import UNREADABLE, BadRequestError, UpstreamError, place_of
 from fd_router.http.messages import Request, Response, Routes, json_response
-from fd_router.http.pace import Pace, gather_few
+from fd_router.http.pace import Pace, gather_few, in_slices
 from fd_router.instances.instance import Instance
 from fd_router.telemetry.contracts import Log
 
@@ -151,10 +151,12 @@ class AbortApi:
         names = {request_id: {request_id, *(one.engine_id for one in found)} for request_id, found in known.items()}
         askable = {instance.key for instance, todo in messages if todo}
         ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
-        for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
-            one.on_aborted()
         for one in running:  # what their instances say from now on is no reason to go on elsewhere
             one.on_abort_asked()
+        pace = Pace()
+        for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
+            one.on_aborted()
+            await pace.breathe()
         told = await gather_few(
             lambda one: self._tell(*one, shown), ((instance, todo) for instance, todo in messages if todo), MAX_AT_ONCE
         )
@@ -228,17 +230,25 @@ class AbortApi:
         """
         pace = Pace()
         told = {one.instance.key: one for one in replies}
-        loop = asyncio.get_running_loop()
-        ended = []
+        ended, confirmed = [], []
         for one in running:
             await pace.breathe()
             own = [told[instance.key] for instance in one.instances() if instance.key in told]
             if any(not reply.reply.error and reply.confirms(one.engine_id) for reply in own):
-                loop.call_later(GRACE_SECONDS, one.on_aborted)
+                confirmed.append(one)
             elif all(reply.will_end(all_are_meant=all_are_meant) for reply in own):
                 one.on_aborted()
                 ended.append(one)
+        later = asyncio.get_running_loop().call_later
+        later(GRACE_SECONDS, in_slices, _abort_each(confirmed), later)
         return ended
+
+
+def _abort_each(requests: Iterable[Running]) -> Iterator[None]:
+    """Abort one after the other; yields where others may have a turn."""
+    for one in requests:
+        one.on_aborted()
+        yield
 
 
 def _decode(body: bytes) -> _Order:
