@@ -53,7 +53,7 @@ class WriteBatcher:
                     transport.write(data)
             except Exception:
                 waiting[:0] = rest
-                # One that was closed since raises, and is passed over: to ask each before would cost as much as to write.
+                # One that was closed since raises, and is passed over: to ask each before would cost too much.
                 if not transport.is_closing():  # type: ignore[possibly-undefined]  # only its ``write`` raises
                     self._call_soon(self.flush)  # a bug with one must not take the others' bytes with it
                     raise
