@@ -269,6 +269,8 @@ class _Watch:
         self.send_line(json.dumps({"type": kind, "object": value}).encode())
 
     def send_line(self, line: bytes) -> None:
+        if self.writer.transport.is_closing():
+            return  # its client has left, or was cut off; asyncio tells of each further write on stderr
         self.writer.write(b"%x\r\n%b\n\r\n" % (len(line) + 1, line))
 
     def end(self) -> None:
