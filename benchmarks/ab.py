@@ -5,17 +5,19 @@ the same instances, measures them A B, B A, A B, …, and prints the median of t
 Both are started anew every few pairs: where a process happens to lie in memory makes it some per cent slower or faster
 for as long as it lives.
 ``--with SECTION.KEY=VALUE`` sets an option for A alone: ``--with scheduler.shadow-policy=random`` tells its cost;
-``--log-level`` sets it for both; ``--viewers N`` has so many look at A's dashboard.
+``--log-level`` sets it for both; ``--viewers N`` has so many look at A's dashboard. ``--router-cpus 0 --load-cpus 1``
+keep the routers and what loads them from taking turns on one CPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import comb
@@ -27,6 +29,7 @@ from processes import (
     SOURCES,
     Program,
     answers,
+    cpus,
     free_port,
     make_console,
     need_programs,
@@ -51,6 +54,8 @@ class Side:
 def main() -> int:
     """Measure and print one row for each work and policy."""
     arguments = _arguments()
+    if load := cpus(arguments.load_cpus):
+        os.sched_setaffinity(0, load)  # inherited by all that is started, but for routers
     works = all_works()
     chosen = [works[name] for name in arguments.what.split(",")]
     need_programs(*dict.fromkeys(program for work in chosen for program in work.programs))
@@ -78,6 +83,8 @@ def _arguments() -> argparse.Namespace:
         "--with", dest="options", action="append", default=[], help="an option for A: SECTION.KEY=VALUE"
     )
     parser.add_argument("--log-level", default="info", help="of both [info]")
+    parser.add_argument("--router-cpus", default="", help="where both run, as 0 or 0-1")
+    parser.add_argument("--load-cpus", default="", help="where clients and instances run")
     parser.add_argument("--viewers", type=int, default=0, help="who look at A's dashboard [0]")
     return parser.parse_args()
 
@@ -106,8 +113,9 @@ def _measure(
     trees = (SOURCES, arguments.against.resolve() / "src")
     with ExitStack() as stack:
         level = f"log.level={arguments.log_level}"
+        pin = ("taskset", "-c", arguments.router_cpus) if arguments.router_cpus else ()
         sides = [
-            stack.enter_context(_side(work, policy, tree, directory / name, instances, [level, *options]))
+            stack.enter_context(_side(work, policy, tree, directory / name, instances, [level, *options], pin))
             for name, tree, options in zip("ab", trees, (arguments.options, []), strict=True)
         ]
         for side in sides:
@@ -124,7 +132,9 @@ def _measure(
 
 
 @contextmanager
-def _side(work: Work, policy: str, tree: Path, own: Path, instances: list[int], options: list[str]) -> Iterator[Side]:
+def _side(
+    work: Work, policy: str, tree: Path, own: Path, instances: list[int], options: list[str], pin: Sequence[str]
+) -> Iterator[Side]:
     own.mkdir()
     port = free_port()
     config = write_config(own, port, instances, policy, pairs=work.pairs)
@@ -134,7 +144,7 @@ def _side(work: Work, policy: str, tree: Path, own: Path, instances: list[int], 
         section, _, name = key.partition(".")
         values.setdefault(section, {})[name] = value
     config.write_text(json.dumps(values))
-    with Program("router", [*FD_ROUTER, "--config_path", str(config)], own, sources=tree) as program:
+    with Program("router", [*pin, *FD_ROUTER, "--config_path", str(config)], own, sources=tree) as program:
         yield Side(program, port, own)
 
 

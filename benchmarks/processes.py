@@ -24,7 +24,6 @@ sys.path[:0] = [str(HERE.parent)]
 
 from tests.support.ports import free_port  # noqa: E402, F401 — for the other benchmarks
 
-TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 STOP_SECS = 5.0
 FD_ROUTER = (sys.executable, "-m", "fd_router")
@@ -59,12 +58,12 @@ class Program:
 
     def cpu_seconds(self) -> float:
         """CPU time that the process and those it started have used, in user and kernel mode."""
-        return sum(_cpu_ticks(pid) for pid in _tree(self._process.pid)) / TICKS_PER_SEC
+        return sum(map(_cpu_seconds, _tree(self._process.pid)))
 
     def cpu_seconds_of_children(self) -> dict[int, float]:
         """CPU time of each process that it, or those it started, has started, by process id."""
         _, *rest = _tree(self._process.pid)
-        return {pid: _cpu_ticks(pid) / TICKS_PER_SEC for pid in rest}
+        return {pid: _cpu_seconds(pid) for pid in rest}
 
     def resident_bytes(self) -> int:
         """Memory that the process and those it started have in use."""
@@ -114,12 +113,21 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(each for child in children for each in _tree(child))]
 
 
-def _cpu_ticks(pid: int) -> int:
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of a process, to the nanosecond: what ``/proc`` says is in steps of 10 ms."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])  # utime and stime, counted from the state
+        return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid(3) returns
+    except OSError:  # it has ended
+        return 0.0
+
+
+def cpus(text: str) -> set[int]:
+    """Read numbers of CPUs, as ``0,2-3``."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
 
 
 def _resident_pages(pid: int) -> int:

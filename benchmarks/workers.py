@@ -21,7 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compare import PROBE, START_SECS
-from processes import FD_ROUTER, Program, answers, free_port, make_console, need_programs, wait_until, write_config
+from processes import (
+    FD_ROUTER,
+    Program,
+    answers,
+    cpus,
+    free_port,
+    make_console,
+    need_programs,
+    wait_until,
+    write_config,
+)
 from rich import box
 from rich.table import Table
 from works import Streams, Work, all_works
@@ -39,7 +49,7 @@ class Found:
 def main() -> int:
     """Measure, and print a row a work and number of workers."""
     arguments = _arguments()
-    load = _cpus(arguments.load_cpus)
+    load = cpus(arguments.load_cpus)
     if load:
         os.sched_setaffinity(0, load)  # inherited by all that is started, but for routers
     works = all_works(cores=max(1, len(load) // 2))
@@ -66,14 +76,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--router-cpus", default="", help="where routers run, as 0,1 or 0-1")
     parser.add_argument("--load-cpus", default="", help="where clients and instances run")
     return parser.parse_args()
-
-
-def _cpus(text: str) -> set[int]:
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return found
 
 
 def _compare(work: Work, directory: Path, arguments: argparse.Namespace) -> dict[str, Found]:
