@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -28,11 +27,13 @@ from processes import (
     FD_ROUTER,
     SOURCES,
     Program,
+    add_cpu_options,
     answers,
-    cpus,
     free_port,
+    keep_load,
     make_console,
     need_programs,
+    pin,
     wait_until,
     write_config,
 )
@@ -54,8 +55,7 @@ class Side:
 def main() -> int:
     """Measure and print one row for each work and policy."""
     arguments = _arguments()
-    if load := cpus(arguments.load_cpus):
-        os.sched_setaffinity(0, load)  # inherited by all that is started, but for routers
+    keep_load(arguments)
     works = all_works()
     chosen = [works[name] for name in arguments.what.split(",")]
     need_programs(*dict.fromkeys(program for work in chosen for program in work.programs))
@@ -83,8 +83,7 @@ def _arguments() -> argparse.Namespace:
         "--with", dest="options", action="append", default=[], help="an option for A: SECTION.KEY=VALUE"
     )
     parser.add_argument("--log-level", default="info", help="of both [info]")
-    parser.add_argument("--router-cpus", default="", help="where both run, as 0 or 0-1")
-    parser.add_argument("--load-cpus", default="", help="where clients and instances run")
+    add_cpu_options(parser)
     parser.add_argument("--viewers", type=int, default=0, help="who look at A's dashboard [0]")
     return parser.parse_args()
 
@@ -113,9 +112,10 @@ def _measure(
     trees = (SOURCES, arguments.against.resolve() / "src")
     with ExitStack() as stack:
         level = f"log.level={arguments.log_level}"
-        pin = ("taskset", "-c", arguments.router_cpus) if arguments.router_cpus else ()
         sides = [
-            stack.enter_context(_side(work, policy, tree, directory / name, instances, [level, *options], pin))
+            stack.enter_context(
+                _side(work, policy, tree, directory / name, instances, [level, *options], pin(arguments))
+            )
             for name, tree, options in zip("ab", trees, (arguments.options, []), strict=True)
         ]
         for side in sides:
@@ -133,7 +133,7 @@ def _measure(
 
 @contextmanager
 def _side(
-    work: Work, policy: str, tree: Path, own: Path, instances: list[int], options: list[str], pin: Sequence[str]
+    work: Work, policy: str, tree: Path, own: Path, instances: list[int], options: list[str], pinned: Sequence[str]
 ) -> Iterator[Side]:
     own.mkdir()
     port = free_port()
@@ -144,7 +144,7 @@ def _side(
         section, _, name = key.partition(".")
         values.setdefault(section, {})[name] = value
     config.write_text(json.dumps(values))
-    with Program("router", [*pin, *FD_ROUTER, "--config_path", str(config)], own, sources=tree) as program:
+    with Program("router", [*pinned, *FD_ROUTER, "--config_path", str(config)], own, sources=tree) as program:
         yield Side(program, port, own)
 
 

@@ -12,12 +12,11 @@ import argparse
 import asyncio
 import http.client
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import uvloop
 import yaml
 from processes import free_port, make_console
 from rich.table import Table
-from stall_heart import Heart, beating, running, settle_memory
+from stall_heart import Heart, beating, instance, running, settle_memory
 from stalls_of_bus import rows_of_bus
 from stalls_of_sources import rows_of_sources
 
@@ -37,7 +36,6 @@ from fd_router.telemetry.logging.factory import open_log
 LIMIT_MS = 50.0
 
 INSTANCE = """
-import asyncio, sys
 class Instance(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport, self.left = transport, 0
@@ -50,11 +48,6 @@ class Instance(asyncio.Protocol):
             data, self.left = data[taken:], self.left - taken
             if not self.left:
                 self.transport.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
-async def main():
-    server = await asyncio.get_running_loop().create_server(Instance, "0.0.0.0", int(sys.argv[1]), backlog=4096)
-    print("ready", flush=True)
-    await server.serve_forever()
-asyncio.run(main())
 """
 
 CLIENT = """
@@ -236,7 +229,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.instances, arguments.rounds = 8, 1
-    with tempfile.TemporaryDirectory(prefix="fd-router-stalls-") as directory, _instances() as port:
+    with tempfile.TemporaryDirectory(prefix="fd-router-stalls-") as directory, instance(INSTANCE) as port:
         rows = uvloop.run(_measure(arguments, Path(directory), port, splitwise=False))
         rows += uvloop.run(_measure_start(arguments, Path(directory), port))
         rows += uvloop.run(_measure(arguments, Path(directory), port, splitwise=True))
@@ -250,26 +243,6 @@ def main() -> int:
         table.add_row(name, str(status), f"{held:.0f}")
     make_console().print(table)
     return int(not arguments.smoke and any(held > LIMIT_MS for _, _, held in rows))
-
-
-@contextmanager
-def _instances() -> Iterator[int]:
-    """Run one process that is all instances: each has an address of its own, and the same port."""
-    with _program(INSTANCE, free_port()) as port:
-        yield port
-
-
-@contextmanager
-def _program(text: str, port: int) -> Iterator[int]:
-    """Run a program that serves at ``port`` once it has said so."""
-    process = subprocess.Popen([sys.executable, "-c", text, str(port)], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def _measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -121,8 +122,26 @@ def _cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def cpus(text: str) -> set[int]:
-    """Read numbers of CPUs, as ``0,2-3``."""
+def add_cpu_options(parser: argparse.ArgumentParser) -> None:
+    """Let routers and what loads them be kept from taking turns on one CPU; see ``keep_load`` and ``pin``."""
+    parser.add_argument("--router-cpus", default="", help="where routers run, as 0,1 or 0-1")
+    parser.add_argument("--load-cpus", default="", help="where clients and instances run")
+
+
+def keep_load(arguments: argparse.Namespace) -> set[int]:
+    """Run this, and all that is started from now on but for what is pinned, on ``--load-cpus``; return them."""
+    load = _cpus(arguments.load_cpus)
+    if load:
+        os.sched_setaffinity(0, load)
+    return load
+
+
+def pin(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return what a router's command begins with so that it runs on ``--router-cpus``."""
+    return ("taskset", "-c", arguments.router_cpus) if arguments.router_cpus else ()
+
+
+def _cpus(text: str) -> set[int]:
     found: set[int] = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")

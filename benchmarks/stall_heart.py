@@ -19,6 +19,15 @@ from fd_router.config.loading import load
 from fd_router.telemetry.logging.factory import open_log
 
 BEAT_SECS = 0.001
+_SERVE = """
+import sys
+async def main():
+    server = await asyncio.get_running_loop().create_server(Instance, "0.0.0.0", int(sys.argv[1]), backlog=4096)
+    print("ready", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
 LIMIT_SECS = 300.0
 """How long anything here may take."""
 
@@ -77,6 +86,16 @@ def program(text: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def instance(protocol: str) -> Iterator[int]:
+    """Run a process that serves by the class ``Instance`` of ``protocol``, at all addresses; gives its port."""
+    port = free_port()
+    with program(f"import asyncio\n{protocol}{_SERVE}", str(port)) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield port
 
 
 async def said(process: subprocess.Popen[str], told: str = "") -> str:

@@ -13,8 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from processes import free_port
-from stall_heart import Row, beating, program, running, said, settle_memory, until
+from stall_heart import Row, beating, instance, program, running, said, settle_memory, until
 from tests.support.redis_server import RedisServer
 
 from fd_router.admission.common_limits import CommonLimits
@@ -24,7 +23,6 @@ from fd_router.app.workers.seat import Seat
 from fd_router.state.local.hub import Hub
 
 HANGING = """
-import asyncio, sys
 class Instance(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
@@ -33,11 +31,6 @@ class Instance(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
         elif b"abort" in data[:40]:
             self.transport.write(b"HTTP/1.1 404 Not Found\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
-async def main():
-    server = await asyncio.get_running_loop().create_server(Instance, "127.0.0.1", int(sys.argv[1]), backlog=4096)
-    print("ready", flush=True)
-    await server.serve_forever()
-asyncio.run(main())
 """
 
 HOLDING = """
@@ -119,10 +112,8 @@ async def _least(router: Router, order: dict[str, Any], rounds: int) -> float:
 @asynccontextmanager
 async def _replicas(directory: Path, more: dict[str, Any]) -> AsyncIterator[tuple[Router, Router, int]]:
     """Run two routers over a Redis server, with an instance that answers nothing; gives the second one's port, too."""
-    instance = free_port()
-    (directory / "hanging.yaml").write_text(f"instances: [{{role: mixed, host_ip: 127.0.0.1, port: {instance}}}]")
-    with RedisServer() as redis, program(HANGING, str(instance)) as hanging:
-        await said(hanging)
+    with RedisServer() as redis, instance(HANGING) as hanging:
+        (directory / "hanging.yaml").write_text(f"instances: [{{role: mixed, host_ip: 127.0.0.1, port: {hanging}}}]")
         manager = {"register-path": str(directory / "hanging.yaml"), "health-check-interval-secs": 3600}
         sections = {"state": {"url": redis.url}, "manager": manager, **more}
         async with AsyncExitStack() as stack:

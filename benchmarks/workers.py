@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -24,11 +23,13 @@ from compare import PROBE, START_SECS
 from processes import (
     FD_ROUTER,
     Program,
+    add_cpu_options,
     answers,
-    cpus,
     free_port,
+    keep_load,
     make_console,
     need_programs,
+    pin,
     wait_until,
     write_config,
 )
@@ -39,8 +40,9 @@ from works import Streams, Work, all_works
 
 @dataclass
 class Found:
-    """What was measured of one number of workers, a figure a round."""
+    """What was measured of a number of workers, a figure a round."""
 
+    workers: int
     cpu_us: list[float] = field(default_factory=list)
     per_sec: list[float] = field(default_factory=list)
     busiest: list[float] = field(default_factory=list)  # the busiest worker's part
@@ -49,9 +51,7 @@ class Found:
 def main() -> int:
     """Measure, and print a row a work and number of workers."""
     arguments = _arguments()
-    load = cpus(arguments.load_cpus)
-    if load:
-        os.sched_setaffinity(0, load)  # inherited by all that is started, but for routers
+    load = keep_load(arguments)
     works = all_works(cores=max(1, len(load) // 2))
     chosen = [works[name] for name in arguments.what.split(",")]
     need_programs(*dict.fromkeys(program for work in chosen for program in work.programs))
@@ -73,8 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="to compare with one [2]")
     parser.add_argument("--rounds", type=int, default=5, help="of each [5]")
     parser.add_argument("--seconds", type=float, default=3, help="a round [3]")
-    parser.add_argument("--router-cpus", default="", help="where routers run, as 0,1 or 0-1")
-    parser.add_argument("--load-cpus", default="", help="where clients and instances run")
+    add_cpu_options(parser)
     return parser.parse_args()
 
 
@@ -84,29 +83,23 @@ def _compare(work: Work, directory: Path, arguments: argparse.Namespace) -> dict
     cases = {"1": (1, work), str(many): (many, work)}
     if isinstance(work, Streams):
         cases = {f"1, 1/{many} of the streams": (1, work.part(many)), **cases}
-    found = {name: Found() for name in cases}
+    found = {name: Found(workers) for name, (workers, _) in cases.items()}
     with work.instances(directory) as instances:
         for turn in range(arguments.rounds):
             for at, name in enumerate(cases if turn % 2 == 0 else reversed(cases)):
-                workers, part = cases[name]
-                _measure(part, workers, directory / f"{turn}-{at}", instances, arguments, found[name])
+                _measure(cases[name][1], directory / f"{turn}-{at}", instances, arguments, found[name])
     return found
 
 
-def _measure(
-    work: Work, workers: int, own: Path, instances: Sequence[int], arguments: argparse.Namespace, found: Found
-) -> None:
-    """Start a router of so many workers, and add what it did."""
+def _measure(work: Work, own: Path, instances: Sequence[int], arguments: argparse.Namespace, found: Found) -> None:
+    """Start a router of as many workers as ``found`` is of, and add what it did."""
     own.mkdir()
     port = free_port()
     path = write_config(own, port, instances, work.policies[0])
     config = json.loads(path.read_text())
-    config["server"]["workers"] = str(workers)
+    config["server"]["workers"] = str(found.workers)
     path.write_text(json.dumps(config))
-    command = [*FD_ROUTER, "--config_path", str(path)]
-    if arguments.router_cpus:
-        command = ["taskset", "-c", arguments.router_cpus, *command]
-    with Program("router", command, own) as program:
+    with Program("router", [*pin(arguments), *FD_ROUTER, "--config_path", str(path)], own) as program:
         if not wait_until(lambda: program.has_ended or answers(port, PROBE), START_SECS) or program.has_ended:
             raise RuntimeError(program.output.read_text(errors="replace").strip()[-500:])
         before = program.cpu_seconds_of_children()
@@ -126,7 +119,7 @@ def _add(table: Table, work: Work, found: dict[str, Found]) -> None:
             name,
             f"{cost:.1f}",
             f"{cost / statistics.median(first.cpu_us):.3f}",
-            f"{statistics.median(each.busiest):.1%}" if not name.startswith("1") else "",
+            f"{statistics.median(each.busiest):.1%}" if each.workers > 1 else "",
             f"{rate:,.0f}",
             f"{rate / statistics.median(first.per_sec):.2f}",
         )
