@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -122,6 +123,32 @@ async def test_a_bug_with_one_keeps_none_waiting() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
     assert (len(bugs), done) == (1, [1])
+
+
+async def test_one_that_comes_between_the_last_slice_and_the_next_is_not_resumed_twice() -> None:
+    turns, done, bugs = ResumptionTurns(), [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context["exception"]))
+
+    def steps(number: int) -> Iterator[None]:
+        for _ in range(3):
+            yield
+        done.append(number)
+
+    def add(number: int) -> None:
+        turns.add(steps(number))
+
+    add(1)
+    for _ in range(10):
+        if not turns.are_over:
+            await asyncio.sleep(0)
+    add(2)  # the slice in which the first one ended has a next one
+    add(3)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    add(4)  # nor is that next one taken for under way for ever
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (done, bugs) == ([1, 2, 3, 4], [])
 
 
 async def test_a_long_stream_is_read_before_it_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:

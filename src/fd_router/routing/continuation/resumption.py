@@ -20,9 +20,10 @@ from fd_router.routing.continuation.stream_reading import StreamReading
 class ResumptionTurns:
     """The turns of those that are resumed: one slice at a time, whoever's."""
 
-    __slots__ = ("_since", "_waiting")
+    __slots__ = ("_is_at_work", "_since", "_waiting")
 
     def __init__(self) -> None:
+        self._is_at_work = False  # a next slice is due, also where there is nothing left for it
         self._since = 0.0  # when one was resumed first in this turn of the loop; 0.0: none was
         self._waiting: deque[Iterator[None]] = deque()
 
@@ -42,7 +43,8 @@ class ResumptionTurns:
     def add(self, work: Iterator[None]) -> None:
         """Do ``work``, which never raises, when its turn comes."""
         self._waiting.append(work)
-        if len(self._waiting) == 1:
+        if not self._is_at_work:
+            self._is_at_work = True
             self._later(0.0, partial(in_slices, self._all(), self._later))
 
     @staticmethod
@@ -57,6 +59,7 @@ class ResumptionTurns:
             yield from self._waiting[0]
             self._waiting.popleft()
             yield
+        self._is_at_work = False
 
     def __repr__(self) -> str:
         return f"<ResumptionTurns, {len(self._waiting)} wait>"
