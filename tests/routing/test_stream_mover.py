@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
 from fd_router.routing.rescue import Rescue
-from fd_router.routing.stream_mover import StreamMover
+from fd_router.routing.stream_mover import Movable, StreamMover
 from tests.support.exact_engine import events_of
 from tests.support.fake_log import FakeLog
 from tests.support.fake_transport import FakeTransport
@@ -186,6 +187,29 @@ async def test_silent_streams_leave_an_instance_that_something_speaks_against(wh
     await rig.rest(client)
     assert rig.metric("continued", why) == 1
     assert [line for level, line in rig.log.lines if f"is {why}: 1 silent streams" in line and level == "warn"]
+    rig.assert_all_is_given_back()
+
+
+async def test_an_instance_that_goes_while_another_one_is_left() -> None:
+    rig = MoverRig()
+    clients = [rig.client() for _ in range(2)]
+    left = [await rig.begin(client, 700) for client in clients]
+    first, second, *_ = rig.instances
+    first.is_ejected = second.is_ejected = True
+    looked: list[int] = []
+
+    def requests() -> Iterable[Movable]:
+        looked.append(len(rig.instances))
+        rig.instances[:] = [each for each in rig.instances if each is not second]  # removed
+        return rig.state.proxied_requests()
+
+    rig.mover._requests = requests
+    await rig.tick(3.0)
+    assert looked == [3, 2]
+    assert all(each.is_closing() for each in left)
+    for client in clients:
+        client.lose()
+    await rig.settle()
     rig.assert_all_is_given_back()
 
 

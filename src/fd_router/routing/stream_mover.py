@@ -51,6 +51,10 @@ class _Leaving:
         self.readings: dict[Movable, StreamReading] = {}  # of long streams for which there was no room
         self.is_told = False
 
+    def is_like(self, other: _Leaving) -> bool:
+        """Whether it is the same instance, left for the same reason."""
+        return self.instance is other.instance and self.why == other.why
+
     def keep(self, here: Container[Movable]) -> None:
         """Keep what is known of those that are still here."""
         self.stays = {each for each in self.stays if each in here}
@@ -108,23 +112,18 @@ class StreamMover:
     async def tick(self) -> None:
         """Look at all instances once."""
         pace, wanted = Pace(), self._to_be_left()
-        for key in [key for key, each in self._leaving.items() if wanted.get(key) != each.why]:
-            self._leaving.pop(key).keep(())
-        for key, why in wanted.items():
-            leaving = self._leaving.setdefault(key, _Leaving(self._instance(key), why))
-            await self._empty(leaving, pace)
+        for key, each in tuple(self._leaving.items()):
+            if key not in wanted or not wanted[key].is_like(each):
+                self._leaving.pop(key).keep(())
+        for key, leaving in wanted.items():
+            await self._empty(self._leaving.setdefault(key, leaving), pace)
 
-    def _to_be_left(self) -> dict[str, str]:
-        """Return the keys of the instances that something runs at and that are to be left, and why."""
+    def _to_be_left(self) -> dict[str, _Leaving]:
+        """Return the instances that something runs at and that are to be left, by key."""
         now = self._clock()
-        found = {each.key: why for each in self._instances() if each.running and (why := _reason(each))}
-        drained = [key for key, (each, at) in self._deadlines.items() if at <= now and each.running]
-        return {**found, **dict.fromkeys(drained, "drained")}
-
-    def _instance(self, key: str) -> Instance:
-        if (found := self._deadlines.get(key)) is not None:
-            return found[0]
-        return next(each for each in self._instances() if each.key == key)
+        found = {each.key: _Leaving(each, why) for each in self._instances() if each.running and (why := _reason(each))}
+        drained = [each for each, at in self._deadlines.values() if at <= now and each.running]
+        return {**found, **{each.key: _Leaving(each, "drained") for each in drained}}
 
     async def _empty(self, leaving: _Leaving, pace: Pace) -> None:
         """Move what can be moved."""
