@@ -20,7 +20,8 @@ SCHEDULER = {"policy": "cache_aware", "cache_block_size": BLOCK, "kv_events": "o
 def kv_fleet(mixed: int = 2, *, told: int | None = None, cache_tokens: int = 4096, **scheduler: Any) -> PdFleet:
     """``told``: how many of the instances publish."""
     single = {
-        f"mixed_{number}": {"kv_events_port": free_port()} for number in range(1, (mixed if told is None else told) + 1)
+        f"mixed_{number}": {"kv_events_port": free_port(row=2)}
+        for number in range(1, (mixed if told is None else told) + 1)
     }
     mock = {"dialect": "vllm", "block_size": BLOCK, "cache_tokens": cache_tokens}
     return PdFleet(mixed=mixed, scheduler=SCHEDULER | scheduler, mock=mock, **single)

@@ -14,26 +14,27 @@ KEPT = 64
 """Claims held at a time: far more than the ports of one test, and few enough for any limit of open files."""
 
 _dice = random.Random()
-_claims: deque[socket.socket] = deque()
+_claims: deque[contextlib.ExitStack] = deque()
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody has, and that no other process is given by this.
+def free_port(row: int = 1) -> int:
+    """Return a TCP port that nobody has, and that no other process is given by this; the first of so many in a ``row``.
 
     The UDP port of the same number is held as the sign of that, until many more were asked for or the process ends:
     whoever will listen may take his time, whatever else runs on the machine. Raises OSError when there is none.
     """
     for _ in range(1000):
-        port = _dice.randint(FIRST, LAST)
-        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            claim.bind(("127.0.0.1", port))
-            _try(port)
-        except OSError:
-            claim.close()
-        else:
-            _hold(claim)
-            return port
+        first = _dice.randint(FIRST, LAST - row + 1)
+        with contextlib.ExitStack() as claims:
+            try:
+                for port in range(first, first + row):
+                    claim = claims.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                    claim.bind(("127.0.0.1", port))
+                    _try(port)
+            except OSError:
+                continue
+            _hold(claims.pop_all())
+            return first
     raise OSError(f"no free port from {FIRST} to {LAST}")
 
 
@@ -43,7 +44,7 @@ def _try(port: int) -> None:
         sock.bind(("", port))
 
 
-def _hold(claim: socket.socket) -> None:
+def _hold(claim: contextlib.ExitStack) -> None:
     _claims.append(claim)
     if len(_claims) > KEPT:
         _claims.popleft().close()
