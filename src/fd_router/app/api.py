@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fd_router.api.abort import AbortApi
 from fd_router.api.engine_admin import EngineAdminApi
@@ -46,80 +47,115 @@ PAGE_ROUTES = ModelsApi.PATHS
 """What a page of another site may ask for beside the inference endpoints, where it may ask at all."""
 
 
-def build_routes(
-    runtime: Runtime,
-    membership: Membership,
-    sources: Sources,
-    admission: Admission,
-    scheduling: Scheduling,
-    routing: Routing,
-    reloader: Reloader,
-    state: ServerState,
-    pools: Pools,
-    resolver: Resolver,
-    endpoints: Sequence[Endpoint],
-    shared: Shared | None,
-    seat: Seat | None,
-    capacity: Capacity,
-) -> Routes:
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the router's own endpoints are about."""
+
+    runtime: Runtime
+    membership: Membership
+    sources: Sources
+    admission: Admission
+    capacity: Capacity
+    scheduling: Scheduling
+    routing: Routing
+    reloader: Reloader
+    state: ServerState
+    pools: Pools
+    resolver: Resolver
+    endpoints: Sequence[Endpoint]
+    shared: Shared | None
+    seat: Seat | None
+
+
+def build_routes(parts: Parts) -> Routes:
     """Build the handlers of the router's own endpoints, behind the guard."""
-    registry, monitor, log, gate = membership.registry, membership.monitor, runtime.log, admission.gate
+    registry, shared = parts.membership.registry, parts.shared
+    metrics = parts.runtime.telemetry.metrics
+    workers = Workers(shared, parts.seat, metrics, parts.reloader)
+    on_removed = {"on_removed": shared.members.removed} if shared is not None else {}
+    instances = InstancesApi(registry, parts.routing.mover, log=parts.runtime.log, **on_removed).routes()
+    explain = parts.scheduling.explain_api(parts.routing.explain, registry, parts.endpoints).routes()
+    routes = merge_routes(
+        _registration(parts),
+        instances,
+        _health(parts),
+        metrics_routes(metrics.pages, workers.pages if workers.are_several else None),
+        reload_routes(workers.reload),
+        version_routes(registry.all),
+        _engine_admin(parts),
+        _abort(parts),
+        _models(parts),
+        explain,
+        build_dashboard(
+            parts.runtime, parts.membership, parts.admission, parts.capacity, parts.scheduling, parts.routing,
+            parts.state, parts.endpoints, instances=instances, explain=explain,
+        ),
+    )  # fmt: skip
+    return parts.admission.guard.protect(routes)
 
-    async def post(instance: Instance, message: AbortMessage, authorization: bytes) -> tuple[int, bytes]:
-        shown = {"authorization": authorization.decode("latin-1")} if authorization else {}
-        pool = pools.of(instance)
-        return await fetch(pool, "POST", message.path, message.body, time_limit=CONTROL_SECONDS, headers=shown)
 
-    roles: tuple[Role, ...] = ("prefill", "decode") if runtime.live.current.server.splitwise else ("mixed",)
+def _registration(parts: Parts) -> Routes:
+    on_registered = {"on_registered": parts.shared.members.registered} if parts.shared is not None else {}
+    return RegistrationApi(
+        parts.membership.registry,
+        parts.sources.register_api,
+        parts.membership.monitor.check,
+        splitwise=parts.runtime.live.current.server.splitwise,
+        log=parts.runtime.log,
+        networks=parts.admission.networks,
+        resolve=parts.resolver.addresses,
+        **on_registered,
+    ).routes()
 
+
+def _health(parts: Parts) -> Routes:
+    membership, state = parts.membership, parts.state
+    roles: tuple[Role, ...] = ("prefill", "decode") if parts.runtime.live.current.server.splitwise else ("mixed",)
+    return HealthApi(
+        membership.monitor.probe_all,
+        membership.registry.groups,
+        roles,
+        lambda: state.is_draining,
+        log=parts.runtime.log,
+    ).routes()
+
+
+def _engine_admin(parts: Parts) -> Routes:
     async def tell(instance: Instance, request: Request) -> tuple[int, bytes]:
         head = request.head
         target = f"{head.path}?{head.query}" if head.query else head.path
-        return await fetch(pools.of(instance), head.method, target, request.body, time_limit=ENGINE_ADMIN_SECONDS)
+        pool = parts.pools.of(instance)
+        return await fetch(pool, head.method, target, request.body, time_limit=ENGINE_ADMIN_SECONDS)
 
-    registration = RegistrationApi(
-        registry,
-        sources.register_api,
-        monitor.check,
-        splitwise=runtime.live.current.server.splitwise,
-        log=log,
-        networks=admission.networks,
-        resolve=resolver.addresses,
-        **({"on_registered": shared.members.registered} if shared is not None else {}),
-    )
+    return EngineAdminApi(parts.membership.registry.all, tell, log=parts.runtime.log).routes()
+
+
+def _abort(parts: Parts) -> Routes:
+    shared = parts.shared
+
+    async def post(instance: Instance, message: AbortMessage, authorization: bytes) -> tuple[int, bytes]:
+        shown = {"authorization": authorization.decode("latin-1")} if authorization else {}
+        pool = parts.pools.of(instance)
+        return await fetch(pool, "POST", message.path, message.body, time_limit=CONTROL_SECONDS, headers=shown)
+
     abort = AbortApi(
-        registry.all,
-        routing.in_flight,
+        parts.membership.registry.all,
+        parts.routing.in_flight,
         post,
-        credentials=admission.forwarded_from,
-        log=log,
+        credentials=parts.admission.forwarded_from,
+        log=parts.runtime.log,
         others=shared.abort_elsewhere if shared is not None else None,
     )
     if shared is not None:
         shared.sync.calls.on(ABORT, abort.abort_here)
-    workers = Workers(shared, seat, runtime.telemetry.metrics, reloader)
-    on_removed = {"on_removed": shared.members.removed} if shared is not None else {}
-    instances = InstancesApi(registry, routing.mover, log=log, **on_removed).routes()
-    explain = scheduling.explain_api(routing.explain, registry, endpoints).routes()
-    routes = merge_routes(
-        registration.routes(),
-        instances,
-        HealthApi(monitor.probe_all, registry.groups, roles, lambda: state.is_draining, log=log).routes(),
-        metrics_routes(runtime.telemetry.metrics.pages, workers.pages if workers.are_several else None),
-        reload_routes(workers.reload),
-        version_routes(registry.all),
-        EngineAdminApi(registry.all, tell, log=log).routes(),
-        abort.routes(),
-        ModelsApi(
-            registry.all,
-            lambda: routing.directory.table,
-            membership.model_prober.ensure,
-            (lambda authorization: gate.identify(authorization).allowance.key) if gate is not None else None,
-        ).routes(),
-        explain,
-        build_dashboard(
-            runtime, membership, admission, capacity, scheduling, routing, state, endpoints,
-            instances=instances, explain=explain,
-        ),
-    )  # fmt: skip
-    return admission.guard.protect(routes)
+    return abort.routes()
+
+
+def _models(parts: Parts) -> Routes:
+    directory, gate = parts.routing.directory, parts.admission.gate
+    return ModelsApi(
+        parts.membership.registry.all,
+        lambda: directory.table,
+        parts.membership.model_prober.ensure,
+        (lambda authorization: gate.identify(authorization).allowance.key) if gate is not None else None,
+    ).routes()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from fd_router.app.admission import build_admission
-from fd_router.app.api import PAGE_ROUTES, build_routes
+from fd_router.app.api import PAGE_ROUTES, Parts, build_routes
 from fd_router.app.bugs import log_bugs, tell_if_broken
 from fd_router.app.capacity import build_capacity
 from fd_router.app.endpoints import endpoints_of, error_bodies, starts
 from fd_router.app.exposure import warn_if_open
-from fd_router.app.hops import build_hops, build_pools
+from fd_router.app.hops import Hops, build_hops, build_pools
 from fd_router.app.link import build_link
 from fd_router.app.membership import build_membership
 from fd_router.app.models import prepare_models
@@ -51,8 +51,7 @@ class Router:
         ``seat``: of a worker; None: this process serves clients on its own.
         """
         self.runtime = runtime = build_runtime(config, log)
-        live, telemetry = runtime.live, runtime.telemetry
-        self.state = state = build_server_state(live, runtime.sweeper, seat)
+        self.state = state = build_server_state(runtime.live, runtime.sweeper, seat)
         self._client_tls = ClientSide(config.tls)
         ids = RequestIds()  # instances of a pair want theirs as UUIDs
         make_id = ids.next_uuid4 if config.server.splitwise else ids.next
@@ -63,58 +62,70 @@ class Router:
         registry = membership.registry
         self._capacity = capacity = build_capacity(runtime, registry, pools, link)
         self._scheduling = build_scheduling(
-            config,
-            registry,
-            pools,
-            telemetry,
-            runtime.rng,
-            capacity.on_count,
+            config, registry, pools, runtime.telemetry, runtime.rng, capacity.on_count,
             learning=link.learning if link is not None else None,
-        )
+        )  # fmt: skip
         load_vectors_ahead(registry, runtime.loop)
         self._admission = admission = build_admission(runtime, state.budget, build_limits(runtime, link))
         capacity.headroom.on_capacity(admission.queues.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
         self._shared = build_state(runtime, link, seat, membership, self._sources, self._scheduling, admission.networks)
         self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
-        self._reloader = Reloader(
-            live,
-            load or (lambda: Loaded(config)),
-            (
-                lambda new: self._client_tls.prepare(new.tls),
-                lambda _: registry.access.prepare(),
-                prepare_models,
-                admission.prepare_tokens,
-            ),
-            admission.reload_keys,
-            sources=self._sources.prepare_reload,
-            log=log,
+        self._reloader = self._make_reloader(load or (lambda: Loaded(config)))
+        self._tracing = build_tracing(runtime)
+        self.context: ServerContext = self._make_context(hops, make_id, seat)
+        self._ports = Ports(runtime, self.context, state, self._client_tls, seat)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _make_reloader(self, load: Load) -> Reloader:
+        admission, registry, tls = self._admission, self._membership.registry, self._client_tls
+        prepared = (
+            lambda new: tls.prepare(new.tls),
+            lambda _: registry.access.prepare(),
+            prepare_models,
+            admission.prepare_tokens,
         )
-        endpoints = endpoints_of(config.server)
-        self._tracing = tracing = build_tracing(runtime)
-        self.context: ServerContext = build_server_context(
-            build_routes(
-                runtime, membership, self._sources, admission, self._scheduling, self._routing, self._reloader, state,
-                pools, hops.resolver, endpoints, self._shared, seat, capacity,
-            ),
-            tracing.trace(starts(endpoints, self._routing.starters)),
-            live,
-            state,
+        runtime, sources = self.runtime, self._sources.prepare_reload
+        return Reloader(runtime.live, load, prepared, admission.reload_keys, sources=sources, log=runtime.log)
+
+    def _make_context(self, hops: Hops, make_id: Callable[[], str], seat: Seat | None) -> ServerContext:
+        """Make what connections need to know: who answers what."""
+        runtime, admission = self.runtime, self._admission
+        endpoints = endpoints_of(runtime.live.current.server)
+        parts = Parts(
+            runtime=runtime,
+            membership=self._membership,
+            sources=self._sources,
+            admission=admission,
+            capacity=self._capacity,
+            scheduling=self._scheduling,
+            routing=self._routing,
+            reloader=self._reloader,
+            state=self.state,
+            pools=self._pools,
+            resolver=hops.resolver,
+            endpoints=endpoints,
+            shared=self._shared,
+            seat=seat,
+        )
+        return build_server_context(
+            build_routes(parts),
+            self._tracing.trace(starts(endpoints, self._routing.starters)),
+            runtime.live,
+            self.state,
             sweeper=runtime.sweeper,
             batcher=runtime.batcher,
             clock=runtime.clock,
             make_id=make_id,
-            log=log,
-            finish=telemetry.finish,
+            log=runtime.log,
+            finish=runtime.telemetry.finish,
             keep_authorization=admission.keep_authorization,
             gate=admission.gate,
             forwarding=hops.forwarding,
             cors=hops.cors,
             page_routes=PAGE_ROUTES,
             error_bodies=error_bodies(endpoints),
-        )  # fmt: skip
-        self._ports = Ports(runtime, self.context, state, self._client_tls, seat)
-        self._tasks: list[asyncio.Task[None]] = []
+        )
 
     def reload_soon(self) -> None:
         """Read all files anew; the log tells what came of it."""
