@@ -93,6 +93,10 @@ def test_an_answer_has_one_meaning(router: RouterProcess, recorder: Recorder, ca
     if case.later:
         time.sleep(2 * LATER_SECS)  # until it is there
     until_healthy(router)
-    assert ask(router, "/v1/completions", "second") == (200, b'{"id":"second"}', True, b"")
-    first, *_, second = recorder.take()
-    assert (first.connection == second.connection) is case.kept
+    taken = []
+    for _ in range(5 if case.kept else 1):
+        assert ask(router, "/v1/completions", "second") == (200, b'{"id":"second"}', True, b"")
+        taken += recorder.take()
+        if taken[0].connection == taken[-1].connection:
+            break  # else a probe had it at that moment
+    assert (taken[0].connection == taken[-1].connection) is case.kept
