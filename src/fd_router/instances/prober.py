@@ -15,6 +15,7 @@ from fd_router.http.pace import gather_few
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.instance import Health, Instance
+from fd_router.instances.probe_schedule import ProbeSchedule
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
@@ -102,8 +103,7 @@ class HealthMonitor:
         self._beginning = asyncio.Semaphore(BEGUN_A_TURN)
         self._most_unregistered = max(1, max_concurrent // 2)
         self._unregistered: set[str] = set()  # keys that are probed, and aren't members
-        self._loop: asyncio.AbstractEventLoop | None = None  # set while running
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._schedule: ProbeSchedule | None = None  # while running
         self._probes: dict[str, asyncio.Task[Outcome]] = {}
         self._lacking: dict[str, str] = {}  # key → the path of its dialect that it doesn't have
         self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
@@ -113,14 +113,15 @@ class HealthMonitor:
 
     async def run(self) -> None:
         """Watch the registry's members, and drop the expired ones, until cancelled; no probe outlives it."""
-        self._loop = asyncio.get_running_loop()
-        self._watch_all()
+        self._schedule = ProbeSchedule(asyncio.get_running_loop(), self._on_due, self._interval)
+        self._watch_all(self._schedule)
         try:
             while True:
                 await self._live.sleep(lambda config: config.manager.health_check_interval_secs)
                 self._registry.expire()
         finally:
-            self._loop = None
+            self._schedule.clear()
+            self._schedule = None
             await self._stop()
 
     def on_probed(self, listener: Callable[[], None]) -> None:
@@ -174,12 +175,12 @@ class HealthMonitor:
                 return outcome
 
     def _on_change(self, change: Change) -> None:
-        if self._loop is None:
+        if self._schedule is None:
             return
         if change.kind is ChangeKind.ADDED:
-            self._watch(change.instance)
+            self._watch(self._schedule, change.instance)
         elif change.kind is ChangeKind.REMOVED:
-            self._unwatch(change.instance.key)
+            self._schedule.drop(change.instance.key)
             self._lacking.pop(change.instance.key, None)
         elif change.kind is ChangeKind.SUSPECT:
             self._doubt(change.instance)
@@ -188,32 +189,25 @@ class HealthMonitor:
         """Another interval begins at once, not when the old one, perhaps an hour, is over."""
         if manager.health_check_interval_secs != self._interval:
             self._interval = manager.health_check_interval_secs
-            if self._loop is not None:
-                self._watch_all()
+            if self._schedule is not None:
+                self._schedule.interval = self._interval
+                self._watch_all(self._schedule)
 
-    def _watch_all(self) -> None:
+    def _watch_all(self, schedule: ProbeSchedule) -> None:
+        schedule.clear()
         for number, instance in enumerate(self._registry.all()):
-            self._watch(instance, number * BETWEEN_FIRST_SECS)
+            self._watch(schedule, instance, number * BETWEEN_FIRST_SECS)
 
-    def _watch(self, instance: Instance, soon: float = 0.0) -> None:
+    def _watch(self, schedule: ProbeSchedule, instance: Instance, soon: float = 0.0) -> None:
         # One that isn't known to be healthy is probed ``soon``. The second probe comes at a random moment of the
         # interval, so that a fleet which registered or was started at one time isn't probed at one time for ever.
         phase = self._interval * self._random.random()
         first, second = (phase, self._interval) if instance.health is Health.HEALTHY else (soon, phase)
-        self._set_timer(first, instance, second)
+        schedule.put(instance.key, first, second)
 
-    def _unwatch(self, key: str) -> None:
-        if (timer := self._timers.pop(key, None)) is not None:
-            timer.cancel()
-
-    def _set_timer(self, delay: float, instance: Instance, following: float) -> None:
-        self._unwatch(instance.key)
-        if self._loop is not None:
-            self._timers[instance.key] = self._loop.call_later(delay, self._on_due, instance, following)
-
-    def _on_due(self, instance: Instance, following: float) -> None:
-        self._set_timer(following, instance, self._interval)
-        if instance.health is not Health.HEALTHY or self._is_mine(instance.key):
+    def _on_due(self, key: str) -> None:
+        instance = self._registry.get(key)
+        if instance is not None and (instance.health is not Health.HEALTHY or self._is_mine(key)):
             self._start(instance.registration)
 
     def _is_seen_to(self, instance: Instance) -> bool:
@@ -223,7 +217,7 @@ class HealthMonitor:
 
     def probe_soon(self, instance: Instance) -> None:
         """Probe ``instance`` as soon as possible, without waiting for what that finds."""
-        if self._loop is not None:
+        if self._schedule is not None:
             self._start(instance.registration)
 
     def _doubt(self, instance: Instance) -> None:
@@ -329,13 +323,11 @@ class HealthMonitor:
             return Outcome(healthy, detail, seconds, is_inconclusive, is_unanswered, doubt, status)
 
     async def _stop(self) -> None:
-        for key in tuple(self._timers):
-            self._unwatch(key)
         tasks = tuple(self._probes.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def __repr__(self) -> str:
-        state = "running" if self._loop is not None else "stopped"
-        return f"<HealthMonitor {state}, watches {len(self._timers)}, probes under way {len(self._probes)}>"
+        state, watched = ("stopped", 0) if self._schedule is None else ("running", len(self._schedule))
+        return f"<HealthMonitor {state}, watches {watched}, probes under way {len(self._probes)}>"
