@@ -15,6 +15,7 @@ from fd_router.http.pace import gather_few
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.instance import Health, Instance
+from fd_router.instances.probe_queue import ProbeQueue
 from fd_router.instances.probe_schedule import ProbeSchedule
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
@@ -104,7 +105,7 @@ class HealthMonitor:
         self._most_unregistered = max(1, max_concurrent // 2)
         self._unregistered: set[str] = set()  # keys that are probed, and aren't members
         self._schedule: ProbeSchedule | None = None  # while running
-        self._probes: dict[str, asyncio.Task[Outcome]] = {}
+        self._probes = ProbeQueue(self._run_probe, self._on_done, most=max_concurrent)
         self._lacking: dict[str, str] = {}  # key → the path of its dialect that it doesn't have
         self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
         self._interval = live.current.manager.health_check_interval_secs
@@ -122,7 +123,7 @@ class HealthMonitor:
         finally:
             self._schedule.clear()
             self._schedule = None
-            await self._stop()
+            await self._probes.stop()
 
     def on_probed(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after each probe, when the registry knows what it found."""
@@ -145,7 +146,7 @@ class HealthMonitor:
 
     async def probe(self, instance: Instance) -> Outcome:
         """Probe ``instance`` now, or join the probe that is under way."""
-        return await asyncio.shield(self._start(instance.registration))
+        return await asyncio.shield(self._probes.start(instance.registration))
 
     async def probe_all(self) -> list[tuple[Instance, Outcome]]:
         """Probe all members now, concurrently. The results are ordered by URL."""
@@ -169,7 +170,7 @@ class HealthMonitor:
         while True:
             if known is None:
                 self._unregistered.add(registration.key)
-            outcome = await asyncio.shield(self._start(registration))
+            outcome = await asyncio.shield(self._probes.start(registration))
             rounds -= 1
             if rounds <= 0 or not outcome.healthy:
                 return outcome
@@ -208,7 +209,7 @@ class HealthMonitor:
     def _on_due(self, key: str) -> None:
         instance = self._registry.get(key)
         if instance is not None and (instance.health is not Health.HEALTHY or self._is_mine(key)):
-            self._start(instance.registration)
+            self._probes.start(instance.registration)
 
     def _is_seen_to(self, instance: Instance) -> bool:
         """Whether it is healthy, and for another router to probe, which tells when it finds a change."""
@@ -218,27 +219,16 @@ class HealthMonitor:
     def probe_soon(self, instance: Instance) -> None:
         """Probe ``instance`` as soon as possible, without waiting for what that finds."""
         if self._schedule is not None:
-            self._start(instance.registration)
+            self._probes.start(instance.registration)
 
     def _doubt(self, instance: Instance) -> None:
         """Probe a suspect now. The answer to a probe under way may be older than the failure, so its yes is void."""
-        if (task := self._probes.get(instance.key)) is not None and not task.done():
+        if self._probes.has_begun(instance.key):
             self._doubted.add(instance.key)
-        self._start(instance.registration)
+        self._probes.start(instance.registration)
 
-    def _start(self, registration: Registration) -> asyncio.Task[Outcome]:
-        key = registration.key
-        task = self._probes.get(key)
-        if task is None or task.done():
-            task = asyncio.get_running_loop().create_task(self._run_probe(registration), name=f"probe {key}")
-            self._probes[key] = task
-            task.add_done_callback(lambda done: self._on_done(key, done))
-        return task
-
-    def _on_done(self, key: str, task: asyncio.Task[Outcome]) -> None:
-        if self._probes.get(key) is task:
-            del self._probes[key]
-            self._unregistered.discard(key)
+    def _on_done(self, key: str) -> None:
+        self._unregistered.discard(key)
         for listener in self._listeners:
             listener()
 
@@ -252,7 +242,8 @@ class HealthMonitor:
             outcome = self._weigh(key, outcome, begun)
             if outcome.healthy and self._learn is not None and not has_learnt and not self._is_serving(key):
                 has_learnt = True
-                await self._learn(registration)
+                with self._probes.away():  # others may be asked meanwhile
+                    await self._learn(registration)
             if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
@@ -321,12 +312,6 @@ class HealthMonitor:
             doubt = Doubt.NONE if healthy else doubt
             seconds = max(0.0, self._clock() - started)
             return Outcome(healthy, detail, seconds, is_inconclusive, is_unanswered, doubt, status)
-
-    async def _stop(self) -> None:
-        tasks = tuple(self._probes.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def __repr__(self) -> str:
         state, watched = ("stopped", 0) if self._schedule is None else ("running", len(self._schedule))
