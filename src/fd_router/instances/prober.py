@@ -15,10 +15,10 @@ from fd_router.http.pace import gather_few
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.instance import Health, Instance
-from fd_router.instances.probe_queue import ProbeQueue
 from fd_router.instances.probe_schedule import ProbeSchedule
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
+from fd_router.instances.work_queue import WorkQueue
 from fd_router.telemetry.contracts import Log
 
 NOT_FOUND = 404
@@ -105,7 +105,7 @@ class HealthMonitor:
         self._most_unregistered = max(1, max_concurrent // 2)
         self._unregistered: set[str] = set()  # keys that are probed, and aren't members
         self._schedule: ProbeSchedule | None = None  # while running
-        self._probes = ProbeQueue(self._run_probe, self._on_done, most=max_concurrent)
+        self._probes = WorkQueue(self._run_probe, most=max_concurrent, on_done=self._on_done)
         self._lacking: dict[str, str] = {}  # key → the path of its dialect that it doesn't have
         self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
         self._interval = live.current.manager.health_check_interval_secs
@@ -146,7 +146,7 @@ class HealthMonitor:
 
     async def probe(self, instance: Instance) -> Outcome:
         """Probe ``instance`` now, or join the probe that is under way."""
-        return await asyncio.shield(self._probes.start(instance.registration))
+        return await self._join(instance.registration)
 
     async def probe_all(self) -> list[tuple[Instance, Outcome]]:
         """Probe all members now, concurrently. The results are ordered by URL."""
@@ -170,7 +170,7 @@ class HealthMonitor:
         while True:
             if known is None:
                 self._unregistered.add(registration.key)
-            outcome = await asyncio.shield(self._probes.start(registration))
+            outcome = await self._join(registration)
             rounds -= 1
             if rounds <= 0 or not outcome.healthy:
                 return outcome
@@ -209,7 +209,7 @@ class HealthMonitor:
     def _on_due(self, key: str) -> None:
         instance = self._registry.get(key)
         if instance is not None and (instance.health is not Health.HEALTHY or self._is_mine(key)):
-            self._probes.start(instance.registration)
+            self._start(instance)
 
     def _is_seen_to(self, instance: Instance) -> bool:
         """Whether it is healthy, and for another router to probe, which tells when it finds a change."""
@@ -219,13 +219,19 @@ class HealthMonitor:
     def probe_soon(self, instance: Instance) -> None:
         """Probe ``instance`` as soon as possible, without waiting for what that finds."""
         if self._schedule is not None:
-            self._probes.start(instance.registration)
+            self._start(instance)
 
     def _doubt(self, instance: Instance) -> None:
         """Probe a suspect now. The answer to a probe under way may be older than the failure, so its yes is void."""
         if self._probes.has_begun(instance.key):
             self._doubted.add(instance.key)
-        self._probes.start(instance.registration)
+        self._start(instance)
+
+    def _start(self, instance: Instance) -> None:
+        self._probes.start(instance.key, instance.registration)
+
+    def _join(self, registration: Registration) -> asyncio.Future[Outcome]:
+        return asyncio.shield(self._probes.join(registration.key, registration))
 
     def _on_done(self, key: str) -> None:
         self._unregistered.discard(key)
