@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fd_router.capacity.sparing import can_spare
 from fd_router.capacity.ticking import Ticking
 from fd_router.instances.changes import Change, ChangeKind
-from fd_router.instances.instance import Health, Instance, MemberGroup
+from fd_router.instances.instance import Health, Instance, MemberGroup, OnBusy
 from fd_router.instances.registry import Registry
 
 FIRST_SECS = 0.2
@@ -43,6 +43,7 @@ class Cooling(Ticking):
         self._on_capacity = on_capacity
         self._min_share = min_share
         self._clock = clock
+        self._on_busy: OnBusy = self.busy  # one object for all instances
         self._cooled: dict[str, _Cooled] = {}  # also those whose cooling ended a short time ago
         registry.on_change(self._on_change)
 
@@ -73,7 +74,7 @@ class Cooling(Ticking):
     def _on_change(self, change: Change) -> None:
         instance, kind = change.instance, change.kind
         if kind is ChangeKind.ADDED:
-            instance.on_busy = self.busy
+            instance.on_busy = self._on_busy
         elif kind is ChangeKind.REMOVED:
             self._cooled.pop(instance.key, None)
             instance.is_cooling = False
