@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fd_router.capacity.sparing import can_spare
 from fd_router.capacity.ticking import Ticking
 from fd_router.instances.changes import Change, ChangeKind
-from fd_router.instances.instance import Health, Instance, MemberGroup, OnBusy
+from fd_router.instances.instance import Health, Instance, OnBusy
 from fd_router.instances.registry import Registry
 
 FIRST_SECS = 0.2
@@ -80,13 +80,8 @@ class Cooling(Ticking):
             instance.is_cooling = False
         for cooled in tuple(self._cooled.values()):  # the others may be gone that were to take its place
             mine = cooled.instance
-            if mine.is_cooling and mine.health is Health.HEALTHY and not any(_has_others(g) for g in mine.groups):
+            if mine.is_cooling and mine.health is Health.HEALTHY and not any(group.is_serving for group in mine.groups):
                 self._warm(cooled)
 
     def __repr__(self) -> str:
         return f"<Cooling {sum(cooled.instance.is_cooling for cooled in self._cooled.values())} cooled>"
-
-
-def _has_others(group: MemberGroup) -> bool:
-    """Whether some take new requests, not only for want of better ones."""
-    return bool(group.available) and not group.is_reserve
