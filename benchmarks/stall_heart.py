@@ -54,6 +54,10 @@ class Heart:
         if not self._stopped:
             self._loop.call_later(BEAT_SECS, self._beat)
 
+    def begin_anew(self) -> None:
+        """Forget what was until now."""
+        self._last, self.longest = self._clock(), 0.0
+
     def stop(self) -> None:
         """Beat no more."""
         self._stopped = True
@@ -116,8 +120,13 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(directory: Path, sections: Mapping[str, object], **more: object) -> AsyncIterator[tuple[Router, int]]:
-    """Run a router with these options in this process; gives its port, too. ``more``: what else a Router is given."""
+async def running(
+    directory: Path, sections: Mapping[str, object], *, heart: Heart | None = None, **more: object
+) -> AsyncIterator[tuple[Router, int]]:
+    """Run a router with these options in this process; gives its port, too. ``more``: what else a Router is given.
+
+    ``heart``: is to tell of what the router does, not of what has been before.
+    """
     port = free_port()
     log_options = {"output": "file", "path": str(directory / "router.log"), "level": "error"}
     path = directory / "other.yaml"
@@ -126,6 +135,8 @@ async def running(directory: Path, sections: Mapping[str, object], **more: objec
     log = open_log(**{name: getattr(loaded.config.log, name) for name in loaded.config.log.__struct_fields__})
     router = Router(loaded.config, log, **more)  # type: ignore[arg-type]
     settle_memory()
+    if heart is not None:
+        heart.begin_anew()
     try:
         await router.start()
         yield router, port

@@ -36,6 +36,11 @@ class Fleet:
         self.cooling.tick()
 
 
+def test_a_large_fleet_has_one_object_that_cools(registry: Registry) -> None:
+    first, second = Fleet(registry, 2).members
+    assert first.on_busy is second.on_busy
+
+
 def test_for_as_long_as_it_asks(registry: Registry) -> None:
     fleet = Fleet(registry, 3)
     fleet.busy(0, 5.0)

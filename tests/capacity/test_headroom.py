@@ -48,6 +48,13 @@ class Fleet:
             group.refresh()
 
 
+def test_a_large_fleet_has_one_object_that_hears_of_limits() -> None:
+    fleet = Fleet(2)
+    fleet.limit(2)
+    first, second = fleet.instances
+    assert first.on_limit is second.on_limit
+
+
 def test_without_limits_all_that_are_available_are_candidates() -> None:
     fleet = Fleet(3)
     for instance in fleet.instances:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from fd_router.config import yaml_list
 from fd_router.config.yaml_list import load_with_lines, place_of
 
 
@@ -37,3 +38,25 @@ def test_what_is_nested_deeply_is_refused_before_it_is_put_together(nest: str, c
 
 def test_a_place() -> None:
     assert [place_of("k.yaml", [4, 7], index) for index in (0, 1, 2)] == ["k.yaml:4", "k.yaml:7", "k.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "items"), [("items: [{a: 1}, b]", [{"a": 1}, "b"]), ("- {a: 1}\n- b", [{"a": 1}, "b"])]
+)
+def test_what_the_document_was_made_of_is_let_go_item_by_item(
+    text: str, items: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Freed in one go, a large file's nodes hold all threads up."""
+    kept: list[yaml.Node] = []
+
+    class Keeping(yaml_list._LOADER):  # type: ignore[misc, name-defined]
+        def get_single_node(self) -> yaml.Node:
+            kept.append(super().get_single_node())
+            return kept[0]
+
+    monkeypatch.setattr(yaml_list, "_LOADER", Keeping)
+    document, lines = load_with_lines(text, "items")
+    assert (document["items"] if isinstance(document, dict) else document) == [{"a": 1}, "b"]
+    assert len(lines) == 2
+    (root,) = kept
+    assert (root.value[0][1] if isinstance(root, yaml.MappingNode) else root).value == []

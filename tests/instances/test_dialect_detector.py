@@ -159,3 +159,19 @@ async def test_half_of_a_pair_that_tells_of_no_connector_is_asked_whoever_it_is(
     instance = await setting.comes_up(REGISTER_API, **told)
     assert bool(setting.asked) is asked
     assert instance.dialect.name == ("vllm" if asked else "fastdeploy")
+
+
+async def test_of_a_large_fleet_that_comes_up_a_few_are_asked_at_once_and_the_others_are_no_tasks(
+    setting: Setting,
+) -> None:
+    setting.error = UpstreamError("refused", "connection refused", instance="x")
+    running = asyncio.create_task(setting.detector.run())
+    for port in range(1, 1001):
+        setting.registry.probe_succeeded(setting.registry.register(setting.describe(port), NAMED))
+    assert repr(setting.detector) == "<DialectDetector 1000 asked>"
+    assert len(asyncio.all_tasks()) < 50
+    await setting.settle()
+    assert len(setting.asked) > 50, "one ends, the next begins"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert repr(setting.detector) == "<DialectDetector 0 asked>"

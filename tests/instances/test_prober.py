@@ -398,7 +398,8 @@ async def test_moments_are_spread_over_the_interval(registry, fleet, make_monito
     loop = asyncio.get_running_loop()
     monitor = make_monitor(interval=100.0)
     async with running(monitor):
-        dues = sorted(timer.when() - loop.time() for timer in monitor._timers.values())
+        assert monitor._schedule is not None
+        dues = sorted(due - loop.time() for due in monitor._schedule.dues().values())
     assert len(dues) == 200
     for quarter in range(4):
         assert sum(25 * quarter <= due < 25 * (quarter + 1) for due in dues) > 25

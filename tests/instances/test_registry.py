@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -34,6 +35,18 @@ def test_available_is_sorted_by_url_and_cached(registry, describe: Describe) -> 
     registry.register(describe(30))  # a heartbeat
     registry.probe_succeeded(first[0])
     assert registry.group("mixed").available is first
+
+
+def test_the_garbage_collector_has_two_objects_of_each_member_to_look_at(registry, describe: Describe) -> None:
+    def register(ports: range) -> int:
+        for port in ports:
+            registry.register(describe(port), REGISTER_YAML)
+            registry.probe_failed(registry.get(f"10.0.0.1:{port}"), "x")
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = register(range(1, 101))
+    assert register(range(101, 1101)) - before < 2100
 
 
 def test_a_heartbeat_replaces_data_and_leaves_object_and_counts(registry, describe: Describe) -> None:

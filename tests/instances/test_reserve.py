@@ -6,14 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fd_router.instances.changes import ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.instance import Instance, Readiness
+from fd_router.instances.registration import parse_registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.reserve_log import ReserveLog
 from fd_router.instances.source import REGISTER_YAML
 from fd_router.scheduling.candidate_group import JointGroup
+from tests.support.fake_log import FakeLog
+from tests.support.live import live_config
 
 
 @pytest.fixture
@@ -184,6 +189,37 @@ def test_the_log_tells_once_and_when_it_is_over(registry: Registry, fleet: list[
     registry.probe_succeeded(fleet[0])
     due[-1]()
     assert log.lines[-1] == ("info", "The mixed requests no longer go to instances that aren't healthy")
+
+
+def test_the_log_looks_at_no_more_members_than_it_must(registry: Registry, fleet: list[Instance], log: Any) -> None:
+    """Thousands that come up change the group all the time: to select among all of them anew is for requests."""
+    due: list[Callable[[], None]] = []
+    registry.on_change(ReserveLog(log, lambda _, look: due.append(look)).on_change)
+    registry.probe_failed(fleet[1], "late", Doubt.LATE)
+    due[-1]()
+    group = registry.group("mixed")
+    assert group._available is None
+    assert group.is_serving
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["up", "late", "gone", "drained"])), max_size=12))
+def test_a_group_serves_while_it_has_more_than_a_reserve(steps: list[tuple[int, str]]) -> None:
+    registry = Registry(clock=lambda: 0.0, log=FakeLog(), live=live_config())
+    group = registry.group("mixed")
+    fleet = [
+        registry.register(parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": port}), REGISTER_YAML)
+        for port in (1, 2, 3, 4)
+    ]
+    for number, what in steps:
+        if what == "up":
+            registry.probe_succeeded(fleet[number])
+        elif what == "drained":
+            registry.set_draining(fleet[number].key, not fleet[number].is_draining)
+        else:
+            registry.probe_failed(fleet[number], what, Doubt.LATE if what == "late" else Doubt.GONE)
+        found = group.is_serving
+        assert found is (bool(group.available) and not group.is_reserve)
+        assert group.is_serving is found
 
 
 def test_one_that_is_not_ready_serves_where_nobody_is_left_and_one_that_ends_never(

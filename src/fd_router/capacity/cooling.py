@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fd_router.capacity.sparing import can_spare
 from fd_router.capacity.ticking import Ticking
 from fd_router.instances.changes import Change, ChangeKind
-from fd_router.instances.instance import Health, Instance, MemberGroup
+from fd_router.instances.instance import Health, Instance, OnBusy
 from fd_router.instances.registry import Registry
 
 FIRST_SECS = 0.2
@@ -43,6 +43,7 @@ class Cooling(Ticking):
         self._on_capacity = on_capacity
         self._min_share = min_share
         self._clock = clock
+        self._on_busy: OnBusy = self.busy  # one object for all instances
         self._cooled: dict[str, _Cooled] = {}  # also those whose cooling ended a short time ago
         registry.on_change(self._on_change)
 
@@ -73,19 +74,14 @@ class Cooling(Ticking):
     def _on_change(self, change: Change) -> None:
         instance, kind = change.instance, change.kind
         if kind is ChangeKind.ADDED:
-            instance.on_busy = self.busy
+            instance.on_busy = self._on_busy
         elif kind is ChangeKind.REMOVED:
             self._cooled.pop(instance.key, None)
             instance.is_cooling = False
         for cooled in tuple(self._cooled.values()):  # the others may be gone that were to take its place
             mine = cooled.instance
-            if mine.is_cooling and mine.health is Health.HEALTHY and not any(_has_others(g) for g in mine.groups):
+            if mine.is_cooling and mine.health is Health.HEALTHY and not any(group.is_serving for group in mine.groups):
                 self._warm(cooled)
 
     def __repr__(self) -> str:
         return f"<Cooling {sum(cooled.instance.is_cooling for cooled in self._cooled.values())} cooled>"
-
-
-def _has_others(group: MemberGroup) -> bool:
-    """Whether some take new requests, not only for want of better ones."""
-    return bool(group.available) and not group.is_reserve

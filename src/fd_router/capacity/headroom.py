@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Instance, OnLimit
 
 
 class Headroom:
@@ -15,12 +15,13 @@ class Headroom:
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[], None]] = []
+        self._tell: OnLimit = self._on_limit  # one object for all instances
 
     def set_limit(self, instance: Instance, limit: int) -> None:
         """Let ``instance`` have ``limit`` requests at a time from now on (0: any number); none is taken away."""
         was_saturated = instance.is_saturated
         instance.limit = limit
-        instance.on_limit = self._on_limit
+        instance.on_limit = self._tell
         if instance.is_saturated is not was_saturated:
             self._on_limit(instance, instance.is_saturated)
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from functools import partial
-from typing import Any
 
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
+from fd_router.instances.work_queue import WorkQueue
 
 
 class AsksWhenUp:
     """Does its ``work`` with each instance that comes up, unless that is under way there already."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._under_way: dict[str, asyncio.Task[None]] = {}  # by key
+    def __init__(self, registry: Registry, *, most: int) -> None:
+        """``most``: how many are asked at once."""
+        self._under_way = WorkQueue(self.work, most=most)
         registry.on_change(self._on_change)
 
     async def run(self) -> None:
@@ -24,25 +23,19 @@ class AsksWhenUp:
         try:
             await asyncio.Event().wait()
         finally:
-            tasks = tuple(self._under_way.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._under_way.stop()
 
-    def work(self, instance: Instance) -> Coroutine[Any, Any, None] | None:
-        """Return what asks ``instance``, None where there is nothing to ask."""
+    def is_to_be_asked(self, instance: Instance) -> bool:
+        """Whether there is something to ask ``instance``."""
+        raise NotImplementedError
+
+    async def work(self, instance: Instance) -> None:
+        """Ask it."""
         raise NotImplementedError
 
     def _on_change(self, change: Change) -> None:
-        key = change.instance.key
-        if change.kind not in (ChangeKind.FIRST_UP, ChangeKind.UP) or key in self._under_way:
-            return
-        if (work := self.work(change.instance)) is not None:
-            self._under_way[key] = task = asyncio.get_running_loop().create_task(work, name=f"ask {key}")
-            task.add_done_callback(partial(self._on_done, key))
-
-    def _on_done(self, key: str, _task: asyncio.Task[None]) -> None:
-        del self._under_way[key]
+        if change.kind in (ChangeKind.FIRST_UP, ChangeKind.UP) and self.is_to_be_asked(change.instance):
+            self._under_way.start(change.instance.key, change.instance)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._under_way)} asked>"

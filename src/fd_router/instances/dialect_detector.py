@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from fd_router.config.live import LiveConfig
 from fd_router.engines.dialect import Dialect
@@ -35,25 +33,23 @@ class DialectDetector(AsksWhenUp):
         self._get = get
         self._live = live
         self._log = log
-        self._slots = asyncio.Semaphore(max_concurrent)
-        super().__init__(registry)
+        super().__init__(registry, most=max_concurrent)
 
-    def work(self, instance: Instance) -> Coroutine[Any, Any, None] | None:
+    def is_to_be_asked(self, instance: Instance) -> bool:
         """See ``AsksWhenUp``."""
-        may_ask = not instance.registration.dialect and self._may_ask(instance)
-        return self._detect(instance) if may_ask else None
+        return not instance.registration.dialect and self._may_ask(instance)
 
     def _may_ask(self, instance: Instance) -> bool:
         when = self._live.current.instances.detect_dialects
         is_told = instance.source in IN_FASTDEPLOYS_WAY and not is_odd_half(instance)
         return when == "always" or (when == "auto" and not is_told)
 
-    async def _detect(self, instance: Instance) -> None:
-        async with self._slots:
-            try:
-                found = await self._find(instance)
-            except UpstreamError:  # it is asked when it comes up again
-                return
+    async def work(self, instance: Instance) -> None:
+        """See ``AsksWhenUp``."""
+        try:
+            found = await self._find(instance)
+        except UpstreamError:  # it is asked when it comes up again
+            return
         if found is not None and found is not instance.dialect:
             self._log.info(f"{instance.url} speaks the dialect {found.name}")
             self._registry.set_detected(instance, found.name)

@@ -24,6 +24,7 @@ class Grouping:
         """``min_share``: see ``Group``."""
         self._min_share = min_share
         self._groups: dict[GroupKey, Group] = {}
+        self._alone: dict[GroupKey, tuple[Group, ...]] = {}  # of members of one group: an object for all of them
         self._members: dict[str, Instance] = {}  # by key
         self._ordered: tuple[Instance, ...] | None = None
         self._models = ModelSets()
@@ -59,6 +60,7 @@ class Grouping:
         for key, group in tuple(self._groups.items()):
             if group.is_empty and key.model != ANY_MODEL and key.model not in models:
                 del self._groups[key]
+                self._alone.pop(key, None)
 
     def join(self, instance: Instance) -> None:
         """Take in a new member; it serves what it registered with, else what was learnt of it before."""
@@ -114,7 +116,10 @@ class Grouping:
     def _set_groups(self, instance: Instance, keys: Iterable[GroupKey]) -> None:
         for group in instance.groups:
             self._groups[group.key].leave(instance)
-        instance.groups = groups = tuple(self.group(key.role, key.model) for key in keys)
+        groups = tuple(self.group(key.role, key.model) for key in keys)
+        if len(groups) == 1:
+            groups = self._alone.setdefault(groups[0].key, groups)
+        instance.groups = groups
         for group in groups:
             group.join(instance)
 

@@ -50,6 +50,13 @@ class Group:
         return found
 
     @property
+    def is_serving(self) -> bool:
+        """Whether a member takes new requests, not only for want of better ones; ``available`` needn't be made anew."""
+        if self._available is not None:
+            return bool(self._available) and not self.is_reserve
+        return any(instance.takes_new for instance in self._members.values())
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no members."""
         return not self._members

@@ -35,7 +35,7 @@ class Thresholds(msgspec.Struct, frozen=True):
     successes: int = 1
 
 
-class Status(msgspec.Struct, frozen=True):
+class Status(msgspec.Struct, frozen=True, gc=False):
     """An instance's health and the events in a row that point one way. At most one of the counters isn't 0."""
 
     health: Health = Health.UNHEALTHY

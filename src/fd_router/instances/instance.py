@@ -69,6 +69,10 @@ class MemberGroup(Protocol):
     def is_reserve(self) -> bool:
         """Whether they are the reserve."""
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether a member takes new requests, not only for want of better ones."""
+
     def on_saturation(self, instance: Instance) -> None:
         """Learn that a member has reached its limit, or came back below it."""
 

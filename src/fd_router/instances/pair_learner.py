@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from fd_router.engines.pairing import Pairing, Question
 from fd_router.errors import UpstreamError, place_of
@@ -31,21 +30,21 @@ class PairLearner(AsksWhenUp):
         self._log = log
         self._retry_secs = retry_secs
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
-        super().__init__(registry)
+        super().__init__(registry, most=MAX_CONCURRENT)
 
-    def work(self, instance: Instance) -> Coroutine[Any, Any, None] | None:
+    def is_to_be_asked(self, instance: Instance) -> bool:
         """See ``AsksWhenUp``."""
-        pairing = instance.dialect.pairing(instance.registration) if instance.role == "prefill" else None
-        if pairing is None or pairing.question(instance.registration) is None:
-            return None
-        return self._learn(instance, pairing)
+        pairing = _pairing(instance)
+        return pairing is not None and pairing.question(instance.registration) is not None
 
-    async def _learn(self, instance: Instance, pairing: Pairing) -> None:
-        trouble = ""
-        while instance.takes_new:
+    async def work(self, instance: Instance) -> None:
+        """See ``AsksWhenUp``."""
+        pairing, trouble = _pairing(instance), ""
+        while pairing is not None and instance.takes_new:
             if not (trouble := await self._try(instance, pairing, trouble)):
                 return
-            await asyncio.sleep(self._retry_secs)
+            with self._under_way.away():  # others are asked meanwhile
+                await asyncio.sleep(self._retry_secs)
 
     async def _try(self, instance: Instance, pairing: Pairing, before: str) -> str:
         """Ask once; return what went wrong, which is told the log unless it is the same as ``before``."""
@@ -71,3 +70,7 @@ class PairLearner(AsksWhenUp):
         except Exception as error:  # noqa: BLE001  a third party's pairing, or an answer of another kind
             return f"{type(error).__name__} ({place_of(error)})"
         return ""
+
+
+def _pairing(instance: Instance) -> Pairing | None:
+    return instance.dialect.pairing(instance.registration) if instance.role == "prefill" else None

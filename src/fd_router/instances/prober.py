@@ -15,8 +15,10 @@ from fd_router.http.pace import gather_few
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.doubt import Doubt, doubt_of
 from fd_router.instances.instance import Health, Instance
+from fd_router.instances.probe_schedule import ProbeSchedule
 from fd_router.instances.registration import Registration
 from fd_router.instances.registry import Registry
+from fd_router.instances.work_queue import WorkQueue
 from fd_router.telemetry.contracts import Log
 
 NOT_FOUND = 404
@@ -102,9 +104,8 @@ class HealthMonitor:
         self._beginning = asyncio.Semaphore(BEGUN_A_TURN)
         self._most_unregistered = max(1, max_concurrent // 2)
         self._unregistered: set[str] = set()  # keys that are probed, and aren't members
-        self._loop: asyncio.AbstractEventLoop | None = None  # set while running
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._probes: dict[str, asyncio.Task[Outcome]] = {}
+        self._schedule: ProbeSchedule | None = None  # while running
+        self._probes = WorkQueue(self._run_probe, most=max_concurrent, on_done=self._on_done)
         self._lacking: dict[str, str] = {}  # key → the path of its dialect that it doesn't have
         self._doubted: set[str] = set()  # keys whose connection failed while a probe was under way
         self._interval = live.current.manager.health_check_interval_secs
@@ -113,15 +114,16 @@ class HealthMonitor:
 
     async def run(self) -> None:
         """Watch the registry's members, and drop the expired ones, until cancelled; no probe outlives it."""
-        self._loop = asyncio.get_running_loop()
-        self._watch_all()
+        self._schedule = ProbeSchedule(asyncio.get_running_loop(), self._on_due, self._interval)
+        self._watch_all(self._schedule)
         try:
             while True:
                 await self._live.sleep(lambda config: config.manager.health_check_interval_secs)
                 self._registry.expire()
         finally:
-            self._loop = None
-            await self._stop()
+            self._schedule.clear()
+            self._schedule = None
+            await self._probes.stop()
 
     def on_probed(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after each probe, when the registry knows what it found."""
@@ -144,7 +146,7 @@ class HealthMonitor:
 
     async def probe(self, instance: Instance) -> Outcome:
         """Probe ``instance`` now, or join the probe that is under way."""
-        return await asyncio.shield(self._start(instance.registration))
+        return await self._join(instance.registration)
 
     async def probe_all(self) -> list[tuple[Instance, Outcome]]:
         """Probe all members now, concurrently. The results are ordered by URL."""
@@ -168,18 +170,18 @@ class HealthMonitor:
         while True:
             if known is None:
                 self._unregistered.add(registration.key)
-            outcome = await asyncio.shield(self._start(registration))
+            outcome = await self._join(registration)
             rounds -= 1
             if rounds <= 0 or not outcome.healthy:
                 return outcome
 
     def _on_change(self, change: Change) -> None:
-        if self._loop is None:
+        if self._schedule is None:
             return
         if change.kind is ChangeKind.ADDED:
-            self._watch(change.instance)
+            self._watch(self._schedule, change.instance)
         elif change.kind is ChangeKind.REMOVED:
-            self._unwatch(change.instance.key)
+            self._schedule.drop(change.instance.key)
             self._lacking.pop(change.instance.key, None)
         elif change.kind is ChangeKind.SUSPECT:
             self._doubt(change.instance)
@@ -188,33 +190,26 @@ class HealthMonitor:
         """Another interval begins at once, not when the old one, perhaps an hour, is over."""
         if manager.health_check_interval_secs != self._interval:
             self._interval = manager.health_check_interval_secs
-            if self._loop is not None:
-                self._watch_all()
+            if self._schedule is not None:
+                self._schedule.interval = self._interval
+                self._watch_all(self._schedule)
 
-    def _watch_all(self) -> None:
+    def _watch_all(self, schedule: ProbeSchedule) -> None:
+        schedule.clear()
         for number, instance in enumerate(self._registry.all()):
-            self._watch(instance, number * BETWEEN_FIRST_SECS)
+            self._watch(schedule, instance, number * BETWEEN_FIRST_SECS)
 
-    def _watch(self, instance: Instance, soon: float = 0.0) -> None:
+    def _watch(self, schedule: ProbeSchedule, instance: Instance, soon: float = 0.0) -> None:
         # One that isn't known to be healthy is probed ``soon``. The second probe comes at a random moment of the
         # interval, so that a fleet which registered or was started at one time isn't probed at one time for ever.
         phase = self._interval * self._random.random()
         first, second = (phase, self._interval) if instance.health is Health.HEALTHY else (soon, phase)
-        self._set_timer(first, instance, second)
+        schedule.put(instance.key, first, second)
 
-    def _unwatch(self, key: str) -> None:
-        if (timer := self._timers.pop(key, None)) is not None:
-            timer.cancel()
-
-    def _set_timer(self, delay: float, instance: Instance, following: float) -> None:
-        self._unwatch(instance.key)
-        if self._loop is not None:
-            self._timers[instance.key] = self._loop.call_later(delay, self._on_due, instance, following)
-
-    def _on_due(self, instance: Instance, following: float) -> None:
-        self._set_timer(following, instance, self._interval)
-        if instance.health is not Health.HEALTHY or self._is_mine(instance.key):
-            self._start(instance.registration)
+    def _on_due(self, key: str) -> None:
+        instance = self._registry.get(key)
+        if instance is not None and (instance.health is not Health.HEALTHY or self._is_mine(key)):
+            self._start(instance)
 
     def _is_seen_to(self, instance: Instance) -> bool:
         """Whether it is healthy, and for another router to probe, which tells when it finds a change."""
@@ -223,28 +218,23 @@ class HealthMonitor:
 
     def probe_soon(self, instance: Instance) -> None:
         """Probe ``instance`` as soon as possible, without waiting for what that finds."""
-        if self._loop is not None:
-            self._start(instance.registration)
+        if self._schedule is not None:
+            self._start(instance)
 
     def _doubt(self, instance: Instance) -> None:
         """Probe a suspect now. The answer to a probe under way may be older than the failure, so its yes is void."""
-        if (task := self._probes.get(instance.key)) is not None and not task.done():
+        if self._probes.has_begun(instance.key):
             self._doubted.add(instance.key)
-        self._start(instance.registration)
+        self._start(instance)
 
-    def _start(self, registration: Registration) -> asyncio.Task[Outcome]:
-        key = registration.key
-        task = self._probes.get(key)
-        if task is None or task.done():
-            task = asyncio.get_running_loop().create_task(self._run_probe(registration), name=f"probe {key}")
-            self._probes[key] = task
-            task.add_done_callback(lambda done: self._on_done(key, done))
-        return task
+    def _start(self, instance: Instance) -> None:
+        self._probes.start(instance.key, instance.registration)
 
-    def _on_done(self, key: str, task: asyncio.Task[Outcome]) -> None:
-        if self._probes.get(key) is task:
-            del self._probes[key]
-            self._unregistered.discard(key)
+    def _join(self, registration: Registration) -> asyncio.Future[Outcome]:
+        return asyncio.shield(self._probes.join(registration.key, registration))
+
+    def _on_done(self, key: str) -> None:
+        self._unregistered.discard(key)
         for listener in self._listeners:
             listener()
 
@@ -258,7 +248,8 @@ class HealthMonitor:
             outcome = self._weigh(key, outcome, begun)
             if outcome.healthy and self._learn is not None and not has_learnt and not self._is_serving(key):
                 has_learnt = True
-                await self._learn(registration)
+                with self._probes.away():  # others may be asked meanwhile
+                    await self._learn(registration)
             if (not outcome.healthy or key not in self._doubted) and self._has_decided(registration, outcome, path):
                 break
         self._doubted.discard(key)
@@ -328,14 +319,6 @@ class HealthMonitor:
             seconds = max(0.0, self._clock() - started)
             return Outcome(healthy, detail, seconds, is_inconclusive, is_unanswered, doubt, status)
 
-    async def _stop(self) -> None:
-        for key in tuple(self._timers):
-            self._unwatch(key)
-        tasks = tuple(self._probes.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     def __repr__(self) -> str:
-        state = "running" if self._loop is not None else "stopped"
-        return f"<HealthMonitor {state}, watches {len(self._timers)}, probes under way {len(self._probes)}>"
+        state, watched = ("stopped", 0) if self._schedule is None else ("running", len(self._schedule))
+        return f"<HealthMonitor {state}, watches {watched}, probes under way {len(self._probes)}>"

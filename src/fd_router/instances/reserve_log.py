@@ -34,6 +34,8 @@ class ReserveLog:
     def _look(self) -> None:
         self._is_due = False
         for key, group in self._groups.items():
+            if group.is_serving and key not in self._told:
+                continue  # which the first of thousands may tell, while all of them change
             serving = group.available  # which is what ``is_reserve`` is about
             if group.is_reserve is (key in self._told):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import msgspec
@@ -33,8 +34,13 @@ def test_annotations_tell_any_key_of_a_registration() -> None:
         role="decode", dialect="vllm", model="m", max_requests="7", metrics_port="9000", dp_size="2",
         kv_transfer='{"kv_connector": "NixlConnector"}', labels='{"rack": "b"}', scheme="https",
     )  # fmt: skip
-    ((registration, readiness),) = read(described)
-    assert (registration.url, registration.role, readiness) == ("https://10.0.0.1:8000", "decode", Readiness.READY)
+    (found,) = read(described)
+    registration = found.registration
+    assert (registration.url, registration.role, found.readiness) == (
+        "https://10.0.0.1:8000",
+        "decode",
+        Readiness.READY,
+    )
     assert (registration.dialect, registration.models, registration.max_requests) == ("vllm", ("m",), 7)
     assert (registration.metrics_port, registration.dp_size) == (9000, 2)
     assert registration.kv_transfer == {"kv_connector": "NixlConnector"}
@@ -47,11 +53,12 @@ def test_what_is_nearer_to_the_pod_wins() -> None:
         labels={"llm-d.ai/role": "prefill", "fd-router/dialect": "vllm", "team": "x"},
         annotations={"model-name": "from-annotation", "fd-router/dialect": "sglang"},
     )
-    ((registration, _),) = read(
+    (found,) = read(
         described,
         registration={"role": "mixed", "model": "for-all", "version": "1"},
         from_labels={"role": "llm-d.ai/role", "model": "model-name", "max-requests": "not-there"},
     )
+    registration = found.registration
     assert (registration.role, registration.models, registration.dialect, registration.version) == (
         "prefill", ("from-annotation",), "sglang", "1",
     )  # fmt: skip
@@ -112,10 +119,22 @@ def test_what_is_hardly_told() -> None:
     """As the API server tells of a Pod that nobody has scheduled, and of nothing where there is nothing."""
     assert read({"metadata": {"name": "a", "labels": None, "annotations": None}}) == []
     bare = {"metadata": {"name": "a" * 200}, "status": {"podIP": "fd00::1", "conditions": None}}
-    ((registration, readiness),) = read(bare, port=1)
-    assert (registration.key, readiness, registration.labels) == (
+    (found,) = read(bare, port=1)
+    assert (found.registration.key, found.readiness, found.registration.labels) == (
         "[fd00::1]:1", Readiness.UNREADY, {"pod": "a" * 100},
     )  # fmt: skip
+
+
+def test_the_garbage_collector_need_not_look_at_pods() -> None:
+    """Thousands of them come at once, and what is found in them stays."""
+    listed = msgspec.json.decode(msgspec.json.encode([pod("a"), annotated(role="decode")]), type=tuple[Pod, ...])
+    given = KubernetesEntry(label_selector="app=engine")
+    reader = PodReader("x", given, Template("x", given.registration, accept, is_whole=False))
+    found = [{one.registration.key: one for one in reader.read(each)} for each in listed]
+    gc.collect()
+    rows = [row for each in listed for row in (each.spec.containers, each.spec.containers[0].ports)]
+    conditions = [each.status.conditions for each in listed]
+    assert not any(map(gc.is_tracked, (*listed, *rows, *conditions, *found)))
 
 
 @pytest.mark.parametrize("key", ["host-ip", "port", "rol"])

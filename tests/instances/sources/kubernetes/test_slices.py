@@ -59,8 +59,8 @@ def test_each_endpoint_is_an_instance_of_which_the_services_labels_tell() -> Non
     ],
 )
 def test_what_its_conditions_mean(conditions: dict[str, bool | None], readiness: Readiness) -> None:
-    ((_, found),) = read(endpoint_slice("a", endpoint("10.0.0.1", **conditions)))
-    assert found is readiness
+    (found,) = read(endpoint_slice("a", endpoint("10.0.0.1", **conditions)))
+    assert found.readiness is readiness
 
 
 def test_ports_and_families() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -90,6 +91,28 @@ class OneList:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class Listed(list[Pod]):
+    """A list of which it can be told whether it is still there."""
+
+
+class ListsAnew(OneList):
+    """The same, that makes a list for who asks."""
+
+    async def list(self) -> tuple[list[Pod], str]:
+        listed = Listed(self._pods)
+        self.made = weakref.ref(listed)
+        return listed, "1"
+
+
+async def test_the_list_is_not_kept_while_changes_are_awaited(registry, log) -> None:
+    api, options = ListsAnew(4), KubernetesEntry(label_selector="x")
+    reader = PodReader("x", options, Template("x", {}, accept, is_whole=False))
+    source = KubernetesInstances("engines", api, reader)
+    async with followed(source, members_of(source, registry, log)):
+        await until(lambda: len(registry.all()) == 2)
+        assert api.made() is None
 
 
 class OneWatch(OneList):

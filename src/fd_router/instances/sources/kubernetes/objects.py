@@ -1,11 +1,12 @@
 """The API server's objects, as far as they matter here: JSON, decoded without what is passed over.
 
-None leads back to itself, so the garbage collector needn't look at the thousands that a list has.
+None leads back to itself, so the garbage collector needn't look at the thousands that a list has. What stands in a row
+is a tuple: of those it forgets what holds nothing that it has to look at, and of lists never.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -42,13 +43,13 @@ class ContainerPort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class Container(msgspec.Struct, frozen=True, gc=False):
     """One container of a Pod."""
 
-    ports: Sequence[ContainerPort] | None = None
+    ports: tuple[ContainerPort, ...] | None = None
 
 
 class Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """What a Pod is to be."""
 
-    containers: Sequence[Container] = ()
+    containers: tuple[Container, ...] = ()
     node_name: str = ""
 
 
@@ -64,7 +65,7 @@ class Status(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     phase: str = ""
     pod_ip: str = msgspec.field(default="", name="podIP")
-    conditions: Sequence[Condition] | None = None
+    conditions: tuple[Condition, ...] | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, gc=False):
@@ -115,7 +116,7 @@ class Reference(msgspec.Struct, frozen=True, gc=False):
 class Endpoint(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """An address behind a Service. All of ``addresses`` are the same endpoint's; the first one is used."""
 
-    addresses: Sequence[str] = ()
+    addresses: tuple[str, ...] = ()
     conditions: EndpointConditions = EndpointConditions()
     node_name: str | None = None
     target_ref: Reference | None = None
@@ -126,15 +127,15 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     metadata: Meta
     address_type: str = ""
-    endpoints: Sequence[Endpoint] | None = None
-    ports: Sequence[EndpointPort] | None = None
+    endpoints: tuple[Endpoint, ...] | None = None
+    ports: tuple[EndpointPort, ...] | None = None
 
 
 class Listed(msgspec.Struct, Generic[ObjectT], frozen=True, gc=False):
     """A part of a list."""
 
     metadata: Meta
-    items: Sequence[ObjectT] | None = None
+    items: tuple[ObjectT, ...] | None = None
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

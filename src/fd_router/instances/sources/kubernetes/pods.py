@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -27,7 +27,7 @@ HTTP: Final = "http"
 """The name of the port that is meant where a container has several and nothing says which."""
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """An instance in a Pod, and whether it is to be given requests."""
 
     registration: Registration

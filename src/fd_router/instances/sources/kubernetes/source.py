@@ -67,7 +67,7 @@ class KubernetesInstances(Generic[ObjectT]):
         self._sleep = sleep
         self._retry_secs = FIRST_RETRY_SECS
         self._found: dict[str, dict[str, Found]] = {}  # by the object's uid: what it has, by key
-        self._holders: dict[str, set[str]] = {}  # key of an instance → uids of the objects that have it
+        self._holders: dict[str, tuple[str, ...]] = {}  # key of an instance → uids of the objects that have it
         self._left_out: dict[str, str] = {}  # uid → why, as the log told
 
     async def run(self, members: SourceMembers) -> None:
@@ -84,8 +84,7 @@ class KubernetesInstances(Generic[ObjectT]):
         reached = version
         try:
             if not reached:
-                listed, reached = await self._api.list()
-                await self._take_all(listed, members)
+                reached = await self._list(members)
                 self._retry_secs = FIRST_RETRY_SECS
             pace = Pace()  # an API server may tell of thousands at once
             async for change in self._api.watch(reached):
@@ -111,15 +110,21 @@ class KubernetesInstances(Generic[ObjectT]):
         seconds, self._retry_secs = self._retry_secs, min(2 * self._retry_secs, MAX_RETRY_SECS)
         await self._sleep(seconds * random.uniform(0.5, 1.0))
 
-    async def _take_all(self, listed: Iterable[ObjectT], members: SourceMembers) -> None:
-        """Make these the objects that there are."""
+    async def _list(self, members: SourceMembers) -> str:
+        """Make what the API server lists the objects that there are. Return the version from which to watch."""
+        listed, version = await self._api.list()
+        await self._hold_all(listed, members)
+        del listed  # thousands of objects: what matters of them is known now
+        await self._name_all(members)
+        return version
+
+    async def _hold_all(self, listed: Iterable[ObjectT], members: SourceMembers) -> None:
         self._found, self._holders = {}, {}
         pace = Pace()
         for each in listed:
             self._hold(each, members)
             await pace.breathe()
         self._left_out = {uid: why for uid, why in self._left_out.items() if uid in self._found}
-        await self._name_all(members)
 
     async def _name_all(self, members: SourceMembers) -> None:
         """Name all instances that there are: thousands, so others have a turn between them."""
@@ -178,15 +183,14 @@ class KubernetesInstances(Generic[ObjectT]):
             self._left_out.pop(uid, None)
         self._found[uid] = found
         for key in found:
-            self._holders.setdefault(key, set()).add(uid)
+            self._holders[key] = (*self._holders.get(key, ()), uid)
 
     def _let_go(self, uid: str) -> Sequence[str]:
         """Forget an object; return the keys of its instances."""
         keys = self._keys(uid)
         for key in keys:
-            self._holders[key].discard(uid)
-            if not self._holders[key]:
-                del self._holders[key]
+            if left := tuple(other for other in self._holders.pop(key) if other != uid):
+                self._holders[key] = left
         self._found.pop(uid, None)
         return keys
 
