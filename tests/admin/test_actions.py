@@ -160,6 +160,12 @@ def test_a_reload_that_is_not_allowed() -> None:
         act(router, Actions.reload)
 
 
+def test_one_that_is_aborted_is_no_plural() -> None:
+    answer = {"result": {"aborted": [{}], "not_found": []}}
+    with ScriptedRouter({"POST /v1/abort_requests": (200, answer)}) as router:
+        assert act(router, lambda a: a.abort(["a"])) == (0, "1 request aborted\n")
+
+
 def test_an_abort() -> None:
     answer = {"result": {"aborted": [{}, {}], "not_found": ["c"]}}
     with ScriptedRouter({"POST /v1/abort_requests": (200, answer)}) as router:

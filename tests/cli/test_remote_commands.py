@@ -99,10 +99,22 @@ def test_tokens(
     assert capsys.readouterr().err == "fd-router: error: --token-path: none: no such file or directory\n"
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_who_waits_at_a_terminal_is_told_for_what(
+    router: ScriptedRouter, is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.BytesIO(b'{"prompt": "x"}')
+    monkeypatch.setattr(stdin, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stdin))
+    assert run(["explain"]) == 0
+    line = "The request's body, as JSON; Ctrl-D ends it (or give a file, or --prompt TEXT):\n"
+    assert capsys.readouterr().err == (line if is_terminal else "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["drain", "10.0.0.9:1"], 1, "There is nothing at /instances/10.0.0.9%3A1/drain"),
+        (["drain", "10.0.0.9:1"], 1, "There is nothing at /instances/10.0.0.9%3A1/drain: is that an fd-router"),
         (["abort"], 2, "give ids of requests, or --all (see fd-router abort --help)"),
         (["abort", "--all", "x"], 2, "give ids of requests, or --all"),
         (["status", "--router", "x"], 1, "--router: 'x' is not an address like http://127.0.0.1:30000"),

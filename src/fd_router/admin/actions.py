@@ -111,7 +111,8 @@ class Actions:
         answer = self._client.ask("POST", "/v1/abort_requests", msgspec.json.encode(order))
         result = answer["result"]
         if not self._tell(answer):
-            self._say(f"{len(result['aborted'])} requests aborted")
+            count = len(result["aborted"])
+            self._say(f"{count} request{'' if count == 1 else 's'} aborted")
             for name in result["not_found"]:
                 self._say(f"not found: {name}")
         return 1 if result["not_found"] else 0

@@ -180,22 +180,31 @@ def _refusal(reply: Reply) -> str:
     message = _message(reply)
     if reply.status == 401:
         return f"{message}; give the token with --token-path FILE, or in FD_ROUTER_ACCESS_ADMIN_TOKEN"
-    if reply.status in {400, 403, 404} and message:
+    if reply.status in {400, 403} and message:
         return message
     if reply.status == 404:
-        return (
-            "it has no such endpoint: is that an fd-router, and the port for its own endpoints (access.control-port)?"
-        )
+        if _code(reply) == "no_such_instance":
+            return message
+        hint = "is that an fd-router, and the port for its own endpoints (access.control-port)?"
+        return f"{message or 'it has no such endpoint'}: {hint}"
     return f"status {reply.status}{f': {message}' if message else ''}"
 
 
-def _message(reply: Reply) -> str:
+def _body(reply: Reply) -> Mapping[str, Any]:
     try:
         answer = msgspec.json.decode(reply.body)
     except UNREADABLE:
-        return ""
-    if not isinstance(answer, dict):
-        return ""
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _code(reply: Reply) -> str:
+    error = _body(reply).get("error")
+    return str(error.get("code", "")) if isinstance(error, dict) else ""
+
+
+def _message(reply: Reply) -> str:
+    answer = _body(reply)
     error = answer.get("error")
     if isinstance(error, dict):
         return str(error.get("message", ""))

@@ -21,5 +21,7 @@ def command(request_file: BinaryIO, prompt: str | None, path: str, **values: Any
     Reads the request's body, JSON as clients send it, from a file or from standard input.
     """
     chat = {"messages": [{"role": "user", "content": prompt}]}
+    if prompt is None and request_file.isatty():
+        click.echo("The request's body, as JSON; Ctrl-D ends it (or give a file, or --prompt TEXT):", err=True)
     body = request_file.read() if prompt is None else msgspec.json.encode(chat)
     return actions_of(values).explain(body, path=path)
