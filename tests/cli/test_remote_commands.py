@@ -99,6 +99,19 @@ def test_tokens(
     assert capsys.readouterr().err == "fd-router: error: --token-path: none: no such file or directory\n"
 
 
+def test_a_request_is_explained_with_its_headers(router: ScriptedRouter) -> None:
+    assert run(["explain", "--prompt", "x", "--header", "x-team: a: b", "--header", "X-Session-Id:7"]) == 0
+    told = router.headers[-1]
+    assert (told["x-team"], told["x-session-id"]) == ("a: b", "7")
+
+
+@pytest.mark.parametrize("header", ["x-team", "x team: a", ": a", "x: a\r\nb: c", "x: 中"])
+def test_a_header_that_is_none(router: ScriptedRouter, header: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "--prompt", "x", "--header", header]) == 2
+    assert "is no 'NAME: VALUE'" in capsys.readouterr().err
+    assert router.asked == []
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_who_waits_at_a_terminal_is_told_for_what(
     router: ScriptedRouter, is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
