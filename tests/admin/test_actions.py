@@ -141,7 +141,7 @@ OUTCOME = {
 @pytest.mark.parametrize(
     ("status", "values", "code", "said"),
     [
-        (200, {}, 0, "Reloaded: nothing differs\n"),
+        (200, {}, 0, "Reloaded: no option differs; keys, tokens and certificates are those of their files now\n"),
         (
             200, {"changed": ["proxy.max-attempts"], "needs_restart": ["server.port"]}, 0,
             "Reloaded\nin force: proxy.max-attempts\nneeds a restart: server.port\n",

@@ -52,7 +52,7 @@ def router(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedRouter]:
         (["undrain", KEY], f"POST {PATH}/undrain", "no longer drains"),
         (["remove", KEY, "--ban-secs", "5"], f"DELETE {PATH}?ban_secs=5", "may not register for 5 s"),
         (["explain", "--prompt", "x"], "POST /v1/explain", "1 characters, about 2 tokens"),
-        (["reload"], "POST /admin/reload", "Reloaded: nothing differs"),
+        (["reload"], "POST /admin/reload", "Reloaded: no option differs; keys, tokens and"),
         (["abort", "--all"], "POST /v1/abort_requests", "0 requests aborted"),
     ],
 )

@@ -150,4 +150,8 @@ def _reloaded(answer: dict[str, Any]) -> list[str]:
         ("instances_removed", "instances removed"), ("warnings", "warning"),
     )  # fmt: skip
     lines = [f"{title}: {', '.join(answer[key])}" for key, title in named if answer.get(key)]
-    return ["Reloaded" + ("" if lines else ": nothing differs"), *lines]
+    return [
+        "Reloaded"
+        + ("" if lines else ": no option differs; keys, tokens and certificates are those of their files now"),
+        *lines,
+    ]
