@@ -141,7 +141,7 @@ OUTCOME = {
 @pytest.mark.parametrize(
     ("status", "values", "code", "said"),
     [
-        (200, {}, 0, "Reloaded: nothing differs\n"),
+        (200, {}, 0, "Reloaded: no option differs; keys, tokens and certificates are those of their files now\n"),
         (
             200, {"changed": ["proxy.max-attempts"], "needs_restart": ["server.port"]}, 0,
             "Reloaded\nin force: proxy.max-attempts\nneeds a restart: server.port\n",
@@ -158,6 +158,12 @@ def test_a_reload_that_is_not_allowed() -> None:
     answer = (401, {"error": {"message": "refused"}})
     with ScriptedRouter({"POST /admin/reload": answer}) as router, pytest.raises(AdminError, match="give the token"):
         act(router, Actions.reload)
+
+
+def test_one_that_is_aborted_is_no_plural() -> None:
+    answer = {"result": {"aborted": [{}], "not_found": []}}
+    with ScriptedRouter({"POST /v1/abort_requests": (200, answer)}) as router:
+        assert act(router, lambda a: a.abort(["a"])) == (0, "1 request aborted\n")
 
 
 def test_an_abort() -> None:

@@ -20,9 +20,9 @@ ABORT = "/v1/abort_requests"
 class Running:
     """A request under way at one instance."""
 
-    def __init__(self, request_id, instance, engine_id=""):
+    def __init__(self, request_id, instance, engine_id=None):
         self.request_id = request_id
-        self.engine_id = engine_id or request_id
+        self.engine_id = request_id if engine_id is None else engine_id
         self.instance = instance
         self.is_aborted = False
 
@@ -45,7 +45,8 @@ class Setting:
 
     def __init__(self, log, describe):
         self.instance = Instance(describe())
-        self.in_flight = InFlight()
+        self.nameless = []  # requests that their instances know no id of
+        self.in_flight = InFlight(lambda: self.nameless)
         self.told = []
         self.reply = b""
         self.status = 200
@@ -57,9 +58,14 @@ class Setting:
         self.shown.append(authorization)
         return self.status, self.reply
 
-    def run(self, request_id, engine_id=""):
+    def run(self, request_id, engine_id=None):
         running = Running(request_id, self.instance, engine_id)
         self.in_flight.add(request_id, running)
+        return running
+
+    def run_nameless(self, request_id):
+        running = Running(request_id, self.instance, "")
+        self.nameless.append(running)
         return running
 
     def abort(self, *ids):
@@ -91,6 +97,17 @@ async def test_what_runs_here_ends_with_its_connection_where_the_instance_knows_
     assert result["not_found"] == []
     assert [entry["request_id"] for entry in result["aborted"]] == ["r-2", "r-1_0"]
     assert (first.is_aborted, second.is_aborted) == (True, True)
+
+
+@pytest.mark.parametrize("other", [(), ("r-1",)])
+async def test_a_request_of_which_only_the_log_has_an_id_ends_with_its_connection(setting, ask, other):
+    named, nameless, another = setting.run("r-1"), setting.run_nameless("x-1"), setting.run_nameless("x-2")
+    setting.abort(*other)
+    result = await order(setting, ask, req_ids=["x-1", *other])
+    assert result["not_found"] == []
+    assert [entry["request_id"] for entry in result["aborted"]] == ["x-1", *other]
+    assert (named.is_aborted, nameless.is_aborted, another.is_aborted) == (bool(other), True, False)
+    assert setting.told == [{"req_ids": [*other]}] * len(other)  # no instance is told of an id that it can't know
 
 
 async def test_what_was_over_meanwhile_is_not_said_to_be_aborted(setting, ask):

@@ -7,6 +7,7 @@ import pytest
 
 from fd_router.app.writable import unwritable
 from fd_router.config.loading import Config, LogConfig, ManagerConfig
+from fd_router.config.telemetry import TelemetryConfig
 
 
 def problems(state: str = "", log: str = "", output: str = "file") -> tuple[str, ...]:
@@ -48,3 +49,14 @@ def test_a_user_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr("getpass.getuser", nameless)
     assert f"the user {os.getuid()} may not" in problems(str(tmp_path / "new"))[0]
+
+
+def test_the_folder_of_recordings(tmp_path: Path) -> None:
+    def found(folder: Path) -> tuple[str, ...]:
+        return unwritable(Config(telemetry=TelemetryConfig(recording_folder=str(folder))))
+
+    assert found(tmp_path) == found(tmp_path / "new" / "deep") == ()
+    file = tmp_path / "file"
+    file.write_text("")
+    expected = f"telemetry.recording-folder: {str(file)!r} can't be written: {file} is no directory"
+    assert found(file) == (expected,)

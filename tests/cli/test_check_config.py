@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,57 @@ def test_the_router_refuses_to_start_with_the_same_words(files: Path, capsys: py
     assert said.startswith("p.yaml:3: scheduler.policy: ")
     assert run(["--config_path", "p.yaml"]) == 1
     assert capsys.readouterr().err == f"fd-router: error: {said}"
+
+
+@pytest.mark.parametrize(
+    ("options", "package", "said"),
+    [
+        ("state: {url: 'redis://127.0.0.1:1'}", "redis.asyncio", "state.url needs the package redis: "),
+        ("telemetry: {traces-endpoint: 'http://x/v1/traces'}", "opentelemetry", "telemetry.traces-endpoint needs "),
+        ("scheduler: {policy: cache_aware, kv-events: 'on'}", "zmq", "scheduler.kv-events: on: the package 'pyzmq'"),
+        ("scheduler: {shadow-policy: cache_aware, kv-events: 'on'}", "zmq", "scheduler.kv-events: on: the package "),
+    ],
+)
+def test_a_package_that_is_missing_is_told_before_the_start(
+    files: Path,
+    options: str,
+    package: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (files / "p.yaml").write_text(f"server: {{port: 1}}\n{options}\n")
+    assert run(["check-config", "--config_path", "p.yaml"]) == 0
+    capsys.readouterr()
+    monkeypatch.delitem(sys.modules, "fd_router.telemetry.tracing.spans", raising=False)
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run(["check-config", "--config_path", "p.yaml"]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"error: p.yaml:2: {said}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("scheduler: {shadow-policy: 'nowhere_at_all:P'}", "scheduler.shadow-policy: 'nowhere_at_all:P': there is no "),
+        ("scheduler: {tokenizer-url: 'ftp://x'}", "scheduler.tokenizer-url: 'ftp://x' is not an http:// or https://"),
+        ("state: {url: 'redis://x:port'}", "state.url: 'redis://x:port' names no server: "),
+        ("access: {control-port: 1}", "access.control-port: 1 is server.port; the control port needs one of its own"),
+        ("access: {control-port: 2}", ""),
+        ("access: {control-port: 1, control-host: 127.0.0.2}", "access.control-port: 1 is server.port"),
+    ],
+)
+def test_what_would_keep_the_router_from_starting(
+    files: Path, options: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "p.yaml").write_text(f"server: {{port: 1}}\n{options}\n")
+    assert run(["check-config", "--config_path", "p.yaml"]) == (1 if said else 0)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"error: p.yaml:2: {said}" if said else "OK")
+
+
+def test_two_addresses_may_have_the_same_port(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "p.yaml").write_text("server: {port: 1, host: 127.0.0.2}\naccess: {control-port: 1}\n")
+    assert run(["check-config", "--config_path", "p.yaml"]) == 0
+    assert capsys.readouterr().out == "OK\n"

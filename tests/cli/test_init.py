@@ -70,7 +70,7 @@ def test_what_is_there_stays(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "code", "said"),
     [
         (["--policy", "cach_aware"], 1, "--policy: 'cach_aware' is not one of random, "),
-        (["--instances", "host:1,10.0.0.1"], 1, "--instances: 'host:1': the host must be an IP address"),
+        (["--instances", "a..b:1,10.0.0.1"], 1, "--instances: 'a..b:1': the host is neither an IP address nor a host "),
         (["--instances", "decode=10.0.0.1:1"], 1, "--instances: 'decode=10.0.0.1:1': write mixed=10.0.0.1:8000"),
         (["--splitwise", "--instances", "10.0.0.1:1"], 1, "write prefill=10.0.0.1:8000 or decode=10.0.0.1:8000"),
         (["--port", "0"], 2, "Invalid value for '--port'"),
@@ -98,6 +98,17 @@ def test_four_questions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert config["server"] == {"port": 8100, "splitwise": True}
     assert config["scheduler"] == {"prefill-policy": "cache_aware", "decode-policy": "request_num"}
     assert read("register.yaml")["instances"] == [{"role": "prefill", "host_ip": "10.0.0.1", "port": 1}]
+
+
+def test_a_wrong_answer_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    replies = iter(["8100", "n", "10.0.0.1", "Engine-1:80, [::1]:81", "cach_aware", "cache_aware"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: next(replies))
+    assert run(["init"]) == 0
+    said = capsys.readouterr().out
+    assert "Error: '10.0.0.1': write a host and a port: 10.0.0.1:8000" in said
+    assert "Error: 'cach_aware' is not one of random, " in said
+    assert [entry["host_ip"] for entry in read("register.yaml")["instances"]] == ["engine-1", "::1"]
 
 
 def test_it_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def router(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedRouter]:
         (["undrain", KEY], f"POST {PATH}/undrain", "no longer drains"),
         (["remove", KEY, "--ban-secs", "5"], f"DELETE {PATH}?ban_secs=5", "may not register for 5 s"),
         (["explain", "--prompt", "x"], "POST /v1/explain", "1 characters, about 2 tokens"),
-        (["reload"], "POST /admin/reload", "Reloaded: nothing differs"),
+        (["reload"], "POST /admin/reload", "Reloaded: no option differs; keys, tokens and"),
         (["abort", "--all"], "POST /v1/abort_requests", "0 requests aborted"),
     ],
 )
@@ -99,10 +99,35 @@ def test_tokens(
     assert capsys.readouterr().err == "fd-router: error: --token-path: none: no such file or directory\n"
 
 
+def test_a_request_is_explained_with_its_headers(router: ScriptedRouter) -> None:
+    assert run(["explain", "--prompt", "x", "--header", "x-team: a: b", "--header", "X-Session-Id:7"]) == 0
+    told = router.headers[-1]
+    assert (told["x-team"], told["x-session-id"]) == ("a: b", "7")
+
+
+@pytest.mark.parametrize("header", ["x-team", "x team: a", ": a", "x: a\r\nb: c", "x: 中"])
+def test_a_header_that_is_none(router: ScriptedRouter, header: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "--prompt", "x", "--header", header]) == 2
+    assert "is no 'NAME: VALUE'" in capsys.readouterr().err
+    assert router.asked == []
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_who_waits_at_a_terminal_is_told_for_what(
+    router: ScriptedRouter, is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.BytesIO(b'{"prompt": "x"}')
+    monkeypatch.setattr(stdin, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stdin))
+    assert run(["explain"]) == 0
+    line = "The request's body, as JSON; Ctrl-D ends it (or give a file, or --prompt TEXT):\n"
+    assert capsys.readouterr().err == (line if is_terminal else "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["drain", "10.0.0.9:1"], 1, "There is nothing at /instances/10.0.0.9%3A1/drain"),
+        (["drain", "10.0.0.9:1"], 1, "There is nothing at /instances/10.0.0.9%3A1/drain: is that an fd-router"),
         (["abort"], 2, "give ids of requests, or --all (see fd-router abort --help)"),
         (["abort", "--all", "x"], 2, "give ids of requests, or --all"),
         (["status", "--router", "x"], 1, "--router: 'x' is not an address like http://127.0.0.1:30000"),

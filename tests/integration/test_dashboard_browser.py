@@ -22,6 +22,10 @@ pytestmark = [needs_browser, pytest.mark.slow]
 TOKEN = "admin-token-0123456789"
 PROMPT = "a-prompt-that-nobody-may-read"
 INSTANCES = 80
+NAME_OF_A_ROW_AT_ITS_END = """
+document.querySelector('.scrollable').scrollLeft = 10000;
+return document.querySelector('tr[data-key] th').getBoundingClientRect().left
+"""
 
 
 def body(number: int) -> bytes:
@@ -144,6 +148,8 @@ async def test_everybody_can_read_it_on_a_phone_in_both_themes(tmp_path: Path) -
             await keep_picture(browser, f"phone-{theme}")
         width = await browser.do(lambda driver: driver.execute_script("return document.documentElement.scrollWidth"))
         assert width <= phone["width"]  # nothing sticks out
+        left = await browser.do(lambda driver: driver.execute_script(NAME_OF_A_ROW_AT_ITS_END))
+        assert left >= 0  # whoever drains by the last column sees whom
         assert await browser.console() == []
 
 

@@ -182,6 +182,16 @@ def test_its_port_can_be_had_again_right_away(fleet):
     assert call(again.port, "GET", "/health")[0] == 200
 
 
+def test_a_control_port_that_is_the_routers_own_is_one_clear_line():
+    port = free_port()
+    router = RouterProcess({"access": {"control-port": port}}, port=port)
+    try:
+        assert router.process.wait(25) == 1
+        assert f"Failed to start server: port {port} on " in router.output.splitlines()[-1]
+    finally:
+        router.end()
+
+
 def test_a_port_in_use_is_one_clear_line(fleet):
     second = RouterProcess(port=fleet.port)
     try:
@@ -190,6 +200,7 @@ def test_a_port_in_use_is_one_clear_line(fleet):
         assert len([line for line in lines if not line.startswith("[INFO]")]) == 1, lines
         assert str(fleet.port) in lines[-1]
         assert "in use" in lines[-1]
+        assert "Stopped" not in second.output  # it never ran
     finally:
         second.end()
     assert fleet.ask()[0] == 200

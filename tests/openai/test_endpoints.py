@@ -21,6 +21,7 @@ METRICS = Endpoint(path="/metrics")
 BELOW = Endpoint(path="/admin/anything")
 CHAT = Endpoint(path="/v1/chat/completions")
 ODD = Endpoint(path="v1/odd")
+MODE = Endpoint(path="/v1/mode", mode="any")  # type: ignore[arg-type]
 PATTERN = Endpoint(path="/v1/{id}")
 TEXT = "/v1/text"
 """
@@ -47,6 +48,7 @@ def test_the_routers_own_and_one_more(folder: str) -> None:
         ("BELOW", "/admin/anything is answered by the router itself"),
         ("CHAT", "there is an endpoint POST /v1/chat/completions already"),
         ("ODD", "its path 'v1/odd' must begin with / and be a plain path"),
+        ("MODE", "its mode 'any' is none of generate, stateful, stored, any_instance"),
         ("PATTERN", "must begin with / and be a plain path"),
         ("TEXT", "it is no fd_router.openai.endpoints.Endpoint"),
         ("LOST", "has no 'LOST'"),

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
+import pytest
 
 from fd_router.bus import BusHealth
 from fd_router.state.counters import SyncCounters
+from fd_router.state.frames import Frame, encode
 from fd_router.state.peers import Peers
 from fd_router.state.sync import QUIET, SLOWER, Sync
 from fd_router.state.topic import Topic
@@ -71,6 +73,32 @@ def waits(loop: asyncio.AbstractEventLoop) -> list[float]:
 
     loop.call_later = noted  # type: ignore[method-assign]
     return delays
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "what"), [("a.1/0", "a.1/1", "worker"), ("a.1/0", "a.12/0", "router"), ("a", "b", "router")]
+)
+async def test_a_worker_of_the_same_router_is_no_other_router(own: str, other: str, what: str) -> None:
+    bus, log = Echo(), FakeLog()
+    peers = Peers(own, time.monotonic, 3.5)
+    sync = Sync(
+        bus,  # type: ignore[arg-type]
+        [],
+        peers,
+        clock=time.monotonic,
+        log=log,
+        counters=Uncounted(),
+        health=BusHealth(),
+        interval=INTERVAL,
+    )
+    await bus.send(encode(Frame(other, 1)))
+    task = asyncio.ensure_future(sync.run())
+    try:
+        await until(lambda: len(peers) == 2)
+        assert f"Another {what} is there: {other}, 2 with this one" in str(log.lines)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_who_has_nothing_to_tell_looks_less_often_until_there_is_something() -> None:

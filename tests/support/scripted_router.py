@@ -22,6 +22,7 @@ class ScriptedRouter:
         self.answers = dict(answers)
         self.asked: list[tuple[str, bytes]] = []
         self.authorizations: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.clock_ahead = clock_ahead
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -48,6 +49,7 @@ class ScriptedRouter:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 line = f"{self.command} {self.path}"
                 router.asked.append((line, body))
+                router.headers.append({name.lower(): value for name, value in self.headers.items()})
                 router.authorizations.append(self.headers.get("authorization", ""))
                 status, value = router.answer_to(line)
                 data = value if isinstance(value, bytes) else json.dumps(value).encode()

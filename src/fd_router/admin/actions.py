@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from rich.console import Console
 
-from fd_router.admin.router_client import AdminError, RouterClient, instance_path
+from fd_router.admin.router_client import NO_HEADERS, AdminError, RouterClient, instance_path
 from fd_router.admin.views import explanation_table, fleet_line, fleet_table, state_of
 
 POLL_SECS = 0.5
@@ -80,9 +80,9 @@ class Actions:
             self._say(f"{answer['removed']} is removed: {_running(answer)}; {banned}")
         return 0
 
-    def explain(self, body: bytes, *, path: str = "") -> int:
-        """Show where a request would go now, and why; 1 when nowhere."""
-        answer = self._client.ask("POST", f"/v1/explain{f'?path={path}' if path else ''}", body)
+    def explain(self, body: bytes, *, path: str = "", headers: Mapping[str, str] = NO_HEADERS) -> int:
+        """Show where a request would go now, and why; 1 when nowhere. ``headers``: the request's, for policies."""
+        answer = self._client.ask("POST", f"/v1/explain{f'?path={path}' if path else ''}", body, headers)
         chosen = all(role["choice"] for role in answer["roles"])
         if not self._tell(answer):
             prompt = answer["prompt"]
@@ -111,7 +111,8 @@ class Actions:
         answer = self._client.ask("POST", "/v1/abort_requests", msgspec.json.encode(order))
         result = answer["result"]
         if not self._tell(answer):
-            self._say(f"{len(result['aborted'])} requests aborted")
+            count = len(result["aborted"])
+            self._say(f"{count} request{'' if count == 1 else 's'} aborted")
             for name in result["not_found"]:
                 self._say(f"not found: {name}")
         return 1 if result["not_found"] else 0
@@ -149,4 +150,8 @@ def _reloaded(answer: dict[str, Any]) -> list[str]:
         ("instances_removed", "instances removed"), ("warnings", "warning"),
     )  # fmt: skip
     lines = [f"{title}: {', '.join(answer[key])}" for key, title in named if answer.get(key)]
-    return ["Reloaded" + ("" if lines else ": nothing differs"), *lines]
+    return [
+        "Reloaded"
+        + ("" if lines else ": no option differs; keys, tokens and certificates are those of their files now"),
+        *lines,
+    ]

@@ -7,6 +7,7 @@ import http.client
 import re
 import ssl
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -14,6 +15,8 @@ import msgspec
 
 from fd_router.config.host_names import authority
 from fd_router.errors import UNREADABLE, ConfigError, FdRouterError
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 DEFAULT: Final = "http://127.0.0.1:30000"
 
@@ -90,10 +93,10 @@ class RouterClient:
             self.address = msgspec.structs.replace(self.address, token=token)
         return self
 
-    def send(self, method: str, path: str, body: bytes | None = None) -> Reply:
+    def send(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
         """Send one request. Raises RouterUnreachableError."""
         with self._connection() as connection, self._told():
-            answer = self._answer(connection, method, path, body)
+            answer = self._answer(connection, method, path, body, headers)
             return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read())
 
     @contextlib.contextmanager
@@ -109,9 +112,9 @@ class RouterClient:
                 raise AdminError(f"{self.address.url}: {_refusal(Reply(answer.status, {}, answer.read()))}")
             yield answer
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Any:
         """Send one request and return the JSON of its answer. Raises AdminError for one that isn't 200."""
-        reply = self.send(method, path, body)
+        reply = self.send(method, path, body, headers)
         if reply.status != 200:
             raise AdminError(f"{self.address.url}: {_refusal(reply)}")
         return reply.json()
@@ -134,9 +137,14 @@ class RouterClient:
         return contextlib.closing(http.client.HTTPConnection(host, port, timeout=self._timeout))
 
     def _answer(
-        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        given: Mapping[str, str] = NO_HEADERS,
     ) -> http.client.HTTPResponse:
-        headers = {"content-type": "application/json"} if body is not None else {}
+        headers = {**given, **({"content-type": "application/json"} if body is not None else {})}
         if self.address.token:
             headers["authorization"] = f"Bearer {self.address.token}"
         connection.request(method, path, body, headers)
@@ -180,22 +188,31 @@ def _refusal(reply: Reply) -> str:
     message = _message(reply)
     if reply.status == 401:
         return f"{message}; give the token with --token-path FILE, or in FD_ROUTER_ACCESS_ADMIN_TOKEN"
-    if reply.status in {400, 403, 404} and message:
+    if reply.status in {400, 403} and message:
         return message
     if reply.status == 404:
-        return (
-            "it has no such endpoint: is that an fd-router, and the port for its own endpoints (access.control-port)?"
-        )
+        if _code(reply) == "no_such_instance":
+            return message
+        hint = "is that an fd-router, and the port for its own endpoints (access.control-port)?"
+        return f"{message or 'it has no such endpoint'}: {hint}"
     return f"status {reply.status}{f': {message}' if message else ''}"
 
 
-def _message(reply: Reply) -> str:
+def _body(reply: Reply) -> Mapping[str, Any]:
     try:
         answer = msgspec.json.decode(reply.body)
     except UNREADABLE:
-        return ""
-    if not isinstance(answer, dict):
-        return ""
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _code(reply: Reply) -> str:
+    error = _body(reply).get("error")
+    return str(error.get("code", "")) if isinstance(error, dict) else ""
+
+
+def _message(reply: Reply) -> str:
+    answer = _body(reply)
     error = answer.get("error")
     if isinstance(error, dict):
         return str(error.get("message", ""))

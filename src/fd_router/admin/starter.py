@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from fd_router.config.host_names import is_name
 from fd_router.config.loading import POLICIES
 from fd_router.config.options import did_you_mean
 from fd_router.errors import ConfigError
@@ -78,11 +79,13 @@ def _member(text: str, *, splitwise: bool) -> Member:
         role = "mixed"
     host, _, port = address.removeprefix("http://").rpartition(":")
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError("write an IP address and a port: 10.0.0.1:8000")
+        raise ValueError("write a host and a port: 10.0.0.1:8000")
+    if is_name(host.lower()):
+        return Member(role, host.lower(), int(port))
     try:
         return Member(role, str(ipaddress.ip_address(host.strip("[]"))), int(port))
     except ValueError:
-        raise ValueError("the host must be an IP address, as instances register: 10.0.0.1:8000") from None
+        raise ValueError("the host is neither an IP address nor a host name: 10.0.0.1:8000") from None
 
 
 def require_policy(name: str) -> str:

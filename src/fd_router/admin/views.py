@@ -34,9 +34,8 @@ def fleet_line(entries: Sequence[Mapping[str, Any]]) -> str:
     serving = sum(state_of(entry) == "healthy" for entry in entries)
     running = sum(int(entry["running"]) for entry in entries)
     tokens = sum(int(entry["tokens"]) for entry in entries)
-    return (
-        f"{serving} of {len(entries)} instances may be chosen; {running:,} requests and {tokens:,} prompt tokens there"
-    )
+    requests = f"{running:,} request{'' if running == 1 else 's'}"
+    return f"{serving} of {len(entries)} instances may be chosen; {requests} and {tokens:,} prompt tokens there"
 
 
 def fleet_table(entries: Sequence[Mapping[str, Any]]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fd_router.admission.networks import read_networks
+from fd_router.admission.networks import read_networks, read_proxies
 from fd_router.admission.priorities import Priorities
 from fd_router.admission.tokens import read_tokens
 from fd_router.config.admission import AccessConfig, AdmissionConfig
@@ -18,6 +18,7 @@ def find_problems(access: AccessConfig, admission: AdmissionConfig) -> tuple[str
         lambda: _check_keys(access.keys_path, admission.priorities),
         lambda: read_tokens(access),
         lambda: read_networks(access),
+        lambda: read_proxies(access),
     ):
         try:
             check()

@@ -45,6 +45,11 @@ class Networks:
         return ", ".join(map(str, self._networks))
 
 
+def read_proxies(access: AccessConfig) -> Networks:
+    """Return the networks of the proxies that may say who their client is. Raises ConfigError."""
+    return Networks.parse(access.trusted_proxies, "access.trusted-proxies")
+
+
 def read_networks(access: AccessConfig) -> Networks | None:
     """Return the networks of the instances, None for all. Raises ConfigError."""
     return Networks.parse(access.register_networks, "access.register-networks") if access.register_networks else None

@@ -42,9 +42,9 @@ class Running(Protocol):
 
 
 class Requests(Protocol):
-    """The requests under way, by the ids that engines know."""
+    """The requests under way, by the ids that engines or the log know."""
 
-    def find(self, request_id: str) -> Sequence[Running]: ...
+    def find_each(self, ids: Iterable[str]) -> Mapping[str, Sequence[Running]]: ...
     def all(self) -> Sequence[Running]: ...
 
 
@@ -120,8 +120,7 @@ class AbortApi:
     async def _abort(self, request: Request) -> Response:
         order = _decode(request.body)
         elsewhere = asyncio.ensure_future(self._others(request.body)) if self._others is not None else None
-        ids = tuple(dict.fromkeys(order.req_ids or ()))
-        known = {request_id: tuple(self._in_flight.find(request_id)) for request_id in ids}
+        known = self._in_flight.find_each(order.req_ids or ())
         result, told = await self._carry_out(order, known, self._credentials(request))
         for answer in await elsewhere if elsewhere is not None else ():
             _add(result, msgspec.json.decode(answer, type=_Result))
@@ -131,7 +130,7 @@ class AbortApi:
     async def abort_here(self, body: bytes) -> bytes:
         """Do what another router was asked for with the requests that are this one's. Returns the result, as JSON."""
         order = _decode(body)
-        found = {request_id: tuple(self._in_flight.find(request_id)) for request_id in order.req_ids or ()}
+        found = self._in_flight.find_each(order.req_ids or ())
         known = {request_id: running for request_id, running in found.items() if running}
         if not known and not order.abort_all:
             return b"{}"
@@ -150,11 +149,18 @@ class AbortApi:
             messages = await self._messages(*_split(known))
         names = {request_id: {request_id, *(one.engine_id for one in found)} for request_id, found in known.items()}
         askable = {instance.key for instance, todo in messages if todo}
-        ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
+        ended = [
+            one
+            for one in running
+            if not (order.abort_all or one.engine_id)
+            or not any(instance.key in askable for instance in one.instances())
+        ]
         for one in running:  # what their instances say from now on is no reason to go on elsewhere
             one.on_abort_asked()
         pace = Pace()
-        for one in ended:  # no instance knows of it yet, or those that do know no abort but the end of a connection
+        for (
+            one
+        ) in ended:  # no instance knows of it, or of its id, or those that do know no abort but a connection's end
             one.on_aborted()
             await pace.breathe()
         told = await gather_few(
@@ -272,7 +278,7 @@ def _split(
     told: dict[str, tuple[Instance, dict[str, None]]] = {}
     for found in known.values():
         for one in found:
-            for instance in one.instances():
+            for instance in one.instances() if one.engine_id else ():
                 told.setdefault(instance.key, (instance, {}))[1][one.engine_id] = None
     own: dict[str, tuple[Instance, Sequence[str]]] = {
         key: (instance, tuple(ids)) for key, (instance, ids) in told.items()

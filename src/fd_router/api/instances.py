@@ -134,5 +134,7 @@ def _key(request: Request) -> str:
 
 def _unknown(key: str) -> BadRequestError:
     return BadRequestError(
-        f"There is no instance {key}; GET /instances lists the keys (host_ip:port)", status=404, code="no_such_instance"
+        f"There is no instance {key}; fd-router status and GET /instances list the keys (host_ip:port)",
+        status=404,
+        code="no_such_instance",
     )

@@ -12,12 +12,15 @@ import msgspec
 
 from fd_router.admission import checks as admission
 from fd_router.app.endpoints import endpoints_of
+from fd_router.app.kv_wanted import package_problem
 from fd_router.app.record_sinks import load_record_sinks
 from fd_router.app.writable import unwritable
 from fd_router.config.connections import read_connections
 from fd_router.config.discovery import DiscoveryConfig
 from fd_router.config.loading import Config, Report, examine
 from fd_router.config.origins import located
+from fd_router.config.state import StateConfig
+from fd_router.config.telemetry import TelemetryConfig
 from fd_router.engines.dialects import open_dialects
 from fd_router.errors import ConfigError
 from fd_router.http.instance_access import access_problems
@@ -26,8 +29,12 @@ from fd_router.instances.registration import require_served
 from fd_router.instances.sources.loading import open_sources
 from fd_router.instances.sources.named import read_named
 from fd_router.scheduling.policies import per_role
-from fd_router.state.redis.checks import require_usable
+from fd_router.scheduling.policy import Need
+from fd_router.state.redis.client import open_client
 from fd_router.tokenization.local import tokenizer_problems
+from fd_router.tokenization.service import tokenizer_address
+
+EVERY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  (nothing is bound here)
 
 
 def examine_with_files(path: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Report:
@@ -40,7 +47,7 @@ def examine_with_files(path: str | None, flags: Mapping[str, object], environ: M
 def find_problems(config: Config) -> Sequence[str]:
     """Return a line for each problem. Nothing is changed, and nobody is sent anything."""
     found = (
-        *per_role.problems_of(per_role.policies_of(config), config.scheduler, time.monotonic, random.Random()),
+        *_policy_problems(config),
         *_tokenizer_problems(config),
         *_raised(partial(endpoints_of, config.server)),
         *_raised(partial(open_sources, config.instances)),
@@ -50,7 +57,9 @@ def find_problems(config: Config) -> Sequence[str]:
         *tls_problems(config.tls),
         *unwritable(config),
         *_access_problems(config),
-        *_raised(partial(require_usable, config.state)),
+        *_raised(partial(_open_state, config.state)),
+        *_raised(partial(_open_spans, config.telemetry)),
+        *_same_ports(config),
         *_raised(lambda: config.models.checked),
     )
     return tuple(found)
@@ -73,9 +82,44 @@ def _raised(build: Callable[[], object]) -> Sequence[str]:
     return ()
 
 
+def _policy_problems(config: Config) -> Sequence[str]:
+    """Check the policies, the one that only watches too, and the package by which they learn of KV events."""
+    options, named, shadows = config.scheduler, per_role.policies_of(config), per_role.shadow_of(config)
+    problems = partial(per_role.problems_of, options=options, clock=time.monotonic, rng=random.Random())
+    if found := (*problems(named), *problems(shadows)):
+        return found
+    needs = per_role.needs_of(named, options.policy_folder) | per_role.needs_of(shadows, options.policy_folder)
+    is_package_needed = options.kv_events == "on" and Need.PREFIX_INDEX in needs
+    return _raised(partial(package_problem, options)) if is_package_needed else ()
+
+
 def _tokenizer_problems(config: Config) -> Sequence[str]:
-    scheduler = config.scheduler
-    return tokenizer_problems(scheduler.tokenizer_path, scheduler.tokenizer_url) if scheduler.tokenizer_path else ()
+    path, url = config.scheduler.tokenizer_path, config.scheduler.tokenizer_url
+    if path or not url:
+        return tokenizer_problems(path, url)
+    return _raised(partial(tokenizer_address, url))
+
+
+def _open_state(options: StateConfig) -> None:
+    """Make a client of the server that routers share, which connects to nothing yet."""
+    if options.url:
+        open_client(options, read_secs=None)
+
+
+def _open_spans(options: TelemetryConfig) -> None:
+    """Import what traces are made with."""
+    if options.traces_endpoint:
+        from fd_router.app.tracing import spans_module  # noqa: PLC0415  (it costs start-up time)
+
+        spans_module(options)
+
+
+def _same_ports(config: Config) -> Sequence[str]:
+    server, access = config.server, config.access
+    hosts = {server.host, access.control_host}
+    if not server.port or access.control_port != server.port or (len(hosts) > 1 and not hosts & EVERY_ADDRESS):
+        return ()
+    return (f"access.control-port: {access.control_port} is server.port; the control port needs one of its own",)
 
 
 def _register_problems(config: Config) -> Sequence[str]:

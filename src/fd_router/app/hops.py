@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fd_router.admission.networks import Networks, read_networks
+from fd_router.admission.networks import read_networks, read_proxies
 from fd_router.app.runtime import Runtime
 from fd_router.http.connection_pool import Pools
 from fd_router.http.cors import CORS_FIELDS, Cors
@@ -26,7 +26,7 @@ class Hops(msgspec.Struct, frozen=True):
 def build_hops(runtime: Runtime) -> Hops:
     """Build them. Raises ConfigError."""
     access = runtime.live.current.access
-    trusted = Networks.parse(access.trusted_proxies, "access.trusted-proxies")
+    trusted = read_proxies(access)
     networks = read_networks(access)
     resolver = Resolver(runtime.clock, networks.__contains__ if networks is not None else None)
     cors = Cors(access.cors_origins) if access.cors_origins else None

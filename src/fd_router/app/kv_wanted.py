@@ -14,13 +14,19 @@ def wants_kv_events(options: SchedulerConfig, log: Log, *, has_tokens: bool, is_
     """
     if options.kv_events == "off" or (options.kv_events == "auto" and not has_tokens):
         return False
-    from fd_router.instances.kv_events.sockets import zmq_problem  # noqa: PLC0415  it costs start-up time
-
-    problem = zmq_problem()
-    if problem and options.kv_events == "on":
-        raise ConfigError(f"scheduler.kv-events: on: {problem}")
+    problem = package_problem(options)
     if is_recorded:
         problem = "decisions are recorded"
     if problem:
         log.info(f"KV events aren't followed: {problem}")
     return not problem
+
+
+def package_problem(options: SchedulerConfig) -> str:
+    """Say why they can't be followed here; "" when they can. Raises ConfigError where they must be."""
+    from fd_router.instances.kv_events.sockets import zmq_problem  # noqa: PLC0415  it costs start-up time
+
+    problem = zmq_problem()
+    if problem and options.kv_events == "on":
+        raise ConfigError(f"scheduler.kv-events: on: {problem}")
+    return problem

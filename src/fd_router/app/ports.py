@@ -55,10 +55,16 @@ class Ports:
         return listener
 
     def announce(self) -> None:
-        """Say where clients find the router; they wait there from now on, unless another one serves them so far."""
-        if self.main is not None and not self.main.takes_over:
-            self.main.hold()
+        """Say where clients find the router; they wait there from now on, unless another one serves them so far.
+
+        Raises FdRouterError.
+        """
         server = self._runtime.live.current.server
+        try:
+            if self.main is not None and not self.main.takes_over:
+                self.main.hold()
+        except OSError as error:
+            raise FdRouterError(why_not_listening(server.host, server.port, error)) from None
         self._runtime.log.info(f"Starting server on {authority(server.host, server.port)}")
 
     async def open(self) -> None:

@@ -87,7 +87,8 @@ async def _serve(config: Config, log: RouterLog, load: Load | None, hangup: Hang
         await router.drain(hurry)
     finally:
         await router.stop()
-        log.info("Stopped")
+        if stopping.is_set():  # else it never ran, and an error says why
+            log.info("Stopped")
 
 
 def _calm_collector() -> None:

@@ -6,10 +6,12 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import msgspec
 
 from fd_router.app.runtime import Runtime
+from fd_router.config.telemetry import TelemetryConfig
 from fd_router.errors import ConfigError
 from fd_router.http.client_stream import ClientStream, ProxiedRequest, StartRequest
 from fd_router.http.heads import header_lines, without
@@ -33,13 +35,12 @@ class Tracing(msgspec.Struct, frozen=True):
     close: Callable[[], None]
 
 
-def build_tracing(runtime: Runtime) -> Tracing:
-    """Build it: nothing at all where no receiver is named. Raises ConfigError where the extra isn't installed."""
-    options = runtime.live.current.telemetry
+def spans_module(options: TelemetryConfig) -> Any:
+    """Import what makes spans; None where no receiver is named. Raises ConfigError where the extra isn't installed."""
     if not options.traces_endpoint:
-        return Tracing(_as_they_are, _nothing)
+        return None
     try:
-        spans = import_module("fd_router.telemetry.tracing.spans")
+        return import_module("fd_router.telemetry.tracing.spans")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "opentelemetry":
             raise
@@ -47,6 +48,14 @@ def build_tracing(runtime: Runtime) -> Tracing:
             f"{OPTION} needs OpenTelemetry's SDK and exporter: pip install 'opentelemetry-sdk>=1.27' "
             "'opentelemetry-exporter-otlp-proto-http>=1.27' (in a clone: pip install '.[otel]')"
         ) from None
+
+
+def build_tracing(runtime: Runtime) -> Tracing:
+    """Build it: nothing at all where no receiver is named. Raises ConfigError where the extra isn't installed."""
+    options = runtime.live.current.telemetry
+    spans = spans_module(options)
+    if spans is None:
+        return Tracing(_as_they_are, _nothing)
     sink = spans.SpanSink(options.traces_endpoint, runtime.live.current.server.name, runtime.clock)
     metrics, log = runtime.telemetry.metrics, runtime.log
     guarded = GuardedSink(

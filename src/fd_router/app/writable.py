@@ -10,11 +10,13 @@ from fd_router.config.loading import Config
 
 
 def unwritable(config: Config) -> tuple[str, ...]:
-    """Return a line for each file that could be neither made nor changed by whoever asks."""
+    """Return a line for each file that could be neither made nor changed by whoever asks, and each such folder."""
     paths = {"manager.state-path": config.manager.state_path}
     if config.log.output == "file":
         paths["log.path"] = config.log.path
-    found = ((key, path, _why_not(Path(path).absolute())) for key, path in paths.items() if path)
+    found = [(key, path, _why_not(Path(path).absolute())) for key, path in paths.items() if path]
+    if folder := config.telemetry.recording_folder:
+        found.append(("telemetry.recording-folder", folder, _why_no_new_file(Path(folder).absolute())))
     return tuple(f"{key}: {path!r} can't be written: {why}" for key, path, why in found if why)
 
 

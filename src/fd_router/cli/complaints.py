@@ -12,6 +12,7 @@ from fd_router.config.loading import CONFIG_PATH_VARIABLE, OPTIONS
 from fd_router.config.options import did_you_mean, kebab, nearest
 from fd_router.errors import ConfigError
 
+_EXTRA: Final = re.compile(r"Got unexpected extra argument \((.+)\)$")
 _LONG_FLAG: Final = re.compile(r"(?<![\w-])--[A-Za-z][\w-]*")
 
 
@@ -28,7 +29,8 @@ def as_typed(line: str, arguments: Iterable[str]) -> str:
 
 def no_such_command(name: str, commands: Iterable[str], context: click.Context) -> click.UsageError:
     """Make the error of a first word that is no command."""
-    return click.UsageError(f"No such command '{name}'{did_you_mean(name, commands)}", context)
+    hint = _as_configuration(name) or did_you_mean(name, commands)
+    return click.UsageError(f"No such command '{name}'{hint}", context)
 
 
 def _lines(error: Exception, arguments: Sequence[str]) -> Sequence[str]:
@@ -36,11 +38,24 @@ def _lines(error: Exception, arguments: Sequence[str]) -> Sequence[str]:
         return error.problems
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "fd-router"
-        said = _no_such_option(error, arguments) if isinstance(error, click.NoSuchOption) else error.format_message()
+        said = _no_such_option(error, arguments) if isinstance(error, click.NoSuchOption) else _said(error)
         return (f"{said} (see {command} --help)",)
     if isinstance(error, OSError) and error.strerror:
         return (f"{error.filename}: {error.strerror}" if error.filename else error.strerror,)
     return (error.format_message() if isinstance(error, click.ClickException) else str(error),)
+
+
+def _said(error: click.UsageError) -> str:
+    said = " ".join(error.format_message().split())  # a list of choices has lines of its own
+    context = error.ctx
+    if (extra := _EXTRA.match(said)) and context and _reads_configuration(_flags(context.command, context)):
+        return f"{said}{_as_configuration(extra[1])}"
+    return said
+
+
+def _as_configuration(word: str) -> str:
+    """Say how a word that is a configuration's file is given."""
+    return f"; did you mean --config_path {word}?" if word.endswith((".yaml", ".yml")) else ""
 
 
 def _no_such_option(error: click.NoSuchOption, arguments: Iterable[str]) -> str:

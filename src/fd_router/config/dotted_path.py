@@ -61,6 +61,8 @@ def load_class(name: str, base: type, *, key: str, folder: str = "") -> Any:
 
 def say(error: BaseException) -> str:
     """Say what happened, and in which line of whose file."""
+    if isinstance(error, SyntaxError) and error.filename:  # the place is that in the file, not who reads it
+        return f"{type(error).__name__}: {error.msg} ({Path(error.filename).name}:{error.lineno})"
     trace, place = error.__traceback__, ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename

@@ -7,7 +7,7 @@ metrics go by it. A third party's endpoint is an ``Endpoint`` of its own module.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, get_args
 
 from fd_router.config.dotted_path import load_object
 from fd_router.config.options import did_you_mean
@@ -68,6 +68,9 @@ def open_endpoints(
 def _problem(endpoint: Endpoint, others: Sequence[Endpoint], is_own: Callable[[str], bool]) -> str:
     if not endpoint.path.startswith("/") or set(endpoint.path) & set("?#{} "):
         return f"its path {endpoint.path!r} must begin with / and be a plain path"
+    if endpoint.mode not in get_args(Mode):
+        near = did_you_mean(str(endpoint.mode), get_args(Mode))
+        return f"its mode {endpoint.mode!r} is none of {', '.join(get_args(Mode))}{near}"
     if is_own(endpoint.path):
         return f"{endpoint.path} is answered by the router itself; choose another path"
     if any((other.method, other.path) == (endpoint.method, endpoint.path) for other in others):

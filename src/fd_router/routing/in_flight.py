@@ -16,11 +16,11 @@ class Abortable(Protocol):
 
     @property
     def request_id(self) -> str:
-        """The id that it is found by."""
+        """The id that it is found by: its client's or the router's own; the one in the log."""
 
     @property
     def engine_id(self) -> str:
-        """The id that its instances know it by now."""
+        """The id that its instances know it by now; "" when they know none."""
 
     def instances(self) -> tuple[Instance, ...]:
         """Return where it runs; the one whose word counts last."""
@@ -66,6 +66,15 @@ class InFlight:
         """Return the requests with this id."""
         first = self._requests.get(request_id)
         return () if first is None else (first, *self._duplicates.get(request_id, ()))
+
+    def find_each(self, ids: Iterable[str]) -> dict[str, tuple[Abortable, ...]]:
+        """Return the requests with each of these ids, also those that only the log calls so, not their instances."""
+        found = {request_id: self.find(request_id) for request_id in ids}
+        missing = frozenset(request_id for request_id, those in found.items() if not those)
+        for one in self._everyone() if missing else ():
+            if one.request_id in missing:
+                found[one.request_id] += (one,)
+        return found
 
     def all(self) -> tuple[Abortable, ...]:
         """Return all requests, those with an id first."""

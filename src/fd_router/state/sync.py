@@ -212,7 +212,8 @@ class Sync:
             self._on_gone(frame.process)
             return
         if self.peers.hear(frame.process):
-            self._log.info(f"Another router is there: {frame.process}, {len(self.peers)} with this one")
+            what = "worker" if _is_sibling(frame.process, self.peers.own) else "router"
+            self._log.info(f"Another {what} is there: {frame.process}, {len(self.peers)} with this one")
             self._whole_at = 0.0  # it is to know this one's loads
         for name, payload in (*frame.facts.items(), *frame.hashes.items()):
             self._take_payload(frame.process, name, payload)
@@ -303,3 +304,9 @@ def _end_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def _is_sibling(process: str, own: str) -> bool:
+    """Tell whether both are workers of one router, by their names: ``group/index``."""
+    group, slash, _ = process.rpartition("/")
+    return bool(slash) and own.startswith(f"{group}/")

@@ -65,7 +65,7 @@ class Top(App[int]):
         Binding("o", "order", "Order"),
         Binding("t", "toggle_lines", "Decisions/failures"),
         Binding("p", "pause", "Pause"),
-        Binding("d", "drain", "Drain"),
+        Binding("d", "drain", "Drain/undrain"),
         Binding("r", "remove", "Remove"),
     ]
     ENABLE_COMMAND_PALETTE = False

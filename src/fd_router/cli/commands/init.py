@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -17,8 +20,11 @@ from fd_router.admin.starter import (
     require_policy,
     write,
 )
+from fd_router.errors import ConfigError
 
 _MOST = 65535
+
+T = TypeVar("T")
 
 
 @click.command("init")
@@ -61,12 +67,27 @@ def _members(given: str | None, *, splitwise: bool, asks: bool) -> tuple[Member,
     if given is None and asks:
         form = "prefill=10.0.0.1:8000,decode=10.0.0.2:8000" if splitwise else "10.0.0.1:8000,10.0.0.2:8000"
         question = f"Instances that don't register themselves ({form}; empty: none)"
-        given = click.prompt(question, default="", show_default=False)
+        read = _read_by(partial(parse_instances, splitwise=splitwise))
+        members: tuple[Member, ...] = click.prompt(question, default="", show_default=False, value_proc=read)
+        return members
     return parse_instances(given or "", splitwise=splitwise)
 
 
 def _ask_policy() -> str:
     for name, why in CHOICES.items():
         click.echo(f"  {name}: {why}")
-    policy: str = click.prompt("How are instances chosen?", default=Answers().policy)
+    read = _read_by(require_policy)
+    policy: str = click.prompt("How are instances chosen?", default=Answers().policy, value_proc=read)
     return policy
+
+
+def _read_by(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return what reads an answer as ``parse`` does, and has it asked for again where that finds it wrong."""
+
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except ConfigError as error:
+            raise click.UsageError("; ".join(line.partition(": ")[2] for line in error.problems)) from None
+
+    return read
