@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -105,6 +106,21 @@ async def test_many_are_moved_in_slices() -> None:
         await rig.ask(rig.client())
     await die(rig, rescue)
     assert f" {3 * AT_A_TIME // 2} requests" in log.lines[0][1]
+
+
+async def test_one_that_is_back_before_all_are_moved_keeps_the_rest() -> None:
+    rig = Rig(2)
+    rescue, log = rescue_for(rig)
+    for _ in range(3 * AT_A_TIME):
+        await rig.ask(rig.client())
+    rig.instances[0].health = Health.UNHEALTHY
+    rescue.on_change(Change(ChangeKind.DEAD, rig.instances[0], "connection refused"))
+    await asyncio.sleep(0)
+    rig.instances[0].health = Health.HEALTHY
+    await rig.settle()
+    left = rig.instances[0].running
+    assert left > AT_A_TIME // 2  # some of the second, and all of the third hundred
+    assert f" {3 * AT_A_TIME // 2 - left} requests" in log.lines[0][1]
 
 
 @pytest.mark.parametrize("leg", [0, 1])
