@@ -11,6 +11,8 @@ import pytest
 
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
+from fd_router.routing.continuable import ContinuableRequest
+from fd_router.routing.continuation.contracts import Move
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.stream_mover import Movable, StreamMover
 from tests.support.exact_engine import events_of
@@ -258,6 +260,37 @@ async def test_a_deadline_that_is_set_anew_while_streams_are_moved(
     await rig.tick(5.0)
     assert first.is_closing()
     await rig.rest(client)  # from the same place on, to the character
+    rig.assert_all_is_given_back()
+
+
+async def test_a_bug_with_one_keeps_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = MoverRig(2)
+    clients = [rig.client() for _ in range(2)]
+    left = [await rig.begin(client, 700) for client in clients]
+    moves, failed = ContinuableRequest.move_stream, []
+
+    def broken(request: ContinuableRequest, key: str, why: str, **more: Any) -> Move:
+        if not failed:
+            failed.append(request)
+        if request is failed[0]:
+            raise ZeroDivisionError
+        return moves(request, key, why, **more)
+
+    monkeypatch.setattr(ContinuableRequest, "move_stream", broken)
+    rig.drain(0, 0.0)
+    for _ in range(3):
+        await rig.tick(1.0)
+    assert not any(each.is_closing() for each in left)  # the one there, which fails; it is tried once
+    rig.instances[0].is_draining = False
+    rig.drain(1, 0.0)
+    await rig.tick(1.0)
+    assert [each.is_closing() for each in left] == [False, True]
+    bugs = rig.bugs[:]
+    rig.bugs.clear()
+    assert [type(bug["exception"]) for bug in bugs] == [ZeroDivisionError]
+    for client in clients:
+        client.lose()
+    await rig.settle()
     rig.assert_all_is_given_back()
 
 

@@ -131,17 +131,22 @@ class StreamMover:
 
     async def _empty(self, leaving: _Leaving, pace: Pace) -> None:
         """Move what can be moved."""
-        instance, why = leaving.instance, leaving.why
+        instance = leaving.instance
         here = [each for each in self._requests() if _is_at(each, instance)]
         leaving.keep(set(here))
         moved = 0
         for request in here:
             if request in leaving.stays or not _is_at(request, instance):
                 continue
-            reading = await self._read(leaving, request, pace)
-            if self._leaving.get(instance.key) is not leaving:  # it isn't to be left any more, or not yet
+            try:
+                move = await self._move(leaving, request, pace)
+            except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a stream could not be moved", "exception": error}
+                )
+                move = Move.STAYS
+            if move is None:
                 return
-            move = request.move_stream(instance.key, why, silent_since=self._silent_since(why), reading=reading)
             if move is Move.MOVED:
                 moved += 1
             elif move is Move.STAYS:
@@ -150,6 +155,14 @@ class StreamMover:
                 break  # the others wouldn't find room either
             await pace.breathe()
         self._tell(leaving, moved, here)
+
+    async def _move(self, leaving: _Leaving, request: Movable, pace: Pace) -> Move | None:
+        """Move one stream, if it can be. Returns None if its instance isn't to be left any more, or not yet."""
+        key, why = leaving.instance.key, leaving.why
+        reading = await self._read(leaving, request, pace)
+        if self._leaving.get(key) is not leaving:
+            return None
+        return request.move_stream(key, why, silent_since=self._silent_since(why), reading=reading)
 
     async def _read(self, leaving: _Leaving, request: Movable, pace: Pace) -> StreamReading | None:
         """Read what a long stream has so far; what comes of it meanwhile is little."""
