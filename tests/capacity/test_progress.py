@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from fd_router.capacity.headroom import Headroom
@@ -12,6 +14,7 @@ from fd_router.instances.registration import parse_registration
 from fd_router.instances.registry import Registry
 from tests.support.fake_log import FakeLog
 from tests.support.live import live_config
+from tests.support.turns import slice_finely
 
 
 class World:
@@ -158,3 +161,35 @@ def test_one_that_is_removed_comes_back_as_new(is_stuck: bool) -> None:
     assert again.takes_new
     world.wait(30)
     assert not again.is_stuck
+
+
+async def test_one_that_is_removed_while_the_others_are_looked_at_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slice_finely(monkeypatch)
+    monkeypatch.setattr("fd_router.capacity.progress.INTERVAL_SECS", 0.0)
+    world = World()
+    world.wait(5)
+    world.pauses[2] = 0
+    world.wait(12)
+    assert world.stuck() == [2]
+    last, looked = world.members[2], asyncio.Event()
+
+    def streaming(key: str) -> tuple[int, float, float]:
+        if key == world.members[0].key:
+            looked.set()
+        return world.streams[key] if key != last.key else (0, 0.0, 0.0)  # all of its streams end
+
+    async def remove() -> None:
+        await looked.wait()
+        world.registry.remove(last.key)
+
+    world.progress._streaming = streaming
+    running, removing = asyncio.create_task(world.progress.run()), asyncio.create_task(remove())
+    await removing
+    for _ in range(10):
+        await asyncio.sleep(0)
+    running.cancel()
+    last.release()
+    again = world.registry.register(last.registration)
+    assert (again.limit, again.is_stuck) == (0, False)

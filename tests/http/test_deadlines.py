@@ -84,3 +84,24 @@ def test_a_member_may_leave_while_it_is_called() -> None:
         sweeper.add(member)
     loop.advance(2)
     assert [member.calls for member in members] == [1] * 20
+
+
+def test_one_that_another_has_spared_in_the_same_tick_is_left_alone() -> None:
+    """A kept connection, idle for too long, over which a request goes that another connection failed, for one."""
+    loop, sweeper = make_sweeper()
+    members: list[Member] = []
+
+    class First(Member):
+        def on_deadline(self) -> None:
+            super().on_deadline()
+            for number, other in enumerate(each for each in members if each is not self):
+                if number % 2:
+                    sweeper.discard(other)
+                else:
+                    other.deadline = NEVER
+
+    members += [First(100.5) for _ in range(5)]
+    for member in members:
+        sweeper._slices[0].add(member)
+    loop.advance(0.81)
+    assert sorted(member.calls for member in members) == [0, 0, 0, 0, 1]

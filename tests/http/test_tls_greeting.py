@@ -139,3 +139,20 @@ async def test_a_client_that_leaves_at_once_leaves_nothing() -> None:
             await port.half(1, data)
             port.halves.pop().close()
             await port.until(lambda: not port.rig.state.connections)
+
+
+async def test_one_that_is_over_makes_no_room() -> None:
+    async with Port(max_connections=10).open() as port:
+        await port.half(11)  # the limiter has looked at all of them, and knows which one is to go next
+        for half in port.halves:
+            half.close()
+        await port.until(lambda: not port.rig.state.connections)
+        opened: list[asyncio.StreamWriter] = []
+        for _ in range(15):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port.number, ssl=port.client_side)
+            writer.write(GET)
+            assert (await reader.read(1000)).startswith(b"HTTP/1.1 404 ")
+            opened.append(writer)
+            assert len(port.rig.state.connections) <= 10
+        for writer in opened:
+            writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ from fd_router.engines.cache_facts import CacheFacts
 from fd_router.engines.openai import OpenAiDialect
 from fd_router.engines.vllm import VllmDialect
 from fd_router.errors import UpstreamError
-from fd_router.instances.cache_prober import INTERVAL_SECS, CacheProber
+from fd_router.instances.cache_prober import AT_ONCE, INTERVAL_SECS, CacheProber
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
 
@@ -79,3 +80,28 @@ async def test_an_answer_that_says_nothing(instance: Instance, answer: tuple[int
     rig.answer = answer
     await rig.prober.ask()
     assert (rig.asked, rig.told) == ([instance.key], [])
+
+
+async def test_one_that_goes_is_not_asked_and_what_it_answers_is_not_told(
+    describe: Callable[..., Registration],
+) -> None:
+    """Another process at its address would be thought to have its cache."""
+    instances = [Instance(describe(8000 + number), VllmDialect()) for number in range(AT_ONCE + 1)]
+    for each in instances:
+        each.health = Health.HEALTHY
+    rig, gate = Rig(instances), asyncio.Event()
+    answered = rig._get
+
+    async def slow(instance: Instance, time_limit: float) -> tuple[int, bytes]:
+        await gate.wait()
+        return await answered(instance, time_limit)
+
+    rig.prober._get_page = slow
+    asking = asyncio.create_task(rig.prober.ask())
+    await asyncio.sleep(0)
+    first, last = instances[0], instances[-1]
+    first.health = last.health = Health.UNHEALTHY  # as those that were removed
+    gate.set()
+    await asking
+    assert last.key not in rig.asked
+    assert {key for key, _ in rig.told} == {each.key for each in instances[1:-1]}

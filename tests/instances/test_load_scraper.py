@@ -15,6 +15,7 @@ from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Instance
 from fd_router.instances.load_scraper import LoadScraper
 from fd_router.instances.registration import Registration
+from tests.support.turns import slice_finely
 from tests.support.waiting import until
 
 PAGE = "fastdeploy:num_requests_running {}\nfastdeploy:num_requests_waiting {}\navailable_gpu_block_num {}\n"
@@ -171,6 +172,51 @@ async def test_an_instance_that_was_forgotten_meanwhile_reports_nothing(make: Ca
         await asyncio.sleep(0)
         assert repr(setting.scraper) == "<LoadScraper 0 instances, 0 asked, 0 silent>"
     assert setting.reports == []
+
+
+async def test_one_that_is_forgotten_amid_a_round_is_not_asked(
+    make: Callable[..., Setting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slice_finely(monkeypatch)
+    setting = make(3)
+    gone = setting.instances[2]
+    round_ = asyncio.create_task(setting.scraper._start_round())
+    await asyncio.sleep(0)
+    setting.scraper.forget(gone)
+    await round_
+    await until(lambda: len(setting.reports) == 2)
+    assert gone.url not in setting.asked
+    assert repr(setting.scraper).startswith("<LoadScraper 2 instances")
+    await setting.scraper._start_round()  # it is back
+    await until(lambda: gone.url in setting.asked)
+
+
+async def test_what_the_one_before_at_an_address_answers_is_no_word_of_the_next(
+    make: Callable[..., Setting], clock: Any
+) -> None:
+    setting = make()
+    (instance,) = setting.instances
+    asked = 0
+
+    async def get(_: Instance, __: float) -> tuple[int, bytes]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            return 200, PAGE.format(1, 1, 100).encode()
+        await setting.gate.wait()
+        return 200, PAGE.format(9, 9, 900).encode()
+
+    setting.gate.clear()
+    setting.scraper._get_metrics = get
+    async with setting.running():
+        await until(lambda: asked == 1)
+        setting.scraper.forget(instance)
+        clock.now += 0.5
+        await until(lambda: instance.url in setting.scraper._answered)  # another round: it is known again
+        setting.gate.set()
+        await until(lambda: bool(setting.reports))
+    assert setting.reports[0][1] == 1
+    assert setting.capacities == [(instance.url, 100)]
 
 
 async def test_the_end_ends_what_is_under_way(make: Callable[..., Setting]) -> None:

@@ -154,3 +154,25 @@ async def test_an_adapter_that_is_loaded_is_noticed(registry, describe, pages: P
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert set(pages.asked) == {"10.0.0.1:8000"}
+
+
+async def test_who_wants_to_know_while_they_are_asked_waits_for_that(registry, describe, pages: Pages) -> None:
+    gate = asyncio.Event()
+    get_page = pages.get_page
+
+    async def slow(registration: Registration, path: str, limit: float) -> tuple[int, bytes]:
+        await gate.wait()
+        return await get_page(registration, path, limit)
+
+    pages.serve("10.0.0.1:8000", "a")
+    registry.register(describe(8000))
+    learner = ModelProber(registry, slow, live_config())
+    first, second = (asyncio.create_task(learner.ensure()) for _ in range(2))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not second.done()
+    gate.set()
+    await second
+    assert names(registry, "10.0.0.1:8000") == ["a"]
+    await first
+    assert pages.asked == ["10.0.0.1:8000"]

@@ -77,3 +77,47 @@ async def test_who_needs_no_answer_is_not_asked(scene: Scene, describe: Describe
     scene.registry.register(describe(3, role="prefill"))
     await scene.settle()
     assert scene.asked == []
+
+
+async def test_one_that_comes_back_while_the_one_before_it_is_asked_is_asked_too(
+    scene: Scene, describe: Describe
+) -> None:
+    gate, ask = asyncio.Event(), scene.ask
+
+    async def slow(instance: Instance, question: Question) -> tuple[int, bytes]:
+        answer = await ask(instance, question)
+        await gate.wait()
+        return answer
+
+    scene.learner._ask = slow
+    scene.answers = [(503, b""), (200, ENGINES)]
+    registration = describe(1, role="prefill", **MOONCAKE)
+    scene.registry.register(registration)
+    await scene.settle()
+    scene.registry.remove(registration.key)
+    prefill = scene.registry.register(registration)  # another one at the same address
+    decode = scene.registry.register(describe(2, role="decode", **MOONCAKE))
+    gate.set()
+    await scene.settle()
+    assert len(scene.asked) == 2
+    assert prefill.can_pair_with(decode)
+
+
+async def test_one_that_has_gone_again_meanwhile_is_not_asked(scene: Scene, describe: Describe) -> None:
+    gate = asyncio.Event()
+
+    async def slow(instance: Instance, question: Question) -> tuple[int, bytes]:
+        scene.asked.append((instance.key, question))
+        await gate.wait()
+        return 503, b""
+
+    scene.learner._ask = slow
+    registration = describe(1, role="prefill", **MOONCAKE)
+    for _ in range(2):
+        scene.registry.register(registration)
+        await scene.settle()
+        scene.registry.remove(registration.key)
+    gate.set()
+    await scene.settle()
+    assert len(scene.asked) == 1
+    assert repr(scene.learner) == "<PairLearner 0 asked>"

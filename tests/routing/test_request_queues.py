@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from fd_router.instances.group_key import ANY_MODEL
@@ -52,9 +53,28 @@ def test_lengths_are_those_of_all() -> None:
     assert made.lengths() == {"high": 0, "normal": 6}
 
 
-def test_one_whose_model_is_gone_goes_when_nobody_waits_there() -> None:
-    made, _ = queues()
+def test_one_whose_model_is_gone_goes_when_nobody_waits_there_nor_can() -> None:
+    made, told = queues()
     a, b, c = (made.of(name) for name in "abc")
     a.waiting = 1
     made.keep({"c"})
-    assert (made.of("a") is a, made.of("b") is b, made.of("c") is c) == (True, False, True)
+    assert (made.of("a") is a, made.of("c") is c) == (True, True)
+    gone = weakref.ref(b)
+    del b
+    assert gone() is None
+    made.on_capacity()
+    assert set(told) == {made.default, a, c}
+
+
+def test_one_where_a_request_under_way_may_wait_yet_goes_on_though_its_model_is_gone() -> None:
+    made, told = queues()
+    a = made.of("a")  # as a request has it that was sent, and may have to be sent again
+    made.keep(())
+    a.waiting = 1
+    made.on_capacity()
+    assert set(told) == {made.default, a}
+    assert made.lengths()["normal"] == 1
+    assert made.of("a") is a  # its instances are back
+    made.keep({"a"})
+    made.keep(())
+    assert made.of("a") is a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health
 from fd_router.routing.rescue import AT_A_TIME, Rescue
+from fd_router.routing.single import SingleInstanceRequest
 from tests.support.fake_log import FakeLog
 from tests.support.pair_rig import PairRig
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
@@ -105,6 +107,40 @@ async def test_many_are_moved_in_slices() -> None:
         await rig.ask(rig.client())
     await die(rig, rescue)
     assert f" {3 * AT_A_TIME // 2} requests" in log.lines[0][1]
+
+
+async def test_a_bug_with_one_keeps_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(2, policy="request_num")
+    rescue, _ = rescue_for(rig)
+    rig.instances[1].running += 9
+    reached = [await rig.ask(rig.client()) for _ in range(2)]
+    goes, failed = SingleInstanceRequest._goes_from_dead, []
+
+    def broken(request: SingleInstanceRequest, key: str, why: str) -> bool:
+        if not failed:
+            failed.append(request)
+            raise ZeroDivisionError
+        return goes(request, key, why)
+
+    monkeypatch.setattr(SingleInstanceRequest, "_goes_from_dead", broken)
+    await die(rig, rescue)
+    assert sorted(transport.is_closing() for transport in reached) == [False, True]
+    assert [type(bug["exception"]) for bug in rig.bugs] == [ZeroDivisionError]
+
+
+async def test_one_that_is_back_before_all_are_moved_keeps_the_rest() -> None:
+    rig = Rig(2)
+    rescue, log = rescue_for(rig)
+    for _ in range(3 * AT_A_TIME):
+        await rig.ask(rig.client())
+    rig.instances[0].health = Health.UNHEALTHY
+    rescue.on_change(Change(ChangeKind.DEAD, rig.instances[0], "connection refused"))
+    await asyncio.sleep(0)
+    rig.instances[0].health = Health.HEALTHY
+    await rig.settle()
+    left = rig.instances[0].running
+    assert left > AT_A_TIME // 2  # some of the second, and all of the third hundred
+    assert f" {3 * AT_A_TIME // 2 - left} requests" in log.lines[0][1]
 
 
 @pytest.mark.parametrize("leg", [0, 1])

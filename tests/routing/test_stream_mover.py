@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
+from fd_router.routing.continuable import ContinuableRequest
+from fd_router.routing.continuation.contracts import Move
 from fd_router.routing.rescue import Rescue
 from fd_router.routing.stream_mover import Movable, StreamMover
 from tests.support.exact_engine import events_of
@@ -17,6 +20,7 @@ from tests.support.fake_log import FakeLog
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import STREAM_END, STREAM_HEAD
 from tests.support.stream_rig import BODY, TEXT, StreamRig, body_of
+from tests.support.turns import slice_finely
 
 GUIDED = json.dumps({"prompt": "Say it:", "stream": True, "guided_regex": "a+"}).encode()
 
@@ -207,6 +211,83 @@ async def test_an_instance_that_goes_while_another_one_is_left() -> None:
     await rig.tick(3.0)
     assert looked == [3, 2]
     assert all(each.is_closing() for each in left)
+    for client in clients:
+        client.lose()
+    await rig.settle()
+    rig.assert_all_is_given_back()
+
+
+async def amid_moving(rig: MoverRig, monkeypatch: pytest.MonkeyPatch) -> asyncio.Task[None]:
+    """Begin to move the streams of an instance that drains; the first one is being read now."""
+    slice_finely(monkeypatch)
+    monkeypatch.setattr("fd_router.routing.continuable.LONG", 500)
+    monkeypatch.setattr("fd_router.routing.continuation.stream_reading.STEP", 32)
+    rig.drain(0, 0.0)
+    await rig.pass_time(1.0)
+    moving = asyncio.create_task(rig.mover.tick())
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert not moving.done()
+    return moving
+
+
+async def test_a_drain_that_is_taken_back_while_streams_are_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = MoverRig()
+    first = await rig.begin(client := rig.client(), 700)
+    moving = await amid_moving(rig, monkeypatch)
+    rig.instances[0].is_draining = False
+    rig.mover.on_change(Change(ChangeKind.UNDRAINED, rig.instances[0]))
+    await moving
+    await rig.tick(1.0)
+    assert not first.is_closing()
+    first.receive(rig.engine.answer(BODY, chat=False)[700:])
+    await rig.settle()
+    assert events_of(body_of(client)) == rig.whole(BODY)
+    rig.assert_all_is_given_back()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+async def test_a_deadline_that_is_set_anew_while_streams_are_moved(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    rig = MoverRig()
+    first = await rig.begin(client := rig.client(), 700)
+    moving = await amid_moving(rig, monkeypatch)
+    rig.drain(0, seconds)
+    await moving
+    await rig.settle()
+    assert not first.is_closing()
+    await rig.tick(5.0)
+    assert first.is_closing()
+    await rig.rest(client)  # from the same place on, to the character
+    rig.assert_all_is_given_back()
+
+
+async def test_a_bug_with_one_keeps_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = MoverRig(2)
+    clients = [rig.client() for _ in range(2)]
+    left = [await rig.begin(client, 700) for client in clients]
+    moves, failed = ContinuableRequest.move_stream, []
+
+    def broken(request: ContinuableRequest, key: str, why: str, **more: Any) -> Move:
+        if not failed:
+            failed.append(request)
+        if request is failed[0]:
+            raise ZeroDivisionError
+        return moves(request, key, why, **more)
+
+    monkeypatch.setattr(ContinuableRequest, "move_stream", broken)
+    rig.drain(0, 0.0)
+    for _ in range(3):
+        await rig.tick(1.0)
+    assert not any(each.is_closing() for each in left)  # the one there, which fails; it is tried once
+    rig.instances[0].is_draining = False
+    rig.drain(1, 0.0)
+    await rig.tick(1.0)
+    assert [each.is_closing() for each in left] == [False, True]
+    bugs = rig.bugs[:]
+    rig.bugs.clear()
+    assert [type(bug["exception"]) for bug in bugs] == [ZeroDivisionError]
     for client in clients:
         client.lose()
     await rig.settle()

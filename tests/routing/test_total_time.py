@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from fd_router.config.sections import Config
@@ -27,6 +29,21 @@ def test_only_what_began_so_long_ago_ends(limit: float, ended: list[list[float]]
     live = live_config(proxy={"request_timeout_secs": limit})
     TotalTimeLimit(lambda: requests, live, lambda: 15.0).sweep()
     assert [request.ended for request in requests] == ended
+
+
+async def test_a_bug_with_one_keeps_none_of_the_others() -> None:
+    bugs: list[Exception] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context["exception"]))
+
+    class Broken(Request):
+        def on_timed_out(self, seconds: float) -> None:
+            raise ZeroDivisionError
+
+    requests = [Broken(10.0), Request(10.0)]
+    live = live_config(proxy={"request_timeout_secs": 5.0})
+    TotalTimeLimit(lambda: requests, live, lambda: 15.0).sweep()
+    assert requests[1].ended == [5.0]
+    assert [type(bug) for bug in bugs] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize(("limit", "interval"), [(0.0, ASLEEP_SECS), (0.5, 0.05), (1800.0, 0.25)])

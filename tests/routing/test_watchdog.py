@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 
 import pytest
@@ -52,6 +53,22 @@ def test_before_the_first_byte_and_after_it() -> None:
     assert world.wait(5) == []
     assert world.wait(10) == []
     assert world.wait(1) == [11.0]
+
+
+async def test_a_bug_with_one_keeps_none_of_the_others() -> None:
+    bugs: list[Exception] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context["exception"]))
+
+    class Broken(Request):
+        def on_overdue(self, seconds: float) -> None:
+            raise ZeroDivisionError
+
+    world = World()
+    world.requests.insert(0, Broken())
+    world.wait(0)
+    world.wait(31)
+    assert world.requests[1].overdue == [31.0]
+    assert [type(bug) for bug in bugs] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("seconds", [1, 9])

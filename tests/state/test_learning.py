@@ -100,3 +100,16 @@ def test_figures_that_are_none_are_refused_whole(told) -> None:
     with pytest.raises(msgspec.ValidationError):
         topics[1].take("one", msgspec.Raw(msgspec.msgpack.encode(told)))
     assert not two.elsewhere
+
+
+def test_a_policy_that_comes_while_a_newcomer_is_told_takes_nothing_from_it() -> None:
+    topics, (one, _) = pair()
+    for learner in (one, another := Learner()):
+        learner.learnt = lambda: ({"": (1.0, 2.0, 3.0)}, {})
+    topics[0].join(another)
+    snapshot = topics[0].snapshot()
+    parts = [next(snapshot)]
+    topics[0].join(third := Learner())  # a model of its own has come
+    parts += snapshot
+    assert len(parts) == 2
+    assert third is not another

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
@@ -30,12 +32,19 @@ class Outcome(msgspec.Struct, frozen=True):
         return "; ".join(parts)
 
 
-def reload_routes(reload: Callable[[], Awaitable[Outcome]]) -> Routes:
-    """Return the handler that has ``reload`` read everything anew."""
+def reload_routes(reload: Callable[[], Coroutine[Any, Any, Outcome]]) -> Routes:
+    """Return the handler that has ``reload`` read everything anew: to its end, though its caller leaves.
+
+    Half of what the files have would be in force else, until the next reload.
+    """
+    under_way: set[asyncio.Task[Outcome]] = set()
 
     async def answer(request: Request) -> Response:
         read_query(request)
-        outcome = await reload()
+        task = asyncio.get_running_loop().create_task(reload())
+        under_way.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(under_way.discard)
+        outcome = await asyncio.shield(task)
         status = "unchanged" if outcome.problems else "reloaded"
         return json_response(400 if outcome.problems else 200, {"status": status} | msgspec.structs.asdict(outcome))
 

@@ -83,6 +83,9 @@ def _pair_learner(runtime: Runtime, registry: Registry, pools: Pools) -> PairLea
 
 
 def _retire(pools: Pools, change: Change) -> None:
-    """Keep no connection to an instance that is no member any more, or is spoken to in another way now."""
-    if change.kind is ChangeKind.REMOVED or change.kind is ChangeKind.ACCESS:
+    """Keep no connection to an instance that is no member any more, or is spoken to in another way now.
+
+    When one is added, whoever still had the one before at its address may have spoken to that since it was removed.
+    """
+    if change.kind in (ChangeKind.REMOVED, ChangeKind.ACCESS, ChangeKind.ADDED):
         pools.retire(change.instance.key)

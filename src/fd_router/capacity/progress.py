@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from fd_router.capacity.limits import Limits
@@ -76,15 +76,20 @@ class Progress:
         while True:
             await asyncio.sleep(INTERVAL_SECS)
             pace = Pace()
-            for instance in self._at_work():
-                self._look(instance)
+            for _ in self._looks():
                 await pace.breathe()
-            self._judge()
 
     def tick(self) -> None:
         """Look at all instances once."""
+        for _ in self._looks():
+            pass
+
+    def _looks(self) -> Iterator[None]:
+        """Do so one by one."""
         for instance in self._at_work():
-            self._look(instance)
+            if self._registry.get(instance.key) is instance:  # else it was removed since: nothing is known of it
+                self._look(instance)
+            yield
         self._judge()
 
     def _at_work(self) -> list[Instance]:

@@ -68,7 +68,10 @@ class DeadlineSweeper:
         for on_tick in self._told:
             on_tick(now)
         self._turn = (self._turn + 1) % self.SLICES
-        for member in [m for m in self._slices[self._turn] if m.deadline <= now]:
+        members = self._slices[self._turn]
+        for member in [m for m in members if m.deadline <= now]:
+            if member.deadline > now or member not in members:  # by what one before it has set off
+                continue
             try:
                 member.on_deadline()
             except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting

@@ -108,9 +108,10 @@ class TlsGreeting:
     # what the server calls
 
     def evict(self) -> bool:
-        """Make room: nothing is lost but a handshake."""
-        if not self._is_over:
-            self.abort()
+        """Make room, unless it is over: nothing is lost but a handshake."""
+        if self._is_over:
+            return False
+        self.abort()
         return True
 
     def abort(self) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from fd_router.instances.changes import Change, ChangeKind
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registry import Registry
 from fd_router.instances.work_queue import WorkQueue
 
 
 class AsksWhenUp:
-    """Does its ``work`` with each instance that comes up, unless that is under way there already."""
+    """Does its ``work`` with each instance that comes up: once more where that is under way there already."""
 
     def __init__(self, registry: Registry, *, most: int) -> None:
         """``most``: how many are asked at once."""
-        self._under_way = WorkQueue(self.work, most=most)
+        self._under_way = WorkQueue(self.work, most=most, on_done=self._on_done)
+        self._again: dict[str, Instance] = {}  # by key: those that came up meanwhile, another process perhaps
         registry.on_change(self._on_change)
 
     async def run(self) -> None:
@@ -23,6 +24,7 @@ class AsksWhenUp:
         try:
             await asyncio.Event().wait()
         finally:
+            self._again.clear()
             await self._under_way.stop()
 
     def is_to_be_asked(self, instance: Instance) -> bool:
@@ -34,8 +36,21 @@ class AsksWhenUp:
         raise NotImplementedError
 
     def _on_change(self, change: Change) -> None:
-        if change.kind in (ChangeKind.FIRST_UP, ChangeKind.UP) and self.is_to_be_asked(change.instance):
-            self._under_way.start(change.instance.key, change.instance)
+        if change.kind not in (ChangeKind.FIRST_UP, ChangeKind.UP):
+            return
+        if self._under_way.has_begun(change.instance.key):
+            self._again[change.instance.key] = change.instance
+        else:
+            self._begin(change.instance)
+
+    def _begin(self, instance: Instance) -> None:
+        if self.is_to_be_asked(instance):
+            self._under_way.start(instance.key, instance)
+
+    def _on_done(self, key: str) -> None:
+        instance = self._again.pop(key, None)
+        if instance is not None and instance.health is Health.HEALTHY:
+            self._begin(instance)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._under_way)} asked>"

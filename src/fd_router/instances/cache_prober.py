@@ -56,13 +56,20 @@ class CacheProber:
         await gather_few(self._ask_one, turns, AT_ONCE)
 
     async def _ask_one(self, instance: Instance) -> None:
+        if _is_gone(instance):
+            return
         try:
             status, page = await self._get_page(instance, TIME_LIMIT_SECS)
         except UpstreamError:
             return
         facts = instance.dialect.read_cache(page) if status == 200 else None
-        if facts is not None:
+        if facts is not None and not _is_gone(instance):
             self._on_facts(instance, facts)
 
     def __repr__(self) -> str:
         return f"<CacheProber of {len(self._due)} instances>"
+
+
+def _is_gone(instance: Instance) -> bool:
+    """Whether it was removed, or is down, by now."""
+    return instance.health is Health.UNHEALTHY

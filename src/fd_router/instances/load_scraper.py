@@ -63,6 +63,7 @@ class LoadScraper:
         self._answered: dict[str, float] = {}  # when; of one that never did, when it was first asked
         self._silent: set[str] = set()  # those in a warning
         self._capacity: dict[str, int] = {}
+        self._forgotten: set[str] = set()  # since this round began
 
     async def run(self) -> None:
         """Scrape until cancelled; no request outlives it."""
@@ -81,11 +82,15 @@ class LoadScraper:
         self._answered.pop(instance.url, None)
         self._capacity.pop(instance.url, None)
         self._silent.discard(instance.url)
+        self._forgotten.add(instance.url)
 
     async def _start_round(self) -> None:
         now, pace = self._clock(), Pace()
+        self._forgotten.clear()
         for instance in tuple(self._instances()):
             await pace.breathe()
+            if instance.url in self._forgotten:
+                continue
             answered = self._answered.setdefault(instance.url, now)
             if now - answered > self._max_age and instance.url not in self._silent:
                 self._silent.add(instance.url)
@@ -98,14 +103,17 @@ class LoadScraper:
                 task.add_done_callback(lambda _, url=instance.url: self._under_way.pop(url, None))  # type: ignore[misc]
 
     async def _scrape(self, instance: Instance) -> None:
+        since = self._answered.get(instance.url)  # it stays the same, unless the instance is forgotten
         async with self._slots:
+            if self._answered.get(instance.url) != since:
+                return
             own = instance.running  # what is sent from now on may be missing in the answer
             try:
                 status, page = await self._get_metrics(instance, self._max_age)
             except UpstreamError:
                 return
         load = self._read(instance, page) if status == 200 else None
-        if load is not None and instance.url in self._answered:
+        if load is not None and since is not None and self._answered.get(instance.url) == since:
             self._take(instance, load, own)
 
     def _read(self, instance: Instance, page: bytes) -> EngineLoad | None:

@@ -43,6 +43,7 @@ class ModelProber:
         self._is_wanted = False  # something has shown that models matter
         self._woken = asyncio.Event()
         self._asked: set[str] = set()  # keys, since all were asked last
+        self._turn = asyncio.Lock()  # of who wants to know
         live.subscribe(ModelsConfig, lambda _: self._look())
         registry.on_change(lambda _: self._look())
 
@@ -58,10 +59,14 @@ class ModelProber:
             self._registry.learn_models(registration.key, cards)
 
     async def ensure(self) -> None:
-        """Somebody wants to know the models: ask those healthy members of which none are known, each once."""
+        """Somebody wants to know the models: ask those healthy members of which none are known, each once.
+
+        Who comes meanwhile waits for what they answer.
+        """
         self.want()
-        unknown = [x for x in self._registry.all() if not x.models and x.key not in self._asked]
-        await self._learn_all(unknown)
+        async with self._turn:
+            unknown = [x for x in self._registry.all() if not x.models and x.key not in self._asked]
+            await self._learn_all(unknown)
 
     def want(self) -> None:
         """Something shows that models matter: ask everybody soon, and again and again from now on."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from fd_router.instances.changes import Change, ChangeKind
-from fd_router.instances.instance import Instance
+from fd_router.instances.instance import Health, Instance
 from fd_router.telemetry.contracts import Log
 
 AT_A_TIME: Final = 100
@@ -57,12 +57,17 @@ class Rescue:
         task.add_done_callback(self._tasks.discard)
 
     async def move(self, instance: Instance, why: str) -> None:
-        """Move what ``instance`` hasn't begun to answer."""
+        """Move what ``instance`` hasn't begun to answer, as long as it isn't back."""
         moved = 0
         for number, request in enumerate(tuple(self._requests()), 1):
-            moved += request.on_instance_dead(instance.key, why)
+            try:
+                moved += request.on_instance_dead(instance.key, why)
+            except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
+                asyncio.get_running_loop().call_exception_handler({"message": "a rescue failed", "exception": error})
             if not number % AT_A_TIME:
                 await asyncio.sleep(0)
+                if instance.health is not Health.UNHEALTHY:
+                    break
         if moved:
             self._log.warn(f"{instance.url} is dead ({why}): {moved} requests without an answer were taken from it")
 

@@ -86,8 +86,7 @@ class StreamMover:
     def drain_by(self, instance: Instance, seconds: float) -> None:
         """Have the streams leave ``instance``, which drains, that are still there in so many seconds."""
         self._deadlines[instance.key] = (instance, self._clock() + seconds)
-        if (leaving := self._leaving.pop(instance.key, None)) is not None:  # who was told to stay may go now
-            leaving.keep(())
+        self._stop_leaving(instance.key)  # who was told to stay may go then
 
     def seconds_left(self, key: str) -> float | None:
         """Return how long the streams of the instance with ``key`` may stay; None: no deadline was set."""
@@ -100,6 +99,7 @@ class StreamMover:
         """Forget the deadline of an instance that no longer drains, or that was away: it is another one, perhaps."""
         if change.kind is ChangeKind.UNDRAINED or change.kind is ChangeKind.ADDED:
             self._deadlines.pop(change.instance.key, None)
+            self._stop_leaving(change.instance.key)
 
     # on its own
 
@@ -114,9 +114,13 @@ class StreamMover:
         pace, wanted = Pace(), self._to_be_left()
         for key, each in tuple(self._leaving.items()):
             if key not in wanted or not wanted[key].is_like(each):
-                self._leaving.pop(key).keep(())
+                self._stop_leaving(key)
         for key, leaving in wanted.items():
             await self._empty(self._leaving.setdefault(key, leaving), pace)
+
+    def _stop_leaving(self, key: str) -> None:
+        if (leaving := self._leaving.pop(key, None)) is not None:
+            leaving.keep(())
 
     def _to_be_left(self) -> dict[str, _Leaving]:
         """Return the instances that something runs at and that are to be left, by key."""
@@ -127,15 +131,22 @@ class StreamMover:
 
     async def _empty(self, leaving: _Leaving, pace: Pace) -> None:
         """Move what can be moved."""
-        instance, why = leaving.instance, leaving.why
+        instance = leaving.instance
         here = [each for each in self._requests() if _is_at(each, instance)]
         leaving.keep(set(here))
         moved = 0
         for request in here:
             if request in leaving.stays or not _is_at(request, instance):
                 continue
-            reading = await self._read(leaving, request, pace)
-            move = request.move_stream(instance.key, why, silent_since=self._silent_since(why), reading=reading)
+            try:
+                move = await self._move(leaving, request, pace)
+            except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a stream could not be moved", "exception": error}
+                )
+                move = Move.STAYS
+            if move is None:
+                return
             if move is Move.MOVED:
                 moved += 1
             elif move is Move.STAYS:
@@ -144,6 +155,14 @@ class StreamMover:
                 break  # the others wouldn't find room either
             await pace.breathe()
         self._tell(leaving, moved, here)
+
+    async def _move(self, leaving: _Leaving, request: Movable, pace: Pace) -> Move | None:
+        """Move one stream, if it can be. Returns None if its instance isn't to be left any more, or not yet."""
+        key, why = leaving.instance.key, leaving.why
+        reading = await self._read(leaving, request, pace)
+        if self._leaving.get(key) is not leaving:
+            return None
+        return request.move_stream(key, why, silent_since=self._silent_since(why), reading=reading)
 
     async def _read(self, leaving: _Leaving, request: Movable, pace: Pace) -> StreamReading | None:
         """Read what a long stream has so far; what comes of it meanwhile is little."""

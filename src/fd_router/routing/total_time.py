@@ -66,7 +66,12 @@ class TotalTimeLimit:
         due = self._clock() - limit
         for request in requests:
             if request.record.started <= due:
-                request.on_timed_out(limit)
+                try:
+                    request.on_timed_out(limit)
+                except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
+                    asyncio.get_running_loop().call_exception_handler(
+                        {"message": "a time limit failed", "exception": error}
+                    )
 
     def __repr__(self) -> str:
         return f"<TotalTimeLimit {self._live.current.proxy.request_timeout_secs:g} s>"

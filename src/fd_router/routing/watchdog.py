@@ -116,7 +116,12 @@ class Watchdog:
             limit = longest.after if record.first_byte_at else longest.before_first
             if now - max(seen.since, request.waits_until) > limit:
                 del self._seen[id(record)]
-                request.on_overdue(now - seen.since)
+                try:
+                    request.on_overdue(now - seen.since)
+                except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
+                    asyncio.get_running_loop().call_exception_handler(
+                        {"message": "the watchdog failed", "exception": error}
+                    )
 
     def _forget(self, requests: Iterable[Watched]) -> None:
         alive = {id(request.record) for request in requests}

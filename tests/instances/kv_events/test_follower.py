@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from fd_router.engines.openai import OpenAiDialect
 from fd_router.engines.vllm import VllmDialect
 from fd_router.errors import UpstreamError
 from fd_router.instances.instance import Health, Instance
-from fd_router.instances.kv_events.follower import AGAIN_SECS, KvEventFollower
+from fd_router.instances.kv_events.follower import AGAIN_SECS, AT_ONCE, KvEventFollower
 from fd_router.instances.registration import Registration, parse_registration
 from tests.support.fake_log import FakeLog
 
@@ -123,3 +124,28 @@ async def test_what_can_not_be_opened_is_told(instance: Instance) -> None:
     await rig.follower.look()
     assert "can't be followed: no socket is left" in str(vars(rig.log))
     rig.follower.drop(instance)
+
+
+async def test_one_that_goes_before_its_turn_is_not_followed(describe: Callable[..., Registration]) -> None:
+    """Its registration tells of events; those before it are asked."""
+    slow = [Instance(describe(8000 + number), VllmDialect()) for number in range(AT_ONCE)]
+    gone = Instance(describe(9000, kv_events="tcp://*:5557"), VllmDialect())
+    for each in (*slow, gone):
+        each.health = Health.HEALTHY
+    rig, gate = Rig([*slow, gone]), asyncio.Event()
+
+    async def get(instance: Instance, path: str, time_limit: float) -> tuple[int, bytes]:
+        await gate.wait()
+        return 404, b""
+
+    rig.follower._get_page = get
+    looking = asyncio.create_task(rig.follower.look())
+    await asyncio.sleep(0)
+    gone.health = Health.UNHEALTHY  # as one that was removed
+    rig.follower.drop(gone)
+    gate.set()
+    await looking
+    assert rig.added == []
+    gone.health = Health.HEALTHY
+    await rig.follower.look()
+    assert len(rig.added) == 1

@@ -128,7 +128,11 @@ class Supervisor:
         pause = AGAIN_SECONDS[0]
         while not self._stopping.is_set():
             began = time.monotonic()
-            status = await child.run()
+            try:
+                status = await child.run()
+                how = _in_words(status)
+            except OSError as error:  # the system has no process, or file, left for it
+                status, how = 0, (error.strerror or str(error)).lower()
             if self._stopping.is_set():
                 return
             if status and not self._ready.is_set():  # it can't start, and said why
@@ -137,7 +141,7 @@ class Supervisor:
                 return
             lasted = time.monotonic() - began
             pause = AGAIN_SECONDS[0] if lasted > LASTING_SECONDS else min(pause * 2, AGAIN_SECONDS[1])
-            self._log.error(f"Worker {child.index} ended ({_in_words(status)}); it is started again")
+            self._log.error(f"Worker {child.index} ended ({how}); it is started again")
             await asyncio.sleep(pause)
 
     # signals

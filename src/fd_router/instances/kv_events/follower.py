@@ -93,6 +93,8 @@ class KvEventFollower:
         return may_tell and instance.health is Health.HEALTHY and instance.key not in self._followed
 
     async def _ask(self, instance: Instance) -> None:
+        if not self._is_here(instance):
+            return
         told = instance.registration.kv_events
         if told:
             self._follow(instance, read_told_sources(told, instance.registration.dp_size))
@@ -102,8 +104,12 @@ class KvEventFollower:
             status, answer = await self._get_page(instance, dialect.kv_sources_path, TIME_LIMIT_SECS)
         except UpstreamError:
             return
-        if status == 200 and instance.health is Health.HEALTHY and instance.key in self._due:
+        if status == 200 and self._is_here(instance):
             self._follow(instance, self._read(instance, answer))
+
+    def _is_here(self, instance: Instance) -> bool:
+        """Tell whether it wasn't lost since it was to be asked: nobody would tell that once more."""
+        return instance.health is Health.HEALTHY and instance.key in self._due
 
     def _read(self, instance: Instance, answer: bytes) -> Sequence[KvEventSource]:
         try:

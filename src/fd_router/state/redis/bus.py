@@ -70,15 +70,23 @@ class RedisBus:
         return self._place
 
     async def open(self) -> None:
-        """See ``Bus``. A place in the stream that was lost is begun anew."""
+        """See ``Bus``. Goes on from its places in the streams; one that was lost is begun anew."""
         async with self._errors():
             for kept in (self._writing, self._reading):
                 await kept.drop()
             if self._cluster is not None:
                 await self._go_to(await self._cluster.find_owner())
             last = await self._client.xrevrange(self._frames, count=1)
-            self._positions = {self._frames: last[0][0] if last else "0-0", self._own: "0-0"}
+            self._positions = {
+                self._frames: await self._place_in(self._frames) or (last[0][0] if last else "0-0"),
+                self._own: await self._place_in(self._own) or "0-0",
+            }
         await self._load_scripts()
+
+    async def _place_in(self, name: str) -> str:
+        """Return what was read last of a stream; "" where it doesn't stand there any more, so that some may be lost."""
+        at = self._positions.get(name, "")
+        return at if at and await self._client.xrange(name, at, at, count=1) else ""
 
     async def _go_to(self, node: Place) -> None:
         """Speak to that node of the cluster from now on."""

@@ -150,7 +150,7 @@ class SharedLearning(Topic):
 
     def snapshot(self) -> Iterator[bytes]:
         """See ``Topic``."""
-        for learner in self._learners:
+        for learner in tuple(self._learners):  # one may come before the next part is taken
             speeds, sizes = learner.learnt()
             if speeds or sizes:
                 yield msgspec.msgpack.encode(_Told(speeds=dict(speeds), sizes=dict(sizes)))

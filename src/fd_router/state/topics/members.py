@@ -146,7 +146,7 @@ class SharedMembers(Topic):
         """See ``Topic``."""
         instances = self._registry.all()
         for start in range(0, len(instances), IN_A_PART):
-            some = instances[start : start + IN_A_PART]
+            some = [x for x in instances[start : start + IN_A_PART] if self._registry.get(x.key) is x]  # still
             entries = [
                 _Entry(_written(x.registration), x.health is Health.HEALTHY, x.is_draining)
                 for x in some

@@ -1,0 +1,56 @@
+"""The topic of instances that registered themselves: what a newcomer is told of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fd_router.instances.registration import Registration, parse_registration
+from fd_router.instances.registry import Registry
+from fd_router.instances.source import PEERS, REGISTER_API
+from fd_router.instances.sources.members import FleetSources
+from fd_router.state.topics.members import IN_A_PART, SharedMembers
+from tests.support.fake_log import FakeLog
+from tests.support.live import live_config
+
+
+def anything(*_: Any) -> None:
+    pass
+
+
+def admit(_: Registration) -> str:
+    return ""
+
+
+class Router:
+    def __init__(self) -> None:
+        log = FakeLog()
+        self.registry = Registry(clock=lambda: 0.0, log=log, live=live_config())
+        fleet = FleetSources(self.registry, anything, log=log)
+        self.topic = SharedMembers(
+            self.registry, fleet.members_of(REGISTER_API), fleet.members_of(PEERS),
+            admit=admit, probe=anything, flush=anything, clock=lambda: 0.0, log=log,
+        )  # fmt: skip
+
+    @property
+    def keys(self) -> list[str]:
+        return [instance.key for instance in self.registry.all()]
+
+
+def test_what_is_removed_while_a_newcomer_is_told_does_not_come_back_there() -> None:
+    own, newcomer = Router(), Router()
+    for port in range(10_000, 10_000 + 2 * IN_A_PART):
+        registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": port})
+        own.registry.register(registration, REGISTER_API)
+    for number, part in enumerate(own.topic.snapshot()):
+        newcomer.topic.take("own", msgspec.Raw(part))
+        if not number:
+            gone = own.keys[-1]
+            own.registry.remove(gone, "removed by an admin")
+            own.topic.removed(gone, 0.0)
+            news = own.topic.gather(whole=False)
+            assert news is not None
+            newcomer.topic.take("own", msgspec.Raw(news))
+    assert newcomer.keys == own.keys
+    assert len(own.keys) == 2 * IN_A_PART - 1
