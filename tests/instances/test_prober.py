@@ -305,6 +305,25 @@ async def test_strangers_that_do_not_answer_keep_no_member_from_being_probed(
     assert (await monitor.check(describe(19))).healthy
 
 
+async def test_a_stranger_that_asks_again_as_its_probe_ends_still_counts(fleet, make_monitor, describe) -> None:
+    late, key = asyncio.Event(), describe(10).key
+    fleet.answers[10] = late
+    monitor = make_monitor(max_concurrent=2)  # of which one may be a stranger's
+    first = asyncio.create_task(monitor.check(describe(10)))
+    await until(lambda: fleet.asked[10] == 1)
+    fleet.answers[10] = again = asyncio.Event()
+    late.set()
+    while monitor._probes.has_begun(key):  # noqa: ASYNC110  (nobody is told of that)
+        await asyncio.sleep(0)
+    checking = monitor.check(describe(10))
+    checking.send(None)  # before anything else has a turn
+    assert (await first).healthy
+    assert not (await monitor.check(describe(11))).healthy
+    again.set()
+    checking.close()
+    await until(lambda: len(monitor._probes) == 0)
+
+
 @pytest.mark.parametrize(("successes", "asked"), [(1, 1), (3, 3)])
 async def test_a_newcomer_must_succeed_as_often_as_the_threshold_says(
     make_registry, fleet, make_monitor, describe, successes: int, asked: int

@@ -168,9 +168,10 @@ class HealthMonitor:
         if is_new and len(self._unregistered) >= self._most_unregistered:
             return Outcome(False, "too many that aren't known ask to register at the moment", 0.0)
         while True:
-            if known is None:
+            joined = self._join(registration)
+            if known is None:  # behind that, by which the probe before may end
                 self._unregistered.add(registration.key)
-            outcome = await self._join(registration)
+            outcome = await joined
             rounds -= 1
             if rounds <= 0 or not outcome.healthy:
                 return outcome
