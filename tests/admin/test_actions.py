@@ -94,7 +94,10 @@ def test_undrain_and_remove() -> None:
         comes_back = "its next heartbeat brings it back, or a reload where register.yaml names it"
         assert comes_back in act(router, lambda a: a.remove(key), width=160)[1]
         said = act(router, lambda a: a.remove(key, ban_secs=600), width=160)[1]
-        assert said == f"{key} is removed: 3 requests still run there; it may not register for 600 s\n"
+        assert said == (
+            f"{key} is removed: 3 requests still run there; it may not register for 600 s; but a reload where "
+            "register.yaml names it brings it back\n"
+        )
         with pytest.raises(AdminError):
             act(router, lambda a: a.undrain("10.0.0.9:1"))
 

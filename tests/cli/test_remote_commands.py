@@ -159,6 +159,31 @@ def test_the_doctor_and_the_bundle_take_the_router_of_the_configuration(
     assert capsys.readouterr().err == "fd-router: error: b.tar.gz: File exists\n"
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, "Without the log: no configuration was named (--config_path). Add its end, please.\n"),
+        ("log: {output: stdout}", "Without the log: it goes to standard output. Add its end, please.\n"),
+        ("log: {output: file, path: l.log}", "Without the log: there is no file l.log. Add its end, please.\n"),
+        ("log: {output: file, path: there.log}", "router.log\n"),
+    ],
+)
+def test_a_bundle_without_the_log_says_so(
+    router: ScriptedRouter,
+    config: str | None,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.log").write_text("a line\n")
+    Path("c.yaml").write_text(f"server: {{port: 1}}\n{config}\n")
+    where = [] if config is None else ["--config_path", "c.yaml"]
+    assert run(["bundle", router.address, *where, "--output", "b.tar.gz"]) == 0
+    assert said in capsys.readouterr().out.replace("router.log,", "router.log\n")
+
+
 def test_the_doctor_takes_another_router(router: ScriptedRouter, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", router.address]) == 1
     assert f"✓ the router at {router.url} is up" in capsys.readouterr().out

@@ -15,7 +15,8 @@ from fd_router.admin.views import explanation_table, fleet_line, fleet_table, st
 POLL_SECS = 0.5
 """Between two looks at an instance that is waited for."""
 
-_COMES_BACK = "its next heartbeat brings it back, or a reload where register.yaml names it"
+_RELOAD = "a reload where register.yaml names it"
+_COMES_BACK = f"its next heartbeat brings it back, or {_RELOAD}"
 
 
 class Actions:
@@ -76,7 +77,9 @@ class Actions:
         query = f"?ban_secs={ban_secs:g}" if ban_secs else ""
         answer = self._client.ask("DELETE", instance_path(key) + query)
         if not self._tell(answer):
-            banned = f"it may not register for {ban_secs:g} s" if ban_secs else _COMES_BACK
+            banned = (
+                f"it may not register for {ban_secs:g} s; but {_RELOAD} brings it back" if ban_secs else _COMES_BACK
+            )
             self._say(f"{answer['removed']} is removed: {_running(answer)}; {banned}")
         return 0
 

@@ -32,6 +32,8 @@ from fd_router.config import reference
 from fd_router.config.loading import OPTIONS, Config, Report
 from fd_router.config.options import ENVIRONMENT_PREFIX
 
+LOG: Final = "router.log"
+
 _ENDPOINTS: Final = {
     "health.json": "/health",
     "instances.json": "/instances",
@@ -105,7 +107,7 @@ class Bundle:
         path = Path(config.log.path)
         if config.log.output == "file" and path.is_file():
             with path.open(encoding="utf-8", errors="replace") as file:
-                yield "router.log", "".join(deque(file, self._log_lines))
+                yield LOG, "".join(deque(file, self._log_lines))
 
     def _ask(self, path: str) -> str:
         try:

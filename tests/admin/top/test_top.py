@@ -131,6 +131,15 @@ async def test_order_decisions_and_pause(seat: Seat) -> None:
         assert "10.0.0.7" not in seat.screen()
 
 
+async def test_who_gave_no_token_reads_why_there_is_nothing_below(seat: Seat) -> None:
+    async with seat.app.run_test(size=(80, 24), notifications=True) as pilot:
+        seat.feed.queue.put(("hello", {**HELLO, "sees_all": False}))
+        await seat.shows(pilot, "only with the admin token (--token-path, FD_ROUTER_ACCESS_ADMIN_TOKEN)")
+        await pilot.press("t")
+        await seat.shows(pilot, "decisions:")
+        assert "only with the admin token" in seat.screen()
+
+
 async def test_it_says_what_is_wrong(seat: Seat) -> None:
     async with seat.app.run_test(size=(80, 24), notifications=True) as pilot:
         seat.feed.queue.put(("lost", "nothing listens there"))

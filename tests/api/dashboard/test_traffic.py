@@ -25,6 +25,7 @@ def observed(*records: RequestRecord) -> Interval:
     metrics.observer = interval.observe
     for each in records:
         metrics.finished(each)
+        interval.finished(each)
     metrics.settle()
     metrics.settle()  # nothing is counted twice
     return interval
@@ -43,6 +44,23 @@ def test_rates_and_means_of_all_and_by_instance() -> None:
     assert told["ttft_ms"] == pytest.approx(266.67)
     assert interval.by_url[one].mean_first_ms == pytest.approx(300.0)
     assert (interval.by_url[other].requests, interval.by_url[other].failed) == (2, 1)
+
+
+def test_an_instances_failures_show_though_others_answered() -> None:
+    urls = one, other, third = [f"http://10.0.0.{number}:8000" for number in (1, 2, 3)]
+
+    def failed(*outcomes: tuple[str, str], **more: object) -> RequestRecord:
+        made = record(**more)  # type: ignore[arg-type]
+        for url, outcome in outcomes:
+            made.mixed, made.attempt_started = url, 100.0
+            made.attempt_failed(made.attempt(outcome, 101.0))
+        return made
+
+    answered = failed((one, "reset"), (other, "busy"))
+    answered.mixed, answered.attempt_started = third, 100.5
+    interval = observed(answered, failed((one, "refused"), (other, "refused"), status=502, first_byte_at=0.0))
+    assert [interval.by_url[url].failed for url in urls] == [2, 1, 0]
+    assert interval.all.failed == 1
 
 
 def test_a_pair_counts_for_both_its_instances() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -32,6 +32,9 @@ class Feed(Protocol):
 
 Act = Callable[[str, str], None]
 """(action, key of an instance): does it. Raises AdminError."""
+
+
+HIDDEN: Final = "only with the admin token (--token-path, FD_ROUTER_ACCESS_ADMIN_TOKEN)"
 
 
 class Question(ModalScreen[bool]):
@@ -119,6 +122,8 @@ class Top(App[int]):
             self._lost = str(value)
         elif name == "hello":
             self._hello, self._lost = value, ""
+            if not value.get("sees_all", True):
+                self._show_lines()
         elif name == "state" and not self._is_paused:
             self._frame = value
             self._note_lines(value)
@@ -191,9 +196,14 @@ class Top(App[int]):
     def action_toggle_lines(self) -> None:
         """Show decisions instead of failures, or the other way round."""
         self._shows_decisions = not self._shows_decisions
+        self._show_lines()
+
+    def _show_lines(self) -> None:
         log = self.query_one(RichLog)
         log.clear()
         log.write(Text("decisions:" if self._shows_decisions else "failures and changes:", style="dim"))
+        if not self._hello.get("sees_all", True):
+            log.write(Text(HIDDEN, style="dim"))
         for line in self._lines[self._shows_decisions]:
             log.write(Text(line))
 

@@ -119,6 +119,7 @@ class Feed:
         self._telemetry.metrics.observer = self._interval.observe
         self._interval.begin(self._telemetry.metrics.models.totals())
         self._telemetry.add(self.troubles)
+        self._telemetry.add(self._interval)
         self._tap.show(self._decisions)
         self._framed_at = self._clock()
         self._next()
@@ -126,6 +127,7 @@ class Feed:
     def _end(self) -> None:
         self._telemetry.metrics.observer = None
         self._telemetry.remove(self.troubles)
+        self._telemetry.remove(self._interval)
         self._tap.show(None)
         if self._timer is not None:
             self._timer.cancel()

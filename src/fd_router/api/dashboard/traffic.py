@@ -8,9 +8,13 @@ from typing import Any, Final
 
 from fd_router.telemetry.metrics.models import ModelTotals
 from fd_router.telemetry.metrics.request import SECONDS_BOUNDS, Tallied, TallyKey
+from fd_router.telemetry.record import RequestRecord
 
 BYTES_PER_EVENT: Final = 250
 """Of a stream, about: each token has an event of its own. Time per token is an estimate for that reason."""
+
+NO_FAULTS: Final = frozenset({"busy", "given back"})
+"""How attempts end that instances had no room for: no failures of theirs."""
 
 _BUCKETS: Final = len(SECONDS_BOUNDS) + 1
 
@@ -39,7 +43,7 @@ class Sums:
 
 
 class Interval:
-    """What was counted since the last frame. ``observe`` is a ``Metrics.observer``."""
+    """What was counted since the last frame. ``observe`` is a ``Metrics.observer``, by ``finished`` it is a sink."""
 
     def __init__(self, inference: frozenset[str]) -> None:
         """``inference``: the endpoints whose requests are shown."""
@@ -70,6 +74,18 @@ class Interval:
         if is_stream and begun == number:
             self._stream_seconds += tally.seconds - tally.first_seconds
             self._stream_bytes += tally.bytes
+
+    def finished(self, record: RequestRecord) -> None:
+        """Count as an instance's failures the attempts that it failed, though another instance answered the request."""
+        attempts = record.failed_attempts
+        if not attempts or record.endpoint not in self._inference:
+            return
+        if record.status >= 500 and not record.attempt_started:
+            attempts = attempts[:-1]  # the last one counts as the request does
+        for one in attempts:
+            for url in one.instances if one.outcome not in NO_FAULTS else ():
+                if url:
+                    self._of(url).failed += 1
 
     def _of(self, url: str) -> Sums:
         return self.by_url.get(url) or self.by_url.setdefault(url, Sums())

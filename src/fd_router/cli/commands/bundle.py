@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from fd_router.admin.bundle import Bundle, default_name
+from fd_router.admin.bundle import LOG, Bundle, default_name
 from fd_router.cli.commands.diagnosis import diagnosis, subject_of
+from fd_router.config.loading import Config
 
 
 @click.command("bundle")
@@ -28,4 +29,12 @@ def command(output: str, log_lines: int, **values: Any) -> int:
     path = Path(output or default_name())
     names = Bundle(client, report, log_lines=log_lines).write(path)
     click.echo(f"{path}: {', '.join(names)}")
+    if LOG not in names:
+        why = "no configuration was named (--config_path)" if report is None else _where(report.config)
+        click.echo(f"Without the log: {why}. Add its end, please.")
     return 0
+
+
+def _where(config: Config) -> str:
+    log = config.log
+    return f"there is no file {log.path}" if log.output == "file" else "it goes to standard output"
