@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
+import pytest
 
-from fd_router.bus import BusHealth
+from fd_router.bus import BusError, BusHealth
 from fd_router.state.counters import SyncCounters
+from fd_router.state.frames import decode
 from fd_router.state.peers import Peers
 from fd_router.state.sync import QUIET, SLOWER, Sync
-from fd_router.state.topic import Topic
+from fd_router.state.topic import NewsTopic, Topic
 from tests.support.fake_log import FakeLog
 from tests.support.waiting import until
 
@@ -94,6 +96,76 @@ async def test_who_has_nothing_to_tell_looks_less_often_until_there_is_something
         began = news.looks
         await until(lambda: news.looks >= began + 3)
         assert delays[-1] == INTERVAL
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Breaking(Echo):
+    """A bus that is lost when something is to be sent, ``breaks`` times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.breaks = 0
+        self.sent: list[bytes] = []
+
+    async def send(self, data: bytes, to: str = "") -> None:
+        if self.breaks:
+            self.breaks -= 1
+            raise BusError("it is lost")
+        self.sent.append(data)
+        await super().send(data, to)
+
+    async def receive(self) -> Sequence[bytes]:
+        try:
+            async with asyncio.timeout(0.01):
+                return await super().receive()
+        except TimeoutError:
+            return ()
+
+
+class Once(NewsTopic[int]):
+    """Tells what happens, once."""
+
+    name = "once"
+
+    def tell(self, number: int) -> None:
+        self._news["x"] = number
+
+    def take(self, process: str, payload: msgspec.Raw) -> None:
+        pass
+
+
+async def test_what_could_not_be_sent_is_told_before_what_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fd_router.state.sync.RETRY_SECONDS", (0.001, 0.001))
+    once, figures, bus = Once(), News(), Breaking()
+    figures.is_told = True
+    sync = Sync(
+        bus,  # type: ignore[arg-type]
+        [once, figures],
+        Peers("one", time.monotonic, 3.5),
+        clock=time.monotonic,
+        log=FakeLog(),
+        counters=Uncounted(),
+        health=BusHealth(),
+        interval=INTERVAL,
+    )
+    task = asyncio.ensure_future(sync.run())
+
+    def told() -> list[int]:
+        facts = [decode(data).facts for data in bus.sent]
+        return [msgspec.msgpack.decode(each["once"])["x"] for each in facts if "once" in each]
+
+    try:
+        await until(lambda: bool(bus.sent))
+        bus.breaks = 3
+        once.tell(1)
+        await until(lambda: not bus.breaks)
+        once.tell(2)
+        await until(lambda: len(told()) == 2)
+        assert told() == [1, 2]
+        alone = [decode(data).facts for data in bus.sent if b"once" in data]
+        assert [*alone[0]] == ["once"]  # figures would be old ones
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

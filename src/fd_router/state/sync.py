@@ -81,6 +81,7 @@ class Sync:
         self._topics[self.calls.name] = self.calls
         self._number = 0
         self._sent_at: dict[int, float] = {}  # of frames that haven't come back
+        self._unsent: list[dict[str, msgspec.Raw]] = []  # what nobody would tell again, since the bus was lost
         self._whole_at = 0.0  # when all is to be told next
         self._quiet = 0  # intervals without anything to tell
         self._flush = asyncio.Event()
@@ -130,6 +131,9 @@ class Sync:
     # sending
 
     async def _send_all(self) -> None:
+        while self._unsent:
+            await self._send_frame(self._unsent[0])
+            del self._unsent[0]
         while True:
             await self._wait()
             whole = self._clock() >= self._whole_at
@@ -138,9 +142,17 @@ class Sync:
             if facts or hashes or whole:
                 if whole:
                     self._whole_at = self._clock() + HEARTBEAT_SECONDS
-                await self._send_frame(facts, hashes=hashes)
+                try:
+                    await self._send_frame(facts, hashes=hashes)
+                except BaseException:  # also where the other half has noticed first that the bus is lost
+                    self._keep(facts)
+                    raise
                 _end_if_cancelled()
             self._expire()
+
+    def _keep(self, facts: Mapping[str, msgspec.Raw]) -> None:
+        if once := {name: payload for name, payload in facts.items() if self._topics[name].is_told_once}:
+            self._unsent.append(once)
 
     async def _wait(self) -> None:
         interval = self._interval * (SLOWER if self._quiet > QUIET else 1)
