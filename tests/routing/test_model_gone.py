@@ -1,0 +1,82 @@
+"""The model of a request under way is served by nobody any more, when it is to be sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fd_router.errors import BadRequestError
+from fd_router.instances.instance import Health, Instance
+from fd_router.openai.completion import Completion
+from fd_router.routing.model_route import ModelSwitch
+from fd_router.routing.models.names import Destination
+from fd_router.scheduling.reservation import Reservation
+from fd_router.scheduling.tracker import RequestTracker
+from tests.routing.test_single import error_of
+from tests.support.fake_transport import FakeTransport
+from tests.support.rig import Rig, answer, post
+
+BODY = b'{"model": "big", "prompt": "hello"}'
+GONE = "The model 'big' does not exist"
+
+
+class Choice:
+    """Knows one model, until it is gone; it is its only group's scheduler, too."""
+
+    def __init__(self, select: Callable[..., Reservation[Instance]]) -> None:
+        self.table = object()
+        self.is_gone = False
+        self.select = select
+
+    def lose(self) -> None:
+        self.table, self.is_gone = object(), True
+
+    def find(self, *_: Any) -> Any:
+        if self.is_gone:
+            raise BadRequestError(GONE, status=404, code="model_not_found")
+        return (Destination("big", "big"),)
+
+    def choose(self, _chain: Any, completion: Completion, pick: Callable[[Any], Any]) -> Any:
+        completion.served_as = "big"
+        return pick(self)
+
+
+def rig_of_models(select: Callable[..., Reservation[Instance]] | None = None) -> tuple[Rig, Choice]:
+    rig, switch = Rig(), ModelSwitch()
+    switch.choice = choice = Choice(select or rig.context.select)
+    rig.change(models=switch)
+    return rig, choice
+
+
+async def test_what_the_instance_said_is_passed_on() -> None:
+    rig, choice = rig_of_models()
+    instance = await rig.ask(client := rig.client(), BODY)
+    choice.lose()
+    instance.receive(answer(b"no", "503 Unavailable"))
+    await rig.settle()
+    assert client.take().startswith(b"HTTP/1.1 503 ")
+    rig.assert_nothing_is_held()
+
+
+async def test_one_that_waited_in_the_router_is_told() -> None:
+    class Tracker(RequestTracker):
+        def hold(self, send: Callable[[], None]) -> bool:
+            sends.append(send)
+            return True
+
+    def select(*_: Any) -> Reservation[Instance]:
+        return Reservation(instances[0], 1, Tracker())
+
+    sends: list[Callable[[], None]] = []
+    instances: list[Instance] = []
+    rig, choice = rig_of_models(select)
+    instances += rig.instances
+    client: FakeTransport = rig.client()
+    client.receive(post(BODY))
+    await rig.settle()
+    choice.lose()
+    instances[0].health = Health.UNHEALTHY
+    sends[0]()
+    await rig.settle()
+    assert error_of(client.take()) == (404, GONE)
+    rig.assert_nothing_is_held()
