@@ -11,7 +11,7 @@ import pytest
 
 from fd_router.bus import BusError, BusHealth
 from fd_router.state.counters import SyncCounters
-from fd_router.state.frames import decode
+from fd_router.state.frames import Frame, decode, encode
 from fd_router.state.peers import Peers
 from fd_router.state.sync import QUIET, SLOWER, Sync
 from fd_router.state.topic import NewsTopic, Topic
@@ -166,6 +166,41 @@ async def test_what_could_not_be_sent_is_told_before_what_came_later(monkeypatch
         assert told() == [1, 2]
         alone = [decode(data).facts for data in bus.sent if b"once" in data]
         assert [*alone[0]] == ["once"]  # figures would be old ones
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_question_from_before_it_was_there_is_not_answered() -> None:
+    """What was asked while its connection was away may be about other requests than those of now."""
+    bus, answered = Echo(), []
+    sync = Sync(
+        bus,  # type: ignore[arg-type]
+        [],
+        Peers("one", time.monotonic, 3.5),
+        clock=time.monotonic,
+        log=FakeLog(),
+        counters=Uncounted(),
+        health=BusHealth(),
+        interval=INTERVAL,
+    )
+
+    async def answer(body: bytes) -> bytes:
+        answered.append(body)
+        return b""
+
+    def ask(number: int, body: bytes) -> None:
+        payload = msgspec.Raw(msgspec.msgpack.encode(["id", "abort", body]))
+        bus._sent.put_nowait(encode(Frame("other", number, {"calls": payload}, {})))
+
+    sync.calls.on("abort", answer)
+    ask(1, b"old")
+    task = asyncio.ensure_future(sync.run())
+    try:
+        await until(lambda: sync.is_up)
+        ask(2, b"new")
+        await until(lambda: bool(answered))
+        assert answered == [b"new"]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

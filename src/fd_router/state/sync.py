@@ -105,6 +105,7 @@ class Sync:
                 try:
                     await self._bus.open()
                     self._sent_at.clear()
+                    self.calls.is_up_to_date = False
                     self.joining.begin()
                     sending = asyncio.get_running_loop().create_task(self._send_all(), name="state: sending")
                     await self._receive_all(sending)
@@ -249,6 +250,7 @@ class Sync:
         if sent_at is None:
             return
         self._counters.lagged(self._clock() - sent_at)
+        self.calls.is_up_to_date = True
         self._retry = RETRY_SECONDS[0]
         for older in [one for one in self._sent_at if one < number]:
             del self._sent_at[older]
