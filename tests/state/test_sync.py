@@ -13,7 +13,7 @@ from fd_router.bus import BusError, BusHealth
 from fd_router.state.counters import SyncCounters
 from fd_router.state.frames import Frame, decode, encode
 from fd_router.state.peers import Peers
-from fd_router.state.sync import QUIET, SLOWER, Sync
+from fd_router.state.sync import BYE, QUIET, SLOWER, Sync
 from fd_router.state.topic import NewsTopic, Topic
 from tests.support.fake_log import FakeLog
 from tests.support.waiting import until
@@ -201,6 +201,55 @@ async def test_a_question_from_before_it_was_there_is_not_answered() -> None:
         ask(2, b"new")
         await until(lambda: bool(answered))
         assert answered == [b"new"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Slow(Echo):
+    """A bus over which a frame may be on its way while another one is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_its_way = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.came: list[bytes] = []
+
+    async def send(self, data: bytes, to: str = "") -> None:
+        self.on_its_way += 1
+        if BYE not in decode(data).facts:
+            await self.gate.wait()
+        self.came.append(data)
+        await super().send(data, to)
+
+
+async def test_nothing_is_heard_of_a_process_behind_its_goodbye() -> None:
+    """The others would take it for another one that has come, and count what it had until its lease is over."""
+    news, bus = News(), Slow()
+    news.is_told = True
+    sync = Sync(
+        bus,  # type: ignore[arg-type]
+        [news],
+        Peers("one", time.monotonic, 3.5),
+        clock=time.monotonic,
+        log=FakeLog(),
+        counters=Uncounted(),
+        health=BusHealth(),
+        interval=INTERVAL,
+    )
+    task = asyncio.ensure_future(sync.run())
+    try:
+        await until(lambda: sync.is_up)
+        bus.gate.clear()
+        sent = bus.on_its_way
+        await until(lambda: bus.on_its_way > sent)
+        leaving = asyncio.ensure_future(sync.say_goodbye())
+        await asyncio.sleep(0)
+        bus.gate.set()
+        await leaving
+        await asyncio.sleep(5 * INTERVAL)
+        assert [BYE in decode(data).facts for data in bus.came].index(True) == len(bus.came) - 1
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -85,6 +85,8 @@ class Sync:
         self._whole_at = 0.0  # when all is to be told next
         self._quiet = 0  # intervals without anything to tell
         self._flush = asyncio.Event()
+        self._turn = asyncio.Lock()  # of what goes to all: nothing must come behind the goodbye
+        self._is_leaving = False
         self._told: set[str] = set()  # what can't be read, in a warning each
         self._retry = RETRY_SECONDS[0]
 
@@ -123,10 +125,11 @@ class Sync:
             await self._bus.close()
 
     async def say_goodbye(self) -> None:
-        """Tell the others that this process ends: its loads are to vanish at once."""
+        """Tell the others that this process ends: its loads are to vanish at once. It tells nothing from then on."""
+        self._is_leaving = True
         if self.is_up:
             with contextlib.suppress(BusError, TimeoutError):
-                async with asyncio.timeout(0.2):
+                async with asyncio.timeout(0.2), self._turn:
                     await self._send_frame({BYE: _NOTHING})
 
     # sending
@@ -135,7 +138,7 @@ class Sync:
         while self._unsent:
             await self._send_frame(self._unsent[0])
             del self._unsent[0]
-        while True:
+        while not self._is_leaving:
             await self._wait()
             whole = self._clock() >= self._whole_at
             facts, hashes = self._gather(whole=whole)
@@ -144,7 +147,9 @@ class Sync:
                 if whole:
                     self._whole_at = self._clock() + HEARTBEAT_SECONDS
                 try:
-                    await self._send_frame(facts, hashes=hashes)
+                    async with self._turn:
+                        if not self._is_leaving:
+                            await self._send_frame(facts, hashes=hashes)
                 except BaseException:  # also where the other half has noticed first that the bus is lost
                     self._keep(facts)
                     raise
