@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from fd_router.api.orders import Orders
 from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.errors import UNREADABLE, BadRequestError, UpstreamError, place_of
 from fd_router.http.messages import Request, Response, Routes, json_response
@@ -112,12 +113,16 @@ class AbortApi:
         self._credentials = credentials
         self._log = log
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._orders = Orders()
 
     def routes(self) -> Routes:
         """Return the handler."""
         return {"/v1/abort_requests": {"POST": self._abort}}
 
     async def _abort(self, request: Request) -> Response:
+        return await self._orders.carry_out(self._abort_all(request))
+
+    async def _abort_all(self, request: Request) -> Response:
         order = _decode(request.body)
         elsewhere = asyncio.ensure_future(self._others(request.body)) if self._others is not None else None
         ids = tuple(dict.fromkeys(order.req_ids or ()))
