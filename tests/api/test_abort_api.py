@@ -310,3 +310,24 @@ async def test_an_abort_whose_caller_leaves_is_carried_out(log, describe):
     gate.set()
     await until(lambda: running.is_aborted)
     assert len(setting.told) == 1
+
+
+async def test_one_that_ends_by_itself_before_anybody_is_told_is_not_aborted(setting, ask, log, describe, monkeypatch):
+    slice_finely(monkeypatch)
+    members = [Instance(describe(port)) for port in range(8000, 8020)]
+    ended, running = (Running(each, members[0]) for each in ("ended", "r"))
+    for each in (ended, running):
+        setting.in_flight.add(each.request_id, each)
+    ended.instances = lambda: () if not setting.in_flight.find("ended") else (members[0],)
+
+    def all_members():
+        for number, each in enumerate(members):
+            if number == 5:
+                setting.in_flight.discard("ended", ended)
+            yield each
+
+    setting.abort("r")
+    setting.api = make_api(all_members, setting.in_flight, setting.post, log=log)
+    answer = await order(setting, ask, abort_all=True)
+    assert "ended" not in str(answer)
+    assert (running.is_asked, hasattr(ended, "is_asked")) == (True, False)

@@ -153,6 +153,9 @@ class AbortApi:
         else:
             running = tuple(one for found in known.values() for one in found)
             messages = await self._messages(*_split(known))
+        find = self._in_flight.find
+        here = frozenset(self._in_flight.all() if order.abort_all else (one for each in known for one in find(each)))
+        running = tuple(one for one in running if one in here)  # some may have ended meanwhile
         names = {request_id: {request_id, *(one.engine_id for one in found)} for request_id, found in known.items()}
         askable = {instance.key for instance, todo in messages if todo}
         ended = [one for one in running if not any(instance.key in askable for instance in one.instances())]
