@@ -350,6 +350,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             return False
         tried = (*self._excluded, instance.key)
         try:
+            self._find_route()
             other = self._select(completion, tried) if self._route is None else self._select_by(self._route, tried)
         except SaturatedError:
             return self._waits_elsewhere(instance, status, what)

@@ -1,11 +1,14 @@
-"""The model of a request under way is served by nobody any more, when it is to be sent again."""
+"""Models that come to matter, or are served by nobody any more, while a request is under way."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from fd_router.errors import BadRequestError
+import pytest
+
+from fd_router.errors import BadRequestError, NoInstanceError
 from fd_router.instances.instance import Health, Instance
 from fd_router.openai.completion import Completion
 from fd_router.routing.model_route import ModelSwitch
@@ -79,4 +82,54 @@ async def test_one_that_waited_in_the_router_is_told() -> None:
     sends[0]()
     await rig.settle()
     assert error_of(client.take()) == (404, GONE)
+    rig.assert_nothing_is_held()
+
+
+def only_at(rig: Rig, place: int) -> Callable[..., Reservation[Instance]]:
+    """The one model is served by one instance, and not by the others."""
+
+    def select(_: Any, tried: Any) -> Reservation[Instance]:
+        if rig.instances[place].key in tried:
+            raise NoInstanceError("nobody else serves it")
+        return Reservation(rig.instances[place], 1)
+
+    return select
+
+
+async def test_one_is_sent_again_to_an_instance_of_its_model_alone() -> None:
+    rig, switch = Rig(), ModelSwitch()
+    rig.change(models=switch)
+    instance = await rig.ask(client := rig.client(), BODY)
+    switch.choice = Choice(only_at(rig, 0))
+    instance.receive(answer(b"no", "503 Unavailable"))
+    await rig.settle()
+    assert client.take().startswith(b"HTTP/1.1 503 ")
+    assert len(rig.backend.opened) == 1
+    rig.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_one_that_was_prepared_meanwhile_goes_to_its_model(is_gone: bool) -> None:
+    rig, switch, gate = Rig(), ModelSwitch(), asyncio.Event()
+
+    async def prepared() -> None:
+        await gate.wait()
+
+    rig.change(models=switch, prepare=lambda _: prepared())
+    client = rig.client()
+    client.receive(post(BODY))
+    await rig.settle()
+    switch.choice = choice = Choice(only_at(rig, 1))
+    if is_gone:
+        choice.lose()
+    gate.set()
+    await rig.settle()
+    if is_gone:
+        assert error_of(client.take()) == (404, GONE)
+    else:
+        (instance,) = rig.backend.opened
+        assert instance.peer == ("10.0.0.2", 8000)
+        instance.receive(answer())
+        await rig.settle()
+        assert client.take().startswith(b"HTTP/1.1 200 ")
     rig.assert_nothing_is_held()
