@@ -15,8 +15,10 @@ from fd_router.routing.model_route import ModelSwitch
 from fd_router.routing.models.names import Destination
 from fd_router.scheduling.reservation import Reservation
 from fd_router.scheduling.tracker import RequestTracker
+from tests.routing import test_pair
 from tests.routing.test_single import error_of
 from tests.support.fake_transport import FakeTransport
+from tests.support.pair_rig import PairRig
 from tests.support.rig import Rig, answer, post
 
 BODY = b'{"model": "big", "prompt": "hello"}'
@@ -26,7 +28,7 @@ GONE = "The model 'big' does not exist"
 class Choice:
     """Knows one model, until it is gone; it is its only group's scheduler, too."""
 
-    def __init__(self, select: Callable[..., Reservation[Instance]]) -> None:
+    def __init__(self, select: Callable[..., Any]) -> None:
         self.table = object()
         self.is_gone = False
         self.select = select
@@ -132,4 +134,19 @@ async def test_one_that_was_prepared_meanwhile_goes_to_its_model(is_gone: bool) 
         instance.receive(answer())
         await rig.settle()
         assert client.take().startswith(b"HTTP/1.1 200 ")
+    rig.assert_nothing_is_held()
+
+
+async def test_what_a_decode_instance_gives_back_goes_to_no_other_model() -> None:
+    rig, switch = PairRig(), ModelSwitch()
+    rig.change(models=switch)
+    client = rig.client()
+    prefill, decode = await rig.pair(client, BODY)
+    switch.choice = choice = Choice(rig.pair_context.select_pair)
+    choice.lose()
+    prefill.receive(answer(b"{}"))
+    decode.receive(test_pair.TestGivenBack.GIVEN_BACK)
+    await rig.settle()
+    assert b"PD Error" in client.take()
+    assert [attempt.outcome for attempt in rig.records[0].all_attempts()] == ["completed"]
     rig.assert_nothing_is_held()
