@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from fd_router.admission import api_key_store, key_file
 from fd_router.admission.api_key_store import ApiKeyStore
 from fd_router.admission.key_file import KeyFile
-from fd_router.admission.keys import entry, hash_key, make_key
+from fd_router.admission.keys import ApiKey, entry, hash_key, make_key, read_keys
 from fd_router.admission.priorities import Priorities
 from tests.support.fake_log import FakeLog
 from tests.support.waiting import until
@@ -41,3 +46,27 @@ async def test_a_change_is_noticed(tmp_path: Path) -> None:
 
 async def test_none_is_looked_for_where_that_is_not_wanted(tmp_path: Path) -> None:
     await asyncio.wait_for(KeyFile(written(tmp_path / "keys.yaml"), 0, FakeLog()).watch(), 1)
+
+
+async def test_a_change_that_takes_too_long_to_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network mount that is away for a while, for one."""
+    path, comes_back = tmp_path / "keys.yaml", threading.Event()
+    store = written(path, "one")
+    await KeyFile(store, 5.0, FakeLog()).reload()
+    written(path, "one", "two")
+
+    def read_slowly(*_: object) -> Sequence[ApiKey]:
+        assert comes_back.wait(60)
+        return read_keys(path, ("normal",))
+
+    monkeypatch.setattr(key_file, "READ_SECS", 0.01)
+    monkeypatch.setattr(api_key_store, "read_keys", read_slowly)
+    (problem,) = await KeyFile(store, 5.0, FakeLog()).reload()
+    assert "can't be read within 0.01 s" in problem
+    comes_back.set()
+    monkeypatch.setattr(key_file, "READ_SECS", 60.0)
+    watch = asyncio.create_task(KeyFile(store, 0.01, FakeLog()).watch())
+    await until(lambda: len(store.all()) == 2)
+    watch.cancel()

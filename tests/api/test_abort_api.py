@@ -10,9 +10,11 @@ from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.engines.openai import OpenAiDialect
 from fd_router.engines.vllm import VllmDialect
 from fd_router.errors import BadRequestError
+from fd_router.http.messages import Request, RequestHead
 from fd_router.instances.instance import Instance
 from fd_router.routing.in_flight import InFlight
 from tests.support.turns import slice_finely, turns_during
+from tests.support.waiting import until
 
 ABORT = "/v1/abort_requests"
 
@@ -304,3 +306,45 @@ async def test_an_order_that_is_nested_too_deeply_is_refused(setting, ask):
     body = b'{"req_ids": ["a"], "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     with pytest.raises(BadRequestError, match="Invalid JSON format"):
         await ask(setting.api.routes(), "POST", ABORT, body=body)
+
+
+async def test_an_abort_whose_caller_leaves_is_carried_out(log, describe):
+    setting, gate = Setting(log, describe), asyncio.Event()
+    running = setting.run("r")
+    setting.abort("r")
+
+    async def slow(instance, message, authorization):
+        await gate.wait()
+        return await setting.post(instance, message, authorization)
+
+    setting.api._post = slow
+    call = Request(RequestHead("POST", ABORT), b'{"req_ids": ["r"]}')
+    caller = asyncio.create_task(setting.api.routes()[ABORT]["POST"](call))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    gate.set()
+    await until(lambda: running.is_aborted)
+    assert len(setting.told) == 1
+
+
+async def test_one_that_ends_by_itself_before_anybody_is_told_is_not_aborted(setting, ask, log, describe, monkeypatch):
+    slice_finely(monkeypatch)
+    members = [Instance(describe(port)) for port in range(8000, 8020)]
+    ended, running = (Running(each, members[0]) for each in ("ended", "r"))
+    for each in (ended, running):
+        setting.in_flight.add(each.request_id, each)
+    ended.instances = lambda: () if not setting.in_flight.find("ended") else (members[0],)
+
+    def all_members():
+        for number, each in enumerate(members):
+            if number == 5:
+                setting.in_flight.discard("ended", ended)
+            yield each
+
+    setting.abort("r")
+    setting.api = make_api(all_members, setting.in_flight, setting.post, log=log)
+    answer = await order(setting, ask, abort_all=True)
+    assert "ended" not in str(answer)
+    assert (running.is_asked, hasattr(ended, "is_asked")) == (True, False)

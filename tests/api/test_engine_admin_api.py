@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 
 from fd_router.admission.tokens import Token
 from fd_router.api.access import Guard, Rules
-from fd_router.api.engine_admin import EngineAdminApi
+from fd_router.api.engine_admin import MAX_AT_ONCE, EngineAdminApi
 from fd_router.errors import AccessError, NoInstanceError, UpstreamError
-from fd_router.http.messages import Request, Routes
+from fd_router.http.messages import Request, RequestHead, Routes
 from fd_router.instances.instance import Instance
 from fd_router.instances.registration import Registration
 from tests.support.fake_log import FakeLog
+from tests.support.waiting import until
 
 Describe = Callable[..., Registration]
 TOKEN = "x" * 20
@@ -100,3 +102,21 @@ def test_methods_are_the_engines(setting: Setting) -> None:
     assert set(setting.routes["/flush_cache"]) == {"GET", "POST"}
     assert set(setting.routes["/sleep"]) == {"POST"}
     assert set(setting.routes["/is_sleeping"]) == {"GET"}
+
+
+async def test_all_are_told_though_who_ordered_it_leaves(describe: Describe, log: FakeLog) -> None:
+    """Half of a fleet would be paused."""
+    setting, gate = Setting(describe, log, instances=2 * MAX_AT_ONCE), asyncio.Event()
+    tell = setting.tell
+
+    async def slow(instance: Instance, request: Request) -> tuple[int, bytes]:
+        await gate.wait()
+        return await tell(instance, request)
+
+    api = EngineAdminApi(lambda: setting.instances, slow, log=log)
+    caller = asyncio.create_task(api.routes()["/pause"]["POST"](Request(RequestHead("POST", "/pause"))))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    gate.set()
+    await until(lambda: len(setting.told) == 2 * MAX_AT_ONCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import threading
 
 import pytest
 
@@ -12,6 +13,7 @@ from fd_router.app import recording as app_recording
 from fd_router.app.recording import Recording
 from fd_router.config.loading import SchedulerConfig
 from fd_router.scheduling.recording import events
+from tests.support.waiting import until
 
 
 class Log:
@@ -95,3 +97,51 @@ async def test_a_disk_that_takes_it_in_parts_has_all_of_it(made):
     recording.close()
     assert disk.content.count(b"\n") == 11
     assert not log.lines
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_what_is_left_at_the_end_comes_behind_what_a_thread_still_writes(made, is_full):
+    recording, _ = made
+    begun, gate = threading.Event(), threading.Event()
+
+    class Slow(Disk):
+        def write(self, data) -> int:
+            if not begun.is_set():
+                begun.set()
+                assert gate.wait(60)
+                if is_full:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    recording._file = disk = Slow(1 << 20)
+    expected = b"".join(recording._waiting)
+    running = asyncio.create_task(recording.run())
+    await until(begun.is_set)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    recording.recorder.write(events.Held(1))
+    expected += b"".join(recording._waiting)
+    threading.Timer(0.05, gate.set).start()
+    recording.close()
+    assert disk.content == (b"" if is_full else expected)
+
+
+async def test_a_disk_that_hangs_keeps_nothing_from_ending(made, monkeypatch):
+    monkeypatch.setattr(app_recording, "LAST_SECS", 0.01)
+    recording, log = made
+    begun, gate = threading.Event(), threading.Event()
+
+    class Hanging(Disk):
+        def write(self, data) -> int:
+            begun.set()
+            assert gate.wait(60)
+            return super().write(data)
+
+    recording._file = Hanging(1 << 20)
+    running = asyncio.create_task(recording.run())
+    await until(begun.is_set)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    recording.close()
+    gate.set()
+    assert "can't be written: it takes longer than 0.01 s; it ends here" in log.lines[0]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fd_router.config.connections import ConnectionRule, ConnectionSettings
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import InstancePool
+from fd_router.http.instance_access import PLAIN, InstanceAccess
 from fd_router.http.upstream_connection import UpstreamConnection
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, make_instance
@@ -246,3 +249,21 @@ async def test_it_tells_when_bytes_of_answers_under_way_came_last() -> None:
     await rig.settle()
     assert rig.pools.streaming(key) == (0, 0.0, 0.0)
     rig.assert_nothing_is_held()
+
+
+async def test_a_service_at_an_instances_address_has_a_pool_of_its_own(tmp_path: Path) -> None:
+    """A tokenizer that is one of the engines: the router shows the instance a key, and the service none."""
+    rig = Rig(1)
+    (tmp_path / "key").write_text("secret")
+    instance = rig.instances[0]
+    instance.access = InstanceAccess(ConnectionRule("", ConnectionSettings(api_key_path=str(tmp_path / "key"))))
+    service = rig.pools.service(instance, PLAIN)
+    pool = rig.pools.of(instance)
+    assert (service.own_headers, pool.own_headers) == ({}, {"authorization": "Bearer secret"})
+    assert rig.pools.service(instance, PLAIN) is service
+    await idle(rig, service, 1)
+    rig.pools.retire(instance.key)
+    assert (pool.retired, service.retired, len(rig.pools), rig.pools.busy(instance.key)) == (True, False, 1, 0)
+    rig.pools.close()
+    await rig.settle()
+    assert (service.retired, len(rig.pools)) == (True, 0)

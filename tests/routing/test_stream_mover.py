@@ -263,6 +263,20 @@ async def test_a_deadline_that_is_set_anew_while_streams_are_moved(
     rig.assert_all_is_given_back()
 
 
+async def test_nothing_is_kept_of_one_that_is_gone() -> None:
+    rig = MoverRig()
+    await rig.begin(client := rig.client(), 700)
+    for place in (0, 1):
+        rig.drain(place, 1000.0)
+    rig.instances[:] = rig.instances[:1]  # where a request still runs
+    await rig.tick(1.0)
+    assert repr(rig.mover) == "<StreamMover 1 deadlines, 0 instances left>"
+    client.lose()
+    rig.instances.clear()
+    await rig.tick(1.0)
+    assert repr(rig.mover) == "<StreamMover 0 deadlines, 0 instances left>"
+
+
 async def test_a_bug_with_one_keeps_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = MoverRig(2)
     clients = [rig.client() for _ in range(2)]

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from fd_router.bus import BusHealth
+from fd_router.bus import BusError, BusHealth
 from fd_router.state.counters import SyncCounters
-from fd_router.state.frames import Frame, encode
+from fd_router.state.frames import Frame, decode, encode
 from fd_router.state.peers import Peers
-from fd_router.state.sync import QUIET, SLOWER, Sync
-from fd_router.state.topic import Topic
+from fd_router.state.sync import BYE, QUIET, SLOWER, Sync
+from fd_router.state.topic import NewsTopic, Topic
 from tests.support.fake_log import FakeLog
 from tests.support.waiting import until
 
@@ -122,6 +122,160 @@ async def test_who_has_nothing_to_tell_looks_less_often_until_there_is_something
         began = news.looks
         await until(lambda: news.looks >= began + 3)
         assert delays[-1] == INTERVAL
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Breaking(Echo):
+    """A bus that is lost when something is to be sent, ``breaks`` times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.breaks = 0
+        self.sent: list[bytes] = []
+
+    async def send(self, data: bytes, to: str = "") -> None:
+        if self.breaks:
+            self.breaks -= 1
+            raise BusError("it is lost")
+        self.sent.append(data)
+        await super().send(data, to)
+
+    async def receive(self) -> Sequence[bytes]:
+        try:
+            async with asyncio.timeout(0.01):
+                return await super().receive()
+        except TimeoutError:
+            return ()
+
+
+class Once(NewsTopic[int]):
+    """Tells what happens, once."""
+
+    name = "once"
+
+    def tell(self, number: int) -> None:
+        self._news["x"] = number
+
+    def take(self, process: str, payload: msgspec.Raw) -> None:
+        pass
+
+
+async def test_what_could_not_be_sent_is_told_before_what_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fd_router.state.sync.RETRY_SECONDS", (0.001, 0.001))
+    once, figures, bus = Once(), News(), Breaking()
+    figures.is_told = True
+    sync = Sync(
+        bus,  # type: ignore[arg-type]
+        [once, figures],
+        Peers("one", time.monotonic, 3.5),
+        clock=time.monotonic,
+        log=FakeLog(),
+        counters=Uncounted(),
+        health=BusHealth(),
+        interval=INTERVAL,
+    )
+    task = asyncio.ensure_future(sync.run())
+
+    def told() -> list[int]:
+        facts = [decode(data).facts for data in bus.sent]
+        return [msgspec.msgpack.decode(each["once"])["x"] for each in facts if "once" in each]
+
+    try:
+        await until(lambda: bool(bus.sent))
+        bus.breaks = 3
+        once.tell(1)
+        await until(lambda: not bus.breaks)
+        once.tell(2)
+        await until(lambda: len(told()) == 2)
+        assert told() == [1, 2]
+        alone = [decode(data).facts for data in bus.sent if b"once" in data]
+        assert [*alone[0]] == ["once"]  # figures would be old ones
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_question_from_before_it_was_there_is_not_answered() -> None:
+    """What was asked while its connection was away may be about other requests than those of now."""
+    bus, answered = Echo(), []
+    sync = Sync(
+        bus,  # type: ignore[arg-type]
+        [],
+        Peers("one", time.monotonic, 3.5),
+        clock=time.monotonic,
+        log=FakeLog(),
+        counters=Uncounted(),
+        health=BusHealth(),
+        interval=INTERVAL,
+    )
+
+    async def answer(body: bytes) -> bytes:
+        answered.append(body)
+        return b""
+
+    def ask(number: int, body: bytes) -> None:
+        payload = msgspec.Raw(msgspec.msgpack.encode(["id", "abort", body]))
+        bus._sent.put_nowait(encode(Frame("other", number, {"calls": payload}, {})))
+
+    sync.calls.on("abort", answer)
+    ask(1, b"old")
+    task = asyncio.ensure_future(sync.run())
+    try:
+        await until(lambda: sync.is_up)
+        ask(2, b"new")
+        await until(lambda: bool(answered))
+        assert answered == [b"new"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Slow(Echo):
+    """A bus over which a frame may be on its way while another one is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_its_way = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.came: list[bytes] = []
+
+    async def send(self, data: bytes, to: str = "") -> None:
+        self.on_its_way += 1
+        if BYE not in decode(data).facts:
+            await self.gate.wait()
+        self.came.append(data)
+        await super().send(data, to)
+
+
+async def test_nothing_is_heard_of_a_process_behind_its_goodbye() -> None:
+    """The others would take it for another one that has come, and count what it had until its lease is over."""
+    news, bus = News(), Slow()
+    news.is_told = True
+    sync = Sync(
+        bus,  # type: ignore[arg-type]
+        [news],
+        Peers("one", time.monotonic, 3.5),
+        clock=time.monotonic,
+        log=FakeLog(),
+        counters=Uncounted(),
+        health=BusHealth(),
+        interval=INTERVAL,
+    )
+    task = asyncio.ensure_future(sync.run())
+    try:
+        await until(lambda: sync.is_up)
+        bus.gate.clear()
+        sent = bus.on_its_way
+        await until(lambda: bus.on_its_way > sent)
+        leaving = asyncio.ensure_future(sync.say_goodbye())
+        await asyncio.sleep(0)
+        bus.gate.set()
+        await leaving
+        await asyncio.sleep(5 * INTERVAL)
+        assert [BYE in decode(data).facts for data in bus.came].index(True) == len(bus.came) - 1
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -94,6 +94,10 @@ class ApiKeyStore:
         self._by_mark = by_mark
         self._recent.clear()
 
+    def forget_reading(self) -> None:
+        """What was read last was given up: the file counts as changed."""
+        self._seen = None
+
     def has_changed(self) -> bool:
         """Tell whether the file was changed since it was read."""
         return self._state() != self._seen

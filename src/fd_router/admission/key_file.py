@@ -43,6 +43,7 @@ class KeyFile:
         try:
             return await in_thread(self._store.read, limit_secs=READ_SECS)
         except TimeoutError:
+            self._store.forget_reading()
             raise ConfigError(f"{self._store.path}: can't be read within {READ_SECS:g} s") from None
 
     async def watch(self) -> None:

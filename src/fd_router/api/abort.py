@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
 
+from fd_router.api.orders import Orders
 from fd_router.engines.dialect import AbortMessage, AbortReply
 from fd_router.errors import UNREADABLE, BadRequestError, UpstreamError, place_of
 from fd_router.http.messages import Request, Response, Routes, json_response
@@ -112,12 +114,16 @@ class AbortApi:
         self._credentials = credentials
         self._log = log
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._orders = Orders()
 
     def routes(self) -> Routes:
         """Return the handler."""
         return {"/v1/abort_requests": {"POST": self._abort}}
 
     async def _abort(self, request: Request) -> Response:
+        return await self._orders.carry_out(self._abort_all(request))
+
+    async def _abort_all(self, request: Request) -> Response:
         order = _decode(request.body)
         elsewhere = asyncio.ensure_future(self._others(request.body)) if self._others is not None else None
         known = self._in_flight.find_each(order.req_ids or ())
@@ -147,6 +153,8 @@ class AbortApi:
         else:
             running = tuple(one for found in known.values() for one in found)
             messages = await self._messages(*_split(known))
+        here = frozenset(self._meant(order, known))
+        running = tuple(one for one in running if one in here)  # some may have ended meanwhile
         names = {request_id: {request_id, *(one.engine_id for one in found)} for request_id, found in known.items()}
         askable = {instance.key for instance, todo in messages if todo}
         ended = [
@@ -158,9 +166,8 @@ class AbortApi:
         for one in running:  # what their instances say from now on is no reason to go on elsewhere
             one.on_abort_asked()
         pace = Pace()
-        for (
-            one
-        ) in ended:  # no instance knows of it, or of its id, or those that do know no abort but a connection's end
+        # No instance knows of these, or of their ids, or those that do know no abort but a connection's end.
+        for one in ended:
             one.on_aborted()
             await pace.breathe()
         told = await gather_few(
@@ -171,6 +178,12 @@ class AbortApi:
         ended += await self._end(running, told, all_are_meant=order.abort_all)
         result = _merge(names, told, [one.request_id for one in ended], {one.request_id for one in running})
         return result, told
+
+    def _meant(self, order: _Order, ids: Iterable[str]) -> Iterable[Running]:
+        """Return what is under way now of all, or of what has these ids."""
+        if order.abort_all:
+            return self._in_flight.all()
+        return chain.from_iterable(self._in_flight.find_each(ids).values())
 
     async def _messages(
         self, own: Mapping[str, tuple[Instance, Sequence[str]]], others: Sequence[str] | None

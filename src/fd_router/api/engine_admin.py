@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from fd_router.api.orders import Orders
 from fd_router.errors import UNREADABLE, NoInstanceError, UpstreamError
 from fd_router.http.messages import Request, Response, Routes, json_response
 from fd_router.http.pace import gather_few
@@ -33,12 +34,16 @@ class EngineAdminApi:
         self._tell = tell
         self._log = log
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._orders = Orders()
 
     def routes(self) -> Routes:
         """Return the handlers."""
         return {path: dict.fromkeys(methods, self._fan_out) for path, methods in FAN_OUT.items()}
 
     async def _fan_out(self, request: Request) -> Response:
+        return await self._orders.carry_out(self._tell_all(request))
+
+    async def _tell_all(self, request: Request) -> Response:
         members = tuple(self._members())
         if not members:
             raise NoInstanceError("There is no instance to be told: none is registered")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 
+from fd_router.api.orders import Orders
 from fd_router.api.query import read_query
 from fd_router.http.messages import Request, Response, Routes, json_response
 
@@ -37,14 +37,11 @@ def reload_routes(reload: Callable[[], Coroutine[Any, Any, Outcome]]) -> Routes:
 
     Half of what the files have would be in force else, until the next reload.
     """
-    under_way: set[asyncio.Task[Outcome]] = set()
+    orders = Orders()
 
     async def answer(request: Request) -> Response:
         read_query(request)
-        task = asyncio.get_running_loop().create_task(reload())
-        under_way.add(task)  # the loop itself keeps only a weak reference
-        task.add_done_callback(under_way.discard)
-        outcome = await asyncio.shield(task)
+        outcome = await orders.carry_out(reload())
         status = "unchanged" if outcome.problems else "reloaded"
         return json_response(400 if outcome.problems else 200, {"status": status} | msgspec.structs.asdict(outcome))
 

@@ -89,3 +89,4 @@ def _retire(pools: Pools, change: Change) -> None:
     """
     if change.kind in (ChangeKind.REMOVED, ChangeKind.ACCESS, ChangeKind.ADDED):
         pools.retire(change.instance.key)
+        pools.retire(metrics_address(change.instance).key)  # the same, mostly

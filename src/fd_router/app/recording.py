@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import threading
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +24,9 @@ from fd_router.threads import in_thread
 FLUSH_SECS: Final = 0.5
 """How often what was recorded is written, by a thread: a disk that hangs holds nobody up."""
 
+LAST_SECS: Final = 1.0
+"""How long a router that ends waits for what is being written."""
+
 MOST_WAITING: Final = 64 * 1024 * 1024
 """Bytes that wait for the disk; beyond that the recording ends, for one with gaps can't be recomputed."""
 
@@ -40,6 +44,9 @@ class Recording:
         self._written = 0
         self._waiting: list[bytes] = []
         self._size = 0  # bytes that wait
+        self._is_free = threading.Event()  # no thread is writing …
+        self._is_free.set()
+        self._is_cut = False  # … and none has failed, perhaps in the middle of a line
         self.recorder = Recorder(
             time.monotonic, self._write, secrets.token_bytes(SECRET_BYTES), options.cache_block_size
         )
@@ -50,17 +57,21 @@ class Recording:
         while self.recorder.is_open or self._waiting:
             await asyncio.sleep(FLUSH_SECS)
             data = self._take()
+            self._is_free.clear()
             try:
-                await in_thread(partial(self._write_all, data))
+                await in_thread(partial(self._write_in_thread, data))
             except OSError as error:
                 self._fail(error)
 
     def close(self) -> None:
         """Write what is left; the last lines of a recording matter less than that the router ends."""
-        try:
-            self._write_all(self._take())
-        except OSError as error:
-            self._fail(error)
+        if not self._is_free.wait(LAST_SECS):  # else one would write between the other's lines
+            self._end(f"can't be written: it takes longer than {LAST_SECS:g} s")
+        elif not self._is_cut:
+            try:
+                self._write_all(self._take())
+            except OSError as error:
+                self._fail(error)
         self.recorder.is_open = False
         self._file.close()
 
@@ -72,6 +83,15 @@ class Recording:
             self._end("is as large as telemetry.recording-max-mb lets it be")
         elif self._size > MOST_WAITING:
             self._end("can't be written as fast as requests come")
+
+    def _write_in_thread(self, data: bytes) -> None:
+        try:
+            self._write_all(data)
+        except OSError:
+            self._is_cut = True
+            raise
+        finally:
+            self._is_free.set()
 
     def _write_all(self, data: bytes) -> None:
         """Write ``data``. Raises OSError: a disk that gets full takes a part before it says so."""

@@ -216,6 +216,7 @@ class Pools:
         self._resolver = resolver
         self._upstream = UpstreamSettings(batcher, sweeper, live, via=via, dropped=dropped)
         self._pools: dict[str, InstancePool] = {}
+        self._services: dict[str, InstancePool] = {}
         self._leaving: dict[str, list[InstancePool]] = {}  # retired, with requests under way
 
     def of(self, address: Address) -> InstancePool:
@@ -226,10 +227,10 @@ class Pools:
         return pool
 
     def service(self, address: Place, access: InstanceAccess) -> InstancePool:
-        """Return the pool of a service that is no instance."""
-        pool = self._pools.get(address.key)
+        """Return the pool of a service, also of one at an instance's address."""
+        pool = self._services.get(address.key)
         if pool is None:
-            pool = self._pools[address.key] = InstancePool(address, self._upstream, access)
+            pool = self._services[address.key] = InstancePool(address, self._upstream, access)
         return pool
 
     def single_use(self, address: Address) -> InstancePool:
@@ -272,7 +273,9 @@ class Pools:
         """Retire every pool."""
         for key in list(self._pools):
             self.retire(key)
+        for pool in self._services.values():
+            pool.retire()
 
     def __len__(self) -> int:
         """Open connections of all pools."""
-        return sum(pool.open for pool in self._pools.values())
+        return sum(pool.open for pool in (*self._pools.values(), *self._services.values()))

@@ -10,7 +10,7 @@ from typing import Final
 from fd_router.engines.continuation.ways import asking_ids
 from fd_router.engines.dialect import Dialect
 from fd_router.engines.error_answers import ERROR_IN_STREAM
-from fd_router.errors import Retry, UpstreamError
+from fd_router.errors import HttpError, Retry, UpstreamError
 from fd_router.http.chunks import LAST_CHUNK, chunk, whole_chunks
 from fd_router.http.fetch import fetch
 from fd_router.http.heads import ResponseHead
@@ -158,7 +158,7 @@ class ContinuableRequest(RequestThatIsRead):
 
     def _move_first(self, why: str, instance: Instance, reading: StreamReading | None) -> Move:
         """Have another instance go on for the first time."""
-        source = self._source()
+        source = self._source(instance)
         if source is None:
             return Move.STAYS
         whole = reading or self._reading()
@@ -176,7 +176,7 @@ class ContinuableRequest(RequestThatIsRead):
         A long stream, or one of many, is read first, which takes slices; if then none can go on, its client gets
         ``last_words``, or sees it break.
         """
-        source, streams = self._source(), self._context.streams
+        source, streams = self._source(failed), self._context.streams
         if source is None or streams is None:
             return False
         reading = self._reading()
@@ -224,14 +224,17 @@ class ContinuableRequest(RequestThatIsRead):
         assert streams is not None
         return StreamReading(journal.framed, chat=streams.chat)
 
-    def _source(self) -> SourceRequest | None:
-        """Read the request once more; None, and told to log and metric, if nothing can go on with its stream."""
+    def _source(self, instance: Instance) -> SourceRequest | None:
+        """Read the request once more; None, and told to log and metric, if nothing can go on behind ``instance``."""
         journal, streams = self._journal, self._context.streams
         if journal is None or streams is None or self._completion is None:
             self._was_not_kept(streams)
             return None
         if journal.lost:
             self._cannot_go_on(journal.lost)
+            return None
+        if not self._keeps_to_model(instance):
+            self._cannot_go_on("no_instance")
             return None
         if len(body := self._asked_body) > MOST_READ:
             self._cannot_go_on("long_body")
@@ -241,6 +244,19 @@ class ContinuableRequest(RequestThatIsRead):
         except ValueError:
             self._cannot_go_on("body")
             return None
+
+    def _keeps_to_model(self, instance: Instance) -> bool:
+        """See to it that the model of ``instance`` goes on: there may be others by now. Returns False if it can't."""
+        if self._route is not None:
+            return True
+        try:
+            self._find_route()
+        except HttpError:
+            return False
+        if self._route is None or self._route.go_to([card.name for card in instance.models]):
+            return True
+        self._route = None
+        return False
 
     def _make_continuation(
         self, source: SourceRequest, instance: Instance, reading: StreamReading

@@ -135,14 +135,18 @@ class ModelRoute:
             self._chain, self._table = choice.find(self._completion, self._allowed), choice.table
         return self._chain
 
-    def go_to(self, served: Collection[str]) -> None:
-        """Go to an instance that was found in another way, and serves these models (none: that isn't known)."""
+    def go_to(self, served: Collection[str]) -> bool:
+        """Go to an instance that was found in another way, and serves these models (none: that isn't known).
+
+        Returns False, and changes nothing, if it is none that the request may go to.
+        """
         for place in self._chain_now():
-            if place.model in served or not served:
+            if place.model in served or not (served and place.model):
                 self._completion.served_as = place.model
                 self._completion.cache_seed = place.cache_seed
                 self._settle()
-                return
+                return True
+        return False
 
     def pin(self) -> None:
         """Let it go to no other model any more: what was generated is one model's."""

@@ -133,7 +133,7 @@ class RoutedRequest(ContinuableRequest):
             self.on_bug(error)
         finally:
             self._preparing = None
-        if self._phase is PREPARING:  # the client may have left, or the request been aborted, meanwhile
+        if self._phase is PREPARING and self._finds_route():  # the client may have left, or been aborted, meanwhile
             self._begin()
 
     def _begin(self) -> None:

@@ -44,6 +44,8 @@ class ReschedulablePair(ContinuablePair):
 
     def _reschedule(self, paired: PairedRequest, leg: DecodeLeg, given_back: GivenBack, status: int) -> bool:
         """Schedule a request again that decode gave back. Returns False when there is no pair to take it."""
+        if not self._keeps_to_model(leg.instance):
+            return False
         record = self.record
         so_far, known = given_back.token_ids, list(paired.token_ids)
         paired.token_ids = so_far if so_far[: len(known)] == known else known + so_far

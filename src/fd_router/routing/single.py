@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from fd_router.engines.dialect import OK, Verdict
-from fd_router.errors import NoInstanceError, Retry, SaturatedError, UpstreamError
+from fd_router.errors import HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.connection_pool import InstancePool
 from fd_router.http.heads import ResponseHead
@@ -132,6 +132,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             else:
                 self.record.attempts += 1
                 self._dispatch()
+        except HttpError as error:  # as in _begin
+            self._release(reservation)
+            self._fail_locally(error)
         except Exception as error:  # noqa: BLE001  as in _begin
             self._release(reservation)
             self.on_bug(error)
@@ -347,10 +350,11 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             return False
         tried = (*self._excluded, instance.key)
         try:
+            self._find_route()
             other = self._select(completion, tried) if self._route is None else self._select_by(self._route, tried)
         except SaturatedError:
             return self._waits_elsewhere(instance, status, what)
-        except NoInstanceError:
+        except HttpError:  # nobody is there, or serves its model any more
             return False
         if other.instance.key in tried:
             other.release()

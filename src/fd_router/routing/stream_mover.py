@@ -124,8 +124,11 @@ class StreamMover:
 
     def _to_be_left(self) -> dict[str, _Leaving]:
         """Return the instances that something runs at and that are to be left, by key."""
-        now = self._clock()
-        found = {each.key: _Leaving(each, why) for each in self._instances() if each.running and (why := _reason(each))}
+        now, instances = self._clock(), self._instances()
+        if self._deadlines:
+            here = {each.key: each for each in instances}
+            self._deadlines = {key: found for key, found in self._deadlines.items() if here.get(key) is found[0]}
+        found = {each.key: _Leaving(each, why) for each in instances if each.running and (why := _reason(each))}
         drained = [each for each, at in self._deadlines.values() if at <= now and each.running]
         return {**found, **{each.key: _Leaving(each, "drained") for each in drained}}
 

@@ -162,6 +162,7 @@ class WaitingRequest(RequestByModel):
             self._fail_locally(error)
             return
         try:
+            self._find_route()
             self._attempt()
         except HttpError as refusal:  # that there is no instance, not that there was no room
             self._give_up(self._refusal or refusal)

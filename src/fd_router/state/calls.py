@@ -51,6 +51,8 @@ class Calls(Topic):
         self._handlers: dict[str, Answer] = {}
         self._asked: dict[str, _Asked] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.is_up_to_date = False
+        """Whether what comes was asked since the bus was opened: what is read before may have been meant for then."""
 
     def on(self, kind: str, answer: Answer) -> None:
         """Answer questions of this kind from now on."""
@@ -78,7 +80,7 @@ class Calls(Topic):
         call = _decoder.decode(payload)
         if not call.kind:
             self._on_answer(process, call)
-        elif (handler := self._handlers.get(call.kind)) is not None:
+        elif self.is_up_to_date and (handler := self._handlers.get(call.kind)) is not None:
             task = asyncio.get_running_loop().create_task(
                 self._answer(process, call, handler), name=f"call {call.kind}"
             )

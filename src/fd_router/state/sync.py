@@ -81,9 +81,12 @@ class Sync:
         self._topics[self.calls.name] = self.calls
         self._number = 0
         self._sent_at: dict[int, float] = {}  # of frames that haven't come back
+        self._unsent: list[dict[str, msgspec.Raw]] = []  # what nobody would tell again, since the bus was lost
         self._whole_at = 0.0  # when all is to be told next
         self._quiet = 0  # intervals without anything to tell
         self._flush = asyncio.Event()
+        self._turn = asyncio.Lock()  # of what goes to all: nothing must come behind the goodbye
+        self._is_leaving = False
         self._told: set[str] = set()  # what can't be read, in a warning each
         self._retry = RETRY_SECONDS[0]
 
@@ -104,6 +107,7 @@ class Sync:
                 try:
                     await self._bus.open()
                     self._sent_at.clear()
+                    self.calls.is_up_to_date = False
                     self.joining.begin()
                     sending = asyncio.get_running_loop().create_task(self._send_all(), name="state: sending")
                     await self._receive_all(sending)
@@ -121,16 +125,20 @@ class Sync:
             await self._bus.close()
 
     async def say_goodbye(self) -> None:
-        """Tell the others that this process ends: its loads are to vanish at once."""
+        """Tell the others that this process ends: its loads are to vanish at once. It tells nothing from then on."""
+        self._is_leaving = True
         if self.is_up:
             with contextlib.suppress(BusError, TimeoutError):
-                async with asyncio.timeout(0.2):
+                async with asyncio.timeout(0.2), self._turn:
                     await self._send_frame({BYE: _NOTHING})
 
     # sending
 
     async def _send_all(self) -> None:
-        while True:
+        while self._unsent:
+            await self._send_frame(self._unsent[0])
+            del self._unsent[0]
+        while not self._is_leaving:
             await self._wait()
             whole = self._clock() >= self._whole_at
             facts, hashes = self._gather(whole=whole)
@@ -138,9 +146,19 @@ class Sync:
             if facts or hashes or whole:
                 if whole:
                     self._whole_at = self._clock() + HEARTBEAT_SECONDS
-                await self._send_frame(facts, hashes=hashes)
+                try:
+                    async with self._turn:
+                        if not self._is_leaving:
+                            await self._send_frame(facts, hashes=hashes)
+                except BaseException:  # also where the other half has noticed first that the bus is lost
+                    self._keep(facts)
+                    raise
                 _end_if_cancelled()
             self._expire()
+
+    def _keep(self, facts: Mapping[str, msgspec.Raw]) -> None:
+        if once := {name: payload for name, payload in facts.items() if self._topics[name].is_told_once}:
+            self._unsent.append(once)
 
     async def _wait(self) -> None:
         interval = self._interval * (SLOWER if self._quiet > QUIET else 1)
@@ -238,6 +256,7 @@ class Sync:
         if sent_at is None:
             return
         self._counters.lagged(self._clock() - sent_at)
+        self.calls.is_up_to_date = True
         self._retry = RETRY_SECONDS[0]
         for older in [one for one in self._sent_at if one < number]:
             del self._sent_at[older]

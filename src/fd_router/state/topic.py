@@ -14,11 +14,13 @@ class Topic:
     """What a process has to tell of one subject, and what it makes of what others tell.
 
     ``name`` stands in frames, so it never changes its meaning: a payload may get fields, and none may be taken away.
-    ``is_hashes``: payloads are hashes, which nothing compresses.
+    ``is_hashes``: payloads are hashes, which nothing compresses. ``is_told_once``: what ``gather`` gave it doesn't give
+    again, and it is true later, too: what couldn't be sent is sent when the bus is back.
     """
 
     name: str
     is_hashes = False
+    is_told_once = False
 
     def gather(self, *, whole: bool) -> bytes | None:  # noqa: ARG002
         """Return what has changed since the last time, as msgpack; None: nothing. ``whole``: all that expires."""
@@ -38,6 +40,8 @@ class Topic:
 
 class NewsTopic(Topic, Generic[NewsT]):
     """A topic of what happens, told once: by key, the last of each between two frames."""
+
+    is_told_once = True
 
     def __init__(self) -> None:
         self._news: dict[str, NewsT] = {}

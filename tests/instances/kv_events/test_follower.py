@@ -149,3 +149,20 @@ async def test_one_that_goes_before_its_turn_is_not_followed(describe: Callable[
     gone.health = Health.HEALTHY
     await rig.follower.look()
     assert len(rig.added) == 1
+
+
+async def test_one_that_registers_with_other_places_is_followed_there(describe: Callable[..., Registration]) -> None:
+    """It was started anew so quickly that no probe has noticed."""
+    instance = Instance(describe(8000, kv_events="tcp://*:5557"), OpenAiDialect())
+    instance.health = Health.HEALTHY
+    rig = Rig([instance])
+    await rig.follower.look()
+    instance.registration = describe(8000, kv_events="tcp://*:5557", labels={"zone": "a"})
+    await rig.follower.look()
+    assert len(rig.added) == 1
+    instance.registration = describe(8000, kv_events="tcp://*:6000")
+    await rig.follower.look()
+    assert [source.port for _, source in rig.added] == [5557, 6000]
+    assert len(rig.closed) == 1
+    rig.follower.drop(instance)
+    assert len(rig.closed) == 2

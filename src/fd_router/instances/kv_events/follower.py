@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from fd_router.engines.kv_sources import KvEventSource, read_told_sources
 from fd_router.errors import UpstreamError, place_of
@@ -25,6 +25,10 @@ AT_ONCE: Final = 16
 
 GetPage = Callable[[Instance, str, float], Awaitable[tuple[int, bytes]]]
 """(instance, path, time limit in seconds) → status and body. Raises UpstreamError."""
+
+
+_Told = tuple[dict[str, Any], int]
+"""What a registration says of KV events, and of ranks, each of which has its own."""
 
 
 class Following(Protocol):
@@ -71,7 +75,7 @@ class KvEventFollower:
         self._clock = clock
         self._log = log
         self._due: dict[str, float] = {}  # by key: when an instance that isn't followed is asked
-        self._followed: dict[str, tuple[Instance, list[Following]]] = {}  # by key
+        self._followed: dict[str, tuple[Instance, _Told, list[Following]]] = {}  # by key
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -80,7 +84,10 @@ class KvEventFollower:
             await asyncio.sleep(LOOK_SECS)
 
     async def look(self) -> None:
-        """Ask all whose turn it is."""
+        """Ask all whose turn it is, those among them that tell of other places than those that are followed."""
+        for instance, told, _ in tuple(self._followed.values()):
+            if _told_by(instance) != told:
+                self.drop(instance)
         now = self._clock()
         wanted = [each for each in self._instances() if self._is_wanted(each)]
         self._due = {each.key: self._due.get(each.key, now) for each in wanted}
@@ -139,14 +146,14 @@ class KvEventFollower:
                 each.close()
             self._caches.close(instance)
             return
-        self._followed[instance.key] = instance, following
+        self._followed[instance.key] = instance, _told_by(instance), following
         ports = ", ".join(str(source.port) for source in sources)
         self._log.info(f"KV events of {instance.url} are followed, at port {ports}")
 
     def drop(self, instance: Instance) -> None:
         """Follow it no more: it is gone, or what it held is; healthy again, it is asked again."""
         self._due.pop(instance.key, None)
-        _, following = self._followed.pop(instance.key, (None, []))
+        *_, following = self._followed.pop(instance.key, (None, None, []))
         for each in following:
             each.close()
         if following:
@@ -154,3 +161,7 @@ class KvEventFollower:
 
     def __repr__(self) -> str:
         return f"<KvEventFollower of {len(self._followed)} instances>"
+
+
+def _told_by(instance: Instance) -> _Told:
+    return instance.registration.kv_events, instance.registration.dp_size

@@ -49,6 +49,7 @@ class SharedMembers(Topic):
     """
 
     name = "members"
+    is_told_once = True
 
     def __init__(
         self,
