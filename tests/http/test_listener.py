@@ -130,6 +130,8 @@ def test_a_host_that_is_none() -> None:
         open_sockets("no.such.host.invalid", 1)
     with pytest.raises(FdRouterError, match=r"can't listen on \[2001:db8::1\]:1: "):
         open_sockets("2001:db8::1", 1)
+    with pytest.raises(FdRouterError, match=r"can't listen on a\.\.b:1: that is no host name"):
+        open_sockets("a..b", 1)
 
 
 class TestHandedOver:

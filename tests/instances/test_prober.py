@@ -107,6 +107,20 @@ async def test_a_path_of_its_own_that_it_lacks_is_asked_for_once(registry, fleet
     registry.remove(instance.key)
 
 
+async def test_what_one_answers_is_no_word_of_the_next_at_its_address(registry, fleet, make_monitor, describe) -> None:
+    instance = registry.register(describe(1), REGISTER_YAML, index=0)
+    answer = fleet.answers[1] = asyncio.Event()
+    async with running(make_monitor()):
+        await until(lambda: fleet.asked[1] == 1)
+        registry.remove(instance.key)
+        successor = registry.register(describe(1), REGISTER_YAML, index=0)
+        fleet.answers[1] = 503
+        answer.set()
+        await until(lambda: fleet.asked[1] == 2 and not fleet.under_way)
+        assert successor.health is Health.UNHEALTHY
+        assert instance.health is Health.UNHEALTHY
+
+
 async def test_one_that_has_it_is_asked_for_nothing_else(registry, fleet, make_monitor, describe) -> None:
     instance = registry.register(describe(1, dialect="sglang"), REGISTER_YAML, index=0)
     fleet.answers_to = {"/ready": 503}

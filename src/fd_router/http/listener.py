@@ -46,6 +46,8 @@ def open_sockets(host: str, port: int, *, reuse_port: bool = False) -> list[sock
             except OSError as error:
                 if not (wildcard and family == socket.AF_INET6 and error.errno in _NO_IPV6):
                     raise
+    except UnicodeError:  # of the codec for names in other scripts
+        raise FdRouterError(why_not_listening(host, port, OSError("that is no host name"))) from None
     except OSError as error:
         for sock in opened:
             sock.close()

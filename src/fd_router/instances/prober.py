@@ -244,8 +244,11 @@ class HealthMonitor:
         has_learnt = self._learn is None
         while True:
             self._doubted.discard(key)
-            begun = self._clock()
+            begun, asked = self._clock(), self._registry.get(key)
             outcome, path = await self._ask_for_health(registration)
+            if (successor := self._successor(asked, key)) is not None:
+                registration = successor.registration
+                continue
             outcome = self._weigh(key, outcome, begun)
             if outcome.healthy and self._learn is not None and not has_learnt and not self._is_serving(key):
                 has_learnt = True
@@ -255,6 +258,11 @@ class HealthMonitor:
                 break
         self._doubted.discard(key)
         return outcome
+
+    def _successor(self, asked: Instance | None, key: str) -> Instance | None:
+        """Return the instance that has come to the address meanwhile: what was answered there is no word of it."""
+        now = self._registry.get(key)
+        return now if asked is not None and now is not asked else None
 
     def _is_serving(self, key: str) -> bool:
         instance = self._registry.get(key)
