@@ -147,7 +147,8 @@ def test_what_the_engines_say_of_themselves_is_understood() -> None:
     }
     given = KubernetesEntry(**{key.replace("-", "_"): value for key, value in entry.items()})
     reader = PodReader("x", given, Template("x", given.registration, accept))
-    ((registration, _),) = reader.read(msgspec.convert(told, Pod))
+    (found,) = reader.read(msgspec.convert(told, Pod))
+    registration = found.registration
     accept(registration)
     assert (registration.port, registration.dialect, registration.max_requests) == (8000, "vllm", 64)
     assert registration.labels["pool"] == "general"
