@@ -111,8 +111,8 @@ def test_it_rests_until_it_has_cost_no_more_than_its_share() -> None:
 
     assert ask(WATCHED + 1) == WATCHED
     assert ask(10 * LOOKED_AT) == 0
-    machine.cpu_secs += tally.seconds * 20
-    assert ask(2 * LOOKED_AT) == 0  # that would be a twentieth
+    machine.cpu_secs += tally.seconds * 50
+    assert ask(2 * LOOKED_AT) == 0  # that would be a fiftieth
     machine.cpu_secs += tally.seconds * 60
     assert ask(2 * LOOKED_AT) > 0
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-SHARE = 0.02
-"""Of the process' CPU time that its decisions may take: what stands around them takes some too; 5 % are promised."""
+SHARE = 0.01
+"""Of the process' CPU time that its decisions may take: what stands around them takes thrice as much; 5 % are promised.
+"""
 
 WATCHED = 512
 """Requests in a row that it sees: a policy that learns must see all that goes to an instance for some time."""
