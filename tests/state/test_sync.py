@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -61,6 +62,29 @@ class News(Topic):
         pass
 
 
+def make_sync(bus: Echo, *topics: Topic, peers: Peers | None = None, log: FakeLog | None = None) -> Sync:
+    return Sync(
+        bus,  # type: ignore[arg-type]
+        topics,
+        Peers("one", time.monotonic, 3.5) if peers is None else peers,
+        clock=time.monotonic,
+        log=FakeLog() if log is None else log,
+        counters=Uncounted(),
+        health=BusHealth(),
+        interval=INTERVAL,
+    )
+
+
+@asynccontextmanager
+async def running(sync: Sync) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(sync.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def waits(loop: asyncio.AbstractEventLoop) -> list[float]:
     """Return the delays of timers that are set from now on, as a list that grows."""
     delays: list[float] = []
@@ -81,40 +105,17 @@ def waits(loop: asyncio.AbstractEventLoop) -> list[float]:
 async def test_a_worker_of_the_same_router_is_no_other_router(own: str, other: str, what: str) -> None:
     bus, log = Echo(), FakeLog()
     peers = Peers(own, time.monotonic, 3.5)
-    sync = Sync(
-        bus,  # type: ignore[arg-type]
-        [],
-        peers,
-        clock=time.monotonic,
-        log=log,
-        counters=Uncounted(),
-        health=BusHealth(),
-        interval=INTERVAL,
-    )
+    sync = make_sync(bus, peers=peers, log=log)
     await bus.send(encode(Frame(other, 1)))
-    task = asyncio.ensure_future(sync.run())
-    try:
+    async with running(sync):
         await until(lambda: len(peers) == 2)
         assert f"Another {what} is there: {other}, 2 with this one" in str(log.lines)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_who_has_nothing_to_tell_looks_less_often_until_there_is_something() -> None:
     news, delays = News(), waits(asyncio.get_running_loop())
-    sync = Sync(
-        Echo(),  # type: ignore[arg-type]
-        [news],
-        Peers("one", time.monotonic, 3.5),
-        clock=time.monotonic,
-        log=FakeLog(),
-        counters=Uncounted(),
-        health=BusHealth(),
-        interval=INTERVAL,
-    )
-    task = asyncio.ensure_future(sync.run())
-    try:
+    sync = make_sync(Echo(), news)
+    async with running(sync):
         await until(lambda: len(delays) >= QUIET + 5)
         assert delays[0] == INTERVAL
         assert delays[QUIET + 4] == SLOWER * INTERVAL
@@ -122,9 +123,6 @@ async def test_who_has_nothing_to_tell_looks_less_often_until_there_is_something
         began = news.looks
         await until(lambda: news.looks >= began + 3)
         assert delays[-1] == INTERVAL
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 class Breaking(Echo):
@@ -166,23 +164,13 @@ async def test_what_could_not_be_sent_is_told_before_what_came_later(monkeypatch
     monkeypatch.setattr("fd_router.state.sync.RETRY_SECONDS", (0.001, 0.001))
     once, figures, bus = Once(), News(), Breaking()
     figures.is_told = True
-    sync = Sync(
-        bus,  # type: ignore[arg-type]
-        [once, figures],
-        Peers("one", time.monotonic, 3.5),
-        clock=time.monotonic,
-        log=FakeLog(),
-        counters=Uncounted(),
-        health=BusHealth(),
-        interval=INTERVAL,
-    )
-    task = asyncio.ensure_future(sync.run())
+    sync = make_sync(bus, once, figures)
 
     def told() -> list[int]:
         facts = [decode(data).facts for data in bus.sent]
         return [msgspec.msgpack.decode(each["once"])["x"] for each in facts if "once" in each]
 
-    try:
+    async with running(sync):
         await until(lambda: bool(bus.sent))
         bus.breaks = 3
         once.tell(1)
@@ -192,24 +180,12 @@ async def test_what_could_not_be_sent_is_told_before_what_came_later(monkeypatch
         assert told() == [1, 2]
         alone = [decode(data).facts for data in bus.sent if b"once" in data]
         assert [*alone[0]] == ["once"]  # figures would be old ones
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_question_from_before_it_was_there_is_not_answered() -> None:
     """What was asked while its connection was away may be about other requests than those of now."""
     bus, answered = Echo(), []
-    sync = Sync(
-        bus,  # type: ignore[arg-type]
-        [],
-        Peers("one", time.monotonic, 3.5),
-        clock=time.monotonic,
-        log=FakeLog(),
-        counters=Uncounted(),
-        health=BusHealth(),
-        interval=INTERVAL,
-    )
+    sync = make_sync(bus)
 
     async def answer(body: bytes) -> bytes:
         answered.append(body)
@@ -221,15 +197,11 @@ async def test_a_question_from_before_it_was_there_is_not_answered() -> None:
 
     sync.calls.on("abort", answer)
     ask(1, b"old")
-    task = asyncio.ensure_future(sync.run())
-    try:
+    async with running(sync):
         await until(lambda: sync.is_up)
         ask(2, b"new")
         await until(lambda: bool(answered))
         assert answered == [b"new"]
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 class Slow(Echo):
@@ -254,18 +226,8 @@ async def test_nothing_is_heard_of_a_process_behind_its_goodbye() -> None:
     """The others would take it for another one that has come, and count what it had until its lease is over."""
     news, bus = News(), Slow()
     news.is_told = True
-    sync = Sync(
-        bus,  # type: ignore[arg-type]
-        [news],
-        Peers("one", time.monotonic, 3.5),
-        clock=time.monotonic,
-        log=FakeLog(),
-        counters=Uncounted(),
-        health=BusHealth(),
-        interval=INTERVAL,
-    )
-    task = asyncio.ensure_future(sync.run())
-    try:
+    sync = make_sync(bus, news)
+    async with running(sync):
         await until(lambda: sync.is_up)
         bus.gate.clear()
         sent = bus.on_its_way
@@ -276,6 +238,3 @@ async def test_nothing_is_heard_of_a_process_behind_its_goodbye() -> None:
         await leaving
         await asyncio.sleep(5 * INTERVAL)
         assert [BYE in decode(data).facts for data in bus.came].index(True) == len(bus.came) - 1
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
