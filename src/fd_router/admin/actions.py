@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from fd_router.admin.router_client import NO_HEADERS, AdminError, RouterClient, instance_path
-from fd_router.admin.views import explanation_table, fleet_line, fleet_table, state_of
+from fd_router.admin.views import explanation_table, fleet_line, fleet_table, requests_word, state_of
 
 POLL_SECS = 0.5
 """Between two looks at an instance that is waited for."""
@@ -115,7 +115,7 @@ class Actions:
         result = answer["result"]
         if not self._tell(answer):
             count = len(result["aborted"])
-            self._say(f"{count} request{'' if count == 1 else 's'} aborted")
+            self._say(f"{count} {requests_word(count)} aborted")
             for name in result["not_found"]:
                 self._say(f"not found: {name}")
         return 1 if result["not_found"] else 0
@@ -133,7 +133,7 @@ class Actions:
 def _running(entry: dict[str, Any]) -> str:
     running = entry["running"]
     return (
-        f"{running} request{'' if running == 1 else 's'} still run{'s' if running == 1 else ''} there"
+        f"{running} {requests_word(running)} still run{'s' if running == 1 else ''} there"
         if running
         else "nothing runs there"
     )

@@ -34,8 +34,13 @@ def fleet_line(entries: Sequence[Mapping[str, Any]]) -> str:
     serving = sum(state_of(entry) == "healthy" for entry in entries)
     running = sum(int(entry["running"]) for entry in entries)
     tokens = sum(int(entry["tokens"]) for entry in entries)
-    requests = f"{running:,} request{'' if running == 1 else 's'}"
+    requests = f"{running:,} {requests_word(running)}"
     return f"{serving} of {len(entries)} instances may be chosen; {requests} and {tokens:,} prompt tokens there"
+
+
+def requests_word(number: int) -> str:
+    """Return the word behind so many of them."""
+    return "request" if number == 1 else "requests"
 
 
 def fleet_table(entries: Sequence[Mapping[str, Any]]) -> Table:

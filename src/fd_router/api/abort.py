@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
-from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
@@ -153,7 +152,7 @@ class AbortApi:
         else:
             running = tuple(one for found in known.values() for one in found)
             messages = await self._messages(*_split(known))
-        here = frozenset(self._meant(order, known))
+        here = frozenset(self._in_flight.all())
         running = tuple(one for one in running if one in here)  # some may have ended meanwhile
         names = {request_id: {request_id, *(one.engine_id for one in found)} for request_id, found in known.items()}
         askable = {instance.key for instance, todo in messages if todo}
@@ -178,12 +177,6 @@ class AbortApi:
         ended += await self._end(running, told, all_are_meant=order.abort_all)
         result = _merge(names, told, [one.request_id for one in ended], {one.request_id for one in running})
         return result, told
-
-    def _meant(self, order: _Order, ids: Iterable[str]) -> Iterable[Running]:
-        """Return what is under way now of all, or of what has these ids."""
-        if order.abort_all:
-            return self._in_flight.all()
-        return chain.from_iterable(self._in_flight.find_each(ids).values())
 
     async def _messages(
         self, own: Mapping[str, tuple[Instance, Sequence[str]]], others: Sequence[str] | None

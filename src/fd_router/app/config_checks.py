@@ -24,6 +24,7 @@ from fd_router.config.telemetry import TelemetryConfig
 from fd_router.engines.dialects import open_dialects
 from fd_router.errors import ConfigError
 from fd_router.http.instance_access import access_problems
+from fd_router.http.listener import EVERY_ADDRESS
 from fd_router.http.tls import tls_problems
 from fd_router.instances.registration import require_served
 from fd_router.instances.sources.loading import open_sources
@@ -34,7 +35,8 @@ from fd_router.state.redis.client import open_client
 from fd_router.tokenization.local import tokenizer_problems
 from fd_router.tokenization.service import tokenizer_address
 
-EVERY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  (nothing is bound here)
+_ALL_OF_A_KIND = frozenset({*EVERY_ADDRESS, "::"})
+"""Hosts that take a port at every address, of one version of IP at least."""
 
 
 def examine_with_files(path: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Report:
@@ -117,7 +119,7 @@ def _open_spans(options: TelemetryConfig) -> None:
 def _same_ports(config: Config) -> Sequence[str]:
     server, access = config.server, config.access
     hosts = {server.host, access.control_host}
-    if not server.port or access.control_port != server.port or (len(hosts) > 1 and not hosts & EVERY_ADDRESS):
+    if not server.port or access.control_port != server.port or (len(hosts) > 1 and not hosts & _ALL_OF_A_KIND):
         return ()
     return (f"access.control-port: {access.control_port} is server.port; the control port needs one of its own",)
 

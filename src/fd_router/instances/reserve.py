@@ -16,7 +16,7 @@ def reserve_of(members: Iterable[Instance], serving: int, min_share: float) -> l
     else is left, at least one serves, with whatever leaves hope: better the best suspect than an error.
     """
     all_members = tuple(members)
-    if serving >= max(1.0, min_share * len(all_members)):
+    if serving >= max(1.0, min_share * len(all_members)):  # mostly: no more than that can be wanted
         return []
     wanted = max(1.0, min_share * sum(x.is_proven and not _is_held_back(x) for x in all_members))
     if serving >= wanted:
