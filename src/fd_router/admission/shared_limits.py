@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from fd_router.admission.allowance import Allowance, Bucket
+from fd_router.bugs import tell_of_bug
 from fd_router.bus import Ask, Bus, BusError, Grant
 
 WAIT_SECONDS = 0.02
@@ -173,8 +174,7 @@ class SharedLimits:
     def _on_failed(self, error: BaseException) -> None:
         self._paused_until = self._clock() + PAUSE_SECONDS
         if not isinstance(error, BusError):
-            message = {"message": "asking for the limits of keys failed", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(message)
+            tell_of_bug("asking for the limits of keys failed", error)
 
     def _resolve(self, group: Sequence[_Waiting], grant: Grant) -> None:
         allowance, now = group[0].allowance, self._clock()

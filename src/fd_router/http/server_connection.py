@@ -10,6 +10,7 @@ from typing import cast
 
 import msgspec
 
+from fd_router.bugs import tell_of_bug
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.client_stream import StartRequest
 from fd_router.http.closable_connection import ClosableConnection
@@ -182,7 +183,7 @@ class ServerConnection(ClosableConnection):
         self._transport.abort()
 
     def _tell_of_bug(self, error: Exception) -> None:
-        asyncio.get_running_loop().call_exception_handler({"message": "a connection failed", "exception": error})
+        tell_of_bug("a connection failed", error)
 
     def _is_ahead(self) -> bool:
         """Whether the client has sent more than may wait: it is answered, or takes no answers."""

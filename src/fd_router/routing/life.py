@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from fd_router.bugs import tell_of_bug
 from fd_router.errors import HttpError
 from fd_router.instances.instance import Instance
 from fd_router.routing.continuation.journal import Journal
@@ -127,7 +126,7 @@ class RequestLife(ResponseRelay):
 
     def on_bug(self, error: Exception) -> None:
         """Tell the log of a bug met on the way, and end."""
-        asyncio.get_running_loop().call_exception_handler({"message": "a request failed", "exception": error})
+        tell_of_bug("a request failed", error)
         self._end_by_bug()
 
     def _end_by_bug(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from fd_router.bugs import bugs_told
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
 from fd_router.telemetry.contracts import Log
@@ -60,10 +61,8 @@ class Rescue:
         """Move what ``instance`` hasn't begun to answer, as long as it isn't back."""
         moved = 0
         for number, request in enumerate(tuple(self._requests()), 1):
-            try:
+            with bugs_told("a rescue failed"):
                 moved += request.on_instance_dead(instance.key, why)
-            except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
-                asyncio.get_running_loop().call_exception_handler({"message": "a rescue failed", "exception": error})
             if not number % AT_A_TIME:
                 await asyncio.sleep(0)
                 if instance.health is not Health.UNHEALTHY:

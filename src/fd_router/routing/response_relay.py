@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from fd_router.admission.api_key_gate import KeyGrant
+from fd_router.bugs import tell_of_bug
 from fd_router.http.client_stream import ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
@@ -134,5 +134,4 @@ class ResponseRelay:
             return None
 
     def _on_usage_bug(self, error: Exception) -> None:
-        message = f"the endpoint {self._context.endpoint.path} failed to find an answer's usage"
-        asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+        tell_of_bug(f"the endpoint {self._context.endpoint.path} failed to find an answer's usage", error)

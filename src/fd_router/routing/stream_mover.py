@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final, Protocol
 
+from fd_router.bugs import tell_of_bug
 from fd_router.http.pace import Pace
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
@@ -144,9 +145,7 @@ class StreamMover:
             try:
                 move = await self._move(leaving, request, pace)
             except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "a stream could not be moved", "exception": error}
-                )
+                tell_of_bug("a stream could not be moved", error)
                 move = Move.STAYS
             if move is None:
                 return

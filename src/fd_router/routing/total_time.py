@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from fd_router.bugs import bugs_told
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import Config
 from fd_router.telemetry.record import RequestRecord
@@ -66,12 +67,8 @@ class TotalTimeLimit:
         due = self._clock() - limit
         for request in requests:
             if request.record.started <= due:
-                try:
+                with bugs_told("a time limit failed"):
                     request.on_timed_out(limit)
-                except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
-                    asyncio.get_running_loop().call_exception_handler(
-                        {"message": "a time limit failed", "exception": error}
-                    )
 
     def __repr__(self) -> str:
         return f"<TotalTimeLimit {self._live.current.proxy.request_timeout_secs:g} s>"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+from fd_router.bugs import bugs_told
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import Config
 from fd_router.telemetry.record import RequestRecord
@@ -116,12 +117,8 @@ class Watchdog:
             limit = longest.after if record.first_byte_at else longest.before_first
             if now - max(seen.since, request.waits_until) > limit:
                 del self._seen[id(record)]
-                try:
+                with bugs_told("the watchdog failed"):
                     request.on_overdue(now - seen.since)
-                except Exception as error:  # noqa: BLE001  a bug with one must not keep the others waiting
-                    asyncio.get_running_loop().call_exception_handler(
-                        {"message": "the watchdog failed", "exception": error}
-                    )
 
     def _forget(self, requests: Iterable[Watched]) -> None:
         alive = {id(request.record) for request in requests}

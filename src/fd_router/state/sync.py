@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from fd_router.bugs import tell_of_bug
 from fd_router.bus import Bus, BusError, BusHealth
 from fd_router.errors import UNREADABLE
 from fd_router.state.calls import Calls
@@ -248,8 +249,7 @@ class Sync:
             if self._is_news(f"{process} {name}"):
                 self._log.warn(f"What {process} tells of {name!r} can't be read: {error}")
         except Exception as error:  # noqa: BLE001  a bug in one topic keeps this process in step with the others' rest
-            message = {"message": f"a topic failed: {name}", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(message)
+            tell_of_bug(f"a topic failed: {name}", error)
 
     def _on_echo(self, number: int) -> None:
         sent_at = self._sent_at.pop(number, None)
