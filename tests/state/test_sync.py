@@ -222,16 +222,18 @@ class Slow(Echo):
         await super().send(data, to)
 
 
-async def test_nothing_is_heard_of_a_process_behind_its_goodbye() -> None:
+@pytest.mark.parametrize("is_amid", [True, False], ids=["a frame is on its way", "between two frames"])
+async def test_nothing_is_heard_of_a_process_behind_its_goodbye(is_amid: bool) -> None:
     """The others would take it for another one that has come, and count what it had until its lease is over."""
     news, bus = News(), Slow()
     news.is_told = True
     sync = make_sync(bus, news)
     async with running(sync):
         await until(lambda: sync.is_up)
-        bus.gate.clear()
-        sent = bus.on_its_way
-        await until(lambda: bus.on_its_way > sent)
+        if is_amid:
+            bus.gate.clear()
+            sent = bus.on_its_way
+            await until(lambda: bus.on_its_way > sent)
         leaving = asyncio.ensure_future(sync.say_goodbye())
         await asyncio.sleep(0)
         bus.gate.set()
