@@ -61,8 +61,7 @@ class ProbeSchedule:
 
     def drop(self, key: str) -> None:
         """Let ``key`` be due no more."""
-        if self._entries.pop(key, None) is not None:
-            self._tidy()
+        self._entries.pop(key, None)
 
     def clear(self) -> None:
         """Let nothing be due any more."""
