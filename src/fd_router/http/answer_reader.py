@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import httptools
 
 from fd_router.http.heads import END_OF_HEAD, ResponseHead, connection_options, header_lines, without
+from fd_router.http.known_stream_head import KnownStreamHead
 from fd_router.http.messages import Headers
 
 MAX_HEAD = 64 * 1024
@@ -19,32 +21,31 @@ _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 
 
 class AnswerReader:
-    """Reads the answers that come on one connection to an instance, one at a time. The body isn't decoded."""
+    """Reads the answers that come on one connection to an instance, one at a time. The body isn't decoded.
+
+    A stream's head is mostly the one before. Then a parser that tells of no header lines takes the answer.
+    """
 
     __slots__ = (
-        "_headers",
-        "_inspected",
-        "_names",
-        "_parser",
-        "_reason",
-        "begun",
-        "feed",
-        "head",
-        "is_complete",
-        "unfit",
-    )
+        "_bare", "_headers", "_inspected", "_known", "_names", "_parser", "_reason", "begun", "feed", "head",
+        "head_size", "is_complete", "unfit",
+    )  # fmt: skip
 
     def __init__(self, inspected: frozenset[bytes]) -> None:
         """``inspected``: names of headers that aren't handed on as they came, in lower case."""
         self._names = inspected
         self._parser = httptools.HttpResponseParser(self)
-        self.feed = self._parser.feed_data
-        """Takes bytes as they were received. Raises httptools.HttpParserError."""
+        self._known: KnownStreamHead | None = None  # the last head of a stream, and …
+        self._bare: httptools.HttpResponseParser | None = None  # … who takes answers that begin with it
         self.begin()
 
     def begin(self) -> None:
         """Expect the next answer."""
+        self.feed: Callable[[bytes], None] = self._parser.feed_data
+        """Takes bytes as they were received, the first ones aside. Raises httptools.HttpParserError."""
         self.head: ResponseHead | None = None  # once it is complete
+        self.head_size = 0
+        """Its bytes, if it was seen before, and nothing was wrong with it."""
         self.begun = 0  # message beginnings seen
         self.is_complete = False
         self.unfit = (
@@ -54,9 +55,37 @@ class AnswerReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._inspected: list[tuple[bytes, bytes]] = []
 
+    def feed_first(self, data: bytes) -> None:
+        """Take the first bytes of an answer. Raises httptools.HttpParserError."""
+        known = self._known
+        if known is not None and known.begins(data) and self._bare is not None:
+            self.head, self.head_size = known.head, known.size
+            self.feed = self._bare.feed_data
+        feed = self.feed
+        feed(data)
+
+    def learn(self, data: bytes, head: ResponseHead) -> None:
+        """Remember the head of a stream, which ``data`` is: there is nothing wrong with it."""
+        self._known = KnownStreamHead(data, head)
+        if self._bare is None:
+            self._bare = httptools.HttpResponseParser(_Bare(self))
+
+    def why_unfit(self, head: ResponseHead, data: bytes, at: int) -> str:
+        """Say what is wrong with an answer whose body begins at ``at``, although the parser let it pass."""
+        if head.status < 200:  # a final one, or it would not be here
+            return f"the answer's status is {head.status}"
+        if self.unfit:
+            return self.unfit
+        if not data.startswith(b"HTTP/1.1 "):
+            if not data.startswith(b"HTTP/1.0 "):
+                return "the answer isn't HTTP/1.1"  # the parser knows RTSP and HTTP/2.0 as well
+            if head.chunked:
+                return "the answer is chunked, which HTTP/1.0 doesn't know"  # RFC 9112 section 6.1: faulty framing
+        return f"the answer's head is longer than {MAX_HEAD} bytes" if at > MAX_HEAD else ""
+
     def close(self) -> None:
         """The connection is gone. The parser and this hold each other, which only the collector would end."""
-        del self._parser, self.feed
+        del self._parser, self._bare, self.feed
 
     # what the parser calls
 
@@ -103,21 +132,19 @@ class AnswerReader:
         )
 
 
+class _Bare:
+    """What a parser calls that needn't tell of a head."""
+
+    __slots__ = ("on_message_begin", "on_message_complete")
+
+    def __init__(self, reader: AnswerReader) -> None:
+        self.on_message_begin = reader.on_message_begin
+        self.on_message_complete = reader.on_message_complete
+
+
 def after_interim_heads(data: bytes) -> bytes:
     """Cut off 1xx heads, and blank lines, that came before the real one."""
     data = data.lstrip(b"\r\n")
     while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
         data = data[end + 4 :].lstrip(b"\r\n")
     return data
-
-
-def why_unfit(head: ResponseHead, data: bytes, at: int) -> str:
-    """Say what is wrong with an answer whose body begins at ``at``, although the parser let it pass."""
-    if not data.startswith(b"HTTP/1.1 "):
-        if not data.startswith(b"HTTP/1.0 "):
-            return "the answer isn't HTTP/1.1"  # the parser knows RTSP and HTTP/2.0 as well
-        if head.chunked:
-            return "the answer is chunked, which HTTP/1.0 doesn't know"  # RFC 9112 section 6.1: faulty framing
-    if at > MAX_HEAD:
-        return f"the answer's head is longer than {MAX_HEAD} bytes"
-    return ""

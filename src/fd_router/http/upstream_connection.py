@@ -18,7 +18,7 @@ import httptools
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
-from fd_router.http.answer_reader import MAX_HEAD, AnswerReader, after_interim_heads, why_unfit
+from fd_router.http.answer_reader import MAX_HEAD, AnswerReader, after_interim_heads
 from fd_router.http.body_start import has_begun, joined
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
@@ -181,10 +181,12 @@ class UpstreamConnection(asyncio.Protocol):
             elif listener is None:  # an instance that speaks unasked is not to be trusted with a next request
                 self.close()
                 return
-            elif not reader.begun and self._receive_first(data, listener):
+            elif reader.begun:
+                reader.feed(data)
+            elif self._receive_first(data, listener):
                 return
             else:
-                reader.feed(data)
+                reader.feed_first(data)
             self._receive(data, listener)  # type: ignore[arg-type]  # while a body comes there is one
         except Exception as error:  # noqa: BLE001  whoever waits for the answer must hear of it
             self._on_error(error, listener)  # type: ignore[arg-type]  # as above
@@ -287,36 +289,47 @@ class UpstreamConnection(asyncio.Protocol):
         return True
 
     def _receive_head(self, data: bytes, listener: Listener) -> None:
-        first = not self._head_bytes
-        data = self._head_bytes + data
-        reader = self._reader
+        reader, before = self._reader, self._head_bytes
+        if before:
+            data = before + data
         head = reader.head
         if head is None:
             self._head_bytes = after_interim_heads(data)
             if len(self._head_bytes) > MAX_HEAD:
                 self._fail("protocol", f"the answer's head is longer than {MAX_HEAD} bytes")
             return
-        if head.status < 200:  # a final one, or it would not be here
-            self._fail("protocol", f"the answer's status is {head.status}")
-            return
-        if is_odd := data[:9] != _FIRST_LINE or data[9] == _INTERIM:
-            data = after_interim_heads(data)
-        at = data.index(END_OF_HEAD) + 4
-        if why := reader.unfit or (why_unfit(head, data, at) if is_odd or at > MAX_HEAD else ""):
-            self._fail("protocol", why)
-            return
-        if not (reader.is_complete or has_begun(head, data[at:])):
+        at = reader.head_size
+        if not at:  # else it was seen before
+            if data[:9] != _FIRST_LINE or data[9] == _INTERIM:
+                data = after_interim_heads(data)
+            at = data.index(END_OF_HEAD) + 4
+            if why := reader.why_unfit(head, data, at):
+                self._fail("protocol", why)
+                return
+        body = data[at:]
+        if reader.is_complete or has_begun(head, body):
+            self._begin_body(head, data[:at], body, listener)
+        else:
             self._head_bytes = data
-            return
-        body = data[at:] if first or not head.chunked else joined(data[at:])
-        self._head_bytes, self._in_body, self._in_chunks = b"", True, head.chunked
-        settings = self._settings
+
+    def _begin_body(self, head: ResponseHead, head_bytes: bytes, body: bytes, listener: Listener) -> None:
+        """Hand ``head`` on, of which ``head_bytes`` tell, with the beginning of the body, or all of it."""
+        reader, settings, came_in_pieces = self._reader, self._settings, self._head_bytes
         self.began_at, self.deadline = settings.sweeper.now, settings.stall_due
-        self._left, self._last = max(head.length, 0), b""
-        if first and reader.is_complete and head.keep_alive and not head.chunked and head.status not in (204, 304):
-            self._known, self._again = KnownHead.learn(data, head.length), head
+        self._head_bytes, self._in_body, self._in_chunks = b"", True, head.chunked
         self._deliver = listener.on_data
-        listener.on_head(head, self._own(body, head))
+        if came_in_pieces and head.chunked:
+            body = joined(body)
+        if head.chunked and not reader.is_complete:  # a stream
+            self._last = body
+            if not reader.head_size and head.keep_alive:
+                reader.learn(head_bytes, head)
+        else:
+            self._left, self._last = max(head.length, 0), b""
+            if not came_in_pieces and reader.is_complete and head.keep_alive and head.length >= 0:
+                self._known, self._again = KnownHead.learn(head_bytes + body, head.length), head
+            body = self._own(body, head)
+        listener.on_head(head, body)
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
         self._reader.begin()

@@ -26,6 +26,7 @@ from fd_router.openai.request_fields import (
     Message,
     Part,
     RequestFields,
+    is_true,
     transfer_member,
 )
 
@@ -40,8 +41,8 @@ TOKENS_PER_CHARACTER = 2
 KEPT_TEXT = 64 * 1024
 """Bytes of a body up to which its text is kept beside it, once an instance is chosen."""
 
-TRUE_WORDS = frozenset(("1", "on", "t", "true", "y", "yes"))
-"""Texts, in any case, that engines built on pydantic take for true."""
+SMALL = 4 * 1024
+"""Bytes of a body up to which it costs next to nothing to copy its text."""
 
 ESTIMATE_PER_ID = 3 * TOKENS_PER_CHARACTER
 """What a token counts in that measure, where the client sends tokens: about three characters."""
@@ -80,7 +81,10 @@ class Completion:
         self.stream = stream is True or (stream is not False and is_true(stream))
         self._texts: list[str] | None = (texts := _texts(fields))
         self._prompt: str | None = None
-        self.tokens = (sum(map(len, texts)) + len(texts) - 1 + fields.unread) * TOKENS_PER_CHARACTER if texts else 0
+        if len(body) < SMALL:  # in half the time
+            self.tokens = len(" ".join(texts)) * TOKENS_PER_CHARACTER
+        else:
+            self.tokens = (sum(map(len, texts)) + len(texts) - 1 + fields.unread) * TOKENS_PER_CHARACTER if texts else 0
         session = fields.session_id  # one that is no string is none, an empty one as good as absent (FastDeploy)
         if not session and fields.extra_body is not None:
             session = fields.extra_body.session_id
@@ -200,11 +204,6 @@ class Completion:
             fields.messages = fields.prompt = fields.prompt_token_ids = None
             if fields.tools is not NO_TOOLS:
                 fields.tools = BEYOND_TEXTS
-
-
-def is_true(value: object) -> bool:
-    """Tell whether engines take ``value`` for true: they read it as pydantic does, so 1, 1.0, "on" and "yes" are."""
-    return value == 1 or (isinstance(value, str) and value.lower() in TRUE_WORDS)
 
 
 def _texts(fields: RequestFields) -> list[str]:

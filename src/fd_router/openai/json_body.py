@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from fd_router.errors import UNREADABLE, BadRequestError
-from fd_router.openai.completion import RequestFields, body_in_utf8, is_true
+from fd_router.openai.completion import RequestFields, body_in_utf8
 from fd_router.openai.large_bodies import LARGE, as_json
-from fd_router.openai.request_fields import BEYOND_TEXTS, NO_TOOLS, transfer_member
+from fd_router.openai.request_fields import BEYOND_TEXTS, NO_TOOLS, is_true, transfer_member
 
 _decode = msgspec.json.Decoder().decode
 

@@ -87,6 +87,15 @@ TRANSFER_MEMBERS: Final = (
 that is given a host there connects to it, so they are no client's to choose."""
 
 
+_TRUE_WORDS = frozenset(("1", "on", "t", "true", "y", "yes"))
+"""Texts, in any case, that engines built on pydantic take for true."""
+
+
+def is_true(value: object) -> bool:
+    """Tell whether engines take ``value`` for true: they read it as pydantic does, so 1, 1.0, "on" and "yes" are."""
+    return value == 1 or (isinstance(value, str) and value.lower() in _TRUE_WORDS)
+
+
 def transfer_member(body: Mapping[str, Any]) -> str:
     """Return the first of them that has a value in ``body``, "" if none has."""
     return next((name for name in TRANSFER_MEMBERS if body.get(name) is not None), "")

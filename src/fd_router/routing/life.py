@@ -169,10 +169,10 @@ class RequestLife(ResponseRelay):
         else:
             why = error.message if error is not None else record.flaw
             self._notes.append(f"Request completed with an error. {escape_controls(why)}".rstrip())
-        clock = self._context.clock
         if outcome != "completed":  # else it may have been found to be broken although it was whole
             record.outcome = outcome
-        record.finished_at = clock()
+        if not record.finished_at:
+            record.finished_at = self._context.clock()
         record.notes, self._notes = self._notes, []  # a leg that is drained may have more to tell
         self._telemetry.finish(record)
 

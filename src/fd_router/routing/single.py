@@ -273,12 +273,14 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         self._pass_on(head, body)
         if self._phase is not STREAMING or self._continuation is not None:
             return
-        if self.record.stream or self._usage is not None:
+        record = self.record
+        if record.stream or self._usage is not None:
             self.on_complete()
         else:  # nearly always: it was judged by all of it
+            record.finished_at = record.first_byte_at  # some µs ago, as in ``_on_sending``
             self._end("completed")
 
-    on_data = ResponseRelay.on_data  # as it is; what UpstreamRequest declares would come first
+    on_data, on_bug = ResponseRelay.on_data, RoutedRequest.on_bug  # what UpstreamRequest declares would come first
 
     def on_complete(self) -> None:
         """The instance's answer is whole, and so is the client's."""
@@ -315,10 +317,6 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
             self._break_off(error, reservation.instance)
         else:
             self._attempt_failed(reservation.instance, error, error)
-
-    def on_bug(self, error: Exception) -> None:
-        """A bug was met on the way: end."""
-        RoutedRequest.on_bug(self, error)
 
     # steps
 

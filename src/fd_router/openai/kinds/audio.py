@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from fd_router.openai.completion import Completion, Headers, RequestFields, is_true
+from fd_router.openai.completion import Completion, Headers, RequestFields
 from fd_router.openai.endpoint import Endpoint
 from fd_router.openai.form_body import boundary_of, read_form, set_field
 from fd_router.openai.json_body import fields_of, read_object
+from fd_router.openai.request_fields import is_true
 from fd_router.spliced_body import Body
 
 BYTES_PER_TOKEN: Final = 320

@@ -56,6 +56,9 @@ _FIRST: Final = 4 * 1024
 RECENT: Final = 6
 """Reads of a body that are kept until its end: an error in a stream, or why it ended, is among the last of them."""
 
+_FIRST_FEW: Final = 4
+"""Pieces of a stream of which one tells how its events end, if the first one that should didn't end as usual."""
+
 _NO_LIMIT: Final = 1 << 62
 
 
@@ -222,7 +225,7 @@ class Journal:
     def _look(self, data: bytes) -> None:
         """Take a piece that isn't just one usual event."""
         if self._held is None and self._is_kept and data.endswith(WHOLE_PIECE) and is_harmless(data):
-            if self._is_unlearnt and data.endswith(WHOLE):
+            if self._is_unlearnt and len(self._pieces) < _FIRST_FEW and data.endswith(WHOLE):
                 self._learn(data)
             self._hand(data)
             return
