@@ -157,7 +157,7 @@ def test_bare_words_behind_a_flag_are_ignored_and_told(
     assert capsys.readouterr().err == told
 
 
-@pytest.mark.parametrize("flag", ["-V", "-V=true", "-version=true", "--version=1", "-version"])
+@pytest.mark.parametrize("flag", ["-V", "--V", "--V=true", "-V=true", "-version=true", "--version=1", "-version"])
 def test_the_version_in_each_of_gos_forms(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     assert run([flag]) == 0
     assert capsys.readouterr().out.startswith("fd-router ")

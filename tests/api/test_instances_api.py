@@ -97,6 +97,34 @@ async def test_a_v6_key_percent_encoded_or_not(api, ask, registry, describe, wri
     assert registry.all() == ()
 
 
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [
+        ("2001:db8::1", "[2001:DB8:0:0::1]:8000"),
+        ("2001:db8::1", "2001:db8::1:8000"),
+        ("10.0.0.1", "[::ffff:10.0.0.1]:8000"),
+        ("10.0.0.1", "http%3A%2F%2F10.0.0.1:8000"),
+        ("engine.example", "Engine.Example.:8000"),
+    ],
+)
+async def test_a_key_in_another_spelling(api, ask, registry, describe, host: str, written: str) -> None:
+    """A ban of a key that no registration has would be said to hold, and hold nobody."""
+    registry.register(describe(8000, host_ip=host))
+    assert (await api(ask, "DELETE", f"/instances/{written}", query="ban_secs=60"))[0] == 200
+    assert registry.all() == ()
+    assert registry.banned_secs(describe(8000, host_ip=host).key) == 60
+
+
+@pytest.mark.parametrize(
+    "written", ["engine", "10.0.0.1", "10.0.0.1:", "10.0.0.1:x", "10.0.0.1:99999", ":8000", "%20:1"]
+)
+async def test_what_is_no_key_is_not_banned(api, ask, registry, written: str) -> None:
+    with pytest.raises(HttpError, match="There is no instance") as raised:
+        await api(ask, "DELETE", f"/instances/{written}", query="ban_secs=60")
+    assert raised.value.status == 404
+    assert registry.bans() == {}
+
+
 async def test_a_removed_one_is_listed_as_long_as_requests_run_there(api, ask, registry, describe) -> None:
     instance = registry.register(describe(8000))
     instance.acquire(5)

@@ -36,6 +36,11 @@ def test_what_is_nested_deeply_is_refused_before_it_is_put_together(nest: str, c
         load_with_lines(f"items: \n  {nest * count}", "items")
 
 
+@pytest.mark.parametrize("text", ["items: [a]\n---\n", "items: [a]\n---\nitems: [b, c]\n", "---\nitems: [a]\n...\n"])
+def test_only_the_first_document_counts_as_in_go(text: str) -> None:
+    assert load_with_lines(text, "items")[0] == {"items": ["a"]}
+
+
 def test_a_place() -> None:
     assert [place_of("k.yaml", [4, 7], index) for index in (0, 1, 2)] == ["k.yaml:4", "k.yaml:7", "k.yaml"]
 
@@ -50,8 +55,8 @@ def test_what_the_document_was_made_of_is_let_go_item_by_item(
     kept: list[yaml.Node] = []
 
     class Keeping(yaml_list._LOADER):  # type: ignore[misc, name-defined]
-        def get_single_node(self) -> yaml.Node:
-            kept.append(super().get_single_node())
+        def get_node(self) -> yaml.Node:
+            kept.append(super().get_node())
             return kept[0]
 
     monkeypatch.setattr(yaml_list, "_LOADER", Keeping)

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fd_router.config.connections import ConnectionRule, ConnectionSettings
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.connection_pool import InstancePool
 from fd_router.http.instance_access import PLAIN, InstanceAccess
+from fd_router.http.resolver import Resolver
 from fd_router.http.upstream_connection import UpstreamConnection
+from fd_router.instances.instance import Instance
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk, make_instance
 
@@ -267,3 +271,64 @@ async def test_a_service_at_an_instances_address_has_a_pool_of_its_own(tmp_path:
     rig.pools.close()
     await rig.settle()
     assert (service.retired, len(rig.pools)) == (True, 0)
+
+
+NO_ROUTE = OSError(errno.EHOSTUNREACH, "no route to host")
+NO_IPV6 = OSError(errno.EADDRNOTAVAIL, "cannot assign requested address")
+NO_FILES = OSError(errno.EMFILE, "too many open files")
+REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+
+class Named:
+    """A pool of an instance that is known by a name with two addresses."""
+
+    def __init__(self, **failures: Exception | None) -> None:
+        self.rig = Rig(1, connect_timeout_secs=0.1)
+        for host, failure in zip(("10.0.0.1", "::1"), failures.values(), strict=True):
+            if failure is not None:
+                self.rig.backend.failures[host] = [failure]
+        resolver = Resolver(self.rig.timers.time)
+        resolver._known["engine"] = ("10.0.0.1", "::1"), self.rig.timers.time()
+        registration = msgspec.structs.replace(make_instance(1).registration, host_ip="engine")
+        instance = Instance(registration)
+        self.pool = InstancePool(instance, self.rig.pools._upstream, PLAIN, resolver)
+
+    async def reason(self) -> str:
+        """Connect, and return why that failed, or where it is connected to."""
+        done: asyncio.Future[UpstreamError | UpstreamConnection] = asyncio.get_running_loop().create_future()
+        self.pool.connect(done.set_result, done.set_result, raise_it)
+        result = await asyncio.wait_for(done, 5)
+        return result.reason if isinstance(result, UpstreamError) else "connected"
+
+
+@pytest.mark.parametrize("first", [REFUSED, NO_ROUTE, NO_IPV6, TimeoutError()])
+async def test_whatever_is_wrong_with_one_address_of_a_name_the_next_is_tried(first: Exception) -> None:
+    assert await Named(first=first, last=None).reason() == "connected"
+
+
+async def test_one_address_of_a_name_without_an_answer_leaves_time_for_the_next() -> None:
+    named = Named(first=None, last=None)
+    named.rig.backend.hanging.add("10.0.0.1")
+    assert await named.reason() == "connected"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "reason"),
+    [
+        (REFUSED, NO_IPV6, "refused"),
+        (NO_IPV6, REFUSED, "refused"),
+        (NO_IPV6, NO_IPV6, "exhausted"),
+        (NO_ROUTE, NO_ROUTE, "unreachable"),
+        (NO_ROUTE, TimeoutError(), "connect_timeout"),
+    ],
+)
+async def test_what_is_said_when_no_address_of_a_name_can_be_reached(
+    first: Exception, last: Exception, reason: str
+) -> None:
+    assert await Named(first=first, last=last).reason() == reason
+
+
+async def test_no_other_address_is_tried_without_a_file_for_it() -> None:
+    named = Named(first=NO_FILES, last=None)
+    assert await named.reason() == "exhausted"
+    assert not named.rig.backend.opened

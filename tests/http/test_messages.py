@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
+import fd_router
 from fd_router.errors import BadRequestError
-from fd_router.http.messages import Request, RequestHead, error_response, json_response
+from fd_router.http.messages import REASONS, Request, RequestHead, error_response, json_response
 
 
 def test_header_names_have_no_case_and_the_first_value_counts() -> None:
@@ -36,3 +39,11 @@ def test_error_response_has_the_shape_that_openai_clients_parse() -> None:
     assert json.loads(response.body) == {
         "error": {"message": 'no "x"', "type": "invalid_request_error", "param": None, "code": "odd"}
     }
+
+
+def test_every_status_that_is_answered_here_has_a_reason() -> None:
+    told = re.compile(r"\bResponse\((\d+) if .*? else (\d+)|(?:status=|Response\(|json_response\()([1-5]\d\d)\b")
+    package = Path(fd_router.__file__).parent
+    texts = [path.read_text("utf-8") for path in package.rglob("*.py") if "devtools" not in path.parts]
+    found = {int(status) for text in texts for groups in told.findall(text) for status in groups if status}
+    assert {301, 307, 404, 503} <= found <= set(REASONS)

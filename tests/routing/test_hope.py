@@ -9,6 +9,7 @@ import pytest
 from fd_router.admission.priorities import Priorities
 from fd_router.instances.instance import Health
 from fd_router.routing.request_queue import QueueObserver, RequestQueue
+from tests.routing.test_request_queue import CrowdedRig
 from tests.support.fake_transport import FakeTransport
 from tests.support.rig import Rig, answer, post
 
@@ -111,3 +112,40 @@ async def test_without_a_queue_nobody_waits(hope: float) -> None:
     rig.change(queue=None)
     client = await rig.begin()
     assert b" 502 " in client.take()
+
+
+async def test_who_finds_it_back_and_full_waits_on_as_long_as_all_others() -> None:
+    rig = CrowdedRig(instances=1, limit=1, queue_timeout_secs=30.0)
+    hope = [5.0]
+    rig.change(hope_secs=lambda: hope[0])
+    (instance,) = rig.instances
+    instance.health = Health.SUSPECT
+    clients = [await rig.send(name) for name in "abcd"]
+    assert (rig.queue.waiting, rig.queue.hoping) == (4, 4)
+    hope[0], instance.health = 0.0, Health.HEALTHY
+    rig.queue.on_capacity()
+    await rig.settle()
+    assert rig.seen() == ["a"]
+    await rig.pass_time(6.0)
+    assert [client.written for client in clients[1:]] == [b""] * 3, "a probe has brought it back: they wait for room"
+    assert (rig.queue.waiting, rig.queue.hoping) == (3, 0)
+    for name in "abcd":
+        assert await rig.answer_one() == name
+    rig.assert_nothing_is_held()
+
+
+async def test_who_finds_it_back_and_full_has_waited_since_it_came() -> None:
+    rig = CrowdedRig(instances=1, limit=1, queue_timeout_secs=30.0)
+    hope = [5.0]
+    rig.change(hope_secs=lambda: hope[0])
+    (instance,) = rig.instances
+    instance.health = Health.SUSPECT
+    clients = [await rig.send(name) for name in "abc"]
+    hope[0], instance.health = 0.0, Health.HEALTHY
+    rig.queue.on_capacity()
+    await rig.settle()
+    await rig.pass_time(29.5)
+    assert [client.written for client in clients[1:]] == [b""] * 2
+    await rig.pass_time(1.0)
+    assert [b" 503 " in client.take() and b"queue_timeout" for client in clients[1:]] == [b"queue_timeout"] * 2
+    assert rig.refusals == ["queue_timeout"] * 2

@@ -214,6 +214,27 @@ async def test_other_methods_are_not_allowed() -> None:
     assert rig.server.inference_path("/v1/responses/resp_1") == "/v1/responses/{id}"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [".", "..", "../input_items", "./cancel", "%2e%2E", "..%2F..%2fflush_cache", "a%5Cb", "a\\b", "x%2fy/cancel"],
+)
+async def test_an_id_leads_to_no_other_path(name: str) -> None:
+    """A proxy before an engine may take ``..`` and encoded slashes for what they look like: an admin's path, say."""
+    rig = StoredRig()
+    client = rig.client()
+    await rig.get(client, name)
+    head = client.take()
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert not rig.backend.opened
+
+
+@pytest.mark.parametrize("name", ["resp_1.5", "resp%20a", "...", "a..b"])
+async def test_an_id_may_have_dots_and_escapes(name: str) -> None:
+    rig = StoredRig()
+    await rig.get(rig.client(), name)
+    assert rig.backend.opened
+
+
 def test_what_is_remembered_is_bounded() -> None:
     answers = StoredAnswers(limit=3)
     for number in range(3):

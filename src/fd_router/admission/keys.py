@@ -15,6 +15,7 @@ import yaml
 
 from fd_router.config.options import did_you_mean
 from fd_router.config.yaml_list import load_with_lines, place_of
+from fd_router.config.yaml_text import yaml_text
 from fd_router.errors import ConfigError
 from fd_router.openai.precedence import NORMAL
 
@@ -83,7 +84,7 @@ def is_new_file(stream: TextIO) -> bool:
 def read_keys(path: Path, priorities: Collection[str]) -> tuple[ApiKey, ...]:
     """Read the file of keys. Raises ConfigError with a line for each problem; no line repeats a hash."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = yaml_text(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: can't read the API keys: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError as error:

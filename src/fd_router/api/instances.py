@@ -11,6 +11,9 @@ from fd_router.api.query import read_query, read_seconds
 from fd_router.errors import BadRequestError
 from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.instances.instance import Instance
+from fd_router.instances.registration import parse_registration
+from fd_router.instances.registration_errors import RegistrationError
+from fd_router.instances.registration_keys import ROLES
 from fd_router.instances.registry import Registry
 from fd_router.telemetry.contracts import Log
 
@@ -129,7 +132,13 @@ class InstancesApi:
 
 
 def _key(request: Request) -> str:
-    return unquote(request.head.path.split("/")[2])
+    """Return the key in the path as registrations write it: else a ban, say, would be another one's. Raises a 404."""
+    given = unquote(request.head.path.split("/")[2])
+    host, _, port = given.rpartition(":")
+    try:
+        return parse_registration({"role": ROLES[0], "host_ip": host, "port": port}).key
+    except RegistrationError:
+        raise _unknown(given) from None
 
 
 def _unknown(key: str) -> BadRequestError:

@@ -29,8 +29,8 @@ def go_forms(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         name, equals, value = argument.partition("=")
         long = f"--{kebab(name.lstrip('-'))}"
-        if equals and (name == "-V" or (long == "--version" and name.startswith("-"))):
-            rewritten += ["--version"] if _truth(name, value) else []
+        if (equals and name == "-V") or name == "--V" or (equals and long == "--version" and name.startswith("-")):
+            rewritten += ["--version"] if not equals or _truth(name, value) else []
             continue
         if not name.startswith("-") or long not in known:
             rewritten.append(argument)

@@ -18,9 +18,11 @@ from fd_router.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "FD_ROUTER_"
 
-_TRUE = frozenset({"true", "yes", "on", "1"})
-_FALSE = frozenset({"false", "no", "off", "0"})
+_TRUE = frozenset({"true", "yes", "y", "on", "1"})
+_FALSE = frozenset({"false", "no", "n", "off", "0"})
+"""``y`` and ``n`` too: Go's YAML package takes them where a truth value is needed."""
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
+_OTHER_BASE = re.compile(r"[+-]?0[xob]")
 _SHOWN = 80  # characters of a wrong value that a message repeats
 _NEAR = 0.6  # likeness from 0 to 1 from which on a name is worth suggesting: difflib's own
 
@@ -217,10 +219,20 @@ def _whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        number = float(text)  # YAML and Go take 5.0 for a whole number
+        number = _number(text)  # YAML and Go take 5.0 for a whole number
         if not number.is_integer():
             raise
         return int(number)
+
+
+def _number(text: str) -> float:
+    """Read a number as YAML has it: ``0x10``, ``0o20`` and ``0b10000``, too."""
+    if _OTHER_BASE.match(text) is None:
+        return float(text)
+    try:
+        return float(int(text, 0))
+    except OverflowError:
+        raise ValueError(text) from None
 
 
 def _truth(text: str) -> bool:
@@ -238,5 +250,5 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 _READERS: Mapping[type, Callable[[str], Any]] = {
-    bool: _truth, int: _whole_number, float: float, str: str, dict: _mapping,
+    bool: _truth, int: _whole_number, float: _number, str: str, dict: _mapping,
 }  # fmt: skip

@@ -10,6 +10,7 @@ import msgspec
 import yaml
 from yaml.constructor import SafeConstructor
 
+from fd_router.config.yaml_text import yaml_text
 from fd_router.errors import ConfigError
 
 _NULL: Final = "tag:yaml.org,2002:null"
@@ -65,7 +66,7 @@ def read_sections(path: str) -> Document:
 def _compose(path: str) -> yaml.Node | None:
     """Parse the first document of the file, as Go's YAML package does."""
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = yaml_text(Path(path).read_bytes())
         loader = yaml.SafeLoader(text)
         node: yaml.Node | None = loader.get_node() if loader.check_node() else None
     except OSError as error:
@@ -124,11 +125,8 @@ def _json(path: str, node: yaml.MappingNode, problems: list[str]) -> str:
 def _pairs(path: str, node: yaml.MappingNode, problems: list[str]) -> Iterator[Pair]:
     """Give the pairs of a mapping, those merged with ``<<`` last and only where not overridden. Notes duplicates."""
     seen: dict[str, int] = {}
-    merged: list[Pair] = []
     for key, value in node.value:
         if key.tag == _MERGE:
-            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            merged += [pair for source in sources if isinstance(source, yaml.MappingNode) for pair in source.value]
             continue
         name = _key(key)
         if name in seen:
@@ -136,10 +134,25 @@ def _pairs(path: str, node: yaml.MappingNode, problems: list[str]) -> Iterator[P
             continue
         seen[name] = key.start_mark.line + 1
         yield key, value
-    for key, value in merged:
-        if _key(key) not in seen and key.tag != _MERGE:
+    for key, value in _merged(node, {id(node)}):
+        if _key(key) not in seen:
             seen[_key(key)] = key.start_mark.line + 1
             yield key, value
+
+
+def _merged(node: yaml.MappingNode, met: set[int]) -> Iterator[Pair]:
+    """Give the pairs that a mapping merges, each mapping's own before those that it merges itself.
+
+    ``met``: the mappings so far, each of which is looked at once: one may lead back to itself.
+    """
+    for key, value in node.value:
+        if key.tag != _MERGE:
+            continue
+        for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            if isinstance(source, yaml.MappingNode) and id(source) not in met:
+                met.add(id(source))
+                yield from (pair for pair in source.value if pair[0].tag != _MERGE)
+                yield from _merged(source, met)
 
 
 def _key(node: yaml.Node) -> str:

@@ -14,14 +14,14 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both are safe; t
 
 
 def load_with_lines(text: str, key: str) -> tuple[Any, Sequence[int]]:
-    """Return the document, and the lines of the items under ``key``, or of its own when it is the list.
+    """Return the first document, and the lines of the items under ``key``, or of its own when it is the list.
 
     Raises what YAML raises: yaml.YAMLError, ValueError, RecursionError.
     """
     _refuse_deep(text)
     loader = _LOADER(text)
     try:
-        node = loader.get_single_node()
+        node = loader.get_node() if loader.check_node() else None  # the first document, as Go's YAML package does
         if node is None:
             return None, ()
         document, items = loader.construct_document(node), _items(node, key)

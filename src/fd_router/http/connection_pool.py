@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -20,8 +19,9 @@ from fd_router.http.upstream_connection import UpstreamConnection
 from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import WriteBatcher
 
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
-"""What the system says when this process, or the machine, has no more to give."""
+_NO_MORE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_EXHAUSTED = _NO_MORE | {errno.EADDRNOTAVAIL}
+"""What the system says when this process, or the machine, has no more to give. The last may be for want of IPv6."""
 
 
 class Place(Protocol):
@@ -133,10 +133,22 @@ class InstancePool:
         if self._resolver is None:
             return await self._open_to(self._host)
         *others, last = await self._resolver.addresses(self._host)
+        share = self._upstream.options.connect_timeout_secs / (len(others) + 1)
+        is_refused = False
         for address in others:
-            with contextlib.suppress(ConnectionRefusedError):
-                return await self._open_to(address)
-        return await self._open_to(last)
+            try:
+                async with asyncio.timeout(share):  # else one without an answer would keep the next from being tried
+                    return await self._open_to(address)
+            except OSError as error:
+                if error.errno in _NO_MORE:
+                    raise
+                is_refused = is_refused or isinstance(error, ConnectionRefusedError)
+        try:
+            return await self._open_to(last)
+        except OSError:
+            if is_refused:  # which says more than that, perhaps, this machine has no IPv6
+                raise ConnectionRefusedError from None
+            raise
 
     async def _open_to(self, address: str) -> UpstreamConnection:
         options, loop = self._access.tls_options(self._host), asyncio.get_running_loop()

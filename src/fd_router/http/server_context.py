@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -31,6 +32,15 @@ InferencePaths = Mapping[str, Mapping[str, StartRequest]]
 """path → method → how the answer of an instance begins. A path may have segments in braces, which any one fits."""
 
 
+_LEADS_AWAY = re.compile(r"%(?:2e|2f|5c)|\\|/\.\.?(?:/|$)", re.IGNORECASE)
+"""Dot segments and slashes, plain or encoded: a proxy before an engine may make another path of one with these."""
+
+
+def _pattern_of(patterns: InferencePaths, path: str) -> str:
+    """Return the pattern that ``path`` fits, "" for none. An id has nothing in it that leads to another path."""
+    return "" if _LEADS_AWAY.search(path) is not None else find_route(patterns, path)
+
+
 class InferencePathSet:
     """The paths that fit a table's keys."""
 
@@ -41,7 +51,7 @@ class InferencePathSet:
         self.patterns: InferencePaths = {path: methods for path, methods in table.items() if "{" in path}
 
     def __contains__(self, path: object) -> bool:
-        return path in self._table or (isinstance(path, str) and find_route(self.patterns, path) != "")
+        return path in self._table or (isinstance(path, str) and _pattern_of(self.patterns, path) != "")
 
 
 class Connection(Evictable, Protocol):
@@ -166,11 +176,11 @@ class ServerContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def inference_path(self, path: str) -> str:
         """Return the key of ``inference`` that ``path`` fits, "" for none."""
-        return path if path in self.inference else find_route(self.patterns, path)
+        return path if path in self.inference else _pattern_of(self.patterns, path)
 
     def match_pattern(self, path: str) -> tuple[Mapping[str, StartRequest] | None, str]:
         """Return the methods of the pattern that ``path`` fits, and the pattern; (None, "") for none."""
-        pattern = find_route(self.patterns, path)
+        pattern = _pattern_of(self.patterns, path)
         return self.patterns.get(pattern), pattern
 
     def error_response(self, request: Request | None, error: HttpError) -> Response:

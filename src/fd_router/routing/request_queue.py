@@ -161,6 +161,8 @@ class RequestQueue:
 
     def on_expired(self, ticket: QueueTicket) -> None:
         """A ticket's time is over. What a reload changes holds for those that enter from then on."""
+        if ticket.hopes and self._is_back(ticket):
+            return
         self.leave(ticket)
         if not ticket.hopes:
             self._observer.refused("queue_timeout")
@@ -186,14 +188,27 @@ class RequestQueue:
         self._is_due = False
         try:
             while (ticket := self._queue.first()) is not None and ticket.request.try_dispatch():
-                now = self._clock()
-                self._queue.take(ticket, ticket.priority, ticket.party)
-                self._rate.count(now)
-                self._forget(ticket)
-                self._observer.waited(now - ticket.since)
+                self._had_turn(ticket)
         except Exception:  # a bug with one must not keep the others waiting
             self.on_capacity()
             raise
+
+    def _is_back(self, ticket: QueueTicket) -> bool:
+        """Look for the instance that a ticket waited for; only the first of all is asked as soon as it is back.
+
+        Returns whether it is: then the request is sent, or waits for room as all others do.
+        """
+        if not ticket.request.try_dispatch():
+            return not ticket.hopes
+        self._had_turn(ticket)
+        return True
+
+    def _had_turn(self, ticket: QueueTicket) -> None:
+        now = self._clock()
+        self._queue.take(ticket, ticket.priority, ticket.party)
+        self._rate.count(now)
+        self._forget(ticket)
+        self._observer.waited(now - ticket.since)
 
     def _forget(self, ticket: QueueTicket) -> None:
         self._sweeper.discard(ticket)

@@ -121,7 +121,7 @@ def test_instances_are_named_and_problems_logged(tmp_path: Path, registry, log) 
 
 
 @pytest.mark.parametrize(
-    ("content", "why"), [(None, "no such file or directory"), (b"\xff\xfe\x00", "not UTF-8 text (byte 0)")]
+    ("content", "why"), [(None, "no such file or directory"), (b"\xff\xfe\x00", "not UTF-8 text (byte 2)")]
 )
 def test_an_unreadable_file_is_told_and_nothing_else(
     tmp_path: Path, registry, log, content: bytes | None, why: str

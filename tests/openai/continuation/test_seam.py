@@ -265,3 +265,22 @@ class TestUsageByText:
             "completion_tokens": 3,
             "completion_tokens_details": {"reasoning_tokens": 2},
         }
+
+
+class TestPrompt:
+    """The ids of the prompt, without which a stream that breaks off once more can't go on by tokens."""
+
+    @pytest.mark.parametrize("wants", [True, False])
+    def test_they_are_learnt_where_the_first_stream_broke_off_before_it_told_them(self, wants: bool) -> None:
+        source = SourceRequest(json.dumps({"prompt": "p", "return_token_ids": wants}).encode(), chat=False)
+        generated = Generated(chat=False)
+        seam = Seam(source, generated, Continuation(body=b"", by="start"))
+        (one,) = objects(seam.feed(event("Hi", prompt_token_ids=[1, 2], token_ids=[3])))
+        assert generated.prompt_ids == [1, 2]
+        assert ("prompt_token_ids" in one) is wants
+
+    @pytest.mark.parametrize("by", ["text", "tokens"])
+    def test_they_are_not_where_the_prompt_has_some_of_the_answer_in_it(self, by: str) -> None:
+        seam = seam_behind("Hello", by=by)
+        seam.feed(event(" you", prompt_token_ids=[1, 2, 3]))
+        assert seam._generated.prompt_ids is None

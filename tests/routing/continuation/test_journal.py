@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
@@ -326,7 +327,7 @@ class TestStreamsThatDontSayThatTheyEnd:
     def test_events_of_another_form_need_not(self, events: bytes) -> None:
         usual = UsualEnd()
         usual.is_said = True
-        stream, whole = Stream(usual=usual), chunk(events) + b"0\r\n\r\n"
+        stream, whole = Stream(usual=usual), (chunk(events) if events else b"") + b"0\r\n\r\n"
         stream.begin(whole)
         assert stream.out == whole
         assert not stream.journal.is_cut_off
@@ -481,3 +482,42 @@ def test_no_byte_is_lost_however_the_stream_is_cut_and_whenever_its_journal_is_g
     stream.journal.end(whole=True)
     assert stream.out == whole[:at]
     assert stream.budget.used == 0
+
+
+@pytest.mark.parametrize("size", [*range(1, 12), 16, 40])
+@pytest.mark.parametrize("reads", [1, 10_000])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("first", [b": ping\n\n", b"event: x\n", b""])
+def test_a_stream_of_events_is_known_in_chunks_of_any_size(
+    size: int, reads: int, line_end: bytes, first: bytes
+) -> None:
+    """A read, or a chunk, may end before there is as much as the name of a field."""
+    events = (first + event("one") + event("two")).replace(b"\n", line_end)
+    body = b"".join(chunk(events[at : at + size]) for at in range(0, len(events) - 40, size))
+    stream, step = Stream(), -(-len(body) // reads)
+    stream.begin(body[:step])
+    for at in range(step, len(body), step):
+        stream.journal.feed(body[at : at + step])
+    assert not stream.journal.lost
+    ends = [b"", *accumulate(part.replace(b"\n", line_end) for part in (first, event("one")))]
+    assert dechunked(stream.out) in ends, "no half event"
+
+
+@pytest.mark.parametrize("size", [*range(1, 20), 40, 85])
+@pytest.mark.parametrize("step", [1, 7, 30, 10_000])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("first", [b": ping\n\n", b": a\n\n", b"id: 6\n: a\n\n"])
+def test_chunks_are_framed_right_wherever_lines_and_chunks_end(
+    size: int, step: int, line_end: bytes, first: bytes
+) -> None:
+    """Line ends at a chunk's beginning look like those at another one's end."""
+    events = (first + event("one") + event("two", '"stop"') + b"data: [DONE]\n\n").replace(b"\n", line_end)
+    body = b"".join(chunk(events[at : at + size]) for at in range(0, len(events), size)) + b"0\r\n\r\n"
+    stream = Stream()
+    stream.begin(body[:step])
+    for at in range(step, len(body), step):
+        stream.journal.feed(body[at : at + step])
+    stream.journal.end(whole=True)
+    assert stream.out.endswith(b"0\r\n\r\n")
+    assert dechunked(stream.out) == events
+    assert not stream.broken

@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from fd_router.config.yaml_list import load_with_lines, place_of
+from fd_router.config.yaml_text import yaml_text
 from fd_router.errors import ConfigError
 from fd_router.instances.registration import Registration, faults_of, parse_registration
 from fd_router.instances.registration_errors import RegistrationError
@@ -44,7 +45,7 @@ class RegisterFile(msgspec.Struct, frozen=True):
 def read_register_file(path: Path, accept: Accept) -> RegisterFile:
     """Read the file at ``path``. Never raises: what can't be used is told in ``problems``, the rest in ``entries``."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = yaml_text(path.read_bytes())
     except UnicodeDecodeError as error:
         return _unusable(f"Failed to read YAML file {path}: not UTF-8 text (byte {error.start})")
     except OSError as error:

@@ -99,7 +99,7 @@ class Generated:
         choices = objects(event.get("choices"))
         self.is_foreign = self.is_foreign or not isinstance(event.get("choices"), list)
         self.has_last_usage = self.has_last_usage or (not choices and isinstance(event.get("usage"), dict))
-        self._take_prompt_ids(event)
+        self.learn_prompt(event)
         for choice in choices:
             self._take_choice(choice)
 
@@ -127,7 +127,8 @@ class Generated:
         self.shown = self.tokens
         self.has_all_ids = False
 
-    def _take_prompt_ids(self, event: Mapping[str, Any]) -> None:
+    def learn_prompt(self, event: Mapping[str, Any]) -> None:
+        """Take the prompt's ids, if an event tells them."""
         if self.prompt_ids is None:
             self.prompt_ids = prompt_ids_of(event)
 

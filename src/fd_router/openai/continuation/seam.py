@@ -130,6 +130,8 @@ class Seam:
     def _join(self, fields: Fields) -> bytes:
         """Write an event anew, and give it, or keep it until its text is beyond doubt."""
         fields.update(self._head)
+        if self._plan.by == "start":  # it was given no more than the first stream, which broke off before it told
+            self._generated.learn_prompt(fields)
         self._drop_prompt(fields)
         if isinstance(usage := fields.get("usage"), dict):
             thoughts = self._generated.thoughts - self._plan.thoughts

@@ -7,12 +7,13 @@ from typing import Final
 
 from fd_router.engines.error_answers import ERROR_MEMBER, has_error_event
 from fd_router.http.chunks import LAST_CHUNK, whole_chunks
+from fd_router.http.dechunk import dechunked
 
 ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How a chunk ends whose last event is whole. No event has an empty line in it."""
 
-_LINE_ENDS: Final = (b"\r", b"\n2")
-"""What stands before that where the chunk is the end of a line only: of an event's last one, or of another one."""
+_SIZE: Final = re.compile(rb"[0-9A-Fa-f]+(?:;[^\r\n]*)?\r?")
+"""The line before that where the chunk begins with these line ends: then it ends elsewhere, and its event before it."""
 
 WHOLE: Final = ENDS[0]
 
@@ -31,8 +32,8 @@ LOOK_OF_EVENTS: Final = re.compile(
 
 _LONGEST_FIELD: Final = len(b"event:")
 
-_LONGEST_LINE: Final = 4096
-"""Bytes of a chunk's first line: behind its length there may be extensions, which nobody writes."""
+_LOOKED_AT: Final = 4096
+"""Bytes of a body that are looked at, to tell what it is: the lengths of chunks may have extensions behind them."""
 
 _SUSPECT: Final = (b'"abort"', b"error", b'"pd_reschedule"', b'"recover_stop"')
 """Without one of these there is no such event, nor one of the name ``error``."""
@@ -94,19 +95,19 @@ def end_of_whole(data: Bytes, after: int = 0) -> int:
 def end_of_events(data: Bytes, before: int | None = None, *, after: int = 0) -> int:
     """Return where the last whole event of ``data``, or of those before ``before``, ends with its chunk; 0: nowhere."""
     start = max(0, after - len(ENDS[-1]))
-    return max(_end_with(data, end, line_end, start, before) for end, line_end in zip(ENDS, _LINE_ENDS, strict=True))
+    return max(_end_with(data, end, start, before) for end in ENDS)
 
 
-def _end_with(data: Bytes, end: bytes, line_end: bytes, start: int, before: int | None) -> int:
+def _end_with(data: Bytes, end: bytes, start: int, before: int | None) -> int:
     at = data.rfind(end, start, before)
-    return 0 if at < 0 or data.endswith(line_end, 0, at) else at + len(end)
+    return 0 if at < 0 or _SIZE.fullmatch(data, data.rfind(b"\n", 0, at) + 1, at) is not None else at + len(end)
 
 
 def is_foreign(beginning: Bytes) -> bool:
     """Return whether a body in chunks that begins so is no stream of events, whatever comes."""
-    line = beginning.find(b"\r\n", 0, _LONGEST_LINE)
-    content = len(beginning) - line - len(b"\r\n") if line >= 0 else 0
-    return content >= _LONGEST_FIELD and LOOK_OF_EVENTS.match(beginning) is None
+    some = bytes(beginning[:_LOOKED_AT])
+    content = dechunked(some)  # chunks may be of a byte each
+    return len(content) >= _LONGEST_FIELD and LOOK_OF_EVENTS.match(content) is None
 
 
 def is_harmless(data: Bytes) -> bool:
