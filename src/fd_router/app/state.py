@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -92,8 +92,9 @@ def build_state(
     sources: Sources,
     scheduling: Scheduling,
     networks: Networks | None,
+    is_idle: Callable[[], bool],
 ) -> Shared | None:
-    """Build what is shared over ``link``; None: this router is alone."""
+    """Build what is shared over ``link``; None: this router is alone. ``is_idle``: whether no request is under way."""
     if link is None:
         return None
     config, peers = runtime.live.current, link.peers
@@ -110,10 +111,11 @@ def build_state(
         log=runtime.log,
     )
     lists, verdicts = SharedLists(registry, peers), SharedVerdicts(registry, monitor.probe_soon, flush)
+    link.learning.is_idle = is_idle
     topics: list[Topic] = [
         members,
         lists,
-        SharedLoads(registry),
+        SharedLoads(registry, is_idle),
         verdicts,
         link.trials,
         link.learning,

@@ -52,8 +52,9 @@ class CacheProber:
         healthy = [each for each in self._instances() if each.health is Health.HEALTHY and each.dialect.tells_cache]
         self._due = {each.key: self._due.get(each.key, now) for each in healthy}
         turns = [each for each in healthy if self._due[each.key] <= now]
-        self._due |= {each.key: now + INTERVAL_SECS for each in turns}
-        await gather_few(self._ask_one, turns, AT_ONCE)
+        if turns:  # else it is most of a look's cost to begin with nobody
+            self._due |= {each.key: now + INTERVAL_SECS for each in turns}
+            await gather_few(self._ask_one, turns, AT_ONCE)
 
     async def _ask_one(self, instance: Instance) -> None:
         if _is_gone(instance):
