@@ -28,7 +28,7 @@ from fd_router.state.topics.lists import SharedLists
 from fd_router.state.topics.loads import SharedLoads
 from fd_router.state.topics.members import SharedMembers
 from fd_router.state.topics.prefixes import SharedPrefixes
-from fd_router.state.topics.verdicts import SharedVerdicts
+from fd_router.state.topics.verdicts import SharedDowns, SharedVerdicts
 from fd_router.telemetry.metrics.state import StateMetrics
 
 ABORT = "abort"
@@ -117,6 +117,7 @@ def build_state(
         lists,
         SharedLoads(registry, is_idle),
         verdicts,
+        SharedDowns(registry, verdicts),
         link.trials,
         link.learning,
     ]
