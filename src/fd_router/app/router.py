@@ -64,6 +64,7 @@ class Router:
         self._scheduling = build_scheduling(
             config, registry, pools, runtime.telemetry, runtime.rng, capacity.on_count,
             learning=link.learning if link is not None else None,
+            facts=link.facts if link is not None else None,
         )  # fmt: skip
         load_vectors_ahead(registry, runtime.loop)
         self._admission = admission = build_admission(runtime, state.budget, build_limits(runtime, link))

@@ -112,6 +112,7 @@ def build_state(
     )
     lists, verdicts = SharedLists(registry, peers), SharedVerdicts(registry, monitor.probe_soon, flush)
     link.learning.is_idle = is_idle
+    link.facts.is_mine = lists.owns
     topics: list[Topic] = [
         members,
         lists,
@@ -120,6 +121,7 @@ def build_state(
         SharedDowns(registry, verdicts),
         link.trials,
         link.learning,
+        link.facts,
     ]
     if isinstance(scheduling.index, ToldPrefixIndex):
         topics.append(SharedPrefixes(scheduling.index, _scheme(config), partial(_is_member, registry)))
