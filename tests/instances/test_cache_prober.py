@@ -105,3 +105,75 @@ async def test_one_that_goes_is_not_asked_and_what_it_answers_is_not_told(
     await asking
     assert last.key not in rig.asked
     assert {key for key, _ in rig.told} == {each.key for each in instances[1:-1]}
+
+
+class Set:
+    """Several probers of the same instance; what one tells the others hear at once."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.owner = 0
+        self.are_heard = True
+        self.rigs = [Rig([instance]) for _ in range(3)]
+        for number, rig in enumerate(self.rigs):
+            rig.prober = CacheProber(
+                lambda: [instance], rig._get, rig._on_facts, lambda rig=rig: rig.now, self.Member(self, number)
+            )
+
+    class Member:
+        def __init__(self, of: Set, number: int) -> None:
+            self.of = of
+            self.number = number
+
+        def is_mine(self, key: str) -> bool:
+            return self.number == self.of.owner
+
+        def tell(self, key: str, facts: CacheFacts | None) -> None:
+            for number, rig in enumerate(self.of.rigs if self.of.are_heard else ()):
+                if number != self.number:
+                    rig.prober.hear(key, facts)
+
+    async def pass_time(self, seconds: float) -> list[int]:
+        """Let the time go by; return how often each has asked."""
+        for rig in self.rigs:
+            rig.asked.clear()
+        for _ in range(int(seconds)):
+            for rig in self.rigs:
+                await rig.prober.ask()
+                rig.now += 1
+        return [len(rig.asked) for rig in self.rigs]
+
+
+@pytest.mark.parametrize("answer", [(200, PAGE), (200, b"nothing")])
+async def test_of_several_processes_one_asks_again_and_the_others_hear_of_it(
+    instance: Instance, answer: tuple[int, bytes]
+) -> None:
+    several = Set(instance)
+    for rig in several.rigs:
+        rig.answer = answer
+    assert await several.pass_time(1) == [1, 1, 1], "each wants to know at once"
+    for rig in several.rigs:
+        rig.told.clear()
+    assert await several.pass_time(10 * INTERVAL_SECS) == [10, 0, 0]
+    assert {len(rig.told) for rig in several.rigs} == {10 if answer[1] == PAGE else 0}
+    several.owner = 2  # the first one has ended, say
+    asked = await several.pass_time(10 * INTERVAL_SECS)
+    assert asked[0] <= 1
+    assert asked[1] == 0
+    assert asked[2] >= 8
+
+
+async def test_who_hears_nothing_asks_for_itself(instance: Instance) -> None:
+    several = Set(instance)
+    several.are_heard = False  # the owner is of an older version, or can't reach the instance
+    asked = await several.pass_time(10 * INTERVAL_SECS)
+    assert asked == [10, 5, 5]
+
+
+async def test_what_others_say_of_one_that_is_down_here_is_passed_over(instance: Instance) -> None:
+    rig = Rig([instance])
+    await rig.prober.ask()
+    rig.told.clear()
+    instance.health = Health.UNHEALTHY
+    rig.prober.hear(instance.key, CacheFacts(1, 1, 1))
+    rig.prober.hear("nobody's", CacheFacts(1, 1, 1))
+    assert rig.told == []

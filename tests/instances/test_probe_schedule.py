@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fd_router.instances.probe_schedule import MOST_A_TURN, TOGETHER_SECS, ProbeSchedule
+from fd_router.instances.probe_schedule import FIRST_TOGETHER_SECS, MOST_A_TURN, TOGETHER_SECS, ProbeSchedule
 
 
 class Timer:
@@ -90,10 +90,36 @@ def test_one_that_is_due_at_once_waits_for_nobody(rig) -> None:
 
 def test_those_that_are_due_at_nearly_the_same_time_come_together(rig) -> None:
     for number in range(100):
-        rig.schedule.put(str(number), 1.0 + number * TOGETHER_SECS / 200, 5.0)
+        rig.schedule.put(str(number), 1.0 + number * FIRST_TOGETHER_SECS / 200, 5.0)
     rig.clock.run(2.0)
     assert len(rig.told) == 100
     assert len({when for _, when in rig.told}) <= 2
+
+
+def test_those_of_a_large_fleet_wake_nobody_for_each_of_them(rig) -> None:
+    for number in range(1000):
+        rig.schedule.put(str(number), number / 200, 5.0)
+    rig.clock.run(5.0 + TOGETHER_SECS)
+    rig.told.clear()
+    rig.clock.run(5.0)
+    assert len(rig.told) == 1000
+    assert len({when for _, when in rig.told}) <= 5.0 / TOGETHER_SECS + 1
+
+
+def test_one_that_is_due_for_the_first_time_doesnt_wait_for_those_that_are_due_again(rig) -> None:
+    rig.schedule.put("again", 0.0, 1.01)
+    rig.clock.run(1.0)
+    rig.schedule.put("first", 0.02, 5.0)
+    rig.clock.run(0.02 + FIRST_TOGETHER_SECS)
+    assert rig.told[-1][0] == "first"
+
+
+def test_a_timer_that_comes_early_is_taken_for_due(rig) -> None:
+    rig.schedule.put("a", 1.0, 5.0)
+    [timer] = rig.clock.waiting
+    rig.clock.now = timer.when - 0.0004
+    timer.callback()
+    assert len(rig.told) == 1
 
 
 def test_there_is_one_timer_however_many_there_are(rig) -> None:
@@ -185,7 +211,8 @@ def test_what_comes_and_goes_leaves_nothing_behind(rig) -> None:
     for number in range(10_000):
         rig.schedule.put(str(number % 7), 3600.0, 5.0)
         rig.schedule.drop(str(number % 7))
-    assert len(rig.schedule._heap) < 100
+    assert rig.schedule._kept < 100
+    assert sum(map(len, rig.schedule._at.values())) == rig.schedule._kept
     assert repr(rig.schedule) == "<ProbeSchedule of 1, every 5 s>"
 
 

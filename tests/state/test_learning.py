@@ -113,3 +113,16 @@ def test_a_policy_that_comes_while_a_newcomer_is_told_takes_nothing_from_it() ->
     parts += snapshot
     assert len(parts) == 2
     assert third is not another
+
+
+def test_a_process_that_is_idle_asks_no_policy_until_it_tells_all() -> None:
+    [topic, _], (one, _) = pair()
+    asked = []
+    one.work = lambda: asked.append(1) or iter(())
+    topic.is_idle = lambda: True
+    assert topic.gather(whole=False) is None
+    assert not asked
+    topic.observed(URL, 10.0, 0.1)
+    assert topic.gather(whole=False) is not None
+    topic.gather(whole=True)
+    assert len(asked) == 2

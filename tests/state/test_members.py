@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from fd_router.instances.doubt import Doubt
+from fd_router.instances.instance import Health
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import PEERS, REGISTER_API
@@ -54,3 +56,24 @@ def test_what_is_removed_while_a_newcomer_is_told_does_not_come_back_there() -> 
             newcomer.topic.take("own", msgspec.Raw(news))
     assert newcomer.keys == own.keys
     assert len(own.keys) == 2 * IN_A_PART - 1
+
+
+def test_what_could_not_be_reached_until_it_was_dropped_is_probed_before_it_is_chosen_again() -> None:
+    own, other = Router(), Router()
+    registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000})
+    for router in (own, other):
+        router.registry.register(registration, REGISTER_API)
+    instance = own.registry.get(registration.key)
+    assert instance is not None
+    own.registry.probe_failed(instance, "timed out", Doubt.DEAF)
+    own.registry.remove(registration.key, "unhealthy for 300 s")
+    [told] = other.topic.snapshot()
+    own.topic.take("other", msgspec.Raw(told))
+    again = own.registry.get(registration.key)
+    assert again is not None
+    assert again.health is Health.UNHEALTHY
+    own.registry.probe_succeeded(again)
+    own.registry.remove(registration.key, "removed by an admin")
+    own.topic.take("other", msgspec.Raw(told))
+    [back] = own.registry.all()
+    assert back.health is Health.HEALTHY, "it could be reached"

@@ -240,3 +240,23 @@ async def test_nothing_is_heard_of_a_process_behind_its_goodbye(is_amid: bool) -
         await leaving
         await asyncio.sleep(5 * INTERVAL)
         assert [BYE in decode(data).facts for data in bus.came].index(True) == len(bus.came) - 1
+
+
+async def test_a_process_that_stood_still_takes_nobody_to_be_dead_for_that() -> None:
+    now, bus, log, news = 1000.0, Echo(), FakeLog(), News()
+    peers = Peers("one", lambda: now, 3.5)
+    sync = make_sync(bus, news, peers=peers, log=log)
+    sync._clock = lambda: now
+    await bus.send(encode(Frame("two", 1)))
+    async with running(sync):
+        await until(lambda: len(peers) == 2)
+        now += 60.0  # stopped, and gone on with
+        looks = news.looks
+        await until(lambda: news.looks > looks + 2)
+        assert len(peers) == 2
+        for _ in range(5):  # "two" did end meanwhile: it has a lease to be heard of
+            now += 0.9
+            looks = news.looks
+            await until(lambda looks=looks: news.looks > looks + 2)
+        assert len(peers) == 1
+    assert [line for line in log.lines if "counts no more" in str(line)]

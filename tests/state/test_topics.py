@@ -175,3 +175,21 @@ def test_hashes_of_another_kind_and_of_nobody_are_passed_over(entries):
     own = index(Clock())
     SharedPrefixes(own, "s", lambda name: name == "x").take("p", msgspec.Raw(msgspec.msgpack.encode(entries)))
     assert own.blocks == 0
+
+
+def test_a_process_that_is_idle_looks_at_no_member_until_it_tells_all() -> None:
+    router, is_idle = Router("a"), False
+    router.loads = SharedLoads(router.registry, lambda: is_idle)
+    instance = router.registry.get(KEYS[0])
+    instance.acquire(7)
+    assert router.loads.gather(whole=False) is not None
+    is_idle = True
+    instance.release(7)
+    assert msgspec.msgpack.decode(router.loads.gather(whole=False)) == [False, {KEYS[0]: [0, 0]}], "it was told of it"
+    instance.acquire(7)  # that nobody knows of
+    assert router.loads.gather(whole=False) is None
+    assert msgspec.msgpack.decode(router.loads.gather(whole=True)) == [True, {KEYS[0]: [1, 7]}]
+    assert router.loads.gather(whole=False) is None
+    is_idle = False
+    instance.acquire(7)
+    assert msgspec.msgpack.decode(router.loads.gather(whole=False)) == [False, {KEYS[0]: [2, 14]}]

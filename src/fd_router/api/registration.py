@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from urllib.parse import parse_qs
 
 from fd_router.admission.networks import Networks
+from fd_router.config.host_names import is_name
 from fd_router.http.messages import Request, Response, Routes, json_entries, json_response
 from fd_router.http.resolver import ForbiddenAddressError
 from fd_router.instances.prober import Outcome
@@ -100,7 +102,7 @@ class RegistrationApi:
     async def _refuse_address(self, host: str) -> Response | None:
         """Refuse a name without an address, and an address, a name's too, where no instance may be."""
         try:
-            async with asyncio.timeout(LOOK_UP_SECS):
+            async with asyncio.timeout(LOOK_UP_SECS) if is_name(host) else nullcontext():
                 addresses = await self._resolve(host)
         except ForbiddenAddressError as error:
             return self._refuse(403, str(error))

@@ -11,6 +11,7 @@ from fd_router.bus import Bus, BusHealth
 from fd_router.state.peers import Peers
 from fd_router.state.redis.bus import RedisBus
 from fd_router.state.sync import LEASE_SECONDS, Sync
+from fd_router.state.topics.facts import SharedFacts
 from fd_router.state.topics.learning import SharedLearning
 from fd_router.state.topics.trials import SharedTrialResults
 from fd_router.telemetry.metrics.state import StateMetrics
@@ -37,6 +38,7 @@ class Link(msgspec.Struct, frozen=True):
     flush: Flush
     trials: SharedTrialResults
     learning: SharedLearning
+    facts: SharedFacts
 
 
 def build_link(runtime: Runtime, seat: Seat | None) -> Link | None:
@@ -51,7 +53,8 @@ def build_link(runtime: Runtime, seat: Seat | None) -> Link | None:
     else:
         return None
     flush, peers = Flush(), Peers(own, runtime.clock, LEASE_SECONDS)
-    link = Link(bus, BusHealth(), peers, StateMetrics(), flush, SharedTrialResults(flush), SharedLearning())
+    trials = SharedTrialResults(flush)
+    link = Link(bus, BusHealth(), peers, StateMetrics(), flush, trials, SharedLearning(), SharedFacts())
     link.metrics.is_up, link.metrics.peers = (lambda: link.health.is_up), (lambda: len(link.peers))
     runtime.telemetry.metrics.show_all(link.metrics.register)
     return link

@@ -64,12 +64,16 @@ class Router:
         self._scheduling = build_scheduling(
             config, registry, pools, runtime.telemetry, runtime.rng, capacity.on_count,
             learning=link.learning if link is not None else None,
+            facts=link.facts if link is not None else None,
         )  # fmt: skip
         load_vectors_ahead(registry, runtime.loop)
         self._admission = admission = build_admission(runtime, state.budget, build_limits(runtime, link))
         capacity.headroom.on_capacity(admission.queues.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
-        self._shared = build_state(runtime, link, seat, membership, self._sources, self._scheduling, admission.networks)
+        self._shared = build_state(
+            runtime, link, seat, membership, self._sources, self._scheduling, admission.networks,
+            lambda: state.is_idle,
+        )  # fmt: skip
         self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
         self._reloader = self._make_reloader(load or (lambda: Loaded(config)))
         self._tracing = build_tracing(runtime)

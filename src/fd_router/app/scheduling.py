@@ -31,6 +31,7 @@ from fd_router.scheduling.loads import ReportedLoads
 from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.index import CHARACTERS_PER_TOKEN, PrefixIndex
 from fd_router.scheduling.ranks import Ranks
+from fd_router.state.topics.facts import SharedFacts
 from fd_router.state.topics.learning import SharedLearning
 from fd_router.telemetry.logging.text_log import RouterLog
 from fd_router.telemetry.telemetry import Telemetry
@@ -81,10 +82,12 @@ def build_scheduling(
     on_count: OnCount | None = None,
     *,
     learning: SharedLearning | None = None,
+    facts: SharedFacts | None = None,
 ) -> Scheduling:
     """Build the policies that ``config`` names, and keep up what they need. Raises ConfigError.
 
-    ``learning``: by which what is learnt is told to other routers; None: this one is alone.
+    ``learning``, ``facts``: by which what is learnt, and what engines tell of their caches, is told to other routers;
+    None: this one is alone.
     """
     options, names = config.scheduler, read_names(config, rng)
     recording = _recording(config, telemetry.log)
@@ -111,7 +114,7 @@ def build_scheduling(
     follower = kv_events.follower if kv_events is not None else None
     runs: list[Run] = [part.run for part in (scraper, recording, follower) if part is not None]
     if index is not None:
-        runs += _index_runs(index, options, registry, pages, caches, telemetry)
+        runs += _index_runs(index, options, registry, pages, caches, telemetry, facts)
         telemetry.metrics.scheduling.watch_index(index)
     maker = PolicyMaker(config, names, views, telemetry, rng, kv_events.lookup if kv_events is not None else None)
     policies = maker.make()
@@ -244,9 +247,12 @@ def _index_runs(
     pages: LoadPages,
     caches: Caches,
     telemetry: Telemetry,
+    facts: SharedFacts | None,
 ) -> list[Run]:
     """Return what forgets what is old, and what learns how large caches are."""
-    prober = CacheProber(registry.all, pages.get, caches.on_facts, time.monotonic)
+    prober = CacheProber(registry.all, pages.get, caches.on_facts, time.monotonic, facts)
+    if facts is not None:
+        facts.on_told = prober.hear
     return [partial(_sweep, index, options.eviction_interval_secs, telemetry.log), prober.run]
 
 

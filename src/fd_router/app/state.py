@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -28,7 +28,7 @@ from fd_router.state.topics.lists import SharedLists
 from fd_router.state.topics.loads import SharedLoads
 from fd_router.state.topics.members import SharedMembers
 from fd_router.state.topics.prefixes import SharedPrefixes
-from fd_router.state.topics.verdicts import SharedVerdicts
+from fd_router.state.topics.verdicts import SharedDowns, SharedVerdicts
 from fd_router.telemetry.metrics.state import StateMetrics
 
 ABORT = "abort"
@@ -92,8 +92,9 @@ def build_state(
     sources: Sources,
     scheduling: Scheduling,
     networks: Networks | None,
+    is_idle: Callable[[], bool],
 ) -> Shared | None:
-    """Build what is shared over ``link``; None: this router is alone."""
+    """Build what is shared over ``link``; None: this router is alone. ``is_idle``: whether no request is under way."""
     if link is None:
         return None
     config, peers = runtime.live.current, link.peers
@@ -110,13 +111,17 @@ def build_state(
         log=runtime.log,
     )
     lists, verdicts = SharedLists(registry, peers), SharedVerdicts(registry, monitor.probe_soon, flush)
+    link.learning.is_idle = is_idle
+    link.facts.is_mine = lists.owns
     topics: list[Topic] = [
         members,
         lists,
-        SharedLoads(registry),
+        SharedLoads(registry, is_idle),
         verdicts,
+        SharedDowns(registry, verdicts),
         link.trials,
         link.learning,
+        link.facts,
     ]
     if isinstance(scheduling.index, ToldPrefixIndex):
         topics.append(SharedPrefixes(scheduling.index, _scheme(config), partial(_is_member, registry)))

@@ -75,6 +75,10 @@ class Connection(Evictable, Protocol):
         """Close at once, whatever is under way."""
 
 
+FEW_CONNECTIONS = 64
+"""So many are looked at to see whether a server is idle."""
+
+
 class ServerState:
     """What changes while the server runs: its connections, how many there may be, and whether it drains."""
 
@@ -125,6 +129,12 @@ class ServerState:
     def proxied_requests(self) -> list[ProxiedRequest]:
         """Return the requests that are being answered by instances."""
         return [request for connection in self.connections if (request := connection.proxied) is not None]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether instances answer no request, as a look at few connections shows. Of many nobody asks: False."""
+        connections = self.connections
+        return len(connections) <= FEW_CONNECTIONS and all(each.proxied is None for each in connections)
 
     def drain(self) -> None:
         """Make every answer from now on the last of its connection, and tell the client so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
 from fd_router.engines.cache_facts import CacheFacts
 from fd_router.errors import UpstreamError
@@ -20,12 +21,28 @@ LOOK_SECS = 1.0
 
 AT_ONCE = 16
 
+OTHERS_SECS = 2 * INTERVAL_SECS
+"""How long an instance that another process asks isn't asked here, if nothing is heard of it."""
+
 GetPage = Callable[[Instance, float], Awaitable[tuple[int, bytes]]]
 """(instance, time limit in seconds) → status and body of the page with its load. Raises UpstreamError."""
 
 
+class Others(Protocol):
+    """Other processes before the same fleet."""
+
+    def is_mine(self, key: str, /) -> bool:
+        """Whether the instance with a key is for this process to ask again and again."""
+
+    def tell(self, key: str, facts: CacheFacts | None) -> None:
+        """Tell them what it answered; None: nothing that says anything of its cache."""
+
+
 class CacheProber:
-    """Asks each healthy instance whose engine tells, when it has become healthy and every ``INTERVAL_SECS`` again."""
+    """Asks each healthy instance whose engine tells, when it has become healthy and every ``INTERVAL_SECS`` again.
+
+    What another process of a set asks again isn't asked here as long as that one tells what it hears.
+    """
 
     def __init__(
         self,
@@ -33,12 +50,15 @@ class CacheProber:
         get_page: GetPage,
         on_facts: Callable[[Instance, CacheFacts], None],
         clock: Callable[[], float],
+        others: Others | None = None,
     ) -> None:
         self._instances = instances
         self._get_page = get_page
         self._on_facts = on_facts
         self._clock = clock
+        self._others = others
         self._due: dict[str, float] = {}  # by key; those that are healthy
+        self._healthy: dict[str, Instance] = {}  # the same ones
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -50,10 +70,12 @@ class CacheProber:
         """Ask all whose turn it is. One that doesn't answer has its next turn then."""
         now = self._clock()
         healthy = [each for each in self._instances() if each.health is Health.HEALTHY and each.dialect.tells_cache]
-        self._due = {each.key: self._due.get(each.key, now) for each in healthy}
+        self._healthy = {each.key: each for each in healthy}
+        self._due = {key: self._due.get(key, now) for key in self._healthy}
         turns = [each for each in healthy if self._due[each.key] <= now]
-        self._due |= {each.key: now + INTERVAL_SECS for each in turns}
-        await gather_few(self._ask_one, turns, AT_ONCE)
+        if turns:  # else it is most of a look's cost to begin with nobody
+            self._due |= {each.key: now + self._pause(each.key) for each in turns}
+            await gather_few(self._ask_one, turns, AT_ONCE)
 
     async def _ask_one(self, instance: Instance) -> None:
         if _is_gone(instance):
@@ -63,8 +85,28 @@ class CacheProber:
         except UpstreamError:
             return
         facts = instance.dialect.read_cache(page) if status == 200 else None
-        if facts is not None and not _is_gone(instance):
+        if _is_gone(instance):
+            return
+        if facts is not None:
             self._on_facts(instance, facts)
+        if self._others is not None:
+            self._others.tell(instance.key, facts)
+
+    def hear(self, key: str, facts: CacheFacts | None) -> None:
+        """Another process has asked the instance with ``key``."""
+        instance = self._healthy.get(key)
+        if instance is None or _is_gone(instance):
+            return
+        if not self._is_mine(key):
+            self._due[key] = self._clock() + OTHERS_SECS
+        if facts is not None:
+            self._on_facts(instance, facts)
+
+    def _pause(self, key: str) -> float:
+        return INTERVAL_SECS if self._is_mine(key) else OTHERS_SECS
+
+    def _is_mine(self, key: str) -> bool:
+        return self._others is None or self._others.is_mine(key)
 
     def __repr__(self) -> str:
         return f"<CacheProber of {len(self._due)} instances>"

@@ -36,6 +36,11 @@ class Peers:
         self._owners.clear()
         return was_known
 
+    def excuse(self, seconds: float) -> None:
+        """Nobody listened for so long: that tells nothing of those who were alive before."""
+        now = self._clock()
+        self._heard = {process: min(now, heard + seconds) for process, heard in self._heard.items()}
+
     def expire(self) -> list[str]:
         """Forget, and return, those that weren't heard of for a lease."""
         since = self._clock() - self._lease

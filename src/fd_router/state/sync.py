@@ -41,6 +41,9 @@ QUIET = 10
 SLOWER = 3
 """… by this: of a thousand instances each look costs as much as a request."""
 
+STOOD_SECONDS = 1.0
+"""A look that comes so late shows that this process stood still: what others said meanwhile hasn't been read yet."""
+
 AT_ONCE = 32
 """Frames that are taken in before others have their turn."""
 
@@ -163,12 +166,14 @@ class Sync:
 
     async def _wait(self) -> None:
         interval = self._interval * (SLOWER if self._quiet > QUIET else 1)
-        timer = asyncio.get_running_loop().call_later(interval, self._flush.set)
+        timer, began = asyncio.get_running_loop().call_later(interval, self._flush.set), self._clock()
         try:
             await self._flush.wait()
         finally:
             timer.cancel()
         self._flush.clear()
+        if (stood := self._clock() - began - interval) > STOOD_SECONDS:
+            self.peers.excuse(stood)
 
     def _gather(self, *, whole: bool) -> tuple[dict[str, msgspec.Raw], dict[str, msgspec.Raw]]:
         facts: dict[str, msgspec.Raw] = {}

@@ -10,6 +10,11 @@ import msgspec
 NewsT = TypeVar("NewsT")
 
 
+def never_idle() -> bool:
+    """Nobody knows whether requests are under way: look."""
+    return False
+
+
 class Topic:
     """What a process has to tell of one subject, and what it makes of what others tell.
 

@@ -5,14 +5,14 @@ That is what ``ttft_aware`` works with: tokens to be computed, speeds of prefill
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakSet
 
 import msgspec
 
 from fd_router.state.gauges import Amount, Figures, Finite, SummedGauges, changes
-from fd_router.state.topic import Topic
+from fd_router.state.topic import Topic, never_idle
 
 MOST_OBSERVATIONS = 64
 """Of one frame: a speed is known well by fewer."""
@@ -70,6 +70,8 @@ class SharedLearning(Topic):
 
     def __init__(self) -> None:
         self._learners: WeakSet[Learner] = WeakSet()  # a model's policy goes with the model
+        self.is_idle: Callable[[], bool] = never_idle
+        """Whether no request is under way, which spares a look at all instances; a whole message has one."""
         self._told: dict[str, Figures] = {}
         self._observed: list[tuple[str, float, float]] = []
         self._sizes: dict[str, float] = {}
@@ -100,6 +102,8 @@ class SharedLearning(Topic):
 
     def gather(self, *, whole: bool) -> bytes | None:
         """See ``Topic``."""
+        if not (whole or self._told or self._observed or self._sizes) and self.is_idle():
+            return None
         now: dict[str, Figures] = {}
         for learner in self._learners:
             for url, *figures in learner.work():

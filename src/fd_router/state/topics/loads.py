@@ -10,7 +10,7 @@ import msgspec
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Instance
 from fd_router.state.gauges import SummedGauges, changes
-from fd_router.state.topic import Topic
+from fd_router.state.topic import Topic, never_idle
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
@@ -54,14 +54,18 @@ class SharedLoads(Topic):
 
     name = "loads"
 
-    def __init__(self, registry: Members) -> None:
+    def __init__(self, registry: Members, is_idle: Callable[[], bool] = never_idle) -> None:
+        """``is_idle``: whether no request is under way, which spares a look at all members; a whole message has one."""
         self._registry = registry
+        self._is_idle = is_idle
         self._told: dict[str, Counts] = {}  # what the others know of this process
         self._others = SummedGauges(2, self._apply)
         registry.on_change(self._on_change)
 
     def gather(self, *, whole: bool) -> bytes | None:
         """See ``Topic``."""
+        if not whole and not self._told and self._is_idle():
+            return None
         now: dict[str, Counts] = {}
         members = (*self._registry.all(), *self._registry.removed_in_use())
         for instance in [each for each in members if each.running or each.tokens]:  # few of a thousand, many times

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from fd_router.instances.changes import Change, ChangeKind
+from fd_router.instances.doubt import Doubt
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration
 from fd_router.instances.registration_errors import RegistrationError
@@ -18,6 +19,9 @@ from fd_router.telemetry.contracts import Log
 
 AGAIN_SECONDS = 10.0
 """How often an instance that goes on to register is told of again: one that another process has lost comes back so."""
+
+MOST_LOST = 10_000
+"""Instances that are remembered to have been lost here; the one that was lost first is forgotten first."""
 
 IN_A_PART = 200
 """Instances in one part of a snapshot."""
@@ -81,6 +85,7 @@ class SharedMembers(Topic):
         self._has_news = False
         self._is_urgent = False  # some of it isn't just told again
         self._told_at: dict[str, float] = {}  # key → when its registration was last told, by whomever
+        self._lost: dict[str, None] = {}  # keys of those that were dropped while they couldn't be reached from here
         self._is_taking = False  # what changes now was told by another
         registry.on_change(self._on_change)
 
@@ -107,9 +112,18 @@ class SharedMembers(Topic):
     def _on_change(self, change: Change) -> None:
         if change.kind is ChangeKind.REMOVED:
             self._told_at.pop(change.instance.key, None)
+            if change.instance.doubt is not Doubt.NONE:
+                self._lose(change.instance.key)
+        elif change.kind in (ChangeKind.UP, ChangeKind.FIRST_UP):
+            self._lost.pop(change.instance.key, None)
         elif change.kind in (ChangeKind.DRAINING, ChangeKind.UNDRAINED) and not self._is_taking:
             self._news.draining[change.instance.key] = change.kind is ChangeKind.DRAINING
             self._on_news(at_once=True)
+
+    def _lose(self, key: str) -> None:
+        self._lost[key] = None
+        if len(self._lost) > MOST_LOST:
+            del self._lost[next(iter(self._lost))]
 
     def _on_news(self, *, at_once: bool) -> None:
         self._has_news = True
@@ -171,15 +185,15 @@ class SharedMembers(Topic):
             return
         key, known = registration.key, self._registry.get(registration.key)
         if known is None:
-            members = self._probed if entry.is_healthy else self._unprobed
+            # Another's word brings nothing back that couldn't be reached from here; a probe does.
+            members = self._probed if entry.is_healthy and key not in self._lost else self._unprobed
             if (added := members.upsert(registration)) is not None and entry.is_draining:
                 self._registry.set_draining(added.key, True)
         elif known.health is Health.HEALTHY:
             if known.registration != registration and entry.is_healthy:
                 self._probed.upsert(registration)
         elif entry.is_healthy:
-            # Another's word brings nothing back that can't be reached from here; a probe does.
-            self._unprobed.upsert(registration)
+            self._unprobed.upsert(registration)  # as above
             self._probe(known)
         self._told_at[key] = self._clock()
 

@@ -1,17 +1,21 @@
-"""The topic ``verdicts``: what a process found out of an instance's health: a reason to look, and no more."""
+"""The topics ``verdicts`` and ``downs``: what a process found of instances' health: a reason to look, and no more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registry import Registry
-from fd_router.state.topic import NewsTopic
+from fd_router.state.topic import NewsTopic, Topic
+
+EVERY = 5
+"""A process tells all that is down there with each so manyeth of its whole frames: every 5 s."""
 
 _decoder = msgspec.msgpack.Decoder(dict[str, bool])
+_downs_decoder = msgspec.msgpack.Decoder(list[str])
 
 _VERDICTS = {
     ChangeKind.SUSPECT: False,
@@ -53,10 +57,17 @@ class SharedVerdicts(NewsTopic[bool]):
             if instance is not None and (instance.health is Health.HEALTHY) is not is_up:
                 self._probe(instance)
 
+    def know(self, process: str, keys: Collection[str]) -> None:
+        """Take in that these, and no others, are down at another process."""
+        for key in [key for key, processes in self._down.items() if process in processes and key not in keys]:
+            self._drop(key, process)
+        for key in keys:
+            if self._registry.get(key) is not None:
+                self._down.setdefault(key, set()).add(process)
+
     def forget(self, process: str) -> None:
         """See ``Topic``."""
-        for key in tuple(self._down):
-            self._drop(key, process)
+        self.know(process, ())
 
     def _drop(self, key: str, process: str) -> None:
         if (processes := self._down.get(key)) is not None:
@@ -70,3 +81,29 @@ class SharedVerdicts(NewsTopic[bool]):
         if (is_up := _VERDICTS.get(change.kind)) is not None:
             self._news[change.instance.key] = is_up
             self._flush()
+
+
+class SharedDowns(Topic):
+    """Tells again and again what isn't healthy here, so that others who can reach it look for themselves.
+
+    Verdicts are told once, when a health changes. One who came later hasn't heard them; and what a process never could
+    reach, because its network is broken from the start, changes nothing there: nobody else would probe what is its own.
+    """
+
+    name = "downs"
+
+    def __init__(self, registry: Registry, verdicts: SharedVerdicts) -> None:
+        self._registry = registry
+        self._verdicts = verdicts
+        self._turns = 0
+
+    def gather(self, *, whole: bool) -> bytes | None:
+        """See ``Topic``."""
+        self._turns += whole
+        if not whole or self._turns % EVERY:
+            return None
+        return msgspec.msgpack.encode([x.key for x in self._registry.all() if x.health is not Health.HEALTHY])
+
+    def take(self, process: str, payload: msgspec.Raw) -> None:
+        """See ``Topic``."""
+        self._verdicts.know(process, frozenset(_downs_decoder.decode(payload)))
