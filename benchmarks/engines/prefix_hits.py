@@ -27,6 +27,7 @@ TRAFFIC: Mapping[str, Conversations] = {
     "8 conversations, one request at a time": Conversations(8, rounds=5, system=40, turn=40, at_once=1),
     "11 conversations, two at a time": Conversations(11, rounds=4, system=40, turn=80, at_once=2),
     "16 prompts thrice, one at a time": Conversations(16, rounds=3, system=0, turn=900, grow=False, at_once=1),
+    "16 prompts thrice, two at a time": Conversations(16, rounds=3, system=0, turn=900, grow=False, at_once=2),
 }
 """In the end they need 5,000, 8,500 and 14,000 tokens of cache; the two servers have 8,192."""
 
