@@ -6,11 +6,12 @@ is a server of its own, with as many blocks as the two have together, which is s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import httpx
-from bench import Bench, Finding, Router, Served, Server, cache_options, told_options
+from bench import MODEL, Bench, Finding, Router, Served, Server, cache_options, told_options
 from conversations import Conversations
 from processes import wait_until
 
@@ -99,6 +100,9 @@ def play(traffic: Conversations, url: str, servers: Sequence[Server]) -> Tokens:
     """Play it before empty caches; return what the servers counted."""
     for server in servers:
         httpx.post(f"{server.url}/reset_prefix_cache", timeout=30).raise_for_status()
+        short = {"model": MODEL, "prompt": "a", "max_tokens": 1}  # less than a block
+        httpx.post(f"{server.url}/v1/completions", json=short, timeout=120).raise_for_status()
+    time.sleep(0.5)  # a server tells of the flush with its next step
     before = counted(servers)
     traffic.play(url)
     after = counted(servers)
