@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-from fd_router.engines.kv_events import BlockRemoved, BlockStored
+from fd_router.engines.kv_events import AllBlocksCleared, BlockRemoved, BlockStored
 from fd_router.scheduling.prefix.engine_blocks import EngineBlocks
 from fd_router.scheduling.prefix.index import PrefixIndex
 from fd_router.scheduling.prefix.on_their_way import PENDING_SECS
@@ -144,6 +144,7 @@ def test_a_prompt_whose_blocks_are_being_evicted_takes_room_itself() -> None:
     rig.send("told", PROMPT)  # of which the engine hasn't told that it is evicted
     assert (rig.held(), rig.held(OTHER), rig.held(THIRD)) == ({"told": 10}, {}, {"told": 10})
     rig.tell(*(BlockRemoved([block]) for block in range(1, 11)), stored_other(THIRD, 201))
+    assert rig.held(OTHER) == {}
     rig.tell(*(BlockRemoved([block]) for block in range(101, 111)), stored_other(PROMPT, 301))
     assert (rig.held(), rig.held(OTHER), rig.held(THIRD)) == ({"told": 10}, {}, {"told": 10})
     assert not rig.cache.on_their_way
@@ -153,6 +154,14 @@ def test_where_there_is_room_nothing_is_evicted() -> None:
     rig = full(40)
     rig.send("told", THIRD)
     assert (rig.held(), rig.held(OTHER)) == ({"told": 10}, {"told": 10})
+
+
+def test_a_cache_that_was_flushed_evicts_nothing_whatever_it_was_sent() -> None:
+    rig = full()
+    rig.send("told", THIRD)
+    rig.tell(stored_other(THIRD, 201), AllBlocksCleared(), stored(10))  # by another router's request
+    rig.send("told", [*range(300, 313)])
+    assert rig.held() == {"told": 10}
 
 
 def test_not_more_is_evicted_than_what_is_on_its_way_takes() -> None:
