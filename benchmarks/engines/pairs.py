@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
-from bench import MODEL, Bench, Finding, Router, Server
+from bench import MODEL, Bench, Finding, Router, Server, Silence
 from processes import free_port, wait_until
 
 LIMIT = 10.0
@@ -151,11 +151,13 @@ def _killed(
     signal_tree(victim, signal.SIGKILL)
     if stopped is not victim:
         signal_tree(stopped, signal.SIGCONT)
-    asking.join(120)
-    took = time.monotonic() - killed_at
+    with Silence([each for each in (*others, stopped) if each is not victim]) as silence:
+        asking.join(120)
+        took = time.monotonic() - killed_at
     status, told = answers[0] if answers else (0, None)
     good = (status == 200 and told == expected) if expected is not None else status >= 500
-    return Finding(what, good and took < LIMIT, f"{status} after {took:.1f} s: {str(told)[:120]}")
+    seen = f"{status} after {took:.1f} s, {silence.secs:.1f} of them without a word of the living: {str(told)[:80]}"
+    return Finding(what, good and took < LIMIT + silence.secs, seen)
 
 
 def _continued(router: Router, victim: Server, other: Server) -> Finding:
