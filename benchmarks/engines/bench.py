@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,6 +138,35 @@ class Router(Program):
         except httpx.TransportError:
             return False
         return sum(told.values()) >= number
+
+
+class Silence:
+    """How long servers said nothing while the block was run: the longest answer to ``/health``, of which one is asked
+    for all the time. On a busy machine no server gets a turn for seconds: nobody behind a router can be answered then.
+    """
+
+    def __init__(self, servers: Sequence[Served]) -> None:
+        self._servers = servers
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(server,), daemon=True) for server in servers]
+        self.secs = 0.0
+
+    def _ask(self, server: Served) -> None:
+        while not self._is_over.wait(0.2):
+            begun = time.monotonic()
+            with suppress(httpx.HTTPError):
+                httpx.get(f"{server.url}/health", timeout=60)
+                self.secs = max(self.secs, time.monotonic() - begun)
+
+    def __enter__(self) -> Silence:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(60)
 
 
 class Bench:

@@ -13,7 +13,7 @@ from bench import MODEL, Bench, Finding, Router
 from install import install_tool
 
 REQUESTS = 20
-TOOL_SECS = 300.0
+TOOL_SECS = 900.0
 
 
 def _run(bench: Bench, command: Sequence[str | Path], result: Path, without: Sequence[str] = ()) -> Any:

@@ -6,11 +6,12 @@ is a server of its own, with as many blocks as the two have together, which is s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import httpx
-from bench import Bench, Finding, Router, Served, Server, cache_options, told_options
+from bench import MODEL, Bench, Finding, Router, Served, Server, cache_options, told_options
 from conversations import Conversations
 from processes import wait_until
 
@@ -18,7 +19,9 @@ BLOCKS = 129
 """Of each of the two servers: 4,096 tokens, and one block that vLLM keeps for itself."""
 
 GOAL = 0.95
-"""Hits, of those of the one server."""
+"""Hits of conversations, of those of the one server. Which prompts are hit, of many that don't grow, goes by their
+order, and two at a time change that: there only what is known beforehand is judged.
+"""
 
 POINTS = 5.0
 """By how much what was thought to be cached may differ from what was, of all tokens."""
@@ -27,6 +30,7 @@ TRAFFIC: Mapping[str, Conversations] = {
     "8 conversations, one request at a time": Conversations(8, rounds=5, system=40, turn=40, at_once=1),
     "11 conversations, two at a time": Conversations(11, rounds=4, system=40, turn=80, at_once=2),
     "16 prompts thrice, one at a time": Conversations(16, rounds=3, system=0, turn=900, grow=False, at_once=1),
+    "16 prompts thrice, two at a time": Conversations(16, rounds=3, system=0, turn=900, grow=False, at_once=2),
 }
 """In the end they need 5,000, 8,500 and 14,000 tokens of cache; the two servers have 8,192."""
 
@@ -85,7 +89,7 @@ def compare(
         raise RuntimeError("KV events aren't followed")
     hits = play(traffic, router.url, servers)
     share = hits.percent / alone.percent if alone.percent else 1.0
-    wanted = GOAL if is_told and options["policy"] == "ttft_aware" else 0.0
+    wanted = GOAL if is_told and options["policy"] == "ttft_aware" and traffic.grow else 0.0
     yield Finding(what, share >= wanted, f"{hits.percent:.1f} %, {share:.0%} of one server's")
     if is_told:
         known = Tokens(*(metric(router, TRUTH, f'kind="{kind}"') for kind in ("prompt", "held")))
@@ -98,6 +102,9 @@ def play(traffic: Conversations, url: str, servers: Sequence[Server]) -> Tokens:
     """Play it before empty caches; return what the servers counted."""
     for server in servers:
         httpx.post(f"{server.url}/reset_prefix_cache", timeout=30).raise_for_status()
+        short = {"model": MODEL, "prompt": "a", "max_tokens": 1}  # less than a block
+        httpx.post(f"{server.url}/v1/completions", json=short, timeout=120).raise_for_status()
+    time.sleep(0.5)  # a server tells of the flush with its next step
     before = counted(servers)
     traffic.play(url)
     after = counted(servers)

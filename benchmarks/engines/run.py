@@ -15,6 +15,7 @@ from pathlib import Path
 
 from anthropic_sdk import anthropic_sdk
 from bench import ROOT, Bench, Finding
+from faults import faults
 from install import install
 from load_tools import load_tools
 from openai_sdk import openai_sdk
@@ -26,6 +27,7 @@ from told_cache import told_cache
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "smoke": smoke,
+    "faults": faults,
     "pairs": pairs,
     "openai-sdk": openai_sdk,
     "anthropic-sdk": anthropic_sdk,

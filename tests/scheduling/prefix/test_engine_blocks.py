@@ -312,10 +312,10 @@ def test_a_prompt_that_was_sent_is_settled_by_the_word_of_its_last_block() -> No
     cache = blocks.cache("a")
     cache.apply([stored([9, 9])])
     last = blocks.hasher(SIZE).of_prompt(array("I", tokens))[-1]
-    cache.sent(last, 5.0)
+    cache.on_their_way.sent(last, 5.0, 0)
     cache.apply([stored(tokens, 0, 3)])
     blocks.flush()
-    assert cache.settled == 0.0
+    assert cache.on_their_way.settled == 0.0
     cache.apply([stored(tokens, 3)])
     blocks.flush()
-    assert (cache.settled, cache.pending) == (5.0, {})
+    assert (cache.on_their_way.settled, len(cache.on_their_way)) == (5.0, 0)

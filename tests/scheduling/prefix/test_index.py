@@ -310,3 +310,25 @@ def test_what_is_forgotten_is_counted_by_reason() -> None:
     index.sweep()
     assert index.forgotten == {"instance_limit": 2, "limit": 2, "age": 10, "gone": 3}
     assert index.bytes_estimate == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "held", "expected"),
+    [
+        pytest.param(10, 20, 10, id="all that it was sent is there"),
+        pytest.param(10, 15, 5, id="less is there than it was sent"),
+        pytest.param(6, 15, 5, id="what the prompt has in common with the one that was sent goes last"),
+        pytest.param(10, 0, 0, id="nothing is there"),
+    ],
+)
+def test_what_is_left_of_a_prompt_when_others_need_its_room(clock: Clock, first: int, held: int, expected: int) -> None:
+    index = PrefixIndex(clock)
+    index.set_limit("a", 20)
+    old, new = (keys_of((number,) * 10) for number in (1, 2))
+    insert(index, old, "a")
+    clock.now = 1.0
+    insert(index, new, "a")
+    assert index.left(index.match(old[: first * 8]), "a", held, 21) == expected
+    assert index.left(index.match(new), "a", max(held, 10), 21) == 10
+    assert index.left(index.match(old), "b", held, 21) == 10
+    assert index.left(index.match(old), "a", held, 20) == 10

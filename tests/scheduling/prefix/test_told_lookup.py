@@ -5,10 +5,11 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-from fd_router.engines.kv_events import BlockRemoved, BlockStored
+from fd_router.engines.kv_events import AllBlocksCleared, BlockRemoved, BlockStored
 from fd_router.scheduling.prefix.engine_blocks import EngineBlocks
 from fd_router.scheduling.prefix.index import PrefixIndex
-from fd_router.scheduling.prefix.told_lookup import PENDING_SECS, ToldLookup
+from fd_router.scheduling.prefix.on_their_way import PENDING_SECS
+from fd_router.scheduling.prefix.told_lookup import ToldLookup
 
 SIZE = 4
 PROMPT = list(range(41))  # the last token is always computed
@@ -109,3 +110,80 @@ def test_the_last_token_is_computed_and_what_must_be_loaded_counts_less() -> Non
     assert rig.held(PROMPT[:40]) == {"told": 9}
     rig.tell(stored(10, medium="CPU"), *(BlockRemoved([block], "GPU") for block in (10, 9, 8, 7)))
     assert rig.held() == {"told": 9}
+
+
+OTHER = list(range(100, 141))
+THIRD = list(range(200, 241))
+
+
+def stored_other(tokens: list[int], first: int) -> BlockStored:
+    return BlockStored(list(range(first, first + 10)), None, tokens[: 10 * SIZE], SIZE)
+
+
+def full(limit: int = 20) -> Rig:
+    """A cache of ``limit`` blocks that holds two prompts of ten blocks each, PROMPT since longer."""
+    rig = Rig()
+    rig.index.set_limit("told", limit)
+    for tokens, first in ((PROMPT, 1), (OTHER, 101)):
+        rig.send("told", tokens)
+        rig.tell(stored_other(tokens, first))
+    return rig
+
+
+def test_what_a_full_cache_evicts_for_a_prompt_on_its_way_counts_no_more() -> None:
+    rig = full()
+    rig.send("told", THIRD)
+    assert (rig.held(), rig.held(OTHER), rig.held(THIRD)) == ({}, {"told": 10}, {"told": 10})
+    rig.tell(*(BlockRemoved([block]) for block in range(5, 11)), stored_other(THIRD, 201))
+    assert (rig.held(), rig.held(OTHER)) == ({"told": 4}, {"told": 10})  # the engine's own word
+
+
+def test_a_prompt_whose_blocks_are_being_evicted_takes_room_itself() -> None:
+    rig = full()
+    rig.send("told", THIRD)
+    rig.send("told", PROMPT)  # of which the engine hasn't told that it is evicted
+    assert (rig.held(), rig.held(OTHER), rig.held(THIRD)) == ({"told": 10}, {}, {"told": 10})
+    rig.tell(*(BlockRemoved([block]) for block in range(1, 11)), stored_other(THIRD, 201))
+    assert rig.held(OTHER) == {}
+    rig.tell(*(BlockRemoved([block]) for block in range(101, 111)), stored_other(PROMPT, 301))
+    assert (rig.held(), rig.held(OTHER), rig.held(THIRD)) == ({"told": 10}, {}, {"told": 10})
+    assert not rig.cache.on_their_way
+
+
+def test_where_there_is_room_nothing_is_evicted() -> None:
+    rig = full(40)
+    rig.send("told", THIRD)
+    assert (rig.held(), rig.held(OTHER)) == ({"told": 10}, {"told": 10})
+
+
+def test_a_cache_that_was_flushed_evicts_nothing_whatever_it_was_sent() -> None:
+    rig = full()
+    rig.send("told", THIRD)
+    rig.tell(stored_other(THIRD, 201), AllBlocksCleared(), stored(10))  # by another router's request
+    rig.send("told", [*range(300, 313)])
+    assert rig.held() == {"told": 10}
+
+
+def test_not_more_is_evicted_than_what_is_on_its_way_takes() -> None:
+    rig = full()
+    rig.index.set_limit("told", 7)  # less than it holds: it has forgotten what is there
+    rig.index.set_limit("told", 20)
+    rig.send("told", THIRD)  # until it is full again, nearly
+    rig.tell(stored_other(THIRD, 201))
+    rig.send("told", [*range(300, 313)])  # three blocks, and a fourth that isn't whole
+    assert rig.held() == {"told": 6}
+
+
+def test_an_index_that_is_not_full_can_not_say_what_is_evicted() -> None:
+    rig = full()
+    rig.index.set_limit("told", 7)
+    rig.index.set_limit("told", 30)
+    rig.send("told", THIRD)
+    assert rig.held() == {"told": 10}
+
+
+def test_what_was_given_up_evicts_nothing() -> None:
+    rig = full()
+    rig.send("told", THIRD)
+    rig.now += PENDING_SECS
+    assert rig.held() == {"told": 10}

@@ -18,6 +18,7 @@ import msgspec
 from fd_router.engines.kv_events import DEVICE, USABLE_KINDS, BlockHash, BlockStored, KvEvent
 from fd_router.scheduling.prefix.chain_hashes import FACTOR, MASK, ChainHasher, salt_of
 from fd_router.scheduling.prefix.event_steps import Removing, Step, Storing, steps_of
+from fd_router.scheduling.prefix.on_their_way import OnTheirWay
 
 MAX_BLOCKS_OF_ONE: Final = 4_000_000
 """Of one cache; an engine that tells of more tells nonsense, and may not fill the memory."""
@@ -33,9 +34,6 @@ MANY: Final = 2000
 
 MANY_BLOCKS: Final = 10_000
 """Blocks in them; the same."""
-
-PENDING: Final = 4096
-"""Prompts on their way to one cache that are remembered."""
 
 SeedOf = Callable[[str], int]
 """The name of an adapter → the seed of its prompts' names; see ``RequestView.cache_seed``."""
@@ -90,8 +88,8 @@ class EngineCache:
     """One cache: an instance's, or one of its ranks'. Changes by events; ``EngineBlocks`` makes it."""
 
     __slots__ = (
-        "_blocks", "_device", "_lower", "_useless_groups", "block_size", "counts", "is_whole", "name", "orphans",
-        "pending", "settled",
+        "_blocks", "_device", "_lower", "_useless_groups", "block_size", "counts", "is_whole", "name", "on_their_way",
+        "orphans",
     )  # fmt: skip
 
     def __init__(self, blocks: EngineBlocks, name: str) -> None:
@@ -104,8 +102,7 @@ class EngineCache:
         self._useless_groups: set[int] = set()
         self.counts = {"stored": 0, "removed": 0, "cleared": 0, "unknown": 0}  # events
         self.orphans = 0  # stored blocks whose beginning was never told
-        self.pending: dict[int, float] = {}  # name of a whole prompt that was sent → when
-        self.settled = 0.0  # what was sent up to then has been told
+        self.on_their_way = OnTheirWay()
 
     @property
     def size(self) -> int:
@@ -151,7 +148,7 @@ class EngineCache:
 
     def take(self, steps: Sequence[Step], hashes: Iterator[int]) -> None:
         """Take in what happened. ``hashes`` gives those of all good blocks, in order."""
-        told: list[int] | None = [] if self.pending else None
+        told: list[int] | None = [] if self.on_their_way else None
         for step in steps:
             if isinstance(step, Storing):
                 self._store(step.event, list(islice(hashes, step.good)), told)
@@ -160,15 +157,14 @@ class EngineCache:
             else:
                 self.clear()
         if told:
-            self._settle(told)
+            self.on_their_way.settle(told)
 
     def forget(self) -> None:
         """Nothing is known any more, and what was sent up to now isn't awaited."""
         self._blocks.flush()
         self._forget_blocks()
         self._useless_groups.clear()
-        self.pending.clear()
-        self.settled = self._blocks.clock()
+        self.on_their_way.give_up(self._blocks.clock())
         self.is_whole = False
 
     def begin(self) -> None:
@@ -189,7 +185,7 @@ class EngineCache:
             if self.block_size:
                 self._forget_blocks()
             self.block_size = size
-            self.settled = max(self.settled, self.pending.pop(0, 0.0))  # the first word: of what was sent before
+            self.on_their_way.settle((0,))  # the first word: of what was sent before
 
     def _store(self, event: BlockStored, hashes: list[int], told: list[int] | None) -> None:
         """Take stored blocks in, each named by ``hashes`` and what it follows on."""
@@ -257,18 +253,6 @@ class EngineCache:
         while depth < len(names) and any(names[depth] in each for each in held):
             depth += 1
         return depth
-
-    # prompts on their way
-
-    def sent(self, name: int, now: float) -> None:
-        """Note that a prompt was sent there of which not all is held; ``name``: of its last block, 0: not known yet."""
-        if len(self.pending) >= PENDING:
-            del self.pending[next(iter(self.pending))]
-        self.pending[name] = now
-
-    def _settle(self, told: list[int]) -> None:
-        for name in self.pending.keys() & set(told):
-            self.settled = max(self.settled, self.pending.pop(name))
 
     def __repr__(self) -> str:
         return f"<EngineCache {self.name} {self.size} blocks of {self.block_size} tokens, whole={self.is_whole}>"

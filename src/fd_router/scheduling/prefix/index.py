@@ -27,6 +27,8 @@ PURGED_AT_ONCE = 16
 _BLOCKS_PER_TAG = 2.5
 """Blocks of the limit for each tag allowed: a tag with its edge takes some 300 bytes, however short the edge."""
 
+_LOOKED_AT = 16  # tags, for a question, at most
+_FULL = 0.9  # an instance of which less is remembered, of all that it could hold, may hold what isn't remembered
 
 _BYTES_PER_TAG = 300
 """Of a tag and its share of an edge, measured for short prompts."""
@@ -79,7 +81,7 @@ class Match:
         """Return how many of the prompt's blocks the holder of this number is tagged with."""
         depth = self.depth
         for edge in reversed(self._path):
-            if any(tag.holder.id == holder for tag in tags_of(edge)):
+            if holder in edge.tags if edge.tags is not None else edge.tag is not None and edge.tag.holder.id == holder:
                 return depth
             depth = edge.start
         return 0
@@ -159,6 +161,27 @@ class PrefixIndex:
         """Return the share of its limit that an instance is tagged with, 0.0 where it has none."""
         holder = self._holders.get(name)
         return holder.blocks / holder.limit if holder is not None else 0.0
+
+    def left(self, match: Match, name: str, held: int, wanted: int) -> int:
+        """Return how many of a prompt's blocks an instance has when it has evicted what it must for ``wanted`` blocks.
+
+        It holds ``held`` before and after. Of what is remembered beyond these, what was used least recently goes too.
+        All of them where it has room, or where too little is remembered of it to know what it used when.
+        """
+        holder = self._holders.get(name)
+        if holder is None or wanted <= holder.limit or holder.blocks < _FULL * holder.limit:
+            return match.blocks
+        left, path, more, tag = match.sent_to(holder.id), match.path, holder.blocks - held, holder.oldest
+        for _ in range(_LOOKED_AT):
+            if tag is None or more <= 0:
+                break
+            edge = tag.edge
+            if edge in path:
+                beyond = max(0, edge.start + edge.blocks - match.depth)  # goes before what the prompt has in common
+                left -= max(0, min(more, edge.blocks) - beyond)
+            more -= edge.blocks
+            tag = tag.newer
+        return left
 
     @property
     def bytes_estimate(self) -> int:

@@ -1,7 +1,8 @@
 """The lookup where engines tell what they hold: theirs by their events, the others' by what they were sent.
 
 Until an engine has told of a prompt that is on its way to it, what it was sent counts there too: the next prompt with
-the same beginning should follow. A cache of which not all was told goes by the more of the two.
+the same beginning should follow; and what a full cache evicts for it, which isn't told yet either, counts no more. A
+cache of which not all was told goes by the more of the two.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ from fd_router.scheduling.prefix.engine_blocks import EngineBlocks, EngineCache,
 from fd_router.scheduling.prefix.index import Group, Match, PrefixIndex
 from fd_router.scheduling.prefix.lookup import PrefixLookup
 from fd_router.scheduling.prefix.nodes import tags_of
+from fd_router.scheduling.prefix.on_their_way import PENDING_SECS
 from fd_router.scheduling.request_view import RequestView
-
-PENDING_SECS: Final = 30.0
-"""How long a prompt that was sent counts as held without a word of the engine: it may have been given up."""
 
 LOADING: Final = 0.75
 """What a block in host memory or on a disk counts, of one on the device: loading it is quicker than computing it."""
@@ -29,7 +28,7 @@ OnTruth = Callable[[int, int, int], None]
 class ToldMatch(Match):
     """A match of which some holders are known by what they tell. To ``insert`` it is as any other."""
 
-    __slots__ = ("_caches", "_groups", "depths", "held", "names", "tokens")
+    __slots__ = ("_caches", "_groups", "depths", "evicting", "held", "names", "tokens")
 
     def __init__(
         self,
@@ -44,6 +43,7 @@ class ToldMatch(Match):
         self.names = names  # of its prefixes, by the size of blocks
         self.held = held  # by the name of a cache
         self.depths: dict[int, int] = {}  # blocks held, by holder
+        self.evicting: set[str] = set()  # caches that hold more of it than they will
         self._caches = caches
         self._groups: list[Group] = []
 
@@ -110,9 +110,15 @@ class ToldLookup(PrefixLookup):
             if found.anywhere:
                 held[cache.name] = found
         refined = ToldMatch(match, len(ids), names, held, caches)
-        depths = {}
+        depths: dict[int, int] = {}
+        now = self._clock()
         for name, each in held.items():
-            if depth := self._depth(each, caches[name].block_size, len(ids)):
+            cache = caches[name]
+            depth = self._depth(each, cache.block_size, len(ids))
+            if depth and cache.on_their_way and (left := self._left(refined, cache, depth, now)) < depth:
+                refined.evicting.add(name)
+                depth = left
+            if depth:
                 depths[self._index.holder_id(name)] = depth
         self._add_sent(refined, depths)
         refined.set_depths(depths)
@@ -124,6 +130,19 @@ class ToldLookup(PrefixLookup):
         anywhere, on_device = min(held.anywhere, most), min(held.on_device, most)
         return int((on_device + (anywhere - on_device) * LOADING) * size) // self.block_size
 
+    def _left(self, match: Match, cache: EngineCache, depth: int, now: float) -> int:
+        """Return how many of ``depth`` blocks will be left when what is on its way there has its room.
+
+        The least recently used go first, which the index knows: it has as many blocks as the cache, and forgot them
+        when it noted those prompts. So many blocks as these take may be gone, not more, whatever it says.
+        """
+        if not cache.is_whole or not (room := cache.on_their_way.room(now)):
+            return depth
+        size, block_size = cache.block_size, self.block_size
+        held = cache.size
+        left = self._index.left(match, cache.name, held * size // block_size, (held + room) * size // block_size)
+        return depth if left >= depth else max(left, depth - room * size // block_size)
+
     def _add_sent(self, match: ToldMatch, depths: dict[int, int]) -> None:
         """Add what was sent to those that don't tell, and to those that haven't told of it yet."""
         caches, since = self._blocks.caches, self._clock() - PENDING_SECS
@@ -131,7 +150,7 @@ class ToldLookup(PrefixLookup):
         for edge in reversed(match.path):
             for tag in tags_of(edge):
                 cache = caches.get(tag.holder.name)
-                if cache is not None and cache.is_whole and tag.used <= max(cache.settled, since):
+                if cache is not None and cache.is_whole and tag.used <= max(cache.on_their_way.settled, since):
                     continue
                 if depths.get(tag.holder.id, 0) < depth:
                     depths[tag.holder.id] = depth
@@ -143,12 +162,14 @@ class ToldLookup(PrefixLookup):
             self._index.insert(match, name)
             return
         size, holder = self.block_size, self._index.holder_id(cache.name)
-        self._on_truth(match.tokens, match.sent_to(holder) * size, match.depths.get(holder, 0) * size)
+        found = match.depths.get(holder, 0) * size  # tokens
+        self._on_truth(match.tokens, match.sent_to(holder) * size, found)
         self._index.insert(match, name)
-        names = match.names.get(cache.block_size, ())
-        if not cache.block_size or (names and match.held.get(name, NOTHING).anywhere < len(names)):
+        names, held = match.names.get(cache.block_size, ()), match.held.get(name, NOTHING).anywhere
+        if not cache.block_size or (names and (held < len(names) or name in match.evicting)):
+            room = -(-(match.tokens - found) // cache.block_size) if cache.block_size else 0
             # Later than the index's note, so that what is told settles that, too.
-            cache.sent(names[-1] if names else 0, self._clock())
+            cache.on_their_way.sent(names[-1] if names else 0, self._clock(), room)
 
 
 NOTHING: Final = Held(0, 0)
