@@ -16,7 +16,7 @@ from fd_router.http.fetch import fetch
 from fd_router.http.heads import ResponseHead
 from fd_router.instances.instance import Instance
 from fd_router.openai.completion import Completion
-from fd_router.openai.continuation.seam import CUT_OFF
+from fd_router.openai.continuation.seam import CUT_OFF, LAST
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, LegListener, Move
 from fd_router.routing.continuation.event_bytes import WHOLE
@@ -209,9 +209,12 @@ class ContinuableRequest(RequestThatIsRead):
         return False
 
     def _pass_on_end(self, last_words: bytes) -> None:
-        """End as the instance did that broke off: nobody goes on with the stream."""
-        end = last_words[: whole_chunks(last_words)[1]] + LAST_CHUNK
+        """End as the instance did that broke off, or was about to: nobody goes on with the stream."""
+        events = last_words[: whole_chunks(last_words)[1]]
         is_cut_off = self._journal is not None and self._journal.is_cut_off
+        if not is_cut_off and LAST not in events:  # the instance was left before it came to that
+            events += chunk(LAST)
+        end = events + LAST_CHUNK
         self.record.bytes_out += len(end)
         self.record.flaw, self.record.outcome = CUT_SHORT if is_cut_off else ERROR_IN_STREAM, "failed"
         (self._client.send_body if self._usage is None else self._usage.feed)(end)
