@@ -128,7 +128,7 @@ class Declared(msgspec.Struct, frozen=True):
 
     def _checked_text(self, text: str) -> str:
         option = self.option
-        if not _may_reach_the_system(text):
+        if not may_be_name(text):
             raise ValueError(self._complaint(text))
         if option.choices:
             for choice in option.choices:
@@ -146,7 +146,7 @@ class Declared(msgspec.Struct, frozen=True):
         return f"{shown!r} is not {self.expected}{did_you_mean(text, self.option.choices)}"
 
 
-def _may_reach_the_system(text: str) -> bool:
+def may_be_name(text: str) -> bool:
     """Tell whether a file, or a host, may be called ``text``: YAML's escapes make a NUL, or half a character."""
     try:
         return b"\0" not in os.fsencode(text)
