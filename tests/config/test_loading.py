@@ -364,6 +364,13 @@ def test_numbers_that_no_calculation_takes_are_refused(option: Declared, text: s
         option.parse(text)
 
 
+@pytest.mark.parametrize("value", ["!!timestamp x", "!!bool x", "!!int ''", "!!float ''", "!!int x"])
+def test_a_value_that_is_not_what_its_tag_says_is_a_problem_of_the_file(write: Write, value: str) -> None:
+    report = examine(write(f"models: {{aliases: {{a: {value}}}}}"), PORT, {})
+    assert len(report.problems) == 1
+    assert "config.yaml:1" in report.problems[0] or "not valid YAML" in report.problems[0]
+
+
 def test_only_the_first_document_counts_as_in_go(write: Write) -> None:
     assert load(write("server: {name: a}\n---\nserver: {name: b}\n"), PORT, {}).config.server.name == "a"
 
