@@ -72,6 +72,7 @@ def test_what_a_rule_does_not_say_is_as_for_all() -> None:
         ({"a b": {}}, "instances.connections: 'a b' fits no instance"),
         ({"10.0.0.1": 5}, "instances.connections: 10.0.0.1: a mapping is needed, of tls, ca-path"),
         ({"10.0.0.1": {"ca-pth": "x"}}, "10.0.0.1: unknown key 'ca-pth'; did you mean 'ca-path'?"),
+        ({"10.0.0.1": {"ca-path": "a\0b"}}, "10.0.0.1: ca-path: 'a\\x00b': no file or host is called so"),
         ({"10.0.0.1": {"verify": "perhaps"}}, "instances.connections: 10.0.0.1: verify: Expected `bool`"),
     ],
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -340,6 +342,33 @@ def test_numbers_of_yaml(write: Write, text: str, value: int) -> None:
 def test_numbers_that_are_none(write: Write, text: str) -> None:
     report = examine(write(f"scheduler: {{waiting-weight: {text}}}"), PORT, {})
     assert "is not a number" in report.problems[0]
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud83d", "\ud83d\ude00", "x" * 40 + "\0"])
+@pytest.mark.parametrize("option", [one for one in OPTIONS if one.kind is str], ids=lambda one: one.key)
+def test_what_no_file_or_host_can_be_called_is_refused(option: Declared, text: str) -> None:
+    """YAML's escapes make it, and whatever opens the file, or looks the host up, would raise something odd."""
+    with pytest.raises(ValueError, match=re.escape(option.expected) if not option.option.secret else "what is given"):
+        option.parse(text)
+
+
+def test_a_file_may_have_a_name_that_is_no_utf_8(write: Write) -> None:
+    given = os.fsdecode(b"/tmp/\xff.log")
+    assert load(write(""), PORT, {"FD_ROUTER_LOG_PATH": given}).config.log.path == given
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "-" + "9" * 400, "1e999", "9" * 5000])
+@pytest.mark.parametrize("option", [one for one in OPTIONS if one.kind in (int, float)], ids=lambda one: one.key)
+def test_numbers_that_no_calculation_takes_are_refused(option: Declared, text: str) -> None:
+    with pytest.raises(ValueError, match="is not"):
+        option.parse(text)
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", "!!bool x", "!!int ''", "!!float ''", "!!int x"])
+def test_a_value_that_is_not_what_its_tag_says_is_a_problem_of_the_file(write: Write, value: str) -> None:
+    report = examine(write(f"models: {{aliases: {{a: {value}}}}}"), PORT, {})
+    assert len(report.problems) == 1
+    assert "config.yaml:1" in report.problems[0] or "not valid YAML" in report.problems[0]
 
 
 def test_only_the_first_document_counts_as_in_go(write: Write) -> None:

@@ -41,6 +41,15 @@ def test_only_the_first_document_counts_as_in_go(text: str) -> None:
     assert load_with_lines(text, "items")[0] == {"items": ["a"]}
 
 
+MISNAMED = ["!!timestamp x", "!!bool x", "!!int ''", "!!float ''", "!!int x", "!!timestamp 2001-99-99", "!!binary é"]
+
+
+@pytest.mark.parametrize("value", MISNAMED)
+def test_a_value_that_is_not_what_its_tag_says_is_an_error_of_the_file(value: str) -> None:
+    with pytest.raises((yaml.YAMLError, ValueError)):
+        load_with_lines(f"items: [{{a: {value}}}]", "items")
+
+
 def test_a_place() -> None:
     assert [place_of("k.yaml", [4, 7], index) for index in (0, 1, 2)] == ["k.yaml:4", "k.yaml:7", "k.yaml"]
 

@@ -14,6 +14,7 @@ MASTER = {"sentinel_master": "mine"}
     ("options", "told"),
     [
         ({"url": "redis://a,b"}, "state.url: several hosts"),
+        ({"url": "redis://user:secret@[::1"}, "state.url: what is given has no host that can be read"),
         ({"url": "redis://a:port"}, "state.url: 'redis://a:port' names no server"),
         ({"url": "redis://a,:6379", **MASTER}, "state.url: 'redis://a,:6379' names no server: ':6379' is no host"),
         ({"url": "redis://a:x1", "cluster": True}, "state.url: 'redis://a:x1' names no server"),

@@ -188,7 +188,9 @@ def test_address(url: str, expected: tuple[str, str, int, str]) -> None:
     assert (address.key, address.host, address.port, address.path) == expected
 
 
-@pytest.mark.parametrize("url", ["ftp://t:1", "http://", "http://t:99999", "http://t:x", "http://é:1"])
+@pytest.mark.parametrize(
+    "url", ["ftp://t:1", "http://", "http://t:99999", "http://t:x", "http://é:1", "https://[::1", "http://[x]:1"]
+)
 def test_no_address(url: str) -> None:
     with pytest.raises(ConfigError, match="scheduler.tokenizer-url"):
         tokenizer_address(url)

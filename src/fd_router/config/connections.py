@@ -15,7 +15,7 @@ import msgspec
 
 from fd_router.config.host_names import authority
 from fd_router.config.instances import InstancesConfig
-from fd_router.config.options import did_you_mean, kebab
+from fd_router.config.options import did_you_mean, kebab, may_be_name
 from fd_router.config.tls import TlsConfig
 from fd_router.errors import ConfigError
 
@@ -116,6 +116,9 @@ def _settings(match: str, given: Any, instances: InstancesConfig, tls: TlsConfig
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         raise ConfigError(f"{OPTION}: {match}: {where.strip('`')}: {what}") from None
+    for name, value in fields.items():
+        if isinstance(value, str) and not may_be_name(value):
+            raise ConfigError(f"{OPTION}: {match}: {name}: {value[:40]!r}: no file or host is called so")
     told = {name.replace("-", "_"): getattr(own, name.replace("-", "_")) for name in fields}
     if "cert_path" in told:  # a key is its certificate's: that of the other one would be of no use
         told.setdefault("key_path", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -49,7 +50,10 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether ``number`` is inside the bounds."""
         low = -math.inf if self.minimum is None else self.minimum
         high = math.inf if self.maximum is None else self.maximum
-        return low <= number <= high and math.isfinite(number)
+        try:
+            return low <= number <= high and math.isfinite(number)
+        except OverflowError:  # a whole number that no calculation could take
+            return False
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -124,6 +128,8 @@ class Declared(msgspec.Struct, frozen=True):
 
     def _checked_text(self, text: str) -> str:
         option = self.option
+        if not may_be_name(text):
+            raise ValueError(self._complaint(text))
         if option.choices:
             for choice in option.choices:
                 if choice.lower() == text.lower():
@@ -138,6 +144,14 @@ class Declared(msgspec.Struct, frozen=True):
             return f"what is given is not {self.expected}"
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
         return f"{shown!r} is not {self.expected}{did_you_mean(text, self.option.choices)}"
+
+
+def may_be_name(text: str) -> bool:
+    """Tell whether a file, or a host, may be called ``text``: YAML's escapes make a NUL, or half a character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def declared(struct: type[msgspec.Struct], section: str = "") -> tuple[Declared, ...]:

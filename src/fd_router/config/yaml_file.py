@@ -11,6 +11,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from fd_router.config.yaml_text import yaml_text
+from fd_router.config.yaml_values import constructed
 from fd_router.errors import ConfigError
 
 _NULL: Final = "tag:yaml.org,2002:null"
@@ -113,7 +114,7 @@ def _lines_within(node: yaml.Node, path: str = "", levels: int = _LEVELS) -> Ite
 
 def _json(path: str, node: yaml.MappingNode, problems: list[str]) -> str:
     try:
-        value: Any = SafeConstructor().construct_document(node)
+        value: Any = constructed(SafeConstructor(), node)
         return msgspec.json.encode(value).decode()
     except yaml.YAMLError as error:
         problems.append(_yaml_problem(path, error))

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from fd_router.config.yaml_values import constructed
+
 MOST_NESTED = 100
 """Levels; the C code that puts a deeper document together would end the process when its stack is full."""
 
@@ -24,7 +26,7 @@ def load_with_lines(text: str, key: str) -> tuple[Any, Sequence[int]]:
         node = loader.get_node() if loader.check_node() else None  # the first document, as Go's YAML package does
         if node is None:
             return None, ()
-        document, items = loader.construct_document(node), _items(node, key)
+        document, items = constructed(loader, node), _items(node, key)
         lines = [item.start_mark.line + 1 for item in items]
         while items:  # one by one: ten thousand that are freed in one go hold all threads up for 30 ms
             items.pop()

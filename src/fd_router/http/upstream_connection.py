@@ -23,6 +23,7 @@ from fd_router.http.body_start import has_begun, joined
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
 from fd_router.http.keepalive import keep_alive
+from fd_router.http.tls_end import was_cut
 from fd_router.http.unsent import unsent_bytes
 from fd_router.http.upstream_contract import Listener, Owner
 from fd_router.http.upstream_settings import UpstreamSettings
@@ -192,7 +193,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._on_error(error, listener)  # type: ignore[arg-type]  # as above
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.transport is None:  # abandoned
+        if (transport := self.transport) is None:  # abandoned
             return
         self._is_over = True
         self.transport, self._outlet, self._unsent = None, None, _nothing
@@ -200,7 +201,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._settings.sweeper.discard(self)
             if listener is not None:
-                self._lost(exc, listener)
+                self._lost(exc, listener, transport)
         except Exception as error:
             if listener is None:
                 raise
@@ -353,12 +354,12 @@ class UpstreamConnection(asyncio.Protocol):
         elif transport is not None and not transport.is_closing():
             self._owner.on_reusable(self)
 
-    def _lost(self, exc: Exception | None, listener: Listener) -> None:
+    def _lost(self, exc: Exception | None, listener: Listener, lost: asyncio.Transport | None = None) -> None:
         why = (getattr(exc, "strerror", None) or str(exc)).lower() if exc else "the connection was closed"
         reader = self._reader
         if not reader.begun:
             self._fail("reset", f"{why} before an answer", Retry.ALWAYS, stale=self.is_reused)
-        elif exc is None and (head := reader.head) is not None and not head.is_delimited:
+        elif exc is None and (head := reader.head) is not None and not (head.is_delimited or (lost and was_cut(lost))):
             try:
                 self._end_undelimited(head, listener)
             except Exception as error:  # noqa: BLE001  as in data_received

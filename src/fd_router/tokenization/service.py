@@ -41,19 +41,23 @@ class TokenizerAddress(msgspec.Struct, frozen=True):
 
 def tokenizer_address(url: str) -> TokenizerAddress:
     """Read ``tokenizer-url``; without a scheme it is http, without a path ``/tokenize``. Raises ConfigError."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    is_encrypted = parts.scheme == "https"
     try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        is_encrypted = parts.scheme == "https"
         port = parts.port or (443 if is_encrypted else 80)
-    except ValueError:
-        port = 0
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port or not url.isascii():
-        raise ConfigError(f"scheduler.tokenizer-url: {url!r} is not an http:// or https:// URL, nor HOST:PORT")
+    except ValueError:  # of a port, or of an address in brackets
+        raise _no_address(url) from None
     host = parts.hostname
+    if parts.scheme not in {"http", "https"} or not host or not url.isascii():
+        raise _no_address(url)
     path = parts.path if parts.path not in ("", "/") else "/tokenize"
     if parts.query:
         path += f"?{parts.query}"
     return TokenizerAddress(authority(host, port), host, port, path, is_encrypted)
+
+
+def _no_address(url: str) -> ConfigError:
+    return ConfigError(f"scheduler.tokenizer-url: {url!r} is not an http:// or https:// URL, nor HOST:PORT")
 
 
 class Prepared(Protocol):

@@ -17,7 +17,13 @@ def require_usable(options: StateConfig) -> None:
     """Raise ConfigError for options that don't go together, and for files that can't be used."""
     if not options.url:
         return
-    scheme, is_many = urlsplit(options.url).scheme, "," in options.url.rpartition("@")[2]
+    try:
+        scheme = urlsplit(options.url).scheme
+    except ValueError:  # it may have a password in it, so it isn't repeated
+        raise ConfigError(
+            "state.url: what is given has no host that can be read: an address in brackets, say"
+        ) from None
+    is_many = "," in options.url.rpartition("@")[2]
     if options.sentinel_master and options.cluster:
         raise ConfigError("state.cluster: sentinels don't watch a cluster; leave out state.sentinel-master, or this")
     if scheme == "unix" and (options.sentinel_master or options.cluster):
