@@ -5,8 +5,9 @@ chunk, the busiest worker's part of all workers' CPU time, and requests a second
 load has cores of its own, at least twice as many as workers: ``--router-cpus 0,1 --load-cpus 2-5`` on a machine of six.
 
 Streams come at their own pace: each of two workers has half of them, wakes for fewer chunks at a time, and so pays more
-for each. Two rows more tell how much of that is the machine's: one router with as many streams as each worker has, and
-as many routers as workers, which know nothing of each other: no supervisor, no bus, no connections handed over.
+for each; and a core does less that shares its caches with another one at work. So a row more, of as many routers as
+workers, which know nothing of each other: no supervisor, no bus, no connections handed over. What workers cost beside
+that is their own. One router with as many streams as each worker has is shown, too.
 """
 
 from __future__ import annotations
@@ -83,11 +84,10 @@ def _arguments() -> argparse.Namespace:
 def _compare(work: Work, directory: Path, arguments: argparse.Namespace) -> dict[str, Found]:
     """Measure by turns; the first figures are those of one worker, to which the others are compared."""
     many = arguments.workers
-    cases = {"1": (Found(1), work), str(many): (Found(many), work)}
+    part = work.part(many)
+    cases = {"1": (Found(1), work), str(many): (Found(many), work), f"{many} routers apart": (Found(1, many), part)}
     if isinstance(work, Streams):
-        part = work.part(many)
-        apart = {f"{many} routers apart": (Found(1, many), part)}
-        cases = {f"1, 1/{many} of the streams": (Found(1), part), **cases, **apart}
+        cases = {f"1, 1/{many} of the streams": (Found(1), part), **cases}
     with work.instances(directory) as instances:
         for turn in range(arguments.rounds):
             for at, name in enumerate(cases if turn % 2 == 0 else reversed(cases)):
