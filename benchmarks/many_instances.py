@@ -63,13 +63,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=8, help="[8]")
     parser.add_argument("--instances", type=int, default=1000, help="[1000]")
     parser.add_argument("--heartbeat", type=float, default=5.0, help="seconds between two of an instance [5]")
+    parser.add_argument(
+        "--dialect", default="fastdeploy", help="of vllm each is asked for its cache's size [fastdeploy]"
+    )
     parser.add_argument("--policy", default="ttft_aware", help="[ttft_aware]")
     parser.add_argument("--seconds", type=float, default=30.0, help="that are measured [30]")
     return parser.parse_args()
 
 
 async def _measure(replicas: int, arguments: argparse.Namespace) -> tuple[str, ...]:
-    fleet = Fleet(arguments.instances, free_port())
+    fleet = Fleet(arguments.instances, free_port(), arguments.dialect)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fd-router-many-")))
         server = stack.enter_context(RedisServer())
@@ -139,10 +142,11 @@ async def _frames(ports: Sequence[int]) -> float:
 class Fleet:
     """All instances: they answer every GET with an empty object, and count those of the probes' path."""
 
-    def __init__(self, size: int, port: int) -> None:
+    def __init__(self, size: int, port: int, dialect: str) -> None:
         self.hosts = [str(FIRST_ADDRESS + number) for number in range(size)]
         self.probes: Counter[str] = Counter()
         self._port = port
+        self._dialect = dialect
         self._dice = random.Random(1)
 
     @asynccontextmanager
@@ -161,7 +165,8 @@ class Fleet:
             server.close()
 
     async def _register(self, host: str, client: HttpClient, routers: Sequence[int], heartbeat: float) -> None:
-        body = json.dumps({"role": "mixed", "host_ip": host, "port": self._port, "version": "1"}).encode()
+        entry = {"role": "mixed", "host_ip": host, "port": self._port, "version": "1", "dialect": self._dialect}
+        body = json.dumps(entry).encode()
         await asyncio.sleep(heartbeat * self._dice.random())
         while True:
             router = Origin("127.0.0.1", self._dice.choice(routers))

@@ -5,7 +5,9 @@ chunk, the busiest worker's part of all workers' CPU time, and requests a second
 load has cores of its own, at least twice as many as workers: ``--router-cpus 0,1 --load-cpus 2-5`` on a machine of six.
 
 Streams come at their own pace: each of two workers has half of them, wakes for fewer chunks at a time, and so pays more
-for each. What a worker costs beside another is seen against one with as many streams as each of them has: a row more.
+for each; and a core does less that shares its caches with another one at work. So a row more, of as many routers as
+workers, which know nothing of each other: no supervisor, no bus, no connections handed over. What workers cost beside
+that is their own. One router with as many streams as each worker has is shown, too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,9 +43,10 @@ from works import Streams, Work, all_works
 
 @dataclass
 class Found:
-    """What was measured of a number of workers, a figure a round."""
+    """What was measured of a number of workers, or of ``apart`` routers, a figure a round."""
 
     workers: int
+    apart: int = 1
     cpu_us: list[float] = field(default_factory=list)
     per_sec: list[float] = field(default_factory=list)
     busiest: list[float] = field(default_factory=list)  # the busiest worker's part
@@ -80,15 +84,33 @@ def _arguments() -> argparse.Namespace:
 def _compare(work: Work, directory: Path, arguments: argparse.Namespace) -> dict[str, Found]:
     """Measure by turns; the first figures are those of one worker, to which the others are compared."""
     many = arguments.workers
-    cases = {"1": (1, work), str(many): (many, work)}
+    part = work.part(many)
+    cases = {"1": (Found(1), work), str(many): (Found(many), work), f"{many} routers apart": (Found(1, many), part)}
     if isinstance(work, Streams):
-        cases = {f"1, 1/{many} of the streams": (1, work.part(many)), **cases}
-    found = {name: Found(workers) for name, (workers, _) in cases.items()}
+        cases = {f"1, 1/{many} of the streams": (Found(1), part), **cases}
     with work.instances(directory) as instances:
         for turn in range(arguments.rounds):
             for at, name in enumerate(cases if turn % 2 == 0 else reversed(cases)):
-                _measure(cases[name][1], directory / f"{turn}-{at}", instances, arguments, found[name])
-    return found
+                found, one = cases[name]
+                _measure_all(one, directory / f"{turn}-{at}", instances, arguments, found)
+    return {name: found for name, (found, _) in cases.items()}
+
+
+def _measure_all(work: Work, own: Path, instances: Sequence[int], arguments: argparse.Namespace, found: Found) -> None:
+    """Measure as many routers at a time as ``found`` is of."""
+    own.mkdir()
+    each = [Found(found.workers) for _ in range(found.apart)]
+    with ThreadPoolExecutor(found.apart) as threads:
+        runs = [
+            threads.submit(_measure, work, own / str(number), instances, arguments, one)
+            for number, one in enumerate(each)
+        ]
+        for run in runs:
+            run.result()
+    rates = [one.per_sec[0] for one in each]
+    found.per_sec.append(sum(rates))
+    found.cpu_us.append(sum(one.cpu_us[0] * rate for one, rate in zip(each, rates, strict=True)) / sum(rates))
+    found.busiest.append(each[0].busiest[0])
 
 
 def _measure(work: Work, own: Path, instances: Sequence[int], arguments: argparse.Namespace, found: Found) -> None:

@@ -78,6 +78,13 @@ class Requests:
         self._connections = connections
         self.bodies = bodies
 
+    def part(self, number: int) -> Requests:
+        """Return it with the ``number``-th part of its connections."""
+        connections = self._connections // number
+        return Requests(
+            self.name, connections, self.bodies, self.policies, self.rust_policy, pairs=self.pairs, cores=self._cores
+        )
+
     @contextmanager
     def instances(self, directory: Path) -> Iterator[list[int]]:
         """Run two instances; give their ports."""

@@ -35,7 +35,8 @@ class Grant(msgspec.Struct, frozen=True, array_like=True):
 class Bus(Protocol):
     """Carries messages among the processes of a set. Every method may raise BusError, and may be called again after.
 
-    A process hears its own messages to all too, which shows it how long they take.
+    A process hears its own messages to all too, which shows it how long they take: all, or some, two a second if there
+    are so many.
     """
 
     @property

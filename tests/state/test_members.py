@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import PEERS, REGISTER_API
 from fd_router.instances.sources.members import FleetSources
-from fd_router.state.topics.members import IN_A_PART, SharedMembers
+from fd_router.state.topics.members import AGAIN_SECONDS, IN_A_PART, REFUSED_SECONDS, SharedMembers
+from fd_router.state.topics.verdicts import EVERY, SharedDowns, SharedVerdicts
 from tests.support.fake_log import FakeLog
 from tests.support.live import live_config
 
@@ -26,13 +28,14 @@ def admit(_: Registration) -> str:
 
 
 class Router:
-    def __init__(self) -> None:
-        log = FakeLog()
+    def __init__(self, admit: Callable[[Registration], str] = admit) -> None:
+        self.now = 0.0
+        self.log = log = FakeLog()
         self.registry = Registry(clock=lambda: 0.0, log=log, live=live_config())
         fleet = FleetSources(self.registry, anything, log=log)
         self.topic = SharedMembers(
             self.registry, fleet.members_of(REGISTER_API), fleet.members_of(PEERS),
-            admit=admit, probe=anything, flush=anything, clock=lambda: 0.0, log=log,
+            admit=admit, probe=anything, flush=anything, clock=lambda: self.now, log=log,
         )  # fmt: skip
 
     @property
@@ -77,3 +80,32 @@ def test_what_could_not_be_reached_until_it_was_dropped_is_probed_before_it_is_c
     own.topic.take("other", msgspec.Raw(told))
     [back] = own.registry.all()
     assert back.health is Health.HEALTHY, "it could be reached"
+
+
+def test_what_can_not_be_a_member_here_is_told_once_and_named_to_who_shares_the_probes() -> None:
+    why = "it is in none of access.register-networks"
+    own, other = Router(lambda _: why), Router()
+    registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000})
+    other.registry.register(registration, REGISTER_API)
+    for _ in range(5):
+        own.now += AGAIN_SECONDS
+        [told] = other.topic.snapshot()
+        own.topic.take("other", msgspec.Raw(told))
+    assert len([line for line in own.log.lines if why in str(line)]) == 1
+    assert own.topic.refused() == [registration.key]
+    verdicts = SharedVerdicts(other.registry, anything, anything)
+    downs = SharedDowns(own.registry, SharedVerdicts(own.registry, anything, anything), own.topic.refused)
+    payloads = [payload for _ in range(EVERY) if (payload := downs.gather(whole=True)) is not None]
+    SharedDowns(other.registry, verdicts).take("own", msgspec.Raw(payloads[0]))
+    assert verdicts.is_down_elsewhere(registration.key), "who has it for its own doesn't probe it"
+    own.now += REFUSED_SECONDS
+    assert own.topic.refused() == []
+
+
+def test_what_can_not_be_read_is_told_once() -> None:
+    own = Router()
+    broken = msgspec.msgpack.encode({"registered": [[b'{"role": "mixed", "port": 1}', True, False]]})
+    for _ in range(3):
+        own.topic.take("other", msgspec.Raw(broken))
+    assert len([line for line in own.log.lines if "can't be used here" in str(line)]) == 1
+    assert own.topic.refused() == []

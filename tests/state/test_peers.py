@@ -57,3 +57,18 @@ def test_one_that_is_not_heard_of_is_gone_after_its_lease_and_its_work_is_anothe
     assert (len(peers), peers.size) == (1, 2)  # as many as there were: nobody knows whether the bus or b is away
     peers.settle()
     assert peers.size == 1
+
+
+def test_a_process_that_is_late_again_and_again_finds_out_who_is_dead():
+    now = 100.0
+    peers = Peers("a", lambda: now, 3.5)
+    peers.hear("b")
+    now += 60.0
+    peers.excuse(60.0)
+    assert peers.expire() == []
+    gone = []
+    for _ in range(6):
+        now += 1.1
+        peers.excuse(1.1)
+        gone += peers.expire()
+    assert gone == ["b"]

@@ -118,7 +118,7 @@ def build_state(
         lists,
         SharedLoads(registry, is_idle),
         verdicts,
-        SharedDowns(registry, verdicts),
+        SharedDowns(registry, verdicts, members.refused),
         link.trials,
         link.learning,
         link.facts,

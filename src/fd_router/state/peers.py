@@ -19,6 +19,7 @@ class Peers:
         self._lease = lease
         self._heard: dict[str, float] = {}
         self._owners: dict[str, str] = {}  # name → whose it is, as long as the processes are the same
+        self._excused_at = float("-inf")
         self._most = 1  # processes at a time, since the bus was last known to work
 
     def hear(self, process: str) -> bool:
@@ -37,8 +38,14 @@ class Peers:
         return was_known
 
     def excuse(self, seconds: float) -> None:
-        """Nobody listened for so long: that tells nothing of those who were alive before."""
+        """Nobody listened for so long: that tells nothing of those who were alive before.
+
+        It counts once a lease: who dies must be found out by a process that is always late, too.
+        """
         now = self._clock()
+        if now - self._excused_at < self._lease:
+            return
+        self._excused_at = now
         self._heard = {process: min(now, heard + seconds) for process, heard in self._heard.items()}
 
     def expire(self) -> list[str]:

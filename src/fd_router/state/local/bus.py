@@ -53,11 +53,11 @@ class LocalBus(asyncio.Protocol):
     async def receive(self) -> Sequence[bytes]:
         """See ``Bus``."""
         if not self._messages:
+            timer = asyncio.get_running_loop().call_later(READ_SECONDS, self._came.set)
             try:
-                async with asyncio.timeout(READ_SECONDS):
-                    await self._came.wait()
-            except TimeoutError:
-                pass
+                await self._came.wait()
+            finally:
+                timer.cancel()
         if self._is_lost:
             raise BusError("the supervisor has ended")
         self._came.clear()

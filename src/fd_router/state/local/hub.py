@@ -12,6 +12,9 @@ import msgspec
 from fd_router.bus import Ask, Grant
 from fd_router.state.local.wire import Order, Reply, Splitter, read_order, written
 
+ECHO_SECONDS = 0.5
+"""A worker hears one of its own messages again that is so long behind the last one it heard, and needs no more."""
+
 MAX_UNREAD = 64 << 20
 """Bytes that may wait for a worker which doesn't read: then it is stuck, and its connection is ended."""
 
@@ -60,7 +63,7 @@ class Hub:
         """Do what a worker wants."""
         if order.kind == "send":
             message = written(Reply(0, order.data))
-            targets = [self._workers.get(order.to)] if order.to else list(self._workers.values())
+            targets = [self._workers.get(order.to)] if order.to else self._hearers(worker)
             for target in targets:
                 if target is not None:
                     target.write(message)
@@ -72,6 +75,14 @@ class Hub:
         elif order.kind == "settle":
             for ask in order.asks:
                 self._limiter.settle(ask, order.count)
+
+    def _hearers(self, worker: _Worker) -> list[_Worker]:
+        """Return who gets a message of ``worker`` to all."""
+        now = self._clock()
+        if now - worker.echoed_at < ECHO_SECONDS:
+            return [one for one in self._workers.values() if one is not worker]
+        worker.echoed_at = now
+        return list(self._workers.values())
 
     def _lease(self, process: str, name: str, secs: float) -> bool:
         now = self._clock()
@@ -93,6 +104,7 @@ class _Worker(asyncio.Protocol):
         self._hub = hub
         self._splitter = Splitter()
         self.process = process
+        self.echoed_at = float("-inf")
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

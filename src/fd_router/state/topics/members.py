@@ -20,8 +20,11 @@ from fd_router.telemetry.contracts import Log
 AGAIN_SECONDS = 10.0
 """How often an instance that goes on to register is told of again: one that another process has lost comes back so."""
 
+REFUSED_SECONDS = 3 * AGAIN_SECONDS
+"""An instance that nobody has told of for so long isn't refused any more."""
+
 MOST_LOST = 10_000
-"""Instances that are remembered to have been lost here; the one that was lost first is forgotten first."""
+"""Instances that are remembered to have been lost, or refused, here; the one that was lost first is forgotten first."""
 
 IN_A_PART = 200
 """Instances in one part of a snapshot."""
@@ -86,6 +89,7 @@ class SharedMembers(Topic):
         self._is_urgent = False  # some of it isn't just told again
         self._told_at: dict[str, float] = {}  # key → when its registration was last told, by whomever
         self._lost: dict[str, None] = {}  # keys of those that were dropped while they couldn't be reached from here
+        self._refused: dict[str, tuple[str, float]] = {}  # key, "" where it can't be read → why, and when it was last
         self._is_taking = False  # what changes now was told by another
         registry.on_change(self._on_change)
 
@@ -130,6 +134,11 @@ class SharedMembers(Topic):
         if at_once:
             self._is_urgent = True
             self._flush()
+
+    def refused(self) -> list[str]:
+        """Return the keys of what others go on to tell of, and can't be a member here."""
+        since = self._clock() - REFUSED_SECONDS
+        return [key for key, (_, at) in self._refused.items() if key and at > since]
 
     # what others are told, and tell
 
@@ -181,9 +190,10 @@ class SharedMembers(Topic):
             why = error.message
             registration = None
         if registration is None or why:
-            self._log.warn(f"A registration that {process} told of can't be used here: {why}")
+            self._refuse(process, registration.key if registration is not None else "", why)
             return
         key, known = registration.key, self._registry.get(registration.key)
+        self._refused.pop(key, None)
         if known is None:
             # Another's word brings nothing back that couldn't be reached from here; a probe does.
             members = self._probed if entry.is_healthy and key not in self._lost else self._unprobed
@@ -196,6 +206,15 @@ class SharedMembers(Topic):
             self._unprobed.upsert(registration)  # as above
             self._probe(known)
         self._told_at[key] = self._clock()
+
+    def _refuse(self, process: str, key: str, why: str) -> None:
+        """Leave one out, which it is told again every few seconds: the log tells it once."""
+        before, _ = self._refused.pop(key, ("", 0.0))
+        self._refused[key] = why, self._clock()
+        if len(self._refused) > MOST_LOST:
+            del self._refused[next(iter(self._refused))]
+        if before != why:
+            self._log.warn(f"A registration that {process} told of can't be used here: {why}")
 
     def __repr__(self) -> str:
         return f"<SharedMembers, {len(self._told_at)} told of>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -88,12 +88,17 @@ class SharedDowns(Topic):
 
     Verdicts are told once, when a health changes. One who came later hasn't heard them; and what a process never could
     reach, because its network is broken from the start, changes nothing there: nobody else would probe what is its own.
+    The same goes for what can't be a member here though it is at others, which have another configuration.
     """
 
     name = "downs"
 
-    def __init__(self, registry: Registry, verdicts: SharedVerdicts) -> None:
+    def __init__(
+        self, registry: Registry, verdicts: SharedVerdicts, refused: Callable[[], Iterable[str]] = tuple
+    ) -> None:
+        """``refused``: the keys of what can't be a member here."""
         self._registry = registry
+        self._refused = refused
         self._verdicts = verdicts
         self._turns = 0
 
@@ -102,7 +107,8 @@ class SharedDowns(Topic):
         self._turns += whole
         if not whole or self._turns % EVERY:
             return None
-        return msgspec.msgpack.encode([x.key for x in self._registry.all() if x.health is not Health.HEALTHY])
+        down = [x.key for x in self._registry.all() if x.health is not Health.HEALTHY]
+        return msgspec.msgpack.encode([*down, *self._refused()])
 
     def take(self, process: str, payload: msgspec.Raw) -> None:
         """See ``Topic``."""
