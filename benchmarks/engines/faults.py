@@ -92,13 +92,19 @@ def _overload(router: Router, servers: Sequence[Server]) -> Iterator[Finding]:
             seen = f"{answer.status_code}, Retry-After {answer.headers.get('retry-after')}: {answer.text[:100]}"
             yield Finding("both are full: refused", answer.status_code in {429, 503}, seen)
     idle = wait_until(lambda: running(servers) == 0, 3 * SECS)
-    told = []
-    served = wait_until(lambda: told.append(_status(router)) or told[-1] == 200, SECS)
-    yield Finding("full no more: served again", idle and served, f"{told}")
+    before = [served(server) for server in servers]
+
+    def ask_both() -> bool:
+        httpx.post(router.url + PATH, json=SHORT, timeout=60)
+        return all(served(server) > old for server, old in zip(servers, before, strict=True))
+
+    again = wait_until(ask_both, 3 * SECS, every=0.2)
+    yield Finding("full no more: both serve again", idle and again)
 
 
-def _status(router: Router) -> int:
-    return httpx.post(router.url + PATH, json=SHORT, timeout=60).status_code
+def served(server: Server) -> float:
+    """Return how many requests a server has answered."""
+    return server.metric("vllm:request_success_total")
 
 
 class _Filled:

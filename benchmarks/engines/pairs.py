@@ -73,14 +73,8 @@ def entry(role: str, server: Server) -> dict[str, Any]:
 
 
 def _introduced(router: Router, prefills: Sequence[Server], decodes: Sequence[Server]) -> Finding:
-    """Have each pair shake hands before its first transfer; vLLM leaves 5 s for that, too little on a busy machine.
-
-    A decode server answers alone before: where the CPU has AMX, vLLM dies (SIGILL) of a first step that has nothing to
-    prefill.
-    """
+    """Have each pair shake hands before its first transfer; vLLM leaves 5 s for that, too little on a busy machine."""
     tried = 0
-    for decode in decodes:
-        httpx.post(f"{decode.url}/v1/chat/completions", json=fresh(99), timeout=120).raise_for_status()
     for prefill in prefills:
         for decode in decodes:
             others = [each for each in (*prefills, *decodes) if each not in {prefill, decode}]
