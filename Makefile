@@ -85,7 +85,7 @@ soak: $(INSTALLED) ## Send 5 million requests, or for 10 minutes; fail if memory
 
 ENGINES ?= .engines
 
-engines: $(INSTALLED) ## Run the router before real vLLM servers on this CPU (2.5 GB, minutes; SCENARIOS=smoke: just that one)
+engines: $(INSTALLED) ## Run the router before real vLLM servers on this CPU (4 to 11 GB, 20 minutes; SCENARIOS=smoke: just that one)
 	$(BIN)/python benchmarks/engines/run.py --folder $(ENGINES) $(SCENARIOS)
 
 SECONDS_OF_FUZZ ?= 60

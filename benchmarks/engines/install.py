@@ -1,6 +1,6 @@
 """Make a virtual environment with vLLM for the CPU, and the tiny model beside it: ``python install.py FOLDER``.
 
-Some 2.5 GB and a few minutes; what is there already isn't made again.
+Some 4 GB and a few minutes; what is there already isn't made again.
 """
 
 from __future__ import annotations
