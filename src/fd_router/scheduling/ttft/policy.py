@@ -16,7 +16,7 @@ from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.ttft.cache_sizes import CacheSizes
-from fd_router.scheduling.ttft.columns import Column, FleetColumns
+from fd_router.scheduling.ttft.columns import WHOLE, Column, FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
 from fd_router.scheduling.ttft.learner import TtftLearner
 from fd_router.scheduling.ttft.next_step import STEP, StepSharing
@@ -143,7 +143,7 @@ class TtftAwarePolicy(Policy):
         self._chosen = scoring
         scoring.settle(place, self._rent)
         self._choices += 1
-        self._columns.chosen[self._columns.slot(chosen.url)] = self._choices
+        self._columns.chosen[backlog.slot] = self._choices
         self._lookup.insert(prompt.match, chosen.url)
         if self._sizes is not None:
             self._sizes.keep(chosen.url)
@@ -211,7 +211,7 @@ class TtftAwarePolicy(Policy):
         price = (columns.step_price if prompt.tokens <= STEP else columns.price)[at]
         waits, weight, busy = columns.queues(at, now), 0.0, 0.0
         if prompt.match.known:  # else nothing would be computed again
-            shares = np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0)
+            shares = np.minimum(waits * (BUSY * speed / prompt.tokens), WHOLE)
             busy = float(np.add.reduce(shares)) / len(waits)  # ``sum`` goes through Python
             weight = self._options.recompute_weight * busy * busy / speed
         self._wait_longer(waits, candidates, at, now)
