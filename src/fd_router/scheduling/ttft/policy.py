@@ -214,8 +214,10 @@ class TtftAwarePolicy(Policy):
             shares = np.minimum(waits * (BUSY * speed / prompt.tokens), WHOLE)
             busy = float(np.add.reduce(shares)) / len(waits)  # ``sum`` goes through Python
             weight = self._options.recompute_weight * busy * busy / speed
-        self._wait_longer(waits, candidates, at, now)
-        self._look_at_slots()
+        if columns.first_due < now and columns.is_late(now):
+            self._wait_longer(waits, candidates, at, now)
+        if self._slots.limit != self._published_limit:
+            self._publish_slots()
         if columns.full:
             np.maximum(waits, columns.slot_wait[at], out=waits)
         scores = price * prompt.tokens
@@ -232,20 +234,17 @@ class TtftAwarePolicy(Policy):
     def _wait_longer(self, waits: Column, candidates: Sequence[Candidate], at: Any, now: float) -> None:
         """Where a first token is late, expect it to take as long again."""
         columns = self._columns
-        if not columns.is_late(now):
-            return
         due = columns.due[at]
         late = now - due
         for place in ((late > 0.0) & (columns.noted[at] != due)).nonzero()[0].tolist():
             self._backlogs[candidates[place].url].on_late()
         waits += np.maximum(late, 0.0, out=late)
 
-    def _look_at_slots(self) -> None:
+    def _publish_slots(self) -> None:
         """What one has shown of its slots, or seems to, holds for all."""
-        if self._slots.limit != self._published_limit:
-            self._published_limit = self._slots.limit
-            for backlog in self._backlogs.values():
-                backlog.publish_slots()
+        self._published_limit = self._slots.limit
+        for backlog in self._backlogs.values():
+            backlog.publish_slots()
 
     def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
         """Return the one of equals with the fewest running requests, then the emptiest cache, chosen longest ago."""
