@@ -163,6 +163,7 @@ class TtftAwarePolicy(Policy):
         prompt = scoring.prompt
         if candidate is not scoring.choice:  # another policy's, beside which this one decides
             prompt.cached = scoring.cached_at(candidate)
+        del prompt.match  # nobody asks any more, and it is large
         backlog = self._backlogs[candidate.url]
         is_heard = request.stream or self._is_prefill  # whose whole answer is its first token
         hold_queue = self._hold_queues[candidate.url]
@@ -223,8 +224,7 @@ class TtftAwarePolicy(Policy):
         scores = price * prompt.tokens
         scores += waits
         scores += columns.neighbours[at]
-        near = NEAR * prompt.tokens / speed
-        fleet, size = self._places.refresh(candidates), self._lookup.block_size
+        fleet, size, near = self._places.refresh(candidates), self._lookup.block_size, NEAR * prompt.tokens / speed
         scoring = Scoring(prompt, scores, waits, columns, at, price, weight, candidates, fleet, size, near, self._rent)
         scoring.idle = 1.0 - busy
         if self._waiting:

@@ -198,8 +198,8 @@ class Scoring:
         In a busy fleet much of that is no price: who went elsewhere would hold up others there.
         """
         running, waits = self._columns.running_at(self._at), self._waits
-        more = float(running[place] - running[running.argmin()])
-        longer = float(waits[place] - waits[waits.argmin()])
+        more = running.item(place) - running.item(running.argmin())
+        longer = waits.item(place) - waits.item(waits.argmin())
         return (more * (more * CROWDING) + longer) * self.idle
 
     def _room(self, place: int) -> float:
