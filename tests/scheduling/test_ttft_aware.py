@@ -104,6 +104,13 @@ class Bench:
         decision.release()
 
 
+def test_a_request_under_way_keeps_no_names_of_its_prompts_blocks() -> None:
+    bench = Bench()
+    decision = bench.send(text(100_000))
+    assert isinstance(decision.tracker, Placed)
+    assert not hasattr(decision.tracker.prompt, "match")  # 50 KB, for as long as it takes
+
+
 class TestFormula:
     def test_the_shorter_queue_wins(self) -> None:
         bench = Bench()

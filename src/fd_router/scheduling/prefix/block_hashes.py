@@ -50,18 +50,19 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-_S27, _S30, _S31, _S32 = (np.uint64(shift) for shift in (27, 30, 31, 32))
+_S27, _S30, _S31, _S32 = (np.array(shift, np.uint64) for shift in (27, 30, 31, 32))  # not scalars: those take longer
 _ONE = np.uint64(1)
 
 
 class BlockHasher:
     """Names the prefixes of prompts: for n full blocks n keys of eight bytes, in one ``bytes``. Not for threads."""
 
-    __slots__ = ("_narrow", "_places", "_scratch", "_tokens", "_wide", "_word", "block_size")
+    __slots__ = ("_dtype", "_narrow", "_places", "_scratch", "_tokens", "_wide", "_word", "block_size")
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self._word = next(size for size in (8, 4, 2, 1) if block_size % size == 0)  # bytes
+        self._dtype = np.dtype(f"<u{self._word}")
         self._narrow, self._wide, self._places, self._tokens = (_Numbers(stream) for stream in (1, 2, 3, 4))
         self._scratch: Words = np.empty(0, np.uint64)
 
@@ -77,7 +78,7 @@ class BlockHasher:
             raw = text.encode("latin-1")
         except UnicodeEncodeError:
             return self._of_wide_text(text, min(count, max(1, MAX_WIDE // size)), seed)
-        words = np.frombuffer(raw, f"<u{self._word}", count * size // self._word)
+        words = np.frombuffer(raw, self._dtype, count * size // self._word)
         return self._keys(self._multiply(words, self._narrow.first(len(words))), count, seed)
 
     def of_tokens(self, ids: array[int], seed: int = 0) -> bytes:
@@ -111,7 +112,7 @@ class BlockHasher:
         if not len(narrow):
             return products
         sums = _sums(products, count)
-        words = np.frombuffer(points.reshape(count, -1)[narrow].astype(np.uint8).tobytes(), f"<u{self._word}")
+        words = np.frombuffer(points.reshape(count, -1)[narrow].astype(np.uint8).tobytes(), self._dtype)
         multipliers = self._narrow.first((first + len(points)) // self._word)[first // self._word :]
         sums[narrow] = _sums(self._multiply(words, multipliers.reshape(count, -1)[narrow].reshape(-1)), len(narrow))
         return sums

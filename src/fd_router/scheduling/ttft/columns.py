@@ -15,6 +15,9 @@ Column = npt.NDArray[np.float64]
 RESERVED_FOR_ADMIN = 64
 """Slots that instances which are gone may keep, beside as many as there ever were candidates at a time."""
 
+WHOLE = np.array(1.0)
+"""A share of all. An array, for NumPy takes longer to turn a number into one."""
+
 
 _COLUMNS = 13
 

@@ -60,7 +60,8 @@ class NextStep:
 
     def leave(self, left: int) -> None:
         """A request is over without a first token; ``left`` are still to be computed, the one in progress included."""
-        self._count = min(self._count, max(0, left - 1))
+        if self._count >= left:
+            self._count = max(0, left - 1)
         if not self._count:
             self._tokens = 0.0
 

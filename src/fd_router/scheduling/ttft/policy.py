@@ -16,7 +16,7 @@ from fd_router.scheduling.policy import Need, Policy
 from fd_router.scheduling.prefix.holder_positions import HolderPositions
 from fd_router.scheduling.request_view import RequestView
 from fd_router.scheduling.ttft.cache_sizes import CacheSizes
-from fd_router.scheduling.ttft.columns import Column, FleetColumns
+from fd_router.scheduling.ttft.columns import WHOLE, Column, FleetColumns
 from fd_router.scheduling.ttft.held_prompts import HeldPrompts, HoldQueue
 from fd_router.scheduling.ttft.learner import TtftLearner
 from fd_router.scheduling.ttft.next_step import STEP, StepSharing
@@ -143,7 +143,7 @@ class TtftAwarePolicy(Policy):
         self._chosen = scoring
         scoring.settle(place, self._rent)
         self._choices += 1
-        self._columns.chosen[self._columns.slot(chosen.url)] = self._choices
+        self._columns.chosen[backlog.slot] = self._choices
         self._lookup.insert(prompt.match, chosen.url)
         if self._sizes is not None:
             self._sizes.keep(chosen.url)
@@ -163,6 +163,7 @@ class TtftAwarePolicy(Policy):
         prompt = scoring.prompt
         if candidate is not scoring.choice:  # another policy's, beside which this one decides
             prompt.cached = scoring.cached_at(candidate)
+        del prompt.match  # nobody asks any more, and it is large
         backlog = self._backlogs[candidate.url]
         is_heard = request.stream or self._is_prefill  # whose whole answer is its first token
         hold_queue = self._hold_queues[candidate.url]
@@ -211,18 +212,19 @@ class TtftAwarePolicy(Policy):
         price = (columns.step_price if prompt.tokens <= STEP else columns.price)[at]
         waits, weight, busy = columns.queues(at, now), 0.0, 0.0
         if prompt.match.known:  # else nothing would be computed again
-            shares = np.minimum(waits * (BUSY * speed / prompt.tokens), 1.0)
+            shares = np.minimum(waits * (BUSY * speed / prompt.tokens), WHOLE)
             busy = float(np.add.reduce(shares)) / len(waits)  # ``sum`` goes through Python
             weight = self._options.recompute_weight * busy * busy / speed
-        self._wait_longer(waits, candidates, at, now)
-        self._look_at_slots()
+        if columns.first_due < now and columns.is_late(now):
+            self._wait_longer(waits, candidates, at, now)
+        if self._slots.limit != self._published_limit:
+            self._publish_slots()
         if columns.full:
             np.maximum(waits, columns.slot_wait[at], out=waits)
         scores = price * prompt.tokens
         scores += waits
         scores += columns.neighbours[at]
-        near = NEAR * prompt.tokens / speed
-        fleet, size = self._places.refresh(candidates), self._lookup.block_size
+        fleet, size, near = self._places.refresh(candidates), self._lookup.block_size, NEAR * prompt.tokens / speed
         scoring = Scoring(prompt, scores, waits, columns, at, price, weight, candidates, fleet, size, near, self._rent)
         scoring.idle = 1.0 - busy
         if self._waiting:
@@ -232,20 +234,17 @@ class TtftAwarePolicy(Policy):
     def _wait_longer(self, waits: Column, candidates: Sequence[Candidate], at: Any, now: float) -> None:
         """Where a first token is late, expect it to take as long again."""
         columns = self._columns
-        if not columns.is_late(now):
-            return
         due = columns.due[at]
         late = now - due
         for place in ((late > 0.0) & (columns.noted[at] != due)).nonzero()[0].tolist():
             self._backlogs[candidates[place].url].on_late()
         waits += np.maximum(late, 0.0, out=late)
 
-    def _look_at_slots(self) -> None:
+    def _publish_slots(self) -> None:
         """What one has shown of its slots, or seems to, holds for all."""
-        if self._slots.limit != self._published_limit:
-            self._published_limit = self._slots.limit
-            for backlog in self._backlogs.values():
-                backlog.publish_slots()
+        self._published_limit = self._slots.limit
+        for backlog in self._backlogs.values():
+            backlog.publish_slots()
 
     def _pick(self, best: PlaceArray, candidates: Sequence[Candidate]) -> int:
         """Return the one of equals with the fewest running requests, then the emptiest cache, chosen longest ago."""

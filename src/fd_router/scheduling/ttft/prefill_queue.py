@@ -58,8 +58,8 @@ class PrefillQueue:
 
     __slots__ = (
         "_began", "_columns", "_heard", "_heard_tokens", "_in_progress", "_is_full", "_last_first_token", "_next_step",
-        "_others_then", "_queue", "_slot", "_tokens", "behind", "due", "is_step_told", "others", "running",
-        "running_elsewhere", "slots", "speed", "tells_usage", "until",
+        "_others_then", "_queue", "_tokens", "behind", "due", "is_step_told", "others", "running",
+        "running_elsewhere", "slot", "slots", "speed", "tells_usage", "until",
     )  # fmt: skip
 
     def __init__(
@@ -91,7 +91,7 @@ class PrefillQueue:
         self._is_full = False  # whether a request has to wait for a slot
         self._began = 0.0  # when the prompt in progress became that
         self._columns = columns
-        self._slot = slot
+        self.slot = slot
         self.publish()
 
     @property
@@ -214,37 +214,40 @@ class PrefillQueue:
         """The speed may have changed: what is left takes longer than was reckoned, or not so long."""
         if self._queue:
             began = self._began if self._in_progress in self._queue else now
-            faster = self.speed.tokens_per_sec * float(self._columns.pace[self._slot])  # than when it was reckoned
+            faster = self.speed.tokens_per_sec * float(self._columns.pace[self.slot])  # than when it was reckoned
             self.until = began + (self.until - began) / faster
         self._reckon(now)
 
     def on_late(self) -> None:
         """The first token of the prompt in progress is late."""
-        self._columns.noted[self._slot] = self.due
+        self._columns.noted[self.slot] = self.due
         self.slots.on_stall()
         self.publish()
 
     def publish(self) -> None:
         """Write what a decision needs where it looks for it."""
-        columns, slot, running = self._columns, self._slot, self.running
-        pace, there = 1.0 / self.speed.tokens_per_sec, running + self.running_elsewhere
+        self._publish(self.speed.tokens_per_sec)
+
+    def _publish(self, speed: float) -> None:
+        columns, slot, running, due = self._columns, self.slot, self.running, self.due
+        there, held_up, pace = running + self.running_elsewhere, self._next_step.held_up, 1.0 / speed
         columns.until[slot] = self.until
         columns.behind[slot] = self.behind
         columns.pace[slot] = pace
         columns.running[slot] = running
-        columns.due[slot] = due = self.due
+        columns.due[slot] = due
         columns.first_due = min(columns.first_due, due)
         columns.price[slot] = price = (there * INTERFERENCE + 1.0) * pace
-        columns.step_price[slot] = price + self._next_step.held_up * (1.0 - INTERFERENCE) * pace
+        columns.step_price[slot] = price + held_up * (1.0 - INTERFERENCE) * pace if held_up else price
         columns.neighbours[slot] = there * columns.neighbour_secs
         if columns.has_others:
-            columns.others[slot] = self.others / self.speed.tokens_per_sec
+            columns.others[slot] = self.others / speed
             columns.others_running[slot] = self.running_elsewhere
         self.publish_slots()
 
     def publish_slots(self) -> None:
         """Write how long a request will wait for a slot."""
-        columns, slot, limit, running = self._columns, self._slot, self.slots.limit, self.running
+        columns, slot, limit, running = self._columns, self.slot, self.slots.limit, self.running
         is_full = running >= limit
         if is_full or self._is_full:
             columns.slot_wait[slot] = (running + 1.0 - limit) * (self.slots.residence / limit) if is_full else 0.0
@@ -262,11 +265,10 @@ class PrefillQueue:
             self._heard_tokens -= pending.tokens
 
     def _reckon(self, now: float) -> None:
-        self.behind = 0.0
+        self.behind, speed = 0.0, self.speed.tokens_per_sec
         if not self._heard:
             self.due, self._in_progress, self._heard_tokens = NEVER, None, 0.0
         else:
-            speed = self.speed.tokens_per_sec
             first = self._first()
             if not first.is_heard:
                 first = next(pending for pending in self._queue if pending.is_heard)
@@ -276,7 +278,7 @@ class PrefillQueue:
             self.due = self._began + GRACE + (1 + SLACK) * (step + self.others) / speed if first.tells else NEVER
             if self._heard > 1:
                 self.behind = (self._heard_tokens - first.tokens) / speed
-        self.publish()
+        self._publish(speed)
 
     def __repr__(self) -> str:
         return f"<PrefillQueue of {len(self._queue)} prompts, {self._tokens:.0f} tokens, {self.running} running>"

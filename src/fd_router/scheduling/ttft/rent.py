@@ -48,12 +48,14 @@ class Rent:
         prefix = self._prefixes.get(key)
         if prefix is None:
             return 0.0
+        if not prefix.paid:
+            return prefix.room
         horizon = HORIZON * instances
         uses = prefix.uses * math.exp((prefix.last - self._choices) / horizon)
         share = uses / (PRIOR + self._total)
         return prefix.room + prefix.paid if share * instances > holders else prefix.room
 
-    def use(self, key: bytes, instances: int, crowding: float, room: float = 0.0, *, is_new: bool) -> None:
+    def use(self, key: bytes, instances: int, crowding: float = 0.0, room: float = 0.0, *, is_new: bool) -> None:
         """A request with the prefix goes to one that has it, or else ``is_new`` there. ``room``: what it pays for that.
 
         What a conversation needs of a cache, it needs for all that will come of it: so few ask for a prefix anew that

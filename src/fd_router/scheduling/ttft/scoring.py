@@ -118,12 +118,16 @@ class Scoring:
         self._cached: dict[int, float] = {}  # tokens, by place
         self._before: Column | None = None
         self._is_beginning = False  # whether nothing is cached but what others began with, too
-        for group in prompt.match.groups():
+        match = prompt.match
+        if not match.known:
+            return
+        for group in match.groups():
+            depth = group.depth
             if not self.shared:
-                self.shared = prompt.match.keys[(group.depth - 1) * KEY_BYTES : group.depth * KEY_BYTES]
-                self._is_beginning = prompt.match.branches and group.depth <= prompt.match.depth
+                self.shared = match.keys[(depth - 1) * KEY_BYTES : depth * KEY_BYTES]
+                self._is_beginning = match.branches and depth <= match.depth
                 self._rent = rent.paid(self.shared, len(group.holders), len(scores))
-            tokens = min(group.depth * block_size * prompt.per_unit, prompt.tokens - 1)
+            tokens = min(depth * block_size * prompt.per_unit, prompt.tokens - 1)
             self.most = max(self.most, tokens)
             self._credit(self._worth_a_look(group), tokens)
 
@@ -166,21 +170,27 @@ class Scoring:
 
     def _credit(self, places: Sequence[int], tokens: float) -> None:
         cached, scores, price, weight = self._cached, self.scores, self._price, self.weight
-        new = [place for place in places if place not in cached]
-        cached.update(dict.fromkeys(new, tokens))
+        new = [place for place in places if place not in cached] if cached else places
         rent, self._rent = self._rent, 0.0  # for the first group only: that of those who hold most
         if len(new) > MANY:
+            cached.update(dict.fromkeys(new, tokens))
             scores[new] -= np.maximum(tokens * (price[new] + weight) - rent, 0.0)
             return
         for place in new:
-            scores[place] -= max(tokens * (price[place] + weight) - rent, 0.0)
+            cached[place] = tokens
+            credit = tokens * (price.item(place) + weight) - rent
+            if credit > 0.0:
+                scores[place] -= credit
 
     def settle(self, place: int, rent: Rent) -> None:
         """The prompt goes to a candidate: pay for its cache, or buy."""
-        if self.shared:
-            is_new = self._cached.get(place, 0.0) < self.most
+        if not self.shared:
+            return
+        if self._cached.get(place, 0.0) < self.most:
+            rent.use(self.shared, len(self.scores), is_new=True)
+        else:
             room = self._room(place) if self._is_beginning else 0.0
-            rent.use(self.shared, len(self.scores), self._crowding(place), room, is_new=is_new)
+            rent.use(self.shared, len(self.scores), self._crowding(place), room, is_new=False)
 
     def _crowding(self, place: int) -> float:
         """Return what the cache there is paid for with: how much more crowded it is than the least crowded one.
@@ -188,8 +198,8 @@ class Scoring:
         In a busy fleet much of that is no price: who went elsewhere would hold up others there.
         """
         running, waits = self._columns.running_at(self._at), self._waits
-        more = float(running[place] - running[running.argmin()])
-        longer = float(waits[place] - waits[waits.argmin()])
+        more = running.item(place) - running.item(running.argmin())
+        longer = waits.item(place) - waits.item(waits.argmin())
         return (more * (more * CROWDING) + longer) * self.idle
 
     def _room(self, place: int) -> float:
