@@ -91,7 +91,7 @@ class Journal:
         self._on_broken = on_broken
         self._is_aligned = aligned
         self._is_broken = False
-        self._blocks: tuple[bytes, ...] = ()  # many pieces joined: an object for each would take as much as they
+        self._blocks: list[bytes] = []  # some pieces joined: an object for each would take a fifth as much as they
         self._pieces: MutableSequence[bytes] = []  # once all is lost, the last few
         self._until = 0  # so many bytes there may be: they were taken of the budget
         self.size = 0
@@ -209,7 +209,7 @@ class Journal:
         """Let go of what is kept."""
         self.lost = self.lost or why
         self.is_sound = self._is_kept = False
-        self._blocks, self._pieces = (), deque(self._pieces, RECENT)
+        self._blocks, self._pieces = [], deque(self._pieces, RECENT)
         self._give_back()
         self._end, self._learnt = NOTHING, NEVER if self._is_aligned else b""  # as any piece ends
         self._hold(self._held)
@@ -365,12 +365,9 @@ class Journal:
                 self._join()
 
     def _join(self) -> None:
-        """Join the pieces, and with them the blocks that are no larger: some ten are left, however long the stream."""
-        block, blocks = b"".join(self._pieces), self._blocks
+        """Join the pieces, while they are in the processor's cache; what is joined isn't touched again."""
+        self._blocks.append(b"".join(self._pieces))
         self._pieces.clear()
-        while blocks and len(blocks[-1]) < 2 * len(block):
-            block, blocks = blocks[-1] + block, blocks[:-1]
-        self._blocks = (*blocks, block)
 
     def __repr__(self) -> str:
         state = self.lost or f"{sum(map(len, self.framed()))} bytes kept, {self._held!r}"
