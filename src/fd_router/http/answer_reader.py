@@ -20,15 +20,21 @@ _NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
 _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 
 
-class AnswerReader:
+class _EachRead:
+    """What each read of a stream touches, as in ``http.upstream_connection``."""
+
+    __slots__ = ("feed", "is_complete")
+
+
+class AnswerReader(_EachRead):
     """Reads the answers that come on one connection to an instance, one at a time. The body isn't decoded.
 
     A stream's head is mostly the one before. Then a parser that tells of no header lines takes the answer.
     """
 
     __slots__ = (
-        "_bare", "_headers", "_inspected", "_known", "_names", "_parser", "_reason", "begun", "feed", "head",
-        "head_size", "is_complete", "unfit",
+        "_bare", "_headers", "_inspected", "_known", "_names", "_parser", "_reason", "begun", "head", "head_size",
+        "unfit",
     )  # fmt: skip
 
     def __init__(self, inspected: frozenset[bytes]) -> None:

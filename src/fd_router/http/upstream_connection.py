@@ -42,16 +42,21 @@ def _nobody(data: bytes) -> None:
     pass
 
 
-class UpstreamConnection(asyncio.Protocol):
+class _EachRead(asyncio.Protocol):
+    """What each read of a stream touches, side by side, as in ``routing.continuation.journal``."""
+
+    __slots__ = ("_deliver", "_in_chunks", "_last", "_listener", "_reader", "_settings", "deadline")
+
+
+class UpstreamConnection(_EachRead):
     """A connection to one instance, serving one request at a time.
 
     States: idle (no listener) → waiting (sent, no byte yet) → head → body → idle again, or closed.
     """
 
     __slots__ = (
-        "_again", "_deliver", "_head_bytes", "_in_body", "_in_chunks", "_is_over", "_known", "_last",
-        "_left", "_listener", "_outlet", "_owner", "_paused", "_reader", "_sent_in", "_settings",
-        "_time_limit", "_unsent", "began_at", "deadline", "is_reused", "transport",
+        "_again", "_head_bytes", "_in_body", "_is_over", "_known", "_left", "_outlet", "_owner", "_paused", "_sent_in",
+        "_time_limit", "_unsent", "began_at", "is_reused", "transport",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from itertools import accumulate
 
 import pytest
@@ -366,7 +367,7 @@ def test_a_stream_beyond_its_limit_is_handed_on_and_not_kept() -> None:
 
 
 def test_all_streams_have_one_budget() -> None:
-    budget = JournalBudget(8 * STEP)
+    budget = JournalBudget(9 * STEP)
     first, second = Stream(budget=budget), Stream(budget=budget)
     piece = chunk(event("x" * 1000))
     first.begin(piece)
@@ -451,17 +452,15 @@ def test_a_first_event_longer_than_the_journal_is_handed_on() -> None:
     assert stream.budget.used == 0
 
 
-def test_what_is_kept_takes_little_more_than_its_bytes() -> None:
-    """An object for each piece would take a fifth more."""
-    stream, piece = Stream(), chunk(event("word"))
+@pytest.mark.parametrize("text", ["", "word", "a word that is rather long", "x" * 3000])
+def test_the_budget_counts_all_memory_that_is_kept(text: str) -> None:
+    stream, piece = Stream(limit=1 << 30, budget=JournalBudget(1 << 30)), chunk(event(text))
     stream.begin(piece)
-    for _ in range(5000):
+    for _ in range(2000):
         stream.journal.feed(bytes(bytearray(piece)))
-    kept = 5001 * len(piece)
-    assert len(stream.kept) == 5001 * len(event("word"))
-    assert kept <= stream.budget.used <= kept + STEP + len(piece)
-    assert len(stream.journal._blocks) <= kept // STEP
-    assert len(stream.journal._pieces) < STEP / len(piece) + 2
+    kept = sum(map(sys.getsizeof, stream.journal._pieces)) + sys.getsizeof(stream.journal._pieces)
+    assert len(stream.journal._pieces) == 2001
+    assert 0.9 * kept <= stream.budget.used <= 1.1 * kept + 2 * STEP
 
 
 @given(

@@ -45,10 +45,11 @@ may not.
 """
 
 STEP: Final = 3 * 1024
-"""By so many bytes a journal takes of the budget. Its pieces are joined then: an object for each takes 50 bytes."""
+"""By so many bytes, and its pieces' objects, a journal takes of the budget."""
 
-TAIL: Final = 8 * 1024
-"""Bytes at the end of what was joined in which the last events are."""
+OBJECT: Final = 50
+"""Bytes that a piece takes beside its own. To join pieces would save them, and touch each once more: it costs more
+time than all else that is done for a piece, since it comes from main memory by then."""
 
 _FIRST: Final = 4 * 1024
 """Bytes at most in front of an event that is still one of the first."""
@@ -62,7 +63,16 @@ _FIRST_FEW: Final = 4
 _NO_LIMIT: Final = 1 << 62
 
 
-class Journal:
+class _EachPiece:
+    """What each piece of a stream touches, side by side: Python lays slots out class by class, and by name.
+
+    Between two pieces of a stream there are those of all others, so that each cache line comes from far away.
+    """
+
+    __slots__ = ("_end", "_pieces", "_until", "_usual", "_write", "size")
+
+
+class Journal(_EachPiece):
     """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep. ``usual``: shared with others.
 
     ``aligned``: whole events only are handed on, also when nothing is kept any more.
@@ -72,9 +82,8 @@ class Journal:
     """
 
     __slots__ = (
-        "_blocks", "_budget", "_end", "_framer", "_held", "_is_aligned", "_is_broken", "_is_kept", "_is_unlearnt",
-        "_learnt", "_limit", "_on_broken", "_pieces", "_share", "_until", "_usual", "_write", "is_cut_off", "is_sound",
-        "lost", "size",
+        "_budget", "_framer", "_held", "_is_aligned", "_is_broken", "_is_kept", "_is_unlearnt", "_learnt",
+        "_limit", "_on_broken", "_share", "_taken", "is_cut_off", "is_sound", "lost",
     )  # fmt: skip
 
     def __init__(
@@ -91,9 +100,9 @@ class Journal:
         self._on_broken = on_broken
         self._is_aligned = aligned
         self._is_broken = False
-        self._blocks: list[bytes] = []  # some pieces joined: an object for each would take a fifth as much as they
         self._pieces: MutableSequence[bytes] = []  # once all is lost, the last few
-        self._until = 0  # so many bytes there may be: they were taken of the budget
+        self._until = 0  # so many bytes there may be …
+        self._taken = 0  # … for which so many were taken of the budget
         self.size = 0
         """The bytes that came. Here and not in the request's record, whose members cost four times as much to set."""
         self._held: HeldBack | None = None
@@ -159,7 +168,7 @@ class Journal:
 
     def framed(self) -> Sequence[bytes]:
         """Return all that was handed on, as it came: chunks of whole events."""
-        return (*self._blocks, *self._pieces)
+        return tuple(self._pieces)
 
     @property
     def held_back(self) -> bytes:
@@ -168,9 +177,7 @@ class Journal:
 
     def recent(self) -> bytes:
         """Return the last of what came."""
-        pieces = self._pieces
-        before = self._blocks[-1][-TAIL:] if self._blocks and len(pieces) < RECENT else b""
-        return b"".join((before, *list(pieces)[-RECENT:], self.held_back))
+        return b"".join((*list(self._pieces)[-RECENT:], self.held_back))
 
     @property
     def last_sent(self) -> bytes:
@@ -209,7 +216,7 @@ class Journal:
         """Let go of what is kept."""
         self.lost = self.lost or why
         self.is_sound = self._is_kept = False
-        self._blocks, self._pieces = [], deque(self._pieces, RECENT)
+        self._pieces = deque(self._pieces, RECENT)
         self._give_back()
         self._end, self._learnt = NOTHING, NEVER if self._is_aligned else b""  # as any piece ends
         self._hold(self._held)
@@ -219,7 +226,7 @@ class Journal:
     def _give_back(self) -> None:
         """Take no more of the budget, however much comes."""
         if self._until != _NO_LIMIT:
-            self._budget.give_back(self._until)
+            self._budget.give_back(self._taken)
             self._until = _NO_LIMIT
 
     def _look(self, data: bytes) -> None:
@@ -353,21 +360,14 @@ class Journal:
 
     def _grow(self, size: int) -> None:
         """Take more of the budget, for ``size`` bytes; without it, nothing more is kept."""
-        until = self._until
-        more = STEP if size < until + STEP else size - until
-        if until + more > self._limit:
+        until = max(size, self._until + STEP)
+        taken = until + OBJECT * len(self._pieces)
+        if until > self._limit:
             self.close("too_long")
-        elif not self._budget.take(more):
+        elif not self._budget.take(taken - self._taken):
             self.close("no_budget")
         else:
-            self._until = until + more
-            if self._pieces:
-                self._join()
-
-    def _join(self) -> None:
-        """Join the pieces, while they are in the processor's cache; what is joined isn't touched again."""
-        self._blocks.append(b"".join(self._pieces))
-        self._pieces.clear()
+            self._until, self._taken = until, taken
 
     def __repr__(self) -> str:
         state = self.lost or f"{sum(map(len, self.framed()))} bytes kept, {self._held!r}"

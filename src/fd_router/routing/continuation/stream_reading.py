@@ -36,12 +36,10 @@ class StreamReading:
 
     def read(self) -> Iterator[None]:
         """Read what wasn't yet; yields where a slice may end."""
-        begin = 0
-        for piece in self._framed():
-            for at in range(max(0, self._at - begin), len(piece), STEP):
-                self._take(piece[at : at + STEP])
+        for part in _parts(self._framed(), self._at):
+            for at in range(0, len(part), STEP):
+                self._take(part[at : at + STEP])
                 yield
-            begin += len(piece)
 
     def close(self) -> None:
         """Let go of the stream."""
@@ -60,3 +58,20 @@ class StreamReading:
 
     def __repr__(self) -> str:
         return f"<StreamReading {self.generated!r}>"
+
+
+def _parts(pieces: Sequence[bytes], at: int) -> Iterator[bytes]:
+    """Join ``pieces`` from byte ``at`` on to parts that have ``STEP`` bytes at least, but for the last one."""
+    gathered, size = [], 0
+    for piece in pieces:
+        if at >= len(piece):
+            at -= len(piece)
+            continue
+        gathered.append(piece[at:])
+        size += len(piece) - at
+        at = 0
+        if size >= STEP:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
