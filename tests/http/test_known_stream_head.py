@@ -39,6 +39,7 @@ HEADS = [
     OK + b"date: %b\r\ncontent-length: 3\r\n\r\n",
     b"HTTP/1.0 200 OK\r\ndate: %b\r\ntransfer-encoding: chunked\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"date: %b\r\ntransfer-encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 199 X\r\ntransfer-encoding: gzip\r\ndate: %b\r\n\r\n",
     b"HTTP/1.1 503 Busy\r\ndate: %b\r\ntransfer-encoding: chunked\r\n\r\n",
 ]
 DATES = [

@@ -210,3 +210,9 @@ def test_a_bug_in_the_parsers_callback_is_not_blamed_on_the_instance() -> None:
     line.receive(SIZED)
     assert isinstance(listener.ending, httptools.HttpParserCallbackError)
     assert line.transport.aborted
+
+
+def test_an_interim_answer_with_a_body_is_a_broken_one() -> None:
+    """It is no bug of the router's: the parser takes it for a final one (RFC 9112 section 6.3)."""
+    _, listener = exchange(b"HTTP/1.1 199 X\r\nTransfer-Encoding: gzip\r\n\r\nfine")
+    assert listener.ending == ("protocol", Retry.NEVER, 502)

@@ -19,6 +19,10 @@ _NOT_IN_REASON = re.compile(rb"[^\t -~\x80-\xff]")
 
 _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 
+_FIRST_LINE = b"HTTP/1.1 "
+_ONE = ord("1")
+"""How an answer begins nearly always, and what its status doesn't begin with."""
+
 
 class _EachRead:
     """What each read of a stream touches, as in ``http.upstream_connection``."""
@@ -153,4 +157,11 @@ def after_interim_heads(data: bytes) -> bytes:
     data = data.lstrip(b"\r\n")
     while _INTERIM.match(data) and (end := data.find(END_OF_HEAD)) >= 0:
         data = data[end + 4 :].lstrip(b"\r\n")
+    return data
+
+
+def from_final_head(data: bytes, head: ResponseHead) -> bytes:
+    """Return ``data``, in which the parser found ``head``, from there on."""
+    if head.status >= 200 and (data[:9] != _FIRST_LINE or data[9] == _ONE):
+        return after_interim_heads(data)
     return data

@@ -1,11 +1,11 @@
 """One connection to an instance: a request goes out, the answer's bytes are handed on as they came.
 
-``AnswerReader`` checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received
-bytes, so a chunked stream keeps its framing and costs one parse and one write a read.
-The head is held back until the first of the body is there, or its end (``http.body_start``).
+``AnswerReader`` checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received bytes,
+so a chunked stream keeps its framing and costs one parse and one write a read. The head is held back until the first
+of the body is there, or its end (``http.body_start``).
 
-An instance mostly sends the same head again and again, but for the length of the body. A head that is the
-same as the one before on its connection has been parsed already (``_receive_first``).
+An instance mostly sends the same head again, but for the body's length or, of a stream, the date. Such a one has been
+parsed already (``_receive_first``, ``AnswerReader.feed_first``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import httptools
 
 from fd_router.errors import Retry, UpstreamError
 from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
-from fd_router.http.answer_reader import MAX_HEAD, AnswerReader, after_interim_heads
+from fd_router.http.answer_reader import MAX_HEAD, AnswerReader, after_interim_heads, from_final_head
 from fd_router.http.body_start import has_begun, joined
 from fd_router.http.deadlines import NEVER
 from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
@@ -28,10 +28,6 @@ from fd_router.http.unsent import unsent_bytes
 from fd_router.http.upstream_contract import Listener, Owner
 from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import Buffers, Outlet
-
-_FIRST_LINE = b"HTTP/1.1 "
-_INTERIM = ord("1")
-"""How an answer begins nearly always, and what its status doesn't begin with."""
 
 
 def _nothing() -> int:
@@ -306,8 +302,7 @@ class UpstreamConnection(_EachRead):
             return
         at = reader.head_size
         if not at:  # else it was seen before
-            if data[:9] != _FIRST_LINE or data[9] == _INTERIM:
-                data = after_interim_heads(data)
+            data = from_final_head(data, head)
             at = data.index(END_OF_HEAD) + 4
             if why := reader.why_unfit(head, data, at):
                 self._fail("protocol", why)
@@ -397,10 +392,7 @@ class UpstreamConnection(_EachRead):
             listener.on_bug(error)
 
     def __repr__(self) -> str:
-        if self.transport is None:
-            state = "closed"
-        elif self._listener is None:
-            state = "idle"
-        else:
+        state = "closed" if self.transport is None else "idle"
+        if self._listener is not None:
             state = "body" if self._in_body else "head" if self._reader.begun else "waiting"
         return f"<UpstreamConnection {self._owner.url} {state}{' again' if self.is_reused else ''}>"

@@ -30,7 +30,6 @@ _BLOCKS_PER_TAG = 2.5
 
 _LOOKED_AT = 16  # tags, for a question, at most
 _FULL = 0.9  # an instance of which less is remembered, of all that it could hold, may hold what isn't remembered
-
 _BYTES_PER_TAG = 300
 """Of a tag and its share of an edge, measured for short prompts."""
 
