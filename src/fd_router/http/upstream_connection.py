@@ -1,8 +1,8 @@
 """One connection to an instance: a request goes out, the answer's bytes are handed on as they came.
 
-``AnswerReader`` checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received bytes,
-so a chunked stream keeps its framing and costs one parse and one write a read. The head is held back until the first
-of the body is there, or its end (``http.body_start``).
+``AnswerReader`` checks the answer's syntax and framing; the body isn't decoded. What is handed on is the received
+bytes, so a chunked stream keeps its framing and costs one parse and one write a read. The head is held back until the
+first of the body is there, or its end (``http.body_start``).
 
 An instance mostly sends the same head again, but for the body's length or, of a stream, the date. Such a one has been
 parsed already (``_receive_first``, ``AnswerReader.feed_first``).
