@@ -11,7 +11,7 @@ from fd_router.http.heads import ResponseHead
 _DATE = rb"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
 """A time as servers write it (RFC 9110 section 5.6.7): always as long."""
 
-_DATE_LINE = re.compile(rb"\r\ndate: (%b)\r\n" % _DATE, re.IGNORECASE)
+_DATE_LINE = re.compile(rb"\r\ndate:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
 _is_date = re.compile(_DATE).fullmatch
 
 
@@ -25,10 +25,7 @@ class KnownStreamHead:
         self._bytes = data
         self.head = head
         self.size = len(data)
-        date = _DATE_LINE.search(data)
-        at = head.forward.find(b": %b\r\n" % date[1]) + 2 if date is not None else 0
-        self._date = slice(*date.span(1)) if date is not None else slice(0)
-        self._forward_date = slice(at, at + len(date[1])) if date is not None else slice(0)
+        self._date, self._forward_date = _only_date(data), _only_date(head.forward)
 
     def begins(self, answer: bytes) -> bool:
         """Return whether ``answer`` begins with it; then ``head`` is that answer's."""
@@ -37,11 +34,19 @@ class KnownStreamHead:
 
     def _is_later(self, given: bytes) -> bool:
         """Return whether ``given`` differs in its date only, and take that one over."""
-        date, known = self._date, self._bytes
+        date, place, known = self._date, self._forward_date, self._bytes
+        if date is None or place is None:
+            return False
         now = given[date]
         if given[: date.start] != known[: date.start] or given[date.stop :] != known[date.stop :] or not _is_date(now):
             return False
-        forward, place = self.head.forward, self._forward_date
+        forward = self.head.forward
         self._bytes = given
         self.head = replace(self.head, forward=forward[: place.start] + now + forward[place.stop :])
         return True
+
+
+def _only_date(head: bytes) -> slice | None:
+    """Return where the time in a head's ``Date`` is; None: there is no such line, more than one, or another value."""
+    found = list(_DATE_LINE.finditer(head))
+    return slice(*found[0].span(1)) if len(found) == 1 and _is_date(found[0][1]) else None
