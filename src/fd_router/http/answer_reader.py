@@ -86,7 +86,7 @@ class AnswerReader(_EachRead):
             return f"the answer's status is {head.status}"
         if self.unfit:
             return self.unfit
-        if not data.startswith(b"HTTP/1.1 "):
+        if not data.startswith(_FIRST_LINE):
             if not data.startswith(b"HTTP/1.0 "):
                 return "the answer isn't HTTP/1.1"  # the parser knows RTSP and HTTP/2.0 as well
             if head.chunked:

@@ -56,9 +56,9 @@ class StreamKeeper:
 
         ``aligned``: it hands on whole events only, also where it can't keep them.
         """
-        options = self.live.current.proxy
-        if options.continue_streams == "off" or request.head.continues == b"off":
+        if self.is_off(request):
             return None
+        options = self.live.current.proxy
         self._budget.limit = options.journals_mb << 20
         return Journal(self._budget, options.stream_journal_kb << 10, on_broken, self._usual, aligned=aligned)
 
@@ -68,8 +68,8 @@ class StreamKeeper:
 
     def asks(self, request: Request) -> bool:
         """Return whether the stream is to go on by token ids only, for which its client doesn't ask itself."""
-        option, wish = self.live.current.proxy.continue_streams, request.head.continues
-        if (option != "exact" and wish != b"exact") or option == "off" or len(request.body) > MOST_READ:
+        option = self.live.current.proxy.continue_streams
+        if option == "off" or not self.is_exact(request) or len(request.body) > MOST_READ:
             return False
         try:
             wants = SourceRequest(request.body, chat=self.chat).wants_ids

@@ -63,11 +63,10 @@ class SlotLimit:
     @property
     def limit(self) -> float:
         """The limit as far as it is known."""
-        limit, stalled = self._confirmed, self._stalled
-        if limit == UNKNOWN and (fleet := self._fleet) is not None:
-            limit = fleet.limit
-            limit = max(limit, self._most)
-        return min(limit, stalled)  # it is asked for at each change: ``min`` would take longer
+        limit = self._confirmed
+        if limit == UNKNOWN and self._fleet is not None:
+            limit = max(self._fleet.limit, self._most)
+        return min(limit, self._stalled)
 
     @property
     def residence(self) -> float:
