@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,23 +11,13 @@ from hypothesis import strategies as st
 from fd_router.http.heads import ResponseHead
 from fd_router.http.known_stream_head import KnownStreamHead
 from fd_router.http.upstream_connection import UpstreamConnection
-from fd_router.http.upstream_contract import Listener
 from tests.support.fake_upstream import OK, Line
+from tests.support.plain_upstream import PlainConnection, conversation
 
 DATE = b"Thu, 26 Nov 2026 23:00:00 GMT"
 LATER = b"Thu, 26 Nov 2026 23:00:01 GMT"
 EVENTS = b'11\r\ndata: {"x": 123}\n\r\n2\r\n\n\n\r\n'
 END = b"0\r\n\r\n"
-
-
-class PlainConnection(UpstreamConnection):
-    """Has every head parsed, also one that it has just seen."""
-
-    __slots__ = ()
-
-    def _receive_first(self, data: bytes, listener: Listener) -> bool:
-        self._known = self._reader._known = None
-        return super()._receive_first(data, listener)
 
 
 HEADS = [
@@ -78,27 +70,15 @@ alike = st.builds(_alike, st.sampled_from(HEADS), dates, st.sampled_from(DATES),
 answers = st.one_of(alike, st.lists(st.one_of(good, messages), min_size=1, max_size=5))
 
 
-def conversation(kind: type[UpstreamConnection], answers: list[bytes], rest: int) -> list[object]:
-    """Ask once for each answer, whose last ``rest`` bytes come by themselves, and return all that was told."""
-    line = Line(kind)
-    told: list[object] = []
-    for data in answers:
-        if not line.connection.is_idle:
-            break
-        listener = line.send()
-        for part in (data[: len(data) - rest], data[len(data) - rest :]):
-            if part and line.connection.transport is not None:
-                line.receive(part)
-                line.loop.run_soon()
-        told += [[(x.status, x.forward, x.framing, x.is_delimited) for x in listener.heads], listener.body]
-        told.append(listener.ending)
-    line.transport.lose()
-    return [*told, line.owner.events, line.transport.aborted, line.connection.is_reused]
+def without_the_last(rest: int) -> Callable[[bytes], list[bytes]]:
+    """Return what cuts an answer so that its last ``rest`` bytes come by themselves."""
+    return lambda data: [data[: len(data) - rest], data[len(data) - rest :]]
 
 
 @given(answers, st.sampled_from([0, 1, 4, 5, 9, 20, len(EVENTS + END), 60]))
 def test_a_known_head_means_what_the_parser_says(answers: list[bytes], rest: int) -> None:
-    assert conversation(UpstreamConnection, answers, rest) == conversation(PlainConnection, answers, rest)
+    parts_of = without_the_last(rest)
+    assert conversation(UpstreamConnection, answers, parts_of) == conversation(PlainConnection, answers, parts_of)
 
 
 @pytest.mark.parametrize("date", [DATE, LATER])

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fd_router.http.upstream_connection import UpstreamConnection
-from fd_router.http.upstream_contract import Listener
-from tests.support.fake_upstream import OK, SIZED, Line, exchange
-
-
-class PlainConnection(UpstreamConnection):
-    """Parses every head, also one that it has just seen."""
-
-    __slots__ = ()
-
-    def _receive_first(self, data: bytes, listener: Listener) -> bool:
-        self._known = None
-        return super()._receive_first(data, listener)
-
+from tests.support.fake_upstream import OK, SIZED, exchange
+from tests.support.plain_upstream import PlainConnection, conversation
 
 HEADS = [
     OK + b"Content-Length: %b\r\n\r\n",
@@ -53,28 +44,16 @@ runs = st.builds(lambda message, times: [message] * times, messages, st.integers
 sequences = st.lists(runs, min_size=1, max_size=3).map(lambda lists: [item for items in lists for item in items])
 
 
-def conversation(kind: type[UpstreamConnection], answers: list[bytes], step: int) -> list[object]:
-    """Ask once for each answer, and return all that was told."""
-    line = Line(kind)
-    told: list[object] = []
-    for data in answers:
-        if not line.connection.is_idle:
-            break
-        listener = line.send()
-        line.receive(data, step)
-        line.loop.run_soon()
-        told += [
-            [(x.status, x.forward, x.framing, x.is_delimited) for x in listener.heads],
-            listener.body,
-            listener.ending,
-        ]
-    line.transport.lose()
-    return [*told, line.owner.events, line.transport.aborted, line.connection.is_reused]
+def in_steps(step: int) -> Callable[[bytes], list[bytes]]:
+    """Return what cuts an answer into parts of ``step`` bytes; 0: it comes in one."""
+    return lambda data: [data[at : at + (step or len(data))] for at in range(0, len(data), step or len(data) or 1)]
 
 
 @given(sequences, st.sampled_from([0, 0, 1, 17]))
 def test_a_known_head_means_what_the_parser_says(answers: list[bytes], step: int) -> None:
-    assert conversation(UpstreamConnection, answers, step) == conversation(PlainConnection, answers, step)
+    assert conversation(UpstreamConnection, answers, in_steps(step)) == conversation(
+        PlainConnection, answers, in_steps(step)
+    )
 
 
 def test_the_second_of_two_equal_heads_is_not_parsed() -> None:

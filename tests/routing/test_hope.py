@@ -114,17 +114,23 @@ async def test_without_a_queue_nobody_waits(hope: float) -> None:
     assert b" 502 " in client.take()
 
 
-async def test_who_finds_it_back_and_full_waits_on_as_long_as_all_others() -> None:
+async def back_and_full(names: str) -> tuple[CrowdedRig, list[FakeTransport]]:
+    """Have an instance come back with room for the first of those who waited for a probe of it."""
     rig = CrowdedRig(instances=1, limit=1, queue_timeout_secs=30.0)
     hope = [5.0]
     rig.change(hope_secs=lambda: hope[0])
     (instance,) = rig.instances
     instance.health = Health.SUSPECT
-    clients = [await rig.send(name) for name in "abcd"]
-    assert (rig.queue.waiting, rig.queue.hoping) == (4, 4)
+    clients = [await rig.send(name) for name in names]
+    assert (rig.queue.waiting, rig.queue.hoping) == (len(names), len(names))
     hope[0], instance.health = 0.0, Health.HEALTHY
     rig.queue.on_capacity()
     await rig.settle()
+    return rig, clients
+
+
+async def test_who_finds_it_back_and_full_waits_on_as_long_as_all_others() -> None:
+    rig, clients = await back_and_full("abcd")
     assert rig.seen() == ["a"]
     await rig.pass_time(6.0)
     assert [client.written for client in clients[1:]] == [b""] * 3, "a probe has brought it back: they wait for room"
@@ -135,15 +141,7 @@ async def test_who_finds_it_back_and_full_waits_on_as_long_as_all_others() -> No
 
 
 async def test_who_finds_it_back_and_full_has_waited_since_it_came() -> None:
-    rig = CrowdedRig(instances=1, limit=1, queue_timeout_secs=30.0)
-    hope = [5.0]
-    rig.change(hope_secs=lambda: hope[0])
-    (instance,) = rig.instances
-    instance.health = Health.SUSPECT
-    clients = [await rig.send(name) for name in "abc"]
-    hope[0], instance.health = 0.0, Health.HEALTHY
-    rig.queue.on_capacity()
-    await rig.settle()
+    rig, clients = await back_and_full("abc")
     await rig.pass_time(29.5)
     assert [client.written for client in clients[1:]] == [b""] * 2
     await rig.pass_time(1.0)
