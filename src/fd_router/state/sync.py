@@ -21,6 +21,7 @@ from fd_router.state.frames import Frame, FrameError, LayoutError, decode, encod
 from fd_router.state.joining import Joining
 from fd_router.state.peers import Peers
 from fd_router.state.topic import Topic
+from fd_router.state.waiting import wait_at_most
 from fd_router.telemetry.contracts import Log
 
 HEARTBEAT_SECONDS = 1.0
@@ -166,11 +167,8 @@ class Sync:
 
     async def _wait(self) -> None:
         interval = self._interval * (SLOWER if self._quiet > QUIET else 1)
-        timer, began = asyncio.get_running_loop().call_later(interval, self._flush.set), self._clock()
-        try:
-            await self._flush.wait()
-        finally:
-            timer.cancel()
+        began = self._clock()
+        await wait_at_most(self._flush, interval)
         self._flush.clear()
         if (stood := self._clock() - began - interval) > STOOD_SECONDS:
             self.peers.excuse(stood)

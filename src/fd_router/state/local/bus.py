@@ -11,6 +11,7 @@ import msgspec
 
 from fd_router.bus import Ask, BusError, Grant
 from fd_router.state.local.wire import Order, Reply, Splitter, read_reply, written
+from fd_router.state.waiting import wait_at_most
 
 READ_SECONDS = 0.5
 """How long ``receive`` waits for messages."""
@@ -53,11 +54,7 @@ class LocalBus(asyncio.Protocol):
     async def receive(self) -> Sequence[bytes]:
         """See ``Bus``."""
         if not self._messages:
-            timer = asyncio.get_running_loop().call_later(READ_SECONDS, self._came.set)
-            try:
-                await self._came.wait()
-            finally:
-                timer.cancel()
+            await wait_at_most(self._came, READ_SECONDS)
         if self._is_lost:
             raise BusError("the supervisor has ended")
         self._came.clear()
