@@ -19,7 +19,7 @@ FAULTS = [
     "cut_mid_body:probability=0.08,how=rst",
     "cut_mid_body:probability=0.08,how=fin",
     "garbage:probability=0.04",
-    "status:probability=0.05,status=500",
+    "status:probability=0.2,status=500",
     "close_idle:probability=0.1",
     "slow:probability=0.05,head_secs=0.05",
 ]
