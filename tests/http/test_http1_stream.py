@@ -21,7 +21,9 @@ class Connection:
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.ended: object = None
-        self.write = self.writes.append
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
 
     def respond_error(self, error: HttpError) -> None:
         self.ended = error
@@ -39,7 +41,7 @@ class Connection:
 def make(kind: type[Http11Stream], *, keep_alive: bool = True) -> tuple[Http11Stream, Connection]:
     connection = Connection()
     head = RequestHead("POST", "/v1/completions", keep_alive=keep_alive, is_http_1_0=kind is Http10Stream)
-    stream = kind(connection, connection.write)
+    stream = kind(connection, connection)
     stream.request = Request(head, request_id="me")
     return stream, connection
 
@@ -64,9 +66,9 @@ class TestHttp11:
     def test_bodies_go_on_untouched(self) -> None:
         stream, connection = make(Http11Stream)
         stream.send_head(CHUNKED, b"")
-        stream.send_body(b"5\r\nhal")
+        stream.outlet.write(b"5\r\nhal")
         assert connection.writes[1:] == [b"5\r\nhal"]
-        assert stream.send_body is connection.write
+        assert stream.outlet is connection
 
     @pytest.mark.parametrize(("head", "delimited"), [(SIZED, True), (CHUNKED, True), (UNTOLD, False)])
     def test_how_it_is_cut_off(self, head: ResponseHead, delimited: bool) -> None:
@@ -117,8 +119,8 @@ class TestHttp10:
     def test_chunks_are_taken_out_and_the_connection_ends_it(self) -> None:
         stream, connection = make(Http10Stream)
         stream.send_head(CHUNKED, chunk(b"one"))
-        stream.send_body(chunk(b"two")[:4])
-        stream.send_body(chunk(b"two")[4:] + STREAM_END)
+        stream.outlet.write(chunk(b"two")[:4])
+        stream.outlet.write(chunk(b"two")[4:] + STREAM_END)
         assert connection.writes[0] == FORWARD + b"x-request-id: me\r\n\r\n"
         assert b"".join(connection.writes[1:]) == b"onetwo"
         stream.end()

@@ -16,6 +16,46 @@ from fd_router.http.upstream_connection import MAX_HEAD
 from tests.support.fake_upstream import CHUNKED, HEAD, OK, SIZED, Line, exchange
 
 
+class Taker:
+    """One who takes a body, and can't take much."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.bugs: list[Exception] = []
+
+    def on_data(self, data: bytes) -> None:
+        self.taken.append(data)
+        if len(self.taken) > 1:
+            raise ZeroDivisionError
+
+    def on_bug(self, error: Exception) -> None:
+        self.bugs.append(error)
+
+
+def test_who_takes_the_rest_of_a_body_hears_of_its_own_bugs_too() -> None:
+    line, listener = exchange(CHUNKED + b"1\r\na\r\n")
+    line.connection.deliver_to(taker := Taker())
+    line.receive(b"1\r\nb\r\n")
+    assert (taker.taken, taker.bugs) == ([b"1\r\nb\r\n"], [])
+    line.receive(b"1\r\nc\r\n")
+    assert [type(bug) for bug in taker.bugs] == [ZeroDivisionError]
+    assert (listener.body, listener.ending) == (b"1\r\na\r\n", None)
+    assert line.transport.aborted
+    line.receive(b"1\r\nd\r\n")
+    assert len(taker.taken) == 2
+
+
+def test_who_takes_the_rest_of_a_body_has_that_of_one_answer_only() -> None:
+    line, first = exchange(CHUNKED + b"1\r\na\r\n")
+    line.connection.deliver_to(taker := Taker())
+    line.receive(b"0\r\n\r\n")
+    assert (taker.taken, first.ending) == ([b"0\r\n\r\n"], "complete")
+    second = line.send()
+    line.receive(CHUNKED + b"1\r\nb\r\n")
+    line.receive(b"0\r\n\r\n")
+    assert (second.body, second.ending, len(taker.taken)) == (b"1\r\nb\r\n0\r\n\r\n", "complete", 1)
+
+
 def test_head_and_body_of_a_request_are_written_together() -> None:
     line = Line()
     line.send()

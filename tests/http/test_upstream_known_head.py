@@ -58,7 +58,7 @@ def test_a_known_head_means_what_the_parser_says(answers: list[bytes], step: int
 
 def test_the_second_of_two_equal_heads_is_not_parsed() -> None:
     line, first = exchange(SIZED)
-    line.connection._reader.feed = None
+    line.connection._reader.parser = None
     second = line.send()
     line.receive(SIZED.replace(b"4\r\n\r\nfine", b"10\r\n\r\n0123456789"))
     assert (second.body, second.ending, second.head.length) == (b"0123456789", "complete", 10)

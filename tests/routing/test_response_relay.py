@@ -9,24 +9,22 @@ from fd_router.http.heads import ResponseHead
 from fd_router.openai.completion import Completion
 from fd_router.routing.response_relay import ResponseRelay
 from fd_router.telemetry.record import RequestRecord
+from tests.support.outlets import Written
 
 HEAD = ResponseHead.of(200, b"HTTP/1.1 200 OK\r\n", chunked=True)
 
 
 class Stream:
-    """A client's stream that writes down what it is given. Its ``send_body`` is another one behind the head."""
+    """A client's stream that writes down what it is given. Its outlet is there behind the head only."""
 
     def __init__(self) -> None:
         self.heads: list[tuple[bytes, bytes]] = []
-        self.bodies: list[bytes] = []
-        self.send_body = self._too_early
-
-    def _too_early(self, data: bytes) -> None:
-        raise AssertionError("a body before its head")
+        self.bodies = Written()
+        self.outlet: Written
 
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         self.heads.append((body, extra))
-        self.send_body = self.bodies.append
+        self.outlet = self.bodies
 
 
 class Grant(msgspec.Struct):
@@ -44,7 +42,7 @@ class Relay(ResponseRelay):
         self._completion = Completion(b'{"prompt": "hello"}')
         self._completion.decisions = decisions
         self._grant = grant  # type: ignore[assignment]
-        self._usage = None
+        self._usage = self._journal = None
         self._has_asked = False
 
     def begin(self, body: bytes, extra: bytes = b"") -> Stream:

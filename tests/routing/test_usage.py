@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from fd_router.http.client_stream import NOWHERE
+from fd_router.http.dechunk import dechunked
 from fd_router.openai.endpoints import Endpoint
 from fd_router.openai.usage import find_total_tokens, find_usage
 from fd_router.routing.usage import TAIL, UsageTail
 from fd_router.scheduling.scheduler import Scheduler
+from tests.support.outlets import Written
 from tests.support.rig import STREAM_END, STREAM_HEAD, Rig, answer, chunk
 from tests.support.scheduling_fakes import AskedGroup, LearningPolicy
+from tests.support.stream_rig import StreamRig
 
 STREAM = b'{"prompt": "hello", "stream": true}'
 USAGE = {"prompt_tokens": 70, "total_tokens": 72, "prompt_tokens_details": {"cached_tokens": 64}}
@@ -30,39 +34,39 @@ def learning_rig(instances: int = 1, **settings: Any) -> tuple[Rig, LearningPoli
 
 class TestTail:
     def test_only_the_end_is_kept(self) -> None:
-        passed: list[bytes] = []
-        tail = UsageTail(b"x" * TAIL, passed.append)
+        passed = Written()
+        tail = UsageTail(b"x" * TAIL, passed)
         for piece in (b"a", b"b", json.dumps(USAGE).encode(), b"data: [DONE]", b"0\r\n\r\n"):
-            tail.feed(piece)
+            tail.write(piece)
         assert find_usage(tail.tail()) == (70, 64)
         assert len(passed) == 5
         assert repr(tail) == "<UsageTail 107 bytes kept>"
-        tail.feed(b"x" * TAIL)
+        tail.write(b"x" * TAIL)
         assert find_usage(tail.tail()) is None
 
     @pytest.mark.parametrize("size", [1, 3, 7, 40, 1000, 1 << 20])
     def test_a_usage_object_is_found_whatever_follows_it(self, size: int) -> None:
         ids = b",".join([b"12345"] * 40_000)
         whole = b'{"id": "x", "usage": %b, "choices": [{"token_ids": [%b]}]}' % (json.dumps(USAGE).encode(), ids)
-        passed: list[bytes] = []
-        tail = UsageTail(b"", passed.append)
+        passed = Written()
+        tail = UsageTail(b"", passed)
         head, rest = whole[:400], whole[400:]
         for piece in [*(head[at : at + size] for at in range(0, len(head), size)), rest]:
-            tail.feed(piece)
+            tail.write(piece)
         assert find_usage(tail.tail()) == (70, 64)
         assert find_total_tokens(tail.tail()) == 72
         assert b"".join(passed) == whole
         assert len(tail.tail()) < 2 * TAIL
 
     def test_one_that_comes_at_once_with_what_follows_too(self) -> None:
-        tail = UsageTail(b'{"usage":%b,"text":"%b"}' % (json.dumps(USAGE).encode(), b"x" * 225_000), lambda _: None)
+        tail = UsageTail(b'{"usage":%b,"text":"%b"}' % (json.dumps(USAGE).encode(), b"x" * 225_000), NOWHERE)
         assert find_usage(tail.tail()) == (70, 64)
 
     def test_the_last_of_several_counts_and_null_is_none(self) -> None:
-        tail = UsageTail(b'data: {"usage": {"total_tokens": 1}}\n\n', lambda _: None)
+        tail = UsageTail(b'data: {"usage": {"total_tokens": 1}}\n\n', NOWHERE)
         for number in (2, 3):
-            tail.feed(b'data: {"usage": {"total_tokens": %d}}\n\n' % number)
-        tail.feed(b'data: {"usage": null, "text": "%b"}\n\n' % (b"x" * TAIL))
+            tail.write(b'data: {"usage": {"total_tokens": %d}}\n\n' % number)
+        tail.write(b'data: {"usage": null, "text": "%b"}\n\n' % (b"x" * TAIL))
         assert find_total_tokens(tail.tail()) == 3
 
 
@@ -89,6 +93,19 @@ class TestRequest:
         await rig.settle()
         assert client.written.count(b'"cached_tokens"') == 1
         rig.assert_nothing_is_held()
+
+    @pytest.mark.parametrize("cut", range(1, 150, 7))
+    async def test_a_stream_that_is_kept(self, cut: int) -> None:
+        rig, policy = StreamRig(1), LearningPolicy()
+        rig.change(select=Scheduler(AskedGroup(rig.available), policy, lambda: "none is there").select)
+        instance = await rig.ask(client := rig.client(), STREAM)
+        body = event({"text": "a"}) + event({"usage": USAGE}) + chunk(b"data: [DONE]\n\n") + STREAM_END
+        instance.receive(STREAM_HEAD + body[:cut])
+        instance.receive(body[cut:])
+        assert policy.heard == [["first token", (70, 64), "end"]]
+        await rig.settle()
+        assert dechunked(client.written.partition(b"\r\n\r\n")[2]) == dechunked(body)
+        rig.assert_all_is_given_back()
 
     async def test_a_whole_answer_has_no_first_token(self) -> None:
         rig, policy = learning_rig()

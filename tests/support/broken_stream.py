@@ -16,6 +16,7 @@ from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import UsualEnd
 from fd_router.routing.continuation.journal import Journal
 from fd_router.routing.continuation.stream_reading import StreamReading
+from tests.support.outlets import StreamOwner, Written
 
 
 def pieces_of(data: bytes, size: int) -> Iterable[bytes]:
@@ -36,14 +37,14 @@ def places_to_cut(framed: bytes) -> list[int]:
     """
     handed: list[int] = []
     for size in (1, 7, 64, 1000):
-        sent: list[bytes] = []
-        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None, UsualEnd())
-        journal.write_to(sent.append)
+        sent = Written()
+        journal = Journal(JournalBudget(1 << 30), 1 << 24, StreamOwner(), UsualEnd())
+        journal.write_to(sent)
         lengths = []
         for at in range(0, len(framed), size):
             piece = framed[at : at + size]
             if at:
-                journal.feed(piece)
+                journal.on_data(piece)
             else:
                 sent.append(journal.begin(piece))
             lengths.append(sum(map(len, sent)))
@@ -68,13 +69,13 @@ class BrokenStream:
 
     def receive(self, framed: bytes, size: int) -> None:
         """The first instance sends so much, in pieces of ``size`` bytes, and dies."""
-        sent: list[bytes] = []
-        journal = Journal(JournalBudget(1 << 30), 1 << 24, lambda: None, UsualEnd())
+        sent = Written()
+        journal = Journal(JournalBudget(1 << 30), 1 << 24, StreamOwner(), UsualEnd())
         first, *more = pieces_of(framed, size) if framed else [b""]
         sent.append(journal.begin(first))
-        journal.write_to(sent.append)
+        journal.write_to(sent)
         for piece in more:
-            journal.feed(piece)
+            journal.on_data(piece)
         self.out = b"".join(sent)
         reading = StreamReading(journal.framed, chat=self.source.chat)
         for _ in reading.read():

@@ -24,26 +24,24 @@ _ONE = ord("1")
 """How an answer begins nearly always, and what its status doesn't begin with."""
 
 
-class _EachRead:
-    """What each read of a stream touches, as in ``http.upstream_connection``."""
-
-    __slots__ = ("feed", "is_complete")
-
-
-class AnswerReader(_EachRead):
+class AnswerReader:
     """Reads the answers that come on one connection to an instance, one at a time. The body isn't decoded.
 
     A stream's head is mostly the one before. Then a parser that tells of no header lines takes the answer.
     """
 
     __slots__ = (
-        "_bare", "_headers", "_inspected", "_known", "_names", "_parser", "_reason", "begun", "head", "head_size",
-        "unfit",
+        "_bare", "_headers", "_inspected", "_known", "_names", "_on_complete", "_parser", "_reason", "begun", "head",
+        "head_size", "is_complete", "parser", "unfit",
     )  # fmt: skip
 
-    def __init__(self, inspected: frozenset[bytes]) -> None:
-        """``inspected``: names of headers that aren't handed on as they came, in lower case."""
+    def __init__(self, inspected: frozenset[bytes], on_complete: Callable[[], None]) -> None:
+        """``inspected``: names of headers that aren't handed on as they came, in lower case.
+
+        ``on_complete`` is called with the read in which a final answer comes to its end.
+        """
         self._names = inspected
+        self._on_complete = on_complete
         self._parser = httptools.HttpResponseParser(self)
         self._known: KnownStreamHead | None = None  # the last head of a stream, and …
         self._bare: httptools.HttpResponseParser | None = None  # … who takes answers that begin with it
@@ -51,8 +49,8 @@ class AnswerReader(_EachRead):
 
     def begin(self) -> None:
         """Expect the next answer."""
-        self.feed: Callable[[bytes], None] = self._parser.feed_data
-        """Takes bytes as they were received, the first ones aside. Raises httptools.HttpParserError."""
+        self.parser = self._parser
+        """Takes bytes as they were received, the first ones aside."""
         self.head: ResponseHead | None = None  # once it is complete
         self.head_size = 0
         """Its bytes, if it was seen before, and nothing was wrong with it."""
@@ -70,9 +68,8 @@ class AnswerReader(_EachRead):
         known = self._known
         if known is not None and known.begins(data) and self._bare is not None:
             self.head, self.head_size = known.head, known.size
-            self.feed = self._bare.feed_data
-        feed = self.feed
-        feed(data)
+            self.parser = self._bare
+        self.parser.feed_data(data)
 
     def learn(self, data: bytes, head: ResponseHead) -> None:
         """Remember the head of a stream, which ``data`` is: there is nothing wrong with it."""
@@ -95,7 +92,7 @@ class AnswerReader(_EachRead):
 
     def close(self) -> None:
         """The connection is gone. The parser and this hold each other, which only the collector would end."""
-        del self._parser, self._bare, self.feed
+        del self._parser, self._bare, self.parser, self._on_complete
 
     # what the parser calls
 
@@ -135,6 +132,7 @@ class AnswerReader(_EachRead):
             self.begin()  # an interim answer (RFC 9110 section 15.2) is nobody's business here
         else:
             self.is_complete = True
+            self._on_complete()
 
     def __repr__(self) -> str:
         return (

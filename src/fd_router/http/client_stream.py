@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from fd_router.errors import HttpError
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.telemetry.record import RequestRecord
+
+
+class BodyOutlet(Protocol):
+    """Where an answer's body goes to."""
+
+    def write(self, data: bytes) -> None:
+        """Take more of it."""
+
+
+class _Nowhere:
+    """An outlet of what nobody gets."""
+
+    __slots__ = ()
+
+    def write(self, data: bytes) -> None:
+        """Take it."""
+
+
+NOWHERE: Final = _Nowhere()
 
 
 class ClientStream(Protocol):
@@ -18,7 +37,7 @@ class ClientStream(Protocol):
     """
 
     @property
-    def send_body(self) -> Callable[[bytes], None]:
+    def outlet(self) -> BodyOutlet:
         """Who takes more of the body, framed as it came. To be asked for behind the head; the same from then on."""
 
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:

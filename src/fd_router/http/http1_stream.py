@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from fd_router.errors import HttpError
 from fd_router.http.chunks import LAST_CHUNK, chunk
+from fd_router.http.client_stream import BodyOutlet
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
@@ -34,15 +34,15 @@ class Http11Stream:
     One serves all requests of its connection, whose answers follow each other.
     """
 
-    __slots__ = ("_connection", "_head", "_keep_alive", "request", "send_body")
+    __slots__ = ("_connection", "_head", "_keep_alive", "outlet", "request")
 
     request: Request
     """That is being answered. To be set before anything is sent."""
 
-    def __init__(self, connection: Http1Connection, write: Callable[[bytes], None]) -> None:
-        """``write``: the connection's."""
+    def __init__(self, connection: Http1Connection, outlet: BodyOutlet) -> None:
+        """``outlet``: the connection's."""
         self._connection = connection
-        self.send_body = write
+        self.outlet = outlet
         self._head: ResponseHead | None = None  # of the answer under way, once it is sent
         self._keep_alive = True  # behind that answer
 
@@ -59,8 +59,7 @@ class Http11Stream:
         if not (head.is_delimited and self._keep_alive and asked.keep_alive):
             self._keep_alive = False
             connection = b"connection: close\r\n"
-        send = self.send_body
-        send(b"".join((  # one write, since each is a system call
+        self.outlet.write(b"".join((  # one write, since each is a system call
             head.forward, head.framing, connection, asked.cors, extra, b"x-request-id: ",
             request.request_id.encode("latin-1"), b"\r\n\r\n", body,
         )))  # fmt: skip
@@ -69,7 +68,7 @@ class Http11Stream:
         """Send one more event as a chunk of its own, behind one that ends with a whole event, and the last chunk."""
         if not self._may_follow(last):
             return False
-        self.send_body(chunk(event) + LAST_CHUNK)
+        self.outlet.write(chunk(event) + LAST_CHUNK)
         return True
 
     def send_error(self, error: HttpError) -> None:
@@ -99,15 +98,23 @@ class Http11Stream:
         return f"<{type(self).__name__} {self.request.head.path}{' begun' if self._head is not None else ''}>"
 
 
+class _DechunkingOutlet(Dechunker):
+    """Takes chunks, and writes what is in them."""
+
+    __slots__ = ()
+
+    write = Dechunker.feed
+
+
 class Http10Stream(Http11Stream):
     """One to an HTTP/1.0 client, who knows no chunks: they are taken out, and the end is the connection's."""
 
-    __slots__ = ("_dechunker", "_write")
+    __slots__ = ("_dechunker", "_plain")
 
-    def __init__(self, connection: Http1Connection, write: Callable[[bytes], None]) -> None:
-        Http11Stream.__init__(self, connection, write)
-        self._write = write
-        self._dechunker: Dechunker | None = None
+    def __init__(self, connection: Http1Connection, outlet: BodyOutlet) -> None:
+        Http11Stream.__init__(self, connection, outlet)
+        self._plain = outlet
+        self._dechunker: _DechunkingOutlet | None = None
 
     def send_head(self, head: ResponseHead, body: bytes, extra: bytes = b"") -> None:
         """Send the head, with a length if the instance told it, and what of the body came with it."""
@@ -117,27 +124,26 @@ class Http10Stream(Http11Stream):
             self._keep_alive = False
         if head.length >= 0:
             framing, connection = head.framing, b"connection: keep-alive\r\n" if self._keep_alive else b""
-        self.send_body(
+        self.outlet.write(
             b"%b%b%b%b%bx-request-id: %b\r\n\r\n"
             % (head.forward, framing, connection, request.head.cors, extra, request.request_id.encode("latin-1"))
         )
         if head.chunked:
-            self._dechunker = Dechunker(self.send_body)
-            self.send_body = self._dechunker.feed
+            self.outlet = self._dechunker = _DechunkingOutlet(self._plain.write)
         if body:
-            self.send_body(body)
+            self.outlet.write(body)
 
     def send_event(self, event: bytes, last: bytes) -> bool:
         """Send one more event, behind a whole one."""
         if not self._may_follow(last):
             return False
-        self._write(event)
+        self._plain.write(event)
         return True
 
     def end(self) -> None:
         """The answer has been sent to its end."""
         self._close_dechunker()
-        self._dechunker, self.send_body = None, self._write
+        self._dechunker, self.outlet = None, self._plain
         Http11Stream.end(self)
 
     def reset(self) -> None:

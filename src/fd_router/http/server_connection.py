@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -23,7 +22,7 @@ from fd_router.http.messages import Request, RequestHead, Response
 from fd_router.http.own_answers import endpoint_of, handler_or_answer
 from fd_router.http.request_reader import BODY, HEAD, IDLE, NO_HEAD, RequestReader
 from fd_router.http.server_context import ServerContext
-from fd_router.http.write_batcher import write_nowhere
+from fd_router.http.write_batcher import Outlet
 from fd_router.telemetry.record import RequestRecord
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -33,8 +32,8 @@ class ServerConnection(ClosableConnection):
     """One client's connection. The reader turns bytes into requests; they are answered one at a time."""
 
     __slots__ = (
-        "_client", "_endpoint", "_is_extra", "_is_full", "_is_paused", "_record", "_serving", "_start", "_start_head",
-        "_stream", "_version", "write",
+        "_client", "_endpoint", "_is_extra", "_is_full", "_is_paused", "_outlet", "_record", "_serving", "_start",
+        "_start_head", "_stream", "_version",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
@@ -42,7 +41,7 @@ class ServerConnection(ClosableConnection):
         self._state = context.state
         self._reader = RequestReader(context.reader)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
-        self.write: Callable[[bytes], None] = write_nowhere  # sends bytes of the answer
+        self._outlet: Outlet = None  # type: ignore[assignment]  # as above; for answers
         self._client = ""
         self._request = self._answer = self.proxied = None
         self._stream: Http11Stream | None = None  # what instances' answers go out on, once there was one
@@ -62,7 +61,7 @@ class ServerConnection(ClosableConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.write = self._context.batcher.outlet(self._transport).write
+        self._outlet = self._context.batcher.outlet(self._transport)
         peer = transport.get_extra_info("peername")
         self._client = peer[0].removeprefix("::ffff:") if peer else ""  # a handed-over socket may be of both families
         self._reader.peer = self._context.reader.forwarding.peer(
@@ -236,7 +235,7 @@ class ServerConnection(ClosableConnection):
         self._start_head, self._endpoint, self._version = head, path, head.version
         kind = Http10Stream if head.is_http_1_0 else Http11Stream
         if self._start is not None and type(self._stream) is not kind:
-            self._stream = kind(self, self.write)
+            self._stream = kind(self, self._outlet)
 
     def _control(self, request: Request) -> None:
         """Answer a request to the router itself."""
@@ -266,7 +265,7 @@ class ServerConnection(ClosableConnection):
         reader = self._reader
         if reader.wants_continue and self._request is None and not reader.ready and not reader.is_refused:
             reader.wants_continue = False
-            self.write(_CONTINUE)
+            self._outlet.write(_CONTINUE)
 
     def _respond(self, response: Response) -> None:
         """Send an answer made here: a whole one, or the head of one that goes on with events."""
@@ -279,7 +278,7 @@ class ServerConnection(ClosableConnection):
             raise
         if goes_on and request is not None and response.events is not None:
             close = partial(self.complete, keep_alive=False)
-            self._answer = events = EventStream(self.write, close, is_chunked=not request.head.is_http_1_0)
+            self._answer = events = EventStream(self._outlet.write, close, is_chunked=not request.head.is_http_1_0)
             events.start(response.events)
         else:
             self.complete(keep_alive=keep_alive)
@@ -303,7 +302,7 @@ class ServerConnection(ClosableConnection):
             cors=head.cors,
             goes_on=goes_on,
         )
-        self.write(data)
+        self._outlet.write(data)
         if self._record is not None:
             self._record.bytes_out = len(response.body)
             self._finish_record(response.status)

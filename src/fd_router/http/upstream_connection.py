@@ -25,23 +25,18 @@ from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
 from fd_router.http.keepalive import keep_alive
 from fd_router.http.tls_end import was_cut
 from fd_router.http.unsent import unsent_bytes
-from fd_router.http.upstream_contract import Listener, Owner
+from fd_router.http.upstream_contract import NOBODY, BodyTaker, Listener, Owner
 from fd_router.http.upstream_settings import UpstreamSettings
 from fd_router.http.write_batcher import Buffers, Outlet
 
 
-def _nothing() -> int:
-    return 0
-
-
-def _nobody(data: bytes) -> None:
-    pass
-
-
 class _EachRead(asyncio.Protocol):
-    """What each read of a stream touches, side by side, as in ``routing.continuation.journal``."""
+    """What each read of a stream touches, side by side, as in ``routing.continuation.journal``, and nothing else:
 
-    __slots__ = ("_deliver", "_in_chunks", "_last", "_listener", "_reader", "_settings", "deadline")
+    to look at an attribute is to count one more reference to its object, which comes from far away as well.
+    """
+
+    __slots__ = ("_in_chunks", "_last", "_parser", "_settings", "_taker", "deadline")
 
 
 class UpstreamConnection(_EachRead):
@@ -51,19 +46,19 @@ class UpstreamConnection(_EachRead):
     """
 
     __slots__ = (
-        "_again", "_head_bytes", "_in_body", "_is_over", "_known", "_left", "_outlet", "_owner", "_paused", "_sent_in",
-        "_time_limit", "_unsent", "began_at", "is_reused", "transport",
+        "_again", "_head_bytes", "_in_body", "_is_over", "_known", "_left", "_listener", "_outlet", "_owner", "_paused",
+        "_reader", "_sent_in", "_time_limit", "_unsent", "began_at", "is_reused", "transport",
     )  # fmt: skip
 
     def __init__(self, owner: Owner[UpstreamConnection], settings: UpstreamSettings) -> None:
         self._owner = owner
         self._settings = settings
-        self._reader = AnswerReader(settings.inspected)
+        self._reader = AnswerReader(settings.inspected, self._on_answer_complete)
         self.transport: asyncio.Transport | None = None
         """While it is there; the pool looks whether it is closing. Read only."""
         self._outlet: Outlet | None = None  # while there is a transport
         self._listener: Listener | None = None
-        self._deliver: Callable[[bytes], None] = _nobody  # more of the body, while there is a listener
+        self._taker: BodyTaker = NOBODY  # of more of the body, while there is a listener
         self._known: KnownHead | None = None  # the last head, if it may be used again …
         self._again = ResponseHead(0, b"")  # … and what it means
         self.is_reused = False
@@ -74,12 +69,14 @@ class UpstreamConnection(_EachRead):
         self._paused = False
         self._time_limit = 0.0
         self._sent_in = 0  # the batcher's turn in which the request was given to it
-        self._unsent: Callable[[], int] = _nothing  # bytes of the request that aren't on their way yet
+        self._unsent: Callable[[], int] = int  # (none) bytes of the request that aren't on their way yet
         self._last = b""  # of a body in chunks, so far
         self._left = 0  # bytes to come of a body whose length was told
         self.deadline = NEVER
         self._head_bytes = b""  # of a head that came in pieces, or whose body has not begun
-        self._in_body = self._in_chunks = False  # the latter: in a body of chunks
+        self._in_body = False
+        self._in_chunks = False  # in a body of chunks, which isn't complete, …
+        self._parser = self._reader.parser  # … and whose parser is this
 
     # what the listener calls
 
@@ -98,9 +95,9 @@ class UpstreamConnection(_EachRead):
         else:
             outlet.write_buffers(message)
 
-    def deliver_to(self, take: Callable[[bytes], None]) -> None:
-        """Give the rest of the body under way to ``take``, and no longer to the listener's ``on_data``."""
-        self._deliver = take
+    def deliver_to(self, taker: BodyTaker) -> None:
+        """Give the rest of the body under way to ``taker``, and no longer to the listener."""
+        self._taker = taker
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the instance."""
@@ -117,7 +114,7 @@ class UpstreamConnection(_EachRead):
 
     def cancel(self) -> None:
         """Forget the listener and close at once, so that the instance stops working for nobody."""
-        self._listener, self._deliver, self._in_chunks = None, _nobody, False
+        self._listener, self._taker, self._in_chunks = None, NOBODY, False
         self.close()
 
     def close(self) -> None:
@@ -169,35 +166,35 @@ class UpstreamConnection(_EachRead):
         self._owner.on_opened(self)
 
     def data_received(self, data: bytes) -> None:
-        listener, reader = self._listener, self._reader
+        taker = self._taker
         try:
             if self._in_chunks:  # most reads are of this kind
-                feed = reader.feed
-                feed(data)
-                if not reader.is_complete:
+                self._parser.feed_data(data)
+                if self._in_chunks:
                     self.deadline = self._settings.stall_due
                     self._last = data if len(data) >= ENOUGH else last_bytes(self._last, data)
-                    deliver = self._deliver  # called by its name it would be looked for as a method, in vain
-                    deliver(data)
+                    taker.on_data(data)
                     return
-            elif listener is None:  # an instance that speaks unasked is not to be trusted with a next request
-                self.close()
-                return
-            elif reader.begun:
-                reader.feed(data)
-            elif self._receive_first(data, listener):
+            elif (listener := self._listener) is None:
+                self.close()  # an instance that speaks unasked is not to be trusted with a next request
                 return
             else:
-                reader.feed_first(data)
-            self._receive(data, listener)  # type: ignore[arg-type]  # while a body comes there is one
+                taker, reader = listener, self._reader
+                if reader.begun:
+                    reader.parser.feed_data(data)
+                elif self._receive_first(data, listener):
+                    return
+                else:
+                    reader.feed_first(data)
+            self._receive(data)
         except Exception as error:  # noqa: BLE001  whoever waits for the answer must hear of it
-            self._on_error(error, listener)  # type: ignore[arg-type]  # as above
+            self._on_error(error, taker)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if (transport := self.transport) is None:  # abandoned
             return
         self._is_over = True
-        self.transport, self._outlet, self._unsent = None, None, _nothing
+        self.transport, self._outlet, self._unsent = None, None, int
         listener = self._listener
         try:
             self._settings.sweeper.discard(self)
@@ -225,8 +222,8 @@ class UpstreamConnection(_EachRead):
 
     # steps
 
-    def _on_error(self, error: Exception, listener: Listener) -> None:
-        """Tell ``listener`` of what the parser, or a step of ours, raised."""
+    def _on_error(self, error: Exception, taker: BodyTaker) -> None:
+        """Tell whoever waits for the answer of what the parser, or a step of ours, raised."""
         is_ours = isinstance(error, httptools.HttpParserCallbackError)  # a bug, as whatever else isn't the parser's
         if isinstance(error, httptools.HttpParserUpgrade):  # which would say where in the read
             self._fail("protocol", "the answer leaves HTTP/1.1 for another protocol, which nobody asked for")
@@ -234,11 +231,16 @@ class UpstreamConnection(_EachRead):
             self._fail("protocol", f"the answer isn't valid HTTP/1.1 ({error})")
         else:
             self.cancel()
-            listener.on_bug(error)
+            taker.on_bug(error)
 
-    def _receive(self, data: bytes, listener: Listener) -> None:
+    def _on_answer_complete(self) -> None:
+        """Called by the reader."""
+        self._in_chunks = False
+
+    def _receive(self, data: bytes) -> None:
         """Take what the parser has found nothing wrong with."""
-        reader = self._reader
+        listener, reader = self._listener, self._reader
+        assert listener is not None  # while an answer comes
         if reader.begun > 1:
             self._fail("protocol", "the answer is longer than it says")
             return
@@ -248,17 +250,14 @@ class UpstreamConnection(_EachRead):
         else:
             self.deadline = self._settings.stall_due
             if head is not None and (own := self._own(data, head)):
-                self._deliver(own)
+                self._taker.on_data(own)
         if reader.is_complete and self._listener is listener and (head := reader.head) is not None:
             self._finish(listener, head.keep_alive and not reader.unfit)
 
     def _own(self, data: bytes, head: ResponseHead) -> bytes:
         """Return what of ``data`` is the answer's: all, but for line ends behind it. After those it isn't kept."""
         reader = self._reader
-        if head.chunked:
-            if not reader.is_complete:
-                self._last = last_bytes(self._last, data)
-                return data
+        if head.chunked:  # and complete
             strays = strays_behind_chunks(self._last, data)
         else:
             self._left -= len(data)
@@ -317,12 +316,12 @@ class UpstreamConnection(_EachRead):
         """Hand ``head`` on, of which ``head_bytes`` tell, with the beginning of the body, or all of it."""
         reader, settings, came_in_pieces = self._reader, self._settings, self._head_bytes
         self.began_at, self.deadline = settings.sweeper.now, settings.stall_due
-        self._head_bytes, self._in_body, self._in_chunks = b"", True, head.chunked
-        self._deliver = listener.on_data
+        self._head_bytes, self._in_body = b"", True
+        self._taker = listener
         if came_in_pieces and head.chunked:
             body = joined(body)
         if head.chunked and not reader.is_complete:  # a stream
-            self._last = body
+            self._last, self._in_chunks, self._parser = body, True, reader.parser
             if not reader.head_size and head.keep_alive:
                 reader.learn(head_bytes, head)
         else:
@@ -334,7 +333,7 @@ class UpstreamConnection(_EachRead):
 
     def _finish(self, listener: Listener, reusable: bool) -> None:
         self._reader.begin()
-        self._head_bytes, self._in_body, self._in_chunks, self._deliver = b"", False, False, _nobody
+        self._head_bytes, self._in_body, self._taker = b"", False, NOBODY
         self._go_free(reusable)
         listener.on_complete()
 

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+from fd_router.bugs import tell_of_bug
 from fd_router.errors import UpstreamError
 from fd_router.http.heads import ResponseHead
 
 C_contra = TypeVar("C_contra", contravariant=True)
 
 
-class Listener(Protocol):
+class BodyTaker(Protocol):
+    """Who takes an answer's body behind its beginning."""
+
+    def on_data(self, data: bytes) -> None:
+        """More of the body, framed as it came."""
+
+    def on_bug(self, error: Exception) -> None:
+        """One of these callbacks raised: end, and tell whoever waits, in whatever state that left things."""
+
+
+class _Nobody:
+    """Takes what nobody waits for."""
+
+    __slots__ = ()
+
+    def on_data(self, data: bytes) -> None:
+        """Take it."""
+
+    def on_bug(self, error: Exception) -> None:
+        """Tell the log: there is nobody else."""
+        tell_of_bug("a connection failed", error)
+
+
+NOBODY: Final = _Nobody()
+
+
+class Listener(BodyTaker, Protocol):
     """Who sent the request. Exactly one of ``on_complete``, ``on_whole`` and ``on_failed`` ends what ``send`` began.
 
     Unless one of them raises: then ``on_bug`` does.
@@ -18,9 +45,6 @@ class Listener(Protocol):
 
     def on_head(self, head: ResponseHead, body: bytes) -> None:
         """The head is complete; ``body`` is what of the (still framed) body came with it."""
-
-    def on_data(self, data: bytes) -> None:
-        """More of the body, framed as it came."""
 
     def on_complete(self) -> None:
         """The answer ended as it should. The connection is no longer the listener's."""
@@ -30,9 +54,6 @@ class Listener(Protocol):
 
     def on_failed(self, error: UpstreamError, *, stale: bool) -> None:
         """The answer won't come or won't end. ``stale``: a kept connection turned out dead before any byte."""
-
-    def on_bug(self, error: Exception) -> None:
-        """One of these callbacks raised: end, and tell whoever waits, in whatever state that left things."""
 
 
 class Owner(Protocol[C_contra]):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fd_router.errors import UpstreamError
 from fd_router.http.connection_pool import InstancePool
 from fd_router.http.heads import ResponseHead
 from fd_router.http.upstream_connection import UpstreamConnection
+from fd_router.http.upstream_contract import BodyTaker
 from fd_router.http.write_batcher import Buffers
 
 
@@ -83,10 +83,10 @@ class UpstreamRequest:
         """When bytes of the answer came last, in the sweeper's seconds; 0.0: none is read now."""
         return self._connection.delivered_at if self._connection is not None else 0.0
 
-    def _deliver_to(self, take: Callable[[bytes], None]) -> None:
-        """Have the rest of the body, whose beginning ``on_head`` took, given to ``take``, not to ``on_data``."""
+    def _deliver_to(self, taker: BodyTaker) -> None:
+        """Have the rest of the body, whose beginning ``on_head`` took, given to ``taker``, not to ``on_data``."""
         if self._connection is not None:
-            self._connection.deliver_to(take)
+            self._connection.deliver_to(taker)
 
     def _on_connected(self, connection: UpstreamConnection) -> None:
         self._connecting = None

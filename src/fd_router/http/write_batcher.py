@@ -98,11 +98,6 @@ class Outlet:
             self._call_soon(self._flush)
 
 
-def write_nowhere(data: bytes) -> None:
-    """Take the place of a transport's ``write`` until there is one. Raises RuntimeError."""
-    raise RuntimeError(f"{len(data)} bytes were written to a connection that isn't there yet")
-
-
 class _InBuffers:
     """A transport with what is to be written to it: most writes are of one piece, and needn't ask which kind it is."""
 

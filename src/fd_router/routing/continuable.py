@@ -63,7 +63,7 @@ class ContinuableRequest(RequestThatIsRead):
         streams = self._context.streams
         if streams is None or not head.chunked or head.status != 200:
             return None
-        self._journal = streams.open(self._request, self.on_stream_broken, aligned=self._has_asked)
+        self._journal = streams.open(self._request, self, aligned=self._has_asked)
         return self._journal
 
     def _id_filter(self, head: ResponseHead) -> IdFilter:
@@ -217,7 +217,7 @@ class ContinuableRequest(RequestThatIsRead):
         end = events + LAST_CHUNK
         self.record.bytes_out += len(end)
         self.record.flaw, self.record.outcome = CUT_SHORT if is_cut_off else ERROR_IN_STREAM, "failed"
-        (self._client.send_body if self._usage is None else self._usage.feed)(end)
+        (self._client.outlet if self._usage is None else self._usage).write(end)
         self._end("completed")
 
     def _reading(self) -> StreamReading:
@@ -327,7 +327,7 @@ class ContinuableRequest(RequestThatIsRead):
             self._journal.end(whole=False)
             self._journal.note(WHOLE)
         if self._usage is not None:
-            self._usage.write_to(self._client.send_body)
+            self._usage.write_to(self._client.outlet)
 
     def hope_secs(self) -> float:
         """Return how long a probe may take that may bring an instance back; 0: none."""
@@ -352,11 +352,11 @@ class ContinuableRequest(RequestThatIsRead):
         self.record.bytes_out += len(framed)
         if self._journal is not None:
             self._journal.note(framed)
-        (self._client.send_body if self._usage is None else self._usage.feed)(framed)
+        (self._client.outlet if self._usage is None else self._usage).write(framed)
 
     def on_stream_end(self) -> None:
         """The stream has its last event."""
-        self._client.send_body(LAST_CHUNK)
+        self._client.outlet.write(LAST_CHUNK)
         self._end("completed")
 
     def on_stream_lost(self, why: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fd_router.bugs import tell_of_bug
 from fd_router.errors import HttpError
 from fd_router.instances.instance import Instance
-from fd_router.routing.continuation.journal import Journal
 from fd_router.routing.phase import ENDED, MOVES, STREAMING, Phase, PhaseError
 from fd_router.routing.request_queue import QueueTicket
 from fd_router.routing.response_relay import ResponseRelay
@@ -24,9 +23,8 @@ class RequestLife(ResponseRelay):
     ``__init__``: ``RoutedRequest`` sets all of it.
     """
 
-    __slots__ = ("_is_full", "_journal", "_notes", "_phase", "_telemetry", "_ticket", "_tracked_id")
+    __slots__ = ("_is_full", "_notes", "_phase", "_telemetry", "_ticket", "_tracked_id")
 
-    _journal: Journal | None  # of its stream, if that is one that can go on at another instance
     _phase: Phase
     _telemetry: Telemetry
     _is_full: bool  # the client takes less than it is sent

@@ -295,7 +295,7 @@ class PairRequest(SuspectedPair):
         if reservation.wants_usage:
             self._watch_usage(body)
         if (journal := self._journal) is not None:
-            leg.deliver_to(self._relay)
+            leg.deliver_to(journal)
             journal.begun()
 
     def on_decode_data(self, data: bytes) -> None:

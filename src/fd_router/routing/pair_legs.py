@@ -6,7 +6,6 @@ A leg owns its reservation and gives it back: prefill's as soon as its work is d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 import msgspec
@@ -19,6 +18,7 @@ from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.http.retry_fields import forbids_retry, retry_after_secs
 from fd_router.http.upstream_connection import UpstreamConnection
+from fd_router.http.upstream_contract import BodyTaker
 from fd_router.http.upstream_request import UpstreamRequest
 from fd_router.http.write_batcher import Buffers
 from fd_router.instances.instance import Instance
@@ -130,9 +130,9 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
         self.is_over = True
         self._cancel()
 
-    def deliver_to(self, take: Callable[[bytes], None]) -> None:
-        """Have the rest of the answer's body given to ``take`` alone."""
-        self._deliver_to(take)
+    def deliver_to(self, taker: BodyTaker) -> None:
+        """Have the rest of the answer's body given to ``taker`` alone."""
+        self._deliver_to(taker)
 
     # what the connection calls
 

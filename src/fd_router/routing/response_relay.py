@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fd_router.admission.api_key_gate import KeyGrant
 from fd_router.bugs import tell_of_bug
-from fd_router.http.client_stream import ClientStream
+from fd_router.http.client_stream import BodyOutlet, ClientStream
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
 from fd_router.instances.instance import Instance
@@ -27,8 +27,8 @@ class ResponseRelay:
     """
 
     __slots__ = (
-        "_client", "_completion", "_context", "_grant", "_has_asked", "_keep", "_recent", "_relay", "_request",
-        "_usage", "record",
+        "_client", "_completion", "_context", "_grant", "_has_asked", "_journal", "_keep", "_outlet", "_recent",
+        "_request", "_usage", "record",
     )  # fmt: skip
 
     record: RequestRecord
@@ -37,10 +37,11 @@ class ResponseRelay:
     _request: Request
     _completion: Completion | None
     _grant: KeyGrant | None  # what counts against its API key
-    _relay: Callable[[bytes], None]  # who takes what comes of the body; from its head on
+    _outlet: BodyOutlet  # who takes what the client is to get of the body; from its head on
     _recent: Sequence[bytes]  # what of the body was sent last, where no journal keeps that …
     _keep: Callable[[bytes], None]  # … and what adds to it; from the head on
     _usage: UsageTail | None  # for a policy that learns
+    _journal: Journal | None  # of its stream, if that is one that can go on at another instance
     _has_asked: bool  # its instance was asked for token ids, which the client isn't to see
 
     @property
@@ -58,7 +59,7 @@ class ResponseRelay:
             record.bytes_out += head.length
             self._recent = (body,)
             client.send_head(head, body, extra)
-            self._relay = client.send_body
+            self._outlet = client.outlet
         else:
             self._write_beginning(head, body, extra)
         if self._grant is not None and self._grant.counts_tokens:
@@ -79,21 +80,21 @@ class ResponseRelay:
             if ids is not None:
                 head, body = ids.head, ids.shown(body)
             client.send_head(head, body, extra)
-            self._relay = client.send_body if ids is None else ids.before(client.send_body)
+            self._outlet = client.outlet if ids is None else ids.before(client.outlet)
         else:  # whole events only, and no more than that
             events = journal.begin(body)
             if ids is not None:
                 events = ids.shown(events)
             client.send_head(head, events, extra)
-            journal.write_to(client.send_body if ids is None else ids.before(client.send_body))
-            self._relay = journal.feed
+            self._outlet = outlet = client.outlet if ids is None else ids.before(client.outlet)
+            journal.write_to(outlet)
 
     def on_data(self, data: bytes) -> None:
         """Pass more of the body on, which no journal counts and keeps."""
-        keep, relay = self._keep, self._relay
+        keep = self._keep
         self.record.bytes_out += len(data)
         keep(data)
-        relay(data)
+        self._outlet.write(data)
 
     def _open_journal(self, head: ResponseHead) -> Journal | None:
         """Return what keeps the stream that begins with ``head``; None if it shall break with its instance."""
@@ -107,8 +108,9 @@ class ResponseRelay:
 
     def _watch_usage(self, first: bytes) -> None:
         """Keep the end of the answer, of which ``first`` was passed on already."""
-        self._usage = UsageTail(first, self._relay)
-        self._relay = self._usage.feed
+        self._usage = self._outlet = usage = UsageTail(first, self._outlet)
+        if self._journal is not None:
+            self._journal.write_to(usage)
 
     def _tell_usage(self, reservation: Reservation[Instance]) -> None:
         """Tell the policy what the whole answer says of the prompt, if it does."""

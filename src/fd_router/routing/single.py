@@ -8,7 +8,7 @@ from typing import Final
 
 from fd_router.engines.dialect import OK, Verdict
 from fd_router.errors import HttpError, NoInstanceError, Retry, SaturatedError, UpstreamError
-from fd_router.http.client_stream import ClientStream
+from fd_router.http.client_stream import NOWHERE, ClientStream
 from fd_router.http.connection_pool import InstancePool
 from fd_router.http.heads import ResponseHead
 from fd_router.http.messages import Request
@@ -34,10 +34,6 @@ Select = Callable[[RequestView, Collection[str]], Reservation[Instance]]
 
 MAX_HELD: Final = 1024 * 1024
 """Bytes of a completion that is kept until it is whole; longer ones go to the client as they come."""
-
-
-def _relay_nothing(data: bytes) -> None:
-    """Take the place of the client, which gets nothing yet."""
 
 
 class SingleContext(RoutingContext, frozen=True, kw_only=True, eq=False):
@@ -233,7 +229,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         if self._context.endpoint.mode != "generate" or b"json" not in head.forward.lower():
             return False
         self._held = held = (head, [body])
-        self._keep, self._relay = held[1].append, _relay_nothing
+        self._keep, self._outlet = held[1].append, NOWHERE
         return True
 
     def _pass_on(self, head: ResponseHead, body: bytes) -> None:
@@ -261,9 +257,9 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
                     breaker.answered(status)
             if reservation.wants_usage:
                 self._watch_usage(body)
-        if self._journal is not None:
-            self._deliver_to(self._relay)
-            self._journal.begun()
+        if (journal := self._journal) is not None:
+            self._deliver_to(journal)
+            journal.begun()
 
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass the whole answer on."""

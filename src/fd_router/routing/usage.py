@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
 from typing import Final
+
+from fd_router.http.client_stream import BodyOutlet
 
 PIECES: Final = 4
 """Reads that are kept: the event with the usage, ``[DONE]`` and the last chunk may each come by themselves."""
@@ -25,24 +26,24 @@ _SEAM: Final = 32
 class UsageTail:
     """Passes the bytes of an answer on, and keeps its usage object and its last few reads."""
 
-    __slots__ = ("_found", "_pieces", "_seam", "_wanted", "_write")
+    __slots__ = ("_found", "_outlet", "_pieces", "_seam", "_wanted")
 
-    def __init__(self, first: bytes, write: Callable[[bytes], None]) -> None:
+    def __init__(self, first: bytes, outlet: BodyOutlet) -> None:
         self._pieces: deque[bytes] = deque(maxlen=PIECES)
-        self._write = write
+        self._outlet = outlet
         self._found = b""  # the last usage object and what came behind it …
         self._wanted = 0  # … of which so many bytes are still to come
         self._seam = b""  # the end of what has come, if an object may begin there
         self._keep(first)
 
-    def feed(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Take more of the answer."""
         self._keep(data)
-        self._write(data)
+        self._outlet.write(data)
 
-    def write_to(self, write: Callable[[bytes], None]) -> None:
-        """Pass on to ``write`` from now on."""
-        self._write = write
+    def write_to(self, outlet: BodyOutlet) -> None:
+        """Pass on to ``outlet`` from now on."""
+        self._outlet = outlet
 
     def tail(self) -> bytes:
         """Return the usage object, if there was one, and the end of what has come."""

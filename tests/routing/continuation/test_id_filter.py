@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fd_router.http.dechunk import dechunked
 from fd_router.http.heads import ResponseHead
 from fd_router.routing.continuation.id_filter import ChunkedIdFilter, PlainIdFilter
+from tests.support.outlets import Written
 
 CHUNKED = ResponseHead.of(200, b"", chunked=True)
 
@@ -26,10 +27,10 @@ def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def filtered(data: bytes, cuts: list[int]) -> bytes:
-    shown: list[bytes] = []
-    feed = ChunkedIdFilter(CHUNKED).before(shown.append)
+    shown = Written()
+    outlet = ChunkedIdFilter(CHUNKED).before(shown)
     for piece in in_pieces(data, cuts):
-        feed(piece)
+        outlet.write(piece)
     assert b"" not in shown
     return b"".join(shown)
 
@@ -70,11 +71,11 @@ def test_a_body_that_is_not_in_chunks(end: str, member: bytes, left: bytes) -> N
     data, after = b"data: %b\n\n," % member, b"data: %b\n\n" % left
     head = ResponseHead.of(200, b"", len(data) if end == "content-length" else -1)
     for size in range(1, len(data) + 1):
-        shown: list[bytes] = []
+        shown = Written()
         ids = PlainIdFilter(head)
-        feed = ids.before(shown.append)
+        outlet = ids.before(shown)
         for at in range(0, len(data), size):
-            feed(data[at : at + size])
+            outlet.write(data[at : at + size])
         if end == "close":
             assert ids.head is head
             assert b"".join(shown) == after  # what may be the beginning of a member isn't shown before more comes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import sys
 from itertools import accumulate
@@ -17,6 +18,7 @@ from fd_router.routing.continuation import held_back
 from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import UsualEnd
 from fd_router.routing.continuation.journal import HOLD_LIMIT, STEP, Journal
+from tests.support.outlets import StreamOwner, Written
 
 
 def event(text: str, finish: str = "null") -> bytes:
@@ -40,17 +42,19 @@ class Stream:
         *,
         aligned: bool = False,
     ) -> None:
-        self.sent: list[bytes] = []
-        self.broken = 0
+        self.sent = Written()
+        self.owner = StreamOwner()
         self.budget = budget or JournalBudget(1 << 20)
-        self.journal = Journal(self.budget, limit, self.on_broken, usual or UsualEnd(), aligned=aligned)
-
-    def on_broken(self) -> None:
-        self.broken += 1
+        self.journal = Journal(self.budget, limit, self.owner, usual or UsualEnd(), aligned=aligned)
 
     def begin(self, data: bytes) -> None:
         self.sent.append(self.journal.begin(data))
-        self.journal.write_to(self.sent.append)
+        self.journal.write_to(self.sent)
+
+    @property
+    def broken(self) -> int:
+        """How often its owner was told that it broke."""
+        return self.owner.broken
 
     @property
     def out(self) -> bytes:
@@ -67,7 +71,7 @@ def test_whole_events_are_handed_on_as_they_came() -> None:
     pieces = [chunk(event(text)) for text in ("a", "b", "c", "d")]
     stream.begin(pieces[0])
     for piece in pieces[1:]:
-        stream.journal.feed(piece)
+        stream.journal.on_data(piece)
     assert stream.sent == pieces
     assert all(mine is theirs for mine, theirs in zip(stream.sent[1:], pieces[1:], strict=True))
     assert stream.kept == b"".join(map(event, "abcd"))
@@ -78,7 +82,7 @@ def test_half_an_event_is_held_back(size: int) -> None:
     stream, whole = Stream(), chunk(event("a")) + chunk(event("b") + event("c")) + chunk(event("d"))[:-9]
     stream.begin(whole[:size])
     for at in range(size, len(whole), size):
-        stream.journal.feed(whole[at : at + size])
+        stream.journal.on_data(whole[at : at + size])
         assert stream.out == b"" or stream.out.endswith(b"\n\n\r\n")
     assert stream.out == chunk(event("a")) + chunk(event("b") + event("c"))
     assert stream.kept == event("a") + event("b") + event("c")
@@ -89,7 +93,7 @@ def test_half_an_event_is_held_back(size: int) -> None:
 def test_events_that_end_as_windows_has_it() -> None:
     stream, piece = Stream(), chunk(b"data: 1\r\n\r\n")
     stream.begin(piece + b"9\r\n")
-    stream.journal.feed(b"data: 2")
+    stream.journal.on_data(b"data: 2")
     assert stream.out == piece
 
 
@@ -99,7 +103,7 @@ def test_the_end_is_handed_on_with_the_last_chunk(size: int, blank: bytes) -> No
     stream, whole = Stream(), chunk(event("a")) + chunk(b"data: [DONE]" + blank) + b"0\r\n\r\n"
     stream.begin(whole[:size])
     for at in range(size, len(whole), size):
-        stream.journal.feed(whole[at : at + size])
+        stream.journal.on_data(whole[at : at + size])
     assert stream.out == whole
     stream.journal.end(whole=True)
     assert stream.out == whole
@@ -113,7 +117,7 @@ def test_streams_learn_from_each_other_how_events_end() -> None:
         pieces = [chunk(first), chunk(event("c")), chunk(other), chunk(event("", '"stop"'))]
         stream.begin(pieces[0])
         for piece in pieces[1:]:
-            stream.journal.feed(piece)
+            stream.journal.on_data(piece)
         assert stream.sent == pieces
     assert event("a").endswith(usual.end.removesuffix(b"\r\n"))
 
@@ -122,7 +126,7 @@ def test_streams_learn_from_each_other_how_events_end() -> None:
 def test_a_short_event_that_gives_up_is_found_behind_one_that_goes_on(error: bytes) -> None:
     stream, good = Stream(), chunk(event("a"))
     stream.begin(good)
-    stream.journal.feed(good + chunk(b"data: " + error + b"\n\n"))
+    stream.journal.on_data(good + chunk(b"data: " + error + b"\n\n"))
     assert stream.broken == 1
     assert stream.out == good + good
 
@@ -137,12 +141,12 @@ class TestChunksThatEndAnywhere:
         stream, content = Stream(), b"".join(events)
         stream.begin(chunk(events[0]))
         for at in range(len(events[0]), len(content), size):
-            stream.journal.feed(chunk(content[at : at + size]))
+            stream.journal.on_data(chunk(content[at : at + size]))
             told = content[: at + size]
             assert len(stream.kept) >= told.rfind(blank) + len(blank)
             assert not EventSplitter().feed(content[len(stream.kept) : at + size])
         assert stream.kept == content
-        stream.journal.feed(b"0\r\nX-T: 1\r\n\r\n")
+        stream.journal.on_data(b"0\r\nX-T: 1\r\n\r\n")
         stream.journal.end(whole=True)
         assert dechunked(stream.out) == content
         assert stream.out.rpartition(b"\n0\r\n")[2] in {b"\r\n", b"X-T: 1\r\n\r\n"}
@@ -152,10 +156,10 @@ class TestChunksThatEndAnywhere:
     def test_an_event_is_not_whole_before_its_empty_line(self, pieces: tuple[bytes, ...]) -> None:
         stream, good = Stream(), event("a")
         stream.begin(chunk(good))
-        stream.journal.feed(chunk(event("b")[:-2]))
+        stream.journal.on_data(chunk(event("b")[:-2]))
         for piece in pieces:
             assert stream.out == chunk(good)
-            stream.journal.feed(chunk(piece))
+            stream.journal.on_data(chunk(piece))
         assert dechunked(stream.out) == good + event("b")[:-2] + b"".join(pieces)
 
     @pytest.mark.parametrize("whole", [True, False])
@@ -165,12 +169,12 @@ class TestChunksThatEndAnywhere:
         pieces = [chunk(content[at : at + 70]) for at in range(0, len(content), 70)]
         stream.begin(pieces[0])
         for piece in pieces[1:]:
-            stream.journal.feed(piece)
+            stream.journal.on_data(piece)
             if stream.broken == 1:
                 assert stream.kept == event("a")  # what came with it is generated once more
-                stream.broken = 2
+                stream.owner.broken = 2
                 stream.journal.hand_on()
-        stream.journal.feed(b"0\r\n\r\n")
+        stream.journal.on_data(b"0\r\n\r\n")
         stream.journal.end(whole=whole)
         assert stream.broken == 2
         assert dechunked(stream.out) == content
@@ -194,7 +198,7 @@ class TestChunksThatEndAnywhere:
         stream, at = Stream(limit, aligned=aligned), reads[0]
         stream.begin(framed[:at])
         for number in range(1, len(framed)):
-            stream.journal.feed(framed[at : at + reads[number % len(reads)]])
+            stream.journal.on_data(framed[at : at + reads[number % len(reads)]])
             at += reads[number % len(reads)]
             if at >= len(framed):
                 break
@@ -207,7 +211,7 @@ class TestChunksThatEndAnywhere:
         stream, content = Stream(), event("a") + b"data: " + b"x" * 2 * HOLD_LIMIT
         stream.begin(chunk(content[:50]))
         for at in range(50, len(content), 1000):
-            stream.journal.feed(chunk(content[at : at + 1000]))
+            stream.journal.on_data(chunk(content[at : at + 1000]))
         assert stream.journal.lost == "event_too_long"
         assert dechunked(stream.out) == content
         assert stream.budget.used == 0
@@ -231,7 +235,7 @@ def test_an_event_that_gives_up_is_held_back_until_it_is_decided(last: bytes, si
     bad = chunk(last) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
     stream.begin(good)
     for at in range(0, len(bad), size):
-        stream.journal.feed(bad[at : at + size])
+        stream.journal.on_data(bad[at : at + size])
     assert stream.broken == 1
     assert stream.out == good
     assert stream.kept == event("a") + event("b")
@@ -245,7 +249,7 @@ def test_an_event_that_gives_up_is_held_back_until_it_is_decided(last: bytes, si
 def test_what_a_text_is_about_is_no_event(text: str) -> None:
     stream = Stream()
     stream.begin(chunk(event("a")))
-    stream.journal.feed(chunk(event(text)))
+    stream.journal.on_data(chunk(event(text)))
     assert not stream.broken
     assert stream.out == chunk(event("a")) + chunk(event(text))
 
@@ -256,7 +260,7 @@ def test_what_a_text_is_about_is_no_event(text: str) -> None:
 def test_an_error_of_something_else_is_none_of_the_stream(member: str) -> None:
     stream, odd = Stream(), chunk(event("b").replace(b'{"choices"', b'{%b,"choices"' % member.encode()))
     stream.begin(chunk(event("a")))
-    stream.journal.feed(odd)
+    stream.journal.on_data(odd)
     assert not stream.broken
     assert stream.out == chunk(event("a")) + odd
 
@@ -264,7 +268,7 @@ def test_an_error_of_something_else_is_none_of_the_stream(member: str) -> None:
 def test_an_error_is_found_behind_others_of_something_else_in_one_read() -> None:
     stream, odd = Stream(), chunk(event("b").replace(b'{"choices"', b'{"tool":{"error":1},"choices"'))
     stream.begin(chunk(event("a")))
-    stream.journal.feed(odd + chunk(b'data: {"id":1,"error":"dead"}\n\n') + chunk(event("c")))
+    stream.journal.on_data(odd + chunk(b'data: {"id":1,"error":"dead"}\n\n') + chunk(event("c")))
     assert stream.broken == 1
     assert stream.out == chunk(event("a")) + odd
 
@@ -272,7 +276,7 @@ def test_an_error_is_found_behind_others_of_something_else_in_one_read() -> None
 def test_a_tool_that_is_called_abort_is_no_end() -> None:
     stream, call = Stream(), chunk(b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"abort"}}]}}]}\n\n')
     stream.begin(chunk(event("a")))
-    stream.journal.feed(call)
+    stream.journal.on_data(call)
     assert not stream.broken
     assert stream.out.endswith(call)
 
@@ -292,7 +296,7 @@ class TestStreamsThatDontSayThatTheyEnd:
             stream.begin(first)
             stream.journal.begun()
             for piece in rest:
-                stream.journal.feed(piece)
+                stream.journal.on_data(piece)
             assert (stream.broken, stream.journal.is_cut_off) == ((0, False) if last else (1, True)), number
             assert stream.out.endswith(b"\n\n\r\n" if stream.broken else b"0\r\n\r\n")
             assert stream.kept == event("a") + event("b") + b"".join(last)
@@ -305,9 +309,9 @@ class TestStreamsThatDontSayThatTheyEnd:
         stream, content = Stream(usual=usual), event("a") + event("b") + event("c")
         stream.begin(chunk(content[:50]))
         for at in range(50, len(content), 50):
-            stream.journal.feed(chunk(content[at : at + 50]))
+            stream.journal.on_data(chunk(content[at : at + 50]))
         assert not stream.broken
-        stream.journal.feed(b"0\r\n\r\n")
+        stream.journal.on_data(b"0\r\n\r\n")
         assert (stream.broken, stream.journal.is_cut_off) == (1, True)
         assert not stream.out.endswith(b"\n0\r\n\r\n")
         stream.journal.hand_on()
@@ -349,7 +353,7 @@ def test_an_event_in_small_chunks_is_looked_at_once(monkeypatch: pytest.MonkeyPa
     stream = Stream()
     stream.begin(chunk(content[:size]))
     for at in range(size, len(content), size):
-        stream.journal.feed(chunk(content[at : at + size]))
+        stream.journal.on_data(chunk(content[at : at + size]))
     assert dechunked(stream.out) == content
     assert sum(looked_at) <= len(content)
 
@@ -359,8 +363,8 @@ def test_a_stream_beyond_its_limit_is_handed_on_and_not_kept() -> None:
     piece = chunk(event("x" * 1000))
     stream.begin(piece)
     for _ in range(60):
-        stream.journal.feed(piece)
-    stream.journal.feed(chunk(event("half"))[:20])
+        stream.journal.on_data(piece)
+    stream.journal.on_data(chunk(event("half"))[:20])
     assert stream.journal.lost == "too_long"
     assert stream.out == piece * 61 + chunk(event("half"))[:20]
     assert stream.budget.used == 0
@@ -372,10 +376,10 @@ def test_all_streams_have_one_budget() -> None:
     piece = chunk(event("x" * 1000))
     first.begin(piece)
     for _ in range(20):
-        first.journal.feed(piece)
+        first.journal.on_data(piece)
     second.begin(piece)
     for _ in range(20):
-        second.journal.feed(piece)
+        second.journal.on_data(piece)
     assert not first.journal.lost
     assert second.journal.lost == "no_budget"
     first.journal.close()
@@ -388,10 +392,10 @@ def test_all_streams_have_one_budget() -> None:
 def test_an_endless_event_is_handed_on() -> None:
     stream, before = Stream(), chunk(event("a"))
     stream.begin(before)
-    stream.journal.feed(before)
-    stream.journal.feed(b"fffff\r\ndata: ")
+    stream.journal.on_data(before)
+    stream.journal.on_data(b"fffff\r\ndata: ")
     for _ in range(70):
-        stream.journal.feed(b"x" * 1000)
+        stream.journal.on_data(b"x" * 1000)
     assert stream.journal.lost == "event_too_long"
     assert len(stream.out) > HOLD_LIMIT
     assert stream.out == before * 2 + b"fffff\r\ndata: " + b"x" * 70_000
@@ -410,7 +414,7 @@ def test_the_first_event_may_have_the_ids_of_a_long_prompt(size: int) -> None:
     whole = chunk(b": hello\n\n") + chunk(first) + chunk(event("a")) + chunk(event("b"))
     stream.begin(whole[:size])
     for at in range(size, len(whole), size):
-        stream.journal.feed(whole[at : at + size])
+        stream.journal.on_data(whole[at : at + size])
         assert stream.out == b"" or stream.out.endswith(b"\n\n\r\n")
     assert stream.out == whole
     assert stream.kept == b": hello\n\n" + first + event("a") + event("b")
@@ -426,7 +430,7 @@ def test_what_is_no_event_from_the_beginning_is_not_held(kind: str, size: int) -
     stream, whole = Stream(), chunk(FOREIGN[kind])
     stream.begin(whole[:size])
     for at in range(size, len(whole), size):
-        stream.journal.feed(whole[at : at + size])
+        stream.journal.on_data(whole[at : at + size])
     assert stream.journal.lost == "no_events"
     assert stream.out == whole
     assert stream.budget.used == 0
@@ -446,7 +450,7 @@ def test_a_first_event_longer_than_the_journal_is_handed_on() -> None:
     stream, whole = Stream(limit=100_000), chunk(long_prompt(100_000)) + chunk(event("a"))
     stream.begin(whole[:5000])
     for at in range(5000, len(whole), 5000):
-        stream.journal.feed(whole[at : at + 5000])
+        stream.journal.on_data(whole[at : at + 5000])
     assert stream.journal.lost == "too_long"
     assert stream.out == whole
     assert stream.budget.used == 0
@@ -457,7 +461,7 @@ def test_the_budget_counts_all_memory_that_is_kept(text: str) -> None:
     stream, piece = Stream(limit=1 << 30, budget=JournalBudget(1 << 30)), chunk(event(text))
     stream.begin(piece)
     for _ in range(2000):
-        stream.journal.feed(bytes(bytearray(piece)))
+        stream.journal.on_data(bytes(bytearray(piece)))
     kept = sum(map(sys.getsizeof, stream.journal._pieces)) + sys.getsizeof(stream.journal._pieces)
     assert len(stream.journal._pieces) == 2001
     assert 0.9 * kept <= stream.budget.used <= 1.1 * kept + 2 * STEP
@@ -474,7 +478,7 @@ def test_no_byte_is_lost_however_the_stream_is_cut_and_whenever_its_journal_is_g
     stream, at = Stream(limit), sizes[0]
     stream.begin(whole[:at])
     for size in sizes[1:]:
-        stream.journal.feed(whole[at : at + size])
+        stream.journal.on_data(whole[at : at + size])
         at += size
     assert stream.journal.size == len(whole[:at])
     assert whole[:at].endswith(stream.journal.recent())
@@ -496,7 +500,7 @@ def test_a_stream_of_events_is_known_in_chunks_of_any_size(
     stream, step = Stream(), -(-len(body) // reads)
     stream.begin(body[:step])
     for at in range(step, len(body), step):
-        stream.journal.feed(body[at : at + step])
+        stream.journal.on_data(body[at : at + step])
     assert not stream.journal.lost
     ends = [b"", *accumulate(part.replace(b"\n", line_end) for part in (first, event("one")))]
     assert dechunked(stream.out) in ends, "no half event"
@@ -515,8 +519,21 @@ def test_chunks_are_framed_right_wherever_lines_and_chunks_end(
     stream = Stream()
     stream.begin(body[:step])
     for at in range(step, len(body), step):
-        stream.journal.feed(body[at : at + step])
+        stream.journal.on_data(body[at : at + step])
     stream.journal.end(whole=True)
     assert stream.out.endswith(b"0\r\n\r\n")
     assert dechunked(stream.out) == events
     assert not stream.broken
+
+
+async def test_what_raises_on_the_way_is_told_to_its_owner_and_behind_its_end_to_the_log() -> None:
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    stream, first, second = Stream(), ZeroDivisionError(), ZeroDivisionError()
+    stream.begin(chunk(event("a")))
+    stream.journal.on_bug(first)
+    assert (stream.owner.bugs, told) == ([first], [])
+    stream.journal.end(whole=False)
+    stream.journal.on_bug(second)
+    assert stream.owner.bugs == [first]
+    assert [context["exception"] for context in told] == [second]

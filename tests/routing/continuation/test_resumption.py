@@ -17,6 +17,7 @@ from fd_router.routing.continuation.stream_reading import StreamReading
 from tests.routing.test_stream_mover import MoverRig
 from tests.support.exact_engine import events_of
 from tests.support.fake_transport import FakeTransport
+from tests.support.outlets import StreamOwner
 from tests.support.rig import STREAM_HEAD
 from tests.support.stream_rig import BODY, StreamRig, body_of
 
@@ -167,12 +168,12 @@ async def test_a_long_stream_is_read_before_it_is_moved(monkeypatch: pytest.Monk
 
 
 def test_a_stream_that_grows_is_read_on() -> None:
-    journal = Journal(JournalBudget(1 << 20), 1 << 20, lambda: None, UsualEnd())
+    journal = Journal(JournalBudget(1 << 20), 1 << 20, StreamOwner(), UsualEnd())
     reading = StreamReading(journal.framed, chat=False)
     for number in range(300):
         event = chunk(b'data: {"choices":[{"index":0,"text":"%d "}]}\n\n' % number)
         if number:
-            journal.feed(event)
+            journal.on_data(event)
         else:
             journal.begin(event)
         if number % 7 == 0:

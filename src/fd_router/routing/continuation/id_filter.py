@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from fd_router.http.chunks import LAST_CHUNK, chunk, whole_chunks
+from fd_router.http.client_stream import BodyOutlet
 from fd_router.http.heads import ResponseHead
 from fd_router.routing.continuation.id_scanner import IdScanner
 
@@ -25,26 +26,27 @@ _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 class IdFilter:
     """Takes an answer's body, and gives it on without ids."""
 
-    __slots__ = ("_write", "head")
+    __slots__ = ("_outlet", "head")
 
-    _write: Callable[[bytes], None]
+    _outlet: BodyOutlet
 
     def __init__(self, head: ResponseHead) -> None:
         self.head = head
         """What the client is to be sent."""
 
-    def before(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return who takes what comes from now on, and has ``write`` send what the client may see."""
-        self._write = write
-        return self._feed
+    def before(self, outlet: BodyOutlet) -> BodyOutlet:
+        """Return who takes what comes from now on, and gives ``outlet`` what the client may see."""
+        self._outlet = outlet
+        return self
 
     def shown(self, data: bytes) -> bytes:
         """Take more of the body. Returns what the client may see by now."""
         raise NotImplementedError
 
-    def _feed(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Take more of the body, and give on what the client may see by now."""
         if shown := self.shown(data):
-            self._write(shown)
+            self._outlet.write(shown)
 
 
 class ChunkedIdFilter(IdFilter):

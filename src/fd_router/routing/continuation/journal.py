@@ -7,10 +7,12 @@ there: the client never has half an event, which no continuation could complete.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, MutableSequence, Sequence
-from typing import Final
+from collections.abc import MutableSequence, Sequence
+from typing import Final, Protocol
 
 from fd_router.http.chunks import LAST_CHUNK
+from fd_router.http.client_stream import NOWHERE, BodyOutlet
+from fd_router.http.upstream_contract import NOBODY
 from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import (
     FINISH,
@@ -47,6 +49,9 @@ may not.
 STEP: Final = 3 * 1024
 """By so many bytes, and its pieces' objects, a journal takes of the budget."""
 
+_STEPS: Final = tuple(range(0, 1024 * 1024, STEP))
+"""The first steps, which all journals share: a number of its own would be one more thing to fetch with each piece."""
+
 OBJECT: Final = 50
 """Bytes that a piece takes beside its own. To join pieces would save them, and touch each once more: it costs more
 time than all else that is done for a piece, since it comes from main memory by then."""
@@ -69,35 +74,46 @@ class _EachPiece:
     Between two pieces of a stream there are those of all others, so that each cache line comes from far away.
     """
 
-    __slots__ = ("_end", "_pieces", "_until", "_usual", "_write", "size")
+    __slots__ = ("_end", "_outlet", "_pieces", "_until", "_usual", "size")
+
+
+class JournalOwner(Protocol):
+    """Whose stream it is."""
+
+    def on_stream_broken(self) -> None:
+        """There is an event by which the instance gives up, or the stream ended, and none said that it would."""
+
+    def on_bug(self, error: Exception) -> None:
+        """Something on the way of the stream raised: end."""
 
 
 class Journal(_EachPiece):
     """Hands a stream's bytes on and keeps them. ``limit``: the most that it may keep. ``usual``: shared with others.
 
     ``aligned``: whole events only are handed on, also when nothing is kept any more.
-    ``on_broken`` hears of an event by which the instance gives up, or of the stream's end if no event said that it was
-    near (``is_cut_off``); that and what follows are held back until the one who hears of it either takes the stream
-    away, or has it handed on (``hand_on``).
+    ``owner`` hears of an event by which the instance gives up, or of the stream's end if no event said that it was near
+    (``is_cut_off``); that and what follows are held back until it either takes the stream away, or has it handed on
+    (``hand_on``).
     """
 
     __slots__ = (
-        "_budget", "_framer", "_held", "_is_aligned", "_is_broken", "_is_kept", "_is_unlearnt", "_learnt",
-        "_limit", "_on_broken", "_share", "_taken", "is_cut_off", "is_sound", "lost",
+        "_budget", "_framer", "_has_told", "_held", "_is_aligned", "_is_broken", "_is_kept", "_is_unlearnt",
+        "_learnt", "_limit", "_owner", "_share", "_taken", "is_cut_off", "is_sound", "lost",
     )  # fmt: skip
 
     def __init__(
         self,
         budget: JournalBudget,
         limit: int,
-        on_broken: Callable[[], None],
+        owner: JournalOwner,
         usual: UsualEnd,
         *,
         aligned: bool = False,
     ) -> None:
         self._budget = budget
         self._limit = limit
-        self._on_broken = on_broken
+        self._owner: JournalOwner | None = owner  # until the stream is over
+        self._has_told = False  # that it broke
         self._is_aligned = aligned
         self._is_broken = False
         self._pieces: MutableSequence[bytes] = []  # once all is lost, the last few
@@ -112,7 +128,7 @@ class Journal(_EachPiece):
         self._is_unlearnt = True
         self._is_kept = True  # as its instance frames it
         self._framer: EventFramer | None = None  # else, if that cuts events
-        self._write: Callable[[bytes], None] = _forget
+        self._outlet: BodyOutlet = NOWHERE
         self.lost = ""
         """Why nothing is kept any more, a word; "" while all is."""
         self.is_cut_off = False
@@ -145,26 +161,29 @@ class Journal(_EachPiece):
             self._pieces.append(now)
         return now
 
-    def write_to(self, write: Callable[[bytes], None]) -> None:
-        """Hand what comes from now on to ``write``."""
-        self._write = write
+    def write_to(self, outlet: BodyOutlet) -> None:
+        """Hand what comes from now on to ``outlet``."""
+        self._outlet = outlet
 
     def begun(self) -> None:
         """The first bytes are on their way: if the instance gave up in the same ones, that is told now."""
         if self._is_broken:
             self._is_told()
 
-    def feed(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         """Take more of the stream."""
         self.size = size = self.size + len(data)
         if size > self._until:
             self._grow(size)
         if data[self._end] == self._usual:  # ``endswith`` costs half as much again
             self._pieces.append(data)
-            write = self._write  # called by its name it would be looked for as a method, in vain
-            write(data)
+            self._outlet.write(data)
         else:
             self._look(data)
+
+    def on_bug(self, error: Exception) -> None:
+        """Something on the way of the stream raised: have its owner end."""
+        (self._owner or NOBODY).on_bug(error)
 
     def framed(self) -> Sequence[bytes]:
         """Return all that was handed on, as it came: chunks of whole events."""
@@ -210,7 +229,7 @@ class Journal(_EachPiece):
             self._give_back()
         if self._framer is not None:
             self._framer.close()
-        self._write, self._on_broken, self._framer = _forget, _nothing, None
+        self._outlet, self._owner, self._framer = NOWHERE, None, None
 
     def close(self, why: str = "closed") -> None:
         """Let go of what is kept."""
@@ -329,13 +348,14 @@ class Journal(_EachPiece):
         return not has_begun and LOOK_OF_EVENTS.match(held) is not None
 
     def _is_told(self) -> None:
-        on_broken, self._on_broken = self._on_broken, _nothing
-        on_broken()
+        if (owner := self._owner) is not None and not self._has_told:
+            self._has_told = True
+            owner.on_stream_broken()
 
     def _hand(self, whole: bytes) -> None:
         """Keep whole events, and hand them on."""
         self._pieces.append(whole)
-        self._write(whole)
+        self._outlet.write(whole)
 
     def _hold(self, held: HeldBack | None) -> None:
         """Hold back the beginning of an event, if there is something of one. Behind it, no piece is a usual one."""
@@ -360,7 +380,8 @@ class Journal(_EachPiece):
 
     def _grow(self, size: int) -> None:
         """Take more of the budget, for ``size`` bytes; without it, nothing more is kept."""
-        until = max(size, self._until + STEP)
+        steps = size // STEP + 1
+        until = _STEPS[steps] if steps < len(_STEPS) else steps * STEP
         taken = until + OBJECT * len(self._pieces)
         if until > self._limit:
             self.close("too_long")
@@ -372,11 +393,3 @@ class Journal(_EachPiece):
     def __repr__(self) -> str:
         state = self.lost or f"{sum(map(len, self.framed()))} bytes kept, {self._held!r}"
         return f"<Journal {state}>"
-
-
-def _nothing() -> None:
-    """Hear no more of it."""
-
-
-def _forget(data: bytes) -> None:
-    """Take what nobody is there for yet."""

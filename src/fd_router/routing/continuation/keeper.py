@@ -11,7 +11,7 @@ from fd_router.http.messages import Request
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.event_bytes import UsualEnd
-from fd_router.routing.continuation.journal import Journal
+from fd_router.routing.continuation.journal import Journal, JournalOwner
 from fd_router.routing.continuation.resumption import ResumptionTurns
 from fd_router.telemetry.metrics.continuation import ContinuationMetrics
 
@@ -51,8 +51,8 @@ class StreamKeeper:
         self._budget = budget
         self._usual = UsualEnd()
 
-    def open(self, request: Request, on_broken: Callable[[], None], *, aligned: bool) -> Journal | None:
-        """Return a journal for the stream that answers ``request``; None if that shall break with its instance.
+    def open(self, request: Request, owner: JournalOwner, *, aligned: bool) -> Journal | None:
+        """Return ``owner`` a journal for the stream that answers ``request``; None: that shall break with its instance.
 
         ``aligned``: it hands on whole events only, also where it can't keep them.
         """
@@ -60,7 +60,7 @@ class StreamKeeper:
             return None
         options = self.live.current.proxy
         self._budget.limit = options.journals_mb << 20
-        return Journal(self._budget, options.stream_journal_kb << 10, on_broken, self._usual, aligned=aligned)
+        return Journal(self._budget, options.stream_journal_kb << 10, owner, self._usual, aligned=aligned)
 
     def is_off(self, request: Request) -> bool:
         """Return whether a stream shall break with its instance."""
