@@ -7,7 +7,6 @@ import pytest
 from fd_router.http.dechunk import Dechunker
 from fd_router.http.heads import (
     LONG_BODY,
-    KnownHead,
     ResponseHead,
     connection_options,
     host_line,
@@ -35,50 +34,6 @@ def test_connection_options(value: bytes, options: set[bytes]) -> None:
 
 def test_without() -> None:
     assert without([(b"A", b"1"), (b"b", b"2")], [b"a"]) == [(b"b", b"2")]
-
-
-class TestKnownHead:
-    MESSAGE = b"POST / HTTP/1.1\r\nX-Content-Length: 9\r\ncontent-LENGTH: 3\r\nA: b\r\n\r\nabc"
-
-    def test_another_body(self) -> None:
-        known = KnownHead.learn(self.MESSAGE, 3)
-        assert known is not None
-        assert known.body_of(self.MESSAGE) == b"abc"
-        assert known.body_of(self.MESSAGE.replace(b": 3\r", b": 12\r") + b"0123456789"[:9]) == b"abc012345678"
-
-    @pytest.mark.parametrize(
-        ("old", "new"),
-        [
-            (b"A: b", b"A: c"),
-            (b": 9", b": 8"),
-            (b"POST", b"PUT"),
-            (b"H: 3", b"H: 03"),
-            (b"H: 3", b"H: +3"),
-            (b"H: 3", b"H: 3 "),
-            (b"H: 3", b"H:  3"),
-            (b"H: 3", b"H: 4"),
-            (b"H: 3", b"H: 2"),
-            (b"H: 3", b"H: "),
-            (b"H: 3\r\n", b"H: 3\n"),
-            (b"A: b\r\n", b""),
-            (b"A: b\r\n", b"A: b\r\nC: d\r\n"),
-            (b"abc", b"abcd"),
-            (b"abc", b""),
-            (b"\r\n\r\nabc", b""),
-        ],
-    )
-    def test_any_difference_is_for_the_parser(self, old: bytes, new: bytes) -> None:
-        known = KnownHead.learn(self.MESSAGE, 3)
-        assert known is not None
-        assert self.MESSAGE.replace(old, new) != self.MESSAGE
-        assert known.body_of(self.MESSAGE.replace(old, new)) is None
-
-    @pytest.mark.parametrize(
-        "message",
-        [MESSAGE + b"x", MESSAGE[:-1], MESSAGE.replace(b": 3", b": 03"), b"GET / HTTP/1.1\r\n\r\n", b"", b"abc"],
-    )
-    def test_what_is_not_learned(self, message: bytes) -> None:
-        assert KnownHead.learn(message, 3) is None
 
 
 @pytest.mark.parametrize(

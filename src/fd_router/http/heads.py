@@ -31,8 +31,6 @@ _NOT_IN_VALUE = re.compile(r"[\x00-\x08\n-\x1f\x7f]")
 _EVENTS = re.compile(rb"(?im)^content-type:[ \t]*text/event-stream\b")
 _JSON = re.compile(rb"(?im)^content-type:[ \t]*application/json\b")
 
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
-
 
 def connection_options(value: bytes) -> frozenset[bytes]:
     """Return the options of a ``Connection`` header, in lower case, that are headers to be dropped."""
@@ -50,48 +48,6 @@ def without(headers: Headers, names: Iterable[bytes]) -> Headers:
 def header_lines(headers: Headers) -> bytes:
     """Return ``headers`` as lines."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
-
-
-class KnownHead:
-    """A head seen before on a connection. Its sender mostly sends the same again, but for the length of the body.
-
-    What was learnt of the one holds for the other, without parsing it again.
-    """
-
-    __slots__ = ("_end", "_head", "_head_size", "_size", "_start", "_start_size")
-
-    def __init__(self, message: bytes, head: bytes, start: bytes, end: bytes) -> None:
-        self._size = len(message)
-        self._head, self._head_size = head, len(head)
-        self._start, self._start_size = start, len(start)  # from the first byte to "Content-Length: "
-        self._end = end  # from the line end after the digits to the blank line
-
-    @classmethod
-    def learn(cls, message: bytes, length: int) -> KnownHead | None:
-        """Remember the head of a whole message with a sized body of ``length`` bytes, if it is that simple."""
-        end = message.find(END_OF_HEAD) + 4
-        at = _CONTENT_LENGTH.search(message, 0, end)
-        if at is None or len(message) != end + length or at[1] != b"%d" % length:
-            return None
-        return cls(message, message[:end], message[: at.start(1)], message[at.end(1) : end])
-
-    def body_of(self, message: bytes) -> bytes | None:
-        """Return the body of ``message`` if it is a whole one with this head, else None.
-
-        Slices are compared, which costs half as much as ``startswith``.
-        """
-        size = self._head_size
-        if len(message) == self._size and message[:size] == self._head:
-            return message[size:]
-        size, end = self._start_size, self._end
-        if message[:size] != self._start:
-            return None
-        at = message.find(b"\r", size)
-        body_at = at + len(end)
-        if at < 0 or message[at:body_at] != end:
-            return None
-        digits, body = message[size:at], message[body_at:]
-        return body if digits == b"%d" % len(body) else None
 
 
 def host_line(authority: bytes) -> bytes:
@@ -142,6 +98,10 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     def is_streamed(self, *, asked: bool) -> bool:
         """Tell whether the body comes in pieces that each mean something: by its type, else by what was ``asked``."""
         return _EVENTS.search(self.forward) is not None or (asked and _JSON.search(self.forward) is None)
+
+    def is_like(self, other: ResponseHead) -> bool:
+        """Tell whether ``other`` is the same but for the body's length, which both tell."""
+        return self.length >= 0 and self.with_length(other.length) == other
 
     def with_length(self, length: int) -> ResponseHead:
         """Return the same head before a body of ``length`` bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from operator import eq
 from typing import Protocol
 
 from fd_router.config.live import LiveConfig
@@ -11,6 +12,8 @@ from fd_router.errors import HttpError
 from fd_router.http.body_budget import BodyBudget
 from fd_router.http.cors import Cors
 from fd_router.http.forwarding import Forwarding
+from fd_router.http.known_head import KnownHeads
+from fd_router.http.messages import RequestHead
 
 UNAUTHENTICATED_BODY = 1024 * 1024
 """Bytes of a body that are taken from a client without an API key, where one is needed. Keys are looked at when a
@@ -36,8 +39,8 @@ class ReaderSettings:
     """
 
     __slots__ = (
-        "body_limit", "budget", "clock", "cors", "cors_paths", "forwarding", "gate", "keep_authorization", "make_id",
-        "max_head",
+        "body_limit", "budget", "clock", "cors", "cors_paths", "forwarding", "gate", "heads", "keep_authorization",
+        "make_id", "max_head",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +58,7 @@ class ReaderSettings:
         cors_paths: Container[str] = (),
     ) -> None:
         self.budget = budget or BodyBudget()
+        self.heads: KnownHeads[RequestHead] = KnownHeads(eq)
         self.forwarding = forwarding or Forwarding(frozenset(), "fd-router")
         self.cors = cors
         self.cors_paths = cors_paths

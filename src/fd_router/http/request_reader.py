@@ -17,7 +17,8 @@ import httptools
 from fd_router.config.sections import ProxyConfig
 from fd_router.errors import BadRequestError, HttpError
 from fd_router.http.forwarding import FORWARDING_FIELDS, Peer
-from fd_router.http.heads import KnownHead, connection_options, header_lines, start_line, without
+from fd_router.http.heads import connection_options, header_lines, start_line, without
+from fd_router.http.known_head import KnownHead
 from fd_router.http.messages import Headers, Request, RequestHead
 from fd_router.http.reader_settings import UNAUTHENTICATED_BODY, KeyCheck, ReaderSettings
 from fd_router.http.request_fields import (
@@ -64,9 +65,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_again", "_body", "_body_size", "_first_read", "_gathered", "_head", "_headers", "_inspected",
-        "_is_unauthenticated", "_known", "_limit", "_parser", "_reads", "_searched", "_settings", "_target", "_useless",
-        "head_at", "is_refused", "peer", "ready", "refused_head", "state", "wants_continue",
+        "_body", "_body_size", "_first_read", "_gathered", "_head", "_headers", "_inspected", "_is_unauthenticated",
+        "_known", "_limit", "_parser", "_reads", "_searched", "_settings", "_target", "_useless", "head_at",
+        "is_refused", "peer", "ready", "refused_head", "state", "wants_continue",
     )  # fmt: skip
 
     def __init__(self, settings: ReaderSettings) -> None:
@@ -78,8 +79,7 @@ class RequestReader:
         self.head_at = 0.0  # when the last head was complete, by the clock
         self._limit = 0  # bytes of the body being read
         self._is_unauthenticated = False  # it comes without the key that it needs
-        self._known: KnownHead | None = None  # the last head, if it may be used again …
-        self._again = self._head  # … and what it means
+        self._known: KnownHead[RequestHead] | None = None  # the last head, if it may be used again
         self._first_read = b""  # what the parser was given last when it was idle
         self._reads: list[bytes] = []  # in which the head being read may be …
         self._searched = 0  # … from here on
@@ -148,9 +148,9 @@ class RequestReader:
     def _ready_bytes(self) -> int:
         return sum(len(item.body) for item in self.ready if isinstance(item, Request))
 
-    def _read_again(self, known: KnownHead, data: bytes) -> bool:
+    def _read_again(self, known: KnownHead[RequestHead], data: bytes) -> bool:
         """Take a whole request whose head is the known one. The parser, between two messages, needn't see it."""
-        body, head, settings = known.body_of(data), self._again, self._settings
+        body, head, settings = known.body_of(data), known.meaning, self._settings
         if body is None:
             return False
         size, budget = len(body), settings.budget
@@ -283,8 +283,8 @@ class RequestReader:
         first, self._first_read = self._first_read, b""
         inspected = dict(self._inspected)
         simple = b"content-length" in inspected and not inspected.keys() & {b"expect", b"upgrade", b"x-request-id"}
-        self._known = KnownHead.learn(first, length) if simple and head.keep_alive else None
-        self._again = head
+        recurs = simple and head.keep_alive and not head.trace_id  # each request has one of its own
+        self._known = self._settings.heads.learn(first, length, head, self.peer) if recurs else None
 
     def _read_head(self) -> RequestHead:
         """Make the head of what was parsed. Raises HttpError for what can't be served."""

@@ -21,8 +21,9 @@ from fd_router.http.answer_end import ENOUGH, last_bytes, strays_behind_chunks
 from fd_router.http.answer_reader import MAX_HEAD, AnswerReader, after_interim_heads, from_final_head
 from fd_router.http.body_start import has_begun, joined
 from fd_router.http.deadlines import NEVER
-from fd_router.http.heads import END_OF_HEAD, KnownHead, ResponseHead
+from fd_router.http.heads import END_OF_HEAD, ResponseHead
 from fd_router.http.keepalive import keep_alive
+from fd_router.http.known_head import KnownHead
 from fd_router.http.tls_end import was_cut
 from fd_router.http.unsent import unsent_bytes
 from fd_router.http.upstream_contract import NOBODY, BodyTaker, Listener, Owner
@@ -31,9 +32,9 @@ from fd_router.http.write_batcher import Buffers, Outlet
 
 
 class _EachRead(asyncio.Protocol):
-    """What each read of a stream touches, side by side, as in ``routing.continuation.journal``, and nothing else:
+    """What each read of a stream touches, side by side, as in ``routing.continuation.journal``, and nothing more.
 
-    to look at an attribute is to count one more reference to its object, which comes from far away as well.
+    To load an attribute is to count a reference in the object that it holds, which comes from far away as well.
     """
 
     __slots__ = ("_in_chunks", "_last", "_parser", "_settings", "_taker", "deadline")
@@ -46,7 +47,7 @@ class UpstreamConnection(_EachRead):
     """
 
     __slots__ = (
-        "_again", "_head_bytes", "_in_body", "_is_over", "_known", "_left", "_listener", "_outlet", "_owner", "_paused",
+        "_head_bytes", "_in_body", "_is_over", "_known", "_left", "_listener", "_outlet", "_owner", "_paused",
         "_reader", "_sent_in", "_time_limit", "_unsent", "began_at", "is_reused", "transport",
     )  # fmt: skip
 
@@ -59,8 +60,7 @@ class UpstreamConnection(_EachRead):
         self._outlet: Outlet | None = None  # while there is a transport
         self._listener: Listener | None = None
         self._taker: BodyTaker = NOBODY  # of more of the body, while there is a listener
-        self._known: KnownHead | None = None  # the last head, if it may be used again …
-        self._again = ResponseHead(0, b"")  # … and what it means
+        self._known: KnownHead[ResponseHead] | None = None  # the last head, if it may be used again
         self.is_reused = False
         """Whether it has served before: its instance may have closed it meanwhile."""
         self.began_at = 0.0
@@ -285,7 +285,7 @@ class UpstreamConnection(_EachRead):
             self._listener = None
             self.is_reused = True
             self._owner.on_reusable(self)
-        head = self._again
+        head = known.meaning
         listener.on_whole(head if len(body) == head.length else head.with_length(len(body)), body)
         return True
 
@@ -327,7 +327,7 @@ class UpstreamConnection(_EachRead):
         else:
             self._left, self._last = max(head.length, 0), b""
             if not came_in_pieces and reader.is_complete and head.keep_alive and head.length >= 0:
-                self._known, self._again = KnownHead.learn(head_bytes + body, head.length), head
+                self._known = settings.heads.learn(head_bytes + body, head.length, head)
             body = self._own(body, head)
         listener.on_head(head, body)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fd_router.config.live import LiveConfig
 from fd_router.config.sections import ProxyConfig
 from fd_router.http.deadlines import DeadlineSweeper
-from fd_router.http.heads import HOP_BY_HOP
+from fd_router.http.heads import HOP_BY_HOP, ResponseHead
+from fd_router.http.known_head import KnownHeads
 from fd_router.http.write_batcher import WriteBatcher
 
 _INSPECTED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"x-request-id"}
@@ -20,7 +21,7 @@ class UpstreamSettings:
     """
 
     __slots__ = (
-        "batcher", "first_byte_due", "first_byte_timeout", "idle_due", "inspected", "options", "stall_due",
+        "batcher", "first_byte_due", "first_byte_timeout", "heads", "idle_due", "inspected", "options", "stall_due",
         "stall_timeout", "sweeper", "via",
     )  # fmt: skip
 
@@ -36,6 +37,7 @@ class UpstreamSettings:
         """``via``: what the header says that names this router. ``dropped``: names of headers that aren't handed on."""
         self.via = via
         self.inspected = _INSPECTED | dropped
+        self.heads: KnownHeads[ResponseHead] = KnownHeads(ResponseHead.is_like)
         self.batcher = batcher
         self.sweeper = sweeper
         self.options: ProxyConfig
