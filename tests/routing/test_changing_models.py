@@ -110,6 +110,29 @@ async def test_one_is_sent_again_to_an_instance_of_its_model_alone() -> None:
     rig.assert_nothing_is_held()
 
 
+async def test_one_that_waited_in_the_router_goes_to_no_other_model() -> None:
+    class Tracker(RequestTracker):
+        def hold(self, send: Callable[[], None]) -> bool:
+            sends.append(send)
+            return True
+
+    sends: list[Callable[[], None]] = []
+    rig, switch = Rig(), ModelSwitch()
+    rig.change(models=switch, select=lambda *_: Reservation(rig.instances[0], 1, None if sends else Tracker()))
+    (client := rig.client()).receive(post(BODY))
+    await rig.settle()
+    switch.choice = Choice(only_at(rig, 1))
+    rig.instances[0].health = Health.UNHEALTHY
+    sends[0]()
+    await rig.settle()
+    (instance,) = rig.backend.opened
+    assert instance.peer == ("10.0.0.2", 8000)
+    instance.receive(answer())
+    await rig.settle()
+    assert client.take().startswith(b"HTTP/1.1 200 ")
+    rig.assert_nothing_is_held()
+
+
 @pytest.mark.parametrize("is_gone", [False, True])
 async def test_one_that_was_prepared_meanwhile_goes_to_its_model(is_gone: bool) -> None:
     rig, switch, gate = Rig(), ModelSwitch(), asyncio.Event()

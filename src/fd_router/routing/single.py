@@ -120,6 +120,7 @@ class SingleInstanceRequest(UpstreamRequest, RoutedRequest):
         """Choose again for a request that waited; where nobody else is there, it goes where it was to go, if it can."""
         self.record.attempts -= 1  # nothing was sent
         try:
+            self._find_route()
             self._attempt()
         except NoInstanceError:
             if reservation.instance.health is Health.UNHEALTHY or pool.retired:
