@@ -162,7 +162,7 @@ class RequestReader:
         elif not budget.take(size, size):
             return False
         make_id, clock = settings.make_id, settings.clock
-        self.ready.append(Request(head, body, head.request_id or make_id(), clock()))
+        self.ready.append(Request(head, body, make_id(), clock()))  # one with an id of its own isn't known again
         return True
 
     def _parse(self, data: bytes) -> None:

@@ -217,8 +217,6 @@ class ServerConnection(ClosableConnection):
             return
         stream.request = item
         self._answer = self.proxied = proxied = start(item, stream, record)
-        if self._is_full:
-            proxied.on_write_paused()
         if self._state.is_draining:
             stream.on_drain()
         proxied.start()

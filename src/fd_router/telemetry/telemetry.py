@@ -18,7 +18,7 @@ class Telemetry:
         """``sinks``: those of third parties must be guarded (``record_sinks``)."""
         self.log = log
         self.metrics = metrics
-        self._finished = (metrics.finished, log.finished, *(sink.finished for sink in sinks))
+        self._finished = tuple(sink.finished for sink in sinks)
         metrics.watch_lines_lost(lambda: log.lines_lost)
 
     def add(self, sink: RecordSink) -> None:
@@ -31,5 +31,7 @@ class Telemetry:
 
     def finish(self, record: RequestRecord) -> None:
         """Give the record to every sink; to be called once, when the request is over and ``finished_at`` is set."""
+        self.metrics.finished(record)
+        self.log.finished(record)
         for finished in self._finished:
             finished(record)
