@@ -128,6 +128,17 @@ def test_tools_that_are_offered_and_not_called() -> None:
     cut_everywhere(body, "vllm", TIGHT, chat=True, ways={"start", "tokens", "finished"})
 
 
+@pytest.mark.parametrize(
+    ("dialect", "chat", "steps", "stop"),
+    [("vllm", False, PLAIN, " so on"), ("fastdeploy", True, PLAIN, "界\n\n "), ("sglang", False, PLAIN, "and so")],
+)
+def test_a_text_to_stop_at_that_is_shown(dialect: str, chat: bool, steps: list[Step], stop: str) -> None:
+    """The instance that goes on doesn't know that it had begun; its tokens count all the same."""
+    wanted = {"stop": stop, "include_stop_str_in_output": True, "stream_options": {"include_usage": True}}
+    body = body_of(chat=chat, return_token_ids=True, **wanted)
+    cut_everywhere(body, dialect, steps, chat=chat, ways={"start", "tokens", "finished"})
+
+
 TEXTS = [("vllm", True, PLAIN), ("sglang", True, TIGHT), ("openai", False, PLAIN), ("vllm", False, SEVERAL)]
 
 
