@@ -176,6 +176,24 @@ def test_by_text(dialect: str, chat: bool, steps: list[Step]) -> None:
     cut_everywhere_by_text(lambda number: ExactEngine(dialect, steps, number=number), dialect, chat=chat)
 
 
+@pytest.mark.parametrize(("dialect", "chat", "steps"), TEXTS[:3])
+def test_by_text_it_has_as_many_tokens_as_it_may(dialect: str, chat: bool, steps: list[Step]) -> None:
+    """White space at the end isn't handed over: it is generated again, and not another token in its place."""
+    for most in range(5, 9):
+        body = body_of(chat=chat, max_tokens=most, stream_options={"include_usage": True})
+        engine = ExactEngine(dialect, steps)
+        whole = engine.answer(body, chat=chat)
+        (usage,) = [event["usage"] for event in events_of(whole) if event.get("usage")]
+        for at in places_to_cut(whole):
+            stream = BrokenStream(body, dialect, chat=chat)
+            stream.receive(whole[:at], size=1000)
+            how = stream.go_on(ExactEngine(dialect, steps, number=2))
+            events = events_of(stream.out)
+            assert text_of(events) == text_of(events_of(whole))
+            if how == "text":
+                assert [event["usage"] for event in events if event.get("usage")] == [{**usage, "estimated": True}]
+
+
 def test_a_recorded_one_by_text() -> None:
     cut_everywhere_by_text(lambda number: RecordedEngine("sglang_chat", number=number), "sglang", chat=True)
 

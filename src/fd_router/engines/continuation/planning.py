@@ -69,9 +69,10 @@ def _plan_by_text(source: SourceRequest, generated: Generated, ways: Ways) -> Pl
     kept = text.rstrip()  # white space at the end makes other tokens than it had, and templates cut it off
     if not kept:
         return Continuation(body=source.body, by="start", repeats=text)
-    body = limited(source, generated, make(source, kept))
+    tokens = max(0, generated.tokens - generated.blank_at_end)
+    body = limited(source, tokens, make(source, kept))
     beginning = kept[:BEGINNING] if len(kept) >= TELLING else ""
-    return Continuation(body=body, by="text", tokens=generated.tokens, repeats=text[len(kept) :], beginning=beginning)
+    return Continuation(body=body, by="text", tokens=tokens, repeats=text[len(kept) :], beginning=beginning)
 
 
 def _prompt_ids(source: SourceRequest, generated: Generated) -> list[int] | None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 import msgspec
 
 from fd_router.openai.continuation.event_json import encode
-from fd_router.openai.continuation.generated import Generated
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.openai.json_splice import add_members, drop_members
 from fd_router.spliced_body import Body
@@ -80,9 +79,9 @@ def final_message(source: SourceRequest, text: str) -> list[msgspec.Raw]:
     return [*messages, msgspec.Raw(encode({"role": "assistant", "content": text}))]
 
 
-def limited(source: SourceRequest, generated: Generated, body: bytes) -> bytes:
-    """Return ``body`` with the answer's limits less what was generated."""
-    changed = source.limits_less(generated.tokens)
+def limited(source: SourceRequest, tokens: int, body: bytes) -> bytes:
+    """Return ``body`` with the answer's limits less the ``tokens`` that it has of the answer."""
+    changed = source.limits_less(tokens)
     return SourceRequest(body, chat=source.chat).with_members(changed) if changed else body
 
 

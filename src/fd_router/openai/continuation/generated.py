@@ -80,6 +80,11 @@ class Generated:
         """Tokens that are shown: by their ids, or else by the events, of which each has one or a few."""
         return self.known if self.has_all_ids else self.shown
 
+    @property
+    def blank_at_end(self) -> int:
+        """Events at the end that show nothing but white space, of which each is a token or a few."""
+        return next((at for at, text in enumerate(reversed(self.text)) if not text.isspace()), len(self.text))
+
     def feed_event(self, event: bytes) -> None:
         """Take one whole event as it came."""
         data = payload(event)
