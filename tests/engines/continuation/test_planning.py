@@ -140,6 +140,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
     ({"n": 2}, "choices"),
+    ({"n": "2"}, "choices"),
     ({"best_of": 3}, "choices"),
     ({"use_beam_search": True}, "beam_search"),
     ({"echo": True}, "echo"),
@@ -195,6 +196,33 @@ def test_an_answer_that_is_there() -> None:
     so_far = generated(chat=True)
     so_far.feed({"id": "x", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     assert planned({**CHAT, "n": 1}, VLLM, so_far) == Finished("stop")
+
+
+@pytest.mark.parametrize(("told", "left"), [(5.0, 3), ("5", 3), (" 5.0 ", 3), (-1, -1), (0, 0), ("many", "many")])
+def test_a_limit_is_read_as_engines_read_it(told: Any, left: Any) -> None:
+    """LM Studio takes -1 for as long as it likes."""
+    for prompt, so_far in ((TEXT, generated(chat=False, ids=False)), (CHAT, generated(chat=True))):
+        assert body_of(planned({**prompt, "max_tokens": told}, VLLM, so_far))["max_tokens"] == left
+
+
+def test_engines_do_not_agree_which_of_two_limits_goes_first() -> None:
+    body = body_of(planned({**CHAT, "max_tokens": 2, "max_completion_tokens": 9, "min_tokens": "3"}, VLLM))
+    assert (body["max_tokens"], body["max_completion_tokens"], body["min_tokens"]) == (1, 7, 1)
+    assert planned({**CHAT, "max_tokens": 2, "max_completion_tokens": 1}, VLLM) == Finished("length")
+
+
+@pytest.mark.parametrize("yes", [1, "true", "Yes"])
+def test_a_wish_is_read_as_engines_read_it(yes: Any) -> None:
+    fields = {
+        **CHAT, "include_stop_str_in_output": yes, "return_token_ids": yes, "stream_options": {"include_usage": yes},
+    }  # fmt: skip
+    source = SourceRequest(json.dumps(fields).encode(), chat=True)
+    assert source.shows_stop
+    assert source.wants_ids
+    assert source.wants_usage
+    own = {"messages": [*CHAT["messages"], {"role": "assistant", "content": "So: "}], "continue_final_message": yes}
+    body = body_of(planned(own, SGLANG, generated(chat=True, ids=False)))
+    assert body["messages"][1:] == [{"role": "assistant", "content": "So: a b"}]
 
 
 def test_a_body_that_only_the_standard_library_reads() -> None:

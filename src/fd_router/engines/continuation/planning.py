@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fd_router.engines.continuation.ways import Ways, limited
-from fd_router.openai.continuation.event_json import count_of, ids_of
+from fd_router.openai.continuation.event_json import ids_of
 from fd_router.openai.continuation.generated import BROKEN_FINISHES, Generated
 from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
 from fd_router.openai.continuation.source_request import SourceRequest
@@ -79,7 +79,7 @@ def _prompt_ids(source: SourceRequest, generated: Generated) -> list[int] | None
     """Return the prompt's ids: as the stream told them, or the client."""
     if generated.prompt_ids is not None or source.chat:
         return generated.prompt_ids
-    if count_of(source.fields, "truncate_prompt_tokens") is not None:
+    if source.fields.get("truncate_prompt_tokens") is not None:
         return None
     return ids_of(source.fields, "prompt")
 

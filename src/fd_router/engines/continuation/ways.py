@@ -72,7 +72,7 @@ def final_message(source: SourceRequest, text: str) -> list[msgspec.Raw]:
     """Return the messages with one of the assistant at the end that has the text; a client's own one is lengthened."""
     messages = msgspec.json.decode(source.raw("messages"), type=list[msgspec.Raw])
     last = source.fields["messages"][-1] if messages else {}
-    if last.get("role") == "assistant" and source.fields.get("continue_final_message") is True:
+    if last.get("role") == "assistant" and source.lengthens_last:
         if not isinstance(last.get("content"), str):
             raise ValueError("the last message is no text")
         return [*messages[:-1], msgspec.Raw(encode({**last, "content": last["content"] + text}))]
