@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fd_router.openai.continuation.event_json import encode
+from fd_router.openai.continuation.plan import By
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.openai.json_splice import add_members, drop_members
 from fd_router.spliced_body import Body
@@ -43,6 +44,17 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     def by_text(self, source: SourceRequest) -> ByText | None:
         """Return the way by text for a request."""
         return self.chat_by_text if source.chat else self.completion_by_text
+
+    def understands(self, other: Ways, source: SourceRequest, by: By, *, exact: bool) -> bool:
+        """Return whether an engine with these ways reads the body that one with the ``other`` ones is sent.
+
+        ``exact``: the router asks for ids.
+        """
+        if by == "tokens":
+            return self.by_tokens(source) is other.by_tokens(source)
+        if by == "text":
+            return self.by_text(source) is other.by_text(source)
+        return not exact or self.tells_ids(chat=source.chat) is other.tells_ids(chat=source.chat)
 
     def tells_ids(self, *, chat: bool) -> bool:
         """Return whether a stream can be made to tell its ids."""
