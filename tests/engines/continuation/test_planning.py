@@ -190,6 +190,43 @@ def test_what_an_event_of_another_form_shows_isnt_known(prompt: dict[str, Any], 
     assert planned(prompt, VLLM, so_far) == Impossible("events")
 
 
+def delta(**members: Any) -> dict[str, Any]:
+    return {"id": "x", "choices": [{"index": 0, "delta": {"role": "assistant", **members}}]}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"multimodal_content": [{"type": "text", "text": "Hi"}]},  # FastDeploy with --enable-mm-output
+        {"multimodal_content": [{"type": "image", "url": "http://x"}]},
+        {"content": [{"type": "text", "text": "Hi"}]},
+        {"refusal": "No"},
+        {"audio": {"data": "AAAA"}},
+        {"somebodys_own": "Hi"},
+    ],
+)
+@pytest.mark.parametrize("ways", [VLLM, FASTDEPLOY, PLAIN])
+def test_what_a_delta_shows_in_another_member_is_not_said_twice(members: dict[str, Any], ways: Ways) -> None:
+    so_far = Generated(chat=True)
+    so_far.feed(delta(**members))
+    assert planned(CHAT, ways, so_far) == Impossible("events")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"multimodal_content": [{"type": "text", "text": ""}], "prompt_token_ids": [1], "prompt_tokens": "Hi"},
+        {"content": "", "refusal": None, "tool_calls": None, "reasoning_content": "", "number": 1, "flag": True},
+    ],
+)
+def test_a_delta_that_shows_nothing(members: dict[str, Any]) -> None:
+    so_far = Generated(chat=True)
+    so_far.feed(delta(**members))
+    plan = planned(CHAT, VLLM, so_far)
+    assert isinstance(plan, Continuation)
+    assert plan.by == "start"
+
+
 def test_an_answer_that_is_there() -> None:
     assert planned({**CHAT, "max_tokens": 2}, VLLM) == Finished("length")
     assert planned({**TEXT, "max_tokens": 2}, PLAIN, generated(chat=False, ids=False)) == Finished("length")

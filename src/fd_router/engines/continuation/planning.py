@@ -42,8 +42,8 @@ def _obstacle(source: SourceRequest, generated: Generated) -> str:
 
 
 def _plan(source: SourceRequest, generated: Generated, ways: Ways, *, exact: bool) -> Plan:
-    if not generated.shown:
-        return Continuation(body=source.body, by="start")
+    if not generated.shown:  # as far as is known
+        return Impossible("events") if generated.has_unknown else Continuation(body=source.body, by="start")
     prompt = _prompt_ids(source, generated)
     make = ways.by_tokens(source)
     if make is not None and prompt and generated.has_all_ids and not _lags(source, generated):
