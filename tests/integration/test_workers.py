@@ -121,3 +121,31 @@ def test_a_configuration_that_cannot_be_used_ends_the_supervisor_too(mocks):
         assert "/nowhere/keys.yaml" in router.output
     finally:
         router.end()
+
+
+def test_the_streams_of_all_workers_leave_an_instance_whose_deadline_is_over():
+    mocks = [MockProcess(name="one of them", decode_ms_per_token=20) for _ in range(2)]
+    entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": mock.port} for mock in mocks]
+    sections = {"server": {"workers": "2"}, "scheduler": {"policy": "round_robin"}}
+    router = RouterProcess(sections, instances=entries, wrapper=["env"])
+    clients = []
+    try:
+        for process in (*mocks, router):
+            process.wait_until_up()
+        router.wait_for_instances(2)
+        body = json.dumps({"prompt": "go on", "stream": True, "max_tokens": 400})
+        for _ in range(8):  # four at each worker, two of these at each instance
+            clients.append(client := http.client.HTTPConnection("127.0.0.1", router.port, timeout=60))
+            client.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+        answers = [client.getresponse() for client in clients]
+        for answer in answers:
+            answer.read(100)
+        eventually(lambda: [mock.state()["live"] for mock in mocks] == [4, 4])
+        router.call("POST", f"/instances/{mocks[0].key}/drain?deadline_secs=0")
+        eventually(lambda: [mock.state()["live"] for mock in mocks] == [0, 8])
+        assert all(b"[DONE]" in answer.read() for answer in answers)
+    finally:
+        for client in clients:
+            client.close()
+        for process in (router, *mocks):
+            process.end()

@@ -75,6 +75,8 @@ class Router:
             lambda: state.is_idle,
         )  # fmt: skip
         self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
+        if self._shared is not None:
+            self._shared.members.deadlines = self._routing.mover
         self._reloader = self._make_reloader(load or (lambda: Loaded(config)))
         self._tracing = build_tracing(runtime)
         self.context: ServerContext = self._make_context(hops, make_id, seat)
