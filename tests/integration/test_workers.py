@@ -149,3 +149,28 @@ def test_the_streams_of_all_workers_leave_an_instance_whose_deadline_is_over():
             client.close()
         for process in (router, *mocks):
             process.end()
+
+
+def test_a_login_to_the_dashboard_holds_at_all_workers():
+    token = "a-token-for-the-admins"
+    router = RouterProcess({"server": {"workers": "2"}, "access": {"admin-token": token}}, wrapper=["env"])
+
+    def ask(path, value=None, **headers):
+        client = http.client.HTTPConnection("127.0.0.1", router.port, timeout=30)
+        try:
+            client.request("POST", path, json.dumps(value), {"content-type": "application/json", **headers})
+            answer = client.getresponse()
+            answer.read()
+            return answer.status, answer.getheader("set-cookie", "").partition(";")[0]
+        finally:
+            client.close()
+
+    def statuses(cookie):
+        return {ask("/dashboard/instances/10.0.0.9:8000/drain", cookie=cookie)[0] for _ in range(6)}
+
+    with router:
+        status, cookie = ask("/dashboard/login", {"token": token})
+        assert status == 200
+        eventually(lambda: statuses(cookie) == {404})
+        ask("/dashboard/logout", cookie=cookie)
+        eventually(lambda: statuses(cookie) == {401})
