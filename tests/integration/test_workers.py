@@ -174,3 +174,18 @@ def test_a_login_to_the_dashboard_holds_at_all_workers():
         eventually(lambda: statuses(cookie) == {404})
         ask("/dashboard/logout", cookie=cookie)
         eventually(lambda: statuses(cookie) == {401})
+
+
+def test_sums_do_not_fall_when_a_worker_ends(router, connect):
+    """Else each count of the others would be a new one to Prometheus."""
+    assert {client.ask() for client in connect(router, 6)} == {200}
+    before = sample(page(router), "inference_requests_total")
+    dead, alive = workers(router)
+    os.kill(dead, signal.SIGKILL)
+    eventually(lambda: len(workers(router)) == 2 and alive in workers(router))
+    eventually(lambda: page(router).count("process_cpu_seconds_total{worker=") == 2)
+    assert [sample(page(router), "inference_requests_total") for _ in range(4)] == [before] * 4
+    os.kill(alive, signal.SIGKILL)  # the other one knows it from this one
+    eventually(lambda: len(workers(router)) == 2 and alive not in workers(router))
+    eventually(lambda: page(router).count("process_cpu_seconds_total{worker=") == 2)
+    assert [sample(page(router), "inference_requests_total") for _ in range(4)] == [before] * 4

@@ -65,11 +65,11 @@ class Shared(msgspec.Struct, frozen=True):
         """Have the others abort what is theirs; return what each did."""
         return (await self.sync.calls.ask(ABORT, body, CALL_SECONDS)).values()
 
-    async def ask_workers(self, kind: str, seconds: float) -> Mapping[str, bytes]:
+    async def ask_workers(self, kind: str, seconds: float, body: bytes = b"") -> Mapping[str, bytes]:
         """Ask the other workers of this host; return the answers by their numbers."""
         if self.host is None:
             return {}
-        answers = await self.host.calls.ask(kind, b"", seconds)
+        answers = await self.host.calls.ask(kind, body, seconds)
         return {name.rpartition("/")[2]: answer for name, answer in answers.items()}
 
 
