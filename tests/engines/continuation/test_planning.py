@@ -80,6 +80,19 @@ class TestByTokens:
     def test_truncation_was_done(self) -> None:
         assert "truncate_prompt_tokens" not in body_of(planned({**TEXT, "truncate_prompt_tokens": 2}, VLLM))
 
+    def test_a_text_that_is_to_follow_is_in_the_ids_that_were_told(self) -> None:
+        body = body_of(planned({**TEXT, "suffix": " the end"}, SGLANG))
+        assert body["prompt"] == [1, 2, 10, 11]
+        assert "suffix" not in body
+        so_far = generated(chat=False)
+        so_far.prompt_ids = None
+        assert planned({"prompt": [5, 6], "suffix": "x"}, SGLANG, so_far) == Impossible("engine")
+
+    def test_the_limit_of_thoughts_counts_from_the_beginning(self) -> None:
+        for most, left in ((10, 8), (1, 1)):
+            plan = planned({**CHAT, "reasoning_max_tokens": most}, FASTDEPLOY, generated(chat=True, reasoning="hm"))
+            assert body_of(plan)["reasoning_max_tokens"] == left
+
     def test_reasoning_goes_on(self) -> None:
         plan = planned(CHAT, VLLM, generated(chat=True, reasoning_content="hm"), exact=True)
         assert isinstance(plan, Continuation)
@@ -100,6 +113,10 @@ class TestByText:
         assert body_of(planned(fields, VLLM, generated(chat=True, ids=False)))["messages"][1:] == [
             {"role": "assistant", "content": "So: a b"}
         ]
+
+    def test_a_text_that_is_to_follow_still_is(self) -> None:
+        body = body_of(planned({**TEXT, "suffix": " the end"}, PLAIN, generated(chat=False, ids=False)))
+        assert (body["prompt"], body["suffix"]) == ("Oncea b", " the end")
 
     def test_white_space_at_the_end_is_generated_again(self) -> None:
         plan = planned(TEXT, PLAIN, generated(chat=False, ids=False, text="abc \n"))

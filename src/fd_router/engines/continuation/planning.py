@@ -79,7 +79,7 @@ def _prompt_ids(source: SourceRequest, generated: Generated) -> list[int] | None
     """Return the prompt's ids: as the stream told them, or the client."""
     if generated.prompt_ids is not None or source.chat:
         return generated.prompt_ids
-    if source.fields.get("truncate_prompt_tokens") is not None:
+    if source.fields.get("truncate_prompt_tokens") is not None or source.has_suffix:
         return None
     return ids_of(source.fields, "prompt")
 

@@ -68,8 +68,9 @@ def with_ids(source: SourceRequest, ids: list[int], name: str, value: Any, dropp
 
 
 def prompt_of_ids(source: SourceRequest, prompt: list[int], ids: list[int]) -> bytes:
-    """A completion's prompt may be ids, at every engine."""
-    return with_ids(source, ids, "prompt", prompt + ids, ("prompt_token_ids", "completion_token_ids"))
+    """A completion's prompt may be ids, at every engine. A text that is to follow is in those that it told."""
+    dropped = ("prompt_token_ids", "completion_token_ids", *(("suffix",) if source.has_suffix else ()))
+    return with_ids(source, ids, "prompt", prompt + ids, dropped)
 
 
 def prompt_of_text(source: SourceRequest, text: str) -> bytes:

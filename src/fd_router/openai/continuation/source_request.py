@@ -13,6 +13,8 @@ from fd_router.openai.request_fields import is_true, whole_number
 
 MOST: Final = ("max_tokens", "max_completion_tokens")
 LEAST: Final = ("min_tokens", "min_completion_tokens")
+THOUGHTS: Final = "reasoning_max_tokens"
+"""FastDeploy's limit of thoughts, which counts all tokens from the beginning of its answer."""
 
 _GUIDES: Final = (
     "guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_json_object", "structural_tag",
@@ -44,6 +46,11 @@ class SourceRequest:
         if isinstance(prompt, list) and len(prompt) == 1:
             prompt = prompt[0]
         return prompt if isinstance(prompt, str) else None
+
+    @property
+    def has_suffix(self) -> bool:
+        """Whether a completion goes between its prompt and a text: some engines make of both what they begin with."""
+        return isinstance(self.fields.get("suffix"), str)
 
     @property
     def stops(self) -> list[str]:
@@ -92,6 +99,8 @@ class SourceRequest:
     def limits_less(self, tokens: int) -> Fields:
         """Return the members that limit the answer's length, less ``tokens`` that there are already."""
         changed = {name: max(1, count - tokens) for name, count in self._limits().items()}
+        if (count := whole_number(self.fields.get(THOUGHTS))) is not None and count > 0:
+            changed[THOUGHTS] = max(1, count - tokens)
         for name in LEAST:
             if (count := whole_number(self.fields.get(name))) is not None:
                 changed[name] = max(0, count - tokens)
