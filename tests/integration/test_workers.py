@@ -189,3 +189,38 @@ def test_sums_do_not_fall_when_a_worker_ends(router, connect):
     eventually(lambda: len(workers(router)) == 2 and alive not in workers(router))
     eventually(lambda: page(router).count("process_cpu_seconds_total{worker=") == 2)
     assert [sample(page(router), "inference_requests_total") for _ in range(4)] == [before] * 4
+
+
+def test_when_the_supervisor_is_killed_its_workers_drain():
+    mock = MockProcess(decode_ms_per_token=20).wait_until_up()
+    entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": mock.port}]
+    router = RouterProcess({"server": {"workers": "2"}}, instances=entries, wrapper=["env"])
+    clients = []
+    try:
+        router.wait_until_up()
+        router.wait_for_instances(1)
+        body = json.dumps({"prompt": "go on", "stream": True, "max_tokens": 60})
+        for _ in range(4):
+            clients.append(client := http.client.HTTPConnection("127.0.0.1", router.port, timeout=60))
+            client.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+        answers = [client.getresponse() for client in clients]
+        for answer in answers:
+            answer.read(100)
+        pids = workers(router)
+        router.kill()
+        assert all(b"[DONE]" in answer.read() for answer in answers)
+        eventually(lambda: not any(is_running(pid) for pid in pids))
+    finally:
+        for client in clients:
+            client.close()
+        for process in (router, mock):
+            process.end()
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
