@@ -191,7 +191,8 @@ def test_sums_do_not_fall_when_a_worker_ends(router, connect):
     assert [sample(page(router), "inference_requests_total") for _ in range(4)] == [before] * 4
 
 
-def test_when_the_supervisor_is_killed_its_workers_drain():
+@pytest.mark.parametrize("how", ["the supervisor is killed", "all are told to end"])
+def test_workers_drain(how):
     mock = MockProcess(decode_ms_per_token=20).wait_until_up()
     entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": mock.port}]
     router = RouterProcess({"server": {"workers": "2"}}, instances=entries, wrapper=["env"])
@@ -207,7 +208,11 @@ def test_when_the_supervisor_is_killed_its_workers_drain():
         for answer in answers:
             answer.read(100)
         pids = workers(router)
-        router.kill()
+        if how == "the supervisor is killed":
+            router.kill()
+        else:
+            for pid in (*pids, router.process.pid):
+                os.kill(pid, signal.SIGTERM)
         assert all(b"[DONE]" in answer.read() for answer in answers)
         eventually(lambda: not any(is_running(pid) for pid in pids))
     finally:
