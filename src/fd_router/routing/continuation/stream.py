@@ -51,8 +51,7 @@ class StreamContinuation:
         self._keeper = keeper
         self._completion = completion
         self._source = source
-        self._ways = ways
-        self._exact = exact
+        self._exact, self._ways = exact, ways
         self._generated = generated
         self._seam: Seam | None = None
         self._plan: Continuation | None = None
@@ -127,8 +126,8 @@ class StreamContinuation:
 
     @property
     def waits_until(self) -> float:
-        """Until when it may wait for room, in monotonic seconds; 0.0: it doesn't wait."""
-        return self._ticket.deadline if self._ticket is not None else 0.0
+        """Until when it may wait for room, or for who goes on, in monotonic seconds; 0.0: it doesn't wait."""
+        return self._ticket.deadline if self._ticket is not None else self._gap.due
 
     def on_instance_dead(self, key: str) -> bool:
         """Go elsewhere, if the instance with ``key`` is to go on with it and hasn't begun."""
@@ -335,6 +334,7 @@ class StreamContinuation:
         record.attempts += 1
         self._fruitless += 1
         self._seam, self._ways = None, leg.instances[-1].dialect.ways
+        self._gap.on_sent()
         self._count.begin(plan, leg.instances[-1], self._source, self._generated)
         self._owner.note(
             f"continue stream: from {self._from} to {url}, reason: {self._why}, by {plan.by}, at {self._known} tokens"
