@@ -269,6 +269,19 @@ async def test_the_next_decode_waits_for_its_prefill_and_is_counted_rightly() ->
     rig.assert_all_is_given_back()
 
 
+async def test_no_pair_goes_on_for_a_client_that_takes_nothing() -> None:
+    rig = PairStreamRig(3, stall_timeout_secs=5.0, gap_comment_secs=0.0)
+    client = rig.client()
+    decode = await rig.begin(client, 700)
+    before = len(rig.backend.opened)
+    client.protocol.pause_writing()  # type: ignore[union-attr]
+    await rig.pass_time(6)
+    assert decode.aborted
+    assert len(rig.backend.opened) == before
+    assert rig.records[0].outcome == "failed"
+    rig.assert_all_is_given_back()
+
+
 def busy_one(rig: PairRig) -> FakeTransport:
     """Return the only connection that waits for an answer."""
     (found,) = [one for one in rig.backend.live if not one.protocol.is_idle]  # type: ignore[union-attr]

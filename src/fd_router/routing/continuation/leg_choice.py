@@ -34,10 +34,15 @@ def _choose(
     strangers: list[str] = []
     while True:
         leg = choose((*excluded, *strangers))
-        instance = leg.instances[-1]
-        if understands(instance):
+        is_kept = False
+        try:
+            instance = leg.instances[-1]
+            is_kept = understands(instance)
+        finally:  # what isn't kept is given back, whatever goes wrong
+            if not is_kept:
+                leg.cancel()
+        if is_kept:
             return leg
-        leg.cancel()
         if instance.key in strangers:
             raise NoInstanceError("those that are left are other engines, which wouldn't understand")
         strangers.append(instance.key)

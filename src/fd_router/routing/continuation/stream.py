@@ -246,8 +246,8 @@ class StreamContinuation:
 
     def _on_broken(self, why: str, instance: Instance) -> None:
         self._drop_leg()
-        if self.is_aborted:
-            self._owner.on_stream_lost("aborted")
+        if self.is_aborted or self._owner.is_held_up(why):
+            self._owner.on_stream_lost("aborted" if self.is_aborted else why)
             return
         self._owner.note(f"The stream broke off at {instance.url} once more: {why}")
         self._why = why
