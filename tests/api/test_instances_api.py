@@ -26,8 +26,14 @@ def deadlines() -> FakeDeadlines:
 
 
 @pytest.fixture
-def api(registry, deadlines, log):
-    routes = InstancesApi(registry, deadlines, log=log).routes()
+def told() -> list[tuple[str, float]]:
+    """What other routers are told of deadlines."""
+    return []
+
+
+@pytest.fixture
+def api(registry, deadlines, log, told):
+    routes = InstancesApi(registry, deadlines, log=log, on_deadline=lambda *what: told.append(what)).routes()
 
     async def call(ask, method: str, path: str, **more):
         template = {2: "/instances", 3: "/instances/{key}"}.get(len(path.split("/")))
@@ -71,11 +77,12 @@ async def test_a_drained_one_gets_nothing_new_until_it_is_undrained(api, ask, re
     assert [x.key for x in registry.group("mixed").available] == [KEY]
 
 
-async def test_a_deadline_for_what_runs_there(api, ask, registry, describe, deadlines) -> None:
+async def test_a_deadline_for_what_runs_there(api, ask, registry, describe, deadlines, told) -> None:
     registry.register(describe(8000))
     status, entry = await api(ask, "POST", f"/instances/{KEY}/drain", query="deadline_secs=30")
     assert (status, entry["draining"], entry["deadline_secs"]) == (200, True, 30.0)
     assert deadlines.set == {KEY: 30.0}
+    assert told == [(KEY, 30.0)]
     assert (await api(ask, "GET", f"/instances/{KEY}"))[1]["deadline_secs"] == 30.0
     assert "deadline_secs" not in (await api(ask, "POST", f"/instances/{KEY}/undrain"))[1]
 

@@ -65,6 +65,7 @@ def in_chunks(data: bytes, size: int) -> bytes:
         (token() + b'data:{"object":"error","message":"x"}\n\n', ERROR_IN_STREAM),
         (token() + b'event: error\ndata: {"type":"error"}\n\n', ERROR_IN_STREAM),
         (token() + token("", "abort") + DONE, ABORTED_ANSWER),
+        (token() + token("", "recover_stop") + DONE, ABORTED_ANSWER),
         (token() + b'data: {"choices":[{"finish_reason" : "abort"}]}\n\n', ABORTED_ANSWER),
         (token('"finish_reason": "abort"') + DONE, ""),
         (token("\n" + EVENT.decode()) + DONE, ""),
@@ -84,6 +85,7 @@ def test_what_is_wrong_with_a_stream_is_told_by_its_end(stream, flaw, size):
     ("piece", "aborted", "clients"),
     [
         (b'{"choices":[{"finish_reason":"abort"}]}', True, False),
+        (b'{"choices":[{"finish_reason":"recover_stop"}]}', True, False),
         (
             b'{"choices":[{"message":{"content":"\\"finish_reason\\":\\"abort\\""},"finish_reason":"stop"}]}',
             False,

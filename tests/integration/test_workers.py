@@ -121,3 +121,111 @@ def test_a_configuration_that_cannot_be_used_ends_the_supervisor_too(mocks):
         assert "/nowhere/keys.yaml" in router.output
     finally:
         router.end()
+
+
+def test_the_streams_of_all_workers_leave_an_instance_whose_deadline_is_over():
+    mocks = [MockProcess(name="one of them", decode_ms_per_token=20) for _ in range(2)]
+    entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": mock.port} for mock in mocks]
+    sections = {"server": {"workers": "2"}, "scheduler": {"policy": "round_robin"}}
+    router = RouterProcess(sections, instances=entries, wrapper=["env"])
+    clients = []
+    try:
+        for process in (*mocks, router):
+            process.wait_until_up()
+        router.wait_for_instances(2)
+        body = json.dumps({"prompt": "go on", "stream": True, "max_tokens": 400})
+        for _ in range(8):  # four at each worker, two of these at each instance
+            clients.append(client := http.client.HTTPConnection("127.0.0.1", router.port, timeout=60))
+            client.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+        answers = [client.getresponse() for client in clients]
+        for answer in answers:
+            answer.read(100)
+        eventually(lambda: [mock.state()["live"] for mock in mocks] == [4, 4])
+        router.call("POST", f"/instances/{mocks[0].key}/drain?deadline_secs=0")
+        eventually(lambda: [mock.state()["live"] for mock in mocks] == [0, 8])
+        assert all(b"[DONE]" in answer.read() for answer in answers)
+    finally:
+        for client in clients:
+            client.close()
+        for process in (router, *mocks):
+            process.end()
+
+
+def test_a_login_to_the_dashboard_holds_at_all_workers():
+    token = "a-token-for-the-admins"
+    router = RouterProcess({"server": {"workers": "2"}, "access": {"admin-token": token}}, wrapper=["env"])
+
+    def ask(path, value=None, **headers):
+        client = http.client.HTTPConnection("127.0.0.1", router.port, timeout=30)
+        try:
+            client.request("POST", path, json.dumps(value), {"content-type": "application/json", **headers})
+            answer = client.getresponse()
+            answer.read()
+            return answer.status, answer.getheader("set-cookie", "").partition(";")[0]
+        finally:
+            client.close()
+
+    def statuses(cookie):
+        return {ask("/dashboard/instances/10.0.0.9:8000/drain", cookie=cookie)[0] for _ in range(6)}
+
+    with router:
+        status, cookie = ask("/dashboard/login", {"token": token})
+        assert status == 200
+        eventually(lambda: statuses(cookie) == {404})
+        ask("/dashboard/logout", cookie=cookie)
+        eventually(lambda: statuses(cookie) == {401})
+
+
+def test_sums_do_not_fall_when_a_worker_ends(router, connect):
+    """Else each count of the others would be a new one to Prometheus."""
+    assert {client.ask() for client in connect(router, 6)} == {200}
+    before = sample(page(router), "inference_requests_total")
+    dead, alive = workers(router)
+    os.kill(dead, signal.SIGKILL)
+    eventually(lambda: len(workers(router)) == 2 and alive in workers(router))
+    eventually(lambda: page(router).count("process_cpu_seconds_total{worker=") == 2)
+    assert [sample(page(router), "inference_requests_total") for _ in range(4)] == [before] * 4
+    os.kill(alive, signal.SIGKILL)  # the other one knows it from this one
+    eventually(lambda: len(workers(router)) == 2 and alive not in workers(router))
+    eventually(lambda: page(router).count("process_cpu_seconds_total{worker=") == 2)
+    assert [sample(page(router), "inference_requests_total") for _ in range(4)] == [before] * 4
+
+
+@pytest.mark.parametrize("how", ["the supervisor is killed", "all are told to end"])
+def test_workers_drain(how):
+    mock = MockProcess(decode_ms_per_token=20).wait_until_up()
+    entries = [{"role": "mixed", "host_ip": "127.0.0.1", "port": mock.port}]
+    router = RouterProcess({"server": {"workers": "2"}}, instances=entries, wrapper=["env"])
+    clients = []
+    try:
+        router.wait_until_up()
+        router.wait_for_instances(1)
+        body = json.dumps({"prompt": "go on", "stream": True, "max_tokens": 60})
+        for _ in range(4):
+            clients.append(client := http.client.HTTPConnection("127.0.0.1", router.port, timeout=60))
+            client.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+        answers = [client.getresponse() for client in clients]
+        for answer in answers:
+            answer.read(100)
+        pids = workers(router)
+        if how == "the supervisor is killed":
+            router.kill()
+        else:
+            for pid in (*pids, router.process.pid):
+                os.kill(pid, signal.SIGTERM)
+        assert all(b"[DONE]" in answer.read() for answer in answers)
+        eventually(lambda: not any(is_running(pid) for pid in pids))
+    finally:
+        for client in clients:
+            client.close()
+        for process in (router, mock):
+            process.end()
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

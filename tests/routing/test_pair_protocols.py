@@ -63,6 +63,32 @@ class TestPull:
         assert rig.records[0].outcome == "completed"
         rig.assert_nothing_is_held()
 
+    @pytest.mark.parametrize("end", ["answer", "prefill", "client", "dead"])
+    async def test_decodes_count_is_right_while_it_waits_for_prefill(self, end: str) -> None:
+        """The audit takes a count for wrong for which neither a connection is there, nor a request that will come."""
+        rig = rig_of("pull", 1, 1)
+        client = rig.client()
+        client.receive(post(STREAMED))
+        await rig.settle()
+        decode = rig.instances[1]
+        assert (decode.own_running, rig.pools.busy(decode.key)) == (1, 1)
+        if end == "answer":
+            busy(rig).receive(PREFILLED)
+            await rig.settle()
+            assert (decode.own_running, rig.pools.busy(decode.key)) == (1, 1)
+            busy(rig).receive(STREAM_HEAD + EVENT + STREAM_END)
+        elif end == "prefill":
+            busy(rig).receive(answer(b'{"choices":[]}'))
+        elif end == "client":
+            client.lose()
+        else:
+            (request,) = rig.state.proxied_requests()
+            assert request.on_instance_dead(decode.key, "refused")  # type: ignore[attr-defined]
+            client.lose()
+        await rig.settle()
+        assert [rig.pools.busy(instance.key) for instance in rig.instances] == [0, 0]
+        rig.assert_nothing_is_held()
+
     async def test_a_prefill_without_a_cache_has_failed_and_decode_is_not_asked(self) -> None:
         rig = rig_of("pull", 1, 1)
         client = rig.client()

@@ -14,7 +14,7 @@ from fd_router.instances.instance import Health, Instance
 from fd_router.routing.continuable import ContinuableRequest
 from fd_router.routing.continuation.contracts import Move
 from fd_router.routing.rescue import Rescue
-from fd_router.routing.stream_mover import Movable, StreamMover
+from fd_router.routing.stream_mover import MOST_LATER, Movable, StreamMover
 from tests.support.exact_engine import events_of
 from tests.support.fake_log import FakeLog
 from tests.support.fake_transport import FakeTransport
@@ -108,6 +108,43 @@ async def test_it_stays_until_there_is_room() -> None:
     await rig.rest(client)
     assert rig.metric("continued", "drained") == 1
     rig.assert_all_is_given_back()
+
+
+class Request:
+    """One that can go on, or for whose model no other instance has room."""
+
+    def __init__(self, instance: Instance, has_room: bool) -> None:
+        self.instance = instance
+        self.has_room = has_room
+        self.tries = 0
+
+    def instances(self) -> tuple[Instance, ...]:
+        return (self.instance,) if self.tries == 0 or not self.has_room else ()
+
+    def read_ahead(self, key: str, **_: float) -> None:
+        return None
+
+    def move_stream(self, key: str, why: str, **_: Any) -> Move:
+        self.tries += 1
+        return Move.MOVED if self.has_room else Move.LATER
+
+
+async def test_those_for_which_there_is_no_room_hold_up_no_others() -> None:
+    """Another model may be served elsewhere."""
+    rig = MoverRig()
+    instance = rig.drain(0, 0.0)
+    instance.acquire(0)
+    requests = [*(Request(instance, False) for _ in range(MOST_LATER + 2)), Request(instance, True)]
+    mover = StreamMover(lambda: requests, lambda: rig.instances, clock=rig.timers.time, log=rig.log)
+    mover.drain_by(instance, 0.0)
+    await mover.tick()
+    assert [each.tries for each in requests] == [1] * MOST_LATER + [0] * 3, "few are tried in vain at a time"
+    await mover.tick()
+    assert [each.tries for each in requests] == [*[2, 2], *[1] * MOST_LATER, 1]
+    for _ in range(3):
+        await mover.tick()
+    assert min(each.tries for each in requests[:-1]) >= 2
+    assert requests[-1].tries == 1
 
 
 async def test_a_drain_that_is_taken_back() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from fd_router.instances.doubt import Doubt
-from fd_router.instances.instance import Health
+from fd_router.instances.instance import Health, Instance
 from fd_router.instances.registration import Registration, parse_registration
 from fd_router.instances.registry import Registry
 from fd_router.instances.source import PEERS, REGISTER_API
@@ -27,6 +27,17 @@ def admit(_: Registration) -> str:
     return ""
 
 
+class FakeDeadlines:
+    def __init__(self) -> None:
+        self.set: dict[str, float] = {}
+
+    def drain_by(self, instance: Instance, seconds: float) -> None:
+        self.set[instance.key] = seconds
+
+    def seconds_left(self, key: str) -> float | None:
+        return self.set.get(key)
+
+
 class Router:
     def __init__(self, admit: Callable[[Registration], str] = admit) -> None:
         self.now = 0.0
@@ -37,6 +48,7 @@ class Router:
             self.registry, fleet.members_of(REGISTER_API), fleet.members_of(PEERS),
             admit=admit, probe=anything, flush=anything, clock=lambda: self.now, log=log,
         )  # fmt: skip
+        self.topic.deadlines = self.deadlines = FakeDeadlines()
 
     @property
     def keys(self) -> list[str]:
@@ -109,3 +121,34 @@ def test_what_can_not_be_read_is_told_once() -> None:
         own.topic.take("other", msgspec.Raw(broken))
     assert len([line for line in own.log.lines if "can't be used here" in str(line)]) == 1
     assert own.topic.refused() == []
+
+
+def test_the_deadline_of_a_drain_holds_everywhere() -> None:
+    """Else the streams at other workers would stay to their end."""
+    own, other, newcomer = Router(), Router(), Router()
+    registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000})
+    for router in (own, other, newcomer):
+        router.registry.register(registration, REGISTER_API)
+    own.registry.set_draining(registration.key, True)
+    own.deadlines.set[registration.key] = 30.0
+    own.topic.drained(registration.key, 30.0)
+    own.topic.drained("10.0.0.9:8000", 30.0)  # nobody knows that one
+    news = own.topic.gather(whole=False)
+    assert news is not None
+    other.topic.take("own", msgspec.Raw(news))
+    assert other.deadlines.set == {registration.key: 30.0}
+    assert other.topic.gather(whole=False) is None, "what was told isn't told on"
+    own.deadlines.set[registration.key] = 12.5  # some time has passed
+    [told] = own.topic.snapshot()
+    newcomer.topic.take("own", msgspec.Raw(told))
+    assert newcomer.deadlines.set == {registration.key: 12.5}
+
+
+def test_a_deadline_without_a_drain_is_none() -> None:
+    own, other = Router(), Router()
+    registration = parse_registration({"role": "mixed", "host_ip": "10.0.0.1", "port": 8000})
+    for router in (own, other):
+        router.registry.register(registration, REGISTER_API)
+    own.topic.drained(registration.key, 30.0)
+    other.topic.take("own", msgspec.Raw(own.topic.gather(whole=False) or b""))
+    assert other.deadlines.set == {}

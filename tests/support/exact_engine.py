@@ -116,6 +116,7 @@ class ExactEngine:
         fields = json.loads(body)
         self.asked.append(fields)
         given, steps = self._resume(fields, chat=chat)
+        steps = _up_to_stop(steps, fields.get("stop", ""))
         events = self._events(fields, PROMPT_IDS + given, steps, chat=chat)
         pieces = [
             b"data: %b\n\n" % json.dumps(one, ensure_ascii=False, separators=(",", ":")).encode() for one in events
@@ -244,6 +245,17 @@ class ExactEngine:
             own = self.dialect == "fastdeploy"
             (content if own and chat else choice)["completion_token_ids" if own else "token_ids"] = step.ids
         return choice
+
+
+def _up_to_stop(steps: list[Step], stop: str) -> list[Step]:
+    """Return the steps up to the one with the end of ``stop``, which is shown; of what was before nothing is known."""
+    text = ""
+    for at, step in enumerate(steps):
+        text += step.text
+        if stop and stop in text:
+            behind = len(text) - text.index(stop) - len(stop)
+            return [*steps[:at], step._replace(text=step.text[: len(step.text) - behind])]
+    return steps
 
 
 def events_of(framed: bytes) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 SESSION_SECS: Final = 12 * 3600.0
@@ -17,19 +17,19 @@ MAX_SESSIONS: Final = 256
 class Sessions:
     """The sessions in force. Only hashes are kept, and looked up by, so that no time tells anything of a secret."""
 
-    __slots__ = ("_clock", "_until")
+    __slots__ = ("_clock", "_until", "on_change")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._until: dict[bytes, float] = {}  # in the order in which they began, and so end
+        self.on_change: Callable[[bytes, float], None] = _alone
+        """Is told the hash of a secret, and for how many seconds it is in force from now on."""
 
     def begin(self) -> str:
         """Begin one, and return its secret: 43 letters, digits, ``-`` and ``_``."""
-        self._drop_old()
-        if len(self._until) >= MAX_SESSIONS:
-            del self._until[next(iter(self._until))]
         secret = secrets.token_urlsafe(32)
-        self._until[_mark(secret)] = self._clock() + SESSION_SECS
+        self.put(_mark(secret), SESSION_SECS)
+        self.on_change(_mark(secret), SESSION_SECS)
         return secret
 
     def has(self, secret: str) -> bool:
@@ -38,11 +38,27 @@ class Sessions:
 
     def end(self, secret: str) -> None:
         """End one, if there is one."""
-        self._until.pop(_mark(secret), None)
+        if self._until.pop(_mark(secret), None) is not None:
+            self.on_change(_mark(secret), 0.0)
 
     def end_all(self) -> None:
         """End all of them: the token that they began with holds no more."""
         self._until.clear()
+
+    def put(self, mark: bytes, seconds: float) -> None:
+        """Have one with a secret of that hash in force for so long, 0: no more."""
+        self._drop_old()
+        self._until.pop(mark, None)
+        if seconds <= 0.0:
+            return
+        if len(self._until) >= MAX_SESSIONS:
+            del self._until[next(iter(self._until))]
+        self._until[mark] = self._clock() + min(seconds, SESSION_SECS)
+
+    def in_force(self) -> Mapping[bytes, float]:
+        """Return the hashes of all secrets, with the seconds that are left."""
+        now = self._clock()
+        return {mark: until - now for mark, until in self._until.items() if until > now}
 
     def _drop_old(self) -> None:
         now = self._clock()
@@ -54,3 +70,7 @@ class Sessions:
 
 def _mark(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _alone(mark: bytes, seconds: float, /) -> None:
+    """A process that is alone has nobody to tell."""

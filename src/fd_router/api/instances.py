@@ -35,7 +35,7 @@ class Deadlines(Protocol):
         """Return how long the streams of the instance with ``key`` may stay; None: no deadline was set."""
 
 
-def _alone(key: str, ban_secs: float, /) -> None:
+def _alone(key: str, seconds: float, /) -> None:
     """A router that is alone has nobody to tell."""
 
 
@@ -49,9 +49,14 @@ class InstancesApi:
         *,
         log: Log,
         on_removed: Callable[[str, float], None] = _alone,
+        on_deadline: Callable[[str, float], None] = _alone,
     ) -> None:
-        """``on_removed`` is told the key of what an admin removed, and for how long it is banned."""
+        """``on_removed`` is told the key of what an admin removed, and for how long it is banned.
+
+        ``on_deadline`` that of what drains, and in how many seconds streams are to have left it.
+        """
         self._on_removed = on_removed
+        self._on_deadline = on_deadline
         self._registry = registry
         self._deadlines = deadlines
         self._log = log
@@ -86,6 +91,7 @@ class InstancesApi:
         instance = self._set_draining(_key(request), draining=True)
         if deadline_secs is not None:
             self._deadlines.drain_by(instance, deadline_secs)
+            self._on_deadline(instance.key, deadline_secs)
         return json_response(200, self._entry(instance))
 
     async def _undrain(self, request: Request) -> Response:

@@ -72,8 +72,8 @@ def build_routes(parts: Parts) -> Routes:
     registry, shared = parts.membership.registry, parts.shared
     metrics = parts.runtime.telemetry.metrics
     workers = Workers(shared, parts.seat, metrics, parts.reloader)
-    on_removed = {"on_removed": shared.members.removed} if shared is not None else {}
-    instances = InstancesApi(registry, parts.routing.mover, log=parts.runtime.log, **on_removed).routes()
+    tells = {"on_removed": shared.members.removed, "on_deadline": shared.members.drained} if shared is not None else {}
+    instances = InstancesApi(registry, parts.routing.mover, log=parts.runtime.log, **tells).routes()
     explain = parts.scheduling.explain_api(parts.routing.explain, registry, parts.endpoints).routes()
     routes = merge_routes(
         _registration(parts),

@@ -30,6 +30,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES = 16 * 1024 * 1024
 """Free memory at the heap's end that isn't given back."""
 
+ONE_WORD_SECONDS = 1.0
+"""Signals to a worker that are one: what ends a group of processes (``pkill``, systemd's ``KillMode=control-group``)
+signals it and its supervisor, which passes that on."""
+
 
 def run(config: Config, warnings: Sequence[str] = (), *, load: Load | None = None) -> int:
     """Run a router until a signal ends it; ``load`` reads the configuration anew when one asks for that.
@@ -63,11 +67,15 @@ async def _serve(config: Config, log: RouterLog, load: Load | None, hangup: Hang
         config = share_of(config, seat.count)
         load = sharing(load, seat.count) if load is not None else None
     stopping, hurry = asyncio.Event(), asyncio.Event()
+    told_at = 0.0
 
     def on_signal() -> None:
-        if stopping.is_set():
+        nonlocal told_at
+        if not stopping.is_set():
+            stopping.set()
+            told_at = loop.time()
+        elif seat is None or loop.time() - told_at > ONE_WORD_SECONDS:
             hurry.set()
-        stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)

@@ -71,10 +71,12 @@ class Router:
         capacity.headroom.on_capacity(admission.queues.on_capacity)
         self._sources = build_sources(runtime, registry, admission.networks)
         self._shared = build_state(
-            runtime, link, seat, membership, self._sources, self._scheduling, admission.networks,
+            runtime, link, seat, membership, self._sources, self._scheduling, admission,
             lambda: state.is_idle,
         )  # fmt: skip
         self._routing = build_routing(runtime, membership, pools, self._scheduling, admission, state, make_id)
+        if self._shared is not None:
+            self._shared.members.deadlines = self._routing.mover
         self._reloader = self._make_reloader(load or (lambda: Loaded(config)))
         self._tracing = build_tracing(runtime)
         self.context: ServerContext = self._make_context(hops, make_id, seat)

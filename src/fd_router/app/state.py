@@ -9,6 +9,7 @@ import msgspec
 
 from fd_router.admission.networks import Networks
 from fd_router.admission.shared_limits import SharedLimits
+from fd_router.app.admission import Admission
 from fd_router.app.link import Link
 from fd_router.app.membership import Membership
 from fd_router.app.runtime import Run, Runtime
@@ -28,6 +29,7 @@ from fd_router.state.topics.lists import SharedLists
 from fd_router.state.topics.loads import SharedLoads
 from fd_router.state.topics.members import SharedMembers
 from fd_router.state.topics.prefixes import SharedPrefixes
+from fd_router.state.topics.sessions import SharedSessions
 from fd_router.state.topics.verdicts import SharedDowns, SharedVerdicts
 from fd_router.telemetry.metrics.state import StateMetrics
 
@@ -63,11 +65,11 @@ class Shared(msgspec.Struct, frozen=True):
         """Have the others abort what is theirs; return what each did."""
         return (await self.sync.calls.ask(ABORT, body, CALL_SECONDS)).values()
 
-    async def ask_workers(self, kind: str, seconds: float) -> Mapping[str, bytes]:
+    async def ask_workers(self, kind: str, seconds: float, body: bytes = b"") -> Mapping[str, bytes]:
         """Ask the other workers of this host; return the answers by their numbers."""
         if self.host is None:
             return {}
-        answers = await self.host.calls.ask(kind, b"", seconds)
+        answers = await self.host.calls.ask(kind, body, seconds)
         return {name.rpartition("/")[2]: answer for name, answer in answers.items()}
 
 
@@ -91,7 +93,7 @@ def build_state(
     membership: Membership,
     sources: Sources,
     scheduling: Scheduling,
-    networks: Networks | None,
+    admission: Admission,
     is_idle: Callable[[], bool],
 ) -> Shared | None:
     """Build what is shared over ``link``; None: this router is alone. ``is_idle``: whether no request is under way."""
@@ -104,7 +106,7 @@ def build_state(
         registry,
         sources.register_api,
         sources.peers,
-        admit=partial(_why_not, networks),
+        admit=partial(_why_not, admission.networks),
         probe=monitor.probe_soon,
         flush=flush,
         clock=runtime.clock,
@@ -125,6 +127,10 @@ def build_state(
     ]
     if isinstance(scheduling.index, ToldPrefixIndex):
         topics.append(SharedPrefixes(scheduling.index, _scheme(config), partial(_is_member, registry)))
+    is_host = seat is not None and link.bus is seat.bus
+    sessions = SharedSessions(admission.sessions) if seat is not None else None
+    if is_host and sessions is not None:
+        topics.append(sessions)
     flush.sync = sync = Sync(
         link.bus,
         topics,
@@ -137,17 +143,19 @@ def build_state(
     )
     monitor.share(lambda key: lists.owns(key) or verdicts.is_down_elsewhere(key))
     registry.on_removed(lambda instance: peers.drop_name(instance.key))
-    host = sync if seat is not None and link.bus is seat.bus else _host(runtime, seat)
+    host = sync if is_host else _host(runtime, seat, sessions)
+    if host is not None and sessions is not None:
+        sessions.flush = host.flush
     return Shared(sync, members, host, [sync.run] if host is None or host is sync else [sync.run, host.run])
 
 
-def _host(runtime: Runtime, seat: Seat | None) -> Sync | None:
-    """Build what workers do together that have another bus for all else: answering for each other."""
-    if seat is None:
+def _host(runtime: Runtime, seat: Seat | None, sessions: SharedSessions | None) -> Sync | None:
+    """Build what workers do together that have another bus for all else: answering for each other, and sessions."""
+    if seat is None or sessions is None:
         return None
     peers = Peers(seat.process, runtime.clock, LEASE_SECONDS)
     counters, health = StateMetrics(), BusHealth()  # not shown: those of the set's bus are
-    return Sync(seat.bus, [], peers, clock=runtime.clock, log=runtime.log, counters=counters, health=health)
+    return Sync(seat.bus, [sessions], peers, clock=runtime.clock, log=runtime.log, counters=counters, health=health)
 
 
 def _scheme(config: Config) -> str:

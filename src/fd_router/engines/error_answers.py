@@ -32,7 +32,10 @@ ERROR_MEMBER = re.compile(rb'"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error")')
 ABORT = b'"abort"'
 """The ``finish_reason`` of an answer that the engine gave up."""
 
-_ABORTED = re.compile(rb'"finish_reason"\s*:\s*"abort"')
+RECOVERED = b'"recover_stop"'
+"""FastDeploy's, of one that it gave up when it recovered from an error of its own."""
+
+_ABORTED = re.compile(rb'"finish_reason"\s*:\s*"(?:abort|recover_stop)"')
 _CHUNK_BORDER = re.compile(rb"\r\n[0-9A-Fa-f]+[^\r\n]*\r\n")
 _CLIENTS_CODE = re.compile(rb'"(?:code|status)"\s*:\s*"?4[0-9][0-9]\b')
 
@@ -57,7 +60,7 @@ def has_error_event(events: bytes) -> bool:
 
 def is_aborted(piece: bytes) -> bool:
     """Whether a piece of an answer says that the engine gave the request up, as engines do that are being stopped."""
-    return piece.find(ABORT) >= 0 and _ABORTED.search(piece) is not None
+    return (piece.find(ABORT) >= 0 or piece.find(RECOVERED) >= 0) and _ABORTED.search(piece) is not None
 
 
 def is_clients_error(piece: bytes) -> bool:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 
 MAIN, CONTROL = b"m", b"c"
@@ -25,8 +26,15 @@ READY = b"r"
 CLOSED = b"n"
 """A worker's word of how many of its connections have ended: this byte and eight more."""
 
+TAKEN = b"t"
+"""A worker's word of how many it has taken, before it reads from them: this byte and eight more."""
+
 TELL_SECONDS = 0.02
 """How often a worker tells that, at most."""
+
+
+Greet = Callable[[socket.socket], None]
+"""Takes a connection, and sees to it that it is closed."""
 
 
 class Outlet:
@@ -36,7 +44,8 @@ class Outlet:
         self._sock = sock
         self._on_ready = on_ready
         self._handed_over = 0
-        self._closed = 0  # of those, by its last word
+        self._taken = self._closed = 0  # of those, by its last word
+        self._under_way: deque[tuple[socket.socket, Greet]] = deque()  # not taken yet, as far as it told
         self.is_ready = False
         sock.setblocking(False)
         asyncio.get_running_loop().add_reader(sock, self._on_readable)
@@ -46,13 +55,17 @@ class Outlet:
         """How many connections it has, as far as it told."""
         return self._handed_over - self._closed
 
-    def hand_over(self, connection: socket.socket, port: bytes) -> bool:
-        """Give the worker a connection. Returns whether it could be."""
+    def hand_over(self, connection: socket.socket, port: bytes, again: Greet) -> bool:
+        """Give the worker a connection. Returns whether it could be; then it isn't the caller's any more.
+
+        ``again`` has it if the worker ends before it has taken it.
+        """
         try:
             socket.send_fds(self._sock, [port], [connection.fileno()])
         except OSError:  # it is stuck, or has just died
             return False
         self._handed_over += 1
+        self._under_way.append((connection, again))
         return True
 
     def finish(self) -> None:
@@ -61,26 +74,46 @@ class Outlet:
             self._sock.send(END)
 
     def close(self) -> None:
-        """Let the socket go."""
+        """Let the socket go. Others get the connections that it hasn't taken, from which nothing was read."""
+        if self._sock.fileno() < 0:
+            return
         self.is_ready = False
-        if self._sock.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._sock)
-            self._sock.close()
+        while message := self._read():  # it may have been told before the worker ended
+            self._take(message)
+        self.is_ready = False
+        asyncio.get_running_loop().remove_reader(self._sock)
+        self._sock.close()
+        while self._under_way:
+            connection, again = self._under_way.popleft()
+            again(connection)
 
     def _on_readable(self) -> None:
-        try:
-            message = self._sock.recv(64)
-        except BlockingIOError:
-            return
-        except OSError:
-            message = b""
-        if not message:
+        message = self._read()
+        if message:
+            self._take(message)
+        elif message is not None:
             self.close()
-        elif message == READY:
+
+    def _read(self) -> bytes | None:
+        """Return its next message, b"" when it has ended, None when there is none yet."""
+        try:
+            return self._sock.recv(64)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def _take(self, message: bytes) -> None:
+        if message == READY:
             self.is_ready = True
             self._on_ready()
         elif message[:1] == CLOSED:
             self._closed = int.from_bytes(message[1:9], "big")
+        elif message[:1] == TAKEN:
+            taken = int.from_bytes(message[1:9], "big")
+            while self._taken < taken:
+                self._taken += 1
+                self._under_way.popleft()[0].close()
 
 
 class Dispatcher:
@@ -92,10 +125,10 @@ class Dispatcher:
 
     def greet(self, sock: socket.socket) -> None:
         """Hand a connection over; the client of one that nobody takes sees it closed."""
-        with sock:
-            for outlet in sorted((one for one in self._outlets() if one.is_ready), key=lambda one: one.connections):
-                if outlet.hand_over(sock, self._port):
-                    return
+        for outlet in sorted((one for one in self._outlets() if one.is_ready), key=lambda one: one.connections):
+            if outlet.hand_over(sock, self._port, self.greet):
+                return
+        sock.close()
 
 
 class Inlet:
@@ -133,29 +166,41 @@ class Inlet:
             self._sock.close()
 
     def _on_readable(self) -> None:
+        came: list[tuple[bytes, Sequence[int]]] = []
+        last = self._receive(came)
+        if came:
+            self._taken += len(came)
+            with contextlib.suppress(OSError):
+                self._sock.send(TAKEN + self._taken.to_bytes(8, "big"))
+        for port, descriptors in came:
+            for descriptor in descriptors:  # none, if this process may have no more of them
+                self._accept(port, descriptor)
+        if last is None:
+            return
+        was_over, self.is_over = self.is_over, True
+        if not last:
+            self.close()
+            if not was_over:
+                self.on_lost()
+
+    def _receive(self, came: list[tuple[bytes, Sequence[int]]]) -> bytes | None:
+        """Receive all that is there. Returns END, or b"" when the supervisor has ended; None when more may come."""
         while True:
             try:
                 message, descriptors, _, _ = socket.recv_fds(self._sock, 1, 1)
             except BlockingIOError:
-                return
+                return None
             except OSError:
-                message, descriptors = b"", []
+                return b""
             if not message or message == END:
-                was_over, self.is_over = self.is_over, True
-                if not message:
-                    self.close()
-                    if not was_over:
-                        self.on_lost()
-                return
-            for descriptor in descriptors:
-                self._accept(message, descriptor)
+                return message
+            came.append((message, descriptors))
 
     def _accept(self, port: bytes, descriptor: int) -> None:
         taker = self._takers.get(port)
         if taker is None:
             os.close(descriptor)
             return
-        self._taken += 1
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
         taker(sock)

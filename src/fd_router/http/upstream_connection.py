@@ -109,7 +109,8 @@ class UpstreamConnection(_EachRead):
         """Read again."""
         if self._paused and self.transport is not None:
             self._paused = False
-            self.deadline = self._settings.stall_due
+            if self._in_body:  # else the time limit for its first byte goes on
+                self.deadline = self._settings.stall_due
             self.transport.resume_reading()
 
     def cancel(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -94,6 +95,22 @@ _TRUE_WORDS = frozenset(("1", "on", "t", "true", "y", "yes"))
 def is_true(value: object) -> bool:
     """Tell whether engines take ``value`` for true: they read it as pydantic does, so 1, 1.0, "on" and "yes" are."""
     return value == 1 or (isinstance(value, str) and value.lower() in _TRUE_WORDS)
+
+
+_WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(?:\.0*)?\s*", re.ASCII)
+
+
+def whole_number(value: object) -> int | None:
+    """Return the whole number that engines take ``value`` for, in the same way; None where they refuse it.
+
+    So 10.0 and "10" are 10, and true is 1.
+    """
+    if isinstance(value, int):  # bool as well
+        return int(value)
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    found = _WHOLE.fullmatch(value) if isinstance(value, str) else None
+    return int(found[1]) if found is not None else None
 
 
 def transfer_member(body: Mapping[str, Any]) -> str:

@@ -98,7 +98,7 @@ class ContinuableRequest(RequestThatIsRead):
         record = self.record
         record.attempt_failed(record.attempt(error.reason, self._context.clock(), record.status))
         self._log_error(f"scanner error: {error.instance}: {error.detail}")
-        if not self._continue_stream(error.reason, failed):
+        if self.is_held_up(error.reason) or not self._continue_stream(error.reason, failed):
             self._end("failed")
 
     def instances(self) -> tuple[Instance, ...]:
@@ -328,6 +328,10 @@ class ContinuableRequest(RequestThatIsRead):
             self._journal.note(WHOLE)
         if self._usage is not None:
             self._usage.write_to(self._client.outlet)
+
+    def is_held_up(self, why: str) -> bool:
+        """Return whether it broke off because its client takes nothing: nobody is to generate the rest for that."""
+        return why == "stalled" and self._is_full
 
     def hope_secs(self) -> float:
         """Return how long a probe may take that may bring an instance back; 0: none."""

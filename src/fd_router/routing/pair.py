@@ -104,6 +104,7 @@ class PairRequest(SuspectedPair):
         if self._is_full:
             decode_leg.pause()
         if prefill_leg.keeps_answer:
+            decode_leg.wait()
             self._note_sending(prefill_leg)
             return
         decode_leg.start(plan.decode_body(None))
@@ -269,7 +270,7 @@ class PairRequest(SuspectedPair):
         if decode is not None:
             self._phase, self.record.sent_at = CONNECTING, 0.0  # prefill has ended; decode isn't reached yet
             self._sent_at = self._context.clock()
-            decode.start(body)
+            decode.start_late(body)
             self._note_sending(decode)
         return True
 

@@ -92,6 +92,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     _is_given_back: bool = False  # by the first event of its stream
     _has_begun: bool = False  # something of its body came, and wasn't an error
     _is_full: bool = False
+    _is_due_later: bool = False  # it is counted by its pool although there is no connection yet
     _head: ResponseHead | None = None
     _gathered: list[bytes] | None = None  # what is held back of its body
     _size: int = 0
@@ -108,6 +109,22 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     def is_awaited(self) -> bool:
         """Whether something of its answer is still to come that matters."""
         return not (self.is_over or self._has_begun)
+
+    def wait(self) -> None:
+        """Be one that will be sent, but not yet: its instance's count is right although nothing is under way there."""
+        if not self.is_over:
+            self._is_due_later = True
+            self._pool.awaited += 1
+
+    def start_late(self, body: Body) -> None:
+        """Send the request that waited."""
+        self._wait_no_more()
+        self.start(body)
+
+    def _wait_no_more(self) -> None:
+        if self._is_due_later:
+            self._is_due_later = False
+            self._pool.awaited -= 1
 
     def start(self, body: Body) -> None:
         """Send the request, with the ``body`` that is the pair's."""
@@ -128,6 +145,7 @@ class PairLeg(UpstreamRequest, msgspec.Struct, eq=False):
     def cancel(self) -> None:
         """Close the connection at once."""
         self.is_over = True
+        self._wait_no_more()
         self._cancel()
 
     def deliver_to(self, taker: BodyTaker) -> None:

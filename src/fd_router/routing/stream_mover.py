@@ -25,6 +25,11 @@ SILENT_SECS: Final = {"dead": 1.0, "ejected": 2.0, "stuck": 2.0}
 """Why an instance is left, and how long a stream must have been silent there: what still delivers isn't cut."""
 
 
+MOST_LATER: Final = 4
+"""Streams that are tried in one look although there is no room for them; others, with another model or engine, may find
+some."""
+
+
 class Movable(Protocol):
     """A request under way."""
 
@@ -43,14 +48,22 @@ class Movable(Protocol):
 class _Leaving:
     """An instance that is left: the requests that stay, since nobody can go on with them, and those that were read."""
 
-    __slots__ = ("instance", "is_told", "readings", "stays", "why")
+    __slots__ = ("instance", "is_told", "later", "readings", "stays", "why")
 
     def __init__(self, instance: Instance, why: str) -> None:
         self.instance = instance
         self.why = why
         self.stays: set[Movable] = set()
+        self.later: set[Movable] = set()  # for which there was no room: the others' turn is before theirs
         self.readings: dict[Movable, StreamReading] = {}  # of long streams for which there was no room
         self.is_told = False
+
+    def in_turn(self, here: Sequence[Movable]) -> list[Movable]:
+        """Return those that are to be tried, in their order."""
+        left = [each for each in here if each not in self.stays]
+        if self.later.issuperset(left):
+            self.later.clear()
+        return sorted(left, key=self.later.__contains__)
 
     def is_like(self, other: _Leaving) -> bool:
         """Whether it is the same instance, left for the same reason."""
@@ -59,6 +72,7 @@ class _Leaving:
     def keep(self, here: Container[Movable]) -> None:
         """Keep what is known of those that are still here."""
         self.stays = {each for each in self.stays if each in here}
+        self.later = {each for each in self.later if each in here}
         for request in [each for each in self.readings if each not in here]:
             self.readings.pop(request).close()
 
@@ -138,9 +152,11 @@ class StreamMover:
         instance = leaving.instance
         here = [each for each in self._requests() if _is_at(each, instance)]
         leaving.keep(set(here))
-        moved = 0
-        for request in here:
-            if request in leaving.stays or not _is_at(request, instance):
+        moved = without_room = 0
+        for request in leaving.in_turn(here):
+            if without_room == MOST_LATER:
+                break
+            if not _is_at(request, instance):
                 continue
             try:
                 move = await self._move(leaving, request, pace)
@@ -154,7 +170,8 @@ class StreamMover:
             elif move is Move.STAYS:
                 leaving.stays.add(request)
             elif move is Move.LATER:
-                break  # the others wouldn't find room either
+                leaving.later.add(request)
+                without_room += 1
             await pace.breathe()
         self._tell(leaving, moved, here)
 

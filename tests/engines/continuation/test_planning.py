@@ -80,6 +80,19 @@ class TestByTokens:
     def test_truncation_was_done(self) -> None:
         assert "truncate_prompt_tokens" not in body_of(planned({**TEXT, "truncate_prompt_tokens": 2}, VLLM))
 
+    def test_a_text_that_is_to_follow_is_in_the_ids_that_were_told(self) -> None:
+        body = body_of(planned({**TEXT, "suffix": " the end"}, SGLANG))
+        assert body["prompt"] == [1, 2, 10, 11]
+        assert "suffix" not in body
+        so_far = generated(chat=False)
+        so_far.prompt_ids = None
+        assert planned({"prompt": [5, 6], "suffix": "x"}, SGLANG, so_far) == Impossible("engine")
+
+    def test_the_limit_of_thoughts_counts_from_the_beginning(self) -> None:
+        for most, left in ((10, 8), (1, 1)):
+            plan = planned({**CHAT, "reasoning_max_tokens": most}, FASTDEPLOY, generated(chat=True, reasoning="hm"))
+            assert body_of(plan)["reasoning_max_tokens"] == left
+
     def test_reasoning_goes_on(self) -> None:
         plan = planned(CHAT, VLLM, generated(chat=True, reasoning_content="hm"), exact=True)
         assert isinstance(plan, Continuation)
@@ -100,6 +113,10 @@ class TestByText:
         assert body_of(planned(fields, VLLM, generated(chat=True, ids=False)))["messages"][1:] == [
             {"role": "assistant", "content": "So: a b"}
         ]
+
+    def test_a_text_that_is_to_follow_still_is(self) -> None:
+        body = body_of(planned({**TEXT, "suffix": " the end"}, PLAIN, generated(chat=False, ids=False)))
+        assert (body["prompt"], body["suffix"]) == ("Oncea b", " the end")
 
     def test_white_space_at_the_end_is_generated_again(self) -> None:
         plan = planned(TEXT, PLAIN, generated(chat=False, ids=False, text="abc \n"))
@@ -140,6 +157,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
     ({"n": 2}, "choices"),
+    ({"n": "2"}, "choices"),
     ({"best_of": 3}, "choices"),
     ({"use_beam_search": True}, "beam_search"),
     ({"echo": True}, "echo"),
@@ -189,12 +207,76 @@ def test_what_an_event_of_another_form_shows_isnt_known(prompt: dict[str, Any], 
     assert planned(prompt, VLLM, so_far) == Impossible("events")
 
 
+def delta(**members: Any) -> dict[str, Any]:
+    return {"id": "x", "choices": [{"index": 0, "delta": {"role": "assistant", **members}}]}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"multimodal_content": [{"type": "text", "text": "Hi"}]},  # FastDeploy with --enable-mm-output
+        {"multimodal_content": [{"type": "image", "url": "http://x"}]},
+        {"content": [{"type": "text", "text": "Hi"}]},
+        {"refusal": "No"},
+        {"audio": {"data": "AAAA"}},
+        {"somebodys_own": "Hi"},
+    ],
+)
+@pytest.mark.parametrize("ways", [VLLM, FASTDEPLOY, PLAIN])
+def test_what_a_delta_shows_in_another_member_is_not_said_twice(members: dict[str, Any], ways: Ways) -> None:
+    so_far = Generated(chat=True)
+    so_far.feed(delta(**members))
+    assert planned(CHAT, ways, so_far) == Impossible("events")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"multimodal_content": [{"type": "text", "text": ""}], "prompt_token_ids": [1], "prompt_tokens": "Hi"},
+        {"content": "", "refusal": None, "tool_calls": None, "reasoning_content": "", "number": 1, "flag": True},
+    ],
+)
+def test_a_delta_that_shows_nothing(members: dict[str, Any]) -> None:
+    so_far = Generated(chat=True)
+    so_far.feed(delta(**members))
+    plan = planned(CHAT, VLLM, so_far)
+    assert isinstance(plan, Continuation)
+    assert plan.by == "start"
+
+
 def test_an_answer_that_is_there() -> None:
     assert planned({**CHAT, "max_tokens": 2}, VLLM) == Finished("length")
     assert planned({**TEXT, "max_tokens": 2}, PLAIN, generated(chat=False, ids=False)) == Finished("length")
     so_far = generated(chat=True)
     so_far.feed({"id": "x", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     assert planned({**CHAT, "n": 1}, VLLM, so_far) == Finished("stop")
+
+
+@pytest.mark.parametrize(("told", "left"), [(5.0, 3), ("5", 3), (" 5.0 ", 3), (-1, -1), (0, 0), ("many", "many")])
+def test_a_limit_is_read_as_engines_read_it(told: Any, left: Any) -> None:
+    """LM Studio takes -1 for as long as it likes."""
+    for prompt, so_far in ((TEXT, generated(chat=False, ids=False)), (CHAT, generated(chat=True))):
+        assert body_of(planned({**prompt, "max_tokens": told}, VLLM, so_far))["max_tokens"] == left
+
+
+def test_engines_do_not_agree_which_of_two_limits_goes_first() -> None:
+    body = body_of(planned({**CHAT, "max_tokens": 2, "max_completion_tokens": 9, "min_tokens": "3"}, VLLM))
+    assert (body["max_tokens"], body["max_completion_tokens"], body["min_tokens"]) == (1, 7, 1)
+    assert planned({**CHAT, "max_tokens": 2, "max_completion_tokens": 1}, VLLM) == Finished("length")
+
+
+@pytest.mark.parametrize("yes", [1, "true", "Yes"])
+def test_a_wish_is_read_as_engines_read_it(yes: Any) -> None:
+    fields = {
+        **CHAT, "include_stop_str_in_output": yes, "return_token_ids": yes, "stream_options": {"include_usage": yes},
+    }  # fmt: skip
+    source = SourceRequest(json.dumps(fields).encode(), chat=True)
+    assert source.shows_stop
+    assert source.wants_ids
+    assert source.wants_usage
+    own = {"messages": [*CHAT["messages"], {"role": "assistant", "content": "So: "}], "continue_final_message": yes}
+    body = body_of(planned(own, SGLANG, generated(chat=True, ids=False)))
+    assert body["messages"][1:] == [{"role": "assistant", "content": "So: a b"}]
 
 
 def test_a_body_that_only_the_standard_library_reads() -> None:

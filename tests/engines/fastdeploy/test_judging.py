@@ -11,6 +11,8 @@ CHAT = b'{"choices":[{"finish_reason":"pd_reschedule","message":{"completion_tok
 TEXT = b'{"choices":[{"finish_reason":"pd_reschedule","completion_token_ids":[3]}]}'
 FINE = b'{"choices":[{"finish_reason":"stop"}]}'
 ERROR = b'{"error":{"message":"x"}}'
+RECOVERED = b'{"choices":[{"finish_reason":"recover_stop","message":{"content":"half of"}}]}'
+SAID = b'{"choices":[{"finish_reason":"stop","message":{"content":"It says \\"recover_stop\\""}}]}'
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,9 @@ ERROR = b'{"error":{"message":"x"}}'
         ("decode", 500, PD_ERROR, True, Verdict.GIVEN_BACK),
         ("decode", 200, CHAT, True, Verdict.GIVEN_BACK),
         ("decode", 500, ERROR, True, Verdict.ERROR),
+        ("decode", 200, RECOVERED, True, Verdict.ERROR),
+        ("mixed", 200, RECOVERED, True, Verdict.ERROR),
+        ("mixed", 200, SAID, True, Verdict.OK),
         ("decode", 503, ERROR, True, Verdict.BUSY),
         ("decode", 400, ERROR, True, Verdict.CLIENT_ERROR),
         ("decode", 400, PD_ERROR, True, Verdict.CLIENT_ERROR),

@@ -157,6 +157,24 @@ class TestStops:
         seam = seam_behind("xAB", fields={"stop": "ABCD", "include_stop_str_in_output": True})
         assert texts(seam.feed(event("CD and more"))) == ["CD"]
 
+    def test_what_is_shown_of_it_counts_and_tells_its_ids(self) -> None:
+        fields = {"stop": "ABCD", "include_stop_str_in_output": True, "stream_options": {"include_usage": True}}
+        generated = Generated(chat=False)
+        generated.feed_event(event("xAB", prompt_token_ids=[1, 2], finish=None))
+        generated.has_all_ids, generated.ids, generated.known = True, [3], 1
+        source = SourceRequest(json.dumps({"prompt": "p", "return_token_ids": True, **fields}).encode(), chat=False)
+        seam = Seam(source, generated, Continuation(body=b"", by="tokens", tokens=1))
+        out = b""
+        for number, text in enumerate(["C", "D and", " more"]):
+            choice = {"index": 0, "text": text, "token_ids": [4 + number], "finish_reason": None, "stop_reason": None}
+            out += seam.feed(b"data: %b\n\n" % json.dumps({"choices": [choice]}).encode())
+        first, last, usage = objects(out)
+        assert (first["choices"][0]["text"], first["choices"][0]["token_ids"]) == ("C", [4])
+        assert last["choices"] == [
+            {"index": 0, "text": "D", "token_ids": [5], "finish_reason": "stop", "stop_reason": "ABCD"}
+        ]
+        assert usage["usage"] == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+
     def test_what_only_begins_so_is_shown(self) -> None:
         seam = seam_behind("xAB", fields={"stop": ["ABCD"]})
         assert seam.feed(event("C")) == b""
@@ -241,7 +259,7 @@ class TestUsageByText:
         for one in (event("Hello", created=1), event("", finish="stop")):
             generated.feed_event(one)
         source = SourceRequest(json.dumps({"prompt": "p", **WANTED}).encode(), chat=False)
-        (last,) = objects(last_events(source, generated, "stop", "", 4))
+        (last,) = objects(last_events(source, generated, "stop", 4))
         counts = {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5}
         assert last["usage"] == {**counts, "estimated": True}
 

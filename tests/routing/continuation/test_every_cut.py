@@ -128,6 +128,17 @@ def test_tools_that_are_offered_and_not_called() -> None:
     cut_everywhere(body, "vllm", TIGHT, chat=True, ways={"start", "tokens", "finished"})
 
 
+@pytest.mark.parametrize(
+    ("dialect", "chat", "steps", "stop"),
+    [("vllm", False, PLAIN, " so on"), ("fastdeploy", True, PLAIN, "界\n\n "), ("sglang", False, PLAIN, "and so")],
+)
+def test_a_text_to_stop_at_that_is_shown(dialect: str, chat: bool, steps: list[Step], stop: str) -> None:
+    """The instance that goes on doesn't know that it had begun; its tokens count all the same."""
+    wanted = {"stop": stop, "include_stop_str_in_output": True, "stream_options": {"include_usage": True}}
+    body = body_of(chat=chat, return_token_ids=True, **wanted)
+    cut_everywhere(body, dialect, steps, chat=chat, ways={"start", "tokens", "finished"})
+
+
 TEXTS = [("vllm", True, PLAIN), ("sglang", True, TIGHT), ("openai", False, PLAIN), ("vllm", False, SEVERAL)]
 
 
@@ -163,6 +174,24 @@ def cut_everywhere_by_text(make: Callable[[int], ExactEngine | RecordedEngine], 
 @pytest.mark.parametrize(("dialect", "chat", "steps"), TEXTS)
 def test_by_text(dialect: str, chat: bool, steps: list[Step]) -> None:
     cut_everywhere_by_text(lambda number: ExactEngine(dialect, steps, number=number), dialect, chat=chat)
+
+
+@pytest.mark.parametrize(("dialect", "chat", "steps"), TEXTS[:3])
+def test_by_text_it_has_as_many_tokens_as_it_may(dialect: str, chat: bool, steps: list[Step]) -> None:
+    """White space at the end isn't handed over: it is generated again, and not another token in its place."""
+    for most in range(5, 9):
+        body = body_of(chat=chat, max_tokens=most, stream_options={"include_usage": True})
+        engine = ExactEngine(dialect, steps)
+        whole = engine.answer(body, chat=chat)
+        (usage,) = [event["usage"] for event in events_of(whole) if event.get("usage")]
+        for at in places_to_cut(whole):
+            stream = BrokenStream(body, dialect, chat=chat)
+            stream.receive(whole[:at], size=1000)
+            how = stream.go_on(ExactEngine(dialect, steps, number=2))
+            events = events_of(stream.out)
+            assert text_of(events) == text_of(events_of(whole))
+            if how == "text":
+                assert [event["usage"] for event in events if event.get("usage")] == [{**usage, "estimated": True}]
 
 
 def test_a_recorded_one_by_text() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fd_router.engines.vllm import VllmDialect
 from fd_router.routing.continuation.budget import JournalBudget
 from fd_router.routing.continuation.contracts import Move
 from fd_router.routing.continuation.keeper import StreamKeeper
@@ -15,7 +16,7 @@ from fd_router.routing.pair import PairRequest
 from tests.support.exact_engine import TIGHT, ExactEngine, events_of
 from tests.support.fake_transport import FakeTransport
 from tests.support.pair_rig import PairRig
-from tests.support.rig import STREAM_END, STREAM_HEAD, chunk
+from tests.support.rig import STREAM_END, STREAM_HEAD, answer, chunk, post
 
 BODY = json.dumps({"prompt": "Say it:", "stream": True, "return_token_ids": True, "request_id": "mine"}).encode()
 PREFILL = STREAM_HEAD + chunk(b'data: {"choices":[{"index":0,"text":"W"}]}\n\n') + STREAM_END
@@ -237,3 +238,51 @@ async def test_nobody_can_go_on() -> None:
     text = rig.telemetry.metrics.render().decode()
     assert not re.search(r"fd_router_stream_continuations_total{", text)
     rig.assert_all_is_given_back()
+
+
+async def test_the_next_decode_waits_for_its_prefill_and_is_counted_rightly() -> None:
+    """Where prefill goes first; the audit of counts takes one for wrong for which no request is there, or will come."""
+    rig = PairStreamRig(2, dialect=VllmDialect())
+    client = rig.client()
+    rig.engine = ExactEngine("vllm", TIGHT)
+    client.receive(post(BODY))
+    await rig.settle()
+    told = {"do_remote_prefill": True, "do_remote_decode": False, "remote_block_ids": [[1]], "remote_engine_id": "e"}
+    prefilled = answer(json.dumps({"choices": [{}], "kv_transfer_params": told}).encode())
+    busy_one(rig).receive(prefilled)
+    await rig.settle()
+    decode = busy_one(rig)
+    decode.receive(STREAM_HEAD + rig.engine.answer(BODY, chat=False)[:700])
+    await rig.settle()
+    decode.lose(ConnectionResetError("reset by peer"))
+    await rig.settle()
+    assert busy_one(rig).peer == ("10.0.0.2", 8000)
+    other = rig.decodes[1]
+    assert (other.own_running, rig.pools.busy(other.key)) == (1, 1)
+    busy_one(rig).receive(prefilled)
+    await rig.settle()
+    assert busy_one(rig).peer == ("10.0.0.102", 8000)
+    assert (other.own_running, rig.pools.busy(other.key)) == (1, 1)
+    client.lose()
+    await rig.settle()
+    assert rig.pools.busy(other.key) == 0
+    rig.assert_all_is_given_back()
+
+
+async def test_no_pair_goes_on_for_a_client_that_takes_nothing() -> None:
+    rig = PairStreamRig(3, stall_timeout_secs=5.0, gap_comment_secs=0.0)
+    client = rig.client()
+    decode = await rig.begin(client, 700)
+    before = len(rig.backend.opened)
+    client.protocol.pause_writing()  # type: ignore[union-attr]
+    await rig.pass_time(6)
+    assert decode.aborted
+    assert len(rig.backend.opened) == before
+    assert rig.records[0].outcome == "failed"
+    rig.assert_all_is_given_back()
+
+
+def busy_one(rig: PairRig) -> FakeTransport:
+    """Return the only connection that waits for an answer."""
+    (found,) = [one for one in rig.backend.live if not one.protocol.is_idle]  # type: ignore[union-attr]
+    return found

@@ -11,6 +11,7 @@ from fd_router.engines.continuation.ways import asking_ids
 from fd_router.http.dechunk import dechunked
 from fd_router.routing.continuation.gap import COMMENT
 from fd_router.routing.continuation.journal import HOLD_LIMIT
+from fd_router.routing.watchdog import Watchdog
 from tests.support.exact_engine import SEVERAL, events_of
 from tests.support.rig import STREAM_HEAD
 from tests.support.stream_rig import BODY, TEXT, StreamRig, body_of
@@ -474,4 +475,56 @@ async def test_an_http_1_0_client() -> None:
     assert content.endswith(b"data: [DONE]\n\n")
     framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
     assert events_of(framed) == rig.whole()
+    rig.assert_all_is_given_back()
+
+
+async def test_whoever_goes_on_may_take_as_long_as_for_a_first_byte() -> None:
+    """Without a comment now and then, the watchdog took the wait for a request that nothing happens to any more."""
+    options = {"stall_timeout_secs": 1.0, "first_byte_timeout_secs": 100.0, "gap_comment_secs": 0.0}
+    rig = StreamRig(2, **options)
+    watchdog = Watchdog(rig.state.proxied_requests, rig.live, rig.timers.time)
+    client = rig.client()
+    first = await rig.begin(client, 700)
+    watchdog.sweep()
+    first.lose()
+    await rig.settle()
+    for _ in range(9):
+        watchdog.sweep()
+        rig.timers.now += 10  # no timers: only the watchdog looks
+    watchdog.sweep()
+    await rig.answer_next()
+    assert events_of(body_of(client)) == rig.whole()
+    assert not any("This is a bug" in line for line in rig.log_lines)
+    rig.assert_all_is_given_back()
+
+
+@pytest.mark.parametrize("legs", [1, 2])
+async def test_nobody_goes_on_for_a_client_that_takes_nothing(legs: int) -> None:
+    rig = StreamRig(4, stall_timeout_secs=5.0, gap_comment_secs=0.0)
+    client = rig.client()
+    instance = await rig.begin(client, 700)
+    if legs == 2:
+        instance.lose()
+        instance = await rig.answer_next(500)
+    client.protocol.pause_writing()  # type: ignore[union-attr]
+    await rig.pass_time(6)
+    await rig.resumed()
+    assert instance.aborted
+    assert len(rig.backend.opened) == legs
+    assert rig.records[0].outcome == "failed"
+    rig.assert_all_is_given_back()
+
+
+async def test_a_client_that_caught_up_before_it_goes_on_waits_as_long_as_for_a_first_byte() -> None:
+    rig = StreamRig(2, stall_timeout_secs=5.0, first_byte_timeout_secs=100.0, gap_comment_secs=0.0)
+    client = rig.client()
+    first = await rig.begin(client, 700)
+    client.protocol.pause_writing()  # type: ignore[union-attr]
+    first.lose()
+    await rig.settle()
+    client.protocol.resume_writing()  # type: ignore[union-attr]
+    await rig.pass_time(50)
+    await rig.answer_next()
+    assert events_of(body_of(client)) == rig.whole()
+    assert len(rig.backend.opened) == 2
     rig.assert_all_is_given_back()

@@ -34,7 +34,9 @@ class Seat:
         return f"{self.group}/{self.index}"
 
     def _on_lost(self) -> None:
-        self.on_orphaned()
+        """Tell it once: both sockets end with the supervisor, and a second signal means to hurry."""
+        orphaned, self.on_orphaned = self.on_orphaned, _nothing
+        orphaned()
 
     def __repr__(self) -> str:
         return f"<Seat {self.index} of {self.count}>"

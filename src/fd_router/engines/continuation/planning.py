@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fd_router.engines.continuation.ways import Ways, limited
-from fd_router.openai.continuation.event_json import count_of, ids_of
+from fd_router.openai.continuation.event_json import ids_of
 from fd_router.openai.continuation.generated import BROKEN_FINISHES, Generated
 from fd_router.openai.continuation.plan import Continuation, Finished, Impossible, Plan
 from fd_router.openai.continuation.source_request import SourceRequest
@@ -42,8 +42,8 @@ def _obstacle(source: SourceRequest, generated: Generated) -> str:
 
 
 def _plan(source: SourceRequest, generated: Generated, ways: Ways, *, exact: bool) -> Plan:
-    if not generated.shown:
-        return Continuation(body=source.body, by="start")
+    if not generated.shown:  # as far as is known
+        return Impossible("events") if generated.has_unknown else Continuation(body=source.body, by="start")
     prompt = _prompt_ids(source, generated)
     make = ways.by_tokens(source)
     if make is not None and prompt and generated.has_all_ids and not _lags(source, generated):
@@ -69,16 +69,17 @@ def _plan_by_text(source: SourceRequest, generated: Generated, ways: Ways) -> Pl
     kept = text.rstrip()  # white space at the end makes other tokens than it had, and templates cut it off
     if not kept:
         return Continuation(body=source.body, by="start", repeats=text)
-    body = limited(source, generated, make(source, kept))
+    tokens = max(0, generated.tokens - generated.blank_at_end)
+    body = limited(source, tokens, make(source, kept))
     beginning = kept[:BEGINNING] if len(kept) >= TELLING else ""
-    return Continuation(body=body, by="text", tokens=generated.tokens, repeats=text[len(kept) :], beginning=beginning)
+    return Continuation(body=body, by="text", tokens=tokens, repeats=text[len(kept) :], beginning=beginning)
 
 
 def _prompt_ids(source: SourceRequest, generated: Generated) -> list[int] | None:
     """Return the prompt's ids: as the stream told them, or the client."""
     if generated.prompt_ids is not None or source.chat:
         return generated.prompt_ids
-    if count_of(source.fields, "truncate_prompt_tokens") is not None:
+    if source.fields.get("truncate_prompt_tokens") is not None or source.has_suffix:
         return None
     return ids_of(source.fields, "prompt")
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fd_router.openai.continuation.event_json import encode
-from fd_router.openai.continuation.generated import Generated
+from fd_router.openai.continuation.plan import By
 from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.openai.json_splice import add_members, drop_members
 from fd_router.spliced_body import Body
@@ -45,6 +45,17 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
         """Return the way by text for a request."""
         return self.chat_by_text if source.chat else self.completion_by_text
 
+    def understands(self, other: Ways, source: SourceRequest, by: By, *, exact: bool) -> bool:
+        """Return whether an engine with these ways reads the body that one with the ``other`` ones is sent.
+
+        ``exact``: the router asks for ids.
+        """
+        if by == "tokens":
+            return self.by_tokens(source) is other.by_tokens(source)
+        if by == "text":
+            return self.by_text(source) is other.by_text(source)
+        return not exact or self.tells_ids(chat=source.chat) is other.tells_ids(chat=source.chat)
+
     def tells_ids(self, *, chat: bool) -> bool:
         """Return whether a stream can be made to tell its ids."""
         return self.tells_chat_ids if chat else self.tells_completion_ids
@@ -57,8 +68,9 @@ def with_ids(source: SourceRequest, ids: list[int], name: str, value: Any, dropp
 
 
 def prompt_of_ids(source: SourceRequest, prompt: list[int], ids: list[int]) -> bytes:
-    """A completion's prompt may be ids, at every engine."""
-    return with_ids(source, ids, "prompt", prompt + ids, ("prompt_token_ids", "completion_token_ids"))
+    """A completion's prompt may be ids, at every engine. A text that is to follow is in those that it told."""
+    dropped = ("prompt_token_ids", "completion_token_ids", *(("suffix",) if source.has_suffix else ()))
+    return with_ids(source, ids, "prompt", prompt + ids, dropped)
 
 
 def prompt_of_text(source: SourceRequest, text: str) -> bytes:
@@ -73,16 +85,16 @@ def final_message(source: SourceRequest, text: str) -> list[msgspec.Raw]:
     """Return the messages with one of the assistant at the end that has the text; a client's own one is lengthened."""
     messages = msgspec.json.decode(source.raw("messages"), type=list[msgspec.Raw])
     last = source.fields["messages"][-1] if messages else {}
-    if last.get("role") == "assistant" and source.fields.get("continue_final_message") is True:
+    if last.get("role") == "assistant" and source.lengthens_last:
         if not isinstance(last.get("content"), str):
             raise ValueError("the last message is no text")
         return [*messages[:-1], msgspec.Raw(encode({**last, "content": last["content"] + text}))]
     return [*messages, msgspec.Raw(encode({"role": "assistant", "content": text}))]
 
 
-def limited(source: SourceRequest, generated: Generated, body: bytes) -> bytes:
-    """Return ``body`` with the answer's limits less what was generated."""
-    changed = source.limits_less(generated.tokens)
+def limited(source: SourceRequest, tokens: int, body: bytes) -> bytes:
+    """Return ``body`` with the answer's limits less the ``tokens`` that it has of the answer."""
+    changed = source.limits_less(tokens)
     return SourceRequest(body, chat=source.chat).with_members(changed) if changed else body
 
 

@@ -18,7 +18,7 @@ from fd_router.engines.dialect import (
     Verdict,
 )
 from fd_router.engines.engine_load import read_engine_load
-from fd_router.engines.error_answers import ABORT, begins_with_error
+from fd_router.engines.error_answers import ABORT, RECOVERED, begins_with_error
 from fd_router.engines.fastdeploy.aborts import abort_message, read_abort
 from fd_router.engines.fastdeploy.disaggregation import FastDeployPairing, plan_again, plan_first
 from fd_router.engines.fastdeploy.given_back import PD_ERROR, RESCHEDULE, is_given_back, read_given_back
@@ -71,7 +71,11 @@ class FastDeployDialect(Dialect):
             is_error = not whole and PD_ERROR in piece and begins_with_error(piece)
             if is_error or is_given_back(piece):
                 return Verdict.GIVEN_BACK
-        if status < 300 and (piece[:5] == _USUAL or not begins_with_error(piece)) and not piece.partition(ABORT)[1]:
+        if (
+            status < 300
+            and (piece[:5] == _USUAL or not begins_with_error(piece))
+            and not (piece.partition(ABORT)[1] or piece.partition(RECOVERED)[1])
+        ):
             return OK
         return Dialect.judge(self, role, status, piece, whole)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from fd_router.errors import UNREADABLE
 from fd_router.openai.json_body import read_object
+from fd_router.openai.request_fields import whole_number
 
 
 class AskedShape(msgspec.Struct):
@@ -80,7 +81,8 @@ def read_shape(body: bytes) -> AskedShape:
 
 
 def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    number = whole_number(value)
+    return number if number is not None and number >= 0 else None
 
 
 def _items(value: Any) -> list[Any] | None:

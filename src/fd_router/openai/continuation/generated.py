@@ -26,6 +26,18 @@ TOKEN_IDS: Final = ("token_ids", "completion_token_ids", "output_ids")
 REASONING: Final = ("reasoning_content", "reasoning")
 """What engines call the text of a thinking model's thoughts."""
 
+MULTIMODAL: Final = "multimodal_content"
+"""Where FastDeploy's models that make images as well put all that they say, in parts, instead of the content."""
+
+_BEYOND_TEXT: Final = ("refusal", "audio", "images")
+"""Other members of a delta that show something."""
+
+_SHOWS_NOTHING: Final = frozenset((
+    "role", "content", "tool_calls", "function_call", MULTIMODAL, *REASONING, *_BEYOND_TEXT,
+    PROMPT_IDS, *PROMPT_TEXTS, "text_after_process", *TOKEN_IDS, IDS_AS_TEXT, "raw_prediction",
+))  # fmt: skip
+"""Members of a delta of which it is known whether they show something."""
+
 BROKEN_FINISHES: Final = frozenset({"abort", "pd_reschedule", "recover_stop", "error"})
 """Reasons to finish of an instance that stops before the answer is whole."""
 
@@ -39,8 +51,8 @@ class Generated:
 
     __slots__ = (
         "_may_be_thought", "chat", "ends_within", "finish", "has_all_ids", "has_last_usage", "has_logprobs",
-        "has_tool_calls", "head", "hidden", "ids", "is_done", "is_foreign", "known", "prompt_ids", "reasoning",
-        "several", "shown", "text", "thoughts",
+        "has_tool_calls", "has_unknown", "head", "hidden", "ids", "is_done", "is_foreign", "known", "prompt_ids",
+        "reasoning", "several", "shown", "text", "thoughts",
     )  # fmt: skip
 
     def __init__(self, *, chat: bool) -> None:
@@ -60,6 +72,7 @@ class Generated:
         self.has_tool_calls = False
         self.has_logprobs = False
         self.is_foreign = False  # there were events that aren't of the protocol: what they say isn't known
+        self.has_unknown = False  # there was a member of which it isn't known whether it shows something
         self.several = False  # choices
         self.finish = ""
         self.has_last_usage = False  # it was told in an event of its own
@@ -79,6 +92,11 @@ class Generated:
     def tokens(self) -> int:
         """Tokens that are shown: by their ids, or else by the events, of which each has one or a few."""
         return self.known if self.has_all_ids else self.shown
+
+    @property
+    def blank_at_end(self) -> int:
+        """Events at the end that show nothing but white space, of which each is a token or a few."""
+        return next((at for at, text in enumerate(reversed(self.text)) if not text.isspace()), len(self.text))
 
     def feed_event(self, event: bytes) -> None:
         """Take one whole event as it came."""
@@ -167,10 +185,31 @@ class Generated:
         if reasoning:
             self.reasoning.append(reasoning)
         self.has_tool_calls = self.has_tool_calls or calls
+        if self.chat:
+            self.is_foreign = self.is_foreign or _is_beyond_text(content)
+            self.has_unknown = self.has_unknown or _has_unknown(content)
         return bool(text or reasoning or calls)
 
     def __repr__(self) -> str:
         return f"<Generated {self.tokens} tokens{' ' + self.finish if self.finish else ''}>"
+
+
+def _is_beyond_text(delta: Mapping[str, Any]) -> bool:
+    """Return whether a delta shows something that isn't a text in its content."""
+    content = delta.get("content")
+    if content and not isinstance(content, str):
+        return True
+    parts = objects(delta.get(MULTIMODAL))
+    return any(part.get("type", "text") != "text" or part.get("text") for part in parts) or any(
+        delta.get(name) for name in _BEYOND_TEXT
+    )
+
+
+def _has_unknown(delta: Mapping[str, Any]) -> bool:
+    """Return whether a delta has a text, or more, in a member that no engine known here has."""
+    return any(
+        value and isinstance(value, str | list | dict) and name not in _SHOWS_NOTHING for name, value in delta.items()
+    )
 
 
 def is_error(event: Mapping[str, Any]) -> bool:
@@ -196,7 +235,7 @@ def id_places(choice: Fields) -> Iterable[Fields]:
     delta = choice.get("delta")
     if not isinstance(delta, dict):
         return (choice,)
-    return (choice, delta, *objects(delta.get("multimodal_content")))
+    return (choice, delta, *objects(delta.get(MULTIMODAL)))
 
 
 def token_ids_of(choice: Fields) -> list[int] | None:

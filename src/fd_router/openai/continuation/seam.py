@@ -226,10 +226,14 @@ class Seam:
         return b"".join([b"data: %b\n\n" % encode(fields) for fields in held])
 
     def _stop_here(self, text: SeamText) -> bytes:
-        """End the stream where a text to stop at was found across the seam."""
-        shown = text.new[: text.behind_stop()] if self._source.shows_stop else ""
-        self._held, self.is_done = [], True
-        return last_events(self._source, self._generated, "stop", shown, self._prompt_tokens)
+        """End the stream where a text to stop at was found across the seam.
+
+        Where that is shown, the events that have it count, as in an answer that one instance gave.
+        """
+        shown = text.behind_stop() if self._source.shows_stop else 0
+        self._held = _up_to(shown, self._held, text.stop, chat=self._generated.chat)
+        self.is_done = True
+        return self._release() + last_events(self._source, self._generated, "stop", self._prompt_tokens)
 
     def __repr__(self) -> str:
         return f"<Seam {self._generated!r}{' ' + self.broken if self.broken else ''}>"
@@ -256,6 +260,32 @@ def _shows_more(fields: Fields) -> bool:
     )
 
 
+def _up_to(characters: int, events: list[Fields], stop: str, *, chat: bool) -> list[Fields]:
+    """Return the events that have the next so many characters; the last one says that the answer ends there."""
+    kept: list[Fields] = []
+    for fields in events:
+        choices: list[Fields] = []
+        for choice in objects(fields.get("choices")):
+            if characters > 0:
+                choices.append(choice)
+                characters -= _cut_at(characters, choice, stop, chat=chat)
+        if choices:
+            kept.append({**fields, "choices": choices})
+    return kept
+
+
+def _cut_at(characters: int, choice: Fields, stop: str, *, chat: bool) -> int:
+    """Cut a choice's text behind so many characters, and have it end there. Returns how many it had."""
+    content, name = content_of(choice, chat=chat), "content" if chat else "text"
+    text = text_of(content, name)
+    if len(text) >= characters:
+        content[name] = text[:characters]
+        choice["finish_reason"] = "stop"
+        if "stop_reason" in choice:  # vLLM tells the text, too
+            choice["stop_reason"] = stop
+    return len(text)
+
+
 def _drop_ids(fields: Fields) -> None:
     for place in _places(fields):
         for name in (PROMPT_IDS, *TOKEN_IDS, IDS_AS_TEXT):
@@ -267,16 +297,14 @@ def _places(fields: Fields) -> Iterable[Fields]:
     return (place for choice in objects(fields.get("choices")) for place in id_places(choice))
 
 
-def last_events(
-    source: SourceRequest, generated: Generated, reason: str, text: str = "", prompt_tokens: int = 0
-) -> bytes:
+def last_events(source: SourceRequest, generated: Generated, reason: str, prompt_tokens: int = 0) -> bytes:
     """Return the events that end a stream of which nothing is left to be generated.
 
     ``prompt_tokens``: an estimate, where the stream doesn't tell them; 0: there is none.
     """
     events: list[Fields] = []
     if not generated.finish:
-        events.append({**generated.head, "choices": [_last_choice(text, reason, chat=generated.chat)]})
+        events.append({**generated.head, "choices": [_last_choice(reason, chat=generated.chat)]})
     if source.wants_usage and (usage := _own_usage(generated, prompt_tokens)) is not None:
         events.append({**generated.head, "choices": [], "usage": usage})
     for event in events:
@@ -284,8 +312,8 @@ def last_events(
     return b"".join([b"data: %b\n\n" % encode(event) for event in events]) + LAST
 
 
-def _last_choice(text: str, reason: str, *, chat: bool) -> Fields:
-    content: Fields = {"delta": {"content": text} if text else {}} if chat else {"text": text}
+def _last_choice(reason: str, *, chat: bool) -> Fields:
+    content: Fields = {"delta": {}} if chat else {"text": ""}
     return {"index": 0, **content, "logprobs": None, "finish_reason": reason}
 
 

@@ -7,11 +7,14 @@ from typing import Any, Final
 
 import msgspec
 
-from fd_router.openai.continuation.event_json import Fields, count_of, decode_object, ids_of, objects
+from fd_router.openai.continuation.event_json import Fields, decode_object, ids_of, objects
 from fd_router.openai.json_splice import add_members, drop_members
+from fd_router.openai.request_fields import is_true, whole_number
 
 MOST: Final = ("max_tokens", "max_completion_tokens")
 LEAST: Final = ("min_tokens", "min_completion_tokens")
+THOUGHTS: Final = "reasoning_max_tokens"
+"""FastDeploy's limit of thoughts, which counts all tokens from the beginning of its answer."""
 
 _GUIDES: Final = (
     "guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_json_object", "structural_tag",
@@ -45,6 +48,11 @@ class SourceRequest:
         return prompt if isinstance(prompt, str) else None
 
     @property
+    def has_suffix(self) -> bool:
+        """Whether a completion goes between its prompt and a text: some engines make of both what they begin with."""
+        return isinstance(self.fields.get("suffix"), str)
+
+    @property
     def stops(self) -> list[str]:
         """The texts that end the answer."""
         stop = self.fields.get("stop")
@@ -55,24 +63,32 @@ class SourceRequest:
     @property
     def shows_stop(self) -> bool:
         """Whether the text that ends the answer belongs to it."""
-        return self.fields.get("include_stop_str_in_output") is True
+        return is_true(self.fields.get("include_stop_str_in_output"))
 
     @property
     def wants_ids(self) -> bool:
         """Whether the client is to be shown token ids."""
-        return self.fields.get("return_token_ids") is True
+        return is_true(self.fields.get("return_token_ids"))
 
     @property
     def wants_usage(self) -> bool:
         """Whether the client is to be told the usage at the end."""
         options = self.fields.get("stream_options")
-        return isinstance(options, dict) and options.get("include_usage") is True
+        return isinstance(options, dict) and is_true(options.get("include_usage"))
 
     @property
     def most(self) -> int | None:
-        """The most tokens that the answer may have, None if it doesn't say."""
-        told = [count for name in MOST if (count := count_of(self.fields, name)) is not None]
-        return min(told) if told else None
+        """The most tokens that the answer may have, None if it doesn't say.
+
+        Of two limits the larger one: engines don't agree which goes before the other, and one that has reached the
+        smaller says so.
+        """
+        return max(self._limits().values(), default=None)
+
+    @property
+    def lengthens_last(self) -> bool:
+        """Whether its client has the last message gone on with, instead of a new one."""
+        return is_true(self.fields.get("continue_final_message"))
 
     @property
     def has_media(self) -> bool:
@@ -82,11 +98,18 @@ class SourceRequest:
 
     def limits_less(self, tokens: int) -> Fields:
         """Return the members that limit the answer's length, less ``tokens`` that there are already."""
-        changed = {name: count - tokens for name in MOST if (count := count_of(self.fields, name)) is not None}
+        changed = {name: max(1, count - tokens) for name, count in self._limits().items()}
+        if (count := whole_number(self.fields.get(THOUGHTS))) is not None and count > 0:
+            changed[THOUGHTS] = max(1, count - tokens)
         for name in LEAST:
-            if (count := count_of(self.fields, name)) is not None:
+            if (count := whole_number(self.fields.get(name))) is not None:
                 changed[name] = max(0, count - tokens)
         return changed
+
+    def _limits(self) -> dict[str, int]:
+        """Return the limits that it tells. One of 0 or below is none: some engines take -1 for as long as it likes."""
+        told = {name: whole_number(self.fields.get(name)) for name in MOST}
+        return {name: count for name, count in told.items() if count is not None and count > 0}
 
     def with_members(self, changed: Mapping[str, Any], dropped: tuple[str, ...] = ()) -> bytes:
         """Return the body with some members changed or dropped; the others stay byte for byte.
@@ -126,7 +149,7 @@ def _forces_tools(fields: Fields) -> bool:
 
 
 def _has_several(fields: Fields) -> bool:
-    if any((count_of(fields, name) or 1) > 1 for name in ("n", "best_of")):
+    if any((whole_number(fields.get(name)) or 1) > 1 for name in ("n", "best_of")):
         return True
     prompt = fields.get("prompt")
     if not isinstance(prompt, list) or ids_of(fields, "prompt") is not None:

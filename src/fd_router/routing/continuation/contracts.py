@@ -87,6 +87,9 @@ class Owner(Protocol):
     def count_text(self, instance: Instance, model: str, text: str) -> TextCount | None:
         """Have the instance's tokenizer count a text; None: its engine has none that does."""
 
+    def is_held_up(self, why: str) -> bool:
+        """Return whether a leg that failed so wasn't read, since the client takes nothing."""
+
     def leave_instance(self) -> None:
         """Give back what is still held at the instance that broke off."""
 

@@ -16,7 +16,7 @@ COMMENT: Final = b": the stream goes on at another instance\n\n"
 class Gap:
     """How long a client waits, and what it is sent meanwhile, so that nobody on the way takes it for gone."""
 
-    __slots__ = ("_keeper", "_send", "_since", "_timer")
+    __slots__ = ("_keeper", "_send", "_since", "_timer", "due")
 
     def __init__(self, keeper: StreamKeeper, send: Callable[[bytes], None]) -> None:
         """``send``: takes events for the client."""
@@ -24,6 +24,8 @@ class Gap:
         self._send = send
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self.due = 0.0
+        """When time limits end it at the latest, in seconds of the clock; 0.0: nothing was sent yet, or it is over."""
 
     @property
     def is_open(self) -> bool:
@@ -36,9 +38,15 @@ class Gap:
             self._since = self._keeper.clock()
             self._wait()
 
+    def on_sent(self) -> None:
+        """Somebody is to go on, and may take as long as for an answer's first byte."""
+        proxy = self._keeper.live.current.proxy
+        limits = proxy.connect_timeout_secs, proxy.prefill_timeout_secs, proxy.first_byte_timeout_secs
+        self.due = self._keeper.clock() + sum(limits)
+
     def end(self) -> None:
         """It goes on, or is over."""
-        self._since = 0.0
+        self._since = self.due = 0.0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

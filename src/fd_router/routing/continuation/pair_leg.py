@@ -61,7 +61,11 @@ class ContinuingPair:
         plan = self._plan
         if self._prefill is not None:
             self._prefill.start(plan.prefill_body())
-        if self._decode is not None and plan.order != "prefill_first":
+        if self._decode is None:
+            return
+        if plan.order == "prefill_first":
+            self._decode.wait()
+        else:
             self._decode.start(plan.decode_body(None))
 
     def cancel(self) -> None:
@@ -155,7 +159,7 @@ class ContinuingPair:
             self._fail(leg, "its answer lacks what decode needs", head.status)
             return False
         if self._decode is not None:
-            self._decode.start(body)
+            self._decode.start_late(body)
         return True
 
     def _fail(self, leg: PairLeg, what: str, status: int) -> None:

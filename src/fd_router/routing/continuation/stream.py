@@ -21,6 +21,7 @@ from fd_router.openai.continuation.source_request import SourceRequest
 from fd_router.routing.continuation.contracts import Leg, Move, Owner
 from fd_router.routing.continuation.gap import Gap, explanation
 from fd_router.routing.continuation.keeper import LEFT_FOR_GOOD, MAX_FRUITLESS, MAX_REFUSALS, StreamKeeper
+from fd_router.routing.continuation.leg_choice import choose_leg
 from fd_router.routing.continuation.usage_count import UsageCount
 from fd_router.routing.request_queue import QueueTicket
 
@@ -50,8 +51,7 @@ class StreamContinuation:
         self._keeper = keeper
         self._completion = completion
         self._source = source
-        self._ways = ways
-        self._exact = exact
+        self._exact, self._ways = exact, ways
         self._generated = generated
         self._seam: Seam | None = None
         self._plan: Continuation | None = None
@@ -126,8 +126,8 @@ class StreamContinuation:
 
     @property
     def waits_until(self) -> float:
-        """Until when it may wait for room, in monotonic seconds; 0.0: it doesn't wait."""
-        return self._ticket.deadline if self._ticket is not None else 0.0
+        """Until when it may wait for room, or for who goes on, in monotonic seconds; 0.0: it doesn't wait."""
+        return self._ticket.deadline if self._ticket is not None else self._gap.due
 
     def on_instance_dead(self, key: str) -> bool:
         """Go elsewhere, if the instance with ``key`` is to go on with it and hasn't begun."""
@@ -246,8 +246,8 @@ class StreamContinuation:
 
     def _on_broken(self, why: str, instance: Instance) -> None:
         self._drop_leg()
-        if self.is_aborted:
-            self._owner.on_stream_lost("aborted")
+        if self.is_aborted or self._owner.is_held_up(why):
+            self._owner.on_stream_lost("aborted" if self.is_aborted else why)
             return
         self._owner.note(f"The stream broke off at {instance.url} once more: {why}")
         self._why = why
@@ -304,24 +304,23 @@ class StreamContinuation:
         ids = generated.ids[: generated.known] if plan.by == "tokens" else ()
         completion = self._completion.continued(generated.whole_text, ids)
         self._attempts += 1
-        body = plan.body
-        if self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat):
-            body = bytes(asking_ids(body))
-        self._leg = leg = self._choose_leg(completion, body)
+        asks = self._exact and plan.by == "start" and self._ways.tells_ids(chat=self._source.chat)
+        body = bytes(asking_ids(plan.body)) if asks else plan.body
+        self._leg = leg = self._choose_leg(plan, completion, body)
         if leg.instances[-1].key in self._excluded and (self._why in LEFT_FOR_GOOD or self._tells_why):
             self._leg = None
             leg.cancel()
             raise NoInstanceError(f"only those are left that were left as {self._why}")
         return leg
 
-    def _choose_leg(self, completion: Completion, body: bytes) -> Leg:
+    def _choose_leg(self, plan: Continuation, completion: Completion, body: bytes) -> Leg:
         """Choose another one, or else, unless it was left for good, one that broke off: better it than none."""
-        try:
-            return self._owner.choose_leg(self, completion, body, self._excluded, self._attempts)
-        except NoInstanceError as error:
-            if self._tells_why or isinstance(error, SaturatedError) or self._why in LEFT_FOR_GOOD:
-                raise
-            return self._owner.choose_leg(self, completion, body, (), self._attempts)
+        return choose_leg(
+            lambda excluded: self._owner.choose_leg(self, completion, body, excluded, self._attempts),
+            self._excluded,
+            lambda one: one.dialect.ways.understands(self._ways, self._source, plan.by, exact=self._exact),
+            falls_back=not self._tells_why and self._why not in LEFT_FOR_GOOD,
+        )
 
     @property
     def _tells_why(self) -> bool:
@@ -334,7 +333,8 @@ class StreamContinuation:
         record.goes_to([instance.url for instance in leg.instances])
         record.attempts += 1
         self._fruitless += 1
-        self._seam = None
+        self._seam, self._ways = None, leg.instances[-1].dialect.ways
+        self._gap.on_sent()
         self._count.begin(plan, leg.instances[-1], self._source, self._generated)
         self._owner.note(
             f"continue stream: from {self._from} to {url}, reason: {self._why}, by {plan.by}, at {self._known} tokens"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -43,9 +44,20 @@ class _Members(msgspec.Struct, omit_defaults=True):
     draining: dict[str, bool] = {}  # key → whether an admin wants it to get nothing new
     removed: list[str] = []  # keys, by an admin's word
     bans: dict[str, float] = {}  # key → seconds from now
+    deadlines: dict[str, float] = {}  # key of one that drains → in how many seconds its streams leave it
 
 
 _decoder = msgspec.msgpack.Decoder(_Members)
+
+
+class Deadlines(Protocol):
+    """Who moves streams from instances that drain."""
+
+    def drain_by(self, instance: Instance, seconds: float) -> None:
+        """Have the streams leave ``instance`` that are still there in so many seconds."""
+
+    def seconds_left(self, key: str) -> float | None:
+        """Return how long the streams of the instance with ``key`` may stay; None: no deadline was set."""
 
 
 class SharedMembers(Topic):
@@ -91,6 +103,8 @@ class SharedMembers(Topic):
         self._lost: dict[str, None] = {}  # keys of those that were dropped while they couldn't be reached from here
         self._refused: dict[str, tuple[str, float]] = {}  # key, "" where it can't be read → why, and when it was last
         self._is_taking = False  # what changes now was told by another
+        self.deadlines: Deadlines | None = None
+        """Set once there is one, which is before others are heard."""
         registry.on_change(self._on_change)
 
     # what happens here
@@ -111,6 +125,11 @@ class SharedMembers(Topic):
         self._news.removed.append(key)
         if ban_secs:
             self._news.bans[key] = ban_secs
+        self._on_news(at_once=True)
+
+    def drained(self, key: str, deadline_secs: float) -> None:
+        """An admin has given an instance that drains a deadline here."""
+        self._news.deadlines[key] = deadline_secs
         self._on_news(at_once=True)
 
     def _on_change(self, change: Change) -> None:
@@ -163,6 +182,7 @@ class SharedMembers(Topic):
                 self._take_registration(process, entry)
             for key, draining in members.draining.items():
                 self._registry.set_draining(key, draining)
+            self._take_deadlines(members.deadlines)
         finally:
             self._is_taking = False
 
@@ -177,9 +197,19 @@ class SharedMembers(Topic):
                 if not x.source.is_list
             ]
             draining = {x.key: True for x in some if x.is_draining}
-            yield msgspec.msgpack.encode(_Members(registered=entries, draining=draining))
+            deadlines = {key: left for key in draining if (left := self._seconds_left(key)) is not None}
+            yield msgspec.msgpack.encode(_Members(registered=entries, draining=draining, deadlines=deadlines))
         if bans := self._registry.bans():
             yield msgspec.msgpack.encode(_Members(bans=bans))
+
+    def _seconds_left(self, key: str) -> float | None:
+        return self.deadlines.seconds_left(key) if self.deadlines is not None else None
+
+    def _take_deadlines(self, told: dict[str, float]) -> None:
+        for key, seconds in told.items():
+            instance = self._registry.get(key)
+            if instance is not None and instance.is_draining and self.deadlines is not None:
+                self.deadlines.drain_by(instance, max(0.0, seconds))
 
     def _take_registration(self, process: str, entry: _Entry) -> None:
         registration: Registration | None
