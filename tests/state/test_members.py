@@ -109,3 +109,16 @@ def test_what_can_not_be_read_is_told_once() -> None:
         own.topic.take("other", msgspec.Raw(broken))
     assert len([line for line in own.log.lines if "can't be used here" in str(line)]) == 1
     assert own.topic.refused() == []
+
+
+def test_whoever_is_told_of_an_instance_has_read_its_next_heartbeat() -> None:
+    own, other = Router(), Router()
+    body = b'{"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "note": "as it came"}'
+    registration = own.topic.reader.read(body)
+    own.topic.registered(registration, body)
+    news = own.topic.gather(whole=False)
+    assert news is not None
+    other.topic.take("own", msgspec.Raw(news))
+    [known] = other.registry.all()
+    assert other.topic.reader.read(body) is known.registration
+    assert known.registration == registration

@@ -29,8 +29,8 @@ HEARTBEAT_SECONDS = 1.0
 """How often a process with nothing new shows that it is alive, and tells its loads whole."""
 
 SOON_SECONDS = HEARTBEAT_SECONDS / 2
-"""Who hears another's heartbeat, and is to send its own within so long, sends it now. So all come to be in step, and each
-reads them all together: half of the time between two leaves no two groups that are out of step with each other."""
+"""Who hears another's heartbeat, and is to send its own within so long, sends it now. So all come to be in step, and
+each reads them all together: half of the time between two leaves no two groups that are out of step with each other."""
 
 LEASE_SECONDS = 3.5
 """How long a process is taken to be alive after its last frame: three heartbeats, one of which may be late."""
