@@ -66,8 +66,8 @@ class SlotLimit:
         limit, stalled = self._confirmed, self._stalled
         if limit == UNKNOWN and self._fleet is not None:
             limit, most = self._fleet.limit, self._most
-            limit = most if most > limit else limit  # asked five times a decision: a call takes longer
-        return stalled if stalled < limit else limit
+            limit = most if most > limit else limit  # noqa: FURB136  it is asked five times a decision: a call costs more
+        return stalled if stalled < limit else limit  # noqa: FURB136  as above
 
     @property
     def residence(self) -> float:
