@@ -155,10 +155,11 @@ def test_who_is_gone_is_forgotten() -> None:
 
 async def test_others_have_turns_while_a_large_fleet_is_audited(monkeypatch: pytest.MonkeyPatch) -> None:
     world, looked = World(), [0]
+    world.acquire(1)
 
     def busy(_: Instance) -> int:
         looked[-1] += 1
-        return 0
+        return 1
 
     ledger = CountAuditor(
         lambda: world.members * 50, busy, clock=lambda: world.now, log=world.log, counters=world, interval=0
@@ -170,3 +171,20 @@ async def test_others_have_turns_while_a_large_fleet_is_audited(monkeypatch: pyt
         looked.append(0)
     auditing.cancel()
     assert max(looked) == 1
+
+
+def test_only_where_this_router_counts_something_connections_are_looked_at() -> None:
+    world, looked = World(), []
+    idle = Instance(parse_registration({"role": "mixed", "host_ip": "10.0.0.2", "port": 8000}))
+    idle.count_elsewhere(3, 30)
+    world.acquire(1)
+
+    def busy(instance: Instance) -> int:
+        looked.append(instance)
+        return 1
+
+    ledger = CountAuditor(
+        lambda: [idle, world.instance], busy, clock=lambda: world.now, log=world.log, counters=world, interval=0
+    )
+    ledger.audit()
+    assert looked == [world.instance]

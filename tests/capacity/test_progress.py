@@ -167,7 +167,7 @@ async def test_one_that_is_removed_while_the_others_are_looked_at_leaves_nothing
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slice_finely(monkeypatch)
-    monkeypatch.setattr("fd_router.capacity.progress.INTERVAL_SECS", 0.0)
+    monkeypatch.setattr("fd_router.capacity.progress.INTERVAL_SECS", 0.001)
     world = World()
     world.wait(5)
     world.pauses[2] = 0

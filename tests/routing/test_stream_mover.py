@@ -408,7 +408,7 @@ async def test_run_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> Non
         if looked == 3:
             raise EnoughError
 
-    monkeypatch.setattr("fd_router.routing.stream_mover.INTERVAL_SECS", 0.0)
+    monkeypatch.setattr("fd_router.routing.stream_mover.INTERVAL_SECS", 0.001)
     monkeypatch.setattr(rig.mover, "tick", tick)
     with pytest.raises(EnoughError):
         await rig.mover.run()

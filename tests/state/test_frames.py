@@ -61,5 +61,11 @@ def test_facts_that_unpack_to_more_than_memory_are_refused(monkeypatch):
 
 def test_fields_and_topics_of_a_newer_router_are_passed_over():
     facts = msgspec.msgpack.encode({"loads": [True, {}, "new"], "weather": 1})
-    frame = decode(bytes((LAYOUT,)) + msgspec.msgpack.encode(["p", 1, False, facts, {}, "another field"]))
+    frame = decode(bytes((LAYOUT,)) + msgspec.msgpack.encode(["p", 1, False, facts, {}, True, "another field"]))
     assert set(frame.facts) == {"loads", "weather"}
+    assert frame.is_whole
+
+
+def test_a_frame_of_an_older_router_is_not_known_to_be_whole():
+    facts = msgspec.msgpack.encode({"loads": [True, {}]})
+    assert not decode(bytes((LAYOUT,)) + msgspec.msgpack.encode(["p", 1, False, facts, {}])).is_whole

@@ -152,3 +152,16 @@ def test_a_deadline_without_a_drain_is_none() -> None:
     own.topic.drained(registration.key, 30.0)
     other.topic.take("own", msgspec.Raw(own.topic.gather(whole=False) or b""))
     assert other.deadlines.set == {}
+
+
+def test_whoever_is_told_of_an_instance_has_read_its_next_heartbeat() -> None:
+    own, other = Router(), Router()
+    body = b'{"role": "mixed", "host_ip": "10.0.0.1", "port": 8000, "note": "as it came"}'
+    registration = own.topic.reader.read(body)
+    own.topic.registered(registration, body)
+    news = own.topic.gather(whole=False)
+    assert news is not None
+    other.topic.take("own", msgspec.Raw(news))
+    [known] = other.registry.all()
+    assert other.topic.reader.read(body) is known.registration
+    assert known.registration == registration

@@ -48,6 +48,9 @@ class FakeLoop:
     def __init__(self) -> None:
         self.timers: list[tuple[float, object]] = []
 
+    def time(self) -> float:
+        return 0.0
+
     def call_later(self, delay: float, callback: object) -> FakeLoop:
         self.timers.append((delay, callback))
         return self

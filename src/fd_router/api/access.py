@@ -22,6 +22,8 @@ from fd_router.telemetry.contracts import Log
 class Group(Enum):
     """Endpoints with the same rule."""
 
+    __hash__ = object.__hash__  # an Enum's own looks for its name
+
     OPEN = "open"  # anybody
     REGISTER = "register"  # instances, by the register token, from their networks; the admin token will do too
     ADMIN = "admin"  # what changes the fleet or reveals it: the admin token

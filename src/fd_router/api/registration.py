@@ -38,7 +38,7 @@ async def as_it_is(host: str) -> tuple[str, ...]:
     return (host,)
 
 
-def _alone(registration: Registration, /) -> None:
+def _alone(registration: Registration, body: bytes, /) -> None:
     """A router that is alone has nobody to tell."""
 
 
@@ -58,9 +58,13 @@ class RegistrationApi:
         log: Log,
         networks: Networks | None = None,
         resolve: Resolve = as_it_is,
-        on_registered: Callable[[Registration], None] = _alone,
+        on_registered: Callable[[Registration, bytes], None] = _alone,
+        reader: RegistrationReader | None = None,
     ) -> None:
-        """``resolve``: finds the addresses of names. ``on_registered`` is told before an instance is taken in."""
+        """``resolve``: finds the addresses of names. ``on_registered`` is told before an instance is taken in.
+
+        ``reader``: which reads the same bodies for others, too; None: one of its own.
+        """
         self._on_registered = on_registered
         self._resolve = resolve
         self._networks = networks
@@ -68,7 +72,7 @@ class RegistrationApi:
         self._members = members
         self._check = check
         self._splitwise = splitwise
-        self._reader = RegistrationReader()
+        self._reader = RegistrationReader() if reader is None else reader
         self._log = log
 
     def routes(self) -> Routes:
@@ -95,7 +99,7 @@ class RegistrationApi:
             return self._refuse(503, f"{registration.url} service is not healthy", f" ({outcome.detail})")
         if (left := self._registry.banned_secs(registration.key)) > 0:
             return self._refuse(403, f"{registration.url} was removed by an admin, and banned for {left:.0f} s more")
-        self._on_registered(registration)
+        self._on_registered(registration, request.body)
         self._members.upsert(registration)
         return json_response(200, {"code": 200, "msg": "Register success"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fd_router.api.abort import AbortApi
 from fd_router.api.engine_admin import EngineAdminApi
@@ -95,7 +96,9 @@ def build_routes(parts: Parts) -> Routes:
 
 
 def _registration(parts: Parts) -> Routes:
-    on_registered = {"on_registered": parts.shared.members.registered} if parts.shared is not None else {}
+    shared: dict[str, Any] = {}
+    if parts.shared is not None:
+        shared = {"on_registered": parts.shared.members.registered, "reader": parts.shared.members.reader}
     return RegistrationApi(
         parts.membership.registry,
         parts.sources.register_api,
@@ -104,7 +107,7 @@ def _registration(parts: Parts) -> Routes:
         log=parts.runtime.log,
         networks=parts.admission.networks,
         resolve=parts.resolver.addresses,
-        **on_registered,
+        **shared,
     ).routes()
 
 

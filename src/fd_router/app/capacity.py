@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -17,6 +18,7 @@ from fd_router.capacity.limits import Limits
 from fd_router.capacity.progress import Progress
 from fd_router.capacity.shared_trials import SharedTrials
 from fd_router.capacity.slow_start import SlowStart
+from fd_router.capacity.ticking import tick_together
 from fd_router.config.capacity import ProtectionConfig
 from fd_router.http.connection_pool import Pools
 from fd_router.instances.instance import Instance
@@ -62,7 +64,10 @@ def build_capacity(runtime: Runtime, registry: Registry, pools: Pools, link: Lin
         )
     )
     registry.on_removed(lambda instance: counters.forget(instance.url))
-    runs = [part.run for part in (breakers, cooling, progress, slow_start, auditor) if part is not None]
+    ticking = [part for part in (breakers, cooling, slow_start) if part is not None]
+    runs: list[Run] = [partial(tick_together, ticking), progress.run]
+    if auditor is not None:
+        runs.append(auditor.run)
     return Capacity(headroom, circuits, auditor.compare if auditor is not None else None, runs)
 
 

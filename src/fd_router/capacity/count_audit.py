@@ -79,7 +79,8 @@ class CountAuditor:
     def _audit(self) -> Iterator[None]:
         """Do so instance by instance: 10,000 take 50 ms."""
         instances = tuple(self._instances())
-        for instance in instances:
+        at_work = [x for x in instances if x.running != x.running_elsewhere or x.tokens != x.tokens_elsewhere]  # few
+        for instance in at_work:
             own = instance.own_running
             excess = own - self._busy(instance)
             is_wrong = excess > 0 or own < 0 or bool(instance.own_tokens and not own)
@@ -91,8 +92,8 @@ class CountAuditor:
                 del self._found[instance.key]
                 self._repair(instance, min(found))
             yield
-        known = {instance.key for instance in instances}
-        self._found = {key: found for key, found in self._found.items() if key in known}
+        counted, known = {each.key for each in at_work}, {each.key for each in instances}
+        self._found = {key: found for key, found in self._found.items() if key in counted}
         self._gaps = {key: pair for key, pair in self._gaps.items() if key in known}
 
     def _repair(self, instance: Instance, excess: int) -> None:

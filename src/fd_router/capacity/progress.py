@@ -11,6 +11,7 @@ from fd_router.capacity.sparing import can_spare
 from fd_router.http.pace import Pace
 from fd_router.instances.instance import Instance
 from fd_router.instances.registry import Registry
+from fd_router.moments import until_next
 from fd_router.telemetry.contracts import Log
 
 INTERVAL_SECS: Final = 0.5
@@ -74,7 +75,7 @@ class Progress:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL_SECS)
+            await asyncio.sleep(until_next(INTERVAL_SECS, asyncio.get_running_loop().time()))
             pace = Pace()
             for _ in self._looks():
                 await pace.breathe()
@@ -94,7 +95,8 @@ class Progress:
 
     def _at_work(self) -> list[Instance]:
         """Return those where something runs, or ran when they were last looked at: of a large fleet, often few."""
-        return [each for each in self._registry.all() if each.running or each.key in self._seen]
+        seen = self._seen
+        return [each for each in self._registry.all() if each.running or (seen and each.key in seen)]
 
     def _look(self, instance: Instance) -> None:
         """Note what an instance delivered. A prefill instance's answers say nothing: their tokens come from decode."""

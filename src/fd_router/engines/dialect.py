@@ -108,6 +108,9 @@ class Dialect:
     load_path: ClassVar[str] = "/metrics"
     """Where ``read_load`` finds its page; where there is none, an instance's ``/metrics`` is read instead."""
 
+    tells_cache: ClassVar[bool] = False
+    """Whether it is asked there what its KV cache holds: whether it has a ``read_cache`` of its own."""
+
     load_is_metrics: ClassVar[bool] = True
     """Whether that is where its metrics are (``metrics_port``), or where requests go."""
 
@@ -137,6 +140,10 @@ class Dialect:
 
     ways: ClassVar[Ways] = PLAIN
     """How it is told to go on with an answer that another instance began."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.tells_cache = cls.read_cache is not Dialect.read_cache
 
     def recognizes(self, answer: bytes) -> bool:  # noqa: ARG002
         """Tell whether ``answer`` to a GET of ``detect_path`` is of this engine."""
@@ -201,11 +208,6 @@ class Dialect:
     def read_cache(self, page: bytes) -> CacheFacts | None:  # noqa: ARG002
         """Read what the page at ``load_path`` tells of the KV cache; None when it doesn't."""
         return None
-
-    @property
-    def tells_cache(self) -> bool:
-        """Whether it is asked for that at all."""
-        return type(self).read_cache is not Dialect.read_cache
 
     def read_kv_sources(self, answer: bytes) -> Sequence[KvEventSource]:  # noqa: ARG002
         """Read the answer to a GET of ``kv_sources_path``; nothing where no events are published."""

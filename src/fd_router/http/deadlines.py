@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from fd_router.moments import until_next
+
 NEVER = float("inf")
 
 
@@ -63,8 +65,8 @@ class DeadlineSweeper:
         on_tick(self.now)
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(self._tick_seconds, self._tick)
         self.now = now = self._loop.time()
+        self._timer = self._loop.call_later(until_next(self._tick_seconds, now), self._tick)
         for on_tick in self._told:
             on_tick(now)
         self._turn = (self._turn + 1) % self.SLICES

@@ -92,7 +92,7 @@ class Forwarding:
         It is for the log and for fairness. Who may do what goes by the peer.
         """
         client = peer.address
-        if not peer.is_trusted:
+        if not (peer.is_trusted and told):
             return client
         for hop in reversed(_hops(told)):
             address = _address(hop)

@@ -22,7 +22,8 @@ def find_route(routes: Mapping[str, object], path: str) -> str:
         return path
     segments = path.split("/")
     for template in routes:
-        if "{" in template and _fits(template.split("/"), segments):
+        plain, brace, _ = template.partition("{")
+        if brace and path.startswith(plain) and _fits(template.split("/"), segments):
             return template
     return ""
 

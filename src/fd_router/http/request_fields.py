@@ -46,6 +46,9 @@ _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$&'()*+,;=%._~-]*)(?:
 _OTHER_PROTOCOL = re.compile(rb" (?:RTSP|ICE)/[0-9]\.[0-9]\r?\n")
 """What the parser takes as well, and doesn't tell from HTTP."""
 
+_SHORTEST_OTHER: Final = len(b" ICE/1.0\n")
+"""A method alone is mostly shorter, and needn't be looked through."""
+
 _WHOLE_SERVER = "*"
 
 
@@ -91,7 +94,7 @@ def end_of_first_line(received: bytes, start: int, target: bytes, version: str) 
     line = b"%b HTTP/%b" % (target, version.encode("ascii"))
     at = received.find(line, start)
     end = at if at >= 0 else len(received)  # without it there are more spaces than need be
-    if _OTHER_PROTOCOL.search(received, start, end) is not None:
+    if end - start >= _SHORTEST_OTHER and _OTHER_PROTOCOL.search(received, start, end) is not None:
         first = re.search(rb" %b +(HTTP|RTSP|ICE)/[0-9]\.[0-9]\r?\n" % re.escape(target), received[start:])
         if first is None or first[1] != b"HTTP":
             raise BadRequestError("This is HTTP, and no other protocol; use HTTP/1.1", status=505)

@@ -68,11 +68,12 @@ class CacheProber:
 
     async def ask(self) -> None:
         """Ask all whose turn it is. One that doesn't answer has its next turn then."""
-        now = self._clock()
-        healthy = [each for each in self._instances() if each.health is Health.HEALTHY and each.dialect.tells_cache]
-        self._healthy = {each.key: each for each in healthy}
-        self._due = {key: self._due.get(key, now) for key in self._healthy}
-        turns = [each for each in healthy if self._due[each.key] <= now]
+        now, healthy, due = self._clock(), Health.HEALTHY, self._due
+        asked = [each for each in self._instances() if each.health is healthy and each.dialect.tells_cache]
+        self._healthy = {each.key: each for each in asked}
+        if self._healthy.keys() != due.keys():
+            self._due = due = {key: due.get(key, now) for key in self._healthy}
+        turns = [each for each in asked if due[each.key] <= now]
         if turns:  # else it is most of a look's cost to begin with nobody
             self._due |= {each.key: now + self._pause(each.key) for each in turns}
             await gather_few(self._ask_one, turns, AT_ONCE)

@@ -14,6 +14,8 @@ from fd_router.instances.instance import Health
 class Event(Enum):
     """What can be learnt of an instance."""
 
+    __hash__ = object.__hash__  # an Enum's own looks for its name
+
     PROBE_OK = "probe ok"
     PROBE_FAILED = "probe failed"
     CONNECTION_FAILED = "connection failed"  # a fresh connection, while serving
@@ -79,9 +81,9 @@ def advance(status: Status, event: Event, thresholds: Thresholds) -> Status:
     else:
         failures, successes = status.failures + 1, 0
     rule = RULES[status.health, event]
-    reached = {
-        Needs.ONE: True,
-        Needs.FAILURES: failures >= thresholds.failures,
-        Needs.SUCCESSES: successes >= thresholds.successes,
-    }[rule.needs]
+    needs, reached = rule.needs, True
+    if needs is Needs.FAILURES:
+        reached = failures >= thresholds.failures
+    elif needs is Needs.SUCCESSES:
+        reached = successes >= thresholds.successes
     return Status(rule.target if reached else status.health, failures, successes)

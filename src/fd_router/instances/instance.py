@@ -20,6 +20,8 @@ from fd_router.instances.source import REGISTER_API, Source
 class Health(Enum):
     """Whether an instance may be chosen: HEALTHY ones are, others where nobody is left (``instances.reserve``)."""
 
+    __hash__ = object.__hash__  # an Enum's own looks for its name
+
     HEALTHY = "healthy"
     SUSPECT = "suspect"  # a connection to it failed while serving; a probe is under way
     UNHEALTHY = "unhealthy"  # probes failed, or none has succeeded yet

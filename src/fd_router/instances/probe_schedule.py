@@ -136,7 +136,7 @@ class ProbeSchedule:
         self._kept -= 1
         if not there:
             del self._at[heappop(self._moments)]
-        if not self._is_in_force(entry):
+        if self._entries.get(key) is not entry:
             return
         due += following
         if due <= now:  # what was missed isn't made up for

@@ -65,11 +65,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kv_transfer: dict[str, Any] = {}  # vLLM: by which connector it hands KV caches over, and how that is reached
     kv_events: dict[str, Any] = {}  # where it publishes what its KV cache holds
     extra: dict[str, Any] = {}  # keys this router doesn't know, as they came
+    key: str = ""  # ``host_ip:port``, the identity: ``10.0.0.1:8000``, ``[::1]:8000``; it isn't told, and always set
 
-    @property
-    def key(self) -> str:
-        """``host_ip:port``, the identity: ``10.0.0.1:8000``, ``[::1]:8000``."""
-        return authority(self.host_ip, self.port)
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "key", authority(self.host_ip, self.port))
 
     @property
     def url(self) -> str:

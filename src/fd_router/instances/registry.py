@@ -282,17 +282,17 @@ class Registry:
 
     def expire(self) -> tuple[Instance, ...]:
         """Drop the self-registered instances that have been unhealthy for too long, and return them."""
-        now = self._clock()
-        expired = [key for key, member in self._members.items() if self._has_expired(member, now)]
+        now, unhealthy = self._clock(), Health.UNHEALTHY
+        down = [member for member in self._members.values() if member.status.health is unhealthy]
+        expired = [member.instance.key for member in down if self._has_expired(member, now)]
         reason = f"unhealthy for {self._live.current.manager.instance_expiry_secs:g} s"
         removed = tuple(x for key in expired if (x := self.remove(key, reason)) is not None)
         self._removed_in_use = {key: instance for key, instance in self._removed_in_use.items() if _is_busy(instance)}
         return removed
 
     def _has_expired(self, member: _Member, now: float) -> bool:
-        if member.instance.source.is_list or member.status.health is not Health.UNHEALTHY:
-            return False
-        return now - member.unhealthy_since >= self._live.current.manager.instance_expiry_secs
+        seconds = now - member.unhealthy_since
+        return not member.instance.source.is_list and seconds >= self._live.current.manager.instance_expiry_secs
 
     def _admit(self, registration: Registration) -> _Member:
         # The object that running requests will give their counts back to, if there still is one.
@@ -313,6 +313,8 @@ class Registry:
     def _replace(self, member: _Member, registration: Registration) -> None:
         instance = member.instance
         before, instance.registration = instance.registration, registration
+        if before == registration:  # as most heartbeats are
+            return
         instance.dialect = self.dialects.named(registration.dialect or member.detected)
         if before.traits != registration.traits and (access := self.access.of(registration)) is not instance.access:
             instance.access = access
@@ -320,7 +322,7 @@ class Registry:
         if before.role != registration.role:
             self._grouping.place(instance)
             self._notify(ChangeKind.ROLE, member, f"was {before.role}")
-        elif before != registration and before.traits != registration.traits:
+        elif before.traits != registration.traits:
             self._grouping.refresh(instance)  # who can pair with whom may have changed: its dialect knows
         if before.models != registration.models:
             self._set_models(member, told_cards(registration.models))

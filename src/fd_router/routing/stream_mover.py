@@ -14,6 +14,7 @@ from fd_router.bugs import tell_of_bug
 from fd_router.http.pace import Pace
 from fd_router.instances.changes import Change, ChangeKind
 from fd_router.instances.instance import Health, Instance
+from fd_router.moments import until_next
 from fd_router.routing.continuation.contracts import Move
 from fd_router.routing.continuation.stream_reading import StreamReading
 from fd_router.telemetry.contracts import Log
@@ -121,7 +122,7 @@ class StreamMover:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL_SECS)
+            await asyncio.sleep(until_next(INTERVAL_SECS, asyncio.get_running_loop().time()))
             await self.tick()
 
     async def tick(self) -> None:

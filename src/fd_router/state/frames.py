@@ -40,12 +40,16 @@ class FrameError(Exception):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """What ``process`` tells. ``number`` counts its frames; ``facts`` and ``hashes`` are payloads, by topic."""
+    """What ``process`` tells. ``number`` counts its frames; ``facts`` and ``hashes`` are payloads, by topic.
+
+    ``is_whole``: it tells all that expires, as it does now and then to show that it is alive.
+    """
 
     process: str
     number: int
     facts: Mapping[str, msgspec.Raw] = {}
     hashes: Mapping[str, msgspec.Raw] = {}
+    is_whole: bool = False
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -54,6 +58,7 @@ class _Packed(msgspec.Struct, array_like=True):
     is_compressed: bool
     facts: bytes
     hashes: dict[str, msgspec.Raw]
+    is_whole: bool = False
 
 
 _packed = msgspec.msgpack.Decoder(_Packed)
@@ -66,7 +71,7 @@ def encode(frame: Frame) -> bytes:
     is_compressed = len(facts) >= WORTH_COMPRESSING
     if is_compressed:
         facts = zlib.compress(facts, 1)
-    packed = _Packed(frame.process, frame.number, is_compressed, facts, dict(frame.hashes))
+    packed = _Packed(frame.process, frame.number, is_compressed, facts, dict(frame.hashes), frame.is_whole)
     return bytes((LAYOUT,)) + msgspec.msgpack.encode(packed)
 
 
@@ -79,7 +84,7 @@ def decode(data: bytes) -> Frame:
     try:
         packed = _packed.decode(memoryview(data)[1:])
         facts = _unpacked(packed.facts) if packed.is_compressed else packed.facts
-        return Frame(packed.process, packed.number, _by_topic.decode(facts), packed.hashes)
+        return Frame(packed.process, packed.number, _by_topic.decode(facts), packed.hashes, packed.is_whole)
     except (*UNREADABLE, zlib.error) as error:
         raise FrameError(str(error)) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter, itemgetter
 
 from fd_router.telemetry.metrics.fleet import InstanceLike
 
@@ -27,9 +28,9 @@ class StatsLine:
         hits_now, total_now = self._cache_counts()
         hits, total = hits_now - self._hits, total_now - self._total
         self._hits, self._total = hits_now, total_now
-        instances = sorted(self._instances(), key=lambda instance: instance.url)
-        workers = ", ".join(f"{instance.url}: running={instance.own_running}" for instance in instances)
+        running = [(each.url, each.own_running) for each in sorted(self._instances(), key=attrgetter("url"))]
+        workers = ", ".join([f"{url}: running={number}" for url, number in running])
         return (
-            f"[stats] total_running={sum(instance.own_running for instance in instances)}, workers: [{workers}], "
+            f"[stats] total_running={sum(map(itemgetter(1), running))}, workers: [{workers}], "
             f"cache_hit_rate={100 * hits / total if total else 0:.2f}% (hits={hits}/total={total})"
         )

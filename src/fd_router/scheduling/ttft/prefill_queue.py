@@ -236,7 +236,8 @@ class PrefillQueue:
         columns.pace[slot] = pace
         columns.running[slot] = running
         columns.due[slot] = due
-        columns.first_due = min(columns.first_due, due)
+        if due < columns.first_due:  # noqa: PLR1730  a call costs more
+            columns.first_due = due
         columns.price[slot] = price = (there * INTERFERENCE + 1.0) * pace
         columns.step_price[slot] = price + held_up * (1.0 - INTERFERENCE) * pace if held_up else price
         columns.neighbours[slot] = there * columns.neighbour_secs

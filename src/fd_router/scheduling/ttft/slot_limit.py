@@ -63,10 +63,11 @@ class SlotLimit:
     @property
     def limit(self) -> float:
         """The limit as far as it is known."""
-        limit = self._confirmed
+        limit, stalled = self._confirmed, self._stalled
         if limit == UNKNOWN and self._fleet is not None:
-            limit = max(self._fleet.limit, self._most)
-        return min(limit, self._stalled)
+            limit, most = self._fleet.limit, self._most
+            limit = most if most > limit else limit  # noqa: FURB136  it is asked five times a decision: a call costs more
+        return stalled if stalled < limit else limit  # noqa: FURB136  as above
 
     @property
     def residence(self) -> float:

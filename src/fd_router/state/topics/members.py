@@ -32,7 +32,10 @@ IN_A_PART = 200
 
 
 class _Entry(msgspec.Struct, array_like=True):
-    """An instance: what it registered, as JSON, and whether it was well when this was told."""
+    """An instance: what it registered, as JSON, and whether it was well when this was told.
+
+    Of one that has just registered that is what it sent: so whoever hears of it knows its next heartbeat, too.
+    """
 
     registration: bytes
     is_healthy: bool = True
@@ -95,7 +98,8 @@ class SharedMembers(Topic):
         self._flush = flush
         self._clock = clock
         self._log = log
-        self._reader = RegistrationReader()
+        self.reader = RegistrationReader()
+        """Reads what instances send, to this process and to others."""
         self._news = _Members()
         self._has_news = False
         self._is_urgent = False  # some of it isn't just told again
@@ -109,15 +113,15 @@ class SharedMembers(Topic):
 
     # what happens here
 
-    def registered(self, registration: Registration) -> None:
-        """An instance has registered itself here."""
+    def registered(self, registration: Registration, body: bytes) -> None:
+        """An instance has registered itself here, by sending ``body``."""
         now, key = self._clock(), registration.key
         known = self._registry.get(key)
         is_news = known is None or known.registration != registration or known.health is not Health.HEALTHY
         if not is_news and now - self._told_at.get(key, float("-inf")) < AGAIN_SECONDS:
             return
         self._told_at[key] = now
-        self._news.registered.append(_Entry(_written(registration)))
+        self._news.registered.append(_Entry(body))
         self._on_news(at_once=is_news)
 
     def removed(self, key: str, ban_secs: float) -> None:
@@ -214,7 +218,7 @@ class SharedMembers(Topic):
     def _take_registration(self, process: str, entry: _Entry) -> None:
         registration: Registration | None
         try:
-            registration = self._reader.read(entry.registration)
+            registration = self.reader.read(entry.registration)
             why = self._admit(registration)
         except RegistrationError as error:
             why = error.message

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+from fd_router.moments import until_next
 from fd_router.telemetry.access import access_line
 from fd_router.telemetry.logging.sink import Sink
 from fd_router.telemetry.record import RequestRecord
@@ -163,10 +164,13 @@ class RouterLog:
         self.flush()
 
     def _wake(self) -> None:
-        """See what time it is and, when this is the first line after an idle time, have the batch written in 50 ms."""
+        """See what time it is and, when this is the first line after an idle time, have the batch written in 50 ms.
+
+        Or before: where something else comes every 50 ms, too.
+        """
         self._refresh()
-        if self._idle:
-            self._schedule(_BATCH_SECS)
+        if self._idle and self._loop is not None:
+            self._schedule(until_next(_BATCH_SECS, self._loop.time()))
 
     def _schedule(self, seconds: float) -> None:
         if self._loop is not None:
