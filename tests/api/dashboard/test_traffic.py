@@ -41,6 +41,8 @@ def test_rates_and_means_of_all_and_by_instance() -> None:
     )
     told = interval.as_json(2.0, {})
     assert (told["rate"], told["failed"], told["left"]) == (2.0, 0.5, 0.5)
+    broken = observed(record(mixed=one, outcome="failed"), record(mixed=one))
+    assert (broken.all.failed, broken.by_url[one].failed) == (1, 0), "the latter counts attempts"
     assert told["ttft_ms"] == pytest.approx(266.67)
     assert interval.by_url[one].mean_first_ms == pytest.approx(300.0)
     assert (interval.by_url[other].requests, interval.by_url[other].failed) == (2, 1)

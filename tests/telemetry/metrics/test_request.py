@@ -102,6 +102,16 @@ def test_a_client_that_left_is_counted() -> None:
     assert value(metrics, "fd_router_client_disconnects_total", endpoint="/v1/completions") == 1
 
 
+@pytest.mark.parametrize(
+    ("outcome", "status", "broken"),
+    [("failed", 200, 1), ("failed", 502, 0), ("client_gone", 200, 0), ("completed", 200, 0)],
+)
+def test_an_answer_that_broke_is_counted_where_no_status_tells_of_it(outcome: str, status: int, broken: int) -> None:
+    metrics = Metrics()
+    metrics.finished(inference(outcome=outcome, status=status))
+    assert value(metrics, "fd_router_broken_answers_total", endpoint="/v1/completions") == broken
+
+
 def test_invented_methods_neither_become_labels_nor_are_kept() -> None:
     metrics = Metrics()
     for number in range(100):

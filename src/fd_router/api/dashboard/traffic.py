@@ -69,6 +69,7 @@ class Interval:
         begun = sum(tally.first_counts)
         for sums in (self.all, *(self._of(url) for url in urls if url)):
             sums.add(number, begun, tally.first_seconds, has_failed=status >= 500)
+        self.all.failed += tally.broken  # as an attempt it is its instance's already
         self._gone += tally.gone
         self._first_counts = [own + more for own, more in zip(self._first_counts, tally.first_counts, strict=True)]
         if is_stream and begun == number:

@@ -55,33 +55,36 @@ class Tallied(Protocol):
     first_seconds: float
     bytes: int
     gone: int
+    broken: int
 
 
 class _Tally:
     """What requests with the same labels came to since it was last settled: all that the hot path changes."""
 
     __slots__ = (
-        "_counters", "_durations", "_firsts", "_gone", "_size", "bytes", "counts", "first_counts", "first_seconds",
-        "gone", "seconds",
+        "_broken", "_counters", "_durations", "_firsts", "_gone", "_size", "broken", "bytes", "counts", "first_counts",
+        "first_seconds", "gone", "seconds",
     )  # fmt: skip
 
     def __init__(
         self,
         size: Counter,
         gone: Counter,
+        broken: Counter,
         counters: Sequence[Counter],
         durations: Sequence[Histogram],
         firsts: Sequence[Histogram],
     ) -> None:
-        """Settle with these: bytes, clients gone, requests, their whole times, and their times to the first byte."""
-        self._size, self._gone, self._counters, self._durations, self._firsts = size, gone, counters, durations, firsts
+        """Settle with these: bytes, clients gone, answers broken, requests, whole times, times to the first byte."""
+        self._size, self._gone, self._broken = size, gone, broken
+        self._counters, self._durations, self._firsts = counters, durations, firsts
         self._begin()
 
     def _begin(self) -> None:
         self.counts = [0] * (len(SECONDS_BOUNDS) + 1)
         self.first_counts = [0] * (len(SECONDS_BOUNDS) + 1)
         self.seconds = self.first_seconds = 0.0
-        self.bytes = self.gone = 0
+        self.bytes = self.gone = self.broken = 0
 
     def settle(self) -> None:
         """Add it all to what Prometheus is shown, and begin anew."""
@@ -90,6 +93,7 @@ class _Tally:
             return
         self._size.value += self.bytes
         self._gone.value += self.gone
+        self._broken.value += self.broken
         for counter in self._counters:
             counter.value += number
         for histogram in self._durations:
@@ -127,6 +131,10 @@ class Metrics:
         self._gone = CounterFamily(
             "fd_router_client_disconnects_total", "Clients that left before their answer was complete.", ("endpoint",)
         )
+        self._broken = CounterFamily(
+            "fd_router_broken_answers_total", "Answers that began well, and broke off or said that they failed.",
+            ("endpoint",),
+        )  # fmt: skip
         self._upstream_errors = CounterFamily(
             "fd_router_upstream_errors_total", "Attempts that an instance failed.", ("instance", "reason")
         )
@@ -167,9 +175,9 @@ class Metrics:
         registry = CollectorRegistry(auto_describe=False)
         for family in (
             self._http, self._duration, self._inference, self._cache_hits, self._cache_requests, self._total,
-            self._first_byte, self._bytes, self._gone, self._upstream_errors, self._retries, self._leg_failures,
-            self._leg_first_byte, self._decode_alone, self._sink_failures, self._fleet, self._router, self.predictions,
-            self.models, self.kv_events,
+            self._first_byte, self._bytes, self._gone, self._broken, self._upstream_errors, self._retries,
+            self._leg_failures, self._leg_first_byte, self._decode_alone, self._sink_failures, self._fleet,
+            self._router, self.predictions, self.models, self.kv_events,
         ):  # fmt: skip
             registry.register(family)
         self.scheduling.register(registry)
@@ -209,8 +217,11 @@ class Metrics:
                 place = bisect_left(SECONDS_BOUNDS, first_seconds)
             tally.first_counts[place] += 1
             tally.first_seconds += first_seconds
-        if record.outcome == "client_gone":
-            tally.gone += 1
+        if (outcome := record.outcome) != "completed":
+            if outcome == "client_gone":
+                tally.gone += 1
+            elif record.status < 400:
+                tally.broken += 1
         if record.model:
             self.models.finished(record)
 
@@ -228,8 +239,8 @@ class Metrics:
                 counters.append(self._inference.child(*workers, str(record.status)))
                 durations.append(self._total.child(stream))
                 firsts.append(self._first_byte.child(stream))
-            size, gone = self._bytes.child(endpoint), self._gone.child(endpoint)
-            found = self._tallies[key] = _Tally(size, gone, counters, durations, firsts)
+            size, gone, broken = (each.child(endpoint) for each in (self._bytes, self._gone, self._broken))
+            found = self._tallies[key] = _Tally(size, gone, broken, counters, durations, firsts)
         return found
 
     def _workers(self, record: RequestRecord) -> tuple[str, str, str]:
