@@ -57,6 +57,23 @@ def test_a_fleet_that_can_serve_nobody(entries: list[Any], said: str) -> None:
     assert said in text
 
 
+def test_half_a_fleet_can_serve_nobody() -> None:
+    why = "no decode instance takes requests"
+    answers: dict[str, Any] = {
+        "GET /health": (200, {"status": "healthy"}),
+        "GET /instances": (200, {"instances": [entry("10.0.0.1:8000", role="prefill")]}),
+        "GET /ready": (503, {"status": "not ready", "reason": why}),
+    }
+    with ScriptedRouter(answers) as router:
+        code, text = act(router, Actions.status, width=200)
+        assert code == 1
+        assert f"No request can be served: {why}\n" in text
+        code, text = act(router, Actions.status, as_json=True)
+        assert (code, json.loads(text)["not_ready"]) == (1, why)
+        router.answers["GET /ready"] = (503, {"status": "not ready", "reason": "draining"})
+        assert act(router, Actions.status)[0] == 0
+
+
 def test_a_drain_is_waited_for() -> None:
     key = "10.0.0.1:8000"
     answers = {

@@ -15,7 +15,7 @@ from fd_router.admin.findings import Finding, Level, bad, good, odd
 from fd_router.admin.router_checks import RouterChecks
 from fd_router.admin.router_client import Address, RouterClient
 from fd_router.app.config_checks import examine_with_files
-from fd_router.config.loading import Config, LogConfig, TlsConfig
+from fd_router.config.loading import AccessConfig, Config, LogConfig, ServerConfig, TlsConfig
 from tests.admin.test_certificates import pem
 from tests.support.ports import free_port
 from tests.support.scripted_router import Answer, ScriptedRouter, entry
@@ -117,6 +117,32 @@ def test_a_router_and_its_instances() -> None:
     )
 
 
+def test_half_a_fleet_can_serve_nobody() -> None:
+    why = "no decode instance takes requests"
+    with ScriptedRouter({"GET /health": (200, b"")}) as instance, ScriptedRouter(scripted()) as router:
+        router.answers["GET /instances"] = (200, {"instances": [entry(instance.address, role="prefill")]})
+        router.answers["GET /ready"] = (503, {"status": "not ready", "reason": why})
+        findings = list(RouterChecks(RouterClient(Address.parse(router.address))).all())
+    (finding,) = [finding for finding in findings if finding.level is Level.BAD]
+    assert finding.what.endswith("but no request can be served")
+    assert finding.mend == why
+
+
+@pytest.mark.parametrize(
+    ("config", "is_open"),
+    [
+        (Config(), True),
+        (Config(server=ServerConfig(host="127.0.0.1")), False),
+        (Config(server=ServerConfig(host="0.0.0.0")), True),
+        (Config(access=AccessConfig(register_token="x")), False),
+        (Config(access=AccessConfig(control_port=30001, control_host="127.0.0.1")), False),
+        (Config(access=AccessConfig(control_port=30001, control_host="0.0.0.0")), True),
+    ],
+)
+def test_who_may_register(config: Config, is_open: bool) -> None:
+    assert [level for level, _ in levels(machine_checks.exposure(config))] == [Level.ODD] * is_open
+
+
 def test_what_is_wrong_with_instances() -> None:
     gone = f"127.0.0.1:{free_port()}"
     with ScriptedRouter({"GET /health": (500, b"")}) as sick, ScriptedRouter({"GET /health": (200, b"")}) as well:
@@ -149,6 +175,8 @@ def test_clocks() -> None:
         ({"register": (404, {})}, Level.BAD, "/register isn't there (status 404)"),
         ({"metrics": (200, b'fd_router_build_info{python="3",version="9.9"} 1\n')}, Level.ODD, "runs fd-router 9.9"),
         ({"metrics": (200, b"process_open_fds 90.0\nprocess_max_fds 100.0\n")}, Level.BAD, "has 90 of 100 files open"),
+        ({"metrics": (200, b"fd_router_state_up 0.0\n")}, Level.BAD, "doesn't reach the server by which routers know"),
+        ({"metrics": (200, b"fd_router_state_up 1.0\n")}, Level.GOOD, "is up"),
         ({"instances": (401, {"error": {"message": "no token"}})}, Level.ODD, "its instances can't be asked for"),
         ({"instances": (200, {"instances": []})}, Level.ODD, "no instance is known"),
     ],

@@ -36,13 +36,16 @@ class Actions:
         self._sleep = sleep
 
     def status(self) -> int:
-        """Show the router and its instances; 1 when none of them may be chosen."""
+        """Show the router and its instances; 1 when no request can be served."""
         health = self._client.send("GET", "/health").json()["status"]
+        reason = self._client.why_not_ready()
         entries = self._client.instances()
-        serving = any(state_of(entry) == "healthy" for entry in entries)
-        if self._tell({"status": health, "instances": entries}):
+        serving = not reason and any(state_of(entry) == "healthy" for entry in entries)
+        if self._tell({"status": health, "instances": entries, **({"not_ready": reason} if reason else {})}):
             return 0 if serving else 1
         self._say(f"{self._client.address.url} is {health}: {fleet_line(entries)}")
+        if reason:
+            self._say(f"No request can be served: {reason}")
         if entries:
             self._console.print(fleet_table(entries))
         else:

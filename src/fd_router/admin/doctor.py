@@ -24,6 +24,7 @@ def examine_all(client: RouterClient, report: Report | None) -> Iterator[Finding
     yield from machine_checks.proxies(os.environ)
     yield from machine_checks.configuration(report)
     if report is not None:
+        yield from machine_checks.exposure(report.config)
         yield from machine_checks.certificates(report.config)
         yield from machine_checks.disk(report.config)
     yield from RouterChecks(client).all()

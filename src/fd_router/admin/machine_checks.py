@@ -14,6 +14,7 @@ from typing import Final
 from fd_router import __version__
 from fd_router.admin.certificates import validities
 from fd_router.admin.findings import Finding, bad, good, odd
+from fd_router.config.host_names import is_loopback
 from fd_router.config.loading import Config, Report
 
 FEW_FILES: Final = 4096
@@ -70,6 +71,19 @@ def configuration(report: Report | None) -> Iterator[Finding]:
     yield from (odd(warning, "mend or delete the line") for warning in report.warnings)
     if not report.problems and not report.warnings:
         yield good("the configuration is right, with the files that it names")
+
+
+def exposure(config: Config) -> Iterator[Finding]:
+    """Say whether anybody who reaches the router may bring instances of their own."""
+    access = config.access
+    host = access.control_host if access.control_port else config.server.host
+    is_kept = access.register_token or access.register_token_path or access.register_networks
+    if not is_kept and not is_loopback(host):
+        what = (
+            f"whoever reaches {host or 'any address of this machine'} may register instances, to which prompts are sent"
+        )
+        mend = "access.register-networks, access.register-token (docs/security.md), or listen on 127.0.0.1 only"
+        yield odd(what, mend)
 
 
 def certificates(config: Config, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Iterator[Finding]:

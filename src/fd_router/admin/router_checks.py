@@ -21,7 +21,9 @@ from fd_router.admin.views import fleet_line, state_of
 MOST_APART_SECS: Final = 5.0
 _AT_ONCE: Final = 16
 _FULL: Final = 0.8
-_FIGURE: Final = re.compile(r"^(process_open_fds|process_max_fds) (\S+)$", re.MULTILINE)
+_FIGURE: Final = re.compile(
+    r"^(process_open_fds|process_max_fds|fd_router_state_up)(?:\{[^}]*\})? (\S+)$", re.MULTILINE
+)
 _VERSION: Final = re.compile(r'^fd_router_build_info\{.*?version="([^"]+)"', re.MULTILINE)
 
 
@@ -91,6 +93,9 @@ class RouterChecks:
         if (found := _VERSION.search(text)) and found[1] != __version__:
             yield odd(f"{url} runs fd-router {found[1]}, this is {__version__}", "restart it with the newer one")
         figures = {name: float(value) for name, value in _FIGURE.findall(text)}
+        if figures.get("fd_router_state_up") == 0.0:
+            mend = "state.url: each process goes by what it knows itself until it is back, drains and removals too"
+            yield bad(f"{url} doesn't reach the server by which routers know of each other", mend)
         open_files, most = figures.get("process_open_fds", 0.0), figures.get("process_max_fds", 0.0)
         if most and open_files > most * _FULL:
             what = f"{url} has {open_files:,.0f} of {most:,.0f} files open"
@@ -106,7 +111,9 @@ class RouterChecks:
             mend = "start FastDeploy instances with --router HOST:PORT, or name them in manager.register-path"
             yield odd("no instance is known", mend)
             return
-        yield good(fleet_line(entries)) if any(map(_serves, entries)) else bad(fleet_line(entries), "see below")
+        reason = self._client.why_not_ready() if any(map(_serves, entries)) else "see below"
+        what = fleet_line(entries)
+        yield bad(f"{what}, but no request can be served", reason) if reason else good(what)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for findings in pool.map(self._instance, entries):
                 yield from findings

@@ -119,6 +119,12 @@ class RouterClient:
             raise AdminError(f"{self.address.url}: {_refusal(reply)}")
         return reply.json()
 
+    def why_not_ready(self) -> str:
+        """Return why no request could be served now; "" if one could, or the router is only about to end."""
+        reply = self.send("GET", "/ready")
+        reason = str(reply.json().get("reason", "")) if reply.status == 503 else ""
+        return "" if reason == "draining" else reason
+
     def instances(self) -> list[dict[str, Any]]:
         """Return the entries of all members."""
         entries: list[dict[str, Any]] = self.ask("GET", "/instances")["instances"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from fd_router.app.admission import Admission
+from fd_router.config.host_names import is_loopback
 from fd_router.http.handed_listener import HandedListener
 from fd_router.http.listener import Listener
 from fd_router.telemetry.contracts import Log
@@ -24,7 +23,7 @@ def warn_if_open(
     configured one.
     """
     rules = admission.rules
-    hosts = [host for host in (control or listener).hosts if not _is_loopback(host)]
+    hosts = [host for host in (control or listener).hosts if not is_loopback(host)]
     if not hosts or rules.register is not None or rules.networks is not None:
         return
     sent = "prompts and the key for instances are sent then" if shows_keys else "prompts are sent then"
@@ -35,11 +34,3 @@ def warn_if_open(
         what = f"REGISTER INSTANCES, to which {sent}"
         remedy = "whatever else is protected. See docs/security.md"
     log.warn(f"ANYBODY WHO REACHES {hosts[0]} MAY {what} {_NONE}, {remedy}")
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine's alone: by its address, or the one name that is."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

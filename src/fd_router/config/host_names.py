@@ -20,6 +20,14 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches ``host``: by its address, or the one name that says so."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def plain_address(text: str) -> IPv4Address | IPv6Address:
     """Read an IP address; one of IPv4 that comes mapped into IPv6 (``::ffff:10.0.0.1``) as the former.
 

@@ -14,6 +14,6 @@ from fd_router.cli.commands.remote import actions_of, remote_with_json
 def command(**values: Any) -> int:
     """Show a running router and its instances.
 
-    Exits with 1 when none of them may be chosen.
+    Exits with 1 when no request can be served.
     """
     return actions_of(values).status()
