@@ -7,7 +7,7 @@ import click
 from fd_router.cli.man_page import man_page
 
 
-@click.command("man-page", hidden=True)
+@click.command("man-page")
 @click.pass_context
 def command(context: click.Context) -> None:
     """Print the manual page, made from the commands and their options."""
