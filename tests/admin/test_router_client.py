@@ -56,7 +56,7 @@ def test_the_token_is_shown_and_the_answer_read() -> None:
         ((400, {"problems": ["c.yaml:1: x", "c.yaml:2: y"]}), "c.yaml:1: x; c.yaml:2: y"),
         ((503, {"code": 503, "msg": "not healthy"}), "status 503: not healthy"),
         ((500, [1]), "status 500"),
-        ((200, b"<html>"), "the answer isn't JSON: is that an fd-router?"),
+        ((200, b"<html>"), "127.0.0.1:PORT: the answer isn't JSON: is that an fd-router?"),
     ],
 )  # fmt: skip
 def test_what_is_said_of_other_answers(answer: tuple[int, object], said: str) -> None:

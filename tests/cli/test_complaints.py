@@ -39,6 +39,7 @@ from fd_router.cli.complaints import as_typed
                 "--help)"
             ),
         ),
+        ("status --port 1", "No such option '--port'; did you mean --router HOST:PORT? (see fd-router status --help)"),
         ("mock --log-level x", "No such option '--log-level' (see fd-router mock --help)"),
         ("chek-config", "No such command 'chek-config'; did you mean 'check-config'? (see fd-router --help)"),
         ("simulat", "No such command 'simulat'; did you mean 'simulate'? (see fd-router --help)"),

@@ -69,13 +69,14 @@ class Reply(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+    url: str = ""  # of the router
 
     def json(self) -> Any:
         """Read the body. Raises AdminError when it isn't JSON."""
         try:
             return msgspec.json.decode(self.body)
         except UNREADABLE:
-            raise AdminError("the answer isn't JSON: is that an fd-router?") from None
+            raise AdminError(f"{self.url}: the answer isn't JSON: is that an fd-router?") from None
 
 
 class RouterClient:
@@ -97,7 +98,8 @@ class RouterClient:
         """Send one request. Raises RouterUnreachableError."""
         with self._connection() as connection, self._told():
             answer = self._answer(connection, method, path, body, headers)
-            return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read())
+            fields = {name.lower(): value for name, value in answer.headers.items()}
+            return Reply(answer.status, fields, answer.read(), self.address.url)
 
     @contextlib.contextmanager
     def follow(self, path: str) -> Iterator[http.client.HTTPResponse]:
@@ -109,7 +111,9 @@ class RouterClient:
             with self._told():
                 answer = self._answer(connection, "GET", path)
             if answer.status not in {200, 404}:
-                raise AdminError(f"{self.address.url}: {_refusal(Reply(answer.status, {}, answer.read()))}")
+                raise AdminError(
+                    f"{self.address.url}: {_refusal(Reply(answer.status, {}, answer.read(), self.address.url))}"
+                )
             yield answer
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Any:

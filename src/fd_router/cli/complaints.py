@@ -98,6 +98,8 @@ def _by_letter(letter: str, flags: Iterable[str]) -> str:
 
 def _by_name(name: str, flags: Iterable[str], has_options: bool) -> str:
     meant = {kebab(flag.lstrip("-")): f"did you mean {flag}?" for flag in flags}
+    if "router" in meant and "port" not in meant:  # a command that asks a running one
+        meant |= dict.fromkeys(("port", "host"), "did you mean --router HOST:PORT?")
     if has_options:
         flagless = {kebab(option.attribute): _elsewhere(option.environment, option.key) for option in OPTIONS}
         full = {kebab(option.key.replace(".", "-")): _elsewhere(option.environment, option.key) for option in OPTIONS}
