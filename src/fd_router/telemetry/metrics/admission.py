@@ -114,7 +114,7 @@ def _of_keys(holders: Sequence[Holder]) -> Iterable[Metric]:
         (
             CounterMetricFamily,
             "fd_router_key_tokens",
-            "Tokens counted against an API key: estimates of prompts, corrected by usage where it has a limit of tokens.",
+            "Tokens counted against an API key: estimates of prompts; where it has a limit of tokens, by usage.",
             "tokens",
         ),
         (GaugeMetricFamily, "fd_router_key_running_requests", "Requests under way, by API key.", "running"),
