@@ -75,7 +75,7 @@ class Browser:
         It doesn't hold while what it looks at is being drawn anew.
         """
         end = time.monotonic() + LIMIT_SECS
-        while not (result := await self.do(lambda driver: _unless_stale(condition, driver))):
+        while not (result := await self.do(lambda driver: _unless_gone(condition, driver))):
             if time.monotonic() > end:
                 raise TimeoutError(await self.text())
             await asyncio.sleep(0.1)
@@ -121,10 +121,10 @@ class Browser:
         return await self.do(check)
 
 
-def _unless_stale(condition: Callable[[Chrome], Result], driver: Chrome) -> Result | None:
+def _unless_gone(condition: Callable[[Chrome], Result], driver: Chrome) -> Result | None:
     try:
         return condition(driver)
-    except StaleElementReferenceException:
+    except (StaleElementReferenceException, NoSuchElementException):  # between two looks the page changed
         return None
 
 
