@@ -98,6 +98,15 @@ def only_at(rig: Rig, place: int) -> Callable[..., Reservation[Instance]]:
     return select
 
 
+async def answered_by_the_second(rig: Rig, client: FakeTransport) -> None:
+    """The request has gone to the second instance alone, whose answer the client gets."""
+    (instance,) = rig.backend.opened
+    assert instance.peer == ("10.0.0.2", 8000)
+    instance.receive(answer())
+    await rig.settle()
+    assert client.take().startswith(b"HTTP/1.1 200 ")
+
+
 async def test_one_is_sent_again_to_an_instance_of_its_model_alone() -> None:
     rig, switch = Rig(), ModelSwitch()
     rig.change(models=switch)
@@ -125,11 +134,7 @@ async def test_one_that_waited_in_the_router_goes_to_no_other_model() -> None:
     rig.instances[0].health = Health.UNHEALTHY
     sends[0]()
     await rig.settle()
-    (instance,) = rig.backend.opened
-    assert instance.peer == ("10.0.0.2", 8000)
-    instance.receive(answer())
-    await rig.settle()
-    assert client.take().startswith(b"HTTP/1.1 200 ")
+    await answered_by_the_second(rig, client)
     rig.assert_nothing_is_held()
 
 
@@ -152,11 +157,7 @@ async def test_one_that_was_prepared_meanwhile_goes_to_its_model(is_gone: bool) 
     if is_gone:
         assert error_of(client.take()) == (404, GONE)
     else:
-        (instance,) = rig.backend.opened
-        assert instance.peer == ("10.0.0.2", 8000)
-        instance.receive(answer())
-        await rig.settle()
-        assert client.take().startswith(b"HTTP/1.1 200 ")
+        await answered_by_the_second(rig, client)
     rig.assert_nothing_is_held()
 
 

@@ -111,9 +111,7 @@ class RouterClient:
             with self._told():
                 answer = self._answer(connection, "GET", path)
             if answer.status not in {200, 404}:
-                raise AdminError(
-                    f"{self.address.url}: {_refusal(Reply(answer.status, {}, answer.read(), self.address.url))}"
-                )
+                raise AdminError(f"{self.address.url}: {_refusal(Reply(answer.status, {}, answer.read()))}")
             yield answer
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Any:

@@ -28,8 +28,9 @@ class Sessions:
     def begin(self) -> str:
         """Begin one, and return its secret: 43 letters, digits, ``-`` and ``_``."""
         secret = secrets.token_urlsafe(32)
-        self.put(_mark(secret), SESSION_SECS)
-        self.on_change(_mark(secret), SESSION_SECS)
+        mark = _mark(secret)
+        self.put(mark, SESSION_SECS)
+        self.on_change(mark, SESSION_SECS)
         return secret
 
     def has(self, secret: str) -> bool:
